@@ -1,0 +1,1 @@
+"""From a list of raw videos to evaluated audio-visual checkpoints."""

@@ -1,0 +1,41 @@
+"""The configuration: typed sections, their defaults, and the files generated from them."""
+
+from pipeline_src.config.data import (
+    AudioConfig,
+    DownloadConfig,
+    MediaConfig,
+    PlanConfig,
+    ShardsConfig,
+)
+from pipeline_src.config.load import load_config, resolve_run
+from pipeline_src.config.root import Config, RunConfig
+from pipeline_src.config.training import (
+    AugmentConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    ModelConfig,
+    OptimConfig,
+    PretrainConfig,
+    ReportConfig,
+    SubmitConfig,
+)
+
+__all__ = [
+    "AudioConfig",
+    "AugmentConfig",
+    "Config",
+    "DownloadConfig",
+    "EvaluateConfig",
+    "FinetuneConfig",
+    "MediaConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "PlanConfig",
+    "PretrainConfig",
+    "ReportConfig",
+    "RunConfig",
+    "ShardsConfig",
+    "SubmitConfig",
+    "load_config",
+    "resolve_run",
+]

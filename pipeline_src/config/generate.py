@@ -1,0 +1,121 @@
+"""Write config/config.yaml, config/schema.json and config/README.md from the typed sections.
+
+``python -m pipeline_src.config.generate`` rewrites the three; ``--check`` fails when one has drifted.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic.fields import FieldInfo
+
+from pipeline_src.atomic import write_text
+from pipeline_src.config.root import Config
+from pipeline_src.config.section import Section
+
+CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "config"
+YAML_HEADER = """\
+# yaml-language-server: $schema=schema.json
+# Every key with its default, which is the demo. Generated: edit pipeline_src/config, then `make config`.
+# Change values in an overlay (--configfile) or on the command line (--config 'finetune={lr: 1e-3}').
+"""
+README_HEADER = """\
+# Configuration
+
+`config.yaml` holds every key with its default: the demo. An overlay given with `--configfile` and
+`--config 'section={key: value}'` are merged on top, and an unknown key or a value out of bounds is refused
+before any job runs. `runs` maps a run's name to the values in which it differs from the sections
+`model`, `pretrain`, `finetune` and `evaluate`. Threads, memory and accounts belong to `workflow/profiles`.
+
+This page is generated from `pipeline_src/config` by `make config`.
+"""
+
+
+def rendered_files() -> dict[str, str]:
+    """File name in ``config/`` -> its text."""
+    schema = Config.model_json_schema()
+    return {
+        "config.yaml": YAML_HEADER + "".join(_yaml_lines(Config(), indent="")),
+        "schema.json": json.dumps(schema, indent=1) + "\n",
+        "README.md": README_HEADER + "".join(_readme_lines(Config(), "")),
+    }
+
+
+def drifted_files(folder: Path) -> list[str]:
+    """Names of files in ``folder`` that differ from what would be generated."""
+    return [
+        name
+        for name, text in rendered_files().items()
+        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
+    ]
+
+
+def _yaml_lines(section: Section, indent: str) -> Iterator[str]:
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            yield f"{indent}{name}:\n"
+            yield from _yaml_lines(value, indent + "  ")
+        else:
+            yield f"{indent}{name}: {_inline(value)}  # {field.description}\n"
+
+
+def _inline(value: Any) -> str:
+    """One-line YAML of a leaf."""
+    plain = list(value) if isinstance(value, tuple) else value
+    text = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=10_000)
+    return text.strip().removesuffix("...").strip()
+
+
+def _readme_lines(section: Section, prefix: str) -> Iterator[str]:
+    leaves = {n: f for n, f in type(section).model_fields.items() if not _is_section(section, n)}
+    yield f"\n## {prefix or 'top level'}\n\n{(type(section).__doc__ or '').strip()}\n\n"
+    if leaves:
+        yield "| key | default | allowed | meaning |\n|---|---|---|---|\n"
+    for name, field in leaves.items():
+        default = _inline(getattr(section, name)).replace("|", "\\|")
+        yield f"| `{name}` | `{default}` | {_bounds(field)} | {_cell(field.description or '')} |\n"
+    for name in type(section).model_fields:
+        if _is_section(section, name):
+            yield from _readme_lines(getattr(section, name), f"{prefix}.{name}".lstrip("."))
+
+
+def _is_section(section: Section, name: str) -> bool:
+    return isinstance(getattr(section, name), Section)
+
+
+def _bounds(field: FieldInfo) -> str:
+    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+    limits = [
+        f"{sign} {getattr(rule, name)}"
+        for rule in field.metadata
+        for name, sign in signs.items()
+        if getattr(rule, name, None) is not None
+    ]
+    choices = [repr(choice).strip("'") for choice in getattr(field.annotation, "__args__", ())]
+    is_literal = "Literal" in str(field.annotation) and "tuple" not in str(field.annotation)
+    return _cell(", ".join(limits) or (" or ".join(choices) if is_literal else ""))
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def main() -> None:
+    """Rewrite the generated files, or with --check exit 1 and name those that drifted."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="only compare; exit 1 on drift")
+    if parser.parse_args().check:
+        if drifted := drifted_files(CONFIG_FOLDER):
+            sys.exit(f"drifted from pipeline_src/config: {', '.join(drifted)}; run `make config`")
+        return
+    for name, text in rendered_files().items():
+        write_text(CONFIG_FOLDER / name, text)
+
+
+if __name__ == "__main__":
+    main()

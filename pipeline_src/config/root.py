@@ -1,0 +1,73 @@
+"""The whole configuration, and the runs it lists."""
+
+import re
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from pipeline_src.config.data import (
+    AudioConfig,
+    DownloadConfig,
+    MediaConfig,
+    PlanConfig,
+    ShardsConfig,
+)
+from pipeline_src.config.section import Section
+from pipeline_src.config.training import (
+    EvaluateConfig,
+    FinetuneConfig,
+    ModelConfig,
+    PretrainConfig,
+    ReportConfig,
+    SubmitConfig,
+)
+
+RUN_SECTIONS = ("model", "pretrain", "finetune", "evaluate")
+NAME_PATTERN_RE = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
+
+
+class RunConfig(Section):
+    """Everything one run is made of: the top-level sections with the run's own values on top."""
+
+    model: ModelConfig
+    pretrain: PretrainConfig
+    finetune: FinetuneConfig
+    evaluate: EvaluateConfig
+
+
+class Config(Section):
+    """config.yaml, an experiment overlay and --config, merged and checked."""
+
+    results: str = Field(
+        "results", min_length=1, description="folder that everything is written under"
+    )
+    datasets: tuple[str, ...] = Field(
+        ("avdigits",), min_length=1, description="names in config/datasets, or paths of YAML files"
+    )
+    plan: PlanConfig = PlanConfig()
+    download: DownloadConfig = DownloadConfig()
+    media: MediaConfig = MediaConfig()
+    audio: AudioConfig = AudioConfig()
+    shards: ShardsConfig = ShardsConfig()
+    model: ModelConfig = ModelConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    submit: SubmitConfig = SubmitConfig()
+    report: ReportConfig = ReportConfig()
+    runs: dict[str, dict[str, Any] | None] = Field(
+        {"avsiam_base": {}},
+        description="name: values that differ from the sections above (model, pretrain, finetune, evaluate); "
+        "null removes a run that a lower file lists",
+    )
+
+    @model_validator(mode="after")
+    def _check_runs(self) -> "Config":
+        if not self.run_names:
+            raise ValueError("runs: none is listed")
+        return self
+
+    @property
+    def run_names(self) -> tuple[str, ...]:
+        """The runs to build, evaluate and compare."""
+        return tuple(name for name, overlay in self.runs.items() if overlay is not None)

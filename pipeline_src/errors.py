@@ -1,0 +1,34 @@
+"""Errors a user can act on, by cause. Each message names the thing, its value and the next step."""
+
+
+class PipelineError(Exception):
+    """Base of every error that is the user's to solve; shown without a traceback."""
+
+
+class ConfigError(PipelineError):
+    """A key or value in the configuration is not allowed."""
+
+
+class ManifestError(PipelineError):
+    """A data set description, clip list or chunk manifest is wrong or missing."""
+
+
+class MediaError(PipelineError):
+    """One clip cannot be fetched or decoded; carries a reason of the ledger's closed list."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class StageError(PipelineError):
+    """A stage as a whole failed: too many bad clips, a shard missing, a disk full."""
+
+
+class CheckpointError(PipelineError):
+    """A checkpoint is missing, truncated, or belongs to another method, size or configuration."""
+
+
+class TrainingError(PipelineError):
+    """Training stopped: non-finite loss, or a job that died."""

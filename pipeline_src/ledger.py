@@ -1,0 +1,107 @@
+"""The ledger: one row per clip for every chunk of every stage.
+
+``status`` is ok, skipped (an earlier stage already gave the clip up; its reason is carried on) or failed
+(this stage gave it up). Reasons come from one closed list; permanent ones are never tried again.
+"""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from pipeline_src.atomic import write_text
+from pipeline_src.errors import ManifestError
+
+PERMANENT_REASONS = (
+    "unavailable",
+    "private",
+    "removed",
+    "geo_blocked",
+    "age_restricted",
+    "no_audio",
+    "no_video",
+    "too_short",
+    "corrupt",
+    "unsupported",
+)
+TRANSIENT_REASONS = (
+    "timeout",
+    "rate_limited",
+    "bot_check",
+    "truncated",
+    "network",
+    "disk_full",
+)
+REASONS = PERMANENT_REASONS + TRANSIENT_REASONS
+FLAGS = ("silent_audio", "static_video", "short")
+
+Status = Literal["ok", "skipped", "failed"]
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """What became of one clip in one stage.
+
+    Args:
+        reason: one of REASONS unless status is ok, then empty.
+        attempts: how often this stage tried; 0 where it did not need to.
+        flags: subset of FLAGS joined by ``;`` on ok rows.
+        detail: a human sentence: the tail of the tool's error.
+    """
+
+    clip_id: str
+    status: Status
+    reason: str = ""
+    attempts: int = 1
+    flags: str = ""
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.status == "ok") != (self.reason == ""):
+            raise ValueError(f"{self.clip_id}: status {self.status!r} with reason {self.reason!r}")
+        if self.reason and self.reason not in REASONS:
+            raise ValueError(f"{self.clip_id}: reason {self.reason!r} is not one of {REASONS}")
+
+
+COLUMNS = tuple(field.name for field in fields(LedgerRow))
+
+
+def write_ledger(path: Path, rows: Sequence[LedgerRow], num_in: int) -> None:
+    """Write the ledger of one chunk; every clip that went in must have exactly one row."""
+    if len({row.clip_id for row in rows}) != len(rows) or len(rows) != num_in:
+        raise AssertionError(f"{path}: {len(rows)} rows for {num_in} clips")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    write_text(path, text.getvalue())
+
+
+def read_ledger(path: Path) -> list[LedgerRow]:
+    """Read a ledger back, refusing a damaged one."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise ManifestError(f"{path}: columns {reader.fieldnames}, expected {COLUMNS}")
+        return [LedgerRow(**{**row, "attempts": int(row["attempts"])}) for row in reader]
+
+
+def count_status(rows: Iterable[LedgerRow]) -> dict[str, int]:
+    """{"ok": …, "skipped": …, "failed": …}, all three always present."""
+    counts = Counter(row.status for row in rows)
+    return {status: counts[status] for status in ("ok", "skipped", "failed")}
+
+
+def count_reasons(rows: Iterable[LedgerRow]) -> dict[str, int]:
+    """Clips lost per reason, most frequent first."""
+    return dict(Counter(row.reason for row in rows if row.reason).most_common())
+
+
+def describe_losses(rows: Sequence[LedgerRow]) -> str:
+    """``12 of 100 clips lost: corrupt 7, no_audio 5``."""
+    reasons = count_reasons(rows)
+    listed = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+    return f"{sum(reasons.values())} of {len(rows)} clips lost" + (f": {listed}" if listed else "")
