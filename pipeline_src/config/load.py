@@ -1,5 +1,6 @@
 """Check a merged configuration and say, for each wrong value, where it stands and what is allowed."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from pipeline_src.config.root import NAME_PATTERN_RE, RUN_SECTIONS, Config, RunConfig
+from pipeline_src.config.root import NAME_PATTERN, RUN_SECTIONS, Config, RunConfig
 from pipeline_src.config.section import Section
 from pipeline_src.errors import ConfigError
 
@@ -26,7 +27,7 @@ def load_config(merged: Mapping[str, Any], files: Sequence[Path] = ()) -> Config
     """
     config = _validate(Config, merged, (), files)
     for name in config.run_names:
-        if not NAME_PATTERN_RE.match(name):
+        if not re.match(NAME_PATTERN, name):
             raise ConfigError(
                 f"runs.{name}: a run name is letters, digits and _, starting with a letter"
             )

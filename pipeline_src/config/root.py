@@ -1,6 +1,5 @@
 """The whole configuration, and the runs it lists."""
 
-import re
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -23,7 +22,7 @@ from pipeline_src.config.training import (
 )
 
 RUN_SECTIONS = ("model", "pretrain", "finetune", "evaluate")
-NAME_PATTERN_RE = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
+NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_]*$"
 
 
 class RunConfig(Section):

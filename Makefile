@@ -1,0 +1,51 @@
+# Each target calls one real command; all set-up happens on the way and is skipped when it is current.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONPATH := $(CURDIR)
+
+.PHONY: setup demo test lint fmt bench config lock clean
+
+setup: $(READY)
+
+$(READY): requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements.lock
+	touch $@
+
+demo: setup
+	snakemake all
+	python -m pipeline_src.report.table results
+
+test: setup
+	python -m pytest
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	python -m pipeline_src.config.generate --check
+	pyright
+
+fmt: setup
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile workflow
+
+bench: setup
+	python benchmarks/preprocess.py
+
+config: setup
+	python -m pipeline_src.config.generate
+
+lock:
+	$(PYTHON) -m pip install --quiet uv
+	$(PYTHON) -m uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --no-annotate --extra dev \
+		pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf results .snakemake .pytest_cache .ruff_cache

@@ -1,0 +1,180 @@
+"""Which data sets and runs a target can name, and which files its stages write.
+
+The Snakefile's only source of paths; imports neither torch nor any clip list beyond its counts.
+"""
+
+from collections.abc import Sequence
+from functools import cache, cached_property
+from pathlib import Path
+
+from pipeline_src.config import Config, RunConfig, resolve_run
+from pipeline_src.errors import ConfigError, ManifestError
+from pipeline_src.manifest.datasets import SPLITS, DatasetConfig, load_dataset
+from pipeline_src.manifest.plan import ensure_plan
+
+
+class Catalog:
+    """Data sets by name and runs by name for one configuration.
+
+    Args:
+        folder: where named data sets are described, one ``<name>.yaml`` each.
+    Raises:
+        ConfigError: a listed data set does not exist, or two things share a name.
+    """
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.config = config
+        self.results = Path(config.results)
+        known = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+        self.listed = tuple(self._add_listed(entry, known) for entry in config.datasets)
+        self._paths = known
+        if shared := set(known) & set(config.run_names):
+            raise ConfigError(f"runs.{min(shared)}: a data set has this name; rename the run")
+
+    def _add_listed(self, entry: str, known: dict[str, Path]) -> str:
+        if entry in known:
+            return entry
+        path = Path(entry)
+        if path.suffix not in (".yaml", ".yml") or not path.is_file():
+            raise ConfigError(
+                f"datasets: {entry!r} is neither a known data set ({', '.join(known)}) nor the path "
+                "of a data set's YAML file"
+            )
+        name = load_dataset(path).name
+        if name in known and known[name].resolve() != path.resolve():
+            raise ConfigError(f"datasets: {path} has the name of {known[name]}: {name!r}; rename it")
+        known[name] = path
+        return name
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Every data set that a target can name."""
+        return tuple(self._paths)
+
+    @property
+    def run_names(self) -> tuple[str, ...]:
+        """Every run that is built and compared."""
+        return self.config.run_names
+
+    @cache  # noqa: B019 - one catalog lives as long as the process
+    def dataset(self, name: str) -> DatasetConfig:
+        """The checked description of a data set.
+
+        Raises:
+            ConfigError: unknown name or a wrong file.
+        """
+        if name not in self._paths:
+            raise ConfigError(f"unknown data set {name!r}; known: {', '.join(self.names)}")
+        dataset = load_dataset(self._paths[name])
+        if dataset.name != name:
+            raise ConfigError(f"{self._paths[name]}: name: {dataset.name!r}, the file says {name!r}")
+        return dataset
+
+    @cache  # noqa: B019
+    def num_chunks(self, name: str) -> dict[str, int]:
+        """Chunks per split; plans the clip list again when it has changed.
+
+        Raises:
+            ManifestError: the list is missing or wrong: file, line and value.
+        """
+        return ensure_plan(
+            self.dataset(name),
+            chunk_size=self.config.plan.chunk_size,
+            max_seconds=self.config.media.max_seconds,
+            folder=self.results / name / "plan",
+        )
+
+    def dataset_path(self, name: str) -> Path:
+        """The YAML file of a data set."""
+        self.dataset(name)
+        return self._paths[name]
+
+    def splits(self, name: str) -> tuple[str, ...]:
+        """Splits that the clip list fills, in the order train, val, test."""
+        return tuple(split for split in SPLITS if self.num_chunks(name).get(split))
+
+    def chunk_files(self, stage: str, name: str, split: str = "") -> list[str]:
+        """The ``stage``'s file of every chunk: plans are .csv, manifests .json."""
+        suffix = "csv" if stage == "plan" else "json"
+        return [
+            f"{self.results}/{name}/{stage}/{one}/{chunk:05d}.{suffix}"
+            for one, count in self.num_chunks(name).items()
+            for chunk in range(count)
+            if split in ("", one)
+        ]
+
+    def index(self, name: str, split: str) -> str:
+        """index.json of one split.
+
+        Raises:
+            ManifestError: the list has no such split.
+        """
+        if split not in self.splits(name):
+            raise ManifestError(
+                f"data set {name}: no clip has split {split!r}; "
+                f"splits in the list: {', '.join(self.splits(name))}"
+            )
+        return f"{self.results}/{name}/shards/{split}/index.json"
+
+    def optional_index(self, name: str, split: str) -> list[str]:
+        """index.json of a split, or nothing where the list has no such split."""
+        return [self.index(name, split)] if split in self.splits(name) else []
+
+    def pretrain_indexes(self, run: str) -> list[str]:
+        """index.json of the training split of every data set that a run is pre-trained on."""
+        return [self.index(name, "train") for name in self.pretrain_datasets(run)]
+
+    def indexes(self, name: str) -> list[str]:
+        """index.json of every split."""
+        return [self.index(name, split) for split in self.splits(name)]
+
+    @cache  # noqa: B019
+    def run(self, name: str) -> RunConfig:
+        """The sections of one run."""
+        return resolve_run(self.config, name)
+
+    def pretrain_datasets(self, run: str) -> tuple[str, ...]:
+        """Data sets that a run's pre-training learns from."""
+        return self.run(run).pretrain.datasets or self.listed
+
+    def finetune_datasets(self, run: str) -> tuple[str, ...]:
+        """Data sets that a run is fine-tuned on by ``all``."""
+        return self.run(run).finetune.datasets or self.listed
+
+    def pretrain_source(self, run: str) -> str:
+        """The run whose pre-training fine-tuning starts from; empty when from scratch."""
+        finetune = self.run(run).finetune
+        return "" if finetune.init == "scratch" else finetune.checkpoint_run or run
+
+    def pretrained_runs(self) -> list[str]:
+        """Runs with a pre-training of their own that something needs."""
+        sources = {self.pretrain_source(run) for run in self.run_names}
+        return [run for run in self.run_names if run in sources]
+
+    def pretrain_done(self, run: str) -> list[str]:
+        """done.json of the pre-training that a run starts from, if any."""
+        source = self.pretrain_source(run)
+        return [f"{self.results}/{source}/pretrain/done.json"] if source else []
+
+    def metrics(self, name: str, runs: Sequence[str] = ()) -> list[str]:
+        """metrics.json of every run on a data set."""
+        return [f"{self.results}/{run}/eval/{name}/metrics.json" for run in runs or self.run_names]
+
+    def probes(self, name: str) -> list[str]:
+        """Label-free evaluations on a data set, one per pre-training."""
+        if "train" not in self.splits(name):
+            return []
+        return [f"{self.results}/{run}/probe/{name}/metrics.json" for run in self.pretrained_runs()]
+
+    def evaluations(self, name: str) -> list[str]:
+        """Everything that ``eval_<name>`` makes."""
+        return self.metrics(name) + self.probes(name)
+
+    def report_metrics(self) -> list[str]:
+        """metrics.json of every run on each data set that it is fine-tuned on."""
+        return [
+            path
+            for run in self.run_names
+            for name in self.finetune_datasets(run)
+            for path in self.metrics(name, (run,))
+        ]

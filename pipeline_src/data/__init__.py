@@ -1,0 +1,1 @@
+"""Shards to batches: exact epochs, deterministic order, resume at any step."""

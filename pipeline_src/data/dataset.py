@@ -1,0 +1,101 @@
+"""Clips of one or several shard sets as arrays.
+
+Shape legend: T log-mel frames, M mel bins, F video frames, H W image side, C classes.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch.utils.data import Dataset
+
+from pipeline_src.data.sampler import Draw
+from pipeline_src.shards.read import ShardReader, ShardSet
+
+IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet statistics: CAV-MAE, AVSiam, MAViL
+IMAGE_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class ClipFormat:
+    """What the model wants to see.
+
+    Args:
+        target_length: T; a longer log-mel is cut (at random in training), a shorter one padded with 0
+            before normalisation (CAV-MAE).
+        img_size: H = W; stored frames of another size are resized (bicubic).
+        num_frames: F; in training drawn at random in time order, else evenly spread.
+        logmel_mean, logmel_std: normalisation of the log-mel, in its own unit (nats).
+        training: random choices, seeded by ``seed`` and the clip's position in the stream.
+    """
+
+    target_length: int
+    img_size: int
+    num_frames: int
+    logmel_mean: float
+    logmel_std: float
+    training: bool
+    seed: int = 0
+
+
+class ClipDataset(Dataset[dict[str, NDArray]]):
+    """Random access to decoded clips by ``Draw``.
+
+    Each item: ``logmel`` (T, M) float32 normalised, ``frames`` (F, 3, H, W) uint8, ``targets`` (C,)
+    float32, ``index`` () int64.
+    """
+
+    def __init__(self, shards: ShardSet, clip_format: ClipFormat) -> None:
+        self.shards = shards
+        self.format = clip_format
+        self._reader = ShardReader()
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    def __getitem__(self, draw: Draw) -> dict[str, NDArray]:
+        sample = self.shards.samples[draw.index]
+        members = self._reader.read(sample)
+        rng = np.random.default_rng((self.format.seed, draw.position))
+        names = sorted(name for name in members if name.startswith("frame_"))
+        chosen = self._choose_frames(len(names), rng)
+        frames = np.stack([decode_frame(members[names[i]], self.format.img_size) for i in chosen])
+        targets = np.zeros(len(self.shards.class_names), dtype=np.float32)
+        targets[list(sample.labels)] = 1
+        return {
+            "logmel": self._fit_logmel(np.load(io.BytesIO(members["logmel.npy"])), rng),
+            "frames": frames,
+            "targets": targets,
+            "index": np.int64(draw.index),
+        }
+
+    def _choose_frames(self, num_stored: int, rng: np.random.Generator) -> Sequence[int]:
+        wanted = self.format.num_frames
+        if not self.format.training or wanted > num_stored:
+            return even_frames(num_stored, wanted)
+        return np.sort(rng.choice(num_stored, size=wanted, replace=False)).tolist()
+
+    def _fit_logmel(self, logmel_TM: NDArray, rng: np.random.Generator) -> NDArray:
+        length, wanted = len(logmel_TM), self.format.target_length
+        first = int(rng.integers(length - wanted + 1)) if length > wanted else 0
+        first = first if self.format.training else 0
+        kept = logmel_TM[first : first + wanted].astype(np.float32)
+        padded = np.pad(kept, ((0, wanted - len(kept)), (0, 0)))
+        return (padded - np.float32(self.format.logmel_mean)) / np.float32(self.format.logmel_std)
+
+
+def even_frames(num_stored: int, wanted: int) -> list[int]:
+    """``wanted`` indices spread evenly over [0, num_stored), mid-bin; 1 gives the middle frame."""
+    return [int((k + 0.5) * num_stored / wanted) for k in range(wanted)]
+
+
+def decode_frame(jpeg: bytes, img_size: int) -> NDArray:
+    """JPEG -> (3, H, W) uint8 with H = W = img_size."""
+    image = Image.open(io.BytesIO(jpeg), formats=("JPEG",)).convert("RGB")
+    if image.size != (img_size, img_size):
+        image = image.resize((img_size, img_size), Image.Resampling.BICUBIC)
+    return np.asarray(image).transpose(2, 0, 1)

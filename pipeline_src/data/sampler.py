@@ -1,0 +1,83 @@
+"""Which clips stand in which batch: a pure function of (seed, step), so resuming needs no state.
+
+The epochs' permutations are laid end to end and cut into global batches of equal size: every clip occurs
+exactly once per epoch over all ranks and workers, a batch may span two epochs, every rank gets the same
+number of clips in every step, and a run continues at step k on any number of ranks with the same batches.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One clip of a batch: ``index`` in the shard set, ``position`` in the endless stream of draws."""
+
+    index: int
+    position: int
+
+
+@dataclass(frozen=True)
+class EpochSampler:
+    """Exact, shuffled, endless order over ``num_samples`` clips.
+
+    Args:
+        batch_size: clips per step over all ranks; divisible by ``world_size``.
+        seed: of the permutations; epoch e is shuffled by (seed, e).
+    Raises:
+        ValueError: no samples, or a batch that the ranks cannot share equally.
+    """
+
+    num_samples: int
+    batch_size: int
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1:
+            raise ValueError("there are no clips to draw from")
+        if self.batch_size % self.world_size:
+            raise ValueError(
+                f"batch_size={self.batch_size} is not divisible by {self.world_size} ranks"
+            )
+
+    def batch(self, step: int) -> list[Draw]:
+        """This rank's share of global batch ``step`` (0-based)."""
+        local = self.batch_size // self.world_size
+        first = step * self.batch_size + self.rank * local
+        return [self._draw(position) for position in range(first, first + local)]
+
+    def _draw(self, position: int) -> Draw:
+        epoch, offset = divmod(position, self.num_samples)
+        order = _epoch_order(self.num_samples, self.seed, epoch)
+        return Draw(int(order[offset]), position)
+
+
+@lru_cache(maxsize=4)
+def _epoch_order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(num_samples)
+
+
+def rank_slice(num_samples: int, *, rank: int, world_size: int) -> range:
+    """The clips that ``rank`` scores: each clip belongs to exactly one rank."""
+    return range(rank, num_samples, world_size)
+
+
+def stratified_subset(labels: list[tuple[int, ...]], fraction: float, seed: int) -> list[int]:
+    """Indices of about ``fraction`` of the clips, at least one per class; all of them at 1.
+
+    A clip counts for its first label. Nested: a smaller fraction of the same seed is a subset.
+    """
+    if fraction >= 1:
+        return list(range(len(labels)))
+    by_class: dict[int, list[int]] = {}
+    for index, clip_labels in enumerate(labels):
+        by_class.setdefault(clip_labels[0] if clip_labels else -1, []).append(index)
+    chosen: list[int] = []
+    for label in sorted(by_class):
+        members = np.random.default_rng((seed, label + 1)).permutation(by_class[label])
+        chosen.extend(int(i) for i in members[: max(1, round(fraction * len(members)))])
+    return sorted(chosen)

@@ -1,0 +1,1 @@
+"""Scores of checkpoints: classification, retrieval, probes, each with its interval."""

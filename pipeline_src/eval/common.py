@@ -1,0 +1,74 @@
+"""What both evaluations share: the scored split, the device, arrays on disk, provenance."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline_src.atomic import atomic_path, json_sha256
+from pipeline_src.config import EvaluateConfig
+from pipeline_src.data.dataset import ClipDataset
+from pipeline_src.errors import ManifestError
+from pipeline_src.provenance import git_commit, package_versions
+from pipeline_src.runs.build import evaluation_format
+from pipeline_src.runs.checkpoint import Checkpoint
+from pipeline_src.shards.read import ShardSet, open_shards
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a data set with the head of its index.json."""
+
+    shards: ShardSet
+    index: dict[str, Any]
+
+    def dataset(self, checkpoint: Checkpoint, evaluate: EvaluateConfig) -> ClipDataset:
+        """Its clips as the checkpoint wants them, ``evaluate.num_frames`` frames each."""
+        return ClipDataset(self.shards, evaluation_format(checkpoint, num_frames=evaluate.num_frames))
+
+    def coverage(self) -> dict[str, Any]:
+        """How many of the listed clips are scored, and the hash of which."""
+        keys = ("dataset", "split", "task", "num_clips", "num_clips_in_list", "clip_ids_sha256")
+        return {key: self.index[key] for key in keys}
+
+
+def open_split(index_path: Path) -> Split:
+    """Open a split for scoring.
+
+    Raises:
+        ManifestError: it holds no clips.
+    """
+    index = json.loads(index_path.read_text(encoding="utf-8"))
+    shards = open_shards((index_path,))
+    if not len(shards):
+        raise ManifestError(
+            f"{index_path}: 0 of {index['num_clips_in_list']} clips, nothing to score; "
+            f"lost: {index['reasons']}"
+        )
+    return Split(shards, index)
+
+
+def pick_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def provenance(checkpoint: Checkpoint, evaluate: EvaluateConfig) -> dict[str, Any]:
+    """Which weights, configuration and code a figure comes from."""
+    config = {"spec": checkpoint.state["spec"], "evaluate": evaluate.model_dump(mode="json")}
+    return {
+        "checkpoint_sha256": checkpoint.state["sha256"]["model.safetensors"],
+        "config_sha256": json_sha256(config),
+        "git_commit": git_commit(),
+        "versions": package_versions(),
+    }
+
+
+def save_arrays(path: Path, arrays: dict[str, NDArray]) -> None:
+    """Write an .npz atomically; it holds no pickled objects."""
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]

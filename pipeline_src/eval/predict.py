@@ -1,0 +1,96 @@
+"""Run a network over a data set: probabilities per head, pooled features.
+
+Shape legend: N clips, C classes, D feature width, G frame groups.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline_src.data.dataset import ClipDataset
+from pipeline_src.data.loader import Batch, evaluation_batches, to_device
+
+Outputs = dict[str, NDArray]
+
+
+@torch.no_grad()
+def run_over(
+    dataset: ClipDataset,
+    step: Callable[[Batch], dict[str, Tensor]],
+    *,
+    batch_size: int,
+    device: torch.device,
+    num_workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Outputs:
+    """Apply ``step`` to every clip of this rank once; concatenated outputs in clip order.
+
+    ``targets`` (N, C) and ``index`` (N,) are added.
+    """
+    parts: dict[str, list[NDArray]] = {}
+    batches = evaluation_batches(
+        dataset, batch_size=batch_size, num_workers=num_workers, rank=rank, world_size=world_size
+    )
+    for batch in batches:
+        kept = {"targets": batch["targets"], "index": batch["index"]}
+        for name, value in {**step(to_device(batch, device)), **kept}.items():
+            parts.setdefault(name, []).append(value.float().cpu().numpy())
+    outputs = {name: np.concatenate(values) for name, values in parts.items()}
+    outputs["index"] = outputs["index"].astype(np.int64)
+    return outputs
+
+
+def head_probabilities(model: nn.Module, batch: Batch, *, task: str) -> dict[str, Tensor]:
+    """audio, video, audio_video (N, C): sigmoid or softmax by task, then the mean over frames."""
+    logits = model.forward_heads(batch["logmel"], batch["frames"])
+    squash = torch.sigmoid if task == "multilabel" else _softmax
+    return {head: squash(value.float()).mean(1) for head, value in logits.items()}
+
+
+def pooled_features(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """audio, video (N, D): mean over all unmasked tokens of each encoder pass."""
+    return model.embed(batch["logmel"], batch["frames"])
+
+
+def quick_accuracy(
+    model: nn.Module,
+    dataset: ClipDataset,
+    *,
+    batch_size: int,
+    device: torch.device,
+    rank: int = 0,
+    world_size: int = 1,
+) -> dict[str, float]:
+    """Share of clips whose best class is a label, per head, over all ranks: validation's figure."""
+    model.eval()
+    outputs = run_over(
+        dataset,
+        lambda batch: {k: v.mean(1) for k, v in model.forward_heads(**_inputs(batch)).items()},
+        batch_size=batch_size,
+        device=device,
+        rank=rank,
+        world_size=world_size,
+    )
+    targets = outputs.pop("targets")
+    del outputs["index"]
+    rows = np.arange(len(targets))
+    hits = {head: float(targets[rows, v.argmax(1)].sum()) for head, v in outputs.items()}
+    totals = torch.tensor([*hits.values(), float(len(targets))], dtype=torch.float64)
+    if world_size > 1:
+        totals = totals.to(device, torch.float32)
+        dist.all_reduce(totals)
+    return {head: float(total / totals[-1]) for head, total in zip(hits, totals, strict=False)}
+
+
+def _inputs(batch: Batch) -> dict[str, Any]:
+    return {"audio": batch["logmel"], "video": batch["frames"]}
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    return logits.softmax(-1)

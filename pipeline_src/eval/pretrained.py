@@ -1,0 +1,96 @@
+"""What pre-training learned before any label was used, against the same network before its first step.
+
+Reconstruction of held-out clips, linear and k-NN probes, retrieval; writes metrics.json and
+reconstructions.npz.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline_src.atomic import write_json
+from pipeline_src.config import EvaluateConfig
+from pipeline_src.eval.common import open_split, provenance
+from pipeline_src.eval.finetuned import pooled, retrieval
+from pipeline_src.eval.predict import Outputs
+from pipeline_src.eval.probes import LabelledFeatures, probe_features
+from pipeline_src.eval.reconstruction import evaluate_reconstruction
+from pipeline_src.runs.done import read_done
+
+MODALITIES = ("audio", "video")
+
+
+def evaluate_pretrained(
+    *,
+    run: str,
+    pretrain_done: Path,
+    train_index: Path,
+    val_index: Path | None,
+    test_index: Path,
+    metrics_path: Path,
+    evaluate: EvaluateConfig,
+    num_examples: int,
+    num_threads: int,
+) -> None:
+    """Score a pre-training on a labelled data set without fine-tuning."""
+    started = time.monotonic()
+    torch.set_num_threads(num_threads)
+    checkpoint = read_done(pretrain_done)
+    splits = {"train": open_split(train_index), "test": open_split(test_index)}
+    if val_index:
+        splits["val"] = open_split(val_index)
+    features = {
+        state: {
+            name: pooled(checkpoint, split, evaluate, trained=state == "pretrained")
+            for name, split in splits.items()
+        }
+        for state in ("pretrained", "untrained")
+    }
+    task = splits["test"].index["task"]
+    write_json(
+        metrics_path,
+        {
+            "run": run,
+            **splits["test"].coverage(),
+            "reconstruction": evaluate_reconstruction(
+                checkpoint,
+                train=splits["train"],
+                test=splits["test"],
+                evaluate=evaluate,
+                num_examples=num_examples,
+                pictures_path=metrics_path.parent / "reconstructions.npz",
+            ),
+            "probes": {
+                state: _probes(by_split, task, evaluate) for state, by_split in features.items()
+            },
+            "retrieval": retrieval(features["pretrained"]["test"], evaluate),
+            "retrieval_untrained": retrieval(features["untrained"]["test"], evaluate),
+            **provenance(checkpoint, evaluate),
+            "seconds": round(time.monotonic() - started, 2),
+        },
+    )
+
+
+def _probes(by_split: dict[str, Outputs], task: str, evaluate: EvaluateConfig) -> dict[str, Any]:
+    def labelled(name: str, modality: str) -> LabelledFeatures:
+        outputs = by_split[name]
+        parts = MODALITIES if modality == "audio_video" else (modality,)
+        return LabelledFeatures(
+            np.concatenate([outputs[part] for part in parts], axis=1), outputs["targets"]
+        )
+
+    return {
+        modality: probe_features(
+            train=labelled("train", modality),
+            val=labelled("val", modality) if "val" in by_split else None,
+            test=labelled("test", modality),
+            task=task,  # type: ignore[arg-type]
+            num_neighbours=evaluate.knn,
+            num_resamples=evaluate.num_bootstrap,
+            seed=evaluate.seed,
+        )
+        for modality in (*MODALITIES, "audio_video")
+    }

@@ -1,0 +1,138 @@
+"""How well hidden patches of held-out clips are predicted, against predicting the mean patch.
+
+The baseline is strong: the training clips' mean at each position, not one mean for all.
+
+Shape legend: B batch, T log-mel frames, M mel bins, F video frames.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline_src.config import EvaluateConfig
+from pipeline_src.data.dataset import IMAGE_MEAN, IMAGE_STD, ClipDataset
+from pipeline_src.data.loader import Batch, evaluation_batches, to_device
+from pipeline_src.eval.common import Split, pick_device, save_arrays
+from pipeline_src.eval.intervals import bootstrap_means
+from pipeline_src.eval.predict import run_over
+from pipeline_src.models.masking import draw_noise, mask_from_noise
+from pipeline_src.runs.build import restore_model
+from pipeline_src.runs.checkpoint import Checkpoint
+
+PREDICTORS = ("model", "mean_patch")
+
+
+def evaluate_reconstruction(
+    checkpoint: Checkpoint,
+    *,
+    train: Split,
+    test: Split,
+    evaluate: EvaluateConfig,
+    num_examples: int,
+    pictures_path: Path,
+) -> dict[str, Any]:
+    """Mean squared error over hidden cells (normalised units) per modality, with intervals.
+
+    Also writes ``num_examples`` inputs, masks and reconstructions to ``pictures_path``.
+    """
+    device = pick_device()
+    model, spec = restore_model(checkpoint)
+    model = model.to(device)
+    # One group of frames, as in pre-training.
+    evaluate = evaluate.model_copy(update={"num_frames": spec.recipe.num_frames})
+    ratio = spec.recipe.reconstruct_ratio  # type: ignore[union-attr]
+    means = _mean_clip(train.dataset(checkpoint, evaluate), evaluate.batch_size, device)
+    held_out = test.dataset(checkpoint, evaluate)
+    generator = torch.Generator(device).manual_seed(evaluate.seed)
+    errors = run_over(
+        held_out,
+        lambda batch: _errors(batch, _reconstruct(model, batch, ratio, generator), means),
+        batch_size=evaluate.batch_size,
+        device=device,
+    )
+    examples = next(evaluation_batches(held_out, batch_size=num_examples, num_workers=0))
+    clip_ids = [test.shards.samples[i].clip_id for i in examples["index"].tolist()]
+    pictures = _pictures(model, to_device(examples, device), ratio, generator)
+    save_arrays(pictures_path, {"clip_ids": np.array(clip_ids), **pictures})
+    return {
+        modality: dict(
+            zip(
+                PREDICTORS,
+                bootstrap_means(
+                    np.stack([errors[f"{modality}_{kind}"] for kind in PREDICTORS], axis=1),
+                    num_resamples=evaluate.num_bootstrap,
+                    seed=evaluate.seed,
+                ),
+                strict=True,
+            )
+        )
+        for modality in ("audio", "video")
+    }
+
+
+def _mean_clip(
+    dataset: ClipDataset, batch_size: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Mean log-mel (T, M) and mean frames (F, 3, H, W) over a data set."""
+    sums: list[Tensor] = []
+    for batch in evaluation_batches(dataset, batch_size=batch_size, num_workers=0):
+        moved = to_device(batch, device)
+        parts = [moved["logmel"].double().sum(0), moved["frames"].double().sum(0)]
+        sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
+    audio, video = ((total / len(dataset)).float() for total in sums)
+    return audio, video
+
+
+def _reconstruct(model: nn.Module, batch: Batch, ratio: float, generator: torch.Generator) -> Any:
+    num_clips = len(batch["logmel"])
+    masks = [
+        mask_from_noise(draw_noise(num_clips, num_tokens, generator), ratio)
+        for num_tokens in (model.num_audio_tokens, model.num_video_tokens)
+    ]
+    return model.reconstruct(batch["logmel"], batch["frames"], *masks)
+
+
+def _errors(batch: Batch, filled: Any, means: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+    """Per clip, mean squared error over the hidden cells: <modality>_model, <modality>_mean_patch."""
+    errors = {}
+    for modality, target, predicted, hidden, mean in (
+        ("audio", batch["logmel"], filled.audio, filled.audio_is_masked, means[0]),
+        ("video", batch["frames"], filled.video, filled.video_is_masked, means[1]),
+    ):
+        cells = tuple(slice(size) for size in predicted.shape[1:])  # whole patches only
+        target, mean = target[(slice(None), *cells)], mean[cells]
+        errors[f"{modality}_model"] = _masked_mean((predicted - target).square(), hidden)
+        errors[f"{modality}_mean_patch"] = _masked_mean((mean - target).square(), hidden)
+    return errors
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    weights = mask.float()
+    return (values * weights).flatten(1).sum(1) / weights.flatten(1).sum(1)
+
+
+@torch.no_grad()
+def _pictures(
+    model: nn.Module, batch: Batch, ratio: float, generator: torch.Generator
+) -> dict[str, NDArray]:
+    """Input, mask and reconstruction of each clip: (B, T, M) log-mels, middle frames (B, H, W, 3) in [0, 1]."""
+    filled = _reconstruct(model, batch, ratio, generator)
+    middle = batch["frames"].shape[1] // 2
+    return {
+        "audio_input": batch["logmel"].cpu().numpy(),
+        "audio_masked": filled.audio_is_masked.cpu().numpy(),
+        "audio_reconstructed": filled.audio.cpu().numpy(),
+        "video_input": _to_pixels(batch["frames"])[:, middle],
+        "video_masked": filled.video_is_masked.movedim(2, -1).cpu().numpy()[:, middle],
+        "video_reconstructed": _to_pixels(filled.video)[:, middle],
+    }
+
+
+def _to_pixels(frames_BFCHW: Tensor) -> NDArray:
+    mean = torch.tensor(IMAGE_MEAN).view(3, 1, 1)
+    std = torch.tensor(IMAGE_STD).view(3, 1, 1)
+    return (frames_BFCHW.cpu() * std + mean).clamp(0, 1).movedim(2, -1).numpy()

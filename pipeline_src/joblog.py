@@ -1,0 +1,37 @@
+"""Logging of one workflow job: everything to its log file, user errors plainly to the terminal."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline_src.errors import PipelineError
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+@contextmanager
+def log_to_file(path: str) -> Iterator[None]:
+    """Send all logging to ``path``; an error ends up there with its traceback.
+
+    A ``PipelineError`` ends the process with its message alone; anything else is a defect and raises.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter(FORMAT))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(capture=True)
+    try:
+        yield
+    except PipelineError as error:
+        logging.getLogger(__name__).exception("the job failed")
+        sys.exit(f"\n{type(error).__name__}: {error}\n(log: {path})")
+    except Exception:
+        logging.getLogger(__name__).exception("the job failed")
+        raise
+    finally:
+        root.removeHandler(handler)
+        handler.close()

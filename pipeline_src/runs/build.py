@@ -1,0 +1,61 @@
+"""The network of a spec, fresh or filled from a checkpoint, and the clips it wants to see."""
+
+import torch
+from torch import nn
+
+from pipeline_src.config.training import ModelConfig
+from pipeline_src.data.dataset import ClipFormat
+from pipeline_src.models import create_model
+from pipeline_src.runs.checkpoint import Checkpoint, load_weights
+from pipeline_src.runs.spec import TrainSpec
+
+
+def build_model(
+    model: ModelConfig, *, num_classes: int, num_mel_bins: int, num_frames: int, seed: int
+) -> nn.Module:
+    """A network with initial weights from ``seed`` and ``model.init``.
+
+    Args:
+        num_classes: 0 for pre-training (decoder, no heads).
+        num_frames: video frames per clip that it takes at a time.
+    """
+    torch.manual_seed(seed)
+    return create_model(
+        model.name,
+        num_classes=num_classes,
+        init=model.init,
+        img_size=model.img_size,
+        target_length=model.target_length,
+        num_mel_bins=num_mel_bins,
+        num_frames=num_frames,
+        **model.overrides,
+    )
+
+
+def restore_model(checkpoint: Checkpoint, *, trained: bool = True) -> tuple[nn.Module, TrainSpec]:
+    """The network of a checkpoint; with ``trained=False`` the same one before its first step."""
+    state = checkpoint.state
+    spec = TrainSpec.model_validate(state["spec"])
+    model = build_model(
+        spec.model,
+        num_classes=len(state["class_names"]),
+        num_mel_bins=state["num_mel_bins"],
+        num_frames=spec.recipe.num_frames,
+        seed=spec.recipe.seed,
+    )
+    if trained:
+        load_weights(checkpoint, model)
+    return model.eval(), spec
+
+
+def evaluation_format(checkpoint: Checkpoint, *, num_frames: int) -> ClipFormat:
+    """Clips as the checkpoint was trained on them, with fixed frames and no random choice."""
+    spec = TrainSpec.model_validate(checkpoint.state["spec"])
+    return ClipFormat(
+        target_length=spec.model.target_length,
+        img_size=spec.model.img_size,
+        num_frames=num_frames,
+        logmel_mean=checkpoint.state["logmel_mean"],
+        logmel_std=checkpoint.state["logmel_std"],
+        training=False,
+    )

@@ -1,0 +1,187 @@
+"""Checkpoints: a folder that is either complete or absent, weights and optimiser in safetensors.
+
+``step_00000400/`` holds model.safetensors, optimizer.safetensors and state.json; state.json is written
+last and names the sha256 of the two, the clock, the fingerprint of config and data, and the versions.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from pipeline_src.atomic import file_sha256, fsync_folder, write_json
+from pipeline_src.errors import CheckpointError
+
+MODEL_FILE = "model.safetensors"
+OPTIMIZER_FILE = "optimizer.safetensors"
+STATE_FILE = "state.json"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint folder and its state.json."""
+
+    folder: Path
+    state: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps done."""
+        return int(self.state["step"])
+
+
+def save_checkpoint(
+    parent: Path,
+    model: nn.Module,
+    optimizers: Mapping[str, Optimizer],
+    state: Mapping[str, Any],
+    *,
+    keep: int,
+) -> Path:
+    """Write ``parent/step_<step>`` atomically and delete all but the ``keep`` newest.
+
+    Args:
+        optimizers: one per pass of the step, by name.
+        state: JSON values; must hold ``step`` and ``fingerprint``.
+    """
+    folder = parent / f"step_{state['step']:08d}"
+    temporary = parent / f".{folder.name}.{os.getpid()}.part"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, temporary / MODEL_FILE)
+    save_file(_optimizer_tensors(model, optimizers), temporary / OPTIMIZER_FILE)
+    hashes = {name: file_sha256(temporary / name) for name in (MODEL_FILE, OPTIMIZER_FILE)}
+    for name in hashes:
+        with (temporary / name).open("rb") as stream:
+            os.fsync(stream.fileno())
+    write_json(temporary / STATE_FILE, {**state, "sha256": hashes})
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+    fsync_folder(parent)
+    _delete_old(parent, keep)
+    return folder
+
+
+def newest_checkpoint(parent: Path, fingerprint: str) -> Checkpoint | None:
+    """The newest complete checkpoint of this configuration and data, or None."""
+    for folder in sorted(parent.glob("step_*"), reverse=True):
+        try:
+            checkpoint = read_checkpoint(folder)
+        except CheckpointError as error:
+            logger.warning("skipping %s", error)
+            continue
+        if checkpoint.state.get("fingerprint") == fingerprint:
+            return checkpoint
+    return None
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Open a checkpoint folder and check its files against their hashes.
+
+    Raises:
+        CheckpointError: absent, incomplete or damaged.
+    """
+    try:
+        state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder}: no readable {STATE_FILE} ({error})") from error
+    for name, expected in state["sha256"].items():
+        path = folder / name
+        if not path.is_file() or file_sha256(path) != expected:
+            raise CheckpointError(f"{path}: missing or damaged; delete {folder} to fall back")
+    return Checkpoint(folder, state)
+
+
+def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
+    """Fill ``model`` with exactly the checkpoint's tensors.
+
+    Raises:
+        CheckpointError: a key is missing, left over or of another shape.
+    """
+    load_matching(checkpoint, model)
+
+
+def load_matching(
+    checkpoint: Checkpoint,
+    model: nn.Module,
+    *,
+    allowed_missing: tuple[str, ...] = (),
+    allowed_unused: tuple[str, ...] = (),
+) -> list[str]:
+    """Fill ``model``; return the keys that the checkpoint lacks.
+
+    Args:
+        allowed_missing: prefixes of keys that the checkpoint may lack (new heads).
+        allowed_unused: prefixes of keys that the model may lack (the decoder).
+    Raises:
+        CheckpointError: another key is missing, left over or of another shape.
+    """
+    path = checkpoint.folder / MODEL_FILE
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    own = model.state_dict()
+    missing = [key for key in own if key not in tensors]
+    unused = [key for key in tensors if key not in own]
+    problems = [f"missing {key}" for key in missing if not key.startswith(allowed_missing)]
+    problems += [f"unexpected {key}" for key in unused if not key.startswith(allowed_unused)]
+    problems += [
+        f"{key} has shape {tuple(tensors[key].shape)}, the model {tuple(value.shape)}"
+        for key, value in own.items()
+        if key in tensors and value.shape != tensors[key].shape
+    ]
+    if problems:
+        listed = "; ".join(problems[:5])
+        raise CheckpointError(f"{path}: {len(problems)} keys do not fit this model: {listed}")
+    with torch.no_grad():
+        for key, value in own.items():
+            if key in tensors:
+                value.copy_(tensors[key])
+    return missing
+
+
+def load_optimizers(
+    checkpoint: Checkpoint, model: nn.Module, optimizers: Mapping[str, Optimizer]
+) -> None:
+    """Restore the moments of every optimiser; the groups are rebuilt from the configuration."""
+    tensors = load_file(checkpoint.folder / OPTIMIZER_FILE)
+    names = {id(value): name for name, value in model.named_parameters()}
+    for pass_name, optimizer in optimizers.items():
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                prefix = f"{pass_name}/{names[id(parameter)]}/"
+                found = {
+                    key: value if key == "step" else value.to(parameter.device)
+                    for key in ("step", "exp_avg", "exp_avg_sq")
+                    if (value := tensors.get(prefix + key)) is not None
+                }
+                if found:
+                    optimizer.state[parameter] = found
+
+
+def _optimizer_tensors(model: nn.Module, optimizers: Mapping[str, Optimizer]) -> dict[str, Tensor]:
+    names = {id(value): name for name, value in model.named_parameters()}
+    return {
+        f"{pass_name}/{names[id(parameter)]}/{key}": value.detach().cpu().contiguous()
+        for pass_name, optimizer in optimizers.items()
+        for parameter, values in optimizer.state.items()
+        for key, value in values.items()
+    }
+
+
+def _delete_old(parent: Path, keep: int) -> None:
+    for folder in sorted(parent.glob("step_*"))[:-keep]:
+        shutil.rmtree(folder)

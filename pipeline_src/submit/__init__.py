@@ -1,0 +1,1 @@
+"""Training jobs through submitit: submit, wait with progress, re-attach. Nothing else knows it."""

@@ -1,0 +1,67 @@
+"""Shows how far a training is, from its metrics.jsonl: a live line on a terminal, else a heartbeat."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+HEARTBEAT_SECONDS = 30.0
+
+
+class Progress:
+    """Prints ``label 120/400 30% 512 clips/s eta 1:20 loss 2.31`` as rows arrive."""
+
+    def __init__(self, label: str, metrics: Path, stream: TextIO = sys.stderr) -> None:
+        self._label, self._metrics, self._stream = label, metrics, stream
+        self._is_terminal = stream.isatty()
+        self._shown_step, self._shown_at = -1, 0.0
+        self._first: dict[str, Any] | None = None
+
+    def show(self, *, force: bool = False) -> None:
+        """Print the newest row if there is one and it is time to."""
+        row = last_training_row(self._metrics)
+        if row is None or row["step"] == self._shown_step:
+            return
+        due = self._is_terminal or time.monotonic() - self._shown_at > HEARTBEAT_SECONDS
+        if not (due or force):
+            return
+        self._first = self._first or row
+        start, end = ("\r\x1b[K", "") if self._is_terminal else ("", "\n")
+        print(start + self._line(row), end=end, file=self._stream, flush=True)
+        self._shown_step, self._shown_at = row["step"], time.monotonic()
+
+    def close(self) -> None:
+        """Print the last row and end the line."""
+        self.show(force=True)
+        if self._is_terminal and self._shown_step >= 0:
+            print(file=self._stream, flush=True)
+
+    def _line(self, row: dict[str, Any]) -> str:
+        first = self._first or row
+        clips = row["samples_seen"] - first["samples_seen"]
+        seconds = row["seconds"] - first["seconds"]
+        rate = clips / seconds if seconds > 0 else row["samples_seen"] / max(row["seconds"], 1e-9)
+        left = (row["num_steps"] / row["step"] - 1) * row["samples_seen"] / max(rate, 1e-9)
+        minutes, rest = divmod(round(left), 60)
+        share = 100 * row["step"] / row["num_steps"]
+        return (
+            f"{self._label} {row['step']}/{row['num_steps']} {share:.0f}% "
+            f"{rate:.0f} clips/s eta {minutes}:{rest:02d} loss {row['loss']:.3f}"
+        )
+
+
+def last_training_row(metrics: Path) -> dict[str, Any] | None:
+    """The newest complete row that holds a loss."""
+    try:
+        lines = metrics.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return None
+    for line in reversed(lines):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if "loss" in row:
+            return row
+    return None

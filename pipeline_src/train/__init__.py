@@ -1,0 +1,1 @@
+"""One training loop for every method, for pre-training and fine-tuning."""

@@ -1,0 +1,20 @@
+"""Entry of one rank: ``python -m pipeline_src.train <spec.json>``, alone or under torchrun."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from pipeline_src.runs.spec import load_spec
+from pipeline_src.train.run import run_training
+
+
+def main() -> None:
+    """Train the spec named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("spec", type=Path, help="spec.json, as the workflow writes it")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    run_training(load_spec(parser.parse_args().spec))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Ranks of one training job: started by submitit, torchrun, or alone."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+RANK_TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among its peers."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Rank 0 writes checkpoints and logs."""
+        return self.rank == 0
+
+
+@contextmanager
+def join_ranks() -> Iterator[Ranks]:
+    """Join the process group that RANK, WORLD_SIZE and LOCAL_RANK describe; alone without them."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    device = _pick_device(int(os.environ.get("LOCAL_RANK", "0")))
+    if world_size == 1:
+        yield Ranks(0, 1, device)
+        return
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=RANK_TIMEOUT)
+    try:
+        yield Ranks(rank, world_size, device)
+    finally:
+        dist.destroy_process_group()
+
+
+def _pick_device(local_rank: int) -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", local_rank % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device
+
+
+def any_rank(flag: bool, ranks: Ranks) -> bool:
+    """Whether ``flag`` is set on at least one rank; every rank must ask."""
+    if ranks.world_size == 1:
+        return flag
+    value = torch.tensor(float(flag), device=ranks.device)
+    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return bool(value.item())

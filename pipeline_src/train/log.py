@@ -1,0 +1,65 @@
+"""metrics.jsonl and TensorBoard files of one run, written by rank 0."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from pipeline_src.atomic import write_text
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Append one JSON object per line; rows after the resumed step are dropped first."""
+
+    def __init__(self, run_dir: Path, resumed_step: int) -> None:
+        path = run_dir / METRICS_FILE
+        if path.exists():
+            kept = [row for row in read_metrics(path) if row["step"] <= resumed_step]
+            write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+        self._stream = path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=resumed_step + 1)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Write one row; it must hold ``step``."""
+        self._stream.write(json.dumps(row) + "\n")
+        self._stream.flush()
+        for name, value in _flatten(row):
+            self._board.add_scalar(name, value, row["step"])
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stream.close()
+        self._board.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All complete rows; a last line cut off by a kill is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def _flatten(row: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    scalars: list[tuple[str, float]] = []
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            scalars += _flatten(value, f"{prefix}{name}/")
+        elif name != "step":
+            scalars.append((prefix + name, float(value)))
+    return scalars

@@ -1,0 +1,247 @@
+"""The training loop: knows no modality, no file format and no command line.
+
+All randomness of step k comes from generators seeded by (seed, purpose, k, rank), so a run that is killed
+and resumed at step k continues with the same batches, masks and augmentation.
+"""
+
+import logging
+import signal
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+
+from pipeline_src.runs.checkpoint import save_checkpoint
+from pipeline_src.config import OptimConfig
+from pipeline_src.data.loader import Batch
+from pipeline_src.errors import TrainingError
+from pipeline_src.train.distributed import Ranks, any_rank
+from pipeline_src.train.log import MetricsLog
+from pipeline_src.train.optim import set_learning_rate
+from pipeline_src.train.schedule import cosine_with_warmup
+
+logger = logging.getLogger(__name__)
+
+
+class Objective(Protocol):
+    """What a method gives the loop: the passes of a step, its random draw, and losses per pass."""
+
+    passes: tuple[str, ...]
+
+    def draw(self, batch_size: int, generator: torch.Generator, device: torch.device) -> Any:
+        """Everything random of one step: masks, permutations, the modality."""
+        ...
+
+    def __call__(self, batch: Batch, plan: Any, step_pass: str) -> dict[str, Tensor]:
+        """{"loss": 0-d, ...}; the other values are only logged."""
+        ...
+
+
+class StopRequestedError(Exception):
+    """A signal asked for the end; the state has been saved and the run can be resumed."""
+
+
+@dataclass
+class Clock:
+    """Where the run is; all of it is a function of ``step``."""
+
+    step: int
+    num_steps: int
+    steps_per_epoch: float
+    seconds: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def total_seconds(self) -> float:
+        """Training time, earlier attempts counted in."""
+        return self.seconds + time.monotonic() - self.started
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the data so far."""
+        return self.step / self.steps_per_epoch
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything the loop drives.
+
+    Args:
+        objective: called as a module, so that DDP can wrap it.
+        optimizers: one per pass of ``draws.passes``, each over all parameters it trains.
+        augment: (batch, generator) -> batch, on the device.
+        validate: scores the model between epochs; called on every rank.
+        describe: indices of a batch -> clip ids, for error messages.
+        state: constant entries of state.json: fingerprint, versions, configuration.
+    """
+
+    folder: Path
+    recipe: OptimConfig
+    model: nn.Module
+    draws: Objective
+    objective: Callable[..., dict[str, Tensor]]
+    optimizers: Mapping[str, Optimizer]
+    augment: Callable[[Batch, torch.Generator], Batch]
+    validate: Callable[[], dict[str, float]] | None
+    validate_every_steps: int
+    describe: Callable[[Tensor], list[str]]
+    state: Mapping[str, Any]
+    ranks: Ranks
+
+
+def train(run: Run, batches: Iterator[Batch], clock: Clock) -> Path:
+    """Run from ``clock.step`` to ``clock.num_steps``; return the last checkpoint's folder.
+
+    Raises:
+        TrainingError: a loss or gradient is not finite; nothing was stepped with it.
+        StopRequestedError: a signal asked to stop; a checkpoint has been written.
+    """
+    saved_at, folder = time.monotonic(), Path()
+    with _StopFlag() as stop, _open_log(run, clock.step) as log:
+        while clock.step < clock.num_steps:
+            values = _take_step(run, next(batches), clock)
+            clock.step += 1
+            is_last = clock.step == clock.num_steps
+            if clock.step % run.recipe.log_every == 0 or is_last:
+                log.write(_row(run, clock, values))
+            if run.validate and (is_last or clock.step % run.validate_every_steps == 0):
+                scores = run.validate()
+                log.write({"step": clock.step, "epoch": clock.epoch, "val": scores})
+            is_due = time.monotonic() - saved_at > run.recipe.save_every_seconds
+            must_stop = any_rank(stop.requested, run.ranks)
+            if is_last or must_stop or any_rank(is_due, run.ranks):
+                folder = _save(run, clock)
+                saved_at = time.monotonic()
+            if must_stop and not is_last:
+                raise StopRequestedError(f"stopped by a signal at step {clock.step}, state saved")
+    return folder
+
+
+def _take_step(run: Run, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+    device = run.ranks.device
+    recipe = run.recipe
+    run.model.train()
+    batch = run.augment(batch, step_generator(run, "augment", clock.step))
+    plan = run.draws.draw(
+        len(batch["index"]), step_generator(run, "mask", clock.step), device
+    )
+    lr = learning_rate(recipe, clock)
+    logged: dict[str, Tensor] = {"lr": torch.tensor(lr)}
+    for step_pass in run.draws.passes:
+        optimizer = run.optimizers[step_pass]
+        set_learning_rate(optimizer, lr)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.amp):
+            losses = run.objective(batch, plan, step_pass)
+        losses["loss"].backward()
+        grad_norm = clip_grad_norm_(run.model.parameters(), recipe.max_grad_norm)
+        if not torch.isfinite(grad_norm + losses["loss"].detach()):
+            _refuse(run, batch, losses, grad_norm, clock.step)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        suffix = "" if len(run.draws.passes) == 1 else f"_{step_pass}"
+        logged |= {name: value.detach() for name, value in losses.items() if name != "loss"}
+        logged["loss"] = logged.get("loss", torch.zeros(())) + losses["loss"].detach().cpu()
+        logged[f"grad_norm{suffix}"] = grad_norm.detach()
+    return logged
+
+
+def learning_rate(recipe: OptimConfig, clock: Clock) -> float:
+    """Peak rate shaped by warm-up and cosine at the clock's step."""
+    return cosine_with_warmup(
+        clock.step,
+        num_steps=clock.num_steps,
+        warmup_steps=round(recipe.warmup_epochs * clock.steps_per_epoch),
+        peak=recipe.lr,
+        end=recipe.min_lr,
+    )
+
+
+def step_generator(run: Run, purpose: str, step: int) -> torch.Generator:
+    """A generator on the run's device, the same whenever this step is taken."""
+    key = f"{run.recipe.seed}/{purpose}/{step}/{run.ranks.rank}"
+    low, high = zlib.crc32(key.encode()), zlib.adler32(key.encode())
+    return torch.Generator(run.ranks.device).manual_seed(high << 32 | low)
+
+
+def _refuse(
+    run: Run, batch: Batch, losses: Mapping[str, Tensor], grad_norm: Tensor, step: int
+) -> None:
+    values = ", ".join(f"{name}={value.item():.4g}" for name, value in losses.items())
+    clips = run.describe(batch["index"])
+    raise TrainingError(
+        f"step {step}: {values}, grad_norm={grad_norm.item():.4g} is not finite; the step was not "
+        f"taken. Clips of the batch: {', '.join(clips[:8])} ... ({len(clips)}). Lower lr="
+        f"{run.recipe.lr} or raise warmup_epochs={run.recipe.warmup_epochs}"
+    )
+
+
+def _row(run: Run, clock: Clock, values: Mapping[str, Tensor]) -> dict[str, Any]:
+    clips_done = clock.step * run.recipe.batch_size
+    return {
+        "step": clock.step,
+        "num_steps": clock.num_steps,
+        "epoch": round(clock.epoch, 4),
+        "samples_seen": clips_done,
+        "seconds": round(clock.total_seconds, 3),
+        **{name: float(value) for name, value in values.items()},
+    }
+
+
+def _save(run: Run, clock: Clock) -> Path:
+    parent = run.folder / "checkpoints"
+    if not run.ranks.is_main:
+        return parent / f"step_{clock.step:08d}"
+    state = {
+        "step": clock.step,
+        "num_steps": clock.num_steps,
+        "samples_seen": clock.step * run.recipe.batch_size,
+        "seconds": round(clock.total_seconds, 3),
+        **run.state,
+    }
+    keep = run.recipe.keep_checkpoints
+    return save_checkpoint(parent, run.model, run.optimizers, state, keep=keep)
+
+
+class _NoLog:
+    """The log of every rank but the first."""
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Write nothing."""
+
+    def __enter__(self) -> "_NoLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def _open_log(run: Run, step: int) -> MetricsLog | _NoLog:
+    return MetricsLog(run.folder, step) if run.ranks.is_main else _NoLog()
+
+
+class _StopFlag:
+    """Turns SIGTERM and SIGUSR2 (submitit's pre-emption signal) into a flag read between steps."""
+
+    signals = (signal.SIGTERM, signal.SIGUSR2)
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def _request(self, number: int, _frame: object) -> None:
+        logger.warning("signal %s: saving and stopping", signal.Signals(number).name)
+        self.requested = True
+
+    def __enter__(self) -> "_StopFlag":
+        self._previous = {number: signal.signal(number, self._request) for number in self.signals}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,56 @@
+"""AdamW over parameter groups with learning-rate factors per layer, fusion and head."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+
+NO_DECAY_NAMES = ("pos_embed", "mask_token", "modality", "time_embed")
+
+
+def parameter_groups(
+    named_parameters: Iterable[tuple[str, nn.Parameter]],
+    lr_factor: Callable[[str], float],
+    weight_decay: float,
+) -> list[dict[str, object]]:
+    """Group trainable parameters by (learning-rate factor, weight decay).
+
+    Norms, biases, positions and tokens are not decayed. Each group carries ``lr_factor``.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in named_parameters:
+        if parameter.requires_grad:
+            is_plain = parameter.ndim > 1 and not any(part in name for part in NO_DECAY_NAMES)
+            groups[(lr_factor(name), weight_decay if is_plain else 0.0)].append(parameter)
+    return [
+        {"params": parameters, "lr_factor": factor, "weight_decay": decay}
+        for (factor, decay), parameters in groups.items()
+    ]
+
+
+def make_optimizer(
+    groups: list[dict[str, object]], *, lr: float, betas: tuple[float, float]
+) -> torch.optim.AdamW:
+    """Fused AdamW; decoupled weight decay comes from the groups."""
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give each group ``lr`` times its own factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_factor"]
+
+
+def layer_lr_factor(
+    layer: int | str, *, num_layers: int, layer_decay: float, head: float, fusion: float
+) -> float:
+    """Factor of one parameter by what ``model.layer_id`` calls it.
+
+    Encoder layer i gets ``layer_decay ** (num_layers - i)``: embeddings (layer 0) change least.
+    """
+    if layer == "head":
+        return head
+    if isinstance(layer, str):
+        return fusion
+    return layer_decay ** (num_layers - layer)

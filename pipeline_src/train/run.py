@@ -1,0 +1,208 @@
+"""From a spec to a trained checkpoint: builds everything, resumes, trains, publishes done.json."""
+
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pipeline_src.config import FinetuneConfig, PretrainConfig
+from pipeline_src.data.augment import augment_batch
+from pipeline_src.data.dataset import ClipDataset, ClipFormat
+from pipeline_src.data.loader import Batch, to_device, training_batches
+from pipeline_src.data.sampler import EpochSampler, stratified_subset
+from pipeline_src.errors import ManifestError
+from pipeline_src.eval.predict import quick_accuracy
+from pipeline_src.provenance import git_commit, package_versions
+from pipeline_src.runs.build import build_model
+from pipeline_src.runs.checkpoint import (
+    Checkpoint,
+    load_matching,
+    load_optimizers,
+    load_weights,
+    newest_checkpoint,
+    read_checkpoint,
+)
+from pipeline_src.runs.done import read_done, write_done
+from pipeline_src.runs.spec import TrainSpec
+from pipeline_src.shards.read import ShardSet, open_shards
+from pipeline_src.train.distributed import Ranks, join_ranks
+from pipeline_src.train.log import METRICS_FILE, read_metrics
+from pipeline_src.train.loop import Clock, Run, train
+from pipeline_src.train.objective import build_objective, build_optimizers
+
+logger = logging.getLogger(__name__)
+
+
+def run_training(spec: TrainSpec) -> Path:
+    """Train ``spec`` to its end, from the newest checkpoint of the same fingerprint.
+
+    Returns:
+        Path of done.json, which names the checkpoint folder and its sha256.
+    Raises:
+        TrainingError, CheckpointError, ManifestError: see the message.
+    """
+    torch.set_num_threads(spec.num_threads)
+    with join_ranks() as ranks:
+        fingerprint = spec.fingerprint()
+        resumed = newest_checkpoint(spec.run_dir / "checkpoints", fingerprint)
+        if ranks.is_main and resumed is None:
+            _set_aside(spec.run_dir)
+        folder = _train_on(spec, ranks, fingerprint, resumed)
+        if not ranks.is_main:
+            return spec.run_dir
+        rows = [row for row in read_metrics(spec.run_dir / METRICS_FILE) if "loss" in row]
+        return write_done(spec.run_dir, read_checkpoint(folder), rows[-1] if rows else {})
+
+
+def _train_on(spec: TrainSpec, ranks: Ranks, fingerprint: str, resumed: Checkpoint | None) -> Path:
+    shards = _training_shards(spec)
+    clock = _clock(spec, len(shards))
+    if resumed and resumed.step >= clock.num_steps:
+        return resumed.folder
+    model = build_model(
+        spec.model,
+        num_classes=len(shards.class_names) if spec.stage == "finetune" else 0,
+        num_mel_bins=shards.num_mel_bins,
+        num_frames=spec.recipe.num_frames,
+        seed=spec.recipe.seed,
+    ).to(ranks.device)
+    objective = build_objective(spec, model, shards.task)
+    optimizers = build_optimizers(spec, model, objective.passes)
+    if resumed:
+        load_weights(resumed, model)
+        load_optimizers(resumed, model, optimizers)
+        clock.step, clock.seconds = resumed.step, float(resumed.state["seconds"])
+        logger.info("resuming %s at step %d of %d", spec.run_dir, clock.step, clock.num_steps)
+    elif spec.initial_checkpoint:
+        _start_from(spec.initial_checkpoint, model)
+    run = Run(
+        folder=spec.run_dir,
+        recipe=spec.recipe,
+        model=model,
+        draws=objective,
+        objective=_distributed(objective, ranks, compiled=spec.recipe.compile),
+        optimizers=optimizers,
+        augment=lambda batch, generator: augment_batch(batch, spec.recipe.augment, generator),
+        validate=_validation(spec, model, shards, ranks),
+        validate_every_steps=_validation_steps(spec, clock),
+        describe=lambda indices: [shards.samples[i].clip_id for i in indices.tolist()],
+        state=_state(spec, shards, fingerprint),
+        ranks=ranks,
+    )
+    return train(run, _batches(spec, shards, clock, ranks), clock)
+
+
+def _training_shards(spec: TrainSpec) -> ShardSet:
+    shards = open_shards(spec.train_indexes)
+    fraction = getattr(spec.recipe, "label_fraction", 1.0)
+    if fraction < 1:
+        labels = [sample.labels for sample in shards.samples]
+        shards = shards.subset(stratified_subset(labels, fraction, spec.recipe.seed))
+    if not len(shards):
+        raise ManifestError(f"{spec.train_indexes[0]}: the training split holds no clips")
+    return shards
+
+
+def _clock(spec: TrainSpec, num_clips: int) -> Clock:
+    steps_per_epoch = num_clips / spec.recipe.batch_size
+    return Clock(0, max(1, round(spec.recipe.epochs * steps_per_epoch)), steps_per_epoch)
+
+
+def _format(spec: TrainSpec, shards: ShardSet, *, training: bool) -> ClipFormat:
+    return ClipFormat(
+        target_length=spec.model.target_length,
+        img_size=spec.model.img_size,
+        num_frames=spec.recipe.num_frames,
+        logmel_mean=shards.logmel_mean,
+        logmel_std=shards.logmel_std,
+        training=training,
+        seed=spec.recipe.seed,
+    )
+
+
+def _batches(spec: TrainSpec, shards: ShardSet, clock: Clock, ranks: Ranks) -> Iterator[Batch]:
+    recipe = spec.recipe
+    sampler = EpochSampler(
+        len(shards), recipe.batch_size, recipe.seed, ranks.rank, ranks.world_size
+    )
+    batches = training_batches(
+        ClipDataset(shards, _format(spec, shards, training=True)),
+        sampler,
+        first_step=clock.step,
+        last_step=clock.num_steps,
+        num_workers=recipe.num_workers,
+        pin_memory=ranks.device.type == "cuda",
+    )
+    return (to_device(batch, ranks.device) for batch in batches)
+
+
+def _distributed(objective: nn.Module, ranks: Ranks, *, compiled: bool) -> Callable[..., Any]:
+    if ranks.world_size > 1:
+        # Each pass, and each modality of fine-tuning, leaves other parameters unused.
+        objective = DistributedDataParallel(objective, find_unused_parameters=True)
+    return torch.compile(objective) if compiled else objective
+
+
+def _validation(
+    spec: TrainSpec, model: nn.Module, shards: ShardSet, ranks: Ranks
+) -> Callable[[], dict[str, float]] | None:
+    held_out = open_shards(spec.val_indexes) if spec.val_indexes else None
+    if not isinstance(spec.recipe, FinetuneConfig) or held_out is None or not len(held_out):
+        return None
+    dataset = ClipDataset(held_out, _format(spec, shards, training=False))
+    batch_size = spec.recipe.batch_size
+    return lambda: quick_accuracy(
+        model,
+        dataset,
+        batch_size=batch_size,
+        device=ranks.device,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+    )
+
+
+def _validation_steps(spec: TrainSpec, clock: Clock) -> int:
+    if isinstance(spec.recipe, PretrainConfig):
+        return clock.num_steps
+    return max(1, round(spec.recipe.validate_every_epochs * clock.steps_per_epoch))
+
+
+def _start_from(done: Path, model: nn.Module) -> None:
+    checkpoint = read_done(done)
+    missing = load_matching(
+        checkpoint, model, allowed_missing=model.head_prefixes, allowed_unused=model.decoder_prefixes
+    )
+    logger.info("started from %s; new: %s", checkpoint.folder, ", ".join(missing) or "nothing")
+
+
+def _state(spec: TrainSpec, shards: ShardSet, fingerprint: str) -> dict[str, Any]:
+    return {
+        "fingerprint": fingerprint,
+        "spec": spec.model_dump(mode="json"),
+        "class_names": list(shards.class_names) if spec.stage == "finetune" else [],
+        "task": shards.task,
+        "num_mel_bins": shards.num_mel_bins,
+        "logmel_mean": shards.logmel_mean,
+        "logmel_std": shards.logmel_std,
+        "git_commit": git_commit(),
+        "versions": package_versions(),
+    }
+
+
+def _set_aside(run_dir: Path) -> None:
+    """Move what an earlier configuration left here into ``superseded``; nothing is lost."""
+    left = [run_dir / name for name in ("checkpoints", "tensorboard", METRICS_FILE)]
+    left = [path for path in left if path.exists()]
+    if not left:
+        return
+    parent = run_dir / "superseded"
+    target = parent / f"{len(list(parent.glob('*'))):03d}"
+    target.mkdir(parents=True)
+    for path in left:
+        shutil.move(path, target / path.name)
+    logger.warning("%s: files of another configuration moved to %s", run_dir, target)

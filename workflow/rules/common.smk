@@ -1,0 +1,81 @@
+# The checked configuration and everything derived from it: no rule, no work.
+import os
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from pipeline_src import versions
+from pipeline_src.catalog import Catalog
+from pipeline_src.config import load_config
+from pipeline_src.errors import PipelineError
+from pipeline_src.lock import hold_results
+
+ROOT = Path(workflow.basedir)
+# Scripts and training jobs import the package of this checkout.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+
+CONFIG_FILES = [Path(workflow.current_basedir, "../../config/config.yaml").resolve()]
+CONFIG_FILES += [Path(path) for path in workflow.overwrite_configfiles]
+try:
+    settings = load_config(config, CONFIG_FILES)
+    catalog = Catalog(settings, ROOT / "config" / "datasets")
+except PipelineError as error:
+    raise WorkflowError(str(error)) from None
+
+
+pathvars:
+    results=settings.results,
+    logs=f"{settings.results}/logs",
+    benchmarks=f"{settings.results}/benchmarks",
+
+
+wildcard_constraints:
+    dataset="|".join(catalog.names),
+    split="train|val|test",
+    chunk=r"\d{5}",
+    run="|".join(catalog.run_names),
+
+
+onstart:
+    # Held until this process ends, however it ends.
+    hold_results(Path(settings.results))
+
+
+def checked(function):
+    """Turn a user error inside an input function into Snakemake's own, without a traceback."""
+
+    def call(wildcards):
+        try:
+            return function(wildcards)
+        except PipelineError as error:
+            raise WorkflowError(str(error)) from None
+
+    return call
+
+
+def target(function, *arguments):
+    """An input function without wildcards, called only when the target is asked for."""
+    return checked(lambda _: function(*arguments))
+
+
+def dump(section):
+    """A configuration section as a params value: plain, so that a change in it is seen."""
+    return section.model_dump(mode="json")
+
+
+def run_params(section):
+    """A params function: that section of the wildcard's run."""
+    return lambda wildcards: dump(getattr(catalog.run(wildcards.run), section))
+
+
+# Input functions: which files a wildcard stands for. The catalog knows the paths.
+split_shards = checked(lambda w: catalog.chunk_files("shards", w.dataset, w.split))
+train_shards = checked(lambda w: catalog.chunk_files("shards", w.dataset, "train"))
+scored_index = checked(lambda w: catalog.index(w.dataset, catalog.run(w.run).evaluate.split))
+finetune_train_index = checked(lambda w: catalog.index(w.dataset, "train"))
+finetune_val_index = checked(lambda w: catalog.optional_index(w.dataset, "val"))
+pretrain_indexes = checked(lambda w: catalog.pretrain_indexes(w.run))
+pretrain_done = checked(lambda w: catalog.pretrain_done(w.run))
+report_metrics = checked(lambda _: catalog.report_metrics())
+report_probes = checked(lambda _: [path for n in catalog.listed for path in catalog.probes(n)])
+report_indexes = checked(lambda _: [path for n in catalog.listed for path in catalog.indexes(n)])

@@ -1,0 +1,24 @@
+# Clip list -> raw clips on this machine, one ledger row per clip.
+
+
+rule download_clips:
+    input:
+        clips="<results>/{dataset}/plan/{split}/{chunk}.csv",
+    output:
+        manifest="<results>/{dataset}/download/{split}/{chunk}.json",
+        ledger="<results>/{dataset}/download/{split}/{chunk}.ledger.csv",
+    log:
+        "<logs>/download_clips/{dataset}/{split}/{chunk}.log",
+    benchmark:
+        "<benchmarks>/download_clips/{dataset}/{split}/{chunk}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=720,
+    params:
+        root=lambda wildcards: str(catalog.dataset(wildcards.dataset).root),
+        raw="<results>/{dataset}/raw/{split}/{chunk}",
+        download=dump(settings.download),
+        step_version=versions.DOWNLOAD,
+    script:
+        "../scripts/download_clips.py"

@@ -1,0 +1,49 @@
+# Checkpoints -> metrics.json: after fine-tuning, and of pre-training before any label is used.
+
+
+rule evaluate_finetuned:
+    input:
+        finetune="<results>/{run}/finetune/{dataset}/done.json",
+        pretrain=pretrain_done,
+        index=scored_index,
+    output:
+        metrics="<results>/{run}/eval/{dataset}/metrics.json",
+    log:
+        "<logs>/evaluate_finetuned/{run}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/evaluate_finetuned/{run}/{dataset}.tsv"
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+        gpu=0,
+    params:
+        evaluate=run_params("evaluate"),
+        step_version=versions.EVALUATE,
+    script:
+        "../scripts/evaluate_finetuned.py"
+
+
+rule evaluate_pretrained:
+    input:
+        pretrain="<results>/{run}/pretrain/done.json",
+        train="<results>/{dataset}/shards/train/index.json",
+        val=finetune_val_index,
+        test=scored_index,
+    output:
+        metrics="<results>/{run}/probe/{dataset}/metrics.json",
+    log:
+        "<logs>/evaluate_pretrained/{run}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/evaluate_pretrained/{run}/{dataset}.tsv"
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+        gpu=0,
+    params:
+        evaluate=run_params("evaluate"),
+        num_examples=settings.report.num_examples,
+        step_version=versions.EVALUATE,
+    script:
+        "../scripts/evaluate_pretrained.py"

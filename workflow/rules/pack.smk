@@ -1,0 +1,45 @@
+# Log-mel, frames and labels -> one WebDataset shard per chunk, then one index per split.
+
+
+rule pack_shard:
+    input:
+        logmel="<results>/{dataset}/logmel/{split}/{chunk}.json",
+        transcode="<results>/{dataset}/transcode/{split}/{chunk}.json",
+    output:
+        manifest="<results>/{dataset}/shards/{split}/{chunk}.json",
+        ledger="<results>/{dataset}/shards/{split}/{chunk}.ledger.csv",
+    log:
+        "<logs>/pack_shard/{dataset}/{split}/{chunk}.log",
+    benchmark:
+        "<benchmarks>/pack_shard/{dataset}/{split}/{chunk}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    params:
+        shard="<results>/{dataset}/shards/{split}/{split}-{chunk}.tar",
+        shards=dump(settings.shards),
+        step_version=versions.PACK,
+    script:
+        "../scripts/pack_shard.py"
+
+
+rule pack_index:
+    input:
+        shards=split_shards,
+        train=train_shards,
+        dataset=lambda wildcards: str(catalog.dataset_path(wildcards.dataset)),
+    output:
+        index="<results>/{dataset}/shards/{split}/index.json",
+    log:
+        "<logs>/pack_index/{dataset}/{split}.log",
+    benchmark:
+        "<benchmarks>/pack_index/{dataset}/{split}.tsv"
+    localrule: True
+    params:
+        max_failed_fraction=settings.shards.max_failed_fraction,
+        audio=dump(settings.audio),
+        media=dump(settings.media),
+        step_version=versions.PACK,
+    script:
+        "../scripts/pack_index.py"

@@ -1,0 +1,37 @@
+# metrics.json of every run -> one self-contained page.
+
+
+rule resolve_config:
+    output:
+        config="<results>/{run}/config.yaml",
+    log:
+        "<logs>/resolve_config/{run}.log",
+    localrule: True
+    params:
+        run=lambda wildcards: dump(catalog.run(wildcards.run)),
+    script:
+        "../scripts/resolve_config.py"
+
+
+rule report_results:
+    input:
+        metrics=report_metrics,
+        probes=report_probes,
+        indexes=report_indexes,
+        configs=expand("<results>/{run}/config.yaml", run=catalog.run_names),
+    output:
+        page=report(
+            "<results>/report/index.html",
+            category="Results",
+            caption="../report/results.rst",
+        ),
+    log:
+        "<logs>/report_results.log",
+    benchmark:
+        "<benchmarks>/report_results.tsv"
+    localrule: True
+    params:
+        report=dump(settings.report),
+        step_version=versions.REPORT,
+    script:
+        "../scripts/report_results.py"

@@ -1,0 +1,47 @@
+# Shards -> checkpoints. Local rules: each submits its own job and waits (pipeline_src.submit).
+
+
+rule pretrain_model:
+    input:
+        train=pretrain_indexes,
+    output:
+        done="<results>/{run}/pretrain/done.json",
+    log:
+        "<logs>/pretrain_model/{run}.log",
+    benchmark:
+        "<benchmarks>/pretrain_model/{run}.tsv"
+    localrule: True
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=16000,
+        gpus_per_node=0,
+    params:
+        model=run_params("model"),
+        recipe=run_params("pretrain"),
+        step_version=versions.PRETRAIN,
+    script:
+        "../scripts/pretrain_model.py"
+
+
+rule finetune_model:
+    input:
+        train=finetune_train_index,
+        val=finetune_val_index,
+        pretrain=pretrain_done,
+    output:
+        done="<results>/{run}/finetune/{dataset}/done.json",
+    log:
+        "<logs>/finetune_model/{run}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/finetune_model/{run}/{dataset}.tsv"
+    localrule: True
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=16000,
+        gpus_per_node=0,
+    params:
+        model=run_params("model"),
+        recipe=run_params("finetune"),
+        step_version=versions.FINETUNE,
+    script:
+        "../scripts/finetune_model.py"

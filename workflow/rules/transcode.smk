@@ -1,0 +1,22 @@
+# Raw clips -> 16 kHz mono audio and frames, in one decode per clip.
+
+
+rule transcode_clips:
+    input:
+        clips="<results>/{dataset}/download/{split}/{chunk}.json",
+    output:
+        manifest="<results>/{dataset}/transcode/{split}/{chunk}.json",
+        ledger="<results>/{dataset}/transcode/{split}/{chunk}.ledger.csv",
+    log:
+        "<logs>/transcode_clips/{dataset}/{split}/{chunk}.log",
+    benchmark:
+        "<benchmarks>/transcode_clips/{dataset}/{split}/{chunk}.tsv"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=720,
+    params:
+        media=dump(settings.media),
+        step_version=versions.TRANSCODE,
+    script:
+        "../scripts/transcode_clips.py"

@@ -1,0 +1,20 @@
+"""Score one pre-training before any label is used."""
+
+from pathlib import Path
+
+from pipeline_src.config import EvaluateConfig
+from pipeline_src.eval.pretrained import evaluate_pretrained
+from pipeline_src.joblog import log_to_file
+
+with log_to_file(snakemake.log[0]):
+    evaluate_pretrained(
+        run=snakemake.wildcards.run,
+        pretrain_done=Path(snakemake.input.pretrain),
+        train_index=Path(snakemake.input.train),
+        val_index=next(map(Path, snakemake.input.val), None),
+        test_index=Path(snakemake.input.test),
+        metrics_path=Path(snakemake.output.metrics),
+        evaluate=EvaluateConfig(**snakemake.params.evaluate),
+        num_examples=snakemake.params.num_examples,
+        num_threads=snakemake.threads,
+    )

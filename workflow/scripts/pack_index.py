@@ -1,0 +1,20 @@
+"""Merge the shards of one split into index.json."""
+
+from pathlib import Path
+
+from pipeline_src.config import AudioConfig, MediaConfig
+from pipeline_src.joblog import log_to_file
+from pipeline_src.shards.index import write_index
+
+with log_to_file(snakemake.log[0]):
+    write_index(
+        shard_manifests=[Path(path) for path in snakemake.input.shards],
+        train_manifests=[Path(path) for path in snakemake.input.train],
+        index_path=Path(snakemake.output.index),
+        dataset_path=Path(snakemake.input.dataset),
+        split=snakemake.wildcards.split,
+        max_failed_fraction=snakemake.params.max_failed_fraction,
+        audio=AudioConfig(**snakemake.params.audio),
+        media=MediaConfig(**snakemake.params.media),
+        version=snakemake.params.step_version,
+    )

@@ -1,0 +1,18 @@
+"""Pack one chunk into a WebDataset shard."""
+
+from pathlib import Path
+
+from pipeline_src.config import ShardsConfig
+from pipeline_src.joblog import log_to_file
+from pipeline_src.shards.write import pack_chunk
+
+with log_to_file(snakemake.log[0]):
+    pack_chunk(
+        logmel_manifest=Path(snakemake.input.logmel),
+        transcode_manifest=Path(snakemake.input.transcode),
+        manifest_path=Path(snakemake.output.manifest),
+        ledger_path=Path(snakemake.output.ledger),
+        shard_path=Path(snakemake.params.shard),
+        shards=ShardsConfig(**snakemake.params.shards),
+        version=snakemake.params.step_version,
+    )

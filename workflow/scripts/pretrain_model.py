@@ -1,0 +1,23 @@
+"""Pre-train one run: submit the job, or join the one that is running, and wait."""
+
+from pathlib import Path
+
+from pipeline_src.config import SubmitConfig
+from pipeline_src.joblog import log_to_file
+from pipeline_src.runs.spec import TrainSpec
+from pipeline_src.submit.run import run_and_wait
+
+with log_to_file(snakemake.log[0]):
+    run_and_wait(
+        TrainSpec(
+            stage="pretrain",
+            run_dir=Path(snakemake.output.done).parent,
+            model=snakemake.params.model,
+            recipe=snakemake.params.recipe,
+            train_indexes=snakemake.input.train,
+            num_threads=snakemake.threads,
+        ),
+        SubmitConfig(**snakemake.config.get("submit", {})),
+        gpus_per_node=snakemake.resources.gpus_per_node,
+        mem_mb=snakemake.resources.mem_mb,
+    )

@@ -1,0 +1,16 @@
+"""Build the report page of all runs."""
+
+from pathlib import Path
+
+from pipeline_src.config import ReportConfig
+from pipeline_src.joblog import log_to_file
+from pipeline_src.report.build import build_report
+
+with log_to_file(snakemake.log[0]):
+    build_report(
+        metrics_files=[Path(path) for path in snakemake.input.metrics],
+        probe_files=[Path(path) for path in snakemake.input.probes],
+        index_files=[Path(path) for path in snakemake.input.indexes],
+        output=Path(snakemake.output.page),
+        config=ReportConfig(**snakemake.params.report),
+    )
