@@ -1,0 +1,1 @@
+"""Getting the raw clips: local files, members of tar archives, http(s)."""

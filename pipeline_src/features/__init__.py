@@ -1,0 +1,1 @@
+"""Waveform -> log-mel filterbank."""

@@ -1,0 +1,121 @@
+"""Log-mel features of one chunk: FLAC members -> a tar of float16 arrays, a manifest and a ledger."""
+
+import io
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline_src.config.data import AudioConfig
+from pipeline_src.errors import ManifestError, MediaError
+from pipeline_src.features.fbank import log_mels, num_window_samples
+from pipeline_src.ledger import LedgerRow, describe_losses
+from pipeline_src.manifest.chunks import (
+    ChunkManifest,
+    Clip,
+    bulk_path,
+    describe_bulk,
+    merge_rows,
+    read_chunk,
+    write_chunk,
+)
+from pipeline_src.manifest.progress import Progress
+from pipeline_src.manifest.tars import build_tar, read_samples
+from pipeline_src.media.audio import read_flac, to_float
+
+LOGGER = logging.getLogger(__name__)
+CLIPS_AT_A_TIME = 64
+
+
+def extract_chunk(
+    *,
+    transcode_manifest: Path,
+    manifest_path: Path,
+    ledger_path: Path,
+    audio: AudioConfig,
+    sample_rate_hz: int,
+    num_workers: int,
+    version: int,
+) -> None:
+    """Compute the log-mel of every transcoded clip of a chunk.
+
+    Args:
+        sample_rate_hz: must be what the clips were transcoded to.
+        num_workers: torch threads.
+    """
+    source = read_chunk(transcode_manifest, "transcode")
+    if source.settings["sample_rate_hz"] != sample_rate_hz:
+        raise ManifestError(
+            f"{transcode_manifest}: audio at {source.settings['sample_rate_hz']} Hz, asked for {sample_rate_hz} Hz"
+        )
+    torch.set_num_threads(num_workers)
+    tar_path = manifest_path.with_suffix(".tar")
+    rows: list[LedgerRow] = []
+    clips: list[Clip] = []
+    progress = Progress("logmel", len(source.clips))
+    with build_tar(tar_path) as tar:
+        for clip, result in _extract_all(source, transcode_manifest, audio, sample_rate_hz):
+            progress.update()
+            if isinstance(result, MediaError):
+                rows.append(
+                    LedgerRow(clip["clip_id"], "failed", result.reason, detail=result.detail)
+                )
+                continue
+            tar.add(f"{clip['key']}.logmel.npy", npy_bytes(result.astype(np.float16)))
+            rows.append(LedgerRow(clip["clip_id"], "ok", flags=";".join(clip["flags"])))
+            clips.append({**clip, "num_logmel_frames": len(result)})
+    all_rows, lost = merge_rows([clip["clip_id"] for clip in source.clips], source.lost, rows)
+    manifest = ChunkManifest(
+        stage="logmel",
+        id=source.id,
+        version=version,
+        num_in=source.num_in,
+        tar=describe_bulk(tar_path),
+        settings=source.settings | audio.model_dump(include={"num_mel_bins", "hop_length_ms"}),
+        clips=clips,
+        lost=lost,
+    )
+    write_chunk(manifest_path, ledger_path, manifest, all_rows)
+    LOGGER.info("logmel %s: %s", source.id, describe_losses(all_rows))
+
+
+def _extract_all(
+    source: ChunkManifest, manifest_path: Path, audio: AudioConfig, sample_rate_hz: int
+) -> Iterator[tuple[Clip, np.ndarray | MediaError]]:
+    """Yield each clip with its log-mel (T, M) or why it has none, in list order."""
+    samples = read_samples(bulk_path(manifest_path, source))
+    num_window = num_window_samples(audio, sample_rate_hz)
+    for first in range(0, len(source.clips), CLIPS_AT_A_TIME):
+        clips = source.clips[first : first + CLIPS_AT_A_TIME]
+        waveforms = [_read_waveform(clip, next(samples, ("", {})), num_window) for clip in clips]
+        usable = [waveform for waveform in waveforms if not isinstance(waveform, MediaError)]
+        features = log_mels(usable, audio, sample_rate_hz)
+        for clip, waveform in zip(clips, waveforms, strict=True):
+            yield clip, waveform if isinstance(waveform, MediaError) else next(features)
+
+
+def _read_waveform(
+    clip: Clip, sample: tuple[str, dict[str, bytes]], num_window: int
+) -> np.ndarray | MediaError:
+    """Decode a clip's FLAC to float32 (S,); at least one window long."""
+    key, members = sample
+    if key != clip["key"] or "flac" not in members:
+        raise ManifestError(
+            f"transcode tar: found {key!r} where the manifest lists {clip['key']!r}"
+        )
+    try:
+        samples = read_flac(members["flac"])
+    except MediaError as error:
+        return error
+    if len(samples) < num_window:
+        return MediaError("too_short", f"{len(samples)} samples; one window is {num_window}")
+    return to_float(samples)
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    """``array`` as the content of a .npy file."""
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()

@@ -1,0 +1,169 @@
+"""The manifest that every stage leaves for a chunk: which clips are fine, which are lost and why.
+
+The next stage reads the manifest and nothing else; the ledger beside it has one row for every clip.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline_src.atomic import file_sha256, write_json
+from pipeline_src.errors import ManifestError
+from pipeline_src.ledger import LedgerRow, count_status, write_ledger
+
+KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,120}")
+KEY_PREFIX_CHARS = 60
+KEY_HASH_CHARS = 10
+
+Clip = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ChunkId:
+    """Which chunk a manifest is about."""
+
+    dataset: str
+    split: str
+    chunk: str
+
+
+@dataclass(frozen=True)
+class BulkFile:
+    """A large file beside a manifest, named relative to the manifest's folder."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ChunkManifest:
+    """State of one chunk after one stage.
+
+    Args:
+        settings: what the bulk files depend on and later stages must know, e.g. sample_rate_hz.
+        clips: ok clips in list order; each has clip_id, key, labels and what the next stage needs.
+        lost: clip_id and reason of each clip given up so far, in list order.
+        extra: further top-level entries of one stage.
+    """
+
+    stage: str
+    id: ChunkId
+    version: int
+    num_in: int
+    tar: BulkFile | None
+    settings: dict[str, Any]
+    clips: list[Clip]
+    lost: list[dict[str, str]]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def clip_key(clip_id: str) -> str:
+    """A name that is safe in tars and file systems: the clip_id itself where possible.
+
+    webdataset splits names at the first dot, so dots are replaced too; a hash keeps names apart.
+    """
+    if KEY_PATTERN.fullmatch(clip_id):
+        return clip_id
+    safe = re.sub(r"[^A-Za-z0-9_-]", "_", clip_id)[:KEY_PREFIX_CHARS]
+    digest = hashlib.sha256(clip_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{safe}-{digest[:KEY_HASH_CHARS]}"
+
+
+def write_chunk(
+    path: Path, ledger_path: Path, manifest: ChunkManifest, rows: Sequence[LedgerRow]
+) -> None:
+    """Write ledger, then manifest; refuse rows that do not add up."""
+    counts = count_status(rows)
+    ok_ids = [row.clip_id for row in rows if row.status == "ok"]
+    if ok_ids != [clip["clip_id"] for clip in manifest.clips]:
+        raise AssertionError(f"{path}: the ledger's ok clips are not the manifest's")
+    write_ledger(ledger_path, rows, manifest.num_in)
+    head = {
+        "stage": manifest.stage,
+        **asdict(manifest.id),
+        "version": manifest.version,
+        "num_in": manifest.num_in,
+        **{f"num_{status}": count for status, count in counts.items()},
+        "tar": asdict(manifest.tar) if manifest.tar else None,
+        "settings": manifest.settings,
+    }
+    body = {"clips": manifest.clips, "lost": manifest.lost}
+    write_json(path, {**head, **manifest.extra, **body}, indent=None)
+
+
+HEAD_KEYS = ("stage", "dataset", "split", "chunk", "version", "num_in", "num_ok", "num_skipped")
+KNOWN_KEYS = {*HEAD_KEYS, "num_failed", "tar", "settings", "clips", "lost"}
+
+
+def read_chunk(path: Path, stage: str) -> ChunkManifest:
+    """Read a manifest back and check that it is of ``stage`` and that its counts add up.
+
+    Raises:
+        ManifestError: unreadable, of another stage, or inconsistent; delete it and run the stage again.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        missing = KNOWN_KEYS - value.keys()
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
+        raise ManifestError(f"{path}: unreadable chunk manifest: {error}") from error
+    if missing or value["stage"] != stage:
+        raise ManifestError(f"{path}: not a {stage} manifest (missing keys: {sorted(missing)})")
+    num_lost = value["num_skipped"] + value["num_failed"]
+    if (len(value["clips"]), len(value["lost"])) != (value["num_ok"], num_lost) or value[
+        "num_in"
+    ] != value["num_ok"] + num_lost:
+        raise ManifestError(f"{path}: clip counts do not add up; delete it and run {stage} again")
+    return ChunkManifest(
+        stage=stage,
+        id=ChunkId(value["dataset"], value["split"], value["chunk"]),
+        version=value["version"],
+        num_in=value["num_in"],
+        tar=BulkFile(**value["tar"]) if value["tar"] else None,
+        settings=value["settings"],
+        clips=value["clips"],
+        lost=value["lost"],
+        extra={key: value[key] for key in value.keys() - KNOWN_KEYS},
+    )
+
+
+def describe_bulk(path: Path) -> BulkFile:
+    """Name, size and sha256 of a bulk file."""
+    return BulkFile(path.name, path.stat().st_size, file_sha256(path))
+
+
+def bulk_path(manifest_path: Path, manifest: ChunkManifest) -> Path:
+    """The tar beside a manifest, checked to be there with the size it had."""
+    if manifest.tar is None:
+        raise ManifestError(f"{manifest_path}: a {manifest.stage} manifest names no tar")
+    path = manifest_path.parent / manifest.tar.file
+    actual_bytes = path.stat().st_size if path.is_file() else -1
+    if actual_bytes != manifest.tar.bytes:
+        raise ManifestError(
+            f"{path}: {'missing' if actual_bytes < 0 else f'{actual_bytes} bytes'}, but "
+            f"{manifest_path.name} says {manifest.tar.bytes} bytes; delete the manifest and run again"
+        )
+    return path
+
+
+def merge_rows(
+    order: Sequence[str], lost: Sequence[dict[str, str]], new: Sequence[LedgerRow]
+) -> tuple[list[LedgerRow], list[dict[str, str]]]:
+    """Combine clips lost before this stage (as skipped) with this stage's own rows.
+
+    Args:
+        order: clip ids of the clips that reached this stage, in list order.
+        lost: the earlier manifest's ``lost``.
+        new: one row per id of ``order``.
+    Returns:
+        All rows (this stage's in order, then the skipped), and the new ``lost`` list.
+    """
+    if [row.clip_id for row in new] != list(order):
+        raise AssertionError("a stage must give one row per clip, in order")
+    skipped = [LedgerRow(item["clip_id"], "skipped", item["reason"], attempts=0) for item in lost]
+    failed = [{"clip_id": row.clip_id, "reason": row.reason} for row in new if row.status != "ok"]
+    return [*new, *skipped], [*lost, *failed]

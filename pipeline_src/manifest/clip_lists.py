@@ -1,0 +1,212 @@
+"""Streaming readers of clip lists: our own CSV form and the official AudioSet and VGGSound files.
+
+Every row is checked before any job runs; a refusal names the file, the line, the value and what is allowed.
+"""
+
+import csv
+import gzip
+import math
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from pipeline_src.errors import ManifestError
+from pipeline_src.manifest.datasets import (
+    SPLITS,
+    ClassList,
+    DatasetConfig,
+    load_classes,
+    missing_list,
+)
+
+COLUMNS = ("clip_id", "source", "start_seconds", "end_seconds", "labels", "split")
+AUDIOSET_FIELDS = 4
+VGGSOUND_FIELDS = 4
+VGGSOUND_CLIP_SECONDS = 10
+
+
+class ClipRow(NamedTuple):
+    """One clip of a list; times are half-open [start_seconds, end_seconds), None = the file's own end."""
+
+    clip_id: str
+    source: str
+    start_seconds: float | None
+    end_seconds: float | None
+    labels: tuple[int, ...]
+    split: str
+    line: int
+
+
+class RawRow(NamedTuple):
+    """The same clip as text, before any check."""
+
+    line: int
+    clip_id: str
+    source: str
+    start: str
+    end: str
+    labels: list[str]
+    split: str
+
+
+def read_clips(dataset: DatasetConfig, *, max_seconds: float) -> Iterator[ClipRow]:
+    """Yield every clip of the data set in list order, each checked.
+
+    Args:
+        max_seconds: longest clip that may be asked for.
+    Raises:
+        ManifestError: at the first row that is wrong, or when there is no row at all.
+    """
+    classes = load_classes(dataset)
+    first_line_of: dict[str, str] = {}
+    for split, path in dataset.clip_lists.items():
+        for raw in _read_rows(dataset, path, split):
+            where = f"{path}:{raw.line}"
+            row = _check_row(raw, dataset, classes, max_seconds, where)
+            first = first_line_of.setdefault(row.clip_id, where)
+            if first is not where:
+                raise ManifestError(
+                    f"{where}: clip_id {row.clip_id!r} was already listed at {first}"
+                )
+            yield row
+    if not first_line_of:
+        listed = ", ".join(str(path) for path in dataset.clip_lists.values())
+        raise ManifestError(f"{listed}: no clips at all")
+
+
+def _read_rows(dataset: DatasetConfig, path: Path, split: str) -> Iterator[RawRow]:
+    parse = PARSERS[dataset.format]
+    line = 0
+    try:
+        with _open_text(path) as stream:
+            for raw in parse(path, stream, split):
+                line = raw.line
+                yield raw
+    except FileNotFoundError:
+        raise ManifestError(missing_list(dataset, path)) from None
+    except (csv.Error, UnicodeDecodeError, EOFError, OSError) as error:
+        raise ManifestError(
+            f"{path}:{line + 1}: not a readable CSV file in UTF-8: {error}"
+        ) from error
+
+
+def _open_text(path: Path) -> TextIO:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _parse_clips(path: Path, stream: Iterable[str], split: str) -> Iterator[RawRow]:
+    del split  # the rows name it
+    reader = csv.reader(stream)
+    header = next(reader, [])
+    for column in COLUMNS:
+        if header.count(column) != 1:
+            raise ManifestError(f"{path}:1: column {column!r} must be there once; found {header}")
+    clip_id, source, start, end, labels, split_at = (header.index(column) for column in COLUMNS)
+    for row in reader:
+        if not row:
+            continue
+        _check_width(path, reader.line_num, row, len(header))
+        names = [label.strip() for label in row[labels].split(";") if label.strip()]
+        yield RawRow(
+            reader.line_num, row[clip_id], row[source], row[start], row[end], names, row[split_at]
+        )
+
+
+def _parse_audioset(path: Path, stream: Iterable[str], split: str) -> Iterator[RawRow]:
+    reader = csv.reader(stream, skipinitialspace=True)
+    for row in reader:
+        if not row or row[0].startswith("#"):
+            continue
+        _check_width(path, reader.line_num, row, AUDIOSET_FIELDS)
+        youtube_id, start, end, labels = row
+        names = [label.strip() for label in labels.split(",") if label.strip()]
+        yield RawRow(reader.line_num, youtube_id, f"youtube:{youtube_id}", start, end, names, split)
+
+
+def _parse_vggsound(path: Path, stream: Iterable[str], split: str) -> Iterator[RawRow]:
+    del split  # the rows name it
+    reader = csv.reader(stream)
+    for row in reader:
+        if not row:
+            continue
+        _check_width(path, reader.line_num, row, VGGSOUND_FIELDS)
+        youtube_id, start, label, row_split = row
+        if not start.isdecimal():
+            raise ManifestError(
+                f"{path}:{reader.line_num}: start {start!r} is not a whole number of seconds"
+            )
+        clip_id = f"{youtube_id}_{int(start):06d}" if youtube_id else ""
+        end = str(int(start) + VGGSOUND_CLIP_SECONDS)
+        yield RawRow(
+            reader.line_num, clip_id, f"youtube:{youtube_id}", start, end, [label], row_split
+        )
+
+
+PARSERS: dict[str, Callable[[Path, Iterable[str], str], Iterator[RawRow]]] = {
+    "clips": _parse_clips,
+    "audioset": _parse_audioset,
+    "vggsound": _parse_vggsound,
+}
+
+
+def _check_width(path: Path, line: int, row: list[str], expected: int) -> None:
+    if len(row) != expected:
+        raise ManifestError(f"{path}:{line}: {len(row)} fields, expected {expected}: {row}")
+
+
+def _check_row(
+    raw: RawRow, dataset: DatasetConfig, classes: ClassList, max_seconds: float, where: str
+) -> ClipRow:
+    for column, text in (("clip_id", raw.clip_id), ("source", raw.source)):
+        if not text.strip() or not text.isprintable():
+            raise ManifestError(f"{where}: {column} {text!r} is empty or holds control characters")
+    if raw.split not in SPLITS:
+        raise ManifestError(f"{where}: split {raw.split!r} is not one of {', '.join(SPLITS)}")
+    start, end = _check_times(raw, max_seconds, where)
+    labels = _check_labels(raw, dataset, classes, where)
+    return ClipRow(raw.clip_id, raw.source, start, end, labels, raw.split, raw.line)
+
+
+def _check_times(raw: RawRow, max_seconds: float, where: str) -> tuple[float | None, float | None]:
+    start = _seconds("start_seconds", raw.start, where)
+    end = _seconds("end_seconds", raw.end, where)
+    if end is not None:
+        if (start or 0.0) >= end:
+            raise ManifestError(
+                f"{where}: start_seconds {raw.start!r} is not below end_seconds {raw.end!r}"
+            )
+        if end - (start or 0.0) > max_seconds:
+            raise ManifestError(
+                f"{where}: clip of {end - (start or 0.0):g} s is longer than media.max_seconds={max_seconds:g}"
+            )
+    return start, end
+
+
+def _seconds(column: str, text: str, where: str) -> float | None:
+    if not text.strip():
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ManifestError(f"{where}: {column} {text!r} is not a number of seconds >= 0")
+    return value
+
+
+def _check_labels(
+    raw: RawRow, dataset: DatasetConfig, classes: ClassList, where: str
+) -> tuple[int, ...]:
+    for label in raw.labels:
+        if label not in classes.index:
+            raise ManifestError(f"{where}: label {label!r} is not in {dataset.class_names}")
+    labels = tuple(sorted({classes.index[label] for label in raw.labels}))
+    if not labels:
+        raise ManifestError(f"{where}: clip {raw.clip_id!r} has no label")
+    if dataset.task == "multiclass" and len(labels) > 1:
+        raise ManifestError(
+            f"{where}: {len(labels)} labels {raw.labels}, but task is multiclass (one each)"
+        )
+    return labels

@@ -1,0 +1,111 @@
+"""Cut a clip list into chunks, the units of work; done when the Snakefile is parsed."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+from pipeline_src import versions
+from pipeline_src.atomic import write_json, write_text
+from pipeline_src.errors import ManifestError
+from pipeline_src.manifest.clip_lists import ClipRow, read_clips
+from pipeline_src.manifest.datasets import SPLITS, DatasetConfig, missing_list
+
+STATE_FILE = "plan.json"
+PLAN_COLUMNS = ("clip_id", "source", "start_seconds", "end_seconds", "labels", "line")
+
+
+def ensure_plan(
+    dataset: DatasetConfig, *, chunk_size: int, max_seconds: float, folder: Path
+) -> dict[str, int]:
+    """Bring ``folder/<split>/<chunk>.csv`` up to date and return the number of chunks per split.
+
+    The list is read and checked only when it is not the one that was planned last; chunks whose clips
+    are the same keep their file untouched, so that only changed chunks are made again.
+
+    Args:
+        max_seconds: longest clip that the list may ask for.
+    Raises:
+        ManifestError: a list is missing or wrong.
+    """
+    state_path = folder / STATE_FILE
+    key = _list_key(dataset, chunk_size=chunk_size, max_seconds=max_seconds)
+    known = _read_state(state_path)
+    if known is None or known["list"] != key:
+        clips = list(read_clips(dataset, max_seconds=max_seconds))  # refuse before writing
+        known = {"list": key, "num_chunks": _write_plan(clips, chunk_size, folder)}
+        write_json(state_path, known)
+    return known["num_chunks"]
+
+
+def _read_state(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def _list_key(dataset: DatasetConfig, *, chunk_size: int, max_seconds: float) -> list:
+    """All that decides whether a list is right, as JSON: file sizes and times stand for their content."""
+    files = [*dataset.clip_lists.values(), dataset.class_names]
+    stamps = []
+    for path in files:
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            raise ManifestError(missing_list(dataset, path)) from None
+        stamps.append([str(path.absolute()), status.st_size, status.st_mtime_ns])
+    limits = [versions.PLAN, chunk_size, max_seconds]
+    return [*limits, dataset.format, dataset.task, [*dataset.clip_lists], stamps]
+
+
+def _write_plan(clips: list[ClipRow], chunk_size: int, folder: Path) -> dict[str, int]:
+    """Write the chunks that differ from what is there; remove those that a longer list left."""
+    planned: dict[Path, str] = {}
+    num_chunks: dict[str, int] = {}
+    for split in SPLITS:
+        rows = [clip for clip in clips if clip.split == split]
+        chunks = [rows[first : first + chunk_size] for first in range(0, len(rows), chunk_size)]
+        for number, chunk in enumerate(chunks):
+            planned[folder / split / f"{number:05d}.csv"] = _format_chunk(chunk)
+        if chunks:
+            num_chunks[split] = len(chunks)
+    for path in set(folder.glob("*/[0-9][0-9][0-9][0-9][0-9].csv")) - set(planned):
+        path.unlink()
+    for path, text in planned.items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+    return num_chunks
+
+
+def _format_chunk(rows: list[ClipRow]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(PLAN_COLUMNS)
+    for row in rows:
+        times = [
+            "" if value is None else repr(value) for value in (row.start_seconds, row.end_seconds)
+        ]
+        labels = ";".join(str(label) for label in row.labels)
+        writer.writerow([row.clip_id, row.source, *times, labels, row.line])
+    return text.getvalue()
+
+
+def read_plan_chunk(path: Path, split: str) -> list[ClipRow]:
+    """Read one chunk of the plan back."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        if tuple(reader.fieldnames or ()) != PLAN_COLUMNS:
+            raise ManifestError(f"{path}: columns {reader.fieldnames}, expected {PLAN_COLUMNS}")
+        return [
+            ClipRow(
+                row["clip_id"],
+                row["source"],
+                float(row["start_seconds"]) if row["start_seconds"] else None,
+                float(row["end_seconds"]) if row["end_seconds"] else None,
+                tuple(int(label) for label in row["labels"].split(";")),
+                split,
+                int(row["line"]),
+            )
+            for row in reader
+        ]

@@ -1,0 +1,67 @@
+"""Tar files with the same bytes for the same content: no times, no owners."""
+
+import io
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline_src.atomic import atomic_path
+from pipeline_src.errors import ManifestError
+
+MEMBER_MODE = 0o444
+
+
+class TarBuilder:
+    """Add members one after the other."""
+
+    def __init__(self, tar: tarfile.TarFile) -> None:
+        self._tar = tar
+
+    def add(self, name: str, data: bytes) -> None:
+        """Append one member."""
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        info.mode = MEMBER_MODE
+        self._tar.addfile(info, io.BytesIO(data))
+
+
+@contextmanager
+def build_tar(path: Path) -> Iterator[TarBuilder]:
+    """Write ``path`` whole or not at all."""
+    with atomic_path(path) as temporary, tarfile.open(temporary, "w") as tar:
+        yield TarBuilder(tar)
+
+
+def read_members(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of every member in order.
+
+    Raises:
+        ManifestError: the tar is damaged.
+    """
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                stream = tar.extractfile(member)
+                if stream is None:
+                    raise ManifestError(f"{path}: member {member.name!r} is not a regular file")
+                yield member.name, stream.read()
+    except tarfile.TarError as error:
+        raise ManifestError(
+            f"{path}: damaged ({error}); delete its manifest and run again"
+        ) from error
+
+
+def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Yield key and {extension: content} of every sample: neighbours that share the name's first part."""
+    key: str | None = None
+    sample: dict[str, bytes] = {}
+    for name, data in read_members(path):
+        member_key, _, extension = name.partition(".")
+        if key is not None and member_key != key:
+            yield key, sample
+            sample = {}
+        key = member_key
+        sample[extension] = data
+    if key is not None:
+        yield key, sample

@@ -1,0 +1,1 @@
+"""Raw clip -> 16 kHz mono FLAC and JPEG frames; the only package that knows ffmpeg."""

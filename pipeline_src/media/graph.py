@@ -1,0 +1,131 @@
+"""The ffmpeg command line for a batch of clips: one process, one decode per clip.
+
+Each clip [start, start + duration) gives a mono FLAC and N JPEG frames: frame k is the one shown at
+(k + 0.5) / N of the clip, exactly. For that the video clock is stretched so that these moments fall on
+0, 1, 2, ...; ``fps=1:round=up`` then shows at n the last frame with time <= n. Seeking goes to the key
+frame before ``start`` without dropping what lies between, so a frame shown since before ``start`` counts.
+Every output has its own small filter chain: one graph for all is slower with many inputs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ffmpeg
+
+from pipeline_src.config.data import MediaConfig
+from pipeline_src.media.probe import INPUT_OPTIONS, input_url
+
+GLOBAL_OPTIONS = (
+    "-hide_banner",
+    "-nostdin",
+    "-loglevel",
+    "error",
+    "-xerror",
+    "-filter_threads",
+    "1",
+)
+CLOCK_HZ = 1_000_000
+JPEG_PIXELS = "yuvj420p"
+
+
+@dataclass(frozen=True)
+class ClipJob:
+    """What to decode of one file.
+
+    Args:
+        audio_index, video_index: stream numbers in the file.
+    """
+
+    path: Path
+    start_seconds: float
+    duration_seconds: float
+    audio_index: int
+    video_index: int
+
+
+def build_arguments(jobs: Sequence[ClipJob], media: MediaConfig) -> list[str]:
+    """Arguments of the one ffmpeg process that decodes ``jobs`` into its working folder."""
+    outputs = []
+    for index, job in enumerate(jobs):
+        source = ffmpeg.input(input_url(job.path.absolute()), **_input_options(job))
+        audio = source[str(job.audio_index)]
+        video = source[str(job.video_index)]
+        outputs.append(
+            ffmpeg.output(
+                audio,
+                audio_name(index),
+                af=audio_chain(job.duration_seconds, media.sample_rate_hz),
+                acodec="flac",
+                sample_fmt="s16",
+                threads=1,
+                bitexact=None,
+            )
+        )
+        outputs.append(
+            ffmpeg.output(
+                video,
+                frame_name(index, "%04d"),
+                vf=video_chain(job.duration_seconds, media),
+                format="image2",
+                vcodec="mjpeg",
+                threads=1,
+                bitexact=None,
+                fps_mode="passthrough",
+                **{"q:v": media.jpeg_quality},
+            )
+        )
+    return ffmpeg.merge_outputs(*outputs).global_args(*GLOBAL_OPTIONS).get_args()
+
+
+def audio_name(index: int) -> str:
+    """File of clip ``index`` of the batch."""
+    return f"{index:03d}.flac"
+
+
+def frame_name(index: int, number: str) -> str:
+    """File of one frame; ffmpeg counts from 1."""
+    return f"{index:03d}_{number}.jpg"
+
+
+def frame_seconds(duration_seconds: float, num_frames: int) -> list[float]:
+    """Mid-bin moments of a clip, from its start."""
+    return [round((k + 0.5) / num_frames * duration_seconds, 6) for k in range(num_frames)]
+
+
+def _input_options(job: ClipJob) -> dict[str, str | int | None]:
+    options: dict[str, str | int | None] = {**INPUT_OPTIONS, "threads": 1}
+    if job.start_seconds > 0:
+        options |= {"noaccurate_seek": None, "ss": f"{job.start_seconds:.6f}"}
+    return options
+
+
+def audio_chain(duration_seconds: float, sample_rate_hz: int) -> str:
+    """Mono, resampled, from the clip's start; a late start and gaps become silence."""
+    return (
+        "atrim=start=0,aformat=channel_layouts=mono,"
+        f"aresample={sample_rate_hz}:async=1:first_pts=0,"
+        f"atrim=end_sample={round(duration_seconds * sample_rate_hz)}"
+    )
+
+
+def video_chain(duration_seconds: float, media: MediaConfig) -> str:
+    """N square frames; the last is repeated where the video ends early. One tick of slack for rounding."""
+    count = media.num_frames
+    per_second = count / duration_seconds
+    return (
+        f"settb=1/{CLOCK_HZ},setpts=(T*{per_second!r}-0.5)/TB-1,"
+        f"fps=fps=1:start_time=0:round=up,tpad=stop_mode=clone:stop={count},trim=end_frame={count},"
+        + _scale_chain(media)
+        + f",format={JPEG_PIXELS}"
+    )
+
+
+def _scale_chain(media: MediaConfig) -> str:
+    """Scale with square pixels; ``dar`` is the shape as displayed. JPEG is full-range BT.601."""
+    side = media.frame_size
+    flags = "flags=bilinear+accurate_rnd+bitexact:out_range=pc:out_color_matrix=bt601"
+    if media.frame_fit == "squash":
+        return f"scale=w={side}:h={side}:{flags},setsar=1"
+    width, height = f"'ceil({side}*max(dar,1))'", f"'ceil({side}*max(1/dar,1))'"
+    return f"scale=w={width}:h={height}:{flags},crop={side}:{side},setsar=1"

@@ -1,0 +1,99 @@
+"""What a raw file holds, by PyAV: the streams to use, duration, codecs, or the reason it is useless."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition
+
+from pipeline_src.errors import MediaError
+
+# Containers that hold their own media. Playlists (hls, dash, concat, ...) name other files and are refused.
+CONTAINERS = (
+    "3g2,3gp,aac,ac3,aiff,asf,avi,dv,flac,flv,gif,h264,hevc,ivf,m4a,m4v,matroska,mj2,mov,mp3,mp4,mpeg,"
+    "mpegts,mpegvideo,mxf,nut,ogg,rm,wav,webm"
+)
+INPUT_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+MICROSECONDS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A usable file.
+
+    Args:
+        audio_index, video_index: stream numbers in the container.
+        duration_seconds: of the container; of its longest stream where the header does not say.
+        fps: average frame rate, 0.0 where unknown.
+    """
+
+    audio_index: int
+    video_index: int
+    duration_seconds: float
+    fps: float
+    audio_codec: str
+    video_codec: str
+
+
+def probe_file(path: Path) -> Probe:
+    """Look into a file without decoding it.
+
+    Raises:
+        MediaError: corrupt (no container of ours, no duration), no_audio, no_video, unsupported (codec).
+    """
+    try:
+        with av.open(
+            input_url(path), options=INPUT_OPTIONS, metadata_errors="replace"
+        ) as container:
+            return _probe(container)
+    except (FFmpegError, OSError, UnicodeDecodeError, ValueError) as error:
+        raise MediaError("corrupt", f"cannot be opened: {error}") from error
+
+
+def input_url(path: Path) -> str:
+    """The file's name in a form that is never read as an option or a protocol."""
+    return f"file:{path}"
+
+
+def _probe(container: InputContainer) -> Probe:
+    audio = container.streams.best("audio")
+    video = container.streams.best("video")
+    if video is not None and video.disposition & Disposition.attached_pic:
+        real = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        video = real[0] if real else None
+    if not container.streams.audio and video is None:
+        raise MediaError("corrupt", "neither an audio nor a video stream")
+    if audio is None:
+        raise MediaError("no_audio", "no audio stream")
+    if video is None:
+        raise MediaError("no_video", "no video stream")
+    for stream in (audio, video):
+        if stream.codec_context is None:
+            raise MediaError("unsupported", f"no decoder for the {stream.type} stream")
+    rate = getattr(video, "average_rate", None)
+    duration_seconds = _duration_seconds(container)
+    if duration_seconds <= 0:
+        raise MediaError("corrupt", "holds no media")
+    return Probe(
+        audio_index=audio.index,
+        video_index=video.index,
+        duration_seconds=duration_seconds,
+        fps=float(rate) if rate else 0.0,
+        audio_codec=audio.codec_context.name,
+        video_codec=video.codec_context.name,
+    )
+
+
+def _duration_seconds(container: InputContainer) -> float:
+    """Duration by the header, else by reading all packets (e.g. WebM written to a pipe)."""
+    if container.duration is not None:
+        return container.duration / MICROSECONDS
+    start_seconds = (container.start_time or 0) / MICROSECONDS
+    end_seconds = start_seconds
+    for packet in container.demux():
+        if packet.pts is not None and packet.time_base is not None:
+            ticks = packet.pts + (packet.duration or 0)
+            end_seconds = max(end_seconds, float(ticks * packet.time_base))
+    return end_seconds - start_seconds

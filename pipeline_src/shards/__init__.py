@@ -1,0 +1,1 @@
+"""Packed clips: webdataset tars, their index, and random access to single samples."""
