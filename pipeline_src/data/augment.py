@@ -1,0 +1,140 @@
+"""Training augmentation of whole batches, from an explicit generator.
+
+Every function changes each clip by its own random draw and keeps shapes. Log-mels are normalised,
+so 0 is the training set's mean level, and it fills what a shift or mask leaves empty.
+
+Shape legend: B clips, T log-mel frames, M mel bins, F video frames, H W pixels.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def augment_batch(
+    batch: dict[str, Tensor],
+    *,
+    generator: torch.Generator,
+    noise: float = 0.0,
+    time_shift: int = 0,
+    freq_shift: int = 0,
+    gain: float = 0.0,
+    freq_mask: int = 0,
+    time_mask: int = 0,
+    crop_scale: float = 1.0,
+    image_shift: float = 0.0,
+    image_rotate: float = 0.0,
+    flip: bool = False,
+) -> dict[str, Tensor]:
+    """Return the batch with "logmel" (B, T, M) and "frames" (B, F, 3, H, W) augmented.
+
+    The arguments are the fields of ``AugmentConfig``; each is off at 0 (``crop_scale`` at 1).
+    """
+    logmel, frames = batch["logmel"], batch["frames"]
+    if time_shift or freq_shift:
+        logmel = shift_logmel(logmel, time_shift, freq_shift, generator=generator)
+    if gain:
+        logmel = logmel + gain * _symmetric(len(logmel), generator, logmel)[:, None, None]
+    if noise:
+        logmel = add_noise(logmel, noise, generator=generator)
+    if freq_mask:
+        logmel = mask_spans(logmel.transpose(1, 2), freq_mask, generator=generator).transpose(1, 2)
+    if time_mask:
+        logmel = mask_spans(logmel, time_mask, generator=generator)
+    if crop_scale < 1 or image_shift or image_rotate or flip:
+        frames = warp_frames(
+            frames,
+            crop_scale=crop_scale,
+            image_shift=image_shift,
+            image_rotate=image_rotate,
+            flip=flip,
+            generator=generator,
+        )
+    return {**batch, "logmel": logmel, "frames": frames}
+
+
+def _uniform(num_clips: int, generator: torch.Generator, like: Tensor) -> Tensor:
+    """Draw U[0, 1) per clip, on the device of ``like``."""
+    return torch.rand(num_clips, generator=generator, device=generator.device).to(like.device)
+
+
+def _symmetric(num_clips: int, generator: torch.Generator, like: Tensor) -> Tensor:
+    """Draw U[-1, 1) per clip."""
+    return 2 * _uniform(num_clips, generator, like) - 1
+
+
+def shift_logmel(
+    logmel_BTM: Tensor, time_shift: int, freq_shift: int, *, generator: torch.Generator
+) -> Tensor:
+    """Move each log-mel by up to so many frames and mel bins; the edge cells are repeated."""
+    num_clips, num_frames, num_bins = logmel_BTM.shape
+    index_T = _shifted_index(num_clips, num_frames, time_shift, generator, logmel_BTM)
+    index_M = _shifted_index(num_clips, num_bins, freq_shift, generator, logmel_BTM)
+    moved = logmel_BTM.gather(1, index_T[:, :, None].expand_as(logmel_BTM))
+    return moved.gather(2, index_M[:, None, :].expand_as(logmel_BTM))
+
+
+def _shifted_index(
+    num_clips: int, size: int, limit: int, generator: torch.Generator, like: Tensor
+) -> Tensor:
+    shift_B = (_uniform(num_clips, generator, like) * (2 * limit + 1)).long() - limit
+    index_BN = torch.arange(size, device=like.device)[None] - shift_B[:, None]
+    return index_BN.clamp(0, size - 1)
+
+
+def add_noise(logmel_BTM: Tensor, amplitude: float, *, generator: torch.Generator) -> Tensor:
+    """Add U[0, 1) noise times a level drawn per clip from U[0, amplitude) (AVSiam, CAV-MAE)."""
+    noise = torch.rand(logmel_BTM.shape, generator=generator, device=generator.device)
+    level_B = amplitude * _uniform(len(logmel_BTM), generator, logmel_BTM)
+    return logmel_BTM + noise.to(logmel_BTM.device) * level_B[:, None, None]
+
+
+def mask_spans(x_BNX: Tensor, widest: int, *, generator: torch.Generator) -> Tensor:
+    """Set one span of axis 1 to 0, its width uniform in 0 .. ``widest`` (SpecAugment)."""
+    num_clips, size, _ = x_BNX.shape
+    width_B = (_uniform(num_clips, generator, x_BNX) * (min(widest, size) + 1)).long()
+    start_B = (_uniform(num_clips, generator, x_BNX) * (size - width_B + 1)).long()
+    position = torch.arange(size, device=x_BNX.device)[None]
+    is_hidden_BN = (position >= start_B[:, None]) & (position < (start_B + width_B)[:, None])
+    return x_BNX.masked_fill(is_hidden_BN[:, :, None], 0.0)
+
+
+def warp_frames(
+    frames_BFCHW: Tensor,
+    *,
+    crop_scale: float,
+    image_shift: float,
+    image_rotate: float,
+    flip: bool,
+    generator: torch.Generator,
+) -> Tensor:
+    """Crop, move, rotate and mirror frames; all frames of a clip alike, edge pixels repeated.
+
+    Args:
+        crop_scale: smallest area kept, share of the frame; the crop is resized to full size.
+        image_shift: largest move per axis, share of the side.
+        image_rotate: largest angle in degrees.
+    """
+    num_clips, num_frames = frames_BFCHW.shape[:2]
+    area_B = 1 - (1 - crop_scale) * _uniform(num_clips, generator, frames_BFCHW)
+    side_B = area_B.sqrt()
+    angle_B = math.radians(image_rotate) * _symmetric(num_clips, generator, frames_BFCHW)
+    mirror_B = torch.ones_like(side_B)
+    if flip:
+        mirror_B = torch.where(_uniform(num_clips, generator, frames_BFCHW) < 0.5, -1.0, 1.0)
+    # A crop may lie anywhere inside the frame; affine_grid's coordinates span [-1, 1].
+    reach_B = (1 - side_B) + 2 * image_shift
+    move_x_B = reach_B * _symmetric(num_clips, generator, frames_BFCHW)
+    move_y_B = reach_B * _symmetric(num_clips, generator, frames_BFCHW)
+    cos_B, sin_B = side_B * angle_B.cos(), side_B * angle_B.sin()
+    rows = (
+        torch.stack([mirror_B * cos_B, -sin_B, move_x_B], dim=1),
+        torch.stack([mirror_B * sin_B, cos_B, move_y_B], dim=1),
+    )
+    theta_B23 = torch.stack(rows, dim=1).to(frames_BFCHW.dtype)
+    images = frames_BFCHW.flatten(1, 2)
+    grid = F.affine_grid(theta_B23, list(images.shape), align_corners=False)
+    warped = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return warped.unflatten(1, (num_frames, -1))

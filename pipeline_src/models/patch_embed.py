@@ -1,0 +1,68 @@
+"""Patches: embedding of log-mel and frames, and the way from pixels to patch vectors and back.
+
+Token order is row-major over (rows, columns). For audio rows are frequency, so token = f * Tp + t.
+Inside a patch vector the order is (row, column, channel), as MAE's targets.
+
+Shape legend: B batch, T log-mel frames, M mel bins, H W pixels, C channels, L tokens, P values of
+a patch.
+"""
+
+import torch
+from timm.layers import PatchEmbed
+from torch import Tensor
+
+PatchSize = tuple[int, int]
+
+
+def make_patch_embed(
+    input_size: tuple[int, int], patch_size: PatchSize, *, in_chans: int, embed_dim: int
+) -> PatchEmbed:
+    """Make a convolutional patch embedding; a remainder smaller than one patch is left unseen."""
+    return PatchEmbed(
+        img_size=input_size,  # type: ignore[arg-type]  # timm takes pairs too
+        patch_size=patch_size,  # type: ignore[arg-type]
+        in_chans=in_chans,
+        embed_dim=embed_dim,
+    )
+
+
+def logmel_to_image(logmel_BTM: Tensor) -> Tensor:
+    """Turn a log-mel into a one-channel image, frequency as rows: (B, 1, M, T)."""
+    return logmel_BTM.transpose(1, 2).unsqueeze(1)
+
+
+def image_to_logmel(image_B1MT: Tensor) -> Tensor:
+    """Undo ``logmel_to_image``: (B, T, M)."""
+    return image_B1MT.squeeze(1).transpose(1, 2)
+
+
+def patchify(image_BCHW: Tensor, patch_size: PatchSize) -> Tensor:
+    """Cut an image into patch vectors (B, L, P); a remainder smaller than one patch is dropped."""
+    num_clips, num_channels, height, width = image_BCHW.shape
+    patch_height, patch_width = patch_size
+    rows, columns = height // patch_height, width // patch_width
+    image = image_BCHW[:, :, : rows * patch_height, : columns * patch_width]
+    image = image.reshape(num_clips, num_channels, rows, patch_height, columns, patch_width)
+    patches = image.permute(0, 2, 4, 3, 5, 1)
+    return patches.reshape(num_clips, rows * columns, patch_height * patch_width * num_channels)
+
+
+def unpatchify(patches_BLP: Tensor, patch_size: PatchSize, grid_size: tuple[int, int]) -> Tensor:
+    """Put patch vectors back into images (B, C, rows * patch height, columns * patch width)."""
+    num_clips = patches_BLP.shape[0]
+    rows, columns = grid_size
+    patch_height, patch_width = patch_size
+    patches = patches_BLP.reshape(num_clips, rows, columns, patch_height, patch_width, -1)
+    image = patches.permute(0, 5, 1, 3, 2, 4)
+    return image.reshape(num_clips, -1, rows * patch_height, columns * patch_width)
+
+
+def normalise_patches(patches_BLP: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalise each patch vector by its own mean and standard deviation (``norm_pix_loss``).
+
+    Returns:
+        The normalised patches (B, L, P), the mean and the standard deviation (B, L, 1).
+    """
+    mean = patches_BLP.mean(dim=-1, keepdim=True)
+    std = torch.sqrt(patches_BLP.var(dim=-1, keepdim=True) + 1e-6)
+    return (patches_BLP - mean) / std, mean, std

@@ -1,0 +1,47 @@
+"""Position tables: 2-D sin-cos start values, and image positions stretched over audio tokens.
+
+Shape legend: L positions, D embed_dim.
+"""
+
+import torch
+from torch import Tensor
+
+SINCOS_BASE = 10000.0
+
+
+def sincos_2d(grid_size: tuple[int, int], dim: int) -> Tensor:
+    """Make the sin-cos table of a (rows, columns) grid (MAE, arXiv:2111.06377).
+
+    Half of the channels encode the column, half the row; row-major like the tokens.
+
+    Returns:
+        (1, L, D), L = rows * columns.
+
+    Raises:
+        ValueError: ``dim`` is not a multiple of 4.
+    """
+    if dim % 4:
+        raise ValueError(f"a 2-D sin-cos table needs a width divisible by 4, got {dim}")
+    rows, columns = (torch.arange(size, dtype=torch.float64) for size in grid_size)
+    row_L, column_L = (axis.flatten() for axis in torch.meshgrid(rows, columns, indexing="ij"))
+    table_LD = torch.cat([_sincos_1d(column_L, dim // 2), _sincos_1d(row_L, dim // 2)], dim=1)
+    return table_LD.float()[None]
+
+
+def _sincos_1d(position_L: Tensor, dim: int) -> Tensor:
+    frequency = SINCOS_BASE ** (-torch.arange(dim // 2, dtype=torch.float64) / (dim / 2))
+    angle = position_L[:, None] * frequency[None]
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+def stretch_positions(pos_embed_1LD: Tensor, num_positions: int) -> Tensor:
+    """Stretch a position list to another length by nearest neighbour (AVSiam's audio positions).
+
+    The image grid is read as a 1-D list: position i takes entry floor(i * L / num_positions).
+
+    Returns:
+        (1, num_positions, D).
+    """
+    num_source = pos_embed_1LD.shape[1]
+    index = torch.arange(num_positions, device=pos_embed_1LD.device) * num_source // num_positions
+    return pos_embed_1LD[:, index]

@@ -1,0 +1,77 @@
+"""Symmetric InfoNCE over the clips of all ranks.
+
+AVSiam (arXiv:2403.19638): cosine similarity / temperature, the pair of the same clip is the
+positive, every other clip of the global batch a negative.
+
+Shape legend: B clips of this rank, N clips of all ranks, D width.
+"""
+
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+Direction = Literal["both", "a2v"]
+
+
+class _GatherWithGrad(torch.autograd.Function):
+    """All-gather whose backward sums the ranks' gradients and takes the own slice.
+
+    With DDP's mean over ranks this is exactly the gradient of the global batch.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_BD: Tensor) -> Tensor:
+        parts = [torch.empty_like(x_BD) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x_BD.contiguous())
+        ctx.num_clips = x_BD.shape[0]
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        grad_ND = grads[0].contiguous()
+        dist.all_reduce(grad_ND)
+        start = dist.get_rank() * ctx.num_clips
+        return grad_ND[start : start + ctx.num_clips]
+
+
+def gather_clips(x_BD: Tensor) -> Tensor:
+    """Collect features of all ranks (N, D) with gradient; the same batch size on every rank."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return x_BD
+    return _GatherWithGrad.apply(x_BD)  # type: ignore[return-value]
+
+
+def contrastive_loss(
+    audio_ND: Tensor, video_ND: Tensor, *, temperature: float, direction: Direction = "both"
+) -> dict[str, Tensor]:
+    """Score each clip's pair against all others.
+
+    Returns:
+        0-d tensors: contrast_loss (at chance: ln N), contrast_accuracy (top-1, mean of the
+        directions used), audio_spread and video_spread (see ``feature_spread``).
+    """
+    audio_ND = F.normalize(audio_ND.float(), dim=1)
+    video_ND = F.normalize(video_ND.float(), dim=1)
+    similarity_NN = audio_ND @ video_ND.T / temperature
+    views = [similarity_NN] if direction == "a2v" else [similarity_NN, similarity_NN.T]
+    target = torch.arange(len(similarity_NN), device=similarity_NN.device)
+    losses = [F.cross_entropy(view, target) for view in views]
+    hits = [(view.argmax(1) == target).float().mean() for view in views]
+    return {
+        "contrast_loss": torch.stack(losses).mean(),
+        "contrast_accuracy": torch.stack(hits).mean(),
+        "audio_spread": feature_spread(audio_ND),
+        "video_spread": feature_spread(video_ND),
+    }
+
+
+@torch.no_grad()
+def feature_spread(unit_ND: Tensor) -> Tensor:
+    """Measure collapse: standard deviation over clips of unit vectors, mean over D.
+
+    0 when all clips share one vector; about 1 / sqrt(D) when they fill the sphere.
+    """
+    return unit_ND.std(dim=0, correction=0).mean()
