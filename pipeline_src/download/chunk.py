@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import requests
+from requests.adapters import HTTPAdapter
 
 from pipeline_src.config.data import DownloadConfig
 from pipeline_src.download.fetched import FetchedLog
@@ -139,7 +140,7 @@ def _http(
     if not clips:
         return
     with requests.Session() as session, ThreadPoolExecutor(config.num_connections) as pool:
-        adapter = requests.adapters.HTTPAdapter(pool_maxsize=config.num_connections)
+        adapter = HTTPAdapter(pool_maxsize=config.num_connections)
         session.mount("http://", adapter)
         session.mount("https://", adapter)
 

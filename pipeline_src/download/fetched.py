@@ -1,6 +1,6 @@
 """What a chunk has fetched so far, so that a killed job does not fetch it again.
 
-``fetched.jsonl`` lies in the chunk's raw folder and is never a declared output: it outlives the job.
+``fetched.jsonl`` lies in the chunk's raw folder and is no declared output: it outlives the job.
 """
 
 import json

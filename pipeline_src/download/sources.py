@@ -1,7 +1,7 @@
 """Where a clip comes from, by the form of its ``source``, and how each form is fetched.
 
-Local files stay where they are. Archive members and http(s) bodies are written under the chunk's raw
-folder, each whole or absent. Names inside archives and URLs never become paths here.
+Local files stay where they are. Archive members and http(s) bodies are written under the chunk's
+raw folder, each whole or absent. Names inside archives and URLs never become paths here.
 """
 
 import errno
@@ -13,6 +13,7 @@ import tarfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -112,8 +113,8 @@ def fetch_members(
     Args:
         targets: member name -> file to write.
     Yields:
-        Member name with the file or the reason; every wanted member once. Links, devices and folders
-        are not followed or made: only regular members count.
+        Member name with the file or the reason; every wanted member once. Only regular members
+        count: no link is followed, no device or folder made.
     """
     missing = dict(targets)
     try:
@@ -181,9 +182,9 @@ def _fetch_http_once(
 
 
 def _check_status(reply: requests.Response) -> None:
-    if reply.status_code == requests.codes.ok:
+    if reply.status_code == HTTPStatus.OK:
         return
-    is_server_error = reply.status_code >= requests.codes.internal_server_error
+    is_server_error = reply.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
     fallback = "network" if is_server_error else "unavailable"
     reason = REASON_OF_STATUS.get(reply.status_code, fallback)
     raise MediaError(reason, f"{reply.url}: HTTP {reply.status_code} {reply.reason}")

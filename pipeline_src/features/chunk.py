@@ -1,4 +1,4 @@
-"""Log-mel features of one chunk: FLAC members -> a tar of float16 arrays, a manifest and a ledger."""
+"""Log-mel features of one chunk: FLAC members -> a tar of float16 arrays, manifest, ledger."""
 
 import io
 import logging
@@ -48,7 +48,8 @@ def extract_chunk(
     source = read_chunk(transcode_manifest, "transcode")
     if source.settings["sample_rate_hz"] != sample_rate_hz:
         raise ManifestError(
-            f"{transcode_manifest}: audio at {source.settings['sample_rate_hz']} Hz, asked for {sample_rate_hz} Hz"
+            f"{transcode_manifest}: audio at {source.settings['sample_rate_hz']} Hz, "
+            f"asked for {sample_rate_hz} Hz"
         )
     torch.set_num_threads(num_workers)
     tar_path = manifest_path.with_suffix(".tar")

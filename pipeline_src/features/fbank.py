@@ -1,7 +1,7 @@
-"""Kaldi log-mel filterbank with the parameters of CAV-MAE (arXiv:2210.07839) and AVSiam (arXiv:2403.19638).
+"""Kaldi log-mel filterbank as in CAV-MAE (arXiv:2210.07839) and AVSiam (arXiv:2403.19638).
 
-Waveform minus its mean; HTK-compatible, Hanning window, no energy, no dither, natural logarithm. The only
-place that knows torchaudio. Shape legend: S samples, T frames, M mel bins.
+Waveform minus its mean; HTK-compatible, Hanning window, no energy, no dither, natural logarithm.
+The only place that knows torchaudio. Shape legend: S samples, T frames, M mel bins.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from torchaudio.compliance import kaldi
 
 from pipeline_src.config.data import AudioConfig
 
-# One call costs milliseconds before the first frame, so short clips share a call of about this length.
+# A call costs milliseconds before its first frame, so short clips share one of about this length.
 SAMPLES_PER_CALL = 16000 * 20
 
 
@@ -37,8 +37,8 @@ def log_mels(
 ) -> Iterator[np.ndarray]:
     """Log-mel of each waveform, float32 (T, M); several waveforms share one call.
 
-    Each is placed at a multiple of the hop, so its frames are frames of the concatenation; those that
-    reach over its end are dropped. Every waveform must hold at least one window.
+    Each is placed at a multiple of the hop, so its frames are frames of the concatenation; those
+    that reach over its end are dropped. Every waveform must hold at least one window.
     """
     window = num_window_samples(audio, sample_rate_hz)
     hop = num_hop_samples(audio, sample_rate_hz)

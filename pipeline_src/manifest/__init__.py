@@ -1,1 +1,1 @@
-"""What is to be done: data set descriptions, clip lists, chunks, and the manifest each stage leaves."""
+"""What is to be done: data sets, clip lists, chunks, and the manifest each stage leaves."""

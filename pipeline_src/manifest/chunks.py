@@ -104,7 +104,7 @@ def read_chunk(path: Path, stage: str) -> ChunkManifest:
     """Read a manifest back and check that it is of ``stage`` and that its counts add up.
 
     Raises:
-        ManifestError: unreadable, of another stage, or inconsistent; delete it and run the stage again.
+        ManifestError: unreadable, of another stage, or inconsistent; delete it and run again.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -145,7 +145,7 @@ def bulk_path(manifest_path: Path, manifest: ChunkManifest) -> Path:
     if actual_bytes != manifest.tar.bytes:
         raise ManifestError(
             f"{path}: {'missing' if actual_bytes < 0 else f'{actual_bytes} bytes'}, but "
-            f"{manifest_path.name} says {manifest.tar.bytes} bytes; delete the manifest and run again"
+            f"{manifest_path.name} says {manifest.tar.bytes}; delete the manifest and run again"
         )
     return path
 

@@ -1,6 +1,7 @@
 """Streaming readers of clip lists: our own CSV form and the official AudioSet and VGGSound files.
 
-Every row is checked before any job runs; a refusal names the file, the line, the value and what is allowed.
+Every row is checked before any job runs; a refusal names the file, the line, the value and what
+is allowed.
 """
 
 import csv
@@ -26,7 +27,7 @@ VGGSOUND_CLIP_SECONDS = 10
 
 
 class ClipRow(NamedTuple):
-    """One clip of a list; times are half-open [start_seconds, end_seconds), None = the file's own end."""
+    """One clip of a list: [start_seconds, end_seconds), None where the file begins or ends."""
 
     clip_id: str
     source: str
@@ -179,7 +180,8 @@ def _check_times(raw: RawRow, max_seconds: float, where: str) -> tuple[float | N
             )
         if end - (start or 0.0) > max_seconds:
             raise ManifestError(
-                f"{where}: clip of {end - (start or 0.0):g} s is longer than media.max_seconds={max_seconds:g}"
+                f"{where}: clip of {end - (start or 0.0):g} s is longer than "
+                f"media.max_seconds={max_seconds:g}"
             )
     return start, end
 

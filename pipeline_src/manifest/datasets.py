@@ -1,11 +1,12 @@
 """The YAML file that describes a data set, and its class list.
 
-Together with the clip list it is all that a new data set needs; paths in it are relative to the YAML file.
+With the clip list it is all that a new data set needs; paths in it are relative to the YAML file.
 """
 
 import csv
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -18,7 +19,7 @@ SPLITS = ("train", "val", "test")
 ID_COLUMNS = ("id", "mid")
 
 OFFICIAL_LISTS = {
-    "clips": "it is the list of your own clips: clip_id,source,start_seconds,end_seconds,labels,split",
+    "clips": "it lists your own clips: clip_id,source,start_seconds,end_seconds,labels,split",
     "audioset": "Google publishes it on the AudioSet download page as balanced_train_segments.csv, "
     "unbalanced_train_segments.csv, eval_segments.csv and class_labels_indices.csv",
     "vggsound": "the Visual Geometry Group (Oxford) publishes vggsound.csv on the VGGSound page; "
@@ -73,7 +74,8 @@ class DatasetConfig(Section):
         return {"": self.clip_list}
 
 
-class ClassList(NamedTuple):
+@dataclass(frozen=True)
+class ClassList:
     """Classes in index order, and the index of every id and display name."""
 
     ids: tuple[str, ...]
@@ -85,7 +87,7 @@ def load_dataset(path: Path) -> DatasetConfig:
     """Read and check a data set's YAML.
 
     Raises:
-        ConfigError: the file is missing or not YAML, a key is unknown, missing, or has a value not allowed.
+        ConfigError: the file is missing or no YAML; a key is unknown, missing or has a wrong value.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))

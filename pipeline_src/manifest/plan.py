@@ -20,8 +20,8 @@ def ensure_plan(
 ) -> dict[str, int]:
     """Bring ``folder/<split>/<chunk>.csv`` up to date and return the number of chunks per split.
 
-    The list is read and checked only when it is not the one that was planned last; chunks whose clips
-    are the same keep their file untouched, so that only changed chunks are made again.
+    The list is read and checked only when it is not the one that was planned last; chunks whose
+    clips are the same keep their file untouched, so that only changed chunks are made again.
 
     Args:
         max_seconds: longest clip that the list may ask for.
@@ -46,7 +46,7 @@ def _read_state(path: Path) -> dict | None:
 
 
 def _list_key(dataset: DatasetConfig, *, chunk_size: int, max_seconds: float) -> list:
-    """All that decides whether a list is right, as JSON: file sizes and times stand for their content."""
+    """All that decides whether a list is right, as JSON; sizes and times stand for contents."""
     files = [*dataset.clip_lists.values(), dataset.class_names]
     stamps = []
     for path in files:

@@ -53,7 +53,7 @@ def read_members(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Yield key and {extension: content} of every sample: neighbours that share the name's first part."""
+    """Yield key and {extension: content} of every sample: neighbours with the same key."""
     key: str | None = None
     sample: dict[str, bytes] = {}
     for name, data in read_members(path):

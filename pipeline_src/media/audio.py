@@ -18,7 +18,7 @@ def read_flac(data: bytes) -> np.ndarray:
         MediaError: corrupt.
     """
     try:
-        with av.open(io.BytesIO(data), format="flac") as container:
+        with av.open(io.BytesIO(data), "r", format="flac") as container:
             parts = [frame.to_ndarray()[0] for frame in container.decode(audio=0)]
     except (FFmpegError, IndexError) as error:
         raise MediaError("corrupt", f"FLAC not readable: {error}") from error

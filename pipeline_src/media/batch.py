@@ -86,4 +86,8 @@ def _collect(folder: Path, index: int, media: MediaConfig) -> Decoded | MediaErr
         return error
     if not samples.size:
         return MediaError("no_audio", "the audio stream holds nothing within the clip")
+    if len(samples) < media.min_seconds * media.sample_rate_hz:
+        return MediaError(
+            "too_short", f"{len(samples)} samples of audio at {media.sample_rate_hz} Hz"
+        )
     return Decoded(flac, frames, len(samples), is_silent(samples), is_static(frames))

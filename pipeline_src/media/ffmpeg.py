@@ -1,4 +1,4 @@
-"""Find ffmpeg and run it: argument list, no shell, bounded stderr, time-out, whole process group killed."""
+"""Find ffmpeg and run it: argument list, no shell, bounded stderr, time-out, group killed."""
 
 import collections
 import functools

@@ -1,9 +1,9 @@
 """The ffmpeg command line for a batch of clips: one process, one decode per clip.
 
-Each clip [start, start + duration) gives a mono FLAC and N JPEG frames: frame k is the one shown at
-(k + 0.5) / N of the clip, exactly. For that the video clock is stretched so that these moments fall on
-0, 1, 2, ...; ``fps=1:round=up`` then shows at n the last frame with time <= n. Seeking goes to the key
-frame before ``start`` without dropping what lies between, so a frame shown since before ``start`` counts.
+Each clip [start, start + duration) gives a mono FLAC and N JPEG frames: frame k is the one shown
+at (k + 0.5) / N of the clip, exactly. For that the video clock is stretched so that these moments
+fall on 0, 1, 2, ...; ``fps=1:round=up`` then shows at n the last frame with time <= n. Seeking goes
+to the key frame before ``start`` and drops nothing, so a frame shown since before ``start`` counts.
 Every output has its own small filter chain: one graph for all is slower with many inputs.
 """
 
@@ -110,7 +110,7 @@ def audio_chain(duration_seconds: float, sample_rate_hz: int) -> str:
 
 
 def video_chain(duration_seconds: float, media: MediaConfig) -> str:
-    """N square frames; the last is repeated where the video ends early. One tick of slack for rounding."""
+    """N square frames, the last repeated where the video ends early; one tick of slack."""
     count = media.num_frames
     per_second = count / duration_seconds
     return (

@@ -1,4 +1,4 @@
-"""What a raw file holds, by PyAV: the streams to use, duration, codecs, or the reason it is useless."""
+"""What a raw file holds, by PyAV: streams to use, duration, codecs, or the reason it is useless."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from av.stream import Disposition
 
 from pipeline_src.errors import MediaError
 
-# Containers that hold their own media. Playlists (hls, dash, concat, ...) name other files and are refused.
+# Containers that hold their own media. Playlists (hls, dash, concat) name other files: refused.
 CONTAINERS = (
     "3g2,3gp,aac,ac3,aiff,asf,avi,dv,flac,flv,gif,h264,hevc,ivf,m4a,m4v,matroska,mj2,mov,mp3,mp4,mpeg,"
     "mpegts,mpegvideo,mxf,nut,ogg,rm,wav,webm"
@@ -41,7 +41,7 @@ def probe_file(path: Path) -> Probe:
     """Look into a file without decoding it.
 
     Raises:
-        MediaError: corrupt (no container of ours, no duration), no_audio, no_video, unsupported (codec).
+        MediaError: corrupt (no known container, no duration), no_audio, no_video, unsupported.
     """
     try:
         with av.open(

@@ -4,6 +4,7 @@ import collections
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +29,20 @@ from pipeline_src.media.probe import Probe, probe_file
 LOGGER = logging.getLogger(__name__)
 BATCHES_AHEAD = 2
 MIN_FRAME_DIGITS = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do with a usable clip.
+
+    Args:
+        listed_seconds: length by the clip list, or of the whole file where the list gives no end.
+    """
+
+    job: ClipJob
+    probe: Probe
+    listed_seconds: float
+
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -54,12 +69,19 @@ def transcode_chunk(
     rows: list[LedgerRow] = []
     clips: list[Clip] = []
     with ThreadPoolExecutor(num_workers) as pool, build_tar(tar_path) as tar:
-        for clip, probe, result in _decode_all(pool, source.clips, download_manifest.parent, media):
-            row, entry = _judge(clip, probe, result, media)
-            rows.append(row)
-            if entry is not None and isinstance(result, Decoded):
-                clips.append(entry)
-                _add_members(tar, clip["key"], result)
+        num_ahead = BATCHES_AHEAD * num_workers
+        folder = download_manifest.parent
+        for clip, result in _decode_all(pool, source.clips, folder, media, num_ahead):
+            if isinstance(result, MediaError):
+                rows.append(
+                    LedgerRow(clip["clip_id"], "failed", result.reason, detail=result.detail)
+                )
+                continue
+            plan, decoded = result
+            entry = _manifest_clip(clip, plan, decoded, media)
+            rows.append(LedgerRow(clip["clip_id"], "ok", flags=";".join(entry["flags"])))
+            clips.append(entry)
+            _add_members(tar, clip["key"], decoded)
     all_rows, lost = merge_rows([clip["clip_id"] for clip in source.clips], source.lost, rows)
     manifest = ChunkManifest(
         stage="transcode",
@@ -76,32 +98,36 @@ def transcode_chunk(
 
 
 def _decode_all(
-    pool: ThreadPoolExecutor, clips: list[Clip], folder: Path, media: MediaConfig
-) -> Iterator[tuple[Clip, Probe | None, Decoded | MediaError]]:
+    pool: ThreadPoolExecutor, clips: list[Clip], folder: Path, media: MediaConfig, num_ahead: int
+) -> Iterator[tuple[Clip, tuple[Plan, Decoded] | MediaError]]:
     """Probe all clips, decode the usable ones in batches, and yield all in list order."""
-    prepared = list(pool.map(lambda clip: _prepare(clip, folder, media), clips))
-    jobs = [plan[0] for plan in prepared if not isinstance(plan, MediaError)]
+    plans = list(pool.map(lambda clip: _plan(clip, folder, media), clips))
+    jobs = [plan.job for plan in plans if isinstance(plan, Plan)]
     batches = make_batches(jobs, media.clips_per_process)
-    decoded = _map_in_order(pool, lambda batch: decode_batch(batch, media), batches)
+    decoded = _map_in_order(pool, lambda batch: decode_batch(batch, media), batches, num_ahead)
     results = (result for batch in decoded for result in batch)
     progress = Progress("transcode", len(clips))
-    for clip, plan in zip(clips, prepared, strict=True):
+    for clip, plan in zip(clips, plans, strict=True):
         if isinstance(plan, MediaError):
-            yield clip, None, plan
+            yield clip, plan
         else:
-            yield clip, plan[1], next(results)
+            result = next(results)
+            yield clip, result if isinstance(result, MediaError) else (plan, result)
         progress.update()
 
 
 def _map_in_order(
-    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item]
+    pool: ThreadPoolExecutor,
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    num_ahead: int,
 ) -> Iterator[Result]:
-    """``pool.map`` that runs only a few items ahead, so that results do not pile up in memory."""
+    """``pool.map`` that runs only ``num_ahead`` items ahead: results do not pile up in memory."""
     pending: collections.deque[Future[Result]] = collections.deque()
     try:
         for item in items:
             pending.append(pool.submit(function, item))
-            if len(pending) > BATCHES_AHEAD * pool._max_workers:
+            if len(pending) > num_ahead:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
@@ -110,62 +136,47 @@ def _map_in_order(
             future.cancel()
 
 
-def _prepare(clip: Clip, folder: Path, media: MediaConfig) -> tuple[ClipJob, Probe] | MediaError:
+def _plan(clip: Clip, folder: Path, media: MediaConfig) -> Plan | MediaError:
     """Decide from the container what to decode, or why not."""
     path = folder / clip["path"]
     try:
         probe = probe_file(path)
         start = clip["start_seconds"] or 0.0
-        end = probe.duration_seconds
-        if clip["end_seconds"] is not None:
-            end = min(end, clip["end_seconds"])
-        duration = end - start
-        if duration < media.min_seconds:
+        end = probe.duration_seconds if clip["end_seconds"] is None else clip["end_seconds"]
+        seconds = min(end, probe.duration_seconds) - start
+        if seconds < media.min_seconds:
+            shown = f"{max(seconds, 0):g} s"
+            raise MediaError("too_short", f"{shown}; media.min_seconds={media.min_seconds:g}")
+        if seconds > media.max_seconds:
             raise MediaError(
-                "too_short", f"{max(duration, 0):g} s; media.min_seconds={media.min_seconds:g}"
-            )
-        if duration > media.max_seconds:
-            raise MediaError(
-                "unsupported", f"{duration:g} s; media.max_seconds={media.max_seconds:g}"
+                "unsupported", f"{seconds:g} s; media.max_seconds={media.max_seconds:g}"
             )
     except MediaError as error:
         return error
-    return ClipJob(path, start, duration, probe.audio_index, probe.video_index), probe
+    job = ClipJob(path, start, seconds, probe.audio_index, probe.video_index)
+    return Plan(job, probe, listed_seconds=end - start)
 
 
-def _judge(
-    clip: Clip, probe: Probe | None, result: Decoded | MediaError, media: MediaConfig
-) -> tuple[LedgerRow, Clip | None]:
-    """The ledger row of a clip, and its manifest entry where it is fine."""
-    clip_id = clip["clip_id"]
-    if isinstance(result, MediaError) or probe is None:
-        assert isinstance(result, MediaError)
-        return LedgerRow(clip_id, "failed", result.reason, detail=result.detail), None
-    start = clip["start_seconds"] or 0.0
-    end = clip["end_seconds"] if clip["end_seconds"] is not None else probe.duration_seconds
-    duration = min(end, probe.duration_seconds) - start
-    audio_seconds = result.num_samples / media.sample_rate_hz
-    if audio_seconds < media.min_seconds:
-        detail = f"{audio_seconds:g} s of audio; media.min_seconds={media.min_seconds:g}"
-        return LedgerRow(clip_id, "failed", "too_short", detail=detail), None
+def _manifest_clip(clip: Clip, plan: Plan, decoded: Decoded, media: MediaConfig) -> Clip:
+    job, probe = plan.job, plan.probe
+    audio_seconds = decoded.num_samples / media.sample_rate_hz
+    seconds = min(job.duration_seconds, audio_seconds)
     marks = {
-        "silent_audio": result.is_silent,
-        "static_video": result.is_static,
-        "short": min(duration, audio_seconds) < end - start - SHORT_TOLERANCE_SECONDS,
+        "silent_audio": decoded.is_silent,
+        "static_video": decoded.is_static,
+        "short": seconds < plan.listed_seconds - SHORT_TOLERANCE_SECONDS,
     }
-    flags = [flag for flag, is_set in marks.items() if is_set]
-    entry = {key: clip[key] for key in ("clip_id", "key", "labels", "source")} | {
-        "start_seconds": start,
-        "end_seconds": round(start + duration, 6),
-        "duration_seconds": round(duration, 6),
+    return {key: clip[key] for key in ("clip_id", "key", "labels", "source")} | {
+        "start_seconds": job.start_seconds,
+        "end_seconds": round(job.start_seconds + job.duration_seconds, 6),
+        "duration_seconds": round(job.duration_seconds, 6),
+        "audio_seconds": audio_seconds,
         "fps": round(probe.fps, 6),
-        "frame_seconds": frame_seconds(duration, media.num_frames),
-        "num_samples": result.num_samples,
+        "frame_seconds": frame_seconds(job.duration_seconds, media.num_frames),
         "audio_codec": probe.audio_codec,
         "video_codec": probe.video_codec,
-        "flags": flags,
+        "flags": [flag for flag, is_set in marks.items() if is_set],
     }
-    return LedgerRow(clip_id, "ok", flags=";".join(flags)), entry
 
 
 def _add_members(tar: TarBuilder, key: str, decoded: Decoded) -> None:

@@ -31,8 +31,8 @@ def write_index(
 
     Args:
         shard_manifests: of this split, in chunk order.
-        train_manifests: of the train split, whose log-mel statistics hold for all splits; empty where the
-            data set has none: then this split's own are used and ``logmel_stats_split`` says so.
+        train_manifests: of the train split, whose log-mel statistics hold for all splits; empty
+            where the data set has none: then ``logmel_stats_split`` names this split.
         dataset_path: the data set's YAML.
         max_failed_fraction: share of the list's clips that may be lost.
     Raises:
@@ -94,8 +94,9 @@ def _check_losses(
         return
     listed = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
     raise StageError(
-        f"{name}: {num_lost} of {num_in_list} clips lost: {listed} (allowed: {max_failed_fraction * 100:g} %); "
-        "the ledgers beside the chunk manifests name each clip; shards.max_failed_fraction sets the limit"
+        f"{name}: {num_lost} of {num_in_list} clips lost: {listed} "
+        f"(allowed: {max_failed_fraction * 100:g} %); the ledgers name each clip; "
+        "shards.max_failed_fraction sets the limit"
     )
 
 

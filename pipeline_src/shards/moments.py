@@ -1,11 +1,12 @@
 """Count, mean and squared deviation of a stream of arrays, merged exactly (Chan et al. 1979)."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 
-class Moments(NamedTuple):
+@dataclass(frozen=True)
+class Moments:
     """Of ``count`` values: their mean, and the sum of squared differences to it."""
 
     count: int = 0

@@ -1,4 +1,4 @@
-"""Shards for reading: which samples there are, and one read per sample with headers parsed in memory."""
+"""Shards for reading: which samples there are; one read per sample, headers parsed in memory."""
 
 import json
 import math
@@ -61,8 +61,8 @@ class ShardSet:
 def open_shards(index_paths: Sequence[Path]) -> ShardSet:
     """Read the indexes of one or several splits and check that every shard has its bytes.
 
-    Several data sets: the statistics are those of all clips together, and classes of different lists
-    stand side by side (labels are shifted).
+    Several data sets: the statistics are those of all clips together, and classes of different
+    lists stand side by side (labels are shifted).
 
     Raises:
         ManifestError: an index or a shard is missing or damaged, or the numbers of mel bins differ.
@@ -120,7 +120,7 @@ def _open_split(index_path: Path) -> ShardSet:
         ]
     if len(samples) != index["num_clips"]:
         raise ManifestError(
-            f"{index_path}: {len(samples)} samples in the shards, {index['num_clips']} in the index; "
+            f"{index_path}: {index['num_clips']} clips, but the shards hold {len(samples)}; "
             "delete it and run again"
         )
     return ShardSet(
@@ -134,7 +134,7 @@ def _open_split(index_path: Path) -> ShardSet:
 
 
 class ShardReader:
-    """Read samples; shards are opened on first use and stay open. Safe to share, fork and pickle."""
+    """Read samples; shards open on first use and stay open. Safe to share, fork and pickle."""
 
     def __init__(self) -> None:
         self._descriptors: dict[Path, int] = {}
@@ -151,7 +151,7 @@ class ShardReader:
             os.close(self._descriptors.popitem()[1])
 
     def read(self, sample: Sample, extensions: Collection[str] | None = None) -> dict[str, bytes]:
-        """Return {extension: content} of one sample, e.g. ``logmel.npy``, ``frame_03.jpg``, ``json``.
+        """Return {extension: content} of a sample: ``logmel.npy``, ``frame_03.jpg``, ``json``, ...
 
         Args:
             extensions: only these; None = all.
@@ -216,7 +216,8 @@ def _check_header(sample: Sample, header: bytes) -> int:
 
 def _damaged(sample: Sample, what: str) -> ManifestError:
     return ManifestError(
-        f"{sample.shard}: sample {sample.key!r} {what}: the shard is damaged; delete its manifest, run again"
+        f"{sample.shard}: sample {sample.key!r} {what}: the shard is damaged; "
+        "delete its manifest and run again"
     )
 
 

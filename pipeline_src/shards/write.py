@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def pack_chunk(
         settings=logmel.settings,
         clips=[{key: clip[key] for key in ("clip_id", "key", "labels", "flags")} for clip in kept],
         lost=lost,
-        extra={"samples": samples, "logmel": moments._asdict()},
+        extra={"samples": samples, "logmel": asdict(moments)},
     )
     write_chunk(manifest_path, ledger_path, manifest, all_rows)
     LOGGER.info("pack %s: %s", logmel.id, describe_losses(all_rows))
@@ -91,7 +92,7 @@ def _judge(clip: Clip, shards: ShardsConfig) -> LedgerRow:
 
 
 def _join(clips: list[Clip], media_tar: Path, logmel_tar: Path) -> Iterator[tuple[Clip, Members]]:
-    """Yield each clip with its members of both tars; both are in list order, so one pass is enough."""
+    """Yield each clip with its members of both tars; both are in list order: one pass is enough."""
     media, logmel = read_samples(media_tar), read_samples(logmel_tar)
     for clip in clips:
         members: Members = {}
@@ -108,7 +109,7 @@ def _join(clips: list[Clip], media_tar: Path, logmel_tar: Path) -> Iterator[tupl
 def _write_shard(
     path: Path, clips: list[Clip], joined: Iterator[tuple[Clip, Members]], shards: ShardsConfig
 ) -> tuple[list[list[Any]], Moments]:
-    """Write the tar; return [key, offset_bytes, size_bytes, labels, clip_id] per sample, and moments."""
+    """Write the tar; return (key, offset, size, labels, clip_id) per sample, and moments."""
     samples: list[list[Any]] = []
     moments = Moments()
     progress = Progress("pack", len(clips))
