@@ -108,7 +108,8 @@ def linear_scores(
     A class that no training clip has, or that every one has, scores the constant 0 or 1.
     """
     scaler = StandardScaler().fit(train.features_ND)
-    train_ND, features_ND = scaler.transform(train.features_ND), scaler.transform(features_ND)
+    train_ND = np.asarray(scaler.transform(train.features_ND))
+    features_ND = np.asarray(scaler.transform(features_ND))
     model = LogisticRegression(C=inverse_strength, max_iter=MAX_ITERATIONS)
     scores_NC = np.tile(train.targets_NC.all(axis=0).astype(float), (len(features_ND), 1))
     learnt_C = np.flatnonzero(train.targets_NC.any(axis=0) & ~train.targets_NC.all(axis=0))

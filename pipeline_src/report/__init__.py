@@ -1,0 +1,1 @@
+"""The report: files that earlier stages wrote, turned into one page. Loads no torch."""

@@ -1,0 +1,195 @@
+"""What a page is made of: sections of tables, charts, image strips, text and folded parts.
+
+The template knows these types and nothing of metrics; the section builders know no HTML.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from pipeline_src.report.load import Problems
+from pipeline_src.report.records import Interval
+
+MISSING = "\u2013"
+MODALITY_LABELS = {"audio": "audio", "video": "video", "audio_video": "audio + video"}
+DIRECTION_LABELS = {"audio_to_video": "audio \u2192 video", "video_to_audio": "video \u2192 audio"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One table cell.
+
+    Args:
+        sub: a second, smaller line, such as an interval.
+        tone: "", "muted", "good" or "warn".
+        is_number: right-aligned, figures of equal width.
+    """
+
+    text: str
+    sub: str = ""
+    tone: str = ""
+    is_number: bool = False
+    is_code: bool = False
+    rowspan: int = 1
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a head; a cell with rowspan stands in its first row only."""
+
+    kind: ClassVar[str] = "table"
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """An inline SVG with the sentence that replaces it for who cannot see it."""
+
+    title: str
+    svg: str
+    alt: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Charts:
+    """Charts side by side as far as the window allows; ``is_wide`` gives each a full row."""
+
+    kind: ClassVar[str] = "charts"
+    charts: Sequence[Chart]
+    is_wide: bool = False
+
+
+@dataclass(frozen=True)
+class Image:
+    """A picture as a data URI."""
+
+    title: str
+    data_uri: str
+    alt: str
+    is_pixelated: bool = False
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Pictures that belong to one clip, in one row."""
+
+    title: str
+    images: Sequence[Image]
+
+
+@dataclass(frozen=True)
+class Strips:
+    """Strips of several clips."""
+
+    kind: ClassVar[str] = "strips"
+    caption: str
+    strips: Sequence[Strip]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    kind: ClassVar[str] = "text"
+    text: str
+
+
+@dataclass(frozen=True)
+class Code:
+    """Preformatted text."""
+
+    kind: ClassVar[str] = "code"
+    text: str
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A part that the reader opens."""
+
+    kind: ClassVar[str] = "fold"
+    title: str
+    blocks: Sequence["Block"]
+    is_open: bool = False
+
+
+Block = Table | Charts | Strips | Text | Code | Fold
+
+
+@dataclass
+class Section:
+    """One heading of the page, what stands below it, and what could not be shown."""
+
+    anchor: str
+    title: str
+    lead: str
+    blocks: list[Block] = field(default_factory=list)
+    problems: Problems = field(default_factory=Problems)
+
+
+@dataclass(frozen=True)
+class Card:
+    """A key figure at the top of the page."""
+
+    label: str
+    value: str
+    sub: str
+    note: str
+
+
+def number_text(value: float | None, *, scale: float = 1, digits: int = 1) -> str:
+    """``0.9641`` as ``96.4`` at scale 100; an undefined value as a dash."""
+    return MISSING if value is None else f"{value * scale:.{digits}f}"
+
+
+def bounds_text(interval: Interval, *, scale: float = 1, digits: int = 1) -> str:
+    """``94.6 - 98.0`` with an en dash, ``from 4.98`` without upper end, or nothing."""
+    if interval.low is None:
+        return ""
+    low = number_text(interval.low, scale=scale, digits=digits)
+    if interval.high is None:
+        return f"from {low}"
+    return f"{low}\u2009\u2013\u2009{number_text(interval.high, scale=scale, digits=digits)}"
+
+
+def interval_cell(
+    interval: Interval | None, *, scale: float = 1, digits: int = 1, tone: str = ""
+) -> Cell:
+    """A figure over its interval."""
+    if interval is None:
+        return Cell(MISSING, tone="muted", is_number=True)
+    return Cell(
+        number_text(interval.value, scale=scale, digits=digits),
+        sub=bounds_text(interval, scale=scale, digits=digits),
+        tone=tone,
+        is_number=True,
+    )
+
+
+def coverage_cell(num_clips: int, num_clips_in_list: int, rowspan: int = 1) -> Cell:
+    """``498 of 500``, marked where clips are missing."""
+    lost = num_clips_in_list - num_clips
+    return Cell(
+        f"{num_clips:,} of {num_clips_in_list:,}",
+        sub=f"{lost:,} lost" if lost else "",
+        tone="warn" if lost else "",
+        is_number=True,
+        rowspan=rowspan,
+    )
+
+
+def hash_cell(digest: str, rowspan: int = 1) -> Cell:
+    """The first ten digits of a hash."""
+    return Cell(digest[:10] or MISSING, is_code=True, rowspan=rowspan)
+
+
+def duration_text(seconds: float) -> str:
+    """``5.2 s``, ``3 min 20 s`` or ``2 h 05 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,127 @@
+"""Build ``report/index.html``: one self-contained page of everything that a reader should see.
+
+Inputs that are missing or damaged never stop the page: the section says what is missing and which
+rule writes it.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from pipeline_src.atomic import write_text
+from pipeline_src.report.blocks import Section
+from pipeline_src.report.inventory import coverage_section, provenance_section, timing_section
+from pipeline_src.report.learning import evidence_section, training_section
+from pipeline_src.report.load import Problems, Record, read_benchmarks, read_record, results_root
+from pipeline_src.report.overview import key_cards, summary_sentences
+from pipeline_src.report.predictions import predictions_section
+from pipeline_src.report.records import EvalMetrics, ProbeMetrics, SplitIndex
+from pipeline_src.report.results import classification_section, retrieval_section
+
+logger = logging.getLogger(__name__)
+
+TEMPLATES = Path(__file__).parent / "templates"
+TITLE = "Audio-visual pipeline: report"
+
+
+class ReportSettings(Protocol):
+    """The values of the configuration's ``report`` section."""
+
+    @property
+    def num_examples(self) -> int: ...
+    @property
+    def tsne_clips(self) -> int: ...
+
+
+def build_report(
+    *,
+    metrics_files: Sequence[Path],
+    probe_files: Sequence[Path],
+    index_files: Sequence[Path],
+    output: Path,
+    config: ReportSettings,
+) -> None:
+    """Write the page, atomically.
+
+    Args:
+        metrics_files: results/<run>/eval/<dataset>/metrics.json, in the order they are to appear;
+            predictions.npz, embeddings.npz, metrics.jsonl and config.yaml are found from them.
+        probe_files: results/<run>/probe/<dataset>/metrics.json; reconstructions.npz lies beside.
+        index_files: results/<dataset>/shards/<split>/index.json.
+
+    Raises:
+        StageError: no input at all was named.
+    """
+    root = results_root([*metrics_files, *probe_files, *index_files])
+    problems = Problems()
+    evaluations = read_all(problems, metrics_files, EvalMetrics, "the rule evaluate_model")
+    probes = read_all(problems, probe_files, ProbeMetrics, "the rule evaluate_pretraining")
+    indexes = read_all(problems, index_files, SplitIndex, "the rule pack_index")
+    records = [record for _, record in evaluations]
+    probe_records = [record for _, record in probes]
+    splits = [record for _, record in indexes]
+    run_dirs = [root / name for name in _run_names([*metrics_files, *probe_files])]
+    class_names = {index.dataset: index.class_names for index in splits}
+    finetunings = [(path.parents[2], path.parent.name) for path in metrics_files]
+    sections = [
+        classification_section(records),
+        retrieval_section(records),
+        evidence_section(probes, config.num_examples),
+        training_section(run_dirs, finetunings),
+        predictions_section(evaluations, class_names, config.tsne_clips),
+        coverage_section(splits),
+        timing_section(read_benchmarks(root), records, probe_records),
+        provenance_section(records, run_dirs),
+    ]
+    page = render_page(
+        sections,
+        summary=summary_sentences(records, probe_records, splits),
+        cards=key_cards(records, probe_records),
+        problems=problems.messages,
+    )
+    write_text(output, page)
+    logger.info("wrote %s, %d bytes", output, len(page))
+
+
+def read_all(
+    problems: Problems, files: Sequence[Path], kind: type[Record], written_by: str
+) -> list[tuple[Path, Record]]:
+    """The readable files with their records; each other one leaves a message."""
+    loaded = []
+    for path in files:
+        record = problems.attempt(lambda path=path: read_record(path, kind, written_by))
+        if record is not None:
+            loaded.append((path, record))
+    return loaded
+
+
+def _run_names(files: Sequence[Path]) -> list[str]:
+    return list(dict.fromkeys(path.parents[2].name for path in files))
+
+
+def render_page(
+    sections: Sequence[Section],
+    *,
+    summary: Sequence[str],
+    cards: Sequence[object],
+    problems: Sequence[str],
+) -> str:
+    """HTML with style and pictures inside it."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=select_autoescape(["html.j2"], default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2").render(
+        title=TITLE,
+        style=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
+        sections=sections,
+        summary=summary,
+        cards=cards,
+        problems=problems,
+    )

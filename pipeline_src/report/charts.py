@@ -1,0 +1,276 @@
+"""The page's charts of figures with intervals, of counts and of confusions."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from numpy.typing import NDArray
+
+from pipeline_src.report.blocks import MODALITY_LABELS, Chart
+from pipeline_src.report.drawing import (
+    LOST_COLOURS,
+    MODALITY_COLOURS,
+    NEUTRAL_COLOUR,
+    TEXT_SENTINEL,
+    draw_chart,
+)
+from pipeline_src.report.records import Interval
+
+MAX_LABELLED_CLASSES = 20
+MAX_COUNTED_CLASSES = 12
+LABEL_LENGTH = 26
+
+
+class Whisker(NamedTuple):
+    """One figure of a whisker chart."""
+
+    row: str
+    series: str
+    interval: Interval
+
+
+class Look(NamedTuple):
+    """How a series is drawn."""
+
+    label: str
+    colour: str
+    is_hollow: bool = False
+
+
+MODALITY_LOOKS = {
+    name: Look(label, MODALITY_COLOURS[name]) for name, label in MODALITY_LABELS.items()
+}
+
+
+def shorten(text: str) -> str:
+    """A label that fits beside an axis."""
+    return text if len(text) <= LABEL_LENGTH else text[: LABEL_LENGTH - 1] + "\u2026"
+
+
+def whisker_chart(
+    whiskers: Sequence[Whisker],
+    looks: Mapping[str, Look],
+    *,
+    title: str,
+    axis_label: str,
+    caption: str = "",
+    chance: float | None = None,
+) -> Chart:
+    """Dots with 95 % whiskers in per cent; one row per ``row``, one colour per ``series``."""
+    rows = list(dict.fromkeys(whisker.row for whisker in whiskers))
+    series = [name for name in looks if any(whisker.series == name for whisker in whiskers)]
+    offsets = np.linspace(-0.24, 0.24, len(series)) if len(series) > 1 else np.zeros(1)
+
+    def paint(axes: Axes) -> None:
+        for name, offset in zip(series, offsets, strict=True):
+            chosen = [whisker for whisker in whiskers if whisker.series == name]
+            _paint_whiskers(axes, chosen, rows, looks[name], offset)
+        if chance is not None:
+            axes.axvline(100 * chance, color=NEUTRAL_COLOUR, linestyle=(0, (4, 3)), linewidth=1)
+        axes.set_yticks(range(len(rows)), [shorten(row) for row in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlabel(axis_label)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x")
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=len(series), handletextpad=0.3,
+            borderaxespad=0.2, columnspacing=1.2,
+        )  # fmt: skip
+
+    alt = "; ".join(_whisker_alt(whisker, looks) for whisker in whiskers)
+    height = 1.0 + len(rows) * max(0.34, 0.2 * len(series))
+    return draw_chart(
+        paint,
+        title=title,
+        alt=f"{axis_label}. {alt}",
+        caption=caption,
+        width_inches=5.8,
+        height_inches=height,
+    )
+
+
+def _paint_whiskers(
+    axes: Axes, whiskers: Sequence[Whisker], rows: Sequence[str], look: Look, offset: float
+) -> None:
+    for index, whisker in enumerate(whiskers):
+        if whisker.interval.value is None:
+            continue
+        y = rows.index(whisker.row) + offset
+        if whisker.interval.low is not None and whisker.interval.high is not None:
+            ends = [100 * whisker.interval.low, 100 * whisker.interval.high]
+            axes.plot(ends, [y, y], color=look.colour, solid_capstyle="round", linewidth=2)
+        axes.plot(
+            100 * whisker.interval.value, y, "o", markersize=6, color=look.colour,
+            markerfacecolor="none" if look.is_hollow else look.colour,
+            linestyle="none", label=look.label if index == 0 else None,
+        )  # fmt: skip
+
+
+def _whisker_alt(whisker: Whisker, looks: Mapping[str, Look]) -> str:
+    value, low, high = whisker.interval.value, whisker.interval.low, whisker.interval.high
+    if value is None:
+        return f"{whisker.row}, {looks[whisker.series].label}: undefined"
+    bounds = f" ({100 * low:.1f} to {100 * high:.1f})" if None not in (low, high) else ""
+    return f"{whisker.row}, {looks[whisker.series].label}: {100 * value:.1f}{bounds}"
+
+
+def confusion_chart(
+    confusion_CC: NDArray, class_names: Sequence[str], *, title: str, name: str
+) -> Chart:
+    """Share of each true class (row) that was given each class (column)."""
+    totals_C = confusion_CC.sum(axis=1, keepdims=True)
+    shares_CC = confusion_CC / np.maximum(totals_C, 1)
+    num_classes = len(class_names)
+
+    def paint(axes: Axes) -> None:
+        colours = np.empty((num_classes, num_classes, 4))
+        colours[..., :3] = to_rgb(MODALITY_COLOURS["audio"])
+        colours[..., 3] = shares_CC**0.6  # small shares stay visible
+        if num_classes <= MAX_LABELLED_CLASSES:
+            edges = np.arange(num_classes + 1) - 0.5
+            axes.pcolormesh(edges, edges, colours, linewidth=0, snap=True)
+            axes.set_xticks(range(num_classes), [shorten(name) for name in class_names])
+            axes.set_yticks(range(num_classes), [shorten(name) for name in class_names])
+            if max(len(name) for name in class_names) > 2:
+                axes.tick_params(axis="x", rotation=90)
+        else:
+            axes.imshow(colours, interpolation="nearest")
+        axes.set_ylim(num_classes - 0.5, -0.5)
+        axes.set_aspect("equal")
+        axes.tick_params(length=0)
+        axes.set_xlabel("predicted class")
+        axes.set_ylabel("true class")
+        for spine in axes.spines.values():
+            spine.set_visible(True)
+        if num_classes <= MAX_COUNTED_CLASSES:
+            _write_counts(axes, confusion_CC, shares_CC)
+
+    return draw_chart(
+        paint,
+        title=title,
+        alt=f"{name}, {title}. {_confusion_alt(confusion_CC, class_names)}",
+        width_inches=3.8,
+        height_inches=3.8,
+    )
+
+
+def _write_counts(axes: Axes, confusion_CC: NDArray, shares_CC: NDArray) -> None:
+    for row, column in np.argwhere(confusion_CC):
+        colour = "white" if shares_CC[row, column] > 0.45 else TEXT_SENTINEL
+        axes.text(
+            column, row, str(confusion_CC[row, column]),
+            ha="center", va="center", color=colour, fontsize=8,
+        )  # fmt: skip
+
+
+def _confusion_alt(confusion_CC: NDArray, class_names: Sequence[str]) -> str:
+    right, total = int(np.trace(confusion_CC)), int(confusion_CC.sum())
+    wrong_CC = confusion_CC - np.diag(np.diag(confusion_CC))
+    text = f"{right} of {total} clips on the diagonal"
+    if not wrong_CC.any():
+        return text
+    row, column = np.unravel_index(wrong_CC.argmax(), wrong_CC.shape)
+    return (
+        f"{text}; most frequent error: {wrong_CC[row, column]} clips of {class_names[row]} "
+        f"taken for {class_names[column]}"
+    )
+
+
+def class_chart(
+    values: Mapping[str, NDArray],
+    class_names: Sequence[str],
+    *,
+    title: str,
+    name: str,
+    caption: str = "",
+) -> Chart:
+    """One bar per modality and class, in per cent; a class without value has no bar.
+
+    Args:
+        values: modality to (C,).
+    """
+    thickness = 0.8 / len(values)
+
+    def paint(axes: Axes) -> None:
+        rows = np.arange(len(class_names))
+        for index, (modality, values_C) in enumerate(values.items()):
+            axes.barh(
+                rows - 0.4 + (index + 0.5) * thickness, 100 * np.nan_to_num(values_C),
+                height=thickness * 0.86, color=MODALITY_COLOURS[modality],
+                label=MODALITY_LABELS[modality],
+            )  # fmt: skip
+        axes.set_yticks(rows, [shorten(name) for name in class_names])
+        axes.set_ylim(len(class_names) - 0.5, -0.5)
+        axes.set_xlim(0, 100)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel("per cent")
+        axes.grid(axis="x")
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=len(values), handlelength=0.8,
+            handletextpad=0.4, borderaxespad=0.2, columnspacing=1.2,
+        )  # fmt: skip
+
+    parts = []
+    for modality, values_C in values.items():
+        if not np.isnan(values_C).all():
+            worst = int(np.nanargmin(values_C))
+            parts.append(
+                f"{MODALITY_LABELS[modality]}: lowest {100 * values_C[worst]:.0f} "
+                f"for {class_names[worst]}"
+            )
+    return draw_chart(
+        paint,
+        title=title,
+        alt=f"{name}, {title} in per cent. " + "; ".join(parts),
+        caption=caption,
+        height_inches=1.0 + 0.3 * len(class_names),
+    )
+
+
+def coverage_chart(
+    kept: Mapping[str, int], lost: Mapping[str, Mapping[str, int]], *, title: str
+) -> Chart:
+    """Stacked bars: clips packed and clips lost by reason, per split.
+
+    Args:
+        kept: clips packed, by bar label.
+        lost: clips per reason, by the same labels.
+    """
+    reasons = list(dict.fromkeys(reason for counts in lost.values() for reason in counts))
+
+    def paint(axes: Axes) -> None:
+        rows = np.arange(len(kept))
+        totals = np.array([kept[name] + sum(lost[name].values()) for name in kept])
+        left = np.array([100 * kept[name] for name in kept]) / np.maximum(totals, 1)
+        axes.barh(rows, left, height=0.6, color=MODALITY_COLOURS["audio_video"], label="packed")
+        for index, reason in enumerate(reasons):
+            counts = np.array([lost[name].get(reason, 0) for name in kept])
+            width = 100 * counts / np.maximum(totals, 1)
+            colour = LOST_COLOURS[index % len(LOST_COLOURS)]
+            axes.barh(rows, width, left=left, height=0.6, color=colour, label=reason)
+            left = left + width
+        axes.set_yticks(rows, [shorten(name) for name in kept])
+        axes.set_ylim(len(kept) - 0.5, -0.5)
+        axes.set_xlim(0, 100)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel("per cent of the clips in the list")
+        axes.grid(axis="x")
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=4, handlelength=0.8,
+            handletextpad=0.4, borderaxespad=0.2, columnspacing=1.2,
+        )  # fmt: skip
+
+    alt = "; ".join(
+        f"{name}: {count} clips packed, {sum(lost[name].values())} lost"
+        for name, count in kept.items()
+    )
+    return draw_chart(
+        paint,
+        title=title,
+        alt=f"Clips per split. {alt}",
+        width_inches=5.6,
+        height_inches=1.0 + 0.42 * len(kept),
+    )

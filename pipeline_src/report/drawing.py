@@ -1,0 +1,103 @@
+"""Matplotlib figures as small inline SVGs that take font and text colour from the page.
+
+No pyplot: a ``Figure`` of its own needs no display and no global state. Colours that must follow
+the light or dark theme are drawn as sentinels and replaced by CSS afterwards.
+"""
+
+import io
+import re
+from collections.abc import Callable
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pipeline_src.report.blocks import Chart
+
+TEXT_SENTINEL = "#010203"
+RULE_SENTINEL = "#040506"
+PAGE_SENTINEL = "#070809"
+MODALITY_COLOURS = {"audio": "#3d84c6", "video": "#dd8135", "audio_video": "#2f9e74"}
+NEUTRAL_COLOUR = "#8b919a"
+LOST_COLOURS = ("#d1495b", "#e09f3e", "#9b5de5", "#5c7cfa", "#b08968", "#f15bb5", "#6c757d")
+CLASS_COLOURS = (
+    "#3d84c6", "#dd8135", "#2f9e74", "#cf4a5c", "#8e6bbf",
+    "#9a6a52", "#d873b5", "#7f8791", "#b3ac2c", "#2bb0c0",
+)  # fmt: skip
+STYLE = {
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "text.color": TEXT_SENTINEL,
+    "axes.labelcolor": TEXT_SENTINEL,
+    "xtick.labelcolor": TEXT_SENTINEL,
+    "ytick.labelcolor": TEXT_SENTINEL,
+    "xtick.color": RULE_SENTINEL,
+    "ytick.color": RULE_SENTINEL,
+    "axes.edgecolor": RULE_SENTINEL,
+    "grid.color": RULE_SENTINEL,
+    "grid.linewidth": 0.6,
+    "grid.alpha": 0.7,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.6,
+}
+NO_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
+
+
+def draw_chart(
+    paint: Callable[[Axes], None],
+    *,
+    title: str,
+    alt: str,
+    caption: str = "",
+    width_inches: float = 4.3,
+    height_inches: float = 2.9,
+) -> Chart:
+    """Run ``paint`` on one pair of axes and keep the result as an inline SVG.
+
+    Args:
+        title: heading above the chart; not drawn.
+        alt: sentence that says what the chart shows, for screen readers.
+    """
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": title + alt}):
+        figure = Figure(figsize=(width_inches, height_inches))
+        paint(figure.add_subplot())
+        stream = io.StringIO()
+        figure.savefig(
+            stream,
+            format="svg",
+            transparent=True,
+            bbox_inches="tight",
+            pad_inches=0.04,
+            metadata=NO_METADATA,
+        )
+    return Chart(title, slim_svg(stream.getvalue()), alt, caption)
+
+
+def slim_svg(svg: str) -> str:
+    """Make matplotlib's SVG inline: no prolog, no fixed size, short numbers, the page's colours."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    width = re.search(r' width="([\d.]+)pt"', svg)
+    natural_px = round(float(width.group(1)) * 4 / 3) if width else 640
+    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
+    svg = re.sub(r' (?:xmlns|xmlns:xlink|version)="[^"]*"', "", svg)
+    svg = svg.replace("xlink:href", "href")
+    referenced = set(re.findall(r"#([\w.-]+)", svg))
+    svg = re.sub(
+        r' id="([^"]*)"', lambda found: found.group(0) * (found.group(1) in referenced), svg
+    )
+    svg = re.sub(r"-?\d+\.\d{3,}(?![\w.])", lambda found: f"{float(found.group(0)):.2f}", svg)
+    svg = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font: \1 var(--sans)", svg)
+    svg = svg.replace(TEXT_SENTINEL, "currentColor").replace(RULE_SENTINEL, "var(--rule)")
+    svg = svg.replace(PAGE_SENTINEL, "var(--card)")
+    svg = re.sub(r"\n\s*", "\n", svg)
+    return svg.replace("<svg", f'<svg aria-hidden="true" style="max-width:{natural_px}px"', 1)

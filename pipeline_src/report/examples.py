@@ -1,0 +1,97 @@
+"""Reconstruction panel: what a few clips look and sound like before, masked, and after the model.
+
+Shape legend: T log-mel frames, M mel bins, H, W frame height and width.
+"""
+
+import base64
+import io
+from typing import Literal
+
+import numpy as np
+from matplotlib import colormaps
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from pipeline_src.report.blocks import Image, Strip
+from pipeline_src.report.load import Arrays
+
+PARTS = ("input", "masked", "reconstructed")
+ARRAY_NAMES = (
+    "clip_ids",
+    *(f"{modality}_{part}" for modality in ("audio", "video") for part in PARTS),
+)
+COLOUR_MAP = "magma"
+HIDDEN_RGB = np.array((128, 132, 138), dtype=np.uint8)
+SMALL_SIDE_PIXELS = 96  # below: PNG, shown with sharp pixels; above: JPEG
+JPEG_QUALITY = 82
+Modality = Literal["audio", "video"]
+
+
+def reconstruction_strips(arrays: Arrays, num_examples: int) -> list[Strip]:
+    """Six pictures per clip: log-mel and frame, each as input, masked and reconstructed.
+
+    Raises:
+        ValueError: an array has an unexpected shape.
+    """
+    strips = []
+    for index, clip_id in enumerate(arrays["clip_ids"][:num_examples]):
+        images = [
+            *_pictures("audio", [arrays[f"audio_{part}"][index] for part in PARTS], str(clip_id)),
+            *_pictures("video", [arrays[f"video_{part}"][index] for part in PARTS], str(clip_id)),
+        ]
+        strips.append(Strip(str(clip_id), images))
+    return strips
+
+
+def _pictures(modality: Modality, parts: list[NDArray], clip_id: str) -> list[Image]:
+    original, masked, _ = parts
+    if original.ndim != (2 if modality == "audio" else 3) or parts[2].shape != original.shape:
+        raise ValueError(f"{modality} of clip {clip_id}: shapes {[part.shape for part in parts]}")
+    low, high = np.nanpercentile(original, (1, 99)) if modality == "audio" else (0.0, 1.0)
+    hidden = _hidden(masked, original.shape[:2])
+    pictures = []
+    for name, values in zip(PARTS, (original, masked, parts[2]), strict=True):
+        shown = original if name == "masked" and masked.dtype == bool else values
+        rgb = _spectrogram_rgb(shown, low, high) if modality == "audio" else _frame_rgb(shown)
+        if name == "masked":
+            rgb = np.where(hidden[..., None], HIDDEN_RGB, rgb)
+        if modality == "audio":
+            rgb = rgb.transpose(1, 0, 2)[::-1]  # time to the right, frequency upwards
+        kind = "log-mel" if modality == "audio" else "frame"
+        alt = f"{kind} of clip {clip_id}, {name}"
+        pictures.append(_image(rgb, title=f"{kind}, {name}", alt=alt))
+    return pictures
+
+
+def _hidden(masked: NDArray, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Where a mask (True = hidden) or a masked input (NaN = hidden) shows nothing."""
+    hidden = np.asarray(masked if masked.dtype == bool else np.isnan(masked.astype(np.float64)))
+    if hidden.ndim == 3:
+        hidden = np.asarray(hidden.all(axis=2))
+    if hidden.shape != shape:
+        raise ValueError(f"mask {masked.shape} does not fit an input of {shape}")
+    return hidden
+
+
+def _spectrogram_rgb(values_TM: NDArray, low: float, high: float) -> NDArray[np.uint8]:
+    scaled_TM = np.nan_to_num((values_TM.astype(np.float64) - low) / max(high - low, 1e-9))
+    return (colormaps[COLOUR_MAP](np.clip(scaled_TM, 0, 1))[..., :3] * 255).astype(np.uint8)
+
+
+def _frame_rgb(values_HW3: NDArray) -> NDArray[np.uint8]:
+    if values_HW3.dtype == np.uint8:
+        return values_HW3
+    return (np.clip(np.nan_to_num(values_HW3.astype(np.float64)), 0, 1) * 255).astype(np.uint8)
+
+
+def _image(rgb: NDArray[np.uint8], *, title: str, alt: str) -> Image:
+    is_small = min(rgb.shape[:2]) < SMALL_SIDE_PIXELS
+    stream = io.BytesIO()
+    picture = PillowImage.fromarray(np.ascontiguousarray(rgb))
+    if is_small:
+        picture.save(stream, "PNG", optimize=True)
+    else:
+        picture.save(stream, "JPEG", quality=JPEG_QUALITY)
+    kind = "png" if is_small else "jpeg"
+    content = base64.b64encode(stream.getvalue()).decode("ascii")
+    return Image(title, f"data:image/{kind};base64,{content}", alt, is_pixelated=is_small)

@@ -1,0 +1,150 @@
+"""Sections about the material: data coverage, timings, and where every figure comes from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline_src.report.blocks import (
+    MISSING,
+    Cell,
+    Charts,
+    Code,
+    Fold,
+    Section,
+    Table,
+    coverage_cell,
+    duration_text,
+    hash_cell,
+    number_text,
+)
+from pipeline_src.report.charts import coverage_chart
+from pipeline_src.report.load import BenchmarkRow, read_run_config
+from pipeline_src.report.records import EvalMetrics, ProbeMetrics, SplitIndex
+
+COVERAGE_LEAD = (
+    "Every clip of a list ends in a shard or in a ledger with a reason. Flags mark clips that were "
+    "kept: nearly silent audio, a still picture, or shorter than asked."
+)
+TIMING_LEAD = "Wall-clock time as Snakemake and the evaluations recorded it, on the machine used."
+PROVENANCE_LEAD = (
+    "What each figure was computed from. Equal clip list hashes mean the same clips; a commit "
+    "marked dirty had local changes."
+)
+
+
+def coverage_section(indexes: Sequence[SplitIndex]) -> Section:
+    """Clips in the list, packed and lost by reason, per data set and split."""
+    section = Section("data", "Data coverage", COVERAGE_LEAD)
+    if not indexes:
+        section.problems.add("No shard index could be read: the rule pack_index writes index.json.")
+        return section
+    rows = []
+    for index in indexes:
+        unexplained = index.num_clips_in_list - index.num_clips - sum(index.reasons.values())
+        if unexplained:
+            section.problems.add(
+                f"{index.dataset} / {index.split}: {unexplained} clips are neither packed nor lost "
+                "with a reason"
+            )
+        rows.append([
+            Cell(index.dataset),
+            Cell(index.split),
+            coverage_cell(index.num_clips, index.num_clips_in_list),
+            Cell(_counts_text(index.reasons), tone="" if index.reasons else "muted"),
+            Cell(_counts_text(index.flags), tone="" if index.flags else "muted"),
+            Cell(f"{len(index.class_names):,}", is_number=True),
+            hash_cell(index.clip_ids_sha256),
+        ])  # fmt: skip
+    head = ["Data set", "Split", "Clips", "Lost, by reason", "Flags", "Classes", "Clip list"]
+    section.blocks.append(Table("Clips by data set and split", head, rows))
+    kept = {f"{index.dataset} / {index.split}": index.num_clips for index in indexes}
+    lost = {f"{index.dataset} / {index.split}": index.reasons for index in indexes}
+    chart = coverage_chart(kept, lost, title="Clips packed and lost")
+    section.blocks.append(Charts([chart], is_wide=True))
+    return section
+
+
+def _counts_text(counts: dict[str, int]) -> str:
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {count:,}" for name, count in ordered if count) or "none"
+
+
+def timing_section(
+    benchmarks: Sequence[BenchmarkRow],
+    evaluations: Sequence[EvalMetrics],
+    probes: Sequence[ProbeMetrics],
+) -> Section:
+    """Seconds per rule, evaluation and probe; training times stand with their curves."""
+    section = Section("timings", "Timings", TIMING_LEAD)
+    if benchmarks:
+        rows = [
+            [
+                Cell(row.rule, is_code=True),
+                Cell(f"{row.num_jobs:,}", is_number=True),
+                Cell(duration_text(row.seconds), is_number=True),
+                Cell(number_text(row.max_rss_megabytes, digits=0), is_number=True),
+            ]
+            for row in benchmarks
+        ]
+        head = ["Rule", "Jobs", "Time, all jobs", "Peak memory of a job, MB"]
+        section.blocks.append(Table("Snakemake rules", head, rows))
+    else:
+        section.problems.add("No benchmarks/<rule>/*.tsv below the results folder.")
+    timed = [("evaluation", item.name, item.seconds) for item in evaluations]
+    timed += [("probe", item.name, item.seconds) for item in probes]
+    rows = [
+        [Cell(kind), Cell(name), Cell(duration_text(seconds), is_number=True)]
+        for kind, name, seconds in timed
+        if seconds is not None
+    ]
+    if rows:
+        section.blocks.append(Table("Evaluations", ["Stage", "Run / data set", "Time"], rows))
+    return section
+
+
+def provenance_section(evaluations: Sequence[EvalMetrics], run_dirs: Sequence[Path]) -> Section:
+    """Commits, checkpoints, versions and configurations."""
+    section = Section("provenance", "Provenance", PROVENANCE_LEAD)
+    if evaluations:
+        section.blocks.append(_origin_table(evaluations))
+        section.blocks.append(_version_table(evaluations))
+    else:
+        section.problems.add("No evaluation could be read, so no commit or checkpoint is known.")
+    for run_dir in run_dirs:
+        loaded = section.problems.attempt(lambda run_dir=run_dir: read_run_config(run_dir))
+        if loaded:
+            section.blocks.append(Fold(f"Configuration of {run_dir.name}", [Code(loaded[0])]))
+    return section
+
+
+def _origin_table(evaluations: Sequence[EvalMetrics]) -> Table:
+    rows = [
+        [
+            Cell(item.run),
+            Cell(f"{item.dataset} / {item.split}"),
+            hash_cell(item.checkpoint_sha256),
+            hash_cell(item.config_sha256),
+            hash_cell(item.clip_ids_sha256),
+            _commit_cell(item.git_commit),
+            Cell(MISSING if item.num_frames is None else str(item.num_frames), is_number=True),
+        ]
+        for item in evaluations
+    ]
+    head = ["Run", "Data set / split", "Checkpoint", "Config", "Clip list", "Git commit",
+            "Frames"]  # fmt: skip
+    return Table("Origin of the figures (sha256, first ten digits)", head, rows)
+
+
+def _commit_cell(commit: str) -> Cell:
+    is_dirty = commit.endswith("-dirty")
+    text = commit.removesuffix("-dirty")[:10] or MISSING
+    return Cell(text, sub="dirty" if is_dirty else "", is_code=True, tone="warn" * is_dirty)
+
+
+def _version_table(evaluations: Sequence[EvalMetrics]) -> Table:
+    packages = list(dict.fromkeys(name for item in evaluations for name in item.versions))
+    rows = []
+    for package in packages:
+        found = dict.fromkeys(item.versions.get(package, MISSING) for item in evaluations)
+        tone = "warn" if len(found) > 1 else ""
+        rows.append([Cell(package, is_code=True), Cell(", ".join(found), is_code=True, tone=tone)])
+    return Table("Versions used by the evaluations", ["Package", "Version"], rows)

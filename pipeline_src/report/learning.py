@@ -1,0 +1,247 @@
+"""Sections about learning: what pre-training gave before any label, and the training curves."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline_src.errors import StageError
+from pipeline_src.report.blocks import (
+    MISSING,
+    MODALITY_LABELS,
+    Block,
+    Cell,
+    Charts,
+    Fold,
+    Section,
+    Strips,
+    Table,
+    duration_text,
+    interval_cell,
+    number_text,
+)
+from pipeline_src.report.charts import Look, Whisker, whisker_chart
+from pipeline_src.report.curves import (
+    FINETUNE_PANELS,
+    PRETRAIN_PANELS,
+    Panel,
+    training_charts,
+    validation_chart,
+)
+from pipeline_src.report.drawing import MODALITY_COLOURS, NEUTRAL_COLOUR
+from pipeline_src.report.examples import ARRAY_NAMES, reconstruction_strips
+from pipeline_src.report.load import Problems, read_arrays, read_rows, read_run_config
+from pipeline_src.report.records import Interval, ProbeMetrics
+from pipeline_src.report.results import report_ties, retrieval_table
+
+PROBE_RULE = "the rule evaluate_pretraining"
+PROBES = {"linear": "linear", "knn": "k-NN"}
+PROBE_LOOKS = {
+    "untrained": Look("untrained", NEUTRAL_COLOUR, is_hollow=True),
+    "pretrained": Look("pre-trained", MODALITY_COLOURS["audio"]),
+}
+EVIDENCE_LEAD = (
+    "Measured on held-out clips with the encoder frozen as pre-training left it, beside the same "
+    "encoder with its initial random weights. Only the probes use labels. \u201cApart\u201d: the "
+    "two 95 % intervals do not overlap."
+)
+TRAINING_LEAD = (
+    "From each training\u2019s metrics.jsonl; long curves are drawn as means over equal runs of "
+    "rows. Feature spread is the standard deviation of unit embeddings over clips: near 0, all "
+    "clips share one vector."
+)
+
+
+def evidence_section(probes: Sequence[tuple[Path, ProbeMetrics]], num_examples: int) -> Section:
+    """Reconstruction error, probes, retrieval and example clips of each pre-training."""
+    section = Section("pretraining", "Pre-training without labels", EVIDENCE_LEAD)
+    if not probes:
+        section.problems.add(
+            f"No probe of a pre-trained encoder was given: {PROBE_RULE} writes "
+            "<run>/probe/<dataset>/metrics.json"
+        )
+    for path, probe in probes:
+        blocks = _evidence_blocks(section, path, probe, num_examples)
+        is_only = len(probes) == 1
+        section.blocks += blocks if is_only else [Fold(probe.name, blocks, probe is probes[0][1])]
+    return section
+
+
+def _evidence_blocks(
+    section: Section, path: Path, probe: ProbeMetrics, num_examples: int
+) -> list[Block]:
+    blocks: list[Block] = []
+    if probe.reconstruction:
+        blocks.append(_reconstruction_table(probe))
+    else:
+        section.problems.add(f"{probe.name}: no reconstruction error in the probe\u2019s metrics")
+    if probe.probes:
+        blocks += [_probe_table(probe), *_probe_chart(probe)]
+    else:
+        section.problems.add(f"{probe.name}: no probe scores in the probe\u2019s metrics")
+    retrievals = {"pre-trained": probe.retrieval, "untrained": probe.retrieval_untrained}
+    known = {name: value for name, value in retrievals.items() if value is not None}
+    if known:
+        blocks.append(retrieval_table(known, caption=f"Retrieval before fine-tuning, {probe.name}"))
+        for name, retrieval in known.items():
+            report_ties(section, f"{probe.name}, {name}", retrieval)
+    for name in retrievals.keys() - known.keys():
+        section.problems.add(f"{probe.name}: no retrieval figures of the {name} encoder")
+    strips = section.problems.attempt(lambda: _read_strips(path, probe, num_examples))
+    return [*blocks, strips] if strips else blocks
+
+
+def _reconstruction_table(probe: ProbeMetrics) -> Table:
+    rows = []
+    for modality, error in probe.reconstruction.items():
+        ratio = None
+        if error.model.value is not None and error.mean_patch.value:
+            ratio = error.model.value / error.mean_patch.value
+        rows.append([
+            Cell(MODALITY_LABELS[modality]),
+            interval_cell(error.model, digits=3),
+            interval_cell(error.mean_patch, digits=3),
+            Cell(number_text(ratio, digits=2), is_number=True),
+            _apart_cell(error.mean_patch, error.model),
+        ])  # fmt: skip
+    head = ["Input", "Model, MSE", "Mean patch, MSE", "Model / mean", "Intervals"]
+    return Table(f"Error on hidden patches of held-out clips, {probe.name}", head, rows)
+
+
+def _apart_cell(better: Interval | None, worse: Interval | None) -> Cell:
+    """Whether two intervals are apart, and the right way round, given what should be the higher."""
+    if better is None or worse is None or not (better.has_bounds and worse.has_bounds):
+        return Cell(MISSING, tone="muted")
+    if better.lies_above(worse):
+        return Cell("apart", tone="good")
+    return Cell("apart, worse", tone="warn") if worse.lies_above(better) else Cell("overlap")
+
+
+def _probe_table(probe: ProbeMetrics) -> Table:
+    trained, untrained = (probe.probes.get(key, {}) for key in ("pretrained", "untrained"))
+    rows = []
+    for modality, scores in trained.items():
+        base = untrained.get(modality)
+        for key, label in PROBES.items():
+            ours = getattr(scores, key)
+            theirs = getattr(base, key) if base else None
+            rows.append([
+                Cell(MODALITY_LABELS[modality]),
+                Cell(label),
+                Cell(scores.metric),
+                interval_cell(ours, scale=100),
+                interval_cell(theirs, scale=100),
+                _apart_cell(ours, theirs),
+            ])  # fmt: skip
+    head = ["Input", "Probe", "Metric", "Pre-trained, %", "Untrained, %", "Intervals"]
+    return Table(f"Probes of the frozen encoder, {probe.name}", head, rows)
+
+
+def _probe_chart(probe: ProbeMetrics) -> list[Block]:
+    whiskers = [
+        Whisker(f"{MODALITY_LABELS[modality]}, {label}", state, interval)
+        for state, by_modality in probe.probes.items()
+        for modality, scores in by_modality.items()
+        for key, label in PROBES.items()
+        if (interval := getattr(scores, key)) is not None
+    ]
+    if not whiskers:
+        return []
+    title = f"Probes, {probe.name}"
+    return [
+        Charts([whisker_chart(whiskers, PROBE_LOOKS, title=title, axis_label="score, %")], True)
+    ]
+
+
+def _read_strips(path: Path, probe: ProbeMetrics, num_examples: int) -> Strips:
+    arrays_path = path.with_name("reconstructions.npz")
+    arrays = read_arrays(arrays_path, ARRAY_NAMES, PROBE_RULE)
+    try:
+        strips = reconstruction_strips(arrays, num_examples)
+    except ValueError as error:
+        raise StageError(f"{probe.name}: reconstructions.npz cannot be shown: {error}") from error
+    return Strips(
+        f"Held-out clips, {probe.name}: the input, what the model was shown (grey = hidden), and "
+        "its reconstruction. Log-mel: time to the right, frequency upwards.",
+        strips,
+    )
+
+
+def training_section(run_dirs: Sequence[Path], finetunings: Sequence[tuple[Path, str]]) -> Section:
+    """Curves of every pre-training and fine-tuning.
+
+    Args:
+        run_dirs: results/<run> of every run on the page.
+        finetunings: the same folder and a data set, once per fine-tuning.
+    """
+    section = Section("training", "Training", TRAINING_LEAD)
+    folds = [_pretrain_fold(section.problems, run_dir) for run_dir in run_dirs]
+    folds += [_finetune_fold(section.problems, run_dir, name) for run_dir, name in finetunings]
+    shown = [fold for fold in folds if fold is not None]
+    opened = {fold.title.split(",")[0]: fold.title for fold in reversed(shown)}
+    section.blocks += [
+        Fold(fold.title, fold.blocks, is_open=fold.title in opened.values()) for fold in shown
+    ]
+    return section
+
+
+def _pretrain_fold(problems: Problems, run_dir: Path) -> Fold | None:
+    loaded = problems.attempt(lambda: read_run_config(run_dir))
+    if loaded and not has_own_pretraining(loaded[1]):
+        return None
+    path = run_dir / "pretrain" / "metrics.jsonl"
+    rows = problems.attempt(lambda: read_rows(path, "the rule pretrain_model"))
+    if rows is None:
+        return None
+    blocks = _curve_blocks(problems, rows, PRETRAIN_PANELS, f"Pre-training of {run_dir.name}")
+    return Fold(f"Pre-training, {run_dir.name}", blocks)
+
+
+def has_own_pretraining(sections: dict[str, Any]) -> bool:
+    """Whether a run's configuration makes it pre-train, not start from scratch or another run."""
+    finetune = sections.get("finetune") or {}
+    return finetune.get("init") != "scratch" and not finetune.get("checkpoint_run")
+
+
+def _finetune_fold(problems: Problems, run_dir: Path, dataset: str) -> Fold | None:
+    path = run_dir / "finetune" / dataset / "metrics.jsonl"
+    rows = problems.attempt(lambda: read_rows(path, "the rule finetune_model"))
+    if rows is None:
+        return None
+    name = f"{run_dir.name} / {dataset}"
+    return Fold(
+        f"Fine-tuning, {name}",
+        _curve_blocks(problems, rows, FINETUNE_PANELS, f"Fine-tuning of {name}", is_scored=True),
+    )
+
+
+def _curve_blocks(
+    problems: Problems,
+    rows: Sequence[dict[str, Any]],
+    panels: Sequence[Panel],
+    name: str,
+    is_scored: bool = False,
+) -> list[Block]:
+    charts, absent = training_charts(rows, panels, name=name)
+    if is_scored:
+        validation = validation_chart(rows, name=name)
+        if validation:
+            charts.insert(1, validation)
+        else:
+            absent.append("validation score")
+    if absent:
+        problems.add(f"{name}: nothing was logged for {', '.join(absent).lower()}")
+    return [_clock_table(rows, name), Charts(charts)]
+
+
+def _clock_table(rows: Sequence[dict[str, Any]], name: str) -> Table:
+    last = {key: value for row in rows for key, value in row.items()}  # the last of each key
+    seconds, clips = last.get("seconds"), last.get("samples_seen")
+    rate = clips / seconds if clips and seconds else None
+    cells = [
+        Cell(f"{last['step']:,}", is_number=True),
+        Cell(number_text(last.get("epoch")), is_number=True),
+        Cell(f"{clips:,}" if clips else number_text(None), is_number=True),
+        Cell(duration_text(seconds) if seconds else number_text(None), is_number=True),
+        Cell(number_text(rate), is_number=True),
+    ]
+    return Table(name, ["Steps", "Epochs", "Clips seen", "Time", "Clips per second"], [cells])

@@ -1,0 +1,169 @@
+"""Read what earlier stages wrote. Every failure is a ``StageError`` that names file and next step.
+
+The page collects those messages (``Problems``) and shows them where the content is missing.
+"""
+
+import csv
+import json
+import logging
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+
+from pipeline_src.errors import StageError
+
+logger = logging.getLogger(__name__)
+
+Record = TypeVar("Record", bound=BaseModel)
+Value = TypeVar("Value")
+Arrays = dict[str, NDArray[Any]]
+ROOT_DEPTH = 3  # results/<run>/eval/<dataset>/metrics.json, results/<dataset>/shards/<split>/..
+
+
+class BenchmarkRow(NamedTuple):
+    """One rule's jobs as Snakemake timed them."""
+
+    rule: str
+    num_jobs: int
+    seconds: float
+    max_rss_megabytes: float
+
+
+class Problems:
+    """Messages about inputs of one section that are missing or damaged."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def add(self, message: str) -> None:
+        """Keep a message for the page, once, and log it."""
+        if message not in self.messages:
+            logger.warning("report: %s", message)
+            self.messages.append(message)
+
+    def attempt(self, load: Callable[[], Value]) -> Value | None:
+        """What ``load`` returns; None, and its message kept, where the input is unusable."""
+        try:
+            return load()
+        except StageError as error:
+            self.add(str(error))
+            return None
+
+
+def results_root(files: Sequence[Path]) -> Path:
+    """The folder that all inputs lie under."""
+    if not files:
+        raise StageError("nothing to report: no metrics.json, probe or index.json was given")
+    return files[0].parents[ROOT_DEPTH]
+
+
+def short_path(path: Path) -> str:
+    """The path below the results root, which is what a reader can look for."""
+    return "/".join(path.parts[-ROOT_DEPTH - 1 :])
+
+
+def read_text(path: Path, written_by: str) -> str:
+    """Text of a file; ``written_by`` says what to run where it is not there."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise StageError(f"{short_path(path)} is not there: {written_by} writes it") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StageError(f"{short_path(path)} cannot be read ({error}): delete it and run "
+                         f"{written_by} again") from error  # fmt: skip
+
+
+def read_record(path: Path, kind: type[Record], written_by: str) -> Record:
+    """A JSON file as a checked record."""
+    text = read_text(path, written_by)
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        where = f"{key}: " if key else ""
+        raise StageError(
+            f"{short_path(path)}: {where}{first['msg']}; run {written_by} again"
+        ) from error
+
+
+def read_rows(path: Path, written_by: str) -> list[dict[str, Any]]:
+    """metrics.jsonl in step order; a line cut off by a kill is left out, a repeated step replaced.
+
+    Training and validation rows share steps, so rows are keyed by step and kind.
+    """
+    rows: dict[tuple[int, bool], dict[str, Any]] = {}
+    for line in read_text(path, written_by).splitlines():
+        try:
+            row = json.loads(line)
+            rows[int(row["step"]), "val" in row] = row
+        except (ValueError, KeyError, TypeError):
+            logger.warning("report: %s: skipped an incomplete line", short_path(path))
+    if not rows:
+        raise StageError(f"{short_path(path)} holds no complete row: run {written_by} again")
+    return [rows[key] for key in sorted(rows)]
+
+
+def read_arrays(path: Path, names: Sequence[str], written_by: str) -> Arrays:
+    """The named arrays of an .npz, equally long."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            missing = [name for name in names if name not in stored.files]
+            if missing:
+                raise StageError(
+                    f"{short_path(path)} lacks {', '.join(missing)}: run {written_by} again"
+                )
+            arrays = {name: stored[name] for name in names}
+    except FileNotFoundError:
+        raise StageError(f"{short_path(path)} is not there: {written_by} writes it") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise StageError(f"{short_path(path)} is damaged ({error}): run {written_by} again") from (
+            error
+        )
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) != 1:
+        raise StageError(f"{short_path(path)}: unequal lengths {lengths}: run {written_by} again")
+    return arrays
+
+
+def read_run_config(run_dir: Path) -> tuple[str, dict[str, Any]]:
+    """A run's config.yaml as text and as sections."""
+    path = run_dir / "config.yaml"
+    text = read_text(path, "the rule resolve_config")
+    try:
+        sections = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise StageError(f"{short_path(path)} is not YAML: {error}") from error
+    if not isinstance(sections, dict):
+        raise StageError(f"{short_path(path)} holds no sections")
+    return text, sections
+
+
+def read_benchmarks(root: Path) -> list[BenchmarkRow]:
+    """Snakemake's timings below ``benchmarks/<rule>/``, summed per rule; none is fine."""
+    rows = []
+    for folder in sorted(path for path in (root / "benchmarks").glob("*") if path.is_dir()):
+        jobs = [_read_benchmark(path) for path in sorted(folder.rglob("*.tsv"))]
+        timed = [job for job in jobs if job is not None]
+        if timed:
+            seconds, peaks = zip(*timed, strict=True)
+            rows.append(BenchmarkRow(folder.name, len(timed), sum(seconds), max(peaks)))
+    return rows
+
+
+def _read_benchmark(path: Path) -> tuple[float, float] | None:
+    """Seconds and peak MB of one job; None for a file that Snakemake did not finish."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream, delimiter="\t"):
+            try:
+                return float(row["s"]), float(row["max_rss"]) if row["max_rss"] != "-" else 0.0
+            except (KeyError, ValueError):
+                break
+    logger.warning("report: %s holds no timing", path)
+    return None

@@ -1,0 +1,175 @@
+"""Section of the predictions clip by clip: confusions, classes, and the map of embeddings."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline_src.errors import StageError
+from pipeline_src.eval.metrics import average_precisions, class_accuracies, confusion_matrix
+from pipeline_src.report.blocks import (
+    MODALITY_LABELS,
+    Block,
+    Chart,
+    Charts,
+    Fold,
+    Section,
+    Text,
+)
+from pipeline_src.report.charts import class_chart, confusion_chart
+from pipeline_src.report.embedding_map import embedding_chart
+from pipeline_src.report.load import Arrays, Problems, read_arrays
+from pipeline_src.report.records import MODALITIES, EvalMetrics
+
+EVAL_RULE = "the rule evaluate_model"
+MAX_MAPS = 4  # t-SNE takes seconds each, and the page stays small
+MAX_CLASS_BARS = 24
+LEAD = (
+    "Per-class figures say where the averages come from. In the map, both modalities of a clip "
+    "pass through the same encoder and t-SNE places all embeddings in one plane: plus = audio, "
+    "circle = video, colour = class. Clusters of one colour are classes; a colour whose two marks "
+    "mix is a class that sound and picture share."
+)
+
+
+def predictions_section(
+    evaluations: Sequence[tuple[Path, EvalMetrics]],
+    class_names: Mapping[str, Sequence[str]],
+    tsne_clips: int,
+) -> Section:
+    """Confusion matrices, per-class figures and t-SNE of each evaluation.
+
+    Args:
+        class_names: by data set; classes of one that is absent are called by their index.
+    """
+    section = Section("predictions", "Classes and embeddings", LEAD)
+    for index, (path, evaluation) in enumerate(evaluations):
+        blocks = _prediction_blocks(section.problems, path, evaluation, class_names)
+        if index < MAX_MAPS:
+            chart = section.problems.attempt(
+                lambda path=path, evaluation=evaluation: _map_chart(
+                    path, evaluation, class_names, tsne_clips
+                )
+            )
+            blocks += [Charts([chart], is_wide=True)] if chart else []
+        else:
+            blocks.append(
+                Text(f"No t-SNE map: the page draws the first {MAX_MAPS}. The embeddings are kept "
+                     "in embeddings.npz.")
+            )  # fmt: skip
+        is_only = len(evaluations) == 1
+        section.blocks += blocks if is_only else [Fold(evaluation.name, blocks, index == 0)]
+    return section
+
+
+def _names(
+    class_names: Mapping[str, Sequence[str]], dataset: str, num_classes: int
+) -> Sequence[str]:
+    names = class_names.get(dataset, [])
+    return names if len(names) == num_classes else [str(index) for index in range(num_classes)]
+
+
+def _prediction_blocks(
+    problems: Problems,
+    path: Path,
+    evaluation: EvalMetrics,
+    class_names: Mapping[str, Sequence[str]],
+) -> list[Block]:
+    modalities = [m for m in MODALITIES if evaluation.figures(m) is not None]
+    arrays = problems.attempt(lambda: _read_predictions(path, modalities))
+    if arrays is None:
+        return []
+    targets_NC = arrays["targets"]
+    names = _names(class_names, evaluation.dataset, targets_NC.shape[1])
+    if evaluation.dataset not in class_names:
+        problems.add(f"{evaluation.dataset}: no index.json names its classes; indices are shown")
+    scores = {modality: arrays[modality] for modality in modalities}
+    blocks: list[Block] = []
+    if evaluation.task == "multiclass":
+        matrices = [
+            confusion_chart(
+                confusion_matrix(scores_NC, targets_NC),
+                names,
+                title=f"Confusion, {MODALITY_LABELS[modality]}",
+                name=evaluation.name,
+            )
+            for modality, scores_NC in scores.items()
+        ]
+        blocks.append(Charts(matrices))
+    return [*blocks, Charts(_class_charts(scores, targets_NC, names, evaluation))]
+
+
+def _read_predictions(path: Path, modalities: Sequence[str]) -> Arrays:
+    predictions_path = path.with_name("predictions.npz")
+    arrays = read_arrays(predictions_path, ["clip_ids", "targets", *modalities], EVAL_RULE)
+    shapes = {name: arrays[name].shape for name in ("targets", *modalities)}
+    if len(set(shapes.values())) != 1 or arrays["targets"].ndim != 2 or not arrays["targets"].size:
+        raise StageError(f"{predictions_path.name}: shapes {shapes}: run {EVAL_RULE} again")
+    return arrays
+
+
+def _class_charts(
+    scores: Mapping[str, NDArray],
+    targets_NC: NDArray,
+    names: Sequence[str],
+    evaluation: EvalMetrics,
+) -> list[Chart]:
+    measures = {"Average precision": average_precisions}
+    if evaluation.task == "multiclass":
+        measures = {"Accuracy": class_accuracies, **measures}
+    charts = []
+    for label, measure in measures.items():
+        values = {modality: measure(matrix, targets_NC) for modality, matrix in scores.items()}
+        shown = select_classes(list(values.values())[-1])
+        left_out = len(names) - len(shown)
+        caption = (
+            f"The {len(shown) // 2} best and {len(shown) - len(shown) // 2} worst of {len(names)} "
+            "classes." if left_out else ""
+        )  # fmt: skip
+        charts.append(
+            class_chart(
+                {modality: values_C[shown] for modality, values_C in values.items()},
+                [names[index] for index in shown],
+                title=f"{label} by class",
+                name=evaluation.name,
+                caption=caption,
+            )
+        )
+    return charts
+
+
+def select_classes(values_C: NDArray) -> NDArray[np.int64]:
+    """Every class where they fit, else the best and the worst that have a value, best first."""
+    if len(values_C) <= MAX_CLASS_BARS:
+        return np.arange(len(values_C))
+    ranked = np.argsort(-values_C, kind="stable")
+    ranked = ranked[~np.isnan(values_C[ranked])]
+    if len(ranked) <= MAX_CLASS_BARS:
+        return ranked
+    half = MAX_CLASS_BARS // 2
+    return np.concatenate([ranked[:half], ranked[-half:]])
+
+
+def _map_chart(
+    path: Path,
+    evaluation: EvalMetrics,
+    class_names: Mapping[str, Sequence[str]],
+    tsne_clips: int,
+) -> Chart:
+    arrays = read_arrays(
+        path.with_name("embeddings.npz"), ["clip_ids", "targets", "audio", "video"], EVAL_RULE
+    )
+    targets_NC = arrays["targets"]
+    try:
+        return embedding_chart(
+            arrays["audio"],
+            arrays["video"],
+            targets_NC.argmax(axis=1),
+            _names(class_names, evaluation.dataset, targets_NC.shape[1]),
+            num_clips=tsne_clips,
+            title="Audio and video embeddings, t-SNE",
+            name=evaluation.name,
+        )
+    except ValueError as error:
+        raise StageError(f"{evaluation.name}: no t-SNE map: {error}") from error
