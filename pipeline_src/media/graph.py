@@ -110,14 +110,18 @@ def audio_chain(duration_seconds: float, sample_rate_hz: int) -> str:
 
 
 def video_chain(duration_seconds: float, media: MediaConfig) -> str:
-    """N square frames, the last repeated where the video ends early; one tick of slack."""
+    """N square frames, the last repeated where the video ends early; one tick of slack.
+
+    Padded twice: before ``fps``, which drops a last frame that no moment falls on, and after it, for a
+    video that ends long before the clip begins.
+    """
     count = media.num_frames
     per_second = count / duration_seconds
     return (
-        f"settb=1/{CLOCK_HZ},setpts=(T*{per_second!r}-0.5)/TB-1,"
-        f"fps=fps=1:start_time=0:round=up,tpad=stop_mode=clone:stop={count},trim=end_frame={count},"
-        + _scale_chain(media)
-        + f",format={JPEG_PIXELS}"
+        f"tpad=stop_mode=clone:stop_duration={duration_seconds:.6f},"
+        f"settb=1/{CLOCK_HZ},setpts=(T*{per_second!r}-0.5)/TB-1,fps=fps=1:start_time=0:round=up,"
+        f"tpad=stop_mode=clone:stop={count},trim=end_frame={count},"
+        f"{_scale_chain(media)},format={JPEG_PIXELS}"
     )
 
 

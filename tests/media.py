@@ -1,0 +1,137 @@
+"""Synthetic clips with a known answer, and short ways to run the data stages on them.
+
+Frame n of a clip is a flat grey of level ``16 + LEVEL_STEP * n``; the sound is a tone in a given span.
+"""
+
+import csv
+import io
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline_src.config.data import DownloadConfig, MediaConfig
+from pipeline_src.download.chunk import download_chunk
+from pipeline_src.manifest.chunks import ChunkManifest, read_chunk
+from pipeline_src.manifest.plan import PLAN_COLUMNS
+from pipeline_src.manifest.tars import read_samples
+from pipeline_src.media.ffmpeg import find_ffmpeg
+from pipeline_src.media.transcode import transcode_chunk
+
+LEVEL_STEP = 8
+SMALL = MediaConfig(num_frames=4, frame_size=32)
+
+
+def make_clip(
+    path: Path,
+    *,
+    seconds: float = 1.0,
+    fps: int = 10,
+    tone: tuple[float, float] | None = (0.0, 100.0),
+    video_seconds: float | None = None,
+    has_video: bool = True,
+    is_static: bool = False,
+) -> Path:
+    """Write a clip with ffmpeg.
+
+    Args:
+        tone: span of the 1 kHz tone in seconds; None = no audio stream.
+        video_seconds: where the video ends; None = with the audio.
+    """
+    level = "128" if is_static else f"16+{LEVEL_STEP}*N"
+    video = f"color=s=64x48:r={fps}:d={video_seconds or seconds},geq=lum='{level}':cb=128:cr=128"
+    arguments: list[str] = []
+    if has_video:
+        arguments += ["-f", "lavfi", "-i", video]
+    if tone is not None:
+        sound = f"0.5*sin(2*PI*1000*t)*between(t,{tone[0]},{tone[1]})"
+        arguments += ["-f", "lavfi", "-i", f"aevalsrc='{sound}':s=16000:d={seconds}"]
+    codecs = ["-c:v", "mpeg4", "-q:v", "1", "-c:a", "aac", "-movflags", "+faststart"]
+    command = [find_ffmpeg(), "-y", "-loglevel", "error", *arguments, *codecs, f"file:{path}"]
+    subprocess.run(command, check=True, timeout=60, stdin=subprocess.DEVNULL)
+    return path
+
+
+def make_broken_clips(folder: Path) -> dict[str, str]:
+    """Write one bad file of each kind; return name -> the reason it must be given up for."""
+    whole = make_clip(folder / "whole.mp4", seconds=3).read_bytes()
+    (folder / "truncated.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+    (folder / "text.mp4").write_text("this is no video\n" * 20)
+    (folder / "empty.mp4").write_bytes(b"")
+    playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nwhole.mp4\n#EXT-X-ENDLIST\n"
+    (folder / "playlist.mp4").write_text(playlist)
+    make_clip(folder / "mute.mp4", tone=None)
+    make_clip(folder / "blind.mp4", has_video=False)
+    make_clip(folder / "blink.mp4", seconds=0.1)
+    return {
+        "truncated.mp4": "corrupt",
+        "text.mp4": "corrupt",
+        "empty.mp4": "corrupt",
+        "playlist.mp4": "corrupt",
+        "mute.mp4": "no_audio",
+        "blind.mp4": "no_video",
+        "blink.mp4": "too_short",
+        "nowhere.mp4": "unavailable",
+    }
+
+
+def write_plan_chunk(path: Path, clips: Sequence[Mapping[str, object]]) -> Path:
+    """Write a plan chunk; a clip needs ``source`` and may give the other columns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, PLAN_COLUMNS)
+        writer.writeheader()
+        for line, clip in enumerate(clips, start=2):
+            defaults = {"clip_id": clip["source"], "labels": "0", "line": line}
+            writer.writerow({**defaults, **clip})
+    return path
+
+
+def download(
+    folder: Path, clips: Sequence[Mapping[str, object]], config: DownloadConfig | None = None
+) -> Path:
+    """Run the download stage on clips below ``folder``; return the manifest."""
+    manifest_path = folder / "results" / "download" / "00000.json"
+    download_chunk(
+        chunk_csv=write_plan_chunk(folder / "results" / "plan" / "00000.csv", clips),
+        dataset_name="toy",
+        split="train",
+        chunk="00000",
+        root=folder,
+        raw_folder=folder / "results" / "raw",
+        manifest_path=manifest_path,
+        ledger_path=manifest_path.with_suffix(".ledger.csv"),
+        config=config or DownloadConfig(timeout_seconds=2, max_attempts=2),
+        version=1,
+    )
+    return manifest_path
+
+
+def transcode(download_manifest: Path, media: MediaConfig = SMALL, name: str = "transcode") -> Path:
+    """Run the transcode stage after ``download``; return the manifest."""
+    manifest_path = download_manifest.parent.parent / name / "00000.json"
+    transcode_chunk(
+        download_manifest=download_manifest,
+        manifest_path=manifest_path,
+        ledger_path=manifest_path.with_suffix(".ledger.csv"),
+        media=media,
+        num_workers=1,
+        version=1,
+    )
+    return manifest_path
+
+
+def read_transcoded(manifest_path: Path) -> tuple[ChunkManifest, dict[str, dict[str, bytes]]]:
+    """The manifest, and the members of each clip by key."""
+    samples = read_samples(manifest_path.with_suffix(".tar"))
+    return read_chunk(manifest_path, "transcode"), dict(samples)
+
+
+def frame_numbers(members: Mapping[str, bytes]) -> list[int]:
+    """Which source frame each stored frame is, by its grey level."""
+    frames = [members[name] for name in sorted(members) if name.startswith("frame_")]
+    levels = [np.asarray(Image.open(io.BytesIO(frame)).convert("L")).mean() for frame in frames]
+    # JPEG is full range, the source is not.
+    return [round((level * 219 / 255) / LEVEL_STEP) for level in levels]

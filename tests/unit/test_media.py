@@ -1,0 +1,195 @@
+"""Probing, decoding and judging of single clips and batches, with real ffmpeg."""
+
+import io
+import os
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline_src.config.data import MediaConfig
+from pipeline_src.errors import MediaError, StageError
+from pipeline_src.ledger import read_ledger
+from pipeline_src.media.audio import read_flac
+from pipeline_src.media.batch import make_batches
+from pipeline_src.media.ffmpeg import find_ffmpeg, run
+from pipeline_src.media.graph import ClipJob
+from pipeline_src.media.probe import probe_file
+from tests import media
+
+
+def transcode_one(folder, config=media.SMALL, **clip):
+    manifest_path = media.transcode(media.download(folder, [clip]), config)
+    manifest, samples = media.read_transcoded(manifest_path)
+    assert not manifest.lost, read_ledger(manifest_path.with_suffix(".ledger.csv"))
+    return manifest.clips[0], samples[manifest.clips[0]["key"]]
+
+
+def test_every_kind_of_bad_clip_gets_its_reason_and_spoils_no_other(tmp_path):
+    reasons = media.make_broken_clips(tmp_path)
+    names = ["whole.mp4", *reasons, "last.mp4"]
+    media.make_clip(tmp_path / "last.mp4", tone=(0.2, 0.4))
+    path = media.transcode(media.download(tmp_path, [{"source": name} for name in names]))
+    manifest, together = media.read_transcoded(path)
+    assert {item["clip_id"]: item["reason"] for item in manifest.lost} == reasons
+    assert [clip["clip_id"] for clip in manifest.clips] == ["whole.mp4", "last.mp4"]
+    ledger = read_ledger(path.with_suffix(".ledger.csv"))
+    assert sorted(row.clip_id for row in ledger) == sorted(names)
+    skipped = {row.clip_id for row in ledger if row.status == "skipped"}
+    assert skipped == {"empty.mp4", "nowhere.mp4"}
+    _, alone = transcode_one(tmp_path, source="last.mp4")
+    assert together[manifest.clips[1]["key"]] == alone
+
+
+def test_same_clips_give_the_same_bytes(tmp_path):
+    for name in "ab":
+        media.make_clip(tmp_path / f"{name}.mp4")
+    download = media.download(tmp_path, [{"source": "a.mp4"}, {"source": "b.mp4"}])
+    one, two = media.transcode(download), media.transcode(download, name="again")
+    assert one.read_bytes() == two.read_bytes()
+    assert one.with_suffix(".tar").read_bytes() == two.with_suffix(".tar").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("fps", "start", "end", "num_frames"),
+    [
+        (25, 0.0, 1.0, 10),
+        (10, 0.73, 1.93, 6),
+        (2, 0.7, 0.95, 2),
+        (10, 0.0, 2.0, 1),
+        (5, 0.4, 1.2, 8),
+    ],
+)
+def test_each_frame_is_the_one_shown_in_the_middle_of_its_bin(
+    tmp_path, fps, start, end, num_frames
+):
+    media.make_clip(tmp_path / "a.mp4", seconds=2.0 if fps < 25 else 1.0, fps=fps)
+    config = MediaConfig(num_frames=num_frames, frame_size=32)
+    clip, members = transcode_one(
+        tmp_path, config, source="a.mp4", start_seconds=start, end_seconds=end
+    )
+    moments = [(k + 0.5) / num_frames * (end - start) for k in range(num_frames)]
+    assert clip["frame_seconds"] == pytest.approx(moments)
+    # A moment that falls on a frame's first instant shows that frame.
+    expected = [int((start + moment) * fps + 1e-6) for moment in moments]
+    assert media.frame_numbers(members) == expected
+
+
+def test_the_cut_keeps_sound_and_picture_together(tmp_path):
+    media.make_clip(tmp_path / "a.mp4", seconds=3, tone=(1.5, 1.7))
+    config = MediaConfig(num_frames=10, frame_size=32)
+    clip, members = transcode_one(tmp_path, config, source="a.mp4", start_seconds=1, end_seconds=2)
+    samples = np.abs(read_flac(members["flac"]).astype(float))
+    loud = np.flatnonzero(samples > 2000) / config.sample_rate_hz
+    assert len(samples) == config.sample_rate_hz
+    assert (loud[0], loud[-1]) == (pytest.approx(0.5, abs=0.02), pytest.approx(0.7, abs=0.02))
+    assert media.frame_numbers(members) == list(range(10, 20))
+    assert (clip["start_seconds"], clip["end_seconds"], clip["fps"]) == (1, 2, 10)
+
+
+def test_the_last_frame_is_repeated_where_the_video_ends_early(tmp_path):
+    media.make_clip(tmp_path / "a.mp4", seconds=2, video_seconds=1)
+    _, members = transcode_one(tmp_path, source="a.mp4")
+    assert media.frame_numbers(members) == [2, 7, 9, 9]
+
+
+def test_flags(tmp_path):
+    media.make_clip(tmp_path / "silent.mp4", tone=(50, 60))
+    media.make_clip(tmp_path / "static.mp4", is_static=True)
+    media.make_clip(tmp_path / "fine.mp4")
+    clips = [{"source": f"{name}.mp4"} for name in ("silent", "static", "fine")]
+    clips.append({"clip_id": "short", "source": "fine.mp4", "start_seconds": 0, "end_seconds": 10})
+    path = media.transcode(media.download(tmp_path, clips))
+    flags = [row.flags for row in read_ledger(path.with_suffix(".ledger.csv"))]
+    assert flags == ["silent_audio", "static_video", "", "short"]
+
+
+@pytest.mark.parametrize("fit", ["crop", "squash"])
+def test_frames_are_square(tmp_path, fit):
+    media.make_clip(tmp_path / "a.mp4")
+    config = MediaConfig(num_frames=1, frame_size=80, frame_fit=fit)
+    _, members = transcode_one(tmp_path, config, source="a.mp4")
+    assert Image.open(io.BytesIO(members["frame_00.jpg"])).size == (80, 80)
+
+
+@pytest.mark.parametrize(
+    "name", ["-y.mp4", "concat:x|y.mp4", "a 'b' \"c\" %03d;[0:v].mp4", "http:x.mp4"]
+)
+def test_a_hostile_name_is_only_a_name(tmp_path, name):
+    media.make_clip(tmp_path / "a.mp4").rename(tmp_path / name)
+    clip, members = transcode_one(tmp_path, source=name, clip_id="../../x.y")
+    assert clip["key"].startswith("______x_y-")
+    assert len(members) == 1 + media.SMALL.num_frames
+
+
+def test_attached_pictures_are_no_video(tmp_path):
+    cover = tmp_path / "cover.jpg"
+    Image.new("RGB", (64, 64)).save(cover)
+    media.make_clip(tmp_path / "sound.m4a", has_video=False)
+    inputs = ["-i", str(tmp_path / "sound.m4a"), "-i", str(cover)]
+    options = ["-map", "0", "-map", "1", "-c", "copy", "-disposition:v:0", "attached_pic"]
+    run([*inputs, *options, "song.m4a"], timeout_seconds=20, folder=tmp_path)
+    with pytest.raises(MediaError) as caught:
+        probe_file(tmp_path / "song.m4a")
+    assert caught.value.reason == "no_video"
+
+
+def test_batches_are_bounded_by_clips_and_by_seconds(tmp_path):
+    jobs = [ClipJob(tmp_path, 0, seconds, 0, 1) for seconds in (1, 1, 1, 59, 1, 1, 200, 1)]
+    assert [len(batch) for batch in make_batches(jobs, 2)] == [2, 2, 2, 1, 1]
+    assert list(make_batches([], 2)) == []
+
+
+@pytest.fixture
+def fake_ffmpeg(tmp_path, monkeypatch):
+    """Let a shell script stand for the ffmpeg binary."""
+    script = tmp_path / "ffmpeg.sh"
+    monkeypatch.setenv("PIPELINE_FFMPEG", str(script))
+    find_ffmpeg.cache_clear()
+    yield lambda text: (script.write_text(f"#!/bin/sh\n{text}\n"), script.chmod(0o755))
+    find_ffmpeg.cache_clear()
+
+
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stream:  # noqa: PTH123
+            return stream.read().split()[2] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def test_time_out_kills_the_whole_process_group(tmp_path, fake_ffmpeg):
+    fake_ffmpeg(f"sleep 60 & echo $! > {tmp_path}/pid; sleep 60")
+    started = time.monotonic()
+    with pytest.raises(MediaError, match="timeout"):
+        run([], timeout_seconds=1, folder=tmp_path)
+    assert time.monotonic() - started < 20
+    assert not is_running(int((tmp_path / "pid").read_text()))
+
+
+def test_a_flood_on_stderr_neither_blocks_nor_is_kept(tmp_path, fake_ffmpeg):
+    fake_ffmpeg("yes 'a line of noise' | head -c 3000000 >&2; echo the end >&2; exit 3")
+    with pytest.raises(MediaError, match="the end") as caught:
+        run([], timeout_seconds=60, folder=tmp_path)
+    assert len(str(caught.value)) < 20_000
+
+
+def test_a_full_disk_stops_the_stage(tmp_path, fake_ffmpeg):
+    fake_ffmpeg("echo 'av_interleaved_write_frame(): No space left on device' >&2; exit 1")
+    with pytest.raises(StageError, match="disk full"):
+        run([], timeout_seconds=60, folder=tmp_path)
+
+
+def test_a_wrong_binary_is_named(fake_ffmpeg):
+    with pytest.raises(StageError, match="PIPELINE_FFMPEG="):
+        find_ffmpeg()
+
+
+@pytest.mark.skipif(
+    os.geteuid() == 0 and not os.access("/dev/full", os.W_OK), reason="no /dev/full"
+)
+def test_ffmpeg_reports_a_full_device_in_words_that_we_know(tmp_path):
+    source = ["-f", "lavfi", "-i", "testsrc=d=2", "-f", "rawvideo", "-y", "file:/dev/full"]
+    with pytest.raises(StageError, match="disk full"):
+        run(source, timeout_seconds=60, folder=tmp_path)
