@@ -26,6 +26,6 @@ include: "workflow/rules/targets.smk"
 # Everything the configuration lists: data, checkpoints, metrics and the report.
 rule all:
     default_target: True
-    localrule: True
     input:
         rules.report.input,
+    localrule: True

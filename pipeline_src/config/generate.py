@@ -1,6 +1,7 @@
 """Write config/config.yaml, config/schema.json and config/README.md from the typed sections.
 
-``python -m pipeline_src.config.generate`` rewrites the three; ``--check`` fails when one has drifted.
+``python -m pipeline_src.config.generate`` rewrites the three; ``--check`` fails when one has
+drifted.
 """
 
 import argparse
@@ -20,16 +21,17 @@ from pipeline_src.config.section import Section
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "config"
 YAML_HEADER = """\
 # yaml-language-server: $schema=schema.json
-# Every key with its default, which is the demo. Generated: edit pipeline_src/config, then `make config`.
-# Change values in an overlay (--configfile) or on the command line (--config 'finetune={lr: 1e-3}').
+# Every key with its default: the demo. Generated from pipeline_src/config by `make config`.
+# Change values in an overlay (--configfile) or by --config 'finetune={lr: 1e-3}'.
 """
 README_HEADER = """\
 # Configuration
 
 `config.yaml` holds every key with its default: the demo. An overlay given with `--configfile` and
-`--config 'section={key: value}'` are merged on top, and an unknown key or a value out of bounds is refused
-before any job runs. `runs` maps a run's name to the values in which it differs from the sections
-`model`, `pretrain`, `finetune` and `evaluate`. Threads, memory and accounts belong to `workflow/profiles`.
+`--config 'section={key: value}'` are merged on top, and an unknown key or a value out of bounds is
+refused before any job runs. `runs` maps a run's name to the values in which it differs from the
+sections `model`, `pretrain`, `finetune` and `evaluate`. Threads, memory and accounts belong to
+`workflow/profiles`.
 
 This page is generated from `pipeline_src/config` by `make config`.
 """

@@ -1,4 +1,4 @@
-"""Check a merged configuration and say, for each wrong value, where it stands and what is allowed."""
+"""Check a merged configuration; say of each wrong value where it stands and what is allowed."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,11 @@ def load_config(merged: Mapping[str, Any], files: Sequence[Path] = ()) -> Config
     """Turn Snakemake's merged config into the typed tree, every run included.
 
     Args:
-        merged: config.yaml, overlays and --config as Snakemake merged them.
-        files: the configuration files, first read first; errors name the last one that sets the key.
+        merged: config.yaml, overlays and --config as Snakemake merged them. files: the
+            configuration files, first read first; errors name the last one that sets the key.
     Raises:
-        ConfigError: unknown key, wrong type, value out of bounds, bad run name; lists every problem.
+        ConfigError: unknown key, wrong type, value out of bounds, bad run name; lists every
+            problem.
     """
     config = _validate(Config, merged, (), files)
     for name in config.run_names:

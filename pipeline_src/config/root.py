@@ -56,8 +56,8 @@ class Config(Section):
     report: ReportConfig = ReportConfig()
     runs: dict[str, dict[str, Any] | None] = Field(
         {"avsiam_base": {}},
-        description="name: values that differ from the sections above (model, pretrain, finetune, evaluate); "
-        "null removes a run that a lower file lists",
+        description="name: values that differ from the sections model, pretrain, finetune, "
+        "evaluate; null removes a run that a lower file lists",
     )
 
     @model_validator(mode="after")

@@ -95,7 +95,7 @@ class PretrainConfig(OptimConfig):
     datasets: tuple[str, ...] = Field(
         (), description="data sets to learn from; empty = all that are listed"
     )
-    num_frames: int = Field(1, gt=0, description="random frames per clip, in time order")
+    num_frames: int = Field(1, gt=0, description="frames per clip, one at random in each of as many equal spans")
     contrast_ratios: tuple[float, ...] = Field(
         (0.0, 0.125, 0.25, 0.375, 0.5),
         min_length=1,
@@ -124,7 +124,8 @@ class PretrainConfig(OptimConfig):
                 raise ValueError(f"contrast_ratios: {ratio} is not in [0, 1)")
         if self.batch_size < len(self.contrast_ratios):
             raise ValueError(
-                f"batch_size={self.batch_size} is smaller than the {len(self.contrast_ratios)} contrast_ratios"
+                f"batch_size={self.batch_size} is smaller than the number of contrast_ratios, "
+                f"{len(self.contrast_ratios)}"
             )
         if self.contrast_weight == self.reconstruct_weight == 0:
             raise ValueError("contrast_weight and reconstruct_weight are both 0: nothing to learn")
@@ -146,7 +147,7 @@ class FinetuneConfig(OptimConfig):
     label_fraction: float = Field(
         1.0, gt=0, le=1, description="share of the training clips, stratified by class"
     )
-    num_frames: int = Field(1, gt=0, description="random frames per clip, in time order")
+    num_frames: int = Field(1, gt=0, description="frames per clip, one at random in each of as many equal spans")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="mass spread over all classes")
     modality_probs: tuple[float, float, float] = Field(
         (0.25, 0.25, 0.5),
@@ -159,6 +160,7 @@ class FinetuneConfig(OptimConfig):
     fusion_lr_factor: float = Field(
         1.0, gt=0, description="learning rate factor of the fusion layers"
     )
+    validate_every_epochs: float = Field(5, gt=0, description="epochs between validation scores")
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="learning rate factor per encoder layer, from the top"
     )

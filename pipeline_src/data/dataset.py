@@ -6,7 +6,6 @@ Shape legend: T log-mel frames, M mel bins, F video frames, H W image side, C cl
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +24,11 @@ class ClipFormat:
     """What the model wants to see.
 
     Args:
-        target_length: T; a longer log-mel is cut (at random in training), a shorter one padded with 0
+        target_length: T; a longer log-mel is cut (at random in training), a shorter one padded
+            with 0
             before normalisation (CAV-MAE).
         img_size: H = W; stored frames of another size are resized (bicubic).
-        num_frames: F; in training drawn at random in time order, else evenly spread.
+        num_frames: F; in training one at random in each of F equal spans, else evenly spread.
         logmel_mean, logmel_std: normalisation of the log-mel, in its own unit (nats).
         training: random choices, seeded by ``seed`` and the clip's position in the stream.
     """
@@ -77,7 +77,8 @@ class ClipDataset(Dataset[dict[str, NDArray]]):
         wanted = self.format.num_frames
         if not self.format.training or wanted > num_stored:
             return even_frames(num_stored, wanted)
-        return np.sort(rng.choice(num_stored, size=wanted, replace=False)).tolist()
+        edges = np.arange(wanted + 1) * num_stored // wanted
+        return rng.integers(edges[:-1], edges[1:]).tolist()
 
     def _fit_logmel(self, logmel_TM: NDArray, rng: np.random.Generator) -> NDArray:
         length, wanted = len(logmel_TM), self.format.target_length

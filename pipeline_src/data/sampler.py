@@ -1,8 +1,9 @@
 """Which clips stand in which batch: a pure function of (seed, step), so resuming needs no state.
 
-The epochs' permutations are laid end to end and cut into global batches of equal size: every clip occurs
-exactly once per epoch over all ranks and workers, a batch may span two epochs, every rank gets the same
-number of clips in every step, and a run continues at step k on any number of ranks with the same batches.
+The epochs' permutations are laid end to end and cut into global batches of equal size: every clip
+occurs exactly once per epoch over all ranks and workers, a batch may span two epochs, every rank
+gets the same number of clips in every step, and a run continues at step k on any number of ranks
+with the same batches.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Draw:
-    """One clip of a batch: ``index`` in the shard set, ``position`` in the endless stream of draws."""
+    """One clip of a batch: ``index`` in the shard set, ``position`` in the stream of draws."""
 
     index: int
     position: int

@@ -1,7 +1,7 @@
 """The training loop: knows no modality, no file format and no command line.
 
-All randomness of step k comes from generators seeded by (seed, purpose, k, rank), so a run that is killed
-and resumed at step k continues with the same batches, masks and augmentation.
+All randomness of step k comes from generators seeded by (seed, purpose, k, rank), so a run that is
+killed and resumed at step k continues with the same batches, masks and augmentation.
 """
 
 import logging
@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from pipeline_src.runs.checkpoint import save_checkpoint
 from pipeline_src.config import OptimConfig
 from pipeline_src.data.loader import Batch
 from pipeline_src.errors import TrainingError
+from pipeline_src.runs.checkpoint import save_checkpoint
 from pipeline_src.train.distributed import Ranks, any_rank
 from pipeline_src.train.log import MetricsLog
 from pipeline_src.train.optim import set_learning_rate
@@ -129,9 +129,7 @@ def _take_step(run: Run, batch: Batch, clock: Clock) -> dict[str, Tensor]:
     recipe = run.recipe
     run.model.train()
     batch = run.augment(batch, step_generator(run, "augment", clock.step))
-    plan = run.draws.draw(
-        len(batch["index"]), step_generator(run, "mask", clock.step), device
-    )
+    plan = run.draws.draw(len(batch["index"]), step_generator(run, "mask", clock.step), device)
     lr = learning_rate(recipe, clock)
     logged: dict[str, Tensor] = {"lr": torch.tensor(lr)}
     for step_pass in run.draws.passes:

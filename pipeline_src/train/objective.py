@@ -49,7 +49,7 @@ def build_optimizers(
             return 1.0
         return layer_lr_factor(
             model.layer_id(name),
-            num_layers=model.depth,
+            num_layers=model.config.depth,
             layer_decay=recipe.layer_decay,
             head=recipe.head_lr_factor,
             fusion=recipe.fusion_lr_factor,

@@ -87,7 +87,9 @@ def _train_on(spec: TrainSpec, ranks: Ranks, fingerprint: str, resumed: Checkpoi
         draws=objective,
         objective=_distributed(objective, ranks, compiled=spec.recipe.compile),
         optimizers=optimizers,
-        augment=lambda batch, generator: augment_batch(batch, spec.recipe.augment, generator),
+        augment=lambda batch, generator: augment_batch(
+            batch, generator=generator, **spec.recipe.augment.model_dump()
+        ),
         validate=_validation(spec, model, shards, ranks),
         validate_every_steps=_validation_steps(spec, clock),
         describe=lambda indices: [shards.samples[i].clip_id for i in indices.tolist()],
@@ -175,7 +177,9 @@ def _validation_steps(spec: TrainSpec, clock: Clock) -> int:
 def _start_from(done: Path, model: nn.Module) -> None:
     checkpoint = read_done(done)
     missing = load_matching(
-        checkpoint, model, allowed_missing=model.head_prefixes, allowed_unused=model.decoder_prefixes
+        checkpoint,
+        model,
+        allowed_missing=("mlp_head",), allowed_unused=("decoder.",)
     )
     logger.info("started from %s; new: %s", checkpoint.folder, ", ".join(missing) or "nothing")
 

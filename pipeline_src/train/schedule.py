@@ -3,7 +3,9 @@
 import math
 
 
-def cosine_with_warmup(step: int, *, num_steps: int, warmup_steps: int, peak: float, end: float) -> float:
+def cosine_with_warmup(
+    step: int, *, num_steps: int, warmup_steps: int, peak: float, end: float
+) -> float:
     """Linear from 0 over ``warmup_steps``, then half a cosine from ``peak`` to ``end``.
 
     Step k uses the value at its middle, so that neither the first nor the last step is wasted at 0.

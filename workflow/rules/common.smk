@@ -12,7 +12,9 @@ from pipeline_src.lock import hold_results
 
 ROOT = Path(workflow.basedir)
 # Scripts and training jobs import the package of this checkout.
-os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(ROOT), os.environ.get("PYTHONPATH", "")]
+)
 
 CONFIG_FILES = [Path(workflow.current_basedir, "../../config/config.yaml").resolve()]
 CONFIG_FILES += [Path(path) for path in workflow.overwrite_configfiles]
@@ -71,11 +73,17 @@ def run_params(section):
 # Input functions: which files a wildcard stands for. The catalog knows the paths.
 split_shards = checked(lambda w: catalog.chunk_files("shards", w.dataset, w.split))
 train_shards = checked(lambda w: catalog.chunk_files("shards", w.dataset, "train"))
-scored_index = checked(lambda w: catalog.index(w.dataset, catalog.run(w.run).evaluate.split))
+scored_index = checked(
+    lambda w: catalog.index(w.dataset, catalog.run(w.run).evaluate.split)
+)
 finetune_train_index = checked(lambda w: catalog.index(w.dataset, "train"))
 finetune_val_index = checked(lambda w: catalog.optional_index(w.dataset, "val"))
 pretrain_indexes = checked(lambda w: catalog.pretrain_indexes(w.run))
 pretrain_done = checked(lambda w: catalog.pretrain_done(w.run))
 report_metrics = checked(lambda _: catalog.report_metrics())
-report_probes = checked(lambda _: [path for n in catalog.listed for path in catalog.probes(n)])
-report_indexes = checked(lambda _: [path for n in catalog.listed for path in catalog.indexes(n)])
+report_probes = checked(
+    lambda _: [path for n in catalog.listed for path in catalog.probes(n)]
+)
+report_indexes = checked(
+    lambda _: [path for n in catalog.listed for path in catalog.indexes(n)]
+)

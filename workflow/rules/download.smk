@@ -17,7 +17,7 @@ rule download_clips:
         runtime=720,
     params:
         root=lambda wildcards: str(catalog.dataset(wildcards.dataset).root),
-        raw="<results>/{dataset}/raw/{split}/{chunk}",
+        raw=lambda w: f"{settings.results}/{w.dataset}/raw/{w.split}/{w.chunk}",
         download=dump(settings.download),
         step_version=versions.DOWNLOAD,
     script:

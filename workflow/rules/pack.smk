@@ -17,7 +17,6 @@ rule pack_shard:
         mem_mb=2000,
         runtime=120,
     params:
-        shard="<results>/{dataset}/shards/{split}/{split}-{chunk}.tar",
         shards=dump(settings.shards),
         step_version=versions.PACK,
     script:

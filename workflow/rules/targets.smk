@@ -4,43 +4,43 @@ for dataset_name in catalog.names:
     rule:
         name:
             f"download_{dataset_name}"
-        localrule: True
         input:
             target(catalog.chunk_files, "download", dataset_name),
+        localrule: True
 
     rule:
         name:
             f"shards_{dataset_name}"
-        localrule: True
         input:
             target(catalog.indexes, dataset_name),
+        localrule: True
 
     rule:
         name:
             f"finetune_{dataset_name}"
-        localrule: True
         input:
             expand(
                 "<results>/{run}/finetune/{dataset}/done.json",
                 run=catalog.run_names,
                 dataset=dataset_name,
             ),
+        localrule: True
 
     rule:
         name:
             f"eval_{dataset_name}"
-        localrule: True
         input:
             target(catalog.evaluations, dataset_name),
+        localrule: True
 
 
 rule pretrain:
-    localrule: True
     input:
         expand("<results>/{run}/pretrain/done.json", run=catalog.pretrained_runs()),
+    localrule: True
 
 
 rule report:
-    localrule: True
     input:
         "<results>/report/index.html",
+    localrule: True

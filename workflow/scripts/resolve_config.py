@@ -8,6 +8,4 @@ from pipeline_src.atomic import write_text
 from pipeline_src.joblog import log_to_file
 
 with log_to_file(snakemake.log[0]):
-    write_text(
-        Path(snakemake.output.config), yaml.safe_dump(snakemake.params.run, sort_keys=False)
-    )
+    write_text(Path(snakemake.output.config), yaml.safe_dump(snakemake.params.run, sort_keys=False))

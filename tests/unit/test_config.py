@@ -1,0 +1,91 @@
+"""The configuration refuses what is wrong and says where; generated files are current."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline_src.config import Config, load_config, resolve_run
+from pipeline_src.config.generate import drifted_files
+from pipeline_src.errors import ConfigError
+
+
+@pytest.fixture
+def defaults(root):
+    return yaml.safe_load((root / "config" / "config.yaml").read_text())
+
+
+def test_generated_files_are_current(root):
+    assert drifted_files(root / "config") == []
+
+
+def test_config_yaml_holds_exactly_the_defaults(defaults):
+    assert load_config(defaults) == Config()
+
+
+def test_every_experiment_overlay_is_accepted(root, defaults):
+    overlays = sorted((root / "config").glob("experiments/*.yaml"))
+    overlays.append(root / "config" / "test" / "tiny.yaml")
+    assert len(overlays) > 1
+    from pipeline_src.config.load import merge
+
+    for path in overlays:
+        config = load_config(merge(defaults, yaml.safe_load(path.read_text())))
+        for name in config.run_names:
+            resolve_run(config, name)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "expected"),
+    [
+        ({"media": {"frme_size": 3}}, ["media.frme_size = 3", "unknown key", "frame_size"]),
+        ({"finetune": {"lr": -1}}, ["finetune.lr = -1", "greater than 0"]),
+        ({"finetune": {"lr": "fast"}}, ["finetune.lr = 'fast'", "number"]),
+        ({"model": {"size": "enormous"}}, ["model.size = 'enormous'", "'huge'"]),
+        ({"pretrain": {"contrast_ratios": [0.5, 1.5]}}, ["1.5 is not in [0, 1)"]),
+        ({"finetune": {"modality_probs": [0.5, 0.5, 0.5]}}, ["sum to 1"]),
+        ({"submt": {}}, ["submt", "unknown key", "submit"]),
+        ({"runs": {"a": {"modle": {}}}}, ["runs.a.modle", "unknown key", "pretrain"]),
+        ({"runs": {"a": {"finetune": {"lr": 0}}}}, ["runs.a.finetune.lr = 0"]),
+        ({"runs": {"a b": {}}}, ["runs.a b", "a run name is"]),
+        ({"runs": {"a": {"finetune": {"checkpoint_run": "b"}}}}, ["checkpoint_run = 'b'"]),
+        ({"datasets": []}, ["datasets"]),
+    ],
+)
+def test_wrong_values_are_named(overlay, expected):
+    with pytest.raises(ConfigError) as caught:
+        load_config(overlay)
+    for part in expected:
+        assert part in str(caught.value)
+
+
+def test_an_error_names_the_file_that_sets_the_key(tmp_path):
+    base, overlay = tmp_path / "base.yaml", tmp_path / "overlay.yaml"
+    base.write_text("finetune: {lr: 0.1}\n")
+    overlay.write_text("finetune: {lr: -2}\n")
+    merged = {"finetune": {"lr": -2}, "media": {"num_frames": 0}}
+    with pytest.raises(ConfigError) as caught:
+        load_config(merged, [base, overlay])
+    lines = str(caught.value).splitlines()
+    assert any(str(overlay) in line and "finetune.lr" in line for line in lines)
+    assert any("--config" in line and "media.num_frames" in line for line in lines)
+
+
+def test_a_run_takes_the_sections_and_its_own_values_on_top():
+    config = load_config({"finetune": {"lr": 0.5}, "runs": {"a": {"finetune": {"epochs": 3}}}})
+    run = resolve_run(config, "a")
+    assert (run.finetune.lr, run.finetune.epochs) == (0.5, 3)
+
+
+def test_null_removes_a_run():
+    config = load_config({"runs": {"a": {}, "b": None}})
+    assert config.run_names == ("a",)
+
+
+def test_configuration_is_read_without_torch(root, shell_env):
+    import subprocess
+    import sys
+
+    code = "import sys, pipeline_src.catalog; sys.exit('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=Path(root), env=shell_env, check=False)
+    assert result.returncode == 0

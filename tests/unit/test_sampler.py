@@ -1,0 +1,67 @@
+"""Exact epochs, equal batches, order independent of ranks and of where a run is resumed."""
+
+from collections import Counter
+
+import pytest
+
+from pipeline_src.data.sampler import EpochSampler, rank_slice, stratified_subset
+
+
+def stream(sampler: EpochSampler, num_steps: int) -> list[int]:
+    return [draw.index for step in range(num_steps) for draw in sampler.batch(step)]
+
+
+@pytest.mark.parametrize(("num_samples", "batch_size"), [(10, 4), (7, 7), (5, 8), (100, 1)])
+def test_every_clip_occurs_once_per_epoch_over_batches_that_span_epochs(num_samples, batch_size):
+    sampler = EpochSampler(num_samples, batch_size, seed=3)
+    num_epochs = 4
+    indices = stream(sampler, -(-num_epochs * num_samples // batch_size))
+    for epoch in range(num_epochs):
+        part = indices[epoch * num_samples : (epoch + 1) * num_samples]
+        assert sorted(part) == list(range(num_samples))
+
+
+def test_epochs_differ_and_seeds_differ():
+    order = stream(EpochSampler(50, 50, seed=0), 2)
+    assert order[:50] != order[50:]
+    assert order[:50] != stream(EpochSampler(50, 50, seed=1), 1)
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 6])
+def test_ranks_share_the_same_global_batches_equally(world_size):
+    whole = EpochSampler(20, 6, seed=5)
+    ranks = [EpochSampler(20, 6, 5, rank, world_size) for rank in range(world_size)]
+    for step in range(10):
+        shares = [rank.batch(step) for rank in ranks]
+        assert {len(share) for share in shares} == {6 // world_size}
+        assert [draw for share in shares for draw in share] == whole.batch(step)
+
+
+def test_a_batch_is_a_function_of_its_step_alone():
+    sampler = EpochSampler(20, 6, seed=5)
+    backwards = [sampler.batch(step) for step in reversed(range(30))]
+    assert backwards[::-1] == [EpochSampler(20, 6, seed=5).batch(step) for step in range(30)]
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused():
+    with pytest.raises(ValueError, match="batch_size=5 is not divisible by 2 ranks"):
+        EpochSampler(20, 5, 0, world_size=2)
+
+
+def test_no_clips_are_refused():
+    with pytest.raises(ValueError, match="no clips"):
+        EpochSampler(0, 5, 0)
+
+
+def test_each_clip_is_scored_by_exactly_one_rank():
+    seen = Counter(i for rank in range(3) for i in rank_slice(10, rank=rank, world_size=3))
+    assert seen == Counter(range(10))
+
+
+def test_subset_is_stratified_nested_and_never_drops_a_class():
+    labels = [(i % 3,) for i in range(300)] + [(3,)]
+    small = stratified_subset(labels, 0.1, seed=0)
+    counts = Counter(labels[i][0] for i in small)
+    assert counts == {0: 10, 1: 10, 2: 10, 3: 1}
+    assert set(small) < set(stratified_subset(labels, 0.5, seed=0))
+    assert stratified_subset(labels, 1.0, seed=0) == list(range(301))
