@@ -85,7 +85,7 @@ class AVSiam(nn.Module):
     def layer_id(self, name: str) -> LayerId:
         """Place a parameter: "head", "fusion", "decoder", or its depth.
 
-        Depth 0 is the embeddings, n + 1 block n, and ``config.depth`` + 1 the final norms.
+        Depth 0 is the embeddings, n + 1 block n; the final norms count with the last block.
         """
         for prefix, place in (("mlp_head", "head"), ("mm_layer", "fusion"), ("decoder", "decoder")):
             if name.startswith(prefix):
@@ -93,7 +93,7 @@ class AVSiam(nn.Module):
         block = re.match(r"vit_base\.blocks\.(\d+)\.", name)
         if block:
             return int(block[1]) + 1
-        return self.config.depth + 1 if name.startswith("vit_base.norm") else 0
+        return self.config.depth if name.startswith("vit_base.norm") else 0
 
     def encode_audio(self, logmel_BTM: Tensor, ids_keep: Tensor | None = None) -> Tensor:
         """Encode log-mels: (B, La, D) after the final norm, or (B, K, D) of the kept tokens."""

@@ -201,7 +201,7 @@ def test_layer_ids_cover_every_parameter():
     ids = {name: model.layer_id(name) for name, _ in model.named_parameters()}
     assert ids["vit_base.pos_embed_a"] == 0
     assert ids["vit_base.blocks.1.norm1_v.bias"] == 2
-    assert ids["vit_base.norm.weight"] == 3
+    assert ids["vit_base.norm.weight"] == 2
     assert ids["mm_layer_1.mlp.fc1.bias"] == "fusion"
     assert ids["mlp_head_mm.1.weight"] == "head"
     assert make_model().layer_id("decoder.mask_token") == "decoder"
