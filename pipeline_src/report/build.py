@@ -14,10 +14,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from pipeline_src.atomic import write_text
 from pipeline_src.report.blocks import Section
 from pipeline_src.report.inventory import coverage_section, provenance_section, timing_section
-from pipeline_src.report.learning import evidence_section, training_section
+from pipeline_src.report.learning import PROBE_RULE, evidence_section, training_section
 from pipeline_src.report.load import Problems, Record, read_benchmarks, read_record, results_root
 from pipeline_src.report.overview import key_cards, summary_sentences
-from pipeline_src.report.predictions import predictions_section
+from pipeline_src.report.predictions import EVAL_RULE, predictions_section
 from pipeline_src.report.records import EvalMetrics, ProbeMetrics, SplitIndex
 from pipeline_src.report.results import classification_section, retrieval_section
 
@@ -57,8 +57,8 @@ def build_report(
     """
     root = results_root([*metrics_files, *probe_files, *index_files])
     problems = Problems()
-    evaluations = read_all(problems, metrics_files, EvalMetrics, "the rule evaluate_model")
-    probes = read_all(problems, probe_files, ProbeMetrics, "the rule evaluate_pretraining")
+    evaluations = read_all(problems, metrics_files, EvalMetrics, EVAL_RULE)
+    probes = read_all(problems, probe_files, ProbeMetrics, PROBE_RULE)
     indexes = read_all(problems, index_files, SplitIndex, "the rule pack_index")
     records = [record for _, record in evaluations]
     probe_records = [record for _, record in probes]

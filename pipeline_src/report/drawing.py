@@ -7,6 +7,7 @@ the light or dark theme are drawn as sentinels and replaced by CSS afterwards.
 import io
 import re
 from collections.abc import Callable
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -16,7 +17,6 @@ from pipeline_src.report.blocks import Chart
 
 TEXT_SENTINEL = "#010203"
 RULE_SENTINEL = "#040506"
-PAGE_SENTINEL = "#070809"
 MODALITY_COLOURS = {"audio": "#3d84c6", "video": "#dd8135", "audio_video": "#2f9e74"}
 NEUTRAL_COLOUR = "#8b919a"
 LOST_COLOURS = ("#d1495b", "#e09f3e", "#9b5de5", "#5c7cfa", "#b08968", "#f15bb5", "#6c757d")
@@ -24,7 +24,7 @@ CLASS_COLOURS = (
     "#3d84c6", "#dd8135", "#2f9e74", "#cf4a5c", "#8e6bbf",
     "#9a6a52", "#d873b5", "#7f8791", "#b3ac2c", "#2bb0c0",
 )  # fmt: skip
-STYLE = {
+STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "font.size": 9,
     "axes.titlesize": 10,
@@ -48,6 +48,7 @@ STYLE = {
     "axes.spines.right": False,
     "lines.linewidth": 1.6,
 }
+LABEL_LENGTH = 26
 NO_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
 
 
@@ -66,7 +67,8 @@ def draw_chart(
         title: heading above the chart; not drawn.
         alt: sentence that says what the chart shows, for screen readers.
     """
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": title + alt}):
+    style: Any = STYLE | {"svg.hashsalt": title + alt}  # its type lists every rc key
+    with matplotlib.rc_context(style):
         figure = Figure(figsize=(width_inches, height_inches))
         paint(figure.add_subplot())
         stream = io.StringIO()
@@ -98,6 +100,10 @@ def slim_svg(svg: str) -> str:
     svg = re.sub(r"-?\d+\.\d{3,}(?![\w.])", lambda found: f"{float(found.group(0)):.2f}", svg)
     svg = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font: \1 var(--sans)", svg)
     svg = svg.replace(TEXT_SENTINEL, "currentColor").replace(RULE_SENTINEL, "var(--rule)")
-    svg = svg.replace(PAGE_SENTINEL, "var(--card)")
     svg = re.sub(r"\n\s*", "\n", svg)
     return svg.replace("<svg", f'<svg aria-hidden="true" style="max-width:{natural_px}px"', 1)
+
+
+def shorten(text: str) -> str:
+    """A label that fits beside an axis."""
+    return text if len(text) <= LABEL_LENGTH else text[: LABEL_LENGTH - 1] + "\u2026"

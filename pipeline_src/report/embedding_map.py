@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
 from pipeline_src.report.blocks import Chart
-from pipeline_src.report.charts import shorten
-from pipeline_src.report.drawing import CLASS_COLOURS, NEUTRAL_COLOUR, draw_chart
+from pipeline_src.report.drawing import CLASS_COLOURS, NEUTRAL_COLOUR, draw_chart, shorten
 
 MAX_CLASSES = len(CLASS_COLOURS)
 MAX_VECTOR_POINTS = 2400  # above, the points are drawn as pixels to keep the page small
@@ -79,7 +78,7 @@ def embedding_chart(
         for spine in axes.spines.values():
             spine.set_visible(True)
         axes.legend(
-            handles=_legend([class_names[label] for label in classes]), loc="upper left",
+            handles=_legend([class_names[int(label)] for label in classes]), loc="upper left",
             bbox_to_anchor=(1.01, 1), handletextpad=0.3, labelspacing=0.45,
         )  # fmt: skip
 

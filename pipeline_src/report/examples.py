@@ -44,13 +44,15 @@ def reconstruction_strips(arrays: Arrays, num_examples: int) -> list[Strip]:
 
 
 def _pictures(modality: Modality, parts: list[NDArray], clip_id: str) -> list[Image]:
-    original, masked, _ = parts
-    if original.ndim != (2 if modality == "audio" else 3) or parts[2].shape != original.shape:
+    original, masked, reconstructed = parts
+    if not original.ndim == reconstructed.ndim == (2 if modality == "audio" else 3):
         raise ValueError(f"{modality} of clip {clip_id}: shapes {[part.shape for part in parts]}")
+    # The model reconstructs whole patches: a rest at the edges of the input is not shown.
+    original = original[tuple(slice(size) for size in reconstructed.shape)]
     low, high = np.nanpercentile(original, (1, 99)) if modality == "audio" else (0.0, 1.0)
     hidden = _hidden(masked, original.shape[:2])
     pictures = []
-    for name, values in zip(PARTS, (original, masked, parts[2]), strict=True):
+    for name, values in zip(PARTS, (original, masked, reconstructed), strict=True):
         shown = original if name == "masked" and masked.dtype == bool else values
         rgb = _spectrogram_rgb(shown, low, high) if modality == "audio" else _frame_rgb(shown)
         if name == "masked":

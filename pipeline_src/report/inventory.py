@@ -49,8 +49,8 @@ def coverage_section(indexes: Sequence[SplitIndex]) -> Section:
             Cell(index.dataset),
             Cell(index.split),
             coverage_cell(index.num_clips, index.num_clips_in_list),
-            Cell(_counts_text(index.reasons), tone="" if index.reasons else "muted"),
-            Cell(_counts_text(index.flags), tone="" if index.flags else "muted"),
+            _counts_cell(index.reasons),
+            _counts_cell(index.flags),
             Cell(f"{len(index.class_names):,}", is_number=True),
             hash_cell(index.clip_ids_sha256),
         ])  # fmt: skip
@@ -63,9 +63,10 @@ def coverage_section(indexes: Sequence[SplitIndex]) -> Section:
     return section
 
 
-def _counts_text(counts: dict[str, int]) -> str:
+def _counts_cell(counts: dict[str, int]) -> Cell:
     ordered = sorted(counts.items(), key=lambda item: -item[1])
-    return ", ".join(f"{name} {count:,}" for name, count in ordered if count) or "none"
+    text = ", ".join(f"{name} {count:,}" for name, count in ordered if count)
+    return Cell(text) if text else Cell("none", tone="muted")
 
 
 def timing_section(

@@ -19,7 +19,6 @@ from pipeline_src.report.blocks import (
     interval_cell,
     number_text,
 )
-from pipeline_src.report.charts import Look, Whisker, whisker_chart
 from pipeline_src.report.curves import (
     FINETUNE_PANELS,
     PRETRAIN_PANELS,
@@ -32,8 +31,9 @@ from pipeline_src.report.examples import ARRAY_NAMES, reconstruction_strips
 from pipeline_src.report.load import Problems, read_arrays, read_rows, read_run_config
 from pipeline_src.report.records import Interval, ProbeMetrics
 from pipeline_src.report.results import report_ties, retrieval_table
+from pipeline_src.report.whiskers import Look, Whisker, whisker_chart
 
-PROBE_RULE = "the rule evaluate_pretraining"
+PROBE_RULE = "the rule evaluate_pretrained"
 PROBES = {"linear": "linear", "knn": "k-NN"}
 PROBE_LOOKS = {
     "untrained": Look("untrained", NEUTRAL_COLOUR, is_hollow=True),
@@ -42,7 +42,7 @@ PROBE_LOOKS = {
 EVIDENCE_LEAD = (
     "Measured on held-out clips with the encoder frozen as pre-training left it, beside the same "
     "encoder with its initial random weights. Only the probes use labels. \u201cApart\u201d: the "
-    "two 95 % intervals do not overlap."
+    "two 95 % intervals do not overlap. Mean patch: the training clips\u2019 mean at that place."
 )
 TRAINING_LEAD = (
     "From each training\u2019s metrics.jsonl; long curves are drawn as means over equal runs of "

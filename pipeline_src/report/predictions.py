@@ -22,7 +22,7 @@ from pipeline_src.report.embedding_map import embedding_chart
 from pipeline_src.report.load import Arrays, Problems, read_arrays
 from pipeline_src.report.records import MODALITIES, EvalMetrics
 
-EVAL_RULE = "the rule evaluate_model"
+EVAL_RULE = "the rule evaluate_finetuned"
 MAX_MAPS = 4  # t-SNE takes seconds each, and the page stays small
 MAX_CLASS_BARS = 24
 LEAD = (
@@ -130,7 +130,7 @@ def _class_charts(
         charts.append(
             class_chart(
                 {modality: values_C[shown] for modality, values_C in values.items()},
-                [names[index] for index in shown],
+                [names[int(index)] for index in shown],
                 title=f"{label} by class",
                 name=evaluation.name,
                 caption=caption,
@@ -151,6 +151,12 @@ def select_classes(values_C: NDArray) -> NDArray[np.int64]:
     return np.concatenate([ranked[:half], ranked[-half:]])
 
 
+def _encoder_text(evaluation: EvalMetrics) -> str:
+    """Which encoder made embeddings.npz: that of the retrieval figures."""
+    checkpoint = evaluation.retrieval.checkpoint if evaluation.retrieval else ""
+    return f" after {checkpoint}" if checkpoint else ""
+
+
 def _map_chart(
     path: Path,
     evaluation: EvalMetrics,
@@ -168,7 +174,7 @@ def _map_chart(
             targets_NC.argmax(axis=1),
             _names(class_names, evaluation.dataset, targets_NC.shape[1]),
             num_clips=tsne_clips,
-            title="Audio and video embeddings, t-SNE",
+            title=f"Audio and video embeddings{_encoder_text(evaluation)}, t-SNE",
             name=evaluation.name,
         )
     except ValueError as error:

@@ -18,7 +18,6 @@ from pipeline_src.report.blocks import (
     interval_cell,
     number_text,
 )
-from pipeline_src.report.charts import MODALITY_LOOKS, Whisker, whisker_chart
 from pipeline_src.report.records import (
     DIRECTIONS,
     HEADLINE,
@@ -26,6 +25,7 @@ from pipeline_src.report.records import (
     EvalMetrics,
     Retrieval,
 )
+from pipeline_src.report.whiskers import MODALITY_LOOKS, Whisker, whisker_chart
 
 
 class Metric(NamedTuple):

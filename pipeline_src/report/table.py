@@ -29,7 +29,7 @@ def format_table(metrics_files: Sequence[Path]) -> str:
     if not metrics_files:
         raise StageError(f"no evaluation found ({PATTERN}): run `snakemake all` first")
     evaluations = [
-        read_record(path, EvalMetrics, "the rule evaluate_model") for path in metrics_files
+        read_record(path, EvalMetrics, "the rule evaluate_finetuned") for path in metrics_files
     ]
     rows = [row for evaluation in evaluations for row in _classification_rows(evaluation)]
     parts = [_align([HEAD, *rows])]

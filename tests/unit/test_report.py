@@ -116,7 +116,8 @@ def write_probe(root, run, *, dataset="digits", num_mel_bins=32, frame_size=32):
     np.savez(
         path.with_name("reconstructions.npz"),
         clip_ids=np.array(["clip_0", "clip_1", "clip_2"]),
-        audio_input=logmel, audio_masked=audio_hidden, audio_reconstructed=logmel * 0.9,
+        audio_input=np.pad(logmel, ((0, 0), (0, 2), (0, 0))), audio_masked=audio_hidden,
+        audio_reconstructed=logmel * 0.9,
         video_input=(frames * 255).astype(np.uint8), video_masked=video_masked,
         video_reconstructed=frames * 0.9,
     )  # fmt: skip
