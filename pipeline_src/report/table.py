@@ -16,7 +16,16 @@ from pipeline_src.report.records import (
 
 PATTERN = "*/eval/*/metrics.json"
 HEAD = ("run", "data set", "input", "accuracy, %", "mAP, %", "clips")
-RETRIEVAL_HEAD = ("run", "data set", "retrieval", "R@1, %", "R@10, %", "chance, %", "gallery")
+RETRIEVAL_HEAD = (
+    "run",
+    "data set",
+    "encoder",
+    "retrieval",
+    "R@1, %",
+    "R@10, %",
+    "chance, %",
+    "gallery",
+)
 MISSING = "-"
 
 
@@ -68,6 +77,7 @@ def _retrieval_rows(evaluation: EvalMetrics) -> list[tuple[str, ...]]:
         (
             evaluation.run,
             f"{evaluation.dataset}/{evaluation.split}",
+            retrieval.checkpoint or MISSING,
             direction,
             _percent(retrieval.direction(direction).get("R@1")),
             _percent(retrieval.direction(direction).get("R@10")),
