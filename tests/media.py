@@ -1,6 +1,6 @@
-"""Synthetic clips with a known answer, and short ways to run the data stages on them.
+"""Synthetic clips with a known answer, and short ways to run the data stages.
 
-Frame n of a clip is a flat grey of level ``16 + LEVEL_STEP * n``; the sound is a tone in a given span.
+Frame n of a clip is a flat grey of level 16 + LEVEL_STEP * n; the sound is a tone in a given span.
 """
 
 import csv

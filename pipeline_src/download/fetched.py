@@ -21,6 +21,7 @@ class FetchedLog:
         self.folder = raw_folder
         self.known = _read(raw_folder / FILE_NAME)
         self._stream = (raw_folder / FILE_NAME).open("a", encoding="utf-8")
+        self._stream.write("\n")  # ends a line that a kill cut short
         self._lock = threading.Lock()
 
     def __enter__(self) -> "FetchedLog":
@@ -57,7 +58,7 @@ class FetchedLog:
 
 
 def _read(path: Path) -> dict[str, dict]:
-    """Entries by file name; a last line that a kill cut short is left out."""
+    """Entries by file name; lines that a kill cut short, and empty ones, are left out."""
     if not path.is_file():
         return {}
     entries = {}

@@ -1,0 +1,250 @@
+"""Fetching: local files, archive members, and a real HTTP server that misbehaves on demand."""
+
+import hashlib
+import io
+import socket
+import struct
+import tarfile
+import threading
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from pipeline_src.config.data import DownloadConfig
+from pipeline_src.download.sources import raw_extension, source_kind, split_member
+from pipeline_src.ledger import read_ledger
+from pipeline_src.manifest.chunks import read_chunk
+from tests.media import download
+
+BODY = b"video" * 50_000
+
+
+def fetch(folder, *sources, config=None):
+    """Run the stage; return manifest rows and ledger rows by source."""
+    path = download(folder, [{"source": source} for source in sources], config)
+    manifest = read_chunk(path, "download")
+    rows = {row.clip_id: row for row in read_ledger(path.with_suffix(".ledger.csv"))}
+    return path, {clip["source"]: clip for clip in manifest.clips}, rows
+
+
+class Server(ThreadingHTTPServer):
+    """Counts the requests of each path; ``/flaky`` fails the first time only."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests = Counter()
+
+    def handle_error(self, request, client_address):
+        """Clients that hang up are part of the tests."""
+
+    def url(self, path):
+        return f"http://127.0.0.1:{self.server_port}/{path}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, format, *args):
+        """Stay quiet."""
+
+    def reply(self, status, body=b"", length=None):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        name = self.path.strip("/").split("?")[0]
+        self.server.requests[name] += 1
+        if name.isdecimal():
+            self.reply(int(name))
+        elif name == "cut.mp4":
+            self.reply(200, BODY[:1000], len(BODY))
+        elif name == "hang.mp4":
+            self.reply(200, BODY[:1000], len(BODY))
+            self.wfile.flush()
+            time.sleep(3)
+        elif name == "reset.mp4":
+            self.reply(200, BODY[:1000], len(BODY))
+            self.wfile.flush()
+            linger = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.connection.close()
+        elif name == "flaky.mp4" and self.server.requests[name] == 1:
+            self.reply(503)
+        elif name == "empty.mp4":
+            self.reply(200)
+        elif name == "endless.mp4":
+            self.send_response(200)
+            self.end_headers()
+            while True:
+                self.wfile.write(BODY)
+        else:
+            self.reply(200, BODY)
+
+
+@pytest.fixture
+def server():
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_sources_are_told_apart_by_their_form():
+    kinds = {
+        "a/b.mp4": "local",
+        "/abs/b.mp4": "local",
+        "a.tar::b/c.mp4": "member",
+        "http://h/x.mp4": "http",
+        "HTTPS://h/x.mp4": "http",
+        "youtube:--abc": "unsupported",
+        "s3://bucket/x.mp4": "unsupported",
+        "file:///etc/passwd": "unsupported",
+    }
+    assert {source: source_kind(source) for source in kinds} == kinds
+    assert split_member("d/a.tar::b.tar::c.mp4") == ("d/a.tar", "b.tar::c.mp4")
+    assert raw_extension("http://h/x.MP4?name=.sh/../y") == ".mp4"
+    assert raw_extension("a.tar::x.m'p;4") == ".bin"
+
+
+def test_local_files_stay_in_place(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(BODY)
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "folder.mp4").mkdir()
+    path, clips, rows = fetch(tmp_path, "a.mp4", "empty.mp4", "folder.mp4", "no.mp4", "x" * 999)
+    assert clips["a.mp4"]["path"] == str(tmp_path / "a.mp4")
+    assert clips["a.mp4"]["sha256"] == hashlib.sha256(BODY).hexdigest()
+    reasons = [row.reason for row in rows.values()]
+    assert reasons == ["", "corrupt", "unavailable", "unavailable", "unavailable"]
+    assert read_chunk(path, "download").num_in == 5
+
+
+def test_youtube_is_left_to_a_later_stage_of_the_project(tmp_path):
+    row = fetch(tmp_path, "youtube:abc")[2]["youtube:abc"]
+    assert (row.status, row.reason) == ("failed", "unsupported")
+    assert "youtube:abc" in row.detail
+
+
+def make_archive(path, members):
+    with tarfile.open(path, "w") as tar:
+        for info, data in members:
+            info = tarfile.TarInfo(info) if isinstance(info, str) else info
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+
+def link(name, target, kind=tarfile.SYMTYPE):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info, b""
+
+
+def test_only_regular_members_are_extracted_and_only_into_the_raw_folder(tmp_path):
+    (tmp_path / "secret.mp4").write_bytes(b"secret")
+    members = [
+        ("x/a.mp4", BODY),
+        ("../../evil.mp4", b"evil"),
+        ("/abs.mp4", b"abs"),
+        link("link.mp4", "../../secret.mp4"),
+        link("hard.mp4", "x/a.mp4", tarfile.LNKTYPE),
+        ("empty.mp4", b""),
+    ]
+    make_archive(tmp_path / "t.tar", members)
+    names = ["x/a.mp4", "../../evil.mp4", "/abs.mp4", "link.mp4", "hard.mp4", "empty.mp4", "no.mp4"]
+    path, clips, rows = fetch(tmp_path, *(f"t.tar::{name}" for name in names))
+    reasons = [row.reason for row in rows.values()]
+    assert reasons == ["", "", "", "unavailable", "unavailable", "corrupt", "unavailable"]
+    raw = tmp_path / "results" / "raw"
+    stored = {(path.parent / clip["path"]).resolve() for clip in clips.values()}
+    assert all(file.parent == raw for file in stored)
+    assert {file.read_bytes() for file in stored} == {BODY, b"evil", b"abs"}
+    assert not list(tmp_path.parent.glob("evil*"))
+
+
+def test_one_member_may_serve_several_clips(tmp_path):
+    make_archive(tmp_path / "t.tar", [("a.mp4", BODY)])
+    clips = [{"clip_id": f"c{n}", "source": "t.tar::a.mp4"} for n in range(2)]
+    manifest = read_chunk(download(tmp_path, clips), "download")
+    assert len({clip["path"] for clip in manifest.clips}) == 1
+    assert len(manifest.clips) == 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "missing"])
+def test_a_bad_archive_loses_its_clips_only(tmp_path, damage):
+    make_archive(tmp_path / "t.tar", [("a.mp4", BODY), ("b.mp4", BODY)])
+    (tmp_path / "fine.mp4").write_bytes(BODY)
+    whole = (tmp_path / "t.tar").read_bytes()
+    if damage == "missing":
+        (tmp_path / "t.tar").unlink()
+    else:
+        bad = whole[: len(BODY) + 2000] if damage == "cut" else b"no archive " * 900
+        (tmp_path / "t.tar").write_bytes(bad)
+    _, _, rows = fetch(tmp_path, "t.tar::a.mp4", "t.tar::b.mp4", "fine.mp4")
+    expected = {
+        "cut": ["", "corrupt", ""],
+        "text": ["corrupt", "corrupt", ""],
+        "missing": ["unavailable", "unavailable", ""],
+    }
+    assert [row.reason for row in rows.values()] == expected[damage]
+
+
+def test_http_bodies_and_every_kind_of_failure(tmp_path, server):
+    expected = {
+        "good.mp4": ("", 1),
+        "flaky.mp4": ("", 2),
+        "404": ("unavailable", 1),
+        "410": ("unavailable", 1),
+        "403": ("private", 1),
+        "451": ("geo_blocked", 1),
+        "429": ("rate_limited", 2),
+        "500": ("network", 2),
+        "cut.mp4": ("truncated", 2),
+        "reset.mp4": ("network", 2),
+        "hang.mp4": ("timeout", 2),
+        "empty.mp4": ("corrupt", 1),
+        "endless.mp4": ("unsupported", 1),
+    }
+    config = DownloadConfig(timeout_seconds=0.7, max_attempts=2, max_bytes=2_000_000)
+    urls = {server.url(name): name for name in expected}
+    path, clips, rows = fetch(tmp_path, *urls, config=config)
+    assert {urls[url]: (row.reason, row.attempts) for url, row in rows.items()} == expected
+    stored = path.parent / clips[server.url("good.mp4")]["path"]
+    assert stored.read_bytes() == BODY
+    kept = {file.name for file in (tmp_path / "results" / "raw").iterdir()}
+    assert len(kept) == 3  # two bodies and the log: nothing half-written
+    assert not any(name.endswith(".part") for name in kept)
+
+
+def test_nobody_listening_is_a_network_error(tmp_path):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/a.mp4"
+        row = fetch(tmp_path, url, config=DownloadConfig(max_attempts=1))[2][url]
+    assert row.reason == "network"
+
+
+def test_what_is_there_whole_is_not_fetched_again(tmp_path, server):
+    urls = [server.url(name) for name in ("a.mp4", "b.mp4", "c.mp4")]
+    path, clips, _ = fetch(tmp_path, *urls)
+    first = path.read_bytes()
+    damaged = path.parent / clips[urls[1]]["path"]
+    damaged.write_bytes(BODY[:-1])
+    log = tmp_path / "results" / "raw" / "fetched.jsonl"
+    with log.open("a") as stream:
+        stream.write('{"file": "torn by a ki')
+    path, _, rows = fetch(tmp_path, *urls)
+    assert server.requests == {"a.mp4": 1, "b.mp4": 2, "c.mp4": 1}
+    assert [rows[url].attempts for url in urls] == [0, 1, 0]
+    assert path.read_bytes() == first
+    fetch(tmp_path, *urls)
+    assert server.requests.total() == 4
+
+
+def test_a_changed_source_is_fetched_again(tmp_path, server):
+    clip = {"clip_id": "a", "source": server.url("a.mp4")}
+    download(tmp_path, [clip])
+    download(tmp_path, [{**clip, "source": server.url("other.mp4")}])
+    assert server.requests == {"a.mp4": 1, "other.mp4": 1}

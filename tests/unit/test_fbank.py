@@ -1,0 +1,93 @@
+"""The batched filterbank equals the plain one; the feature stage writes what it should."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline_src.config.data import AudioConfig
+from pipeline_src.errors import ManifestError
+from pipeline_src.features.chunk import extract_chunk
+from pipeline_src.features.fbank import log_mel, log_mels
+from pipeline_src.ledger import read_ledger
+from pipeline_src.manifest.chunks import read_chunk
+from pipeline_src.manifest.tars import read_samples
+from pipeline_src.media.audio import read_flac, to_float
+from tests import media
+
+RATE_HZ = 16000
+
+
+def noise(*lengths):
+    rng = np.random.default_rng(0)
+    return [(0.1 + 0.2 * rng.standard_normal(n)).astype(np.float32) for n in lengths]
+
+
+@pytest.mark.parametrize("audio", [AudioConfig(), AudioConfig(num_mel_bins=64, hop_length_ms=16.0)])
+def test_clips_that_share_a_call_get_what_they_get_alone(audio):
+    waveforms = noise(400, 401, 559, 16000, 16001, 200000, 450)
+    together = list(log_mels(waveforms, audio, RATE_HZ))
+    assert len(together) == len(waveforms)
+    for waveform, features_TM in zip(waveforms, together, strict=True):
+        alone_TM = log_mel(torch.from_numpy(waveform), audio, RATE_HZ).numpy()
+        assert features_TM.shape == alone_TM.shape
+        np.testing.assert_allclose(features_TM, alone_TM, rtol=0, atol=1e-5)
+
+
+def test_a_constant_offset_changes_nothing():
+    (waveform,) = noise(16000)
+    first, second = log_mels([waveform, waveform + np.float32(0.25)], AudioConfig(), RATE_HZ)
+    np.testing.assert_allclose(first, second, atol=1e-2)
+
+
+def extract(transcode_manifest, sample_rate_hz=RATE_HZ, name="logmel"):
+    manifest_path = transcode_manifest.parent.parent / name / "00000.json"
+    extract_chunk(
+        transcode_manifest=transcode_manifest,
+        manifest_path=manifest_path,
+        ledger_path=manifest_path.with_suffix(".ledger.csv"),
+        audio=AudioConfig(),
+        sample_rate_hz=sample_rate_hz,
+        num_workers=1,
+        version=1,
+    )
+    return manifest_path
+
+
+def test_stage_writes_the_log_mel_of_each_clip_and_carries_losses_on(tmp_path):
+    media.make_clip(tmp_path / "a.mp4", seconds=1.5, tone=(0.5, 1.0))
+    media.make_clip(tmp_path / "mute.mp4", tone=None)
+    transcode_path = media.transcode(
+        media.download(tmp_path, [{"source": "mute.mp4"}, {"source": "a.mp4", "clip_id": "a"}])
+    )
+    path = extract(transcode_path)
+    manifest = read_chunk(path, "logmel")
+    ((key, members),) = read_samples(path.with_suffix(".tar"))
+    stored_TM = np.load(io.BytesIO(members["logmel.npy"]), allow_pickle=False)
+    assert (key, stored_TM.dtype, manifest.clips[0]["clip_id"]) == ("a", np.float16, "a")
+    assert stored_TM.shape == (148, 128)
+    flac = media.read_transcoded(transcode_path)[1]["a"]["flac"]
+    expected_TM = log_mel(torch.from_numpy(to_float(read_flac(flac))), AudioConfig(), RATE_HZ)
+    np.testing.assert_array_equal(stored_TM, expected_TM.numpy().astype(np.float16))
+    energy_T = stored_TM.astype(float).mean(axis=1)
+    assert energy_T[55:95].min() > energy_T[:40].max()
+    rows = {row.clip_id: row for row in read_ledger(path.with_suffix(".ledger.csv"))}
+    assert (rows["mute.mp4"].status, rows["mute.mp4"].reason) == ("skipped", "no_audio")
+    assert extract(transcode_path, name="again").read_bytes() == path.read_bytes()
+
+
+def test_another_sample_rate_is_refused(tmp_path):
+    media.make_clip(tmp_path / "a.mp4")
+    transcode_path = media.transcode(media.download(tmp_path, [{"source": "a.mp4"}]))
+    with pytest.raises(ManifestError, match="16000 Hz, asked for 8000 Hz"):
+        extract(transcode_path, sample_rate_hz=8000)
+
+
+def test_a_torn_tar_is_refused(tmp_path):
+    media.make_clip(tmp_path / "a.mp4")
+    transcode_path = media.transcode(media.download(tmp_path, [{"source": "a.mp4"}]))
+    tar = transcode_path.with_suffix(".tar")
+    tar.write_bytes(tar.read_bytes()[:-1])
+    with pytest.raises(ManifestError, match="delete the manifest and run again"):
+        extract(transcode_path)

@@ -1,0 +1,88 @@
+"""Cutting a list into chunks: deterministic, cached, and only what changed is written again."""
+
+import time
+
+import pytest
+
+from pipeline_src.errors import ManifestError
+from pipeline_src.manifest.chunks import clip_key
+from pipeline_src.manifest.datasets import load_dataset
+from pipeline_src.manifest.plan import ensure_plan, read_plan_chunk
+
+HEADER = "clip_id,source,start_seconds,end_seconds,labels,split\n"
+
+
+def make_dataset(folder, rows):
+    (folder / "classes.csv").write_text("index,id,display_name\n0,a,A\n1,b,B\n")
+    (folder / "list.csv").write_text(HEADER + "".join(rows))
+    text = "name: toy\ntask: multilabel\nclip_list: list.csv\nclass_names: classes.csv\n"
+    (folder / "toy.yaml").write_text(text)
+    return load_dataset(folder / "toy.yaml")
+
+
+def plan(dataset, folder, chunk_size=2):
+    return ensure_plan(dataset, chunk_size=chunk_size, max_seconds=600, folder=folder)
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.glob("*/*.csv"))}
+
+
+ROWS = [f"c{n},c{n}.mp4,{n},{n + 0.1},a;b,{'test' if n % 4 == 3 else 'train'}\n" for n in range(8)]
+
+
+def test_every_clip_is_in_one_chunk_of_its_split_in_list_order(tmp_path):
+    dataset = make_dataset(tmp_path, ROWS)
+    assert plan(dataset, tmp_path / "plan") == {"train": 3, "test": 1}
+    chunks = [read_plan_chunk(tmp_path / f"plan/train/{n:05d}.csv", "train") for n in range(3)]
+    assert [[clip.clip_id for clip in chunk] for chunk in chunks] == [
+        ["c0", "c1"],
+        ["c2", "c4"],
+        ["c5", "c6"],
+    ]
+    assert chunks[1][1][2:] == (4.0, 4.1, (0, 1), "train", 6)
+    plan(dataset, tmp_path / "again")
+    assert contents(tmp_path / "plan") == contents(tmp_path / "again")
+
+
+def test_a_longer_list_touches_only_chunks_that_change_and_a_shorter_one_leaves_none(tmp_path):
+    folder = tmp_path / "plan"
+    plan(make_dataset(tmp_path, ROWS), folder)
+    before = {p: p.stat().st_mtime_ns for p in folder.glob("*/*.csv")}
+    assert plan(make_dataset(tmp_path, [*ROWS, "d,d.mp4,,,a,test\n"]), folder)["test"] == 2
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
+    plan(make_dataset(tmp_path, ROWS[:1]), folder)
+    assert list(contents(folder)) == ["train/00000.csv"]
+
+
+def test_a_known_list_is_not_read_again(tmp_path):
+    dataset = make_dataset(tmp_path, [f"c{n},c{n}.mp4,,,a,train\n" for n in range(20000)])
+    counts = plan(dataset, tmp_path / "plan", 1000)
+    started = time.perf_counter()
+    assert plan(dataset, tmp_path / "plan", 1000) == counts == {"train": 20}
+    assert time.perf_counter() - started < 0.2
+
+
+def test_a_wrong_list_is_refused_before_anything_is_written(tmp_path):
+    dataset = make_dataset(tmp_path, [*ROWS, "bad,b.mp4,,,zebra,train\n"])
+    with pytest.raises(ManifestError, match=r"list\.csv:10: label 'zebra'"):
+        plan(dataset, tmp_path / "plan")
+    assert not (tmp_path / "plan").exists()
+
+
+def test_keys_are_safe_and_distinct():
+    assert clip_key("-0RWZT-miFs_000030") == "-0RWZT-miFs_000030"
+    hostile = [
+        "../../etc/passwd",
+        "a.b",
+        "a_b",
+        "",
+        "x" * 200,
+        "x" * 201,
+        "caf\u00e9",
+        "a/b",
+        "a\\b",
+    ]
+    keys = [clip_key(clip_id) for clip_id in hostile]
+    assert len(set(keys)) == len(hostile)
+    assert all(key.isascii() and not set(key) & set("./\\ ") and len(key) <= 120 for key in keys)
