@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.workspace import Workspace
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -20,3 +22,17 @@ def shell_env() -> dict[str, str]:
     """This process's environment with the interpreter's folder first on PATH."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return {**os.environ, "PATH": path}
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory, shell_env) -> Workspace:
+    """A fresh copy of the repository that tests only make dry runs in."""
+    return Workspace.make(tmp_path_factory.mktemp("fresh"), shell_env)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory, shell_env) -> Workspace:
+    """A copy in which the tiny run has been built once, from raw video to report."""
+    workspace = Workspace.make(tmp_path_factory.mktemp("built"), shell_env)
+    workspace.snakemake("--workflow-profile", "test", "all")
+    return workspace

@@ -1,0 +1,84 @@
+"""kill -9 in the middle: the same command finishes, with the same shards and the same last loss."""
+
+import hashlib
+import json
+import time
+
+import psutil
+import pytest
+
+from tests.workspace import Workspace
+
+pytestmark = pytest.mark.e2e
+
+TINY = ("--workflow-profile", "test")
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory, shell_env):
+    return Workspace.make(tmp_path_factory.mktemp("killed"), shell_env)
+
+
+def shard_hashes(workspace):
+    shards = sorted((workspace.root / "results/test").glob("digits/shards/*/*.tar"))
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in shards}
+
+
+def losses(workspace, stage):
+    path = workspace.root / "results/test/avsiam_tiny" / stage / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [(row["step"], row["loss"]) for row in rows if "loss" in row]
+
+
+def stop_training(workspace):
+    """kill -9 the training job itself, which lives outside snakemake's process group."""
+    job = json.loads((workspace.root / "results/test/avsiam_tiny/pretrain/job.json").read_text())
+    if psutil.pid_exists(int(job["job_id"])):
+        controller = psutil.Process(int(job["job_id"]))
+        for process in [*controller.children(recursive=True), controller]:
+            process.kill()
+
+
+def test_killed_while_transcoding_and_packing_gives_the_same_shards(built, killed):
+    results = killed.root / "results/test"
+    transcoding = results / "logs/transcode_clips/digits"
+    killed.kill_when(lambda: any(transcoding.rglob("*.log")), *TINY, "shards_digits")
+    packing = results / "logs/pack_shard/digits"
+    killed.kill_when(lambda: any(packing.rglob("*.log")), *TINY, "shards_digits")
+    killed.snakemake(*TINY, "shards_digits")
+    assert shard_hashes(killed) == shard_hashes(built)
+    assert len(shard_hashes(built)) == 4
+    assert not list(results.rglob("*.part"))
+
+
+def test_killed_while_pretraining_gives_the_same_last_loss(built, killed):
+    checkpoints = killed.root / "results/test/avsiam_tiny/pretrain/checkpoints"
+    longer = ("--config", "pretrain={epochs: 40}", "--", "pretrain")
+    killed.kill_when(lambda: any(checkpoints.glob("step_*")), *TINY, *longer)
+    stop_training(killed)
+    resumed_from = max(int(path.name.split("_")[1]) for path in checkpoints.glob("step_*"))
+    assert 0 < resumed_from < 120
+    killed.snakemake(*TINY, *longer)
+    log = "".join(p.read_text() for p in checkpoints.parent.glob("jobs/*_log.out"))
+    assert f"at step {resumed_from} of 120" in log
+
+    built.snakemake(*TINY, "--config", "pretrain={epochs: 40}", "results=results/whole", "--", "pretrain")
+    whole = built.root / "results/whole/avsiam_tiny/pretrain/metrics.jsonl"
+    rows = [json.loads(line) for line in whole.read_text().splitlines()]
+    assert losses(killed, "pretrain") == [(row["step"], row["loss"]) for row in rows]
+    assert len(rows) == 120
+
+
+def test_a_training_that_outlives_its_snakemake_is_joined_not_doubled(killed):
+    run_dir = killed.root / "results/test/avsiam_tiny/pretrain"
+    longer = ("--config", "pretrain={epochs: 41}", "--", "pretrain")
+    before = (run_dir / "job.json").read_text()
+    killed.kill_when(
+        lambda: (run_dir / "job.json").read_text() != before and time.sleep(1) is None,
+        *TINY,
+        *longer,
+    )
+    first = json.loads((run_dir / "job.json").read_text())
+    killed.snakemake(*TINY, *longer)
+    assert json.loads((run_dir / "job.json").read_text()) == first
+    assert (run_dir / "done.json").is_file()

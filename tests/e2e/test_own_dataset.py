@@ -1,0 +1,56 @@
+"""A data set of one's own, outside the repository: two files and no code, from clips to metrics."""
+
+import json
+import subprocess
+
+import pytest
+
+from pipeline_src.media.ffmpeg import find_ffmpeg
+
+pytestmark = pytest.mark.e2e
+
+# Sound and picture are linked: each class has its own pitch and its own colour.
+CLASSES = {"red": 300, "lime": 700, "blue": 1500, "yellow": 3000}
+PER_CLASS = {"train": 6, "val": 2, "test": 2}
+
+
+def write_data_set(folder):
+    rows, number = [], 0
+    for split, count in PER_CLASS.items():
+        for colour, pitch in CLASSES.items():
+            for _ in range(count):
+                name = f"clip {number}.mp4"
+                make_clip(folder / "videos" / name, colour, pitch + number, noise_seed=number)
+                rows.append(f"my/{number}.x,{name},,,{colour},{split}")
+                number += 1
+    header = "clip_id,source,start_seconds,end_seconds,labels,split\n"
+    (folder / "list.csv").write_text(header + "\n".join(rows) + "\n")
+    classes = [f"{i},{colour},Colour {colour}" for i, colour in enumerate(CLASSES)]
+    (folder / "classes.csv").write_text("index,id,display_name\n" + "\n".join(classes) + "\n")
+    path = folder / "colours.yaml"
+    path.write_text(
+        "name: colours\ntask: multiclass\nclip_list: list.csv\nclass_names: classes.csv\n"
+        "root: videos\nlicence: made by a test\n"
+    )
+    return path
+
+
+def make_clip(path, colour, pitch, *, noise_seed):
+    path.parent.mkdir(exist_ok=True)
+    video = f"color={colour}:s=48x36:r=10:d=1,noise=alls=20:all_seed={noise_seed}"
+    sound = f"sine=frequency={pitch}:sample_rate=16000:duration=1"
+    command = [find_ffmpeg(), "-loglevel", "error", "-f", "lavfi", "-i", video]
+    command += ["-f", "lavfi", "-i", sound, "-c:v", "mpeg4", "-c:a", "aac", f"file:{path}"]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=60)
+
+
+def test_two_files_are_enough(built, tmp_path):
+    dataset = write_data_set(tmp_path)
+    settings = (f'datasets=["{dataset}"]', "results=results/own", "finetune={epochs: 30}")
+    built.snakemake("--workflow-profile", "test", "--config", *settings, "--", "all")
+    results = built.root / "results/own"
+    metrics = json.loads((results / "avsiam_tiny/eval/colours/metrics.json").read_text())
+    assert metrics["num_clips"] == metrics["num_clips_in_list"] == 8
+    assert metrics["dataset"] == "colours"
+    assert metrics["video"]["accuracy"]["value"] >= 0.75
+    assert (results / "report/index.html").is_file()

@@ -1,0 +1,98 @@
+"""The tiny run, from raw video to report: what it writes, and what a change makes again."""
+
+import json
+
+import pytest
+import webdataset as wds
+
+from tests.workspace import planned_jobs
+
+pytestmark = pytest.mark.e2e
+
+TINY = ("--workflow-profile", "test")
+AFTER_FINETUNE = {"finetune_model", "evaluate_finetuned", "resolve_config", "report_results", "all"}
+AFTER_PRETRAIN = AFTER_FINETUNE | {"pretrain_model", "evaluate_pretrained"}
+AFTER_LOGMEL = AFTER_PRETRAIN - {"resolve_config"} | {"extract_logmel", "pack_shard", "pack_index"}
+AFTER_TRANSCODE = AFTER_LOGMEL | {"transcode_clips"}
+AFTER_EVALUATE = {"evaluate_finetuned", "evaluate_pretrained", "resolve_config", "report_results"}
+
+
+def read(workspace, name):
+    return json.loads((workspace.root / "results/test" / name).read_text())
+
+
+def test_every_clip_is_accounted_for(built):
+    for split, num_clips in (("train", 24), ("val", 8), ("test", 8)):
+        index = read(built, f"digits/shards/{split}/index.json")
+        assert (index["num_clips"], index["num_clips_in_list"]) == (num_clips, num_clips)
+    assert index["class_names"] == ["zero", "one", "two", "three"]
+
+
+def test_shards_are_webdataset(built):
+    folder = built.root / "results/test/digits/shards/train"
+    urls = [str(path) for path in sorted(folder.glob("train-*.tar"))]
+    samples = list(wds.WebDataset(urls, shardshuffle=False))
+    assert len(samples) == 24
+    suffixes = {key for key in samples[0] if not key.startswith("__")}
+    frames = {f"frame_{k:02d}.jpg" for k in range(4)}
+    assert suffixes == {"logmel.npy", "json", "flac"} | frames
+
+
+def test_metrics_say_what_they_were_computed_on(built):
+    metrics = read(built, "avsiam_tiny/eval/digits/metrics.json")
+    assert metrics["num_clips"] == metrics["num_clips_in_list"] == 8
+    index = read(built, "digits/shards/test/index.json")
+    assert metrics["clip_ids_sha256"] == index["clip_ids_sha256"]
+    done = read(built, "avsiam_tiny/finetune/digits/done.json")
+    assert metrics["checkpoint_sha256"] == done["sha256"]
+    for head in ("audio", "video", "audio_video"):
+        interval = metrics[head]["accuracy"]
+        assert 0 <= interval["low"] <= interval["value"] <= interval["high"] <= 1
+    assert metrics["retrieval"]["gallery_size"] == 8
+
+
+def test_pretraining_is_compared_with_the_untrained_network(built):
+    probe = read(built, "avsiam_tiny/probe/digits/metrics.json")
+    assert set(probe["probes"]) == {"pretrained", "untrained"}
+    assert probe["reconstruction"]["audio"]["model"]["value"] > 0
+
+
+def test_the_report_stands_alone(built):
+    page = (built.root / "results/test/report/index.html").read_text()
+    assert "avsiam_tiny" in page
+    assert "<script src" not in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_second_run_has_nothing_to_do(built):
+    assert planned_jobs(built.snakemake("-n", *TINY, "all")) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "rerun"),
+    [
+        ("finetune={lr: 0.01}", AFTER_FINETUNE),
+        ("pretrain={lr: 0.01}", AFTER_PRETRAIN),
+        ("audio={low_freq_hz: 30}", AFTER_LOGMEL),
+        ("media={jpeg_quality: 5}", AFTER_TRANSCODE),
+        ("evaluate={num_bootstrap: 20}", AFTER_EVALUATE | {"all"}),
+        ("report={tsne_clips: 6}", {"report_results", "all"}),
+        ("submit={timeout_minutes: 60}", set()),
+    ],
+)
+def test_a_change_makes_only_what_depends_on_it(built, change, rerun):
+    output = built.snakemake("-n", *TINY, "--config", change, "--", "all")
+    assert set(planned_jobs(output)) == rerun
+
+
+def test_a_second_workflow_on_the_same_results_is_refused(built):
+    import fcntl
+
+    with (built.root / "results/test/.lock").open("a+") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        holder.truncate(0)
+        holder.write("process 1 on elsewhere\n")
+        holder.flush()
+        output = built.snakemake(*TINY, "--config", "report={tsne_clips: 6}", "--", "all", fails=True)
+    assert "results/test is in use by process 1 on elsewhere" in output
+    assert "--config results=" in output

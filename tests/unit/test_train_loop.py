@@ -1,0 +1,164 @@
+"""The loop on a two-parameter objective: schedule, resume, non-finite losses, signals, the log."""
+
+import itertools
+import os
+import signal
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline_src.config import OptimConfig
+from pipeline_src.errors import TrainingError
+from pipeline_src.runs.checkpoint import load_optimizers, load_weights, newest_checkpoint
+from pipeline_src.train.distributed import Ranks
+from pipeline_src.train.log import read_metrics
+from pipeline_src.train.loop import Clock, Run, StopRequestedError, train
+from pipeline_src.train.optim import layer_lr_factor, make_optimizer, parameter_groups
+from pipeline_src.train.schedule import cosine_with_warmup
+
+NUM_STEPS = 12
+
+
+class Noisy(nn.Module):
+    """Pulls its weight towards the batch plus a random draw of the step."""
+
+    passes = ("one", "two")
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(2, 2)
+
+    def draw(self, batch_size, generator, device):
+        return torch.randn(batch_size, 2, generator=generator)
+
+    def forward(self, batch, plan, step_pass):
+        error = (self.linear(batch["x"]) - plan).square().mean()
+        return {"loss": error, f"{step_pass}_loss": error}
+
+
+def make_run(folder, objective, **overrides):
+    recipe = OptimConfig(lr=0.05, amp=False, log_every=1, save_every_seconds=0.0001, epochs=1)
+    values = {
+        "folder": folder,
+        "recipe": recipe,
+        "model": objective,
+        "draws": objective,
+        "objective": objective,
+        "optimizers": {
+            name: make_optimizer(
+                parameter_groups(objective.named_parameters(), lambda _: 1.0, 0.01),
+                lr=0.05,
+                betas=(0.9, 0.95),
+            )
+            for name in objective.passes
+        },
+        "augment": lambda batch, generator: {
+            **batch, "x": batch["x"] + torch.rand(2, generator=generator)
+        },
+        "validate": None,
+        "validate_every_steps": 5,
+        "describe": lambda indices: [f"clip{i}" for i in indices.tolist()],
+        "state": {"fingerprint": "f"},
+        "ranks": Ranks(0, 1, torch.device("cpu")),
+    }  # fmt: skip
+    return Run(**{**values, **overrides})
+
+
+def batches(first=0):
+    for step in itertools.count(first):
+        x = torch.randn(4, 2, generator=torch.Generator().manual_seed(step))
+        yield {"x": x, "index": torch.arange(4)}
+
+
+def losses(folder):
+    return [row["loss"] for row in read_metrics(folder / "metrics.jsonl") if "loss" in row]
+
+
+def test_a_run_resumed_from_any_checkpoint_has_the_same_loss_curve(tmp_path):
+    train(make_run(tmp_path / "whole", Noisy()), batches(), Clock(0, NUM_STEPS, 4))
+    stop_at = 5
+    folder = tmp_path / "parts"
+    clock = Clock(0, NUM_STEPS, 4)
+    stream = itertools.islice(batches(), stop_at)
+    with pytest.raises(StopIteration):
+        train(make_run(folder, Noisy()), stream, clock)
+
+    resumed = Noisy()
+    run = make_run(folder, resumed)
+    checkpoint = newest_checkpoint(folder / "checkpoints", "f")
+    assert checkpoint.step == stop_at
+    load_weights(checkpoint, resumed)
+    load_optimizers(checkpoint, resumed, run.optimizers)
+    train(run, batches(stop_at), Clock(stop_at, NUM_STEPS, 4))
+    assert losses(folder) == losses(tmp_path / "whole")
+    assert len(losses(folder)) == NUM_STEPS
+
+
+def test_rows_after_the_resumed_step_are_dropped(tmp_path):
+    train(make_run(tmp_path, Noisy()), batches(), Clock(0, 8, 4))
+    train(make_run(tmp_path, Noisy()), batches(), Clock(3, 8, 4))
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == list(range(1, 9))
+
+
+def test_a_non_finite_loss_stops_before_the_step_and_names_the_clips(tmp_path):
+    objective = Noisy()
+    before = [p.clone() for p in objective.parameters()]
+    bad = iter([{"x": torch.full((4, 2), float("nan")), "index": torch.arange(4)}])
+    with pytest.raises(TrainingError, match=r"step 0: .*nan.*clip0, clip1"):
+        train(make_run(tmp_path, objective), bad, Clock(0, 5, 4))
+    for ours, theirs in zip(before, objective.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_signal_saves_and_stops(tmp_path):
+    def interrupted():
+        for step, batch in enumerate(batches()):
+            if step == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(StopRequestedError, match="step 4, state saved"):
+        train(make_run(tmp_path, Noisy()), interrupted(), Clock(0, NUM_STEPS, 4))
+    assert newest_checkpoint(tmp_path / "checkpoints", "f").step == 4
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_validation_runs_on_time_and_at_the_end(tmp_path):
+    run = make_run(tmp_path, Noisy(), validate=lambda: {"audio": 0.5})
+    train(run, batches(), Clock(0, NUM_STEPS, 4))
+    rows = [row for row in read_metrics(tmp_path / "metrics.jsonl") if "val" in row]
+    assert [row["step"] for row in rows] == [5, 10, 12]
+
+
+def test_the_schedule_warms_up_and_ends_low():
+    def rate(step):
+        return cosine_with_warmup(step, num_steps=100, warmup_steps=10, peak=1.0, end=0.1)
+
+    values = [rate(step) for step in range(100)]
+    assert values[:10] == sorted(values[:10])
+    assert values[10:] == sorted(values[10:], reverse=True)
+    assert values[0] == pytest.approx(0.05)
+    assert values[-1] == pytest.approx(0.1, abs=1e-3)
+    assert max(values) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_norms_biases_and_positions_are_not_decayed():
+    named = [
+        ("blocks.0.weight", nn.Parameter(torch.zeros(2, 2))),
+        ("blocks.0.bias", nn.Parameter(torch.zeros(2))),
+        ("pos_embed_a", nn.Parameter(torch.zeros(1, 2, 2))),
+        ("mlp_head.1.weight", nn.Parameter(torch.zeros(2, 2))),
+    ]
+    groups = parameter_groups(named, lambda name: 10.0 if "head" in name else 1.0, 0.05)
+    found = {(g["lr_factor"], g["weight_decay"]): len(g["params"]) for g in groups}
+    assert found == {(1.0, 0.05): 1, (1.0, 0.0): 2, (10.0, 0.05): 1}
+
+
+def test_layer_decay_counts_from_the_top():
+    def factor(layer):
+        return layer_lr_factor(layer, num_layers=4, layer_decay=0.5, head=10, fusion=3)
+
+    assert [factor(x) for x in (4, 3, 0, "head", "fusion")] == [1, 0.5, 0.0625, 10, 3]

@@ -1,0 +1,102 @@
+"""Names that users type resolve in a fresh copy with an empty home; wrong input is refused early."""
+
+import re
+
+import pytest
+
+from tests.workspace import planned_jobs
+
+DATA_JOBS = {"download_clips": 4, "transcode_clips": 4, "extract_logmel": 4, "pack_shard": 4}
+
+
+def test_all_plans_every_stage_once_per_chunk(fresh):
+    jobs = planned_jobs(fresh.snakemake("-n", "all"))
+    assert jobs == DATA_JOBS | {
+        "pack_index": 3,
+        "pretrain_model": 1,
+        "finetune_model": 1,
+        "evaluate_finetuned": 1,
+        "evaluate_pretrained": 1,
+        "resolve_config": 1,
+        "report_results": 1,
+        "all": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("target", "last_rule"),
+    [
+        ("download_avdigits", "download_clips"),
+        ("shards_avdigits", "pack_index"),
+        ("pretrain", "pretrain_model"),
+        ("finetune_avdigits", "finetune_model"),
+        ("eval_avdigits", "evaluate_finetuned"),
+        ("report", "report_results"),
+    ],
+)
+def test_a_stage_is_a_target_and_needs_no_flag(fresh, target, last_rule):
+    jobs = planned_jobs(fresh.snakemake("-n", target))
+    assert last_rule in jobs
+    assert jobs["download_clips"] == (2 if target == "pretrain" else 4)
+    assert (target == "report") == ("report_results" in jobs)
+
+
+def test_the_slurm_profile_resolves_from_the_root(fresh):
+    output = fresh.snakemake("-n", "--profile", "slurm", "all")
+    assert "pretrain_model" in planned_jobs(output)
+
+
+def test_a_data_set_without_its_list_ends_with_what_to_do(fresh):
+    output = fresh.snakemake("-n", "eval_vggsound", fails=True)
+    assert "vggsound.csv" in output
+    assert "Traceback" not in output
+
+
+def test_a_wrong_key_fails_the_dry_run(fresh):
+    overlay = fresh.root / "wrong.yaml"
+    overlay.write_text("finetune: {learning_rate: 0.1}\n")
+    output = fresh.snakemake("-n", "--configfile", str(overlay), "--", "all", fails=True)
+    assert re.search(r"wrong\.yaml: finetune\.learning_rate = 0\.1: unknown key", output)
+    assert "Traceback" not in output
+
+
+def test_an_unknown_data_set_is_named(fresh):
+    output = fresh.snakemake("-n", "--config", 'datasets=["nowhere"]', "--", "all", fails=True)
+    assert "'nowhere' is neither a known data set (" in output
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a,a.mp4,,,zero,train\na,b.mp4,,,zero,test", "duplicate"),
+        ("a,a.mp4,,,eleven,train", "eleven"),
+        ("a,a.mp4,3,1,zero,train", "start"),
+        ("a,a.mp4,,,zero,trian", "trian"),
+    ],
+)
+def test_a_bad_list_is_refused_before_any_job(fresh, tmp_path, row, message):
+    classes = "index,id,display_name\n0,zero,Zero\n"
+    header = "clip_id,source,start_seconds,end_seconds,labels,split\n"
+    (tmp_path / "classes.csv").write_text(classes)
+    (tmp_path / "list.csv").write_text(header + row + "\n")
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "name: mine\ntask: multiclass\nclip_list: list.csv\nclass_names: classes.csv\n"
+    )
+    output = fresh.snakemake("-n", "--config", f'datasets=["{path}"]', "--", "all", fails=True)
+    assert message in output
+    assert "list.csv" in output
+    assert "Traceback" not in output
+
+
+def test_every_script_has_a_rule_of_its_name_and_stays_thin(root):
+    rules = "".join(path.read_text() for path in (root / "workflow/rules").glob("*.smk"))
+    for script in (root / "workflow/scripts").glob("*.py"):
+        assert f"rule {script.stem}:" in rules
+        assert f'"../scripts/{script.name}"' in rules
+        assert len(script.read_text().splitlines()) <= 35
+
+
+def test_committed_symlinks_point_inside(root):
+    assert (root / "slurm" / "profile.yaml").is_file()
+    assert (root / "profiles" / "default" / "profile.yaml").is_file()
