@@ -13,7 +13,7 @@ HASH_BLOCK_BYTES = 1 << 20
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; fsync and rename it on success, remove it on error."""
+    """Yield a temporary path beside ``path``; fsync and rename it on success, else remove it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -47,7 +47,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
-    """Write ``value`` as JSON, atomically; key order is the caller's, so bytes are deterministic."""
+    """Write ``value`` as JSON, atomically; key order is the caller's: same value, same bytes."""
     write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
 
 

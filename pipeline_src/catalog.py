@@ -37,12 +37,14 @@ class Catalog:
         path = Path(entry)
         if path.suffix not in (".yaml", ".yml") or not path.is_file():
             raise ConfigError(
-                f"datasets: {entry!r} is neither a known data set ({', '.join(known)}) nor the path "
-                "of a data set's YAML file"
+                f"datasets: {entry!r} is neither a known data set ({', '.join(known)}) nor the "
+                "path of a data set's YAML file"
             )
         name = load_dataset(path).name
         if name in known and known[name].resolve() != path.resolve():
-            raise ConfigError(f"datasets: {path} has the name of {known[name]}: {name!r}; rename it")
+            raise ConfigError(
+                f"datasets: {path} has the name of {known[name]}: {name!r}; rename it"
+            )
         known[name] = path
         return name
 
@@ -67,7 +69,9 @@ class Catalog:
             raise ConfigError(f"unknown data set {name!r}; known: {', '.join(self.names)}")
         dataset = load_dataset(self._paths[name])
         if dataset.name != name:
-            raise ConfigError(f"{self._paths[name]}: name: {dataset.name!r}, the file says {name!r}")
+            raise ConfigError(
+                f"{self._paths[name]}: name: {dataset.name!r}, the file says {name!r}"
+            )
         return dataset
 
     @cache  # noqa: B019

@@ -15,7 +15,8 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 def log_to_file(path: str) -> Iterator[None]:
     """Send all logging to ``path``; an error ends up there with its traceback.
 
-    A ``PipelineError`` ends the process with its message alone; anything else is a defect and raises.
+    A ``PipelineError`` ends the process with its message alone; anything else is a defect and
+    raises.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, mode="w", encoding="utf-8")

@@ -1,7 +1,8 @@
 """The ledger: one row per clip for every chunk of every stage.
 
-``status`` is ok, skipped (an earlier stage already gave the clip up; its reason is carried on) or failed
-(this stage gave it up). Reasons come from one closed list; permanent ones are never tried again.
+``status`` is ok, skipped (an earlier stage already gave the clip up; its reason is carried on) or
+failed (this stage gave it up). Reasons come from one closed list; permanent ones are never tried
+again.
 """
 
 import csv

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from pipeline_src.config import demo
 from pipeline_src.config.data import (
     AudioConfig,
     DownloadConfig,
@@ -45,17 +46,17 @@ class Config(Section):
     )
     plan: PlanConfig = PlanConfig()
     download: DownloadConfig = DownloadConfig()
-    media: MediaConfig = MediaConfig()
-    audio: AudioConfig = AudioConfig()
+    media: MediaConfig = demo.MEDIA
+    audio: AudioConfig = demo.AUDIO
     shards: ShardsConfig = ShardsConfig()
-    model: ModelConfig = ModelConfig()
-    pretrain: PretrainConfig = PretrainConfig()
-    finetune: FinetuneConfig = FinetuneConfig()
-    evaluate: EvaluateConfig = EvaluateConfig()
+    model: ModelConfig = demo.MODEL
+    pretrain: PretrainConfig = demo.PRETRAIN
+    finetune: FinetuneConfig = demo.FINETUNE
+    evaluate: EvaluateConfig = demo.EVALUATE
     submit: SubmitConfig = SubmitConfig()
     report: ReportConfig = ReportConfig()
     runs: dict[str, dict[str, Any] | None] = Field(
-        {"avsiam_base": {}},
+        {"avsiam_tiny": {}},
         description="name: values that differ from the sections model, pretrain, finetune, "
         "evaluate; null removes a run that a lower file lists",
     )

@@ -6,9 +6,6 @@ from pydantic import Field, model_validator
 
 from pipeline_src.config.section import Section
 
-METHODS = ("avsiam",)
-SIZES = ("tiny", "small", "base", "large", "huge")
-
 
 class ModelConfig(Section):
     """Which network. ``overrides`` are constructor arguments of the method's class."""

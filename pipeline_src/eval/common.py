@@ -28,7 +28,9 @@ class Split:
 
     def dataset(self, checkpoint: Checkpoint, evaluate: EvaluateConfig) -> ClipDataset:
         """Its clips as the checkpoint wants them, ``evaluate.num_frames`` frames each."""
-        return ClipDataset(self.shards, evaluation_format(checkpoint, num_frames=evaluate.num_frames))
+        return ClipDataset(
+            self.shards, evaluation_format(checkpoint, num_frames=evaluate.num_frames)
+        )
 
     def coverage(self) -> dict[str, Any]:
         """How many of the listed clips are scored, and the hash of which."""

@@ -1,4 +1,4 @@
-"""What pre-training learned before any label was used, against the same network before its first step.
+"""What pre-training learned before any label was used, against the untrained network.
 
 Reconstruction of held-out clips, linear and k-NN probes, retrieval; writes metrics.json and
 reconstructions.npz.

@@ -97,7 +97,7 @@ def _reconstruct(model: nn.Module, batch: Batch, ratio: float, generator: torch.
 
 
 def _errors(batch: Batch, filled: Any, means: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-    """Per clip, mean squared error over the hidden cells: <modality>_model, <modality>_mean_patch."""
+    """Squared error over each clip's hidden cells: <modality>_model, <modality>_mean_patch."""
     errors = {}
     for modality, target, predicted, hidden, mean in (
         ("audio", batch["logmel"], filled.audio, filled.audio_is_masked, means[0]),
@@ -119,7 +119,7 @@ def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 def _pictures(
     model: nn.Module, batch: Batch, ratio: float, generator: torch.Generator
 ) -> dict[str, NDArray]:
-    """Input, mask and reconstruction of each clip: (B, T, M) log-mels, middle frames (B, H, W, 3) in [0, 1]."""
+    """Input, mask and reconstruction: log-mels (B, T, M), middle frames (B, H, W, 3) in [0, 1]."""
     filled = _reconstruct(model, batch, ratio, generator)
     middle = batch["frames"].shape[1] // 2
     return {

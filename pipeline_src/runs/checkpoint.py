@@ -1,7 +1,8 @@
 """Checkpoints: a folder that is either complete or absent, weights and optimiser in safetensors.
 
-``step_00000400/`` holds model.safetensors, optimizer.safetensors and state.json; state.json is written
-last and names the sha256 of the two, the clock, the fingerprint of config and data, and the versions.
+``step_00000400/`` holds model.safetensors, optimizer.safetensors and state.json; state.json is
+written last and names the sha256 of the two, the clock, the fingerprint of config and data, and
+the versions.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""done.json: the small file that says that a training has ended and which checkpoint is its result."""
+"""done.json: says that a training has ended and which checkpoint is its result."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,7 @@ from typing import Any
 from pipeline_src.atomic import write_json
 from pipeline_src.errors import CheckpointError
 from pipeline_src.runs.checkpoint import Checkpoint, read_checkpoint
-
-DONE_FILE = "done.json"
+from pipeline_src.runs.spec import DONE_FILE
 
 
 def write_done(run_dir: Path, checkpoint: Checkpoint, last_row: dict[str, Any]) -> Path:
@@ -44,5 +43,7 @@ def read_done(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: {error}; run the training that writes it") from error
     checkpoint = read_checkpoint(path.parent / done["checkpoint"])
     if checkpoint.state["sha256"]["model.safetensors"] != done["sha256"]:
-        raise CheckpointError(f"{checkpoint.folder}: not the checkpoint that {path} was written for")
+        raise CheckpointError(
+            f"{checkpoint.folder}: not the checkpoint that {path} was written for"
+        )
     return checkpoint

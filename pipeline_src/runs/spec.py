@@ -12,6 +12,7 @@ from pipeline_src.config import FinetuneConfig, ModelConfig, PretrainConfig
 from pipeline_src.config.section import Section
 
 SPEC_FILE = "spec.json"
+DONE_FILE = "done.json"
 # Keys that change how a run is carried out, not what it computes.
 OPERATIONAL_KEYS = {"num_workers", "log_every", "save_every_seconds", "keep_checkpoints"}
 
@@ -23,7 +24,9 @@ class TrainSpec(Section):
     run_dir: Path
     model: ModelConfig
     recipe: PretrainConfig | FinetuneConfig
-    train_indexes: tuple[Path, ...] = Field(min_length=1, description="index.json of training splits")
+    train_indexes: tuple[Path, ...] = Field(
+        min_length=1, description="index.json of training splits"
+    )
     val_indexes: tuple[Path, ...] = Field((), description="index.json of validation splits")
     initial_checkpoint: Path | None = Field(None, description="done.json of the pre-training")
     num_threads: int = Field(1, gt=0, description="CPU threads per rank")

@@ -1,4 +1,4 @@
-"""Shows how far a training is, from its metrics.jsonl: a live line on a terminal, else a heartbeat."""
+"""Shows how far a training is: a live line on a terminal, else a heartbeat."""
 
 import json
 import sys

@@ -10,8 +10,7 @@ import submitit
 
 from pipeline_src.config import SubmitConfig
 from pipeline_src.errors import TrainingError
-from pipeline_src.runs.done import DONE_FILE
-from pipeline_src.runs.spec import TrainSpec
+from pipeline_src.runs.spec import DONE_FILE, TrainSpec
 from pipeline_src.submit.job import TrainJob
 from pipeline_src.submit.progress import Progress
 from pipeline_src.submit.state import JobRecord, pick_cluster, read_job
@@ -104,6 +103,6 @@ def _explain(record: JobRecord) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     tail = "\n  ".join(lines[-LOG_TAIL_LINES:])
     return (
-        f"{record.cluster} job {record.job_id} ended without a result. Run the same command again to "
-        f"continue from the last checkpoint. End of {log}:\n  {tail or '(empty)'}"
+        f"{record.cluster} job {record.job_id} ended without a result. Run the same command again "
+        f"to continue from the last checkpoint. End of {log}:\n  {tail or '(empty)'}"
     )

@@ -17,6 +17,7 @@ class MetricsLog:
     """Append one JSON object per line; rows after the resumed step are dropped first."""
 
     def __init__(self, run_dir: Path, resumed_step: int) -> None:
+        run_dir.mkdir(parents=True, exist_ok=True)
         path = run_dir / METRICS_FILE
         if path.exists():
             kept = [row for row in read_metrics(path) if row["step"] <= resumed_step]
