@@ -1,4 +1,4 @@
-"""A copy of this checkout in a folder of its own, with an empty home, driven as a user drives it."""
+"""A copy of this checkout in its own folder with an empty home, driven as a user drives it."""
 
 import os
 import re

@@ -11,44 +11,51 @@ class PlanConfig(Section):
     """How a clip list is cut into units of work."""
 
     chunk_size: int = Field(
-        1000, gt=0, le=20000, description="clips per chunk: one job and one shard each"
+        default=1000, gt=0, le=20000, description="clips per chunk: one job and one shard each"
     )
 
 
 class DownloadConfig(Section):
     """How raw clips are fetched."""
 
-    timeout_seconds: float = Field(60.0, gt=0, description="no byte for this long ends an attempt")
-    max_attempts: int = Field(3, gt=0, description="attempts per clip for transient errors")
+    timeout_seconds: float = Field(
+        default=60.0, gt=0, description="no byte for this long ends an attempt"
+    )
+    max_attempts: int = Field(default=3, gt=0, description="attempts per clip for transient errors")
     max_bytes: int = Field(
-        2_000_000_000, gt=0, description="a larger file or archive member is refused"
+        default=2_000_000_000, gt=0, description="a larger file or archive member is refused"
     )
     num_connections: int = Field(
-        8, gt=0, le=256, description="http(s) transfers at a time per chunk"
+        default=8, gt=0, le=256, description="http(s) transfers at a time per chunk"
     )
 
 
 class MediaConfig(Section):
     """How one clip becomes 16 kHz mono audio and JPEG frames."""
 
-    sample_rate_hz: int = Field(16000, ge=4000, le=192000, description="audio sample rate")
+    sample_rate_hz: int = Field(default=16000, ge=4000, le=192000, description="audio sample rate")
     num_frames: int = Field(
-        10, gt=0, le=1000, description="frames per clip, uniform in time, mid-bin"
+        default=10, gt=0, le=1000, description="frames per clip, uniform in time, mid-bin"
     )
-    frame_size: int = Field(224, ge=16, le=2048, description="side of the square frame in pixels")
+    frame_size: int = Field(
+        default=224, ge=16, le=2048, description="side of the square frame in pixels"
+    )
     frame_fit: Literal["crop", "squash"] = Field(
-        "crop", description="crop: shorter side to frame_size, then centre crop; squash: both sides"
+        default="crop",
+        description="crop: shorter side to frame_size, then centre crop; squash: both sides",
     )
     jpeg_quality: int = Field(
-        2, ge=1, le=31, description="ffmpeg -q:v of the frames: 1 best, 31 worst"
+        default=2, ge=1, le=31, description="ffmpeg -q:v of the frames: 1 best, 31 worst"
     )
-    min_seconds: float = Field(0.2, gt=0, description="a shorter clip is too_short")
-    max_seconds: float = Field(600.0, gt=0, description="longest clip that a list may ask for")
+    min_seconds: float = Field(default=0.2, gt=0, description="a shorter clip is too_short")
+    max_seconds: float = Field(
+        default=600.0, gt=0, description="longest clip that a list may ask for"
+    )
     timeout_seconds: float = Field(
-        120.0, gt=0, description="ffmpeg is killed after this long on one clip"
+        default=120.0, gt=0, description="ffmpeg is killed after this long on one clip"
     )
     clips_per_process: int = Field(
-        32,
+        default=32,
         gt=0,
         le=256,
         description="clips decoded by one ffmpeg process; one by one when a batch fails",
@@ -66,24 +73,24 @@ class MediaConfig(Section):
 class AudioConfig(Section):
     """Kaldi log-mel filterbank (CAV-MAE, AVSiam front end)."""
 
-    num_mel_bins: int = Field(128, ge=8, le=512, description="mel bins")
-    window_length_ms: float = Field(25.0, gt=0, description="Hanning window")
-    hop_length_ms: float = Field(10.0, gt=0, description="time between frames")
-    low_freq_hz: float = Field(20.0, ge=0, description="low edge of the first mel bin")
+    num_mel_bins: int = Field(default=128, ge=8, le=512, description="mel bins")
+    window_length_ms: float = Field(default=25.0, gt=0, description="Hanning window")
+    hop_length_ms: float = Field(default=10.0, gt=0, description="time between frames")
+    low_freq_hz: float = Field(default=20.0, ge=0, description="low edge of the first mel bin")
     high_freq_hz: float = Field(
-        0.0, description="high edge; 0 = half the sample rate, negative = offset from it"
+        default=0.0, description="high edge; 0 = half the sample rate, negative = offset from it"
     )
 
 
 class ShardsConfig(Section):
     """How clips are packed."""
 
-    waveform: bool = Field(True, description="keep the 16 kHz audio as .flac in the shards")
+    waveform: bool = Field(default=True, description="keep the 16 kHz audio as .flac in the shards")
     exclude_flags: tuple[Literal["silent_audio", "static_video", "short"], ...] = Field(
-        (), description="clips with one of these flags stay out of the shards"
+        default=(), description="clips with one of these flags stay out of the shards"
     )
     max_failed_fraction: float = Field(
-        0.2,
+        default=0.2,
         ge=0,
         le=1,
         description="share of a split's clips that may be lost before the stage fails",

@@ -39,10 +39,12 @@ class Config(Section):
     """config.yaml, an experiment overlay and --config, merged and checked."""
 
     results: str = Field(
-        "results", min_length=1, description="folder that everything is written under"
+        default="results", min_length=1, description="folder that everything is written under"
     )
     datasets: tuple[str, ...] = Field(
-        ("avdigits",), min_length=1, description="names in config/datasets, or paths of YAML files"
+        default=("avdigits",),
+        min_length=1,
+        description="names in config/datasets, or paths of YAML files",
     )
     plan: PlanConfig = PlanConfig()
     download: DownloadConfig = DownloadConfig()
@@ -56,7 +58,7 @@ class Config(Section):
     submit: SubmitConfig = SubmitConfig()
     report: ReportConfig = ReportConfig()
     runs: dict[str, dict[str, Any] | None] = Field(
-        {"avsiam_tiny": {}},
+        default={"avsiam_tiny": {}},
         description="name: values that differ from the sections model, pretrain, finetune, "
         "evaluate; null removes a run that a lower file lists",
     )

@@ -10,22 +10,23 @@ from pipeline_src.config.section import Section
 class ModelConfig(Section):
     """Which network. ``overrides`` are constructor arguments of the method's class."""
 
-    method: Literal["avsiam"] = Field("avsiam", description="method")
+    method: Literal["avsiam"] = Field(default="avsiam", description="method")
     size: Literal["tiny", "small", "base", "large", "huge"] = Field(
-        "base", description="encoder size"
+        default="base", description="encoder size"
     )
     init: str = Field(
-        "random",
+        default="random",
         description="random | timm (ImageNet weights from the hub) | path of a timm state dict",
     )
     img_size: int = Field(
-        224, ge=16, le=1024, description="side of the square input frame in pixels"
+        default=224, ge=16, le=1024, description="side of the square input frame in pixels"
     )
     target_length: int = Field(
-        1024, ge=16, description="log-mel frames the model sees; padded or cut to it"
+        default=1024, ge=16, description="log-mel frames the model sees; padded or cut to it"
     )
     overrides: dict[str, Any] = Field(
-        {}, description="further constructor arguments, e.g. {patch_size: 8, embed_dim: 128}"
+        default={},
+        description="further constructor arguments, e.g. {patch_size: 8, embed_dim: 128}",
     )
 
     @property
@@ -37,79 +38,93 @@ class ModelConfig(Section):
 class OptimConfig(Section):
     """Optimiser, schedule and clock shared by pre-training and fine-tuning."""
 
-    epochs: float = Field(25, gt=0, description="passes over the training clips")
-    batch_size: int = Field(96, gt=0, description="clips per optimiser step over all ranks")
-    lr: float = Field(1e-4, gt=0, description="peak learning rate")
-    min_lr: float = Field(0.0, ge=0, description="learning rate at the end of the cosine")
-    warmup_epochs: float = Field(1, ge=0, description="linear warm-up")
+    epochs: float = Field(default=25, gt=0, description="passes over the training clips")
+    batch_size: int = Field(default=96, gt=0, description="clips per optimiser step over all ranks")
+    lr: float = Field(default=1e-4, gt=0, description="peak learning rate")
+    min_lr: float = Field(default=0.0, ge=0, description="learning rate at the end of the cosine")
+    warmup_epochs: float = Field(default=1, ge=0, description="linear warm-up")
     weight_decay: float = Field(
-        0.05, ge=0, description="AdamW, decoupled; not on norms, biases, positions"
+        default=0.05, ge=0, description="AdamW, decoupled; not on norms, biases, positions"
     )
-    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW")
-    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW")
-    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this L2 norm")
-    amp: bool = Field(True, description="bfloat16 autocast")
-    compile: bool = Field(False, description="torch.compile the model")
-    num_workers: int = Field(2, ge=0, description="loader processes per rank")
-    log_every: int = Field(10, gt=0, description="steps between rows of metrics.jsonl")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW")
+    beta2: float = Field(default=0.95, ge=0, lt=1, description="AdamW")
+    max_grad_norm: float = Field(
+        default=1.0, gt=0, description="gradients are clipped to this L2 norm"
+    )
+    amp: bool = Field(default=True, description="bfloat16 autocast")
+    compile: bool = Field(default=False, description="torch.compile the model")
+    num_workers: int = Field(default=2, ge=0, description="loader processes per rank")
+    log_every: int = Field(default=10, gt=0, description="steps between rows of metrics.jsonl")
     save_every_seconds: float = Field(
-        60.0, gt=0, description="time between checkpoints; the last step is always saved"
+        default=60.0, gt=0, description="time between checkpoints; the last step is always saved"
     )
-    keep_checkpoints: int = Field(2, gt=0, description="newest checkpoints kept")
-    seed: int = Field(0, ge=0, description="of initial weights, data order, masks and augmentation")
+    keep_checkpoints: int = Field(default=2, gt=0, description="newest checkpoints kept")
+    seed: int = Field(
+        default=0, ge=0, description="of initial weights, data order, masks and augmentation"
+    )
 
 
 class AugmentConfig(Section):
     """Training augmentation; each is off at 0."""
 
     noise: float = Field(
-        0.0, ge=0, description="uniform noise on the normalised log-mel, up to this amplitude"
+        default=0.0,
+        ge=0,
+        description="uniform noise on the normalised log-mel, up to this amplitude",
     )
     time_shift: int = Field(
-        0, ge=0, description="random shift of the log-mel, up to this many frames"
+        default=0, ge=0, description="random shift of the log-mel, up to this many frames"
     )
     freq_shift: int = Field(
-        0, ge=0, description="random shift of the log-mel, up to this many mel bins"
+        default=0, ge=0, description="random shift of the log-mel, up to this many mel bins"
     )
-    gain: float = Field(0.0, ge=0, description="random level of the log-mel, up to this many nats")
-    freq_mask: int = Field(0, ge=0, description="SpecAugment: widest masked band, mel bins")
-    time_mask: int = Field(0, ge=0, description="SpecAugment: longest masked span, frames")
+    gain: float = Field(
+        default=0.0, ge=0, description="random level of the log-mel, up to this many nats"
+    )
+    freq_mask: int = Field(default=0, ge=0, description="SpecAugment: widest masked band, mel bins")
+    time_mask: int = Field(default=0, ge=0, description="SpecAugment: longest masked span, frames")
     crop_scale: float = Field(
-        1.0, gt=0, le=1, description="smallest area of the random resized crop; 1 = off"
+        default=1.0, gt=0, le=1, description="smallest area of the random resized crop; 1 = off"
     )
     image_shift: float = Field(
-        0.0, ge=0, lt=1, description="random shift of the frame, share of its side"
+        default=0.0, ge=0, lt=1, description="random shift of the frame, share of its side"
     )
     image_rotate: float = Field(
-        0.0, ge=0, le=180, description="random rotation of the frame, degrees"
+        default=0.0, ge=0, le=180, description="random rotation of the frame, degrees"
     )
-    flip: bool = Field(False, description="random horizontal flip")
+    flip: bool = Field(default=False, description="random horizontal flip")
 
 
 class PretrainConfig(OptimConfig):
     """Self-supervised pre-training (AVSiam: contrast over several ratios, then reconstruction)."""
 
     datasets: tuple[str, ...] = Field(
-        (), description="data sets to learn from; empty = all that are listed"
+        default=(), description="data sets to learn from; empty = all that are listed"
     )
-    num_frames: int = Field(1, gt=0, description="frames per clip, one at random in each of as many equal spans")
+    num_frames: int = Field(
+        default=1, gt=0, description="frames per clip, one at random in each of as many equal spans"
+    )
     contrast_ratios: tuple[float, ...] = Field(
-        (0.0, 0.125, 0.25, 0.375, 0.5),
+        default=(0.0, 0.125, 0.25, 0.375, 0.5),
         min_length=1,
         description="mask ratios of the contrastive pass",
     )
-    contrast_direction: Literal["both", "a2v"] = Field("both", description="InfoNCE directions")
-    contrast_weight: float = Field(1.0, ge=0, description="weight of the contrastive loss")
-    temperature: float = Field(0.05, gt=0, description="of the contrastive loss")
-    reconstruct_ratio: float = Field(
-        0.75, gt=0, lt=1, description="mask ratio of the reconstruction pass"
+    contrast_direction: Literal["both", "a2v"] = Field(
+        default="both", description="InfoNCE directions"
     )
-    reconstruct_weight: float = Field(1.0, ge=0, description="weight of the reconstruction loss")
+    contrast_weight: float = Field(default=1.0, ge=0, description="weight of the contrastive loss")
+    temperature: float = Field(default=0.05, gt=0, description="of the contrastive loss")
+    reconstruct_ratio: float = Field(
+        default=0.75, gt=0, lt=1, description="mask ratio of the reconstruction pass"
+    )
+    reconstruct_weight: float = Field(
+        default=1.0, ge=0, description="weight of the reconstruction loss"
+    )
     audio_mask: Literal["unstructured", "time", "freq", "time_freq"] = Field(
-        "time_freq", description="audio masks of the contrastive pass"
+        default="time_freq", description="audio masks of the contrastive pass"
     )
     joint_step: bool = Field(
-        False,
+        default=False,
         description="one optimiser step on both losses; else one optimiser and one step per loss",
     )
     augment: AugmentConfig = AugmentConfig()
@@ -133,33 +148,39 @@ class FinetuneConfig(OptimConfig):
     """Supervised fine-tuning with audio, video and audio-video heads in one model."""
 
     datasets: tuple[str, ...] = Field(
-        (), description="labelled data sets, one model each; empty = all listed"
+        default=(), description="labelled data sets, one model each; empty = all listed"
     )
     init: Literal["pretrain", "scratch"] = Field(
-        "pretrain", description="where the encoder starts from"
+        default="pretrain", description="where the encoder starts from"
     )
     checkpoint_run: str = Field(
-        "", description="run whose pre-training is used; empty = this run's own"
+        default="", description="run whose pre-training is used; empty = this run's own"
     )
     label_fraction: float = Field(
-        1.0, gt=0, le=1, description="share of the training clips, stratified by class"
+        default=1.0, gt=0, le=1, description="share of the training clips, stratified by class"
     )
-    num_frames: int = Field(1, gt=0, description="frames per clip, one at random in each of as many equal spans")
-    label_smoothing: float = Field(0.1, ge=0, lt=1, description="mass spread over all classes")
+    num_frames: int = Field(
+        default=1, gt=0, description="frames per clip, one at random in each of as many equal spans"
+    )
+    label_smoothing: float = Field(
+        default=0.1, ge=0, lt=1, description="mass spread over all classes"
+    )
     modality_probs: tuple[float, float, float] = Field(
-        (0.25, 0.25, 0.5),
+        default=(0.25, 0.25, 0.5),
         description="share of steps on audio, video, audio_video (AVSiam: 25/25/50)",
     )
     all_heads: bool = Field(
-        False, description="sum the three losses at each step, weighted by modality_probs"
+        default=False, description="sum the three losses at each step, weighted by modality_probs"
     )
-    head_lr_factor: float = Field(1.0, gt=0, description="learning rate factor of heads")
+    head_lr_factor: float = Field(default=1.0, gt=0, description="learning rate factor of heads")
     fusion_lr_factor: float = Field(
-        1.0, gt=0, description="learning rate factor of the fusion layers"
+        default=1.0, gt=0, description="learning rate factor of the fusion layers"
     )
-    validate_every_epochs: float = Field(5, gt=0, description="epochs between validation scores")
+    validate_every_epochs: float = Field(
+        default=5, gt=0, description="epochs between validation scores"
+    )
     layer_decay: float = Field(
-        1.0, gt=0, le=1, description="learning rate factor per encoder layer, from the top"
+        default=1.0, gt=0, le=1, description="learning rate factor per encoder layer, from the top"
     )
     augment: AugmentConfig = AugmentConfig()
 
@@ -173,19 +194,27 @@ class FinetuneConfig(OptimConfig):
 class EvaluateConfig(Section):
     """Scoring of checkpoints."""
 
-    split: Literal["train", "val", "test"] = Field("test", description="split that is scored")
-    batch_size: int = Field(100, gt=0, description="clips per forward pass")
+    split: Literal["train", "val", "test"] = Field(
+        default="test", description="split that is scored"
+    )
+    batch_size: int = Field(default=100, gt=0, description="clips per forward pass")
     num_frames: int = Field(
-        10, gt=0, description="frames per clip whose outputs are averaged; 1 = the middle one"
+        default=10,
+        gt=0,
+        description="frames per clip whose outputs are averaged; 1 = the middle one",
     )
-    num_workers: int = Field(2, ge=0, description="loader processes")
-    num_bootstrap: int = Field(1000, ge=0, description="resamples of the 95 % intervals")
+    num_workers: int = Field(default=2, ge=0, description="loader processes")
+    num_bootstrap: int = Field(default=1000, ge=0, description="resamples of the 95 % intervals")
     retrieval_per_class: int = Field(
-        0, ge=0, description="retrieval gallery: the first n clips per class; 0 = every clip"
+        default=0,
+        ge=0,
+        description="retrieval gallery: the first n clips per class; 0 = every clip",
     )
-    knn: int = Field(20, gt=0, description="neighbours of the k-NN probe")
+    knn: int = Field(default=20, gt=0, description="neighbours of the k-NN probe")
     seed: int = Field(
-        0, ge=0, description="of resampling and of the untrained encoder that probes compare with"
+        default=0,
+        ge=0,
+        description="of resampling and of the untrained encoder that probes compare with",
     )
 
 
@@ -193,15 +222,17 @@ class SubmitConfig(Section):
     """Where training runs; resources of a cluster belong to its profile."""
 
     cluster: Literal["auto", "local", "slurm"] = Field(
-        "auto", description="auto = slurm where sbatch is on PATH, else local"
+        default="auto", description="auto = slurm where sbatch is on PATH, else local"
     )
-    nodes: int = Field(1, gt=0, description="nodes per training job")
-    tasks_per_node: int = Field(1, gt=0, description="ranks per node: one per GPU")
-    timeout_minutes: int = Field(60 * 24, gt=0, description="time limit of one job")
+    nodes: int = Field(default=1, gt=0, description="nodes per training job")
+    tasks_per_node: int = Field(default=1, gt=0, description="ranks per node: one per GPU")
+    timeout_minutes: int = Field(default=60 * 24, gt=0, description="time limit of one job")
 
 
 class ReportConfig(Section):
     """The report page."""
 
-    num_examples: int = Field(4, gt=0, le=20, description="clips in the reconstruction panel")
-    tsne_clips: int = Field(500, gt=1, le=5000, description="clips in the t-SNE map")
+    num_examples: int = Field(
+        default=4, gt=0, le=20, description="clips in the reconstruction panel"
+    )
+    tsne_clips: int = Field(default=500, gt=1, le=5000, description="clips in the t-SNE map")

@@ -70,7 +70,7 @@ class ClipDataset(Dataset[dict[str, NDArray]]):
             "logmel": self._fit_logmel(np.load(io.BytesIO(members["logmel.npy"])), rng),
             "frames": frames,
             "targets": targets,
-            "index": np.int64(draw.index),
+            "index": np.array(draw.index),
         }
 
     def _choose_frames(self, num_stored: int, rng: np.random.Generator) -> Sequence[int]:

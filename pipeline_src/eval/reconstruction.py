@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline_src.config import EvaluateConfig
 from pipeline_src.data.dataset import IMAGE_MEAN, IMAGE_STD, ClipDataset
@@ -19,6 +19,7 @@ from pipeline_src.data.loader import Batch, evaluation_batches, to_device
 from pipeline_src.eval.common import Split, pick_device, save_arrays
 from pipeline_src.eval.intervals import bootstrap_means
 from pipeline_src.eval.predict import run_over
+from pipeline_src.models import AVSiam
 from pipeline_src.models.masking import draw_noise, mask_from_noise
 from pipeline_src.runs.build import restore_model
 from pipeline_src.runs.checkpoint import Checkpoint
@@ -87,7 +88,7 @@ def _mean_clip(
     return audio, video
 
 
-def _reconstruct(model: nn.Module, batch: Batch, ratio: float, generator: torch.Generator) -> Any:
+def _reconstruct(model: AVSiam, batch: Batch, ratio: float, generator: torch.Generator) -> Any:
     num_clips = len(batch["logmel"])
     masks = [
         mask_from_noise(draw_noise(num_clips, num_tokens, generator), ratio)
@@ -117,7 +118,7 @@ def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _pictures(
-    model: nn.Module, batch: Batch, ratio: float, generator: torch.Generator
+    model: AVSiam, batch: Batch, ratio: float, generator: torch.Generator
 ) -> dict[str, NDArray]:
     """Input, mask and reconstruction: log-mels (B, T, M), middle frames (B, H, W, 3) in [0, 1]."""
     filled = _reconstruct(model, batch, ratio, generator)

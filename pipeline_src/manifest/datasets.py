@@ -35,14 +35,14 @@ class DatasetConfig(Section):
     )
     task: Literal["multiclass", "multilabel"] = Field(description="one label per clip, or several")
     format: Literal["clips", "audioset", "vggsound"] = Field(
-        "clips", description="form of the clip list"
+        default="clips", description="form of the clip list"
     )
     clip_list: Path | dict[Literal["train", "val", "test"], Path] = Field(
         description="CSV or CSV.GZ; for audioset one per split"
     )
     class_names: Path = Field(description="CSV: index,id,display_name")
-    root: Path = Field(Path(), description="folder that local sources start from")
-    licence: str = Field("", description="terms of the clips, for the report")
+    root: Path = Field(default=Path(), description="folder that local sources start from")
+    licence: str = Field(default="", description="terms of the clips, for the report")
 
     @field_validator("clip_list", "class_names", "root")
     @classmethod

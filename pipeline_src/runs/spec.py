@@ -27,9 +27,11 @@ class TrainSpec(Section):
     train_indexes: tuple[Path, ...] = Field(
         min_length=1, description="index.json of training splits"
     )
-    val_indexes: tuple[Path, ...] = Field((), description="index.json of validation splits")
-    initial_checkpoint: Path | None = Field(None, description="done.json of the pre-training")
-    num_threads: int = Field(1, gt=0, description="CPU threads per rank")
+    val_indexes: tuple[Path, ...] = Field(default=(), description="index.json of validation splits")
+    initial_checkpoint: Path | None = Field(
+        default=None, description="done.json of the pre-training"
+    )
+    num_threads: int = Field(default=1, gt=0, description="CPU threads per rank")
 
     def save(self) -> Path:
         """Write spec.json into the run's folder."""

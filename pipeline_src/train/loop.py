@@ -33,7 +33,10 @@ logger = logging.getLogger(__name__)
 class Objective(Protocol):
     """What a method gives the loop: the passes of a step, its random draw, and losses per pass."""
 
-    passes: tuple[str, ...]
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """Names of the passes of one step."""
+        ...
 
     def draw(self, batch_size: int, generator: torch.Generator, device: torch.device) -> Any:
         """Everything random of one step: masks, permutations, the modality."""

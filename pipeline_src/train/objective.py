@@ -1,16 +1,20 @@
 """The objective and the optimisers of a recipe."""
 
+from typing import Literal
+
 import torch
-from torch import nn
 
 from pipeline_src.config import FinetuneConfig, PretrainConfig
+from pipeline_src.models import AVSiam
 from pipeline_src.objectives.classify import Classify
 from pipeline_src.objectives.pretrain import AVSiamPretrain
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.optim import layer_lr_factor, make_optimizer, parameter_groups
 
 
-def build_objective(spec: TrainSpec, model: nn.Module, task: str) -> AVSiamPretrain | Classify:
+def build_objective(
+    spec: TrainSpec, model: AVSiam, task: Literal["multiclass", "multilabel"]
+) -> AVSiamPretrain | Classify:
     """Model plus losses, as the module that the loop calls.
 
     Args:
@@ -39,7 +43,7 @@ def build_objective(spec: TrainSpec, model: nn.Module, task: str) -> AVSiamPretr
 
 
 def build_optimizers(
-    spec: TrainSpec, model: nn.Module, passes: tuple[str, ...]
+    spec: TrainSpec, model: AVSiam, passes: tuple[str, ...]
 ) -> dict[str, torch.optim.Optimizer]:
     """One AdamW per pass, each over all parameters with moments of its own (AVSiam, released)."""
     recipe = spec.recipe

@@ -17,6 +17,7 @@ from pipeline_src.data.loader import Batch, to_device, training_batches
 from pipeline_src.data.sampler import EpochSampler, stratified_subset
 from pipeline_src.errors import ManifestError
 from pipeline_src.eval.predict import quick_accuracy
+from pipeline_src.models import AVSiam
 from pipeline_src.provenance import git_commit, package_versions
 from pipeline_src.runs.build import build_model
 from pipeline_src.runs.checkpoint import (
@@ -151,7 +152,7 @@ def _distributed(objective: nn.Module, ranks: Ranks, *, compiled: bool) -> Calla
 
 
 def _validation(
-    spec: TrainSpec, model: nn.Module, shards: ShardSet, ranks: Ranks
+    spec: TrainSpec, model: AVSiam, shards: ShardSet, ranks: Ranks
 ) -> Callable[[], dict[str, float]] | None:
     held_out = open_shards(spec.val_indexes) if spec.val_indexes else None
     if not isinstance(spec.recipe, FinetuneConfig) or held_out is None or not len(held_out):
@@ -174,12 +175,10 @@ def _validation_steps(spec: TrainSpec, clock: Clock) -> int:
     return max(1, round(spec.recipe.validate_every_epochs * clock.steps_per_epoch))
 
 
-def _start_from(done: Path, model: nn.Module) -> None:
+def _start_from(done: Path, model: AVSiam) -> None:
     checkpoint = read_done(done)
     missing = load_matching(
-        checkpoint,
-        model,
-        allowed_missing=("mlp_head",), allowed_unused=("decoder.",)
+        checkpoint, model, allowed_missing=("mlp_head",), allowed_unused=("decoder.",)
     )
     logger.info("started from %s; new: %s", checkpoint.folder, ", ".join(missing) or "nothing")
 

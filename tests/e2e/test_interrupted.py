@@ -62,7 +62,9 @@ def test_killed_while_pretraining_gives_the_same_last_loss(built, killed):
     log = "".join(p.read_text() for p in checkpoints.parent.glob("jobs/*_log.out"))
     assert f"at step {resumed_from} of 120" in log
 
-    built.snakemake(*TINY, "--config", "pretrain={epochs: 40}", "results=results/whole", "--", "pretrain")
+    built.snakemake(
+        *TINY, "--config", "pretrain={epochs: 40}", "results=results/whole", "--", "pretrain"
+    )
     whole = built.root / "results/whole/avsiam_tiny/pretrain/metrics.jsonl"
     rows = [json.loads(line) for line in whole.read_text().splitlines()]
     assert losses(killed, "pretrain") == [(row["step"], row["loss"]) for row in rows]

@@ -93,6 +93,8 @@ def test_a_second_workflow_on_the_same_results_is_refused(built):
         holder.truncate(0)
         holder.write("process 1 on elsewhere\n")
         holder.flush()
-        output = built.snakemake(*TINY, "--config", "report={tsne_clips: 6}", "--", "all", fails=True)
+        output = built.snakemake(
+            *TINY, "--config", "report={tsne_clips: 6}", "--", "all", fails=True
+        )
     assert "results/test is in use by process 1 on elsewhere" in output
     assert "--config results=" in output

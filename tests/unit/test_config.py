@@ -87,5 +87,7 @@ def test_configuration_is_read_without_torch(root, shell_env):
     import sys
 
     code = "import sys, pipeline_src.catalog; sys.exit('torch' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], cwd=Path(root), env=shell_env, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(root), env=shell_env, check=False
+    )
     assert result.returncode == 0

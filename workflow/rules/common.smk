@@ -1,5 +1,6 @@
 # The checked configuration and everything derived from it: no rule, no work.
 import os
+import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -44,13 +45,13 @@ onstart:
 
 
 def checked(function):
-    """Turn a user error inside an input function into Snakemake's own, without a traceback."""
+    """An input function that ends with a user error's own words: Snakemake would add a traceback."""
 
     def call(wildcards):
         try:
             return function(wildcards)
         except PipelineError as error:
-            raise WorkflowError(str(error)) from None
+            sys.exit(f"{type(error).__name__}: {error}")
 
     return call
 

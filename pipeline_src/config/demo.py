@@ -1,0 +1,63 @@
+"""The demo: the values of ``config.yaml`` that differ from the published settings of the sections.
+
+Small enough for two CPU cores: few tokens, many epochs. Chosen on the validation split of avdigits.
+"""
+
+from pipeline_src.config.data import AudioConfig, MediaConfig
+from pipeline_src.config.training import (
+    AugmentConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    ModelConfig,
+    PretrainConfig,
+)
+
+MEDIA = MediaConfig(frame_size=32)
+AUDIO = AudioConfig(num_mel_bins=64, high_freq_hz=4000)  # the recordings hold nothing above 4 kHz
+MODEL = ModelConfig(
+    size="tiny",
+    img_size=32,
+    target_length=96,
+    overrides={
+        "patch_size": 16,
+        "audio_patch_size": [16, 16],
+        "embed_dim": 128,
+        "depth": 4,
+        "num_heads": 4,
+        "decoder_embed_dim": 96,
+        "decoder_depth": 2,
+        "decoder_num_heads": 4,
+    },
+)
+PRETRAIN = PretrainConfig(
+    epochs=25,
+    batch_size=100,
+    lr=1e-3,
+    warmup_epochs=2,
+    num_workers=0,
+    num_frames=5,
+    contrast_ratios=(0.0, 0.25, 0.5),
+    temperature=0.1,
+    joint_step=True,
+)
+FINETUNE = FinetuneConfig(
+    epochs=40,
+    batch_size=50,
+    lr=1e-3,
+    warmup_epochs=2,
+    num_workers=0,
+    num_frames=5,
+    all_heads=True,
+    augment=AugmentConfig(
+        time_shift=12,
+        freq_shift=4,
+        gain=0.5,
+        noise=0.2,
+        freq_mask=8,
+        time_mask=12,
+        image_shift=0.04,
+        image_rotate=8,
+        crop_scale=0.9,
+    ),
+)
+EVALUATE = EvaluateConfig(num_workers=0)
