@@ -8,17 +8,32 @@ a patch.
 """
 
 import torch
+import torch.nn.functional as F
 from timm.layers import PatchEmbed
 from torch import Tensor
 
 PatchSize = tuple[int, int]
 
 
+class LinearPatchEmbed(PatchEmbed):
+    """timm's patch embedding and parameters, computed as one matrix product over patches.
+
+    Kernel and stride are equal, so this is the same sum as the convolution, whose backward pass
+    takes about 15 % of a small model's training step on a CPU.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed an image ``x`` (B, C, H, W), its size checked by the caller: (B, L, D), row-major."""
+        patch_height, patch_width = self.proj.kernel_size
+        patches_BLP = patchify(x, (patch_height, patch_width), channels_first=True)
+        return F.linear(patches_BLP, self.proj.weight.flatten(1), self.proj.bias)
+
+
 def make_patch_embed(
     input_size: tuple[int, int], patch_size: PatchSize, *, in_chans: int, embed_dim: int
 ) -> PatchEmbed:
     """Make a convolutional patch embedding; a remainder smaller than one patch is left unseen."""
-    return PatchEmbed(
+    return LinearPatchEmbed(
         img_size=input_size,  # type: ignore[arg-type]  # timm takes pairs too
         patch_size=patch_size,  # type: ignore[arg-type]
         in_chans=in_chans,
@@ -36,14 +51,18 @@ def image_to_logmel(image_B1MT: Tensor) -> Tensor:
     return image_B1MT.squeeze(1).transpose(1, 2)
 
 
-def patchify(image_BCHW: Tensor, patch_size: PatchSize) -> Tensor:
-    """Cut an image into patch vectors (B, L, P); a remainder smaller than one patch is dropped."""
+def patchify(image_BCHW: Tensor, patch_size: PatchSize, *, channels_first: bool = False) -> Tensor:
+    """Cut an image into patch vectors (B, L, P); a remainder smaller than one patch is dropped.
+
+    ``channels_first`` orders a patch vector as a convolution kernel: (channel, row, column).
+    """
     num_clips, num_channels, height, width = image_BCHW.shape
     patch_height, patch_width = patch_size
     rows, columns = height // patch_height, width // patch_width
     image = image_BCHW[:, :, : rows * patch_height, : columns * patch_width]
     image = image.reshape(num_clips, num_channels, rows, patch_height, columns, patch_width)
-    patches = image.permute(0, 2, 4, 3, 5, 1)
+    order = (0, 2, 4, 1, 3, 5) if channels_first else (0, 2, 4, 3, 5, 1)
+    patches = image.permute(order)
     return patches.reshape(num_clips, rows * columns, patch_height * patch_width * num_channels)
 
 
