@@ -23,7 +23,7 @@ class LinearPatchEmbed(PatchEmbed):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embed an image ``x`` (B, C, H, W), its size checked by the caller: (B, L, D), row-major."""
+        """Embed an image (B, C, H, W) of checked size as tokens (B, L, D), row-major."""
         patch_height, patch_width = self.proj.kernel_size
         patches_BLP = patchify(x, (patch_height, patch_width), channels_first=True)
         return F.linear(patches_BLP, self.proj.weight.flatten(1), self.proj.bias)
