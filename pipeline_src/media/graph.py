@@ -112,8 +112,8 @@ def audio_chain(duration_seconds: float, sample_rate_hz: int) -> str:
 def video_chain(duration_seconds: float, media: MediaConfig) -> str:
     """N square frames, the last repeated where the video ends early; one tick of slack.
 
-    Padded twice: before ``fps``, which drops a last frame that no moment falls on, and after it, for
-    a video that ends long before the clip begins.
+    Padded before ``fps``, which drops a last frame that no moment falls on, and after it, for a
+    video that ends long before the clip begins.
     """
     count = media.num_frames
     per_second = count / duration_seconds

@@ -203,11 +203,10 @@ def test_http_bodies_and_every_kind_of_failure(tmp_path, server):
         "500": ("network", 2),
         "cut.mp4": ("truncated", 2),
         "reset.mp4": ("network", 2),
-        "hang.mp4": ("timeout", 2),
         "empty.mp4": ("corrupt", 1),
         "endless.mp4": ("unsupported", 1),
     }
-    config = DownloadConfig(timeout_seconds=0.7, max_attempts=2, max_bytes=2_000_000)
+    config = DownloadConfig(timeout_seconds=30, max_attempts=2, max_bytes=2_000_000)
     urls = {server.url(name): name for name in expected}
     path, clips, rows = fetch(tmp_path, *urls, config=config)
     assert {urls[url]: (row.reason, row.attempts) for url, row in rows.items()} == expected
@@ -216,6 +215,12 @@ def test_http_bodies_and_every_kind_of_failure(tmp_path, server):
     kept = {file.name for file in (tmp_path / "results" / "raw").iterdir()}
     assert len(kept) == 3  # two bodies and the log: nothing half-written
     assert not any(name.endswith(".part") for name in kept)
+
+
+def test_a_server_that_falls_silent_is_a_timeout(tmp_path, server):
+    url = server.url("hang.mp4")
+    row = fetch(tmp_path, url, config=DownloadConfig(timeout_seconds=0.5, max_attempts=2))[2][url]
+    assert (row.reason, row.attempts) == ("timeout", 2)
 
 
 def test_nobody_listening_is_a_network_error(tmp_path):

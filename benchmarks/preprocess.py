@@ -1,0 +1,252 @@
+"""Time the way from raw clips to packed shards on the demo archive (3,000 one-second clips).
+
+Runs the functions that the workflow's rules call, chunk by chunk in two processes of one thread, as
+``snakemake --cores 2`` does, and beside it ``ffmpeg -i clip -f null -``, one process per clip: what
+merely decoding costs without batching. CPU seconds tell more than wall seconds on a busy machine.
+Prints a table and writes benchmarks/results/preprocess.json.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from pipeline_src import versions  # noqa: E402
+from pipeline_src.atomic import write_json  # noqa: E402
+from pipeline_src.config import Config  # noqa: E402
+from pipeline_src.manifest.chunks import read_chunk  # noqa: E402
+from pipeline_src.manifest.datasets import load_dataset  # noqa: E402
+from pipeline_src.manifest.plan import ensure_plan  # noqa: E402
+from pipeline_src.media.ffmpeg import find_ffmpeg  # noqa: E402
+from pipeline_src.provenance import git_commit  # noqa: E402
+from pipeline_src.shards.index import write_index  # noqa: E402
+
+# Stages import inside their functions: each process pays for what its rule imports, and no more.
+DATASET = ROOT / "config" / "datasets" / "avdigits.yaml"
+OUTPUT = ROOT / "benchmarks" / "results" / "preprocess.json"
+SETTINGS = Config()
+GOAL_SECONDS = 90.0
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One unit of work below ``folder``."""
+
+    folder: Path
+    split: str
+    number: str
+
+    def path(self, stage: str, suffix: str = ".json") -> Path:
+        """A stage's file of this chunk."""
+        return self.folder / stage / self.split / f"{self.number}{suffix}"
+
+    def outputs(self, stage: str) -> dict[str, Path]:
+        """Manifest and ledger, as every stage takes them."""
+        return {
+            "manifest_path": self.path(stage),
+            "ledger_path": self.path(stage, ".ledger.csv"),
+        }
+
+
+def download(chunk: Chunk) -> None:
+    from pipeline_src.download.chunk import download_chunk
+
+    download_chunk(
+        chunk_csv=chunk.path("plan", ".csv"),
+        dataset_name="avdigits",
+        split=chunk.split,
+        chunk=chunk.number,
+        root=load_dataset(DATASET).root,
+        raw_folder=chunk.path("raw", ""),
+        config=SETTINGS.download,
+        version=versions.DOWNLOAD,
+        **chunk.outputs("download"),
+    )
+
+
+def transcode(chunk: Chunk) -> None:
+    from pipeline_src.media.transcode import transcode_chunk
+
+    transcode_chunk(
+        download_manifest=chunk.path("download"),
+        media=SETTINGS.media,
+        num_workers=1,
+        version=versions.TRANSCODE,
+        **chunk.outputs("transcode"),
+    )
+
+
+def logmel(chunk: Chunk) -> None:
+    from pipeline_src.features.chunk import extract_chunk
+
+    extract_chunk(
+        transcode_manifest=chunk.path("transcode"),
+        audio=SETTINGS.audio,
+        sample_rate_hz=SETTINGS.media.sample_rate_hz,
+        num_workers=1,
+        version=versions.LOGMEL,
+        **chunk.outputs("logmel"),
+    )
+
+
+def pack(chunk: Chunk) -> None:
+    from pipeline_src.shards.write import pack_chunk
+
+    pack_chunk(
+        logmel_manifest=chunk.path("logmel"),
+        transcode_manifest=chunk.path("transcode"),
+        shard_path=chunk.path("shards").with_name(f"{chunk.split}-{chunk.number}.tar"),
+        shards=SETTINGS.shards,
+        version=versions.PACK,
+        **chunk.outputs("shards"),
+    )
+
+
+def write_indexes(folder: Path, chunks: Sequence[Chunk]) -> None:
+    train = [chunk.path("shards") for chunk in chunks if chunk.split == "train"]
+    for split in sorted({chunk.split for chunk in chunks}):
+        write_index(
+            shard_manifests=[chunk.path("shards") for chunk in chunks if chunk.split == split],
+            train_manifests=train,
+            index_path=folder / "shards" / split / "index.json",
+            dataset_path=DATASET,
+            split=split,
+            max_failed_fraction=0.0,
+            audio=SETTINGS.audio,
+            media=SETTINGS.media,
+            version=versions.PACK,
+        )
+
+
+def decode_only(paths: Sequence[Path], num_workers: int) -> None:
+    """One ffmpeg process per clip, nothing written."""
+
+    def decode(path: Path) -> None:
+        command = [
+            find_ffmpeg(),
+            "-nostdin",
+            "-loglevel",
+            "error",
+            "-threads",
+            "1",
+            "-i",
+            str(path),
+        ]
+        subprocess.run([*command, "-f", "null", "-"], check=True, timeout=60)
+
+    with ThreadPoolExecutor(num_workers) as pool:
+        list(pool.map(decode, paths))
+
+
+class Cost(NamedTuple):
+    """Wall seconds, and CPU seconds of this process and all that it started."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+def timed(function: Callable[[], object]) -> Cost:
+    started, cpu_started = time.perf_counter(), cpu_seconds()
+    function()
+    return Cost(time.perf_counter() - started, cpu_seconds() - cpu_started)
+
+
+def cpu_seconds() -> float:
+    return sum(os.times()[:4])
+
+
+def run(folder: Path, num_workers: int) -> tuple[dict[str, Cost], int]:
+    """Cost of each stage, and the number of clips packed."""
+    plan = ensure_plan(
+        load_dataset(DATASET),
+        chunk_size=SETTINGS.plan.chunk_size,
+        max_seconds=SETTINGS.media.max_seconds,
+        folder=folder / "plan",
+    )
+    chunks = [Chunk(folder, split, f"{n:05d}") for split in plan for n in range(plan[split])]
+    costs = {
+        stage.__name__: timed(lambda stage=stage: run_stage(stage, chunks, num_workers))
+        for stage in (download, transcode, logmel, pack)
+    }
+    costs["index"] = timed(lambda: write_indexes(folder, chunks))
+    packed = sum(len(read_chunk(chunk.path("shards"), "pack").clips) for chunk in chunks)
+    raw = sorted((folder / "raw").glob("*/*/*.mp4"))
+    costs["decode_only"] = timed(lambda: decode_only(raw, num_workers))
+    return costs, packed
+
+
+def run_stage(stage: Callable[[Chunk], None], chunks: Sequence[Chunk], num_workers: int) -> None:
+    """A fresh process per chunk, as the workflow starts one: imports are part of the time."""
+    with ProcessPoolExecutor(
+        num_workers, mp_context=get_context("spawn"), max_tasks_per_child=1
+    ) as pool:
+        list(pool.map(stage, chunks))
+
+
+def describe_machine() -> dict[str, object]:
+    """What the figures depend on; the load tells whether others were at work."""
+    cpu_info = Path("/proc/cpuinfo")
+    lines = cpu_info.read_text().splitlines() if cpu_info.is_file() else []
+    model = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), "")
+    return {
+        "cpu": model or platform.processor(),
+        "num_cores": os.cpu_count(),
+        "load_average_before": [round(load, 2) for load in os.getloadavg()],
+        "python": platform.python_version(),
+        "git_commit": git_commit(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workers", type=int, default=2, help="processes at a time")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="JSON file to write")
+    arguments = parser.parse_args()
+    machine = describe_machine()
+    folder = Path(tempfile.mkdtemp(prefix="preprocess-", dir=ROOT))
+    try:
+        costs, num_clips = run(folder, arguments.workers)
+    finally:
+        shutil.rmtree(folder)
+    decode = costs.pop("decode_only")
+    total = Cost(*(sum(column) for column in zip(*costs.values(), strict=True)))
+    result = {
+        **machine,
+        "num_workers": arguments.workers,
+        "num_clips": num_clips,
+        "seconds": {name: round(cost.seconds, 2) for name, cost in costs.items()},
+        "cpu_seconds": {name: round(cost.cpu_seconds, 2) for name, cost in costs.items()},
+        "total_seconds": round(total.seconds, 2),
+        "total_cpu_seconds": round(total.cpu_seconds, 2),
+        "goal_seconds": GOAL_SECONDS,
+        "clips_per_second": round(num_clips / total.seconds, 1),
+        "decode_only_seconds": round(decode.seconds, 2),
+        "decode_only_cpu_seconds": round(decode.cpu_seconds, 2),
+        "ratio_to_decode_only": round(total.seconds / decode.seconds, 2),
+        "cpu_ratio_to_decode_only": round(total.cpu_seconds / decode.cpu_seconds, 2),
+    }
+    write_json(arguments.output, result)
+    print(f"{'stage':12} {'wall s':>8} {'cpu s':>8} {'clips/s':>8}")
+    for name, cost in [*costs.items(), ("total", total), ("decode only", decode)]:
+        rate = num_clips / cost.seconds
+        print(f"{name:12} {cost.seconds:8.1f} {cost.cpu_seconds:8.1f} {rate:8.0f}")
+    print(f"goal: {GOAL_SECONDS:g} s in all; decode only: one ffmpeg process per clip")
+    print(json.dumps(machine))
+
+
+if __name__ == "__main__":
+    main()
