@@ -10,7 +10,7 @@ import torch
 
 from pipeline_src.config.data import AudioConfig
 from pipeline_src.errors import ManifestError, MediaError
-from pipeline_src.features.fbank import log_mels, num_window_samples
+from pipeline_src.features.fbank import log_mel, num_window_samples
 from pipeline_src.ledger import LedgerRow, describe_losses
 from pipeline_src.manifest.chunks import (
     ChunkManifest,
@@ -26,7 +26,6 @@ from pipeline_src.manifest.tars import build_tar, read_samples
 from pipeline_src.media.audio import read_flac, to_float
 
 LOGGER = logging.getLogger(__name__)
-CLIPS_AT_A_TIME = 64
 
 
 def extract_chunk(
@@ -88,13 +87,12 @@ def _extract_all(
     """Yield each clip with its log-mel (T, M) or why it has none, in list order."""
     samples = read_samples(bulk_path(manifest_path, source))
     num_window = num_window_samples(audio, sample_rate_hz)
-    for first in range(0, len(source.clips), CLIPS_AT_A_TIME):
-        clips = source.clips[first : first + CLIPS_AT_A_TIME]
-        waveforms = [_read_waveform(clip, next(samples, ("", {})), num_window) for clip in clips]
-        usable = [waveform for waveform in waveforms if not isinstance(waveform, MediaError)]
-        features = log_mels(usable, audio, sample_rate_hz)
-        for clip, waveform in zip(clips, waveforms, strict=True):
-            yield clip, waveform if isinstance(waveform, MediaError) else next(features)
+    for clip in source.clips:
+        waveform = _read_waveform(clip, next(samples, ("", {})), num_window)
+        if isinstance(waveform, MediaError):
+            yield clip, waveform
+        else:
+            yield clip, log_mel(torch.from_numpy(waveform), audio, sample_rate_hz).numpy()
 
 
 def _read_waveform(

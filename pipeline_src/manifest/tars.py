@@ -1,5 +1,6 @@
 """Tar files with the same bytes for the same content: no times, no owners."""
 
+import glob
 import io
 import tarfile
 from collections.abc import Iterator
@@ -26,9 +27,16 @@ class TarBuilder:
         self._tar.addfile(info, io.BytesIO(data))
 
 
+def remove_leftovers(path: Path) -> None:
+    """Delete what a killed job left of ``path``: one job writes it at a time."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        leftover.unlink()
+
+
 @contextmanager
 def build_tar(path: Path) -> Iterator[TarBuilder]:
     """Write ``path`` whole or not at all."""
+    remove_leftovers(path)
     with atomic_path(path) as temporary, tarfile.open(temporary, "w") as tar:
         yield TarBuilder(tar)
 

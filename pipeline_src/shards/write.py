@@ -25,7 +25,7 @@ from pipeline_src.manifest.chunks import (
     write_chunk,
 )
 from pipeline_src.manifest.progress import Progress
-from pipeline_src.manifest.tars import read_samples
+from pipeline_src.manifest.tars import read_samples, remove_leftovers
 from pipeline_src.shards.moments import Moments, moments_of
 
 LOGGER = logging.getLogger(__name__)
@@ -113,6 +113,7 @@ def _write_shard(
     samples: list[list[Any]] = []
     moments = Moments()
     progress = Progress("pack", len(clips))
+    remove_leftovers(path)
     with (
         atomic_path(path) as temporary,
         temporary.open("wb") as stream,

@@ -131,8 +131,11 @@ def test_only_wanted_members_are_returned(results):
         reader.read(sample, {"mp3", "json"})
 
 
-def test_packing_twice_gives_the_same_bytes(results):
+def test_packing_again_after_a_kill_gives_the_same_bytes_and_leaves_nothing_else(results):
+    (results / "again").mkdir()
+    (results / "again" / ".train-00000.tar.99999.part").write_bytes(b"half a shard")
     first, second = results / "shards", pack(results, "again").parent
+    assert len(list(second.iterdir())) == 3
     for name in ("00000.json", "00000.ledger.csv", "train-00000.tar"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
