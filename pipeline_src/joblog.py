@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline_src.errors import PipelineError
+from pipeline_src.manifest.progress import LOGGER_NAME as PROGRESS_LOGGER
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -24,6 +25,8 @@ def log_to_file(path: str) -> Iterator[None]:
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
+    progress = logging.StreamHandler()  # people watch it on the terminal too
+    logging.getLogger(PROGRESS_LOGGER).addHandler(progress)
     logging.captureWarnings(capture=True)
     try:
         yield
@@ -34,5 +37,6 @@ def log_to_file(path: str) -> Iterator[None]:
         logging.getLogger(__name__).exception("the job failed")
         raise
     finally:
+        logging.getLogger(PROGRESS_LOGGER).removeHandler(progress)
         root.removeHandler(handler)
         handler.close()

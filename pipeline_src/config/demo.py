@@ -30,8 +30,8 @@ MODEL = ModelConfig(
     },
 )
 PRETRAIN = PretrainConfig(
-    epochs=25,
-    batch_size=100,
+    epochs=20,
+    batch_size=50,
     lr=1e-3,
     warmup_epochs=2,
     num_workers=0,
@@ -48,9 +48,10 @@ FINETUNE = FinetuneConfig(
     num_workers=0,
     num_frames=5,
     all_heads=True,
+    modality_probs=(0.4, 0.2, 0.4),
     augment=AugmentConfig(
         time_shift=12,
-        freq_shift=4,
+        freq_shift=3,
         gain=0.5,
         noise=0.2,
         freq_mask=8,

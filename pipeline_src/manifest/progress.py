@@ -1,9 +1,10 @@
-"""A line with rate and remaining time every ten seconds, for logs that nobody watches live."""
+"""A line with rate and remaining time every ten seconds."""
 
 import logging
 import time
 
-LOGGER = logging.getLogger(__name__)
+LOGGER_NAME = __name__
+LOGGER = logging.getLogger(LOGGER_NAME)
 INTERVAL_SECONDS = 10.0
 
 

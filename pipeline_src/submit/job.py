@@ -1,6 +1,7 @@
 """What runs inside the job: one rank of one training."""
 
 import logging
+import os
 from pathlib import Path
 
 import submitit
@@ -21,8 +22,11 @@ class TrainJob:
     def __call__(self) -> str:
         """Train; user errors come back as text, so that the waiter can show them plainly."""
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-        if submitit.JobEnvironment().num_tasks > 1:
+        environment = submitit.JobEnvironment()
+        if environment.num_tasks > 1:
             TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
+        if environment.num_nodes == 1:
+            os.environ["MASTER_ADDR"] = "127.0.0.1"  # host names need not resolve on a laptop
         # torch is loaded in the job only: the waiter lives on a login node.
         from pipeline_src.runs.spec import load_spec
         from pipeline_src.train.run import run_training

@@ -23,13 +23,15 @@ logger = logging.getLogger(__name__)
 def run_and_wait(
     spec: TrainSpec, submit: SubmitConfig, *, gpus_per_node: int = 0, mem_mb: int = 0
 ) -> Path:
-    """Train ``spec`` as a job and return its done.json.
+    """Train ``spec`` as a job and return its done.json; ranks of a node share its threads.
 
     A live job for the same spec, left by an earlier call that was killed, is waited for instead.
 
     Raises:
         TrainingError: the job failed or died; the message ends with the tail of its log.
     """
+    per_rank = max(1, spec.num_threads // submit.tasks_per_node)
+    spec = spec.model_copy(update={"num_threads": per_rank})
     spec.run_dir.mkdir(parents=True, exist_ok=True)
     fingerprint = spec.fingerprint()
     record = read_job(spec.run_dir)
