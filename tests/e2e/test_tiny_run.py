@@ -1,6 +1,10 @@
 """The tiny run, from raw video to report: what it writes, and what a change makes again."""
 
+import fcntl
 import json
+import os
+import signal
+import subprocess
 
 import pytest
 import webdataset as wds
@@ -86,8 +90,6 @@ def test_a_change_makes_only_what_depends_on_it(built, change, rerun):
 
 
 def test_a_second_workflow_on_the_same_results_is_refused(built):
-    import fcntl
-
     with (built.root / "results/test/.lock").open("a+") as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)
         holder.truncate(0)
@@ -98,3 +100,23 @@ def test_a_second_workflow_on_the_same_results_is_refused(built):
         )
     assert "results/test is in use by process 1 on elsewhere" in output
     assert "--config results=" in output
+
+
+def test_two_ranks_share_a_training(built):
+    spec = read(built, "avsiam_tiny/pretrain/spec.json")
+    spec["run_dir"] = "results/ranks/pretrain"
+    path = built.root / "results/ranks.json"
+    path.write_text(json.dumps(spec))
+    command = ["torchrun", "--nproc-per-node", "2", "-m", "pipeline_src.train", str(path)]
+    process = subprocess.Popen(command, cwd=built.root, env=built.env, start_new_session=True)
+    try:
+        assert process.wait(timeout=200) == 0
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    rows = (built.root / "results/ranks/pretrain/metrics.jsonl").read_text().splitlines()
+    alone = (built.root / "results/test/avsiam_tiny/pretrain/metrics.jsonl").read_text()
+    assert len(rows) == len(alone.splitlines())
+    last, last_alone = json.loads(rows[-1]), json.loads(alone.splitlines()[-1])
+    assert last["samples_seen"] == last_alone["samples_seen"]
+    assert last["loss"] == pytest.approx(last_alone["loss"], rel=0.2)  # other masks, same clips

@@ -1,0 +1,131 @@
+"""Clips from real shards: shapes, normalisation, frame choice, and order whatever the workers."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline_src.data.dataset import (
+    IMAGE_MEAN,
+    IMAGE_STD,
+    ClipDataset,
+    ClipFormat,
+    decode_frame,
+    even_frames,
+)
+from pipeline_src.data.loader import evaluation_batches, to_device, training_batches
+from pipeline_src.data.sampler import Draw, EpochSampler
+from pipeline_src.shards.read import Sample, ShardSet
+
+NUM_STORED, LENGTH, MELS = 6, 20, 8
+
+
+class MemoryReader:
+    """Samples whose content is a function of their key: log-mel = number, frame k = level 10 k."""
+
+    def read(self, sample: Sample) -> dict[str, bytes]:
+        """The members of one sample."""
+        logmel = io.BytesIO()
+        rows = np.arange(LENGTH, dtype=np.float16)[:, None] + np.zeros((1, MELS), np.float16)
+        np.save(logmel, rows)
+        members = {"logmel.npy": logmel.getvalue(), "json": json.dumps({}).encode()}
+        for k in range(NUM_STORED):
+            jpeg = io.BytesIO()
+            Image.new("RGB", (16, 16), (10 * k,) * 3).save(jpeg, "JPEG", quality=95)
+            members[f"frame_{k:02d}.jpg"] = jpeg.getvalue()
+        return members
+
+
+def make_dataset(tmp_path, *, num_clips=7, **changes):
+    samples = [Sample(tmp_path, f"k{i}", 0, 0, (i % 3,), f"clip{i}") for i in range(num_clips)]
+    shards = ShardSet(samples, "multiclass", ("a", "b", "c"), MELS, 2.0, 4.0)
+    values = {
+        "target_length": 24, "img_size": 16, "num_frames": 3, "logmel_mean": 2.0,
+        "logmel_std": 4.0, "training": True, "seed": 1,
+    }  # fmt: skip
+    dataset = ClipDataset(shards, ClipFormat(**{**values, **changes}))
+    dataset._reader = MemoryReader()
+    return dataset
+
+
+def frame_levels(item):
+    return (item["frames"].mean(axis=(1, 2, 3)) / 10).round().astype(int).tolist()
+
+
+def test_a_short_logmel_is_padded_before_normalisation(tmp_path):
+    item = make_dataset(tmp_path)[Draw(0, 0)]
+    assert item["logmel"].shape == (24, MELS)
+    assert item["logmel"][5, 0] == pytest.approx((5 - 2) / 4)
+    assert item["logmel"][-1, 0] == pytest.approx(-2 / 4)
+
+
+def test_a_long_logmel_is_cut_at_random_in_training_and_at_the_end_otherwise(tmp_path):
+    training = make_dataset(tmp_path, target_length=8)
+    starts = {training[Draw(0, position)]["logmel"][0, 0] * 4 + 2 for position in range(40)}
+    assert len(starts) > 5
+    assert (
+        make_dataset(tmp_path, target_length=8, training=False)[Draw(0, 3)]["logmel"][0, 0] == -0.5
+    )
+
+
+def test_training_takes_one_random_frame_from_each_span(tmp_path):
+    dataset = make_dataset(tmp_path)
+    choices = {tuple(frame_levels(dataset[Draw(0, position)])) for position in range(60)}
+    assert len(choices) == 8
+    assert all(a in (0, 1) and b in (2, 3) and c in (4, 5) for a, b, c in choices)
+
+
+def test_evaluation_frames_are_fixed_and_even(tmp_path):
+    dataset = make_dataset(tmp_path, training=False)
+    assert frame_levels(dataset[Draw(0, 0)]) == frame_levels(dataset[Draw(0, 9)]) == [1, 3, 5]
+    assert even_frames(10, 1) == [5]
+    assert even_frames(10, 10) == list(range(10))
+    assert even_frames(2, 4) == [0, 0, 1, 1]
+
+
+def test_a_clip_depends_on_its_place_in_the_stream_only(tmp_path):
+    dataset = make_dataset(tmp_path, target_length=8)
+    for name, value in dataset[Draw(2, 11)].items():
+        assert np.array_equal(value, make_dataset(tmp_path, target_length=8)[Draw(2, 11)][name])
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_are_the_same_with_and_without_workers(tmp_path, num_workers):
+    dataset = make_dataset(tmp_path)
+    sampler = EpochSampler(len(dataset), 4, seed=2)
+    batches = training_batches(dataset, sampler, first_step=3, last_step=6, num_workers=num_workers)
+    expected = [[draw.index for draw in sampler.batch(step)] for step in (3, 4, 5)]
+    assert [batch["index"].tolist() for batch in batches] == expected
+
+
+def test_evaluation_sees_each_clip_once_over_all_ranks(tmp_path):
+    dataset = make_dataset(tmp_path, training=False)
+    seen = [
+        index
+        for rank in range(3)
+        for batch in evaluation_batches(
+            dataset, batch_size=2, num_workers=0, rank=rank, world_size=3
+        )
+        for index in batch["index"].tolist()
+    ]
+    assert sorted(seen) == list(range(7))
+
+
+def test_targets_are_one_hot(tmp_path):
+    assert make_dataset(tmp_path)[Draw(4, 0)]["targets"].tolist() == [0, 1, 0]
+
+
+def test_frames_are_normalised_on_the_device():
+    batch = {"frames": torch.full((1, 1, 3, 2, 2), 255, dtype=torch.uint8)}
+    frames = to_device(batch, torch.device("cpu"))["frames"]
+    expected = (1 - torch.tensor(IMAGE_MEAN)) / torch.tensor(IMAGE_STD)
+    assert torch.allclose(frames[0, 0, :, 0, 0], expected)
+
+
+def test_frames_of_another_size_are_resized():
+    jpeg = io.BytesIO()
+    Image.new("RGB", (40, 40), (200, 100, 50)).save(jpeg, "JPEG", quality=95)
+    assert decode_frame(jpeg.getvalue(), 16).shape == (3, 16, 16)

@@ -1,0 +1,102 @@
+"""The workflow lock, the record of a training job, and what a person sees of its progress."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from pipeline_src.errors import StageError
+from pipeline_src.lock import hold_results
+from pipeline_src.submit.progress import Progress, last_training_row
+from pipeline_src.submit.state import JobRecord, pick_cluster, read_job
+
+HOLD = "import sys, pathlib, pipeline_src.lock as l; l.hold_results(pathlib.Path(sys.argv[1]))"
+
+
+def hold_elsewhere(folder, root):
+    code = HOLD + "; print('held', flush=True); sys.stdin.read()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)],
+        cwd=root,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_held_folder_is_refused_and_free_again_after_kill_9(tmp_path, root):
+    holder = hold_elsewhere(tmp_path, root)
+    with pytest.raises(StageError, match=f"in use by process {holder.pid} on .*--config results="):
+        hold_results(tmp_path)
+    holder.kill()
+    holder.wait()
+    hold_results(tmp_path)
+
+
+def test_a_local_job_is_known_by_its_process_and_start(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    started = psutil.Process(process.pid).create_time()
+    record = JobRecord("local", str(process.pid), "f", "jobs", started)
+    record.save(tmp_path)
+    assert read_job(tmp_path) == record
+    assert record.is_alive()
+    reused = JobRecord("local", str(process.pid), "f", "jobs", started - 100)
+    assert not reused.is_alive()
+    record.stop()
+    process.wait()
+    assert not record.is_alive()
+
+
+def test_a_damaged_record_counts_as_none(tmp_path):
+    (tmp_path / "job.json").write_text('{"cluster": "lo')
+    assert read_job(tmp_path) is None
+
+
+def test_auto_takes_slurm_where_sbatch_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert pick_cluster("auto") == "local"
+    (tmp_path / "sbatch").write_text("#!/bin/sh\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    assert pick_cluster("auto") == "slurm"
+    assert pick_cluster("local") == "local"
+
+
+def row(step, seconds, **values):
+    base = {"step": step, "num_steps": 100, "samples_seen": step * 50, "seconds": seconds}
+    return json.dumps({**base, "loss": 1.5, **values}) + "\n"
+
+
+def test_progress_gives_rate_and_time_left(tmp_path):
+    metrics = tmp_path / "metrics.jsonl"
+    stream = io.StringIO()
+    progress = Progress("pretrain x", metrics, stream)
+    progress.show()
+    assert stream.getvalue() == ""
+    metrics.write_text(row(10, 5.0))
+    progress.show()
+    metrics.write_text(row(10, 5.0) + row(20, 10.0))
+    progress.close()
+    last = stream.getvalue().splitlines()[-1]
+    assert last == "pretrain x 20/100 20% 100 clips/s eta 0:40 loss 1.500"
+
+
+def test_the_last_row_is_the_last_whole_one_with_a_loss(tmp_path):
+    metrics = tmp_path / "metrics.jsonl"
+    val = json.dumps({"step": 20, "val": {"audio": 0.5}}) + "\n"
+    metrics.write_text(row(20, 2.0) + val + '{"step": 30, "lo')
+    assert last_training_row(metrics)["step"] == 20
+    assert last_training_row(tmp_path / "none") is None
+
+
+def test_the_waiter_loads_no_torch(root):
+    code = "import sys, pipeline_src.submit.run; sys.exit('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    assert (
+        subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+    )
