@@ -112,6 +112,9 @@ def main(arguments: Sequence[str]) -> int:
     root = Path(arguments[0] if arguments else "results")
     try:
         print_table(sorted(root.glob(PATTERN)))
+        page = root / "report" / "index.html"
+        if page.is_file():
+            sys.stdout.write(f"\nReport: {page}\n")
     except StageError as error:
         sys.stderr.write(f"{root}: {error}\n")
         return 1

@@ -69,7 +69,7 @@ def test_an_unknown_data_set_is_named(fresh):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("a,a.mp4,,,zero,train\na,b.mp4,,,zero,test", "duplicate"),
+        ("a,a.mp4,,,zero,train\na,b.mp4,,,zero,test", "already listed"),
         ("a,a.mp4,,,eleven,train", "eleven"),
         ("a,a.mp4,3,1,zero,train", "start"),
         ("a,a.mp4,,,zero,trian", "trian"),
