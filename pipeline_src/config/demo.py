@@ -30,7 +30,7 @@ MODEL = ModelConfig(
     },
 )
 PRETRAIN = PretrainConfig(
-    epochs=20,
+    epochs=25,
     batch_size=50,
     lr=1e-3,
     warmup_epochs=2,
@@ -41,14 +41,14 @@ PRETRAIN = PretrainConfig(
     joint_step=True,
 )
 FINETUNE = FinetuneConfig(
-    epochs=40,
+    epochs=50,
     batch_size=50,
     lr=1e-3,
     warmup_epochs=2,
     num_workers=0,
     num_frames=5,
     all_heads=True,
-    modality_probs=(0.4, 0.2, 0.4),
+    modality_probs=(0.3, 0.35, 0.35),
     augment=AugmentConfig(
         time_shift=12,
         freq_shift=3,
@@ -56,9 +56,9 @@ FINETUNE = FinetuneConfig(
         noise=0.2,
         freq_mask=8,
         time_mask=12,
-        image_shift=0.04,
-        image_rotate=8,
-        crop_scale=0.9,
+        image_shift=0.08,
+        image_rotate=12,
+        crop_scale=0.8,
     ),
 )
 EVALUATE = EvaluateConfig(num_workers=0)

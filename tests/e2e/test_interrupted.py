@@ -84,7 +84,7 @@ def test_a_training_that_outlives_its_snakemake_is_joined_not_doubled(killed):
         if process not in [training, *training.children(recursive=True)]:
             process.kill()
     workflow.kill()
-    workflow.communicate()
+    workflow.wait()
     assert training.is_running()
     killed.snakemake(*TINY, *longer)
     assert json.loads((run_dir / "job.json").read_text()) == first
