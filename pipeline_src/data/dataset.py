@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from PIL import Image
+from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms.functional import InterpolationMode, resize
 
 from pipeline_src.data.sampler import Draw
 from pipeline_src.shards.read import ShardReader, ShardSet
@@ -42,7 +45,7 @@ class ClipFormat:
     seed: int = 0
 
 
-class ClipDataset(Dataset[dict[str, NDArray]]):
+class ClipDataset(Dataset[dict[str, Tensor]]):
     """Random access to decoded clips by ``Draw``.
 
     Each item: ``logmel`` (T, M) float32 normalised, ``frames`` (F, 3, H, W) uint8, ``targets`` (C,)
@@ -57,20 +60,22 @@ class ClipDataset(Dataset[dict[str, NDArray]]):
     def __len__(self) -> int:
         return len(self.shards)
 
-    def __getitem__(self, draw: Draw) -> dict[str, NDArray]:
+    def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
         sample = self.shards.samples[draw.index]
         members = self._reader.read(sample)
         rng = np.random.default_rng((self.format.seed, draw.position))
         names = sorted(name for name in members if name.startswith("frame_"))
         chosen = self._choose_frames(len(names), rng)
-        frames = np.stack([decode_frame(members[names[i]], self.format.img_size) for i in chosen])
-        targets = np.zeros(len(self.shards.class_names), dtype=np.float32)
+        frames = torch.stack(
+            [decode_frame(members[names[i]], self.format.img_size) for i in chosen]
+        )
+        targets = torch.zeros(len(self.shards.class_names))
         targets[list(sample.labels)] = 1
         return {
-            "logmel": self._fit_logmel(np.load(io.BytesIO(members["logmel.npy"])), rng),
+            "logmel": torch.from_numpy(self._fit_logmel(load_array(members["logmel.npy"]), rng)),
             "frames": frames,
             "targets": targets,
-            "index": np.array(draw.index),
+            "index": torch.tensor(draw.index),
         }
 
     def _choose_frames(self, num_stored: int, rng: np.random.Generator) -> Sequence[int]:
@@ -94,9 +99,16 @@ def even_frames(num_stored: int, wanted: int) -> list[int]:
     return [int((k + 0.5) * num_stored / wanted) for k in range(wanted)]
 
 
-def decode_frame(jpeg: bytes, img_size: int) -> NDArray:
+def decode_frame(jpeg: bytes, img_size: int) -> Tensor:
     """JPEG -> (3, H, W) uint8 with H = W = img_size."""
-    image = Image.open(io.BytesIO(jpeg), formats=("JPEG",)).convert("RGB")
-    if image.size != (img_size, img_size):
-        image = image.resize((img_size, img_size), Image.Resampling.BICUBIC)
-    return np.asarray(image).transpose(2, 0, 1)
+    image = decode_jpeg(
+        torch.frombuffer(bytearray(jpeg), dtype=torch.uint8), mode=ImageReadMode.RGB
+    )
+    if image.shape[1:] == (img_size, img_size):
+        return image
+    return resize(image, [img_size, img_size], InterpolationMode.BICUBIC, antialias=True)
+
+
+def load_array(npy: bytes) -> NDArray:
+    """The array of a .npy member; a pickled one is refused."""
+    return np.load(io.BytesIO(npy), allow_pickle=False)

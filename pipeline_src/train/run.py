@@ -18,6 +18,7 @@ from pipeline_src.data.sampler import EpochSampler, stratified_subset
 from pipeline_src.errors import ManifestError
 from pipeline_src.eval.predict import quick_accuracy
 from pipeline_src.models import AVSiam
+from pipeline_src.objectives import AVSiamPretrain, Classify
 from pipeline_src.provenance import git_commit, package_versions
 from pipeline_src.runs.build import build_model
 from pipeline_src.runs.checkpoint import (
@@ -144,11 +145,14 @@ def _batches(spec: TrainSpec, shards: ShardSet, clock: Clock, ranks: Ranks) -> I
     return (to_device(batch, ranks.device) for batch in batches)
 
 
-def _distributed(objective: nn.Module, ranks: Ranks, *, compiled: bool) -> Callable[..., Any]:
+def _distributed(
+    objective: AVSiamPretrain | Classify, ranks: Ranks, *, compiled: bool
+) -> Callable[..., Any]:
+    module: nn.Module = objective
     if ranks.world_size > 1:
-        # Each pass, and each modality of fine-tuning, leaves other parameters unused.
-        objective = DistributedDataParallel(objective, find_unused_parameters=True)
-    return torch.compile(objective) if compiled else objective
+        unused = objective.find_unused_parameters
+        module = DistributedDataParallel(objective, find_unused_parameters=unused)
+    return torch.compile(module) if compiled else module
 
 
 def _validation(

@@ -52,7 +52,7 @@ def make_dataset(tmp_path, *, num_clips=7, **changes):
 
 
 def frame_levels(item):
-    return (item["frames"].mean(axis=(1, 2, 3)) / 10).round().astype(int).tolist()
+    return (item["frames"].float().mean((1, 2, 3)) / 10).round().int().tolist()
 
 
 def test_a_short_logmel_is_padded_before_normalisation(tmp_path):
@@ -64,7 +64,7 @@ def test_a_short_logmel_is_padded_before_normalisation(tmp_path):
 
 def test_a_long_logmel_is_cut_at_random_in_training_and_at_the_end_otherwise(tmp_path):
     training = make_dataset(tmp_path, target_length=8)
-    starts = {training[Draw(0, position)]["logmel"][0, 0] * 4 + 2 for position in range(40)}
+    starts = {float(training[Draw(0, position)]["logmel"][0, 0]) for position in range(40)}
     assert len(starts) > 5
     assert (
         make_dataset(tmp_path, target_length=8, training=False)[Draw(0, 3)]["logmel"][0, 0] == -0.5
@@ -89,7 +89,7 @@ def test_evaluation_frames_are_fixed_and_even(tmp_path):
 def test_a_clip_depends_on_its_place_in_the_stream_only(tmp_path):
     dataset = make_dataset(tmp_path, target_length=8)
     for name, value in dataset[Draw(2, 11)].items():
-        assert np.array_equal(value, make_dataset(tmp_path, target_length=8)[Draw(2, 11)][name])
+        assert torch.equal(value, make_dataset(tmp_path, target_length=8)[Draw(2, 11)][name])
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
