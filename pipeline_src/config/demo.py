@@ -30,7 +30,7 @@ MODEL = ModelConfig(
     },
 )
 PRETRAIN = PretrainConfig(
-    epochs=25,
+    epochs=22,
     batch_size=50,
     lr=1e-3,
     warmup_epochs=2,
@@ -41,7 +41,7 @@ PRETRAIN = PretrainConfig(
     joint_step=True,
 )
 FINETUNE = FinetuneConfig(
-    epochs=50,
+    epochs=42,
     batch_size=50,
     lr=1e-3,
     warmup_epochs=2,
