@@ -12,6 +12,9 @@ from pipeline_src.errors import ConfigError, ManifestError
 from pipeline_src.manifest.datasets import SPLITS, DatasetConfig, load_dataset
 from pipeline_src.manifest.plan import ensure_plan
 
+# Folders of the results, and names that would turn a target into a rule's name.
+RESERVED_NAMES = {"clips", "model", "finetuned", "pretrained", "logs", "benchmarks", "report"}
+
 
 class Catalog:
     """Data sets by name and runs by name for one configuration.
@@ -28,6 +31,10 @@ class Catalog:
         known = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
         self.listed = tuple(self._add_listed(entry, known) for entry in config.datasets)
         self._paths = known
+        if reserved := RESERVED_NAMES & (set(known) | set(config.run_names)):
+            raise ConfigError(
+                f"{min(reserved)!r} is a name that the workflow uses; rename the data set or run"
+            )
         if shared := set(known) & set(config.run_names):
             raise ConfigError(f"runs.{min(shared)}: a data set has this name; rename the run")
 

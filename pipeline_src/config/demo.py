@@ -18,16 +18,7 @@ MODEL = ModelConfig(
     size="tiny",
     img_size=32,
     target_length=96,
-    overrides={
-        "patch_size": 16,
-        "audio_patch_size": [16, 16],
-        "embed_dim": 128,
-        "depth": 4,
-        "num_heads": 4,
-        "decoder_embed_dim": 96,
-        "decoder_depth": 2,
-        "decoder_num_heads": 4,
-    },
+    overrides={"patch_size": 16, "audio_patch_size": [16, 16]},
 )
 PRETRAIN = PretrainConfig(
     epochs=22,
@@ -41,7 +32,7 @@ PRETRAIN = PretrainConfig(
     joint_step=True,
 )
 FINETUNE = FinetuneConfig(
-    epochs=42,
+    epochs=50,
     batch_size=50,
     lr=1e-3,
     warmup_epochs=2,

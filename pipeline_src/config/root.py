@@ -34,6 +34,21 @@ class RunConfig(Section):
     finetune: FinetuneConfig
     evaluate: EvaluateConfig
 
+    @model_validator(mode="after")
+    def _check_frames(self) -> "RunConfig":
+        seen = self.finetune.num_frames
+        if self.finetune.init == "pretrain" and self.pretrain.num_frames != seen:
+            raise ValueError(
+                f"finetune.num_frames={seen} must equal pretrain.num_frames="
+                f"{self.pretrain.num_frames}, or finetune.init be scratch"
+            )
+        if self.evaluate.num_frames < seen:
+            raise ValueError(
+                f"evaluate.num_frames={self.evaluate.num_frames} must be at least "
+                f"finetune.num_frames={seen}"
+            )
+        return self
+
 
 class Config(Section):
     """config.yaml, an experiment overlay and --config, merged and checked."""
@@ -67,6 +82,13 @@ class Config(Section):
     def _check_runs(self) -> "Config":
         if not self.run_names:
             raise ValueError("runs: none is listed")
+        highest = self.media.sample_rate_hz / 2
+        top = self.audio.high_freq_hz
+        if not self.audio.low_freq_hz < (top if top > 0 else highest + top) <= highest:
+            raise ValueError(
+                f"audio.low_freq_hz={self.audio.low_freq_hz:g} and high_freq_hz={top:g} must be in "
+                f"order and below half of media.sample_rate_hz={self.media.sample_rate_hz}"
+            )
         return self
 
     @property

@@ -75,11 +75,14 @@ class AugmentConfig(Section):
     time_shift: int = Field(
         default=0, ge=0, description="random shift of the log-mel, up to this many frames"
     )
+    time_roll: int = Field(
+        default=0, ge=0, description="random roll of the log-mel, up to this many frames (CAV-MAE)"
+    )
     freq_shift: int = Field(
         default=0, ge=0, description="random shift of the log-mel, up to this many mel bins"
     )
     gain: float = Field(
-        default=0.0, ge=0, description="random level of the log-mel, up to this many nats"
+        default=0.0, ge=0, description="random level of the log-mel, up to this many std"
     )
     freq_mask: int = Field(default=0, ge=0, description="SpecAugment: widest masked band, mel bins")
     time_mask: int = Field(default=0, ge=0, description="SpecAugment: longest masked span, frames")
@@ -194,14 +197,12 @@ class FinetuneConfig(OptimConfig):
 class EvaluateConfig(Section):
     """Scoring of checkpoints."""
 
-    split: Literal["train", "val", "test"] = Field(
-        default="test", description="split that is scored"
-    )
+    split: Literal["val", "test"] = Field(default="test", description="split that is scored")
     batch_size: int = Field(default=100, gt=0, description="clips per forward pass")
     num_frames: int = Field(
         default=10,
         gt=0,
-        description="frames per clip whose outputs are averaged; 1 = the middle one",
+        description="frames per clip; outputs are averaged over groups of the model's num_frames",
     )
     num_workers: int = Field(default=2, ge=0, description="loader processes")
     num_bootstrap: int = Field(default=1000, ge=0, description="resamples of the 95 % intervals")

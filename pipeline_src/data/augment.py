@@ -1,7 +1,7 @@
 """Training augmentation of whole batches, from an explicit generator.
 
 Every function changes each clip by its own random draw and keeps shapes. Log-mels are normalised,
-so 0 is the training set's mean level, and it fills what a shift or mask leaves empty.
+so 0 is the training set's mean level, and it fills what a mask hides.
 
 Shape legend: B clips, T log-mel frames, M mel bins, F video frames, H W pixels.
 """
@@ -19,6 +19,7 @@ def augment_batch(
     generator: torch.Generator,
     noise: float = 0.0,
     time_shift: int = 0,
+    time_roll: int = 0,
     freq_shift: int = 0,
     gain: float = 0.0,
     freq_mask: int = 0,
@@ -33,6 +34,8 @@ def augment_batch(
     The arguments are the fields of ``AugmentConfig``; each is off at 0 (``crop_scale`` at 1).
     """
     logmel, frames = batch["logmel"], batch["frames"]
+    if time_roll:
+        logmel = roll_logmel(logmel, time_roll, generator=generator)
     if time_shift or freq_shift:
         logmel = shift_logmel(logmel, time_shift, freq_shift, generator=generator)
     if gain:
@@ -76,12 +79,25 @@ def shift_logmel(
     return moved.gather(2, index_M[:, None, :].expand_as(logmel_BTM))
 
 
+def roll_logmel(logmel_BTM: Tensor, limit: int, *, generator: torch.Generator) -> Tensor:
+    """Roll each log-mel in time by up to ``limit`` frames; what leaves one end enters the other."""
+    num_clips, num_frames, _ = logmel_BTM.shape
+    index_BT = _moved_index(num_clips, num_frames, limit, generator, logmel_BTM) % num_frames
+    return logmel_BTM.gather(1, index_BT[:, :, None].expand_as(logmel_BTM))
+
+
 def _shifted_index(
     num_clips: int, size: int, limit: int, generator: torch.Generator, like: Tensor
 ) -> Tensor:
+    return _moved_index(num_clips, size, limit, generator, like).clamp(0, size - 1)
+
+
+def _moved_index(
+    num_clips: int, size: int, limit: int, generator: torch.Generator, like: Tensor
+) -> Tensor:
+    """(B, size) positions moved by a draw per clip; they may lie outside [0, size)."""
     shift_B = (_uniform(num_clips, generator, like) * (2 * limit + 1)).long() - limit
-    index_BN = torch.arange(size, device=like.device)[None] - shift_B[:, None]
-    return index_BN.clamp(0, size - 1)
+    return torch.arange(size, device=like.device)[None] - shift_B[:, None]
 
 
 def add_noise(logmel_BTM: Tensor, amplitude: float, *, generator: torch.Generator) -> Tensor:

@@ -40,7 +40,7 @@ def evaluate_pretrained(
     torch.set_num_threads(num_threads)
     checkpoint = read_done(pretrain_done)
     splits = {"train": open_split(train_index), "test": open_split(test_index)}
-    if val_index:
+    if val_index and val_index != test_index:  # never choose on the scored clips
         splits["val"] = open_split(val_index)
     features = {
         state: {

@@ -66,9 +66,16 @@ class AVSiamConfig(BaseModel):
         return self.audio_patch_size or (self.patch_size, self.patch_size)
 
 
-# Width, depth and heads of timm's ViTs of the same name; base to huge as published.
+# Tiny is ours, for two CPU cores; small to huge are timm's ViTs, base to huge as published.
 SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {"embed_dim": 192, "num_heads": 3, "decoder_embed_dim": 128, "decoder_num_heads": 4},
+    "tiny": {
+        "embed_dim": 128,
+        "depth": 4,
+        "num_heads": 4,
+        "decoder_embed_dim": 96,
+        "decoder_depth": 2,
+        "decoder_num_heads": 4,
+    },
     "small": {"embed_dim": 384, "num_heads": 6, "decoder_embed_dim": 256, "decoder_num_heads": 8},
     "base": {},
     "large": {"embed_dim": 1024, "depth": 24, "num_heads": 16},

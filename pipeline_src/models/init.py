@@ -23,7 +23,6 @@ from pipeline_src.models.pos_embed import stretch_positions
 logger = logging.getLogger(__name__)
 
 TIMM_NAMES = {
-    "tiny": "vit_tiny_patch16_224.augreg_in21k",
     "small": "vit_small_patch16_224.augreg_in21k",
     "base": "vit_base_patch16_224.augreg_in21k",
     "large": "vit_large_patch16_224.augreg_in21k",
@@ -69,6 +68,11 @@ def load_timm_weights(model: AVSiam, init: str, *, size: str) -> InitReport:
 
 
 def _download(size: str) -> dict[str, Tensor]:
+    if size not in TIMM_NAMES:
+        raise ConfigError(
+            f"init: timm has no weights of size {size}; use init: random or one of the sizes "
+            f"{', '.join(TIMM_NAMES)}"
+        )
     name = TIMM_NAMES[size]
     try:
         return timm.create_model(name, pretrained=True).state_dict()

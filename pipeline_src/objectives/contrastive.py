@@ -53,9 +53,11 @@ def contrastive_loss(
         0-d tensors: contrast_loss (at chance: ln N), contrast_accuracy (top-1, mean of the
         directions used), audio_spread and video_spread (see ``feature_spread``).
     """
-    audio_ND = F.normalize(audio_ND.float(), dim=1)
-    video_ND = F.normalize(video_ND.float(), dim=1)
-    similarity_NN = audio_ND @ video_ND.T / temperature
+    # bfloat16 would round cosines near 1 to steps of 2^-8: nearly equal clips would tie.
+    with torch.autocast(audio_ND.device.type, enabled=False):
+        audio_ND = F.normalize(audio_ND.float(), dim=1)
+        video_ND = F.normalize(video_ND.float(), dim=1)
+        similarity_NN = audio_ND @ video_ND.T / temperature
     views = [similarity_NN] if direction == "a2v" else [similarity_NN, similarity_NN.T]
     target = torch.arange(len(similarity_NN), device=similarity_NN.device)
     losses = [F.cross_entropy(view, target) for view in views]

@@ -35,8 +35,10 @@ def restore_model(checkpoint: Checkpoint, *, trained: bool = True) -> tuple[AVSi
     """The network of a checkpoint; with ``trained=False`` the same one before its first step."""
     state = checkpoint.state
     spec = TrainSpec.model_validate(state["spec"])
+    # A trained network needs no initial weights: the hub or their file may be gone by now.
+    start = spec.model.model_copy(update={"init": "random"}) if trained else spec.model
     model = build_model(
-        spec.model,
+        start,
         num_classes=len(state["class_names"]),
         num_mel_bins=state["num_mel_bins"],
         num_frames=spec.recipe.num_frames,

@@ -58,7 +58,8 @@ def save_checkpoint(
     """
     folder = parent / f"step_{state['step']:08d}"
     temporary = parent / f".{folder.name}.{os.getpid()}.part"
-    shutil.rmtree(temporary, ignore_errors=True)
+    for left in parent.glob(".step_*.part"):  # of a save that was killed
+        shutil.rmtree(left)
     temporary.mkdir(parents=True)
     weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     save_file(weights, temporary / MODEL_FILE)
@@ -165,7 +166,7 @@ def load_optimizers(
             for parameter in group["params"]:
                 prefix = f"{pass_name}/{names[id(parameter)]}/"
                 found = {
-                    key: value if key == "step" else value.to(parameter.device)
+                    key: value.to(parameter.device)  # fused AdamW keeps its step there too
                     for key in ("step", "exp_avg", "exp_avg_sq")
                     if (value := tensors.get(prefix + key)) is not None
                 }

@@ -14,7 +14,15 @@ from pipeline_src.config.section import Section
 SPEC_FILE = "spec.json"
 DONE_FILE = "done.json"
 # Keys that change how a run is carried out, not what it computes.
-OPERATIONAL_KEYS = {"num_workers", "log_every", "save_every_seconds", "keep_checkpoints"}
+OPERATIONAL_KEYS = {
+    "num_workers",
+    "log_every",
+    "save_every_seconds",
+    "keep_checkpoints",
+    "validate_every_epochs",
+    "datasets",  # what they hold is in ``data``
+    "checkpoint_run",  # its weights are in ``start``
+}
 
 
 class TrainSpec(Section):
@@ -68,6 +76,8 @@ def index_fingerprint(path: Path) -> dict[str, Any]:
     return {
         "dataset": index["dataset"],
         "split": index["split"],
+        "task": index["task"],
+        "class_names": index["class_names"],
         "logmel_mean": index["logmel_mean"],
         "logmel_std": index["logmel_std"],
         "shards": [shard["sha256"] for shard in index["shards"]],

@@ -95,8 +95,9 @@ def _check_losses(
     listed = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
     raise StageError(
         f"{name}: {num_lost} of {num_in_list} clips lost: {listed} "
-        f"(allowed: {max_failed_fraction * 100:g} %); the ledgers name each clip; "
-        "shards.max_failed_fraction sets the limit"
+        f"(allowed by shards.max_failed_fraction: {max_failed_fraction * 100:g} %). The ledgers "
+        "beside the manifests name each clip; once the source is repaired, run again with "
+        "--forcerun download_clips"
     )
 
 

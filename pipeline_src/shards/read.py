@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from pipeline_src.errors import ManifestError
 from pipeline_src.manifest.chunks import bulk_path, read_chunk
 
+MAX_OPEN_SHARDS = 256
 BLOCK_BYTES = 512
 NAME = slice(0, 100)
 SIZE = slice(124, 136)
@@ -169,6 +170,8 @@ class ShardReader:
 
     def _open(self, path: Path) -> int:
         if path not in self._descriptors:
+            if len(self._descriptors) >= MAX_OPEN_SHARDS:  # the oldest; far below ulimit -n
+                os.close(self._descriptors.pop(next(iter(self._descriptors))))
             try:
                 self._descriptors[path] = os.open(path, os.O_RDONLY)
             except FileNotFoundError:

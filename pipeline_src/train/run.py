@@ -66,8 +66,9 @@ def _train_on(spec: TrainSpec, ranks: Ranks, fingerprint: str, resumed: Checkpoi
     clock = _clock(spec, len(shards))
     if resumed and resumed.step >= clock.num_steps:
         return resumed.folder
+    start = spec.model.model_copy(update={"init": "random"}) if resumed else spec.model
     model = build_model(
-        spec.model,
+        start,
         num_classes=len(shards.class_names) if spec.stage == "finetune" else 0,
         num_mel_bins=shards.num_mel_bins,
         num_frames=spec.recipe.num_frames,
@@ -208,7 +209,8 @@ def _set_aside(run_dir: Path) -> None:
     if not left:
         return
     parent = run_dir / "superseded"
-    target = parent / f"{len(list(parent.glob('*'))):03d}"
+    taken = [int(path.name) for path in parent.glob("[0-9][0-9][0-9]")]
+    target = parent / f"{max(taken, default=-1) + 1:03d}"
     target.mkdir(parents=True)
     for path in left:
         shutil.move(path, target / path.name)

@@ -110,3 +110,12 @@ def test_flip_mirrors_columns_and_a_constant_stays_constant():
     torch.testing.assert_close(
         warp_frames(constant, **settings, generator=make_generator()), constant
     )
+
+
+def test_a_roll_loses_nothing():
+    logmel = torch.arange(2 * 7 * 3, dtype=torch.float32).view(2, 7, 3)
+    batch = {"logmel": logmel, "frames": torch.zeros(2, 1, 3, 4, 4)}
+    generator = torch.Generator().manual_seed(1)
+    rolled = augment_batch(batch, generator=generator, time_roll=7)["logmel"]
+    assert not torch.equal(rolled, logmel)
+    assert torch.equal(rolled.sort(1).values, logmel)

@@ -7,6 +7,7 @@ import yaml
 
 from pipeline_src.config import Config, load_config, resolve_run
 from pipeline_src.config.generate import drifted_files
+from pipeline_src.config.load import merge
 from pipeline_src.errors import ConfigError
 
 
@@ -27,8 +28,6 @@ def test_every_experiment_overlay_is_accepted(root, defaults):
     overlays = sorted((root / "config").glob("experiments/*.yaml"))
     overlays.append(root / "config" / "test" / "tiny.yaml")
     assert len(overlays) > 1
-    from pipeline_src.config.load import merge
-
     for path in overlays:
         config = load_config(merge(defaults, yaml.safe_load(path.read_text())))
         for name in config.run_names:
@@ -50,11 +49,14 @@ def test_every_experiment_overlay_is_accepted(root, defaults):
         ({"runs": {"a b": {}}}, ["runs.a b", "a run name is"]),
         ({"runs": {"a": {"finetune": {"checkpoint_run": "b"}}}}, ["checkpoint_run = 'b'"]),
         ({"datasets": []}, ["datasets"]),
+        ({"audio": {"high_freq_hz": 9000}}, ["high_freq_hz=9000", "sample_rate_hz=16000"]),
+        ({"finetune": {"num_frames": 2}}, ["finetune.num_frames=2 must equal"]),
+        ({"runs": {"a": {"evaluate": {"num_frames": 1}}}}, ["evaluate.num_frames=1"]),
     ],
 )
-def test_wrong_values_are_named(overlay, expected):
+def test_wrong_values_are_named(defaults, overlay, expected):
     with pytest.raises(ConfigError) as caught:
-        load_config(overlay)
+        load_config(merge(defaults, overlay))
     for part in expected:
         assert part in str(caught.value)
 
@@ -71,8 +73,9 @@ def test_an_error_names_the_file_that_sets_the_key(tmp_path):
     assert any("--config" in line and "media.num_frames" in line for line in lines)
 
 
-def test_a_run_takes_the_sections_and_its_own_values_on_top():
-    config = load_config({"finetune": {"lr": 0.5}, "runs": {"a": {"finetune": {"epochs": 3}}}})
+def test_a_run_takes_the_sections_and_its_own_values_on_top(defaults):
+    changes = {"finetune": {"lr": 0.5}, "runs": {"a": {"finetune": {"epochs": 3}}}}
+    config = load_config(merge(defaults, changes))
     run = resolve_run(config, "a")
     assert (run.finetune.lr, run.finetune.epochs) == (0.5, 3)
 

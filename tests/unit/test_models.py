@@ -75,7 +75,7 @@ def test_base_has_the_published_names_and_size():
         ("avsiam_tiny", {"depht": 3}, r"unknown override depht; allowed: .*\bdepth\b"),
         ("avsiam_tiny", {"depth": 0}, "depth=0"),
         ("avsiam_tiny", {"img_size": 30}, "img_size=30 is not a multiple of patch_size=16"),
-        ("avsiam_tiny", {"num_heads": 5}, "embed_dim=192 is not a multiple of num_heads=5"),
+        ("avsiam_tiny", {"num_heads": 5}, "embed_dim=128 is not a multiple of num_heads=5"),
         ("avsiam_tiny", {"target_length": 8}, "does not fit a log-mel"),
         ("avsiam_tiny", {"variant": "mine"}, "allowed: paper, released"),
         ("avsiam_tiny", {"init": "nowhere.pth"}, "nowhere.pth is no file"),
@@ -306,5 +306,7 @@ def test_without_network_the_hub_error_names_the_alternative(monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr("pipeline_src.models.init.timm.create_model", refuse)
-    with pytest.raises(ConfigError, match=r"vit_tiny_patch16_224.*init: <path"):
+    with pytest.raises(ConfigError, match=r"vit_small_patch16_224.*init: <path"):
+        create_model("avsiam_small", init="timm", **SMALL)
+    with pytest.raises(ConfigError, match="no weights of size tiny"):
         make_model(init="timm")

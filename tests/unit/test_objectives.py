@@ -214,3 +214,13 @@ def test_gathered_gradient_is_that_of_the_global_batch(tmp_path):
     contrastive_loss(*features, temperature=0.2)["contrast_loss"].backward()
     parts = [torch.load(tmp_path / f"grad{rank}.pt", weights_only=True) for rank in (0, 1)]
     torch.testing.assert_close(torch.cat(parts, dim=1), features.grad)
+
+
+def test_similarities_are_not_rounded_by_autocast():
+    generator = torch.Generator().manual_seed(0)
+    centre = torch.randn(1, 64, generator=generator)
+    audio, video = (centre + 0.05 * torch.randn(20, 64, generator=generator) for _ in range(2))
+    exact = contrastive_loss(audio, video, temperature=0.05)["contrast_loss"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = contrastive_loss(audio, video, temperature=0.05)["contrast_loss"]
+    assert torch.equal(exact, inside)

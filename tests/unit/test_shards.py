@@ -172,7 +172,7 @@ def test_the_index_states_coverage_and_statistics(results):
 
 
 def test_too_many_losses_stop_the_stage_with_counts_and_reasons(results):
-    message = r"toy/train: 1 of 4 clips lost: unavailable 1 \(allowed: 20 %\)"
+    message = r"toy/train: 1 of 4 clips lost: unavailable 1 \(allowed by .*: 20 %\)"
     with pytest.raises(StageError, match=message):
         index(results, limit=0.2)
 

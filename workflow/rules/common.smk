@@ -11,13 +11,13 @@ from pipeline_src.config import load_config
 from pipeline_src.errors import PipelineError
 from pipeline_src.lock import hold_results
 
-ROOT = Path(workflow.basedir)
+ROOT = Path(workflow.current_basedir, "../..").resolve()
 # Scripts and training jobs import the package of this checkout.
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(ROOT), os.environ.get("PYTHONPATH", "")]
 )
 
-CONFIG_FILES = [Path(workflow.current_basedir, "../../config/config.yaml").resolve()]
+CONFIG_FILES = [ROOT / "config" / "config.yaml"]
 CONFIG_FILES += [Path(path) for path in workflow.overwrite_configfiles]
 try:
     settings = load_config(config, CONFIG_FILES)

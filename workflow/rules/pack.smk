@@ -28,6 +28,7 @@ rule pack_index:
         shards=split_shards,
         train=train_shards,
         dataset=lambda wildcards: str(catalog.dataset_path(wildcards.dataset)),
+        classes=lambda wildcards: str(catalog.dataset(wildcards.dataset).class_names),
     output:
         index="<results>/{dataset}/shards/{split}/index.json",
     log:
