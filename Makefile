@@ -42,8 +42,8 @@ config: setup
 	python -m pipeline_src.config.generate
 
 lock:
-	$(PYTHON) -m pip install --quiet uv
-	$(PYTHON) -m uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python -m uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --no-annotate --extra dev \
 		pyproject.toml -o requirements.lock
 

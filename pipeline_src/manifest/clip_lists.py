@@ -60,6 +60,7 @@ def read_clips(dataset: DatasetConfig, *, max_seconds: float) -> Iterator[ClipRo
     """
     classes = load_classes(dataset)
     first_line_of: dict[str, str] = {}
+    split_of: dict[str, str] = {}
     for split, path in dataset.clip_lists.items():
         for raw in _read_rows(dataset, path, split):
             where = f"{path}:{raw.line}"
@@ -69,10 +70,22 @@ def read_clips(dataset: DatasetConfig, *, max_seconds: float) -> Iterator[ClipRo
                 raise ManifestError(
                     f"{where}: clip_id {row.clip_id!r} was already listed at {first}"
                 )
+            if dataset.format == "clips":  # the official lists are taken as published
+                _check_split(row, split_of, where)
             yield row
     if not first_line_of:
         listed = ", ".join(str(path) for path in dataset.clip_lists.values())
         raise ManifestError(f"{listed}: no clips at all")
+
+
+def _check_split(row: ClipRow, split_of: dict[str, str], where: str) -> None:
+    """Refuse a file whose clips stand in two splits: a test clip would have been trained on."""
+    split = split_of.setdefault(row.source, row.split)
+    if split != row.split:
+        raise ManifestError(
+            f"{where}: source {row.source!r} is in split {row.split} and in {split}; all clips of "
+            "one file belong to one split"
+        )
 
 
 def _read_rows(dataset: DatasetConfig, path: Path, split: str) -> Iterator[RawRow]:

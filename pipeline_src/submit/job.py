@@ -5,22 +5,22 @@ import os
 from pathlib import Path
 
 import submitit
-from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
+from submitit.helpers import TorchDistributedEnvironment
 
+from pipeline_src.atomic import write_text
 from pipeline_src.errors import PipelineError
+
+ERROR_FILE = "error.txt"
 
 
 class TrainJob:
-    """Picklable job; returns the error message of a user error, or an empty string.
-
-    Requeued after a time limit or pre-emption it finds the newest complete checkpoint by itself.
-    """
+    """Picklable job; finds the newest complete checkpoint by itself, so it may start any time."""
 
     def __init__(self, spec_path: Path) -> None:
         self.spec_path = spec_path
 
-    def __call__(self) -> str:
-        """Train; user errors come back as text, so that the waiter can show them plainly."""
+    def __call__(self) -> None:
+        """Train; a user error is also left as text, for the waiter to show plainly."""
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
         environment = submitit.JobEnvironment()
         if environment.num_tasks > 1:
@@ -31,13 +31,9 @@ class TrainJob:
         from pipeline_src.runs.spec import load_spec
         from pipeline_src.train.run import run_training
 
+        spec = load_spec(self.spec_path)
         try:
-            run_training(load_spec(self.spec_path))
+            run_training(spec)
         except PipelineError as error:
-            logging.getLogger(__name__).exception("training failed")
-            return str(error)
-        return ""
-
-    def checkpoint(self) -> DelayedSubmission:
-        """What submitit requeues."""
-        return DelayedSubmission(TrainJob(self.spec_path))
+            write_text(spec.run_dir / ERROR_FILE, f"{type(error).__name__}: {error}")
+            raise

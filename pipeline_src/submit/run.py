@@ -11,11 +11,11 @@ import submitit
 from pipeline_src.config import SubmitConfig
 from pipeline_src.errors import TrainingError
 from pipeline_src.runs.spec import DONE_FILE, TrainSpec
-from pipeline_src.submit.job import TrainJob
+from pipeline_src.submit.job import ERROR_FILE, TrainJob
 from pipeline_src.submit.progress import Progress
 from pipeline_src.submit.state import JobRecord, pick_cluster, read_job
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = {"local": 0.5, "slurm": 15.0}
 LOG_TAIL_LINES = 15
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ def _submit(
     )
     if cluster == "slurm" and mem_mb:
         executor.update_parameters(slurm_mem=f"{mem_mb}M")
+    (spec.run_dir / ERROR_FILE).unlink(missing_ok=True)
     job = executor.submit(TrainJob(spec.save()))
     started = psutil.Process(int(job.job_id)).create_time() if cluster == "local" else 0.0
     record = JobRecord(cluster, job.job_id, fingerprint, str(folder), started)
@@ -77,7 +78,7 @@ def _wait(spec: TrainSpec, record: JobRecord, fingerprint: str) -> Path:
     try:
         while record.is_alive():
             progress.show()
-            time.sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS[record.cluster])
     except BaseException:
         if record.cluster == "local":
             record.stop()
@@ -86,7 +87,7 @@ def _wait(spec: TrainSpec, record: JobRecord, fingerprint: str) -> Path:
         progress.close()
     done = spec.run_dir / DONE_FILE
     if not done.is_file() or json.loads(done.read_text())["fingerprint"] != fingerprint:
-        raise TrainingError(_explain(record))
+        raise TrainingError(_explain(spec.run_dir, record))
     return done
 
 
@@ -97,10 +98,13 @@ def _wait_for_end(record: JobRecord, timeout_seconds: float = 120.0) -> None:
             raise TrainingError(
                 f"{record.cluster} job {record.job_id} does not end; stop it, then run again"
             )
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_SECONDS[record.cluster])
 
 
-def _explain(record: JobRecord) -> str:
+def _explain(run_dir: Path, record: JobRecord) -> str:
+    told = run_dir / ERROR_FILE
+    if told.is_file():
+        return told.read_text(encoding="utf-8")
     log = Path(record.folder) / f"{record.job_id}_0_log.out"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     tail = "\n  ".join(lines[-LOG_TAIL_LINES:])

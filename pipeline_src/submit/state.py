@@ -56,9 +56,12 @@ class JobRecord:
 
     def _slurm_is_alive(self) -> bool:
         command = ["squeue", "--noheader", "--format=%T", f"--jobs={self.job_id}"]
-        result = subprocess.run(
-            command, capture_output=True, text=True, timeout=QUEUE_TIMEOUT_SECONDS, check=False
-        )
+        try:
+            result = subprocess.run(
+                command, capture_output=True, text=True, timeout=QUEUE_TIMEOUT_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return True  # the controller may be away for a moment
         if result.returncode:
             return "Invalid job id" not in result.stderr  # the controller may be away for a moment
         ended = {"", "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}

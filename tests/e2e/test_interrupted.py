@@ -89,3 +89,12 @@ def test_a_training_that_outlives_its_snakemake_is_joined_not_doubled(killed):
     killed.snakemake(*TINY, *longer)
     assert json.loads((run_dir / "job.json").read_text()) == first
     assert (run_dir / "done.json").is_file()
+
+
+def test_a_training_that_diverges_says_so_in_its_own_words(killed):
+    output = killed.snakemake(
+        *TINY, "--config", "pretrain={lr: 1e30}", "--", "pretrain", fails=True
+    )
+    assert "TrainingError: " in output
+    assert "is not finite; the step was not taken. Clips of the batch: avd_" in output
+    assert "Traceback" not in output

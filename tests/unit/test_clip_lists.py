@@ -69,6 +69,10 @@ def test_official_vggsound_form(tmp_path):
         (HEADER, ["no clips at all"]),
         ("", [":1:", "'clip_id'"]),
         (HEADER + "a,a.mp4,,,Rain,train\na,b.mp4,,,Rain,test\n", [":3:", "'a'", ":2"]),
+        (
+            HEADER + "a,a.mp4,0,5,Rain,train\nb,a.mp4,5,9,Rain,test\n",
+            [":3:", "'a.mp4'", "in split test and in train"],
+        ),
         (HEADER + "a,a.mp4,,,Snow,train\n", [":2:", "'Snow'", "classes.csv"]),
         (HEADER + "a,a.mp4,,,,train\n", [":2:", "no label"]),
         (HEADER + "a,a.mp4,,,Rain;Speech,train\n", [":2:", "2 labels", "multiclass"]),
