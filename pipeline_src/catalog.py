@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline_src.config import Config, RunConfig, resolve_run
 from pipeline_src.errors import ConfigError, ManifestError
+from pipeline_src.lock import refuse_if_held
 from pipeline_src.manifest.datasets import SPLITS, DatasetConfig, load_dataset
 from pipeline_src.manifest.plan import ensure_plan
 
@@ -93,6 +94,7 @@ class Catalog:
             chunk_size=self.config.plan.chunk_size,
             max_seconds=self.config.media.max_seconds,
             folder=self.results / name / "plan",
+            before_write=lambda: refuse_if_held(self.results),
         )
 
     def dataset_path(self, name: str) -> Path:

@@ -18,6 +18,19 @@ def hold_results(results: Path) -> None:
     Raises:
         StageError: another process holds it; the message names it.
     """
+    stream = _lock(results)
+    stream.truncate(0)
+    stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    stream.flush()
+    _held.append(stream)
+
+
+def refuse_if_held(results: Path) -> None:
+    """Raise StageError while another process works in ``results``."""
+    _lock(results).close()
+
+
+def _lock(results: Path) -> TextIO:
     results.mkdir(parents=True, exist_ok=True)
     stream = (results / LOCK_FILE).open("a+", encoding="utf-8")
     try:
@@ -30,7 +43,4 @@ def hold_results(results: Path) -> None:
             f"{results} is in use by {holder}. Wait for it, or give this run its own folder: "
             "--config results=<folder>"
         ) from None
-    stream.truncate(0)
-    stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    stream.flush()
-    _held.append(stream)
+    return stream

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline_src import versions
@@ -16,7 +17,12 @@ PLAN_COLUMNS = ("clip_id", "source", "start_seconds", "end_seconds", "labels", "
 
 
 def ensure_plan(
-    dataset: DatasetConfig, *, chunk_size: int, max_seconds: float, folder: Path
+    dataset: DatasetConfig,
+    *,
+    chunk_size: int,
+    max_seconds: float,
+    folder: Path,
+    before_write: Callable[[], None] = lambda: None,
 ) -> dict[str, int]:
     """Bring ``folder/<split>/<chunk>.csv`` up to date and return the number of chunks per split.
 
@@ -25,6 +31,7 @@ def ensure_plan(
 
     Args:
         max_seconds: longest clip that the list may ask for.
+        before_write: may refuse to change a plan that a running workflow works on.
     Raises:
         ManifestError: a list is missing or wrong.
     """
@@ -33,6 +40,7 @@ def ensure_plan(
     known = _read_state(state_path)
     if known is None or known["list"] != key:
         clips = list(read_clips(dataset, max_seconds=max_seconds))  # refuse before writing
+        before_write()
         known = {"list": key, "num_chunks": _write_plan(clips, chunk_size, folder)}
         write_json(state_path, known)
     return known["num_chunks"]

@@ -98,7 +98,11 @@ def test_a_second_workflow_on_the_same_results_is_refused(built):
         output = built.snakemake(
             *TINY, "--config", "report={tsne_clips: 6}", "--", "all", fails=True
         )
-    assert "results/test is in use by process 1 on elsewhere" in output
+        replanned = built.snakemake(
+            "-n", *TINY, "--config", "plan={chunk_size: 6}", "--", "all", fails=True
+        )
+    for refusal in (output, replanned):
+        assert "results/test is in use by process 1 on elsewhere" in refusal
     assert "--config results=" in output
 
 
