@@ -47,5 +47,6 @@ lock:
 		--generate-hashes --no-emit-index-url --no-header --no-annotate --extra dev \
 		pyproject.toml -o requirements.lock
 
+# Caches and the test run only: results/ holds downloads and checkpoints.
 clean:
-	rm -rf results .snakemake .pytest_cache .ruff_cache
+	rm -rf results/test .pytest_cache .ruff_cache
