@@ -1,6 +1,7 @@
-"""How well hidden patches of held-out clips are predicted, against predicting the mean patch.
+"""How well hidden patches of held-out clips are predicted, against two constant predictions.
 
-The baseline is strong: the training clips' mean at each position, not one mean for all.
+Both are means over the training clips: one mean patch for all places (``mean_patch``), and the mean
+at each place (``mean_position``), which already knows where sound and digit usually are.
 
 Shape legend: B batch, T log-mel frames, M mel bins, F video frames.
 """
@@ -24,7 +25,7 @@ from pipeline_src.models.masking import draw_noise, mask_from_noise
 from pipeline_src.runs.build import restore_model
 from pipeline_src.runs.checkpoint import Checkpoint
 
-PREDICTORS = ("model", "mean_patch")
+PREDICTORS = ("model", "mean_patch", "mean_position")
 
 
 def evaluate_reconstruction(
@@ -49,9 +50,11 @@ def evaluate_reconstruction(
     means = _mean_clip(train.dataset(checkpoint, evaluate), evaluate.batch_size, device)
     held_out = test.dataset(checkpoint, evaluate)
     generator = torch.Generator(device).manual_seed(evaluate.seed)
+    patch = model.config.patch_size
+    blocks = (model.config.audio_patch[::-1], (1, 3, patch, patch))
     errors = run_over(
         held_out,
-        lambda batch: _errors(batch, _reconstruct(model, batch, ratio, generator), means),
+        lambda batch: _errors(batch, _reconstruct(model, batch, ratio, generator), means, blocks),
         batch_size=evaluate.batch_size,
         device=device,
     )
@@ -97,18 +100,34 @@ def _reconstruct(model: AVSiam, batch: Batch, ratio: float, generator: torch.Gen
     return model.reconstruct(batch["logmel"], batch["frames"], *masks)
 
 
-def _errors(batch: Batch, filled: Any, means: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-    """Squared error over each clip's hidden cells: <modality>_model, <modality>_mean_patch."""
+def _errors(
+    batch: Batch,
+    filled: Any,
+    means: tuple[Tensor, Tensor],
+    blocks: tuple[tuple[int, ...], tuple[int, ...]],
+) -> dict[str, Tensor]:
+    """Squared error over each clip's hidden cells: <modality>_<predictor>, each (B,)."""
     errors = {}
-    for modality, target, predicted, hidden, mean in (
-        ("audio", batch["logmel"], filled.audio, filled.audio_is_masked, means[0]),
-        ("video", batch["frames"], filled.video, filled.video_is_masked, means[1]),
+    for modality, target, predicted, hidden, mean, block in (
+        ("audio", batch["logmel"], filled.audio, filled.audio_is_masked, means[0], blocks[0]),
+        ("video", batch["frames"], filled.video, filled.video_is_masked, means[1], blocks[1]),
     ):
         cells = tuple(slice(size) for size in predicted.shape[1:])  # whole patches only
         target, mean = target[(slice(None), *cells)], mean[cells]
         errors[f"{modality}_model"] = _masked_mean((predicted - target).square(), hidden)
-        errors[f"{modality}_mean_patch"] = _masked_mean((mean - target).square(), hidden)
+        patch = mean_patch(mean, block)
+        errors[f"{modality}_mean_patch"] = _masked_mean((patch - target).square(), hidden)
+        errors[f"{modality}_mean_position"] = _masked_mean((mean - target).square(), hidden)
     return errors
+
+
+def mean_patch(mean: Tensor, block: tuple[int, ...]) -> Tensor:
+    """Average an array over its blocks and repeat the mean block to the array's shape."""
+    pairs = zip(mean.shape, block, strict=True)
+    shape = [part for size, side in pairs for part in (size // side, side)]
+    blocks = mean.reshape(shape)
+    counted = tuple(range(0, len(shape), 2))
+    return blocks.mean(counted, keepdim=True).expand(shape).reshape(mean.shape)
 
 
 def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -42,7 +42,8 @@ PROBE_LOOKS = {
 EVIDENCE_LEAD = (
     "Measured on held-out clips with the encoder frozen as pre-training left it, beside the same "
     "encoder with its initial random weights. Only the probes use labels. \u201cApart\u201d: the "
-    "two 95 % intervals do not overlap. Mean patch: the training clips\u2019 mean at that place."
+    "two 95 % intervals do not overlap. Mean patch and mean at "
+    "its place: of the training clips, over all places and at each."
 )
 TRAINING_LEAD = (
     "From each training\u2019s metrics.jsonl; long curves are drawn as means over equal runs of "
@@ -93,17 +94,16 @@ def _evidence_blocks(
 def _reconstruction_table(probe: ProbeMetrics) -> Table:
     rows = []
     for modality, error in probe.reconstruction.items():
-        ratio = None
-        if error.model.value is not None and error.mean_patch.value:
-            ratio = error.model.value / error.mean_patch.value
         rows.append([
             Cell(MODALITY_LABELS[modality]),
             interval_cell(error.model, digits=3),
             interval_cell(error.mean_patch, digits=3),
-            Cell(number_text(ratio, digits=2), is_number=True),
             _apart_cell(error.mean_patch, error.model),
+            interval_cell(error.mean_position, digits=3),
+            _apart_cell(error.mean_position, error.model),
         ])  # fmt: skip
-    head = ["Input", "Model, MSE", "Mean patch, MSE", "Model / mean", "Intervals"]
+    head = ["Input", "Model, MSE", "Mean patch, MSE", "Intervals"]
+    head += ["Mean at its place, MSE", "Intervals"]
     return Table(f"Error on hidden patches of held-out clips, {probe.name}", head, rows)
 
 

@@ -92,10 +92,11 @@ class EvalMetrics(BaseModel):
 
 
 class Reconstruction(BaseModel):
-    """Mean squared error on hidden patches, and that of predicting the mean patch."""
+    """Mean squared error on hidden patches, and that of two constant predictions."""
 
     model: Interval
     mean_patch: Interval
+    mean_position: Interval
 
 
 class ProbeScores(BaseModel):

@@ -93,8 +93,8 @@ def write_probe(root, run, *, dataset="digits", num_mel_bins=32, frame_size=32):
         {
             "run": run, "dataset": dataset,
             "reconstruction": {
-                "audio": {"model": errors[0], "mean_patch": errors[1]},
-                "video": {"model": errors[2], "mean_patch": errors[3]},
+                "audio": {"model": errors[0], "mean_patch": errors[1], "mean_position": errors[1]},
+                "video": {"model": errors[2], "mean_patch": errors[3], "mean_position": errors[3]},
             },
             "probes": {"pretrained": trained, "untrained": untrained},
             "retrieval": {
