@@ -14,7 +14,7 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 @contextmanager
 def log_to_file(path: str) -> Iterator[None]:
-    """Send all logging to ``path``; an error ends up there with its traceback.
+    """Send all logging to ``path``; a defect ends up there with its traceback.
 
     A ``PipelineError`` ends the process with its message alone; anything else is a defect and
     raises.
@@ -31,7 +31,7 @@ def log_to_file(path: str) -> Iterator[None]:
     try:
         yield
     except PipelineError as error:
-        logging.getLogger(__name__).exception("the job failed")
+        logging.getLogger(__name__).error("%s: %s", type(error).__name__, error)
         sys.exit(f"\n{type(error).__name__}: {error}\n(log: {path})")
     except Exception:
         logging.getLogger(__name__).exception("the job failed")
