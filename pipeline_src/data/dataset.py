@@ -101,9 +101,9 @@ def even_frames(num_stored: int, wanted: int) -> list[int]:
 
 def decode_frame(jpeg: bytes, img_size: int) -> Tensor:
     """JPEG -> (3, H, W) uint8 with H = W = img_size."""
-    image = decode_jpeg(
-        torch.frombuffer(bytearray(jpeg), dtype=torch.uint8), mode=ImageReadMode.RGB
-    )
+    data = torch.frombuffer(bytearray(jpeg), dtype=torch.uint8)
+    image = decode_jpeg(data, mode=ImageReadMode.RGB)
+    assert isinstance(image, Tensor)  # one JPEG in, one image out
     if image.shape[1:] == (img_size, img_size):
         return image
     return resize(image, [img_size, img_size], InterpolationMode.BICUBIC, antialias=True)
