@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from pipeline_src.architectures import make_architecture
 from pipeline_src.config.root import NAME_PATTERN, RUN_SECTIONS, Config, RunConfig
 from pipeline_src.config.section import Section
 from pipeline_src.errors import ConfigError
@@ -46,7 +47,32 @@ def resolve_run(config: Config, name: str, files: Sequence[Path] = ()) -> RunCon
     source = run.finetune.checkpoint_run
     if source and config.runs.get(source) is None:
         raise ConfigError(f"runs.{name}.finetune.checkpoint_run = {source!r} is not a listed run")
+    _check_network(name, run, config.audio.num_mel_bins)
     return run
+
+
+def _check_network(name: str, run: RunConfig, num_mel_bins: int) -> None:
+    """Refuse a network that could not be built, before anything runs.
+
+    Raises:
+        ConfigError: an override is unknown, set elsewhere, or does not fit the inputs.
+    """
+    model = run.model
+    given = {
+        "num_mel_bins": num_mel_bins,
+        "target_length": model.target_length,
+        "img_size": model.img_size,
+        "num_frames": run.finetune.num_frames,
+    }
+    if twice := {*given, "num_classes", "init"} & set(model.overrides):
+        raise ConfigError(
+            f"run {name}: model.overrides.{min(twice)} has a key of its own in the configuration; "
+            "set it there"
+        )
+    try:
+        make_architecture(model.name, **given, **model.overrides)
+    except ConfigError as error:
+        raise ConfigError(f"run {name}: model.overrides: {error}") from None
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

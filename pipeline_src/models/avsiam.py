@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline_src.models.avsiam_config import AVSiamConfig
+from pipeline_src.architectures import AVSiamConfig
 from pipeline_src.models.decoder import Decoder, Reconstruction, picture_audio, picture_video
 from pipeline_src.models.encoder import SharedViT
 from pipeline_src.models.layers import Block, Modality, init_weights

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipeline_src.models.avsiam_config import AVSiamConfig
+from pipeline_src.architectures import AVSiamConfig
 from pipeline_src.models.layers import BLOCK_NORM_EPS, Block
 from pipeline_src.models.masking import gather_tokens
 from pipeline_src.models.patch_embed import (

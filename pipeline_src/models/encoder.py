@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pipeline_src.models.avsiam_config import AVSiamConfig
+from pipeline_src.architectures import AVSiamConfig
 from pipeline_src.models.layers import FINAL_NORM_EPS, Block, Modality
 from pipeline_src.models.patch_embed import logmel_to_image, make_patch_embed
 from pipeline_src.models.pos_embed import sincos_2d

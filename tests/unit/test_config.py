@@ -50,6 +50,12 @@ def test_every_experiment_overlay_is_accepted(root, defaults):
         ({"runs": {"a": {"finetune": {"checkpoint_run": "b"}}}}, ["checkpoint_run = 'b'"]),
         ({"datasets": []}, ["datasets"]),
         ({"audio": {"high_freq_hz": 9000}}, ["high_freq_hz=9000", "sample_rate_hz=16000"]),
+        (
+            {"model": {"overrides": {"ptch_size": 8}}},
+            ["overrides", "ptch_size", "patch_size"],
+        ),
+        ({"model": {"img_size": 33}}, ["img_size=33 is not a multiple of patch_size=16"]),
+        ({"model": {"overrides": {"num_frames": 2}}}, ["overrides.num_frames has a key of its"]),
         ({"finetune": {"num_frames": 2}}, ["finetune.num_frames=2 must equal"]),
         ({"runs": {"a": {"evaluate": {"num_frames": 1}}}}, ["evaluate.num_frames=1"]),
     ],

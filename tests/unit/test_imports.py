@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-BASE = {"config", "errors", "atomic", "ledger", "versions", "provenance"}
+BASE = {"config", "errors", "atomic", "ledger", "versions", "provenance", "architectures"}
 # Package -> packages of the project that it may import.
 ALLOWED = {
-    "config": {"errors", "atomic"},
+    "config": {"errors", "atomic", "architectures"},
     "manifest": BASE,
     "download": BASE | {"manifest"},
     "media": BASE | {"manifest"},
     "features": BASE | {"manifest", "media"},
     "shards": BASE | {"manifest", "features"},
     "data": BASE | {"manifest", "shards"},
-    "models": {"errors"},
+    "models": {"errors", "architectures"},
     "objectives": {"errors", "models"},
     "runs": BASE | {"data", "models", "shards"},
     "eval": BASE | {"data", "models", "objectives", "runs", "shards"},

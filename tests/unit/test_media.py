@@ -187,7 +187,7 @@ def test_a_wrong_binary_is_named(fake_ffmpeg):
 
 
 @pytest.mark.skipif(
-    os.geteuid() == 0 and not os.access("/dev/full", os.W_OK), reason="no /dev/full"
+    not os.access("/dev/full", os.W_OK), reason="/dev/full is Linux's; CI is, so it runs there"
 )
 def test_ffmpeg_reports_a_full_device_in_words_that_we_know(tmp_path):
     source = ["-f", "lavfi", "-i", "testsrc=d=2", "-f", "rawvideo", "-y", "file:/dev/full"]

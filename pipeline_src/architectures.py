@@ -1,8 +1,13 @@
-"""Constructor arguments of AVSiam, checked; and its published sizes and variants."""
+"""Constructor arguments of AVSiam, checked; and its published sizes and variants.
+
+Imports no torch: the dry run checks a network's shape with it.
+"""
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline_src.errors import ConfigError
 
 
 class AVSiamConfig(BaseModel):
@@ -93,3 +98,40 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "decoder_pos_init": "zeros",
     },
 }
+
+METHOD = "avsiam"
+MODEL_NAMES = tuple(f"{METHOD}_{size}" for size in SIZES)
+
+
+def make_architecture(name: str, *, variant: str = "paper", **values: Any) -> AVSiamConfig:
+    """Check the constructor arguments of a named network.
+
+    Args:
+        values: fields of ``AVSiamConfig`` on top of those of the size and variant.
+
+    Raises:
+        ConfigError: an unknown name, variant or field, or values that do not fit together.
+    """
+    if name not in MODEL_NAMES:
+        raise ConfigError(f"model {name!r} is unknown; allowed: {', '.join(MODEL_NAMES)}")
+    if variant not in VARIANTS:
+        raise ConfigError(f"variant {variant!r} is unknown; allowed: {', '.join(VARIANTS)}")
+    allowed = sorted(set(AVSiamConfig.model_fields) - {"num_classes"})
+    unknown = sorted(set(values) - set(AVSiamConfig.model_fields))
+    if unknown:
+        raise ConfigError(
+            f"{name}: unknown override {', '.join(unknown)}; allowed: {', '.join(allowed)}, variant"
+        )
+    size = SIZES[name.removeprefix(f"{METHOD}_")]
+    try:
+        return AVSiamConfig(**{**size, **VARIANTS[variant], **values})
+    except ValidationError as error:
+        problems = "; ".join(_describe(item) for item in error.errors())
+        raise ConfigError(f"{name}: {problems}") from error
+
+
+def _describe(item: Any) -> str:
+    """Name one field pydantic refuses, with its value."""
+    if not item["loc"]:
+        return item["msg"]
+    return f"{'.'.join(map(str, item['loc']))}={item['input']!r}: {item['msg']}"
