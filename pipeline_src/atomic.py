@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,14 @@ def file_sha256(path: Path) -> str:
     with path.open("rb") as stream:
         while block := stream.read(HASH_BLOCK_BYTES):
             digest.update(block)
+    return digest.hexdigest()
+
+
+def files_sha256(paths: Sequence[Path], root: Path) -> str:
+    """Hex sha256 over names relative to ``root`` and contents, in the order given."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.relative_to(root)}\0{file_sha256(path)}\n".encode())
     return digest.hexdigest()
 
 

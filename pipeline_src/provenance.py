@@ -10,11 +10,15 @@ from typing import Any
 
 PACKAGES = ("torch", "torchaudio", "torchvision", "timm", "snakemake", "webdataset", "numpy", "av")
 ROOT = Path(__file__).resolve().parents[1]
+COMMIT_FILE = "COMMIT"  # beside a copy of the package that was frozen for a job
 
 
 @cache
 def git_commit() -> str:
     """HEAD of the checkout, ``-dirty`` added where tracked files differ, or ``unknown``."""
+    frozen = ROOT / COMMIT_FILE
+    if frozen.is_file():
+        return frozen.read_text(encoding="utf-8")
     head = _git("rev-parse", "HEAD")
     if not head:
         return "unknown"

@@ -220,14 +220,18 @@ class EvaluateConfig(Section):
 
 
 class SubmitConfig(Section):
-    """Where training runs; resources of a cluster belong to its profile."""
+    """How training jobs are run; what they ask of a machine stands in its profile."""
 
     cluster: Literal["auto", "local", "slurm"] = Field(
         default="auto", description="auto = slurm where sbatch is on PATH, else local"
     )
-    nodes: int = Field(default=1, gt=0, description="nodes per training job")
-    tasks_per_node: int = Field(default=1, gt=0, description="ranks per node: one per GPU")
-    timeout_minutes: int = Field(default=60 * 24, gt=0, description="time limit of one job")
+    on_interrupt: Literal["stop", "leave"] = Field(
+        default="stop",
+        description="what Ctrl-C does with a Slurm job: stop = save and end, leave = let it go on",
+    )
+    poll_seconds: float = Field(
+        default=0.0, ge=0, le=600, description="time between looks at a job; 0 = 0.5 local, 5 Slurm"
+    )
 
 
 class ReportConfig(Section):

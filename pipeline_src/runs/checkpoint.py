@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from pipeline_src.atomic import file_sha256, fsync_folder, write_json
 from pipeline_src.errors import CheckpointError
+from pipeline_src.runs.spec import step_folder
 
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
@@ -56,7 +57,7 @@ def save_checkpoint(
         optimizers: one per pass of the step, by name.
         state: JSON values; must hold ``step`` and ``fingerprint``.
     """
-    folder = parent / f"step_{state['step']:08d}"
+    folder = parent / step_folder(state["step"])
     temporary = parent / f".{folder.name}.{os.getpid()}.part"
     for left in parent.glob(".step_*.part"):  # of a save that was killed
         shutil.rmtree(left)

@@ -13,6 +13,7 @@ from pipeline_src.config.section import Section
 
 SPEC_FILE = "spec.json"
 DONE_FILE = "done.json"
+CHECKPOINTS_FOLDER = "checkpoints"
 # Keys that change how a run is carried out, not what it computes.
 OPERATIONAL_KEYS = {
     "num_workers",
@@ -68,6 +69,17 @@ class TrainSpec(Section):
 def load_spec(path: Path) -> TrainSpec:
     """Read spec.json back."""
     return TrainSpec.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def step_folder(step: int) -> str:
+    """Name of the checkpoint folder of a step; names sort as steps do."""
+    return f"step_{step:08d}"
+
+
+def newest_step(run_dir: Path) -> int:
+    """Step of the newest checkpoint of a run, whatever its configuration; 0 without one."""
+    names = [path.name for path in (run_dir / CHECKPOINTS_FOLDER).glob("step_*")]
+    return int(max(names, default="step_0").removeprefix("step_"))
 
 
 def index_fingerprint(path: Path) -> dict[str, Any]:

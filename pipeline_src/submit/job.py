@@ -2,6 +2,10 @@
 
 import logging
 import os
+import signal
+import socket
+import sys
+import time
 from pathlib import Path
 
 import submitit
@@ -9,8 +13,12 @@ from submitit.helpers import TorchDistributedEnvironment
 
 from pipeline_src.atomic import write_text
 from pipeline_src.errors import PipelineError
+from pipeline_src.submit import slurm
+from pipeline_src.train.stop import TIME_IS_UP, StopFlag, StopRequestedError
 
 ERROR_FILE = "error.txt"
+REQUEUE_SECONDS = 60
+logger = logging.getLogger(__name__)
 
 
 class TrainJob:
@@ -22,18 +30,50 @@ class TrainJob:
     def __call__(self) -> None:
         """Train; a user error is also left as text, for the waiter to show plainly."""
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-        environment = submitit.JobEnvironment()
-        if environment.num_tasks > 1:
-            TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
-        if environment.num_nodes == 1:
-            os.environ["MASTER_ADDR"] = "127.0.0.1"  # host names need not resolve on a laptop
-        # torch is loaded in the job only: the waiter lives on a login node.
-        from pipeline_src.runs.spec import load_spec
-        from pipeline_src.train.run import run_training
+        with StopFlag() as stop:
+            environment = submitit.JobEnvironment()
+            _describe_ranks(environment)
+            # torch is loaded in the job only: the waiter lives on a login node.
+            from pipeline_src.runs.spec import load_spec
+            from pipeline_src.train.run import run_training
 
-        spec = load_spec(self.spec_path)
-        try:
-            run_training(spec)
-        except PipelineError as error:
-            write_text(spec.run_dir / ERROR_FILE, f"{type(error).__name__}: {error}")
-            raise
+            spec = load_spec(self.spec_path)
+            try:
+                run_training(spec, stop)
+            except PipelineError as error:
+                write_text(spec.run_dir / ERROR_FILE, f"{type(error).__name__}: {error}")
+                raise
+            except StopRequestedError as error:
+                logger.warning("%s", error)
+                _leave(environment, stop.received)
+
+
+def _leave(environment: submitit.JobEnvironment, received: signal.Signals | None) -> None:
+    """End the job; before a time limit, put it back into the queue under the same id.
+
+    After SIGTERM Slurm either cancels the job or requeues it by itself.
+    """
+    on_slurm = environment.cluster == "slurm"
+    if on_slurm and received == TIME_IS_UP:
+        if environment.global_rank == 0 and not slurm.requeue(environment.raw_job_id):
+            logger.error("Slurm refused to requeue job %s", environment.raw_job_id)
+        time.sleep(REQUEUE_SECONDS)  # the requeue ends this process
+    sys.exit(f"stopped by {received.name if received else 'another rank'}, state saved")
+
+
+def _describe_ranks(environment: submitit.JobEnvironment) -> None:
+    """Set what torch.distributed reads: RANK, WORLD_SIZE, MASTER_ADDR and so on."""
+    if environment.num_tasks == 1:
+        return
+    ranks = TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+    os.environ["MASTER_ADDR"] = _address(ranks.master_addr, environment)
+
+
+def _address(host: str, environment: submitit.JobEnvironment) -> str:
+    if environment.num_nodes == 1:
+        return "127.0.0.1"  # host names need not resolve on a laptop
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        return slurm.node_address(host)
+    return host

@@ -15,26 +15,29 @@ class Progress:
     def __init__(self, label: str, metrics: Path, stream: TextIO = sys.stderr) -> None:
         self._label, self._metrics, self._stream = label, metrics, stream
         self._is_terminal = stream.isatty()
-        self._shown_step, self._shown_at = -1, 0.0
+        self._shown, self._shown_at = ("", -1), 0.0
         self._first: dict[str, Any] | None = None
 
-    def show(self, *, force: bool = False) -> None:
-        """Print the newest row if there is one and it is time to."""
-        row = last_training_row(self._metrics)
-        if row is None or row["step"] == self._shown_step:
+    def show(self, *, waiting: str = "", force: bool = False) -> None:
+        """Print the newest row, or what the job waits for, if it is new and time to."""
+        row = None if waiting else last_training_row(self._metrics)
+        shown = (waiting, row["step"] if row else -1)
+        if shown in (self._shown, ("", -1)):
             return
+        changed = waiting and waiting != self._shown[0]
         due = self._is_terminal or time.monotonic() - self._shown_at > HEARTBEAT_SECONDS
-        if not (due or force):
+        if not (due or force or changed):
             return
-        self._first = self._first or row
+        self._first = (self._first or row) if row else None  # a job that waited starts anew
         start, end = ("\r\x1b[K", "") if self._is_terminal else ("", "\n")
-        print(start + self._line(row), end=end, file=self._stream, flush=True)
-        self._shown_step, self._shown_at = row["step"], time.monotonic()
+        text = f"{self._label} {waiting}" if row is None else self._line(row)
+        print(start + text, end=end, file=self._stream, flush=True)
+        self._shown, self._shown_at = shown, time.monotonic()
 
     def close(self) -> None:
         """Print the last row and end the line."""
         self.show(force=True)
-        if self._is_terminal and self._shown_step >= 0:
+        if self._is_terminal and self._shown != ("", -1):
             print(file=self._stream, flush=True)
 
     def _line(self, row: dict[str, Any]) -> str:

@@ -1,99 +1,126 @@
-"""Submit a training, wait for it with progress, and pick up one that is already running."""
+"""Train through a job: submit it or join a running one, wait with progress, go on if it dies."""
 
 import json
 import logging
 import time
 from pathlib import Path
 
-import psutil
-import submitit
-
 from pipeline_src.config import SubmitConfig
 from pipeline_src.errors import TrainingError
-from pipeline_src.runs.spec import DONE_FILE, TrainSpec
-from pipeline_src.submit.job import ERROR_FILE, TrainJob
+from pipeline_src.runs.spec import DONE_FILE, TrainSpec, newest_step
+from pipeline_src.submit.interrupt import InterruptedBySignal, interruptible
+from pipeline_src.submit.job import ERROR_FILE
 from pipeline_src.submit.progress import Progress
-from pipeline_src.submit.state import JobRecord, pick_cluster, read_job
+from pipeline_src.submit.request import JobRequest
+from pipeline_src.submit.slurm import JobState
+from pipeline_src.submit.state import JobRecord, pick_cluster
+from pipeline_src.submit.submission import find_running, submit
 
-POLL_SECONDS = {"local": 0.5, "slurm": 15.0}
+POLL_SECONDS = {"local": 0.5, "slurm": 5.0}
+# Jobs in a row that may die without a new checkpoint before someone has to look.
+MAX_BARREN_JOBS = 2
+END_TIMEOUT_SECONDS = 120.0
 LOG_TAIL_LINES = 15
 logger = logging.getLogger(__name__)
 
 
 def run_and_wait(
-    spec: TrainSpec, submit: SubmitConfig, *, gpus_per_node: int = 0, mem_mb: int = 0
+    spec: TrainSpec, config: SubmitConfig, request: JobRequest, *, threads: int
 ) -> Path:
-    """Train ``spec`` as a job and return its done.json; ranks of a node share its threads.
+    """Train ``spec`` as a job and return its done.json.
 
     A live job for the same spec, left by an earlier call that was killed, is waited for instead.
+    A job that dies of something else than its own error is followed by another one, which goes on
+    from the newest checkpoint.
 
+    Args:
+        threads: of the rule, shared by the ranks of a node unless the request says otherwise.
     Raises:
-        TrainingError: the job failed or died; the message ends with the tail of its log.
+        ConfigError: the request does not fit the recipe or the cluster.
+        TrainingError: the training failed, was cancelled, or keeps dying; says why.
     """
-    per_rank = max(1, spec.num_threads // submit.tasks_per_node)
-    spec = spec.model_copy(update={"num_threads": per_rank})
+    spec = spec.model_copy(update={"num_threads": request.threads(threads)})
     spec.run_dir.mkdir(parents=True, exist_ok=True)
-    fingerprint = spec.fingerprint()
-    record = read_job(spec.run_dir)
-    if record and record.is_alive():
-        if record.fingerprint == fingerprint:
-            logger.info("re-attached to %s job %s", record.cluster, record.job_id)
-            return _wait(spec, record, fingerprint)
-        logger.warning("stopping job %s of an earlier configuration", record.job_id)
-        record.stop()
-        _wait_for_end(record)
-    record = _submit(spec, submit, fingerprint, gpus_per_node=gpus_per_node, mem_mb=mem_mb)
-    return _wait(spec, record, fingerprint)
+    cluster = pick_cluster(config.cluster)
+    record = _join(spec, cluster)
+    barren, step = 0, newest_step(spec.run_dir)
+    while True:
+        record = record or submit(spec, request, cluster)
+        with interruptible():
+            state = _wait(spec, record, config)
+        if done := _finished(spec):
+            return done
+        reached = newest_step(spec.run_dir)
+        barren = 0 if reached > step else barren + 1
+        if not _worth_another(spec, state, barren):
+            raise TrainingError(_explain(spec, record, state))
+        logger.warning(
+            "job %s ended as %s without a result; going on from step %d",
+            record.job_id, state, reached,
+        )  # fmt: skip
+        record, step = None, reached
 
 
-def _submit(
-    spec: TrainSpec, submit: SubmitConfig, fingerprint: str, *, gpus_per_node: int, mem_mb: int
-) -> JobRecord:
-    cluster = pick_cluster(submit.cluster)
-    folder = spec.run_dir / "jobs"
-    executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-    executor.update_parameters(
-        name=f"{spec.stage}-{spec.run_dir.parent.name}",
-        nodes=submit.nodes,
-        tasks_per_node=submit.tasks_per_node,
-        cpus_per_task=spec.num_threads,
-        gpus_per_node=gpus_per_node,
-        timeout_min=submit.timeout_minutes,
-        stderr_to_stdout=True,
-    )
-    if cluster == "slurm" and mem_mb:
-        executor.update_parameters(slurm_mem=f"{mem_mb}M")
-    (spec.run_dir / ERROR_FILE).unlink(missing_ok=True)
-    job = executor.submit(TrainJob(spec.save()))
-    started = psutil.Process(int(job.job_id)).create_time() if cluster == "local" else 0.0
-    record = JobRecord(cluster, job.job_id, fingerprint, str(folder), started)
-    record.save(spec.run_dir)
-    logger.info("submitted %s job %s, log in %s", cluster, job.job_id, folder)
-    return record
+def _join(spec: TrainSpec, cluster: str) -> JobRecord | None:
+    record = find_running(spec, cluster)
+    if record is None or record.fingerprint == spec.fingerprint():
+        if record:
+            logger.info("joined %s job %s, which is running", record.cluster, record.job_id)
+        return record
+    logger.warning("stopping job %s of an earlier configuration", record.job_id)
+    record.stop()
+    _wait_for_end(record)
+    return None
 
 
-def _wait(spec: TrainSpec, record: JobRecord, fingerprint: str) -> Path:
-    label = f"{spec.stage} {spec.run_dir}"
-    progress = Progress(label, spec.run_dir / "metrics.jsonl")
+def _wait(spec: TrainSpec, record: JobRecord, config: SubmitConfig) -> JobState:
+    """Show progress until the job has ended; an interrupt stops it or leaves it, and says which."""
+    progress = Progress(f"{spec.stage} {spec.run_dir}", spec.run_dir / "metrics.jsonl")
+    state = record.state()
     try:
-        while record.is_alive():
-            progress.show()
-            time.sleep(POLL_SECONDS[record.cluster])
-    except BaseException:
-        if record.cluster == "local":
-            record.stop()
-        raise
+        while state.is_alive:
+            progress.show(waiting=str(state) if state.name != "RUNNING" else "")
+            time.sleep(config.poll_seconds or POLL_SECONDS[record.cluster])
+            state = record.state()
+    except InterruptedBySignal as interrupt:
+        raise TrainingError(_interrupted(record, config, interrupt)) from None
     finally:
         progress.close()
+    return state
+
+
+def _interrupted(record: JobRecord, config: SubmitConfig, interrupt: InterruptedBySignal) -> str:
+    """Stop or leave the job; Ctrl-C is the user's choice, a lost connection is not."""
+    leave = config.on_interrupt == "leave" or not interrupt.is_deliberate
+    if leave and record.cluster == "slurm":
+        return (
+            f"{interrupt}: Slurm job {record.job_id} goes on. Run the same command to join it, or "
+            f"`scancel {record.job_id}` to end it"
+        )
+    record.stop()
+    return (
+        f"{interrupt}: {record.cluster} job {record.job_id} saves its state and ends. The same "
+        "command continues"
+    )
+
+
+def _finished(spec: TrainSpec) -> Path | None:
     done = spec.run_dir / DONE_FILE
-    if not done.is_file() or json.loads(done.read_text())["fingerprint"] != fingerprint:
-        raise TrainingError(_explain(spec.run_dir, record))
-    return done
+    if not done.is_file():
+        return None
+    same = json.loads(done.read_text(encoding="utf-8"))["fingerprint"] == spec.fingerprint()
+    return done if same else None
 
 
-def _wait_for_end(record: JobRecord, timeout_seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + timeout_seconds
-    while record.is_alive():
+def _worth_another(spec: TrainSpec, state: JobState, barren: int) -> bool:
+    """Whether another job could get further: not after the training's own error or scancel."""
+    failed_by_itself = (spec.run_dir / ERROR_FILE).is_file()
+    return not failed_by_itself and state.name != "CANCELLED" and barren < MAX_BARREN_JOBS
+
+
+def _wait_for_end(record: JobRecord) -> None:
+    deadline = time.monotonic() + END_TIMEOUT_SECONDS
+    while record.state().is_alive:
         if time.monotonic() > deadline:
             raise TrainingError(
                 f"{record.cluster} job {record.job_id} does not end; stop it, then run again"
@@ -101,14 +128,14 @@ def _wait_for_end(record: JobRecord, timeout_seconds: float = 120.0) -> None:
         time.sleep(POLL_SECONDS[record.cluster])
 
 
-def _explain(run_dir: Path, record: JobRecord) -> str:
-    told = run_dir / ERROR_FILE
+def _explain(spec: TrainSpec, record: JobRecord, state: JobState) -> str:
+    told = spec.run_dir / ERROR_FILE
     if told.is_file():
         return told.read_text(encoding="utf-8")
-    log = Path(record.folder) / f"{record.job_id}_0_log.out"
+    log = record.log()
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     tail = "\n  ".join(lines[-LOG_TAIL_LINES:])
     return (
-        f"{record.cluster} job {record.job_id} ended without a result. Run the same command again "
-        f"to continue from the last checkpoint. End of {log}:\n  {tail or '(empty)'}"
+        f"{record.cluster} job {record.job_id} ended as {state} without a result. Run the same "
+        f"command again to continue from the last checkpoint. End of {log}:\n  {tail or '(empty)'}"
     )

@@ -1,17 +1,17 @@
-"""job.json: which job works in a run's folder, and whether it is still alive."""
+"""job.json: which job works in a run's folder, and what has become of it."""
 
 import json
 import shutil
-import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
 from pipeline_src.atomic import write_json
+from pipeline_src.submit import slurm
+from pipeline_src.submit.slurm import JobState
 
 JOB_FILE = "job.json"
-QUEUE_TIMEOUT_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -35,37 +35,29 @@ class JobRecord:
         """Write job.json before anyone waits."""
         write_json(run_dir / JOB_FILE, asdict(self))
 
-    def is_alive(self) -> bool:
-        """Whether the job still runs or waits in the queue."""
-        return self._local_is_alive() if self.cluster == "local" else self._slurm_is_alive()
+    def state(self) -> JobState:
+        """What has become of the job."""
+        return self._local_state() if self.cluster == "local" else slurm.job_state(self.job_id)
 
     def stop(self) -> None:
         """Ask the job to save its state and end."""
         if self.cluster == "slurm":
-            subprocess.run(["scancel", "--", self.job_id], check=False, timeout=60)
-        elif self._local_is_alive():
+            slurm.cancel(self.job_id)
+        elif self.state().is_alive:
             psutil.Process(int(self.job_id)).terminate()
 
-    def _local_is_alive(self) -> bool:
+    def log(self, rank: int = 0) -> Path:
+        """What a rank printed."""
+        return Path(self.folder) / f"{self.job_id}_{rank}_log.out"
+
+    def _local_state(self) -> JobState:
         try:
             process = psutil.Process(int(self.job_id))
             same = abs(process.create_time() - self.started) < 1
-            return same and process.status() != psutil.STATUS_ZOMBIE
+            alive = same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
-            return False
-
-    def _slurm_is_alive(self) -> bool:
-        command = ["squeue", "--noheader", "--format=%T", f"--jobs={self.job_id}"]
-        try:
-            result = subprocess.run(
-                command, capture_output=True, text=True, timeout=QUEUE_TIMEOUT_SECONDS, check=False
-            )
-        except subprocess.TimeoutExpired:
-            return True  # the controller may be away for a moment
-        if result.returncode:
-            return "Invalid job id" not in result.stderr  # the controller may be away for a moment
-        ended = {"", "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
-        return result.stdout.strip() not in ended
+            alive = False
+        return JobState("RUNNING" if alive else slurm.GONE)
 
 
 def read_job(run_dir: Path) -> JobRecord | None:

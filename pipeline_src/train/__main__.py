@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline_src.runs.spec import load_spec
 from pipeline_src.train.run import run_training
+from pipeline_src.train.stop import StopFlag
 
 
 def main() -> None:
@@ -13,7 +14,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("spec", type=Path, help="spec.json, as the workflow writes it")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    run_training(load_spec(parser.parse_args().spec))
+    spec = load_spec(parser.parse_args().spec)
+    with StopFlag() as stop:
+        run_training(spec, stop)
 
 
 if __name__ == "__main__":

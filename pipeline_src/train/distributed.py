@@ -1,7 +1,7 @@
 """Ranks of one training job: started by submitit, torchrun, or alone."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -51,10 +51,25 @@ def _pick_device(local_rank: int) -> torch.device:
     return device
 
 
-def any_rank(flag: bool, ranks: Ranks) -> bool:
-    """Whether ``flag`` is set on at least one rank; every rank must ask."""
+def any_rank(flags: Sequence[bool], ranks: Ranks) -> list[bool]:
+    """Whether each flag is set on at least one rank; every rank must ask."""
     if ranks.world_size == 1:
-        return flag
-    value = torch.tensor(float(flag), device=ranks.device)
-    dist.all_reduce(value, op=dist.ReduceOp.MAX)
-    return bool(value.item())
+        return list(flags)
+    values = torch.tensor([float(flag) for flag in flags], device=ranks.device)
+    dist.all_reduce(values, op=dist.ReduceOp.MAX)
+    return [bool(value) for value in values.tolist()]
+
+
+def from_main(value: int, ranks: Ranks) -> int:
+    """The value that rank 0 gives; every rank must ask."""
+    if ranks.world_size == 1:
+        return value
+    shared = torch.tensor(value, device=ranks.device)
+    dist.broadcast(shared, src=0)
+    return int(shared.item())
+
+
+def wait_for_all(ranks: Ranks) -> None:
+    """Return when every rank has come here."""
+    if ranks.world_size > 1:
+        dist.barrier()

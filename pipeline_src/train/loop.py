@@ -5,7 +5,6 @@ killed and resumed at step k continues with the same batches, masks and augmenta
 """
 
 import logging
-import signal
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -22,10 +21,12 @@ from pipeline_src.config import OptimConfig
 from pipeline_src.data.loader import Batch
 from pipeline_src.errors import TrainingError
 from pipeline_src.runs.checkpoint import save_checkpoint
-from pipeline_src.train.distributed import Ranks, any_rank
+from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, step_folder
+from pipeline_src.train.distributed import Ranks, any_rank, wait_for_all
 from pipeline_src.train.log import MetricsLog
 from pipeline_src.train.optim import set_learning_rate
 from pipeline_src.train.schedule import cosine_with_warmup
+from pipeline_src.train.stop import StopFlag, StopRequestedError
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +46,6 @@ class Objective(Protocol):
     def __call__(self, batch: Batch, plan: Any, step_pass: str) -> dict[str, Tensor]:
         """{"loss": 0-d, ...}; the other values are only logged."""
         ...
-
-
-class StopRequestedError(Exception):
-    """A signal asked for the end; the state has been saved and the run can be resumed."""
 
 
 @dataclass
@@ -99,15 +96,15 @@ class Run:
     ranks: Ranks
 
 
-def train(run: Run, batches: Iterator[Batch], clock: Clock) -> Path:
+def train(run: Run, batches: Iterator[Batch], clock: Clock, stop: StopFlag) -> Path:
     """Run from ``clock.step`` to ``clock.num_steps``; return the last checkpoint's folder.
 
     Raises:
         TrainingError: a loss or gradient is not finite; nothing was stepped with it.
-        StopRequestedError: a signal asked to stop; a checkpoint has been written.
+        StopRequestedError: ``stop`` was set on some rank; a checkpoint has been written.
     """
     saved_at, folder = time.monotonic(), Path()
-    with _StopFlag() as stop, _open_log(run, clock.step) as log:
+    with _open_log(run, clock.step) as log:
         while clock.step < clock.num_steps:
             values = _take_step(run, next(batches), clock)
             clock.step += 1
@@ -118,11 +115,12 @@ def train(run: Run, batches: Iterator[Batch], clock: Clock) -> Path:
                 scores = run.validate()
                 log.write({"step": clock.step, "epoch": clock.epoch, "val": scores})
             is_due = time.monotonic() - saved_at > run.recipe.save_every_seconds
-            must_stop = any_rank(stop.requested, run.ranks)
-            if is_last or must_stop or any_rank(is_due, run.ranks):
+            must_stop, must_save = any_rank((stop.requested, is_due), run.ranks)
+            if is_last or must_stop or must_save:
                 folder = _save(run, clock)
                 saved_at = time.monotonic()
             if must_stop and not is_last:
+                wait_for_all(run.ranks)  # a rank that ends early would take the writer with it
                 raise StopRequestedError(f"stopped by a signal at step {clock.step}, state saved")
     return folder
 
@@ -196,9 +194,9 @@ def _row(run: Run, clock: Clock, values: Mapping[str, Tensor]) -> dict[str, Any]
 
 
 def _save(run: Run, clock: Clock) -> Path:
-    parent = run.folder / "checkpoints"
+    parent = run.folder / CHECKPOINTS_FOLDER
     if not run.ranks.is_main:
-        return parent / f"step_{clock.step:08d}"
+        return parent / step_folder(clock.step)
     state = {
         "step": clock.step,
         "num_steps": clock.num_steps,
@@ -225,24 +223,3 @@ class _NoLog:
 
 def _open_log(run: Run, step: int) -> MetricsLog | _NoLog:
     return MetricsLog(run.folder, step) if run.ranks.is_main else _NoLog()
-
-
-class _StopFlag:
-    """Turns SIGTERM and SIGUSR2 (submitit's pre-emption signal) into a flag read between steps."""
-
-    signals = (signal.SIGTERM, signal.SIGUSR2)
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def _request(self, number: int, _frame: object) -> None:
-        logger.warning("signal %s: saving and stopping", signal.Signals(number).name)
-        self.requested = True
-
-    def __enter__(self) -> "_StopFlag":
-        self._previous = {number: signal.signal(number, self._request) for number in self.signals}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)

@@ -1,6 +1,7 @@
 """From a spec to a trained checkpoint: builds everything, resumes, trains, publishes done.json."""
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,38 +31,57 @@ from pipeline_src.runs.checkpoint import (
     read_checkpoint,
 )
 from pipeline_src.runs.done import read_done, write_done
-from pipeline_src.runs.spec import TrainSpec
+from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, TrainSpec, step_folder
 from pipeline_src.shards.read import ShardSet, open_shards
-from pipeline_src.train.distributed import Ranks, join_ranks
+from pipeline_src.train.distributed import Ranks, from_main, join_ranks
 from pipeline_src.train.log import METRICS_FILE, read_metrics
 from pipeline_src.train.loop import Clock, Run, train
 from pipeline_src.train.objective import build_objective, build_optimizers
+from pipeline_src.train.stop import StopFlag
 
 logger = logging.getLogger(__name__)
 
 
-def run_training(spec: TrainSpec) -> Path:
+def run_training(spec: TrainSpec, stop: StopFlag) -> Path:
     """Train ``spec`` to its end, from the newest checkpoint of the same fingerprint.
 
+    Args:
+        stop: asks for an early end; the state is saved first.
     Returns:
         Path of done.json, which names the checkpoint folder and its sha256.
     Raises:
         TrainingError, CheckpointError, ManifestError: see the message.
+        StopRequestedError: ended early, state saved.
     """
-    torch.set_num_threads(spec.num_threads)
+    torch.set_num_threads(min(spec.num_threads, len(os.sched_getaffinity(0))))
     with join_ranks() as ranks:
         fingerprint = spec.fingerprint()
-        resumed = newest_checkpoint(spec.run_dir / "checkpoints", fingerprint)
+        resumed = _resume_point(spec.run_dir / CHECKPOINTS_FOLDER, fingerprint, ranks)
         if ranks.is_main and resumed is None:
             _set_aside(spec.run_dir)
-        folder = _train_on(spec, ranks, fingerprint, resumed)
+        folder = _train_on(spec, ranks, fingerprint, resumed, stop)
         if not ranks.is_main:
             return spec.run_dir
         rows = [row for row in read_metrics(spec.run_dir / METRICS_FILE) if "loss" in row]
         return write_done(spec.run_dir, read_checkpoint(folder), rows[-1] if rows else {})
 
 
-def _train_on(spec: TrainSpec, ranks: Ranks, fingerprint: str, resumed: Checkpoint | None) -> Path:
+def _resume_point(parent: Path, fingerprint: str, ranks: Ranks) -> Checkpoint | None:
+    """Rank 0 chooses: on a network file system the ranks may see different folders for a while."""
+    found = newest_checkpoint(parent, fingerprint) if ranks.is_main else None
+    step = from_main(found.step if found else 0, ranks)
+    if ranks.is_main or step == 0:
+        return found
+    return read_checkpoint(parent / step_folder(step))
+
+
+def _train_on(
+    spec: TrainSpec,
+    ranks: Ranks,
+    fingerprint: str,
+    resumed: Checkpoint | None,
+    stop: StopFlag,
+) -> Path:
     shards = _training_shards(spec)
     clock = _clock(spec, len(shards))
     if resumed and resumed.step >= clock.num_steps:
@@ -99,7 +119,7 @@ def _train_on(spec: TrainSpec, ranks: Ranks, fingerprint: str, resumed: Checkpoi
         state=_state(spec, shards, fingerprint),
         ranks=ranks,
     )
-    return train(run, _batches(spec, shards, clock, ranks), clock)
+    return train(run, _batches(spec, shards, clock, ranks), clock, stop)
 
 
 def _training_shards(spec: TrainSpec) -> ShardSet:
@@ -204,7 +224,7 @@ def _state(spec: TrainSpec, shards: ShardSet, fingerprint: str) -> dict[str, Any
 
 def _set_aside(run_dir: Path) -> None:
     """Move what an earlier configuration left here into ``superseded``; nothing is lost."""
-    left = [run_dir / name for name in ("checkpoints", "tensorboard", METRICS_FILE)]
+    left = [run_dir / name for name in (CHECKPOINTS_FOLDER, "tensorboard", METRICS_FILE)]
     left = [path for path in left if path.exists()]
     if not left:
         return

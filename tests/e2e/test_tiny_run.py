@@ -81,7 +81,7 @@ def test_a_second_run_has_nothing_to_do(built):
         ("media={jpeg_quality: 5}", AFTER_TRANSCODE),
         ("evaluate={num_bootstrap: 20}", AFTER_EVALUATE | {"all"}),
         ("report={tsne_clips: 6}", {"report_results", "all"}),
-        ("submit={timeout_minutes: 60}", set()),
+        ("submit={poll_seconds: 2}", set()),
     ],
 )
 def test_a_change_makes_only_what_depends_on_it(built, change, rerun):

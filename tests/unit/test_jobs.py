@@ -45,12 +45,12 @@ def test_a_local_job_is_known_by_its_process_and_start(tmp_path):
     record = JobRecord("local", str(process.pid), "f", "jobs", started)
     record.save(tmp_path)
     assert read_job(tmp_path) == record
-    assert record.is_alive()
+    assert record.state().is_alive
     reused = JobRecord("local", str(process.pid), "f", "jobs", started - 100)
-    assert not reused.is_alive()
+    assert not reused.state().is_alive
     record.stop()
     process.wait()
-    assert not record.is_alive()
+    assert not record.state().is_alive
 
 
 def test_a_damaged_record_counts_as_none(tmp_path):

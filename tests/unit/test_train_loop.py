@@ -13,9 +13,10 @@ from pipeline_src.errors import TrainingError
 from pipeline_src.runs.checkpoint import load_optimizers, load_weights, newest_checkpoint
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.log import read_metrics
-from pipeline_src.train.loop import Clock, Run, StopRequestedError, train
+from pipeline_src.train.loop import Clock, Run, train
 from pipeline_src.train.optim import layer_lr_factor, make_optimizer, parameter_groups
 from pipeline_src.train.schedule import cosine_with_warmup
+from pipeline_src.train.stop import StopFlag, StopRequestedError
 
 NUM_STEPS = 12
 
@@ -77,13 +78,13 @@ def losses(folder):
 
 
 def test_a_run_resumed_from_any_checkpoint_has_the_same_loss_curve(tmp_path):
-    train(make_run(tmp_path / "whole", Noisy()), batches(), Clock(0, NUM_STEPS, 4))
+    train(make_run(tmp_path / "whole", Noisy()), batches(), Clock(0, NUM_STEPS, 4), StopFlag())
     stop_at = 5
     folder = tmp_path / "parts"
     clock = Clock(0, NUM_STEPS, 4)
     stream = itertools.islice(batches(), stop_at)
     with pytest.raises(StopIteration):
-        train(make_run(folder, Noisy()), stream, clock)
+        train(make_run(folder, Noisy()), stream, clock, StopFlag())
 
     resumed = Noisy()
     run = make_run(folder, resumed)
@@ -91,14 +92,14 @@ def test_a_run_resumed_from_any_checkpoint_has_the_same_loss_curve(tmp_path):
     assert checkpoint.step == stop_at
     load_weights(checkpoint, resumed)
     load_optimizers(checkpoint, resumed, run.optimizers)
-    train(run, batches(stop_at), Clock(stop_at, NUM_STEPS, 4))
+    train(run, batches(stop_at), Clock(stop_at, NUM_STEPS, 4), StopFlag())
     assert losses(folder) == losses(tmp_path / "whole")
     assert len(losses(folder)) == NUM_STEPS
 
 
 def test_rows_after_the_resumed_step_are_dropped(tmp_path):
-    train(make_run(tmp_path, Noisy()), batches(), Clock(0, 8, 4))
-    train(make_run(tmp_path, Noisy()), batches(), Clock(3, 8, 4))
+    train(make_run(tmp_path, Noisy()), batches(), Clock(0, 8, 4), StopFlag())
+    train(make_run(tmp_path, Noisy()), batches(), Clock(3, 8, 4), StopFlag())
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == list(range(1, 9))
 
 
@@ -107,7 +108,7 @@ def test_a_non_finite_loss_stops_before_the_step_and_names_the_clips(tmp_path):
     before = [p.clone() for p in objective.parameters()]
     bad = iter([{"x": torch.full((4, 2), float("nan")), "index": torch.arange(4)}])
     with pytest.raises(TrainingError, match=r"step 0: .*nan.*clip0, clip1"):
-        train(make_run(tmp_path, objective), bad, Clock(0, 5, 4))
+        train(make_run(tmp_path, objective), bad, Clock(0, 5, 4), StopFlag())
     for ours, theirs in zip(before, objective.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -120,15 +121,16 @@ def test_a_signal_saves_and_stops(tmp_path):
             yield batch
 
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(StopRequestedError, match="step 4, state saved"):
-        train(make_run(tmp_path, Noisy()), interrupted(), Clock(0, NUM_STEPS, 4))
+    with StopFlag() as stop, pytest.raises(StopRequestedError, match="step 4, state saved"):
+        train(make_run(tmp_path, Noisy()), interrupted(), Clock(0, NUM_STEPS, 4), stop)
+    assert stop.received == signal.SIGTERM
     assert newest_checkpoint(tmp_path / "checkpoints", "f").step == 4
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_validation_runs_on_time_and_at_the_end(tmp_path):
     run = make_run(tmp_path, Noisy(), validate=lambda: {"audio": 0.5})
-    train(run, batches(), Clock(0, NUM_STEPS, 4))
+    train(run, batches(), Clock(0, NUM_STEPS, 4), StopFlag())
     rows = [row for row in read_metrics(tmp_path / "metrics.jsonl") if "val" in row]
     assert [row["step"] for row in rows] == [5, 10, 12]
 

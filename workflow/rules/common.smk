@@ -10,12 +10,14 @@ from pipeline_src.catalog import Catalog
 from pipeline_src.config import load_config
 from pipeline_src.errors import PipelineError
 from pipeline_src.lock import hold_results
+from pipeline_src.slurm_conf import keep_slurm_conf
 
 ROOT = Path(workflow.current_basedir, "../..").resolve()
 # Scripts and training jobs import the package of this checkout.
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(ROOT), os.environ.get("PYTHONPATH", "")]
 )
+keep_slurm_conf(ROOT / "workflow/profiles/slurm/bin")
 
 CONFIG_FILES = [ROOT / "config" / "config.yaml"]
 CONFIG_FILES += [Path(path) for path in workflow.overwrite_configfiles]

@@ -1,4 +1,5 @@
 # Shards -> checkpoints. Local rules: each submits its own job and waits (pipeline_src.submit).
+# Their resources are what that job asks for (pipeline_src.submit.request); profiles set them.
 
 
 rule pretrain_model:
@@ -10,10 +11,15 @@ rule pretrain_model:
         "<logs>/pretrain_model/{run}.log",
     benchmark:
         "<benchmarks>/pretrain_model/{run}.tsv"
+    retries: 0  # the waiter itself goes on after a job that died
     localrule: True
     threads: workflow.cores or 1
     resources:
         mem_mb=16000,
+        runtime=1440,
+        nodes=1,
+        tasks_per_node=1,
+        cpus_per_task=0,
         gpus_per_node=0,
     params:
         model=run_params("model"),
@@ -34,10 +40,15 @@ rule finetune_model:
         "<logs>/finetune_model/{run}/{dataset}.log",
     benchmark:
         "<benchmarks>/finetune_model/{run}/{dataset}.tsv"
+    retries: 0  # the waiter itself goes on after a job that died
     localrule: True
     threads: workflow.cores or 1
     resources:
         mem_mb=16000,
+        runtime=1440,
+        nodes=1,
+        tasks_per_node=1,
+        cpus_per_task=0,
         gpus_per_node=0,
     params:
         model=run_params("model"),

@@ -5,6 +5,7 @@ from pathlib import Path
 from pipeline_src.config import SubmitConfig
 from pipeline_src.joblog import log_to_file
 from pipeline_src.runs.spec import TrainSpec
+from pipeline_src.submit.request import JobRequest
 from pipeline_src.submit.run import run_and_wait
 
 with log_to_file(snakemake.log[0]):
@@ -17,9 +18,8 @@ with log_to_file(snakemake.log[0]):
             train_indexes=(snakemake.input.train,),
             val_indexes=snakemake.input.val,
             initial_checkpoint=next(iter(snakemake.input.pretrain), None),
-            num_threads=snakemake.threads,
         ),
         SubmitConfig(**snakemake.config.get("submit", {})),
-        gpus_per_node=snakemake.resources.gpus_per_node,
-        mem_mb=snakemake.resources.mem_mb,
+        JobRequest.from_resources(dict(snakemake.resources.items())),
+        threads=snakemake.threads,
     )

@@ -1,0 +1,107 @@
+"""Submit one training job through submitit, or find the one that is already there."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import psutil
+import submitit
+from submitit.core.utils import FailedJobError
+
+from pipeline_src.errors import ConfigError, TrainingError
+from pipeline_src.runs.spec import TrainSpec
+from pipeline_src.submit import slurm
+from pipeline_src.submit.environment import deaf_to_terminal, freeze_code, job_environment
+from pipeline_src.submit.job import ERROR_FILE, TrainJob
+from pipeline_src.submit.request import JobRequest
+from pipeline_src.submit.state import JobRecord, read_job
+from pipeline_src.train.stop import TIME_IS_UP
+
+JOBS_FOLDER = "jobs"
+CODE_FOLDER = "code"
+logger = logging.getLogger(__name__)
+
+
+def find_running(spec: TrainSpec, cluster: str) -> JobRecord | None:
+    """The live job of this run: by its record, or by its mark in the queue.
+
+    The second finds a job whose submitter was killed before it could write the record.
+    """
+    record = read_job(spec.run_dir)
+    if record and record.state().is_alive:
+        return record
+    job_id = slurm.find_job(_comment(spec)) if cluster == "slurm" else None
+    if job_id is None:
+        return None
+    record = JobRecord(cluster, job_id, spec.fingerprint(), str(spec.run_dir / JOBS_FOLDER))
+    record.save(spec.run_dir)
+    return record
+
+
+def submit(spec: TrainSpec, request: JobRequest, cluster: str) -> JobRecord:
+    """Put the training into the queue and write job.json.
+
+    Raises:
+        ConfigError: the batch cannot be shared by the ranks, or several nodes without Slurm.
+        TrainingError: the scheduler refused the job; says why.
+    """
+    _check(spec, request, cluster)
+    folder = spec.run_dir / JOBS_FOLDER
+    code = freeze_code(spec.run_dir / CODE_FOLDER)
+    (spec.run_dir / ERROR_FILE).unlink(missing_ok=True)
+    spec_path = spec.save()
+    with job_environment(code), deaf_to_terminal():
+        executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+        executor.update_parameters(**_parameters(spec, request, cluster))
+        try:
+            job = executor.submit(TrainJob(spec_path.absolute()))
+        except FailedJobError as error:
+            raise TrainingError(f"{cluster} refused the job of {spec.run_dir}: {error}") from None
+    started = psutil.Process(int(job.job_id)).create_time() if cluster == "local" else 0.0
+    record = JobRecord(cluster, job.job_id, spec.fingerprint(), str(folder), started)
+    record.save(spec.run_dir)
+    logger.info("submitted %s job %s, log in %s", cluster, job.job_id, folder)
+    return record
+
+
+def _check(spec: TrainSpec, request: JobRequest, cluster: str) -> None:
+    if cluster == "local" and request.nodes > 1:
+        raise ConfigError(f"nodes={request.nodes} needs Slurm; submit.cluster is local here")
+    if spec.recipe.batch_size % request.num_ranks:
+        raise ConfigError(
+            f"{spec.stage}.batch_size={spec.recipe.batch_size} is not divisible by "
+            f"{request.num_ranks} ranks (nodes={request.nodes}, tasks_per_node="
+            f"{request.tasks_per_node} in the profile)"
+        )
+
+
+def _parameters(spec: TrainSpec, request: JobRequest, cluster: str) -> dict[str, Any]:
+    common = {
+        "name": f"{spec.stage}-{spec.run_dir.parent.name}",
+        "nodes": request.nodes,
+        "tasks_per_node": request.tasks_per_node,
+        "cpus_per_task": spec.num_threads,
+        "gpus_per_node": request.gpus_per_node,
+        "timeout_min": request.runtime,
+        "stderr_to_stdout": True,
+    }
+    if cluster == "local":
+        return common
+    return {
+        **common,
+        **request.slurm_parameters(),
+        # srun no longer takes the job's cores by itself; one dead rank must end the others.
+        "slurm_srun_args": [f"--cpus-per-task={spec.num_threads}", "--kill-on-bad-exit=1"],
+        "slurm_comment": _comment(spec),
+        "slurm_additional_parameters": {
+            "requeue": True,
+            "signal": f"{TIME_IS_UP.name.removeprefix('SIG')}@{request.signal_delay_seconds}",
+            **request.extra_options(),
+        },
+    }
+
+
+def _comment(spec: TrainSpec) -> str:
+    """Marks a job in the queue as the one that works on this run and configuration."""
+    return f"{spec.fingerprint()[:16]} {Path(os.path.abspath(spec.run_dir))}"  # noqa: PTH100
