@@ -44,6 +44,11 @@ class Workspace:
         clean = {k: v for k, v in env.items() if not k.startswith(("SNAKEMAKE", "PYTHONPATH"))}
         return cls(root, {**clean, "HOME": str(home), "OMP_NUM_THREADS": "1"})
 
+    def copy_results_to(self, other: "Workspace") -> None:
+        """Give another copy what was built here, times and Snakemake's records included."""
+        for name in ("results", ".snakemake"):
+            shutil.copytree(self.root / name, other.root / name, dirs_exist_ok=True)
+
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start snakemake in a process group of its own."""
         return subprocess.Popen(

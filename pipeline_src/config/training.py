@@ -223,7 +223,7 @@ class SubmitConfig(Section):
     """How training jobs are run; what they ask of a machine stands in its profile."""
 
     cluster: Literal["auto", "local", "slurm"] = Field(
-        default="auto", description="auto = slurm where sbatch is on PATH, else local"
+        default="auto", description="auto = where the other jobs run: slurm with --profile slurm"
     )
     on_interrupt: Literal["stop", "leave"] = Field(
         default="stop",

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from pipeline_src.config import SubmitConfig
 from pipeline_src.errors import TrainingError
+from pipeline_src.executor import pick_cluster
 from pipeline_src.runs.spec import DONE_FILE, TrainSpec, newest_step
 from pipeline_src.submit.interrupt import InterruptedBySignal, interruptible
 from pipeline_src.submit.job import ERROR_FILE
 from pipeline_src.submit.progress import Progress
 from pipeline_src.submit.request import JobRequest
 from pipeline_src.submit.slurm import JobState
-from pipeline_src.submit.state import JobRecord, pick_cluster
+from pipeline_src.submit.state import JobRecord
 from pipeline_src.submit.submission import find_running, submit
 
 POLL_SECONDS = {"local": 0.5, "slurm": 5.0}

@@ -1,7 +1,6 @@
 """job.json: which job works in a run's folder, and what has become of it."""
 
 import json
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -66,10 +65,3 @@ def read_job(run_dir: Path) -> JobRecord | None:
         return JobRecord(**json.loads((run_dir / JOB_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-
-
-def pick_cluster(wanted: str) -> str:
-    """Resolve ``auto``: slurm where sbatch is on PATH, else local."""
-    if wanted != "auto":
-        return wanted
-    return "slurm" if shutil.which("sbatch") else "local"

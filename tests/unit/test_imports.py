@@ -20,7 +20,7 @@ ALLOWED = {
     "runs": BASE | {"data", "models", "shards"},
     "eval": BASE | {"data", "models", "objectives", "runs", "shards"},
     "train": BASE | {"data", "models", "objectives", "runs", "shards", "eval"},
-    "submit": BASE | {"runs", "train"},
+    "submit": BASE | {"runs", "train", "executor"},
     "report": BASE | {"eval"},
 }
 ONLY_IN = {

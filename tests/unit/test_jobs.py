@@ -10,9 +10,10 @@ import psutil
 import pytest
 
 from pipeline_src.errors import StageError
+from pipeline_src.executor import announce_executor, pick_cluster
 from pipeline_src.lock import hold_results
 from pipeline_src.submit.progress import Progress, last_training_row
-from pipeline_src.submit.state import JobRecord, pick_cluster, read_job
+from pipeline_src.submit.state import JobRecord, read_job
 
 HOLD = "import sys, pathlib, pipeline_src.lock as l; l.hold_results(pathlib.Path(sys.argv[1]))"
 
@@ -58,13 +59,14 @@ def test_a_damaged_record_counts_as_none(tmp_path):
     assert read_job(tmp_path) is None
 
 
-def test_auto_takes_slurm_where_sbatch_is(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
+def test_training_goes_where_the_other_jobs_go(monkeypatch):
+    monkeypatch.delenv("PIPELINE_EXECUTOR", raising=False)
     assert pick_cluster("auto") == "local"
-    (tmp_path / "sbatch").write_text("#!/bin/sh\n")
-    (tmp_path / "sbatch").chmod(0o755)
-    assert pick_cluster("auto") == "slurm"
-    assert pick_cluster("local") == "local"
+    for executor, cluster in (("slurm", "slurm"), ("local", "local"), ("cluster-generic", "local")):
+        monkeypatch.setenv("PIPELINE_EXECUTOR", "local")  # restored afterwards
+        announce_executor(executor)
+        assert pick_cluster("auto") == cluster
+    assert pick_cluster("slurm") == "slurm"
 
 
 def row(step, seconds, **values):

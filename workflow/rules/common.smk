@@ -9,8 +9,8 @@ from pipeline_src import versions
 from pipeline_src.catalog import Catalog
 from pipeline_src.config import load_config
 from pipeline_src.errors import PipelineError
+from pipeline_src.executor import announce_executor, keep_slurm_conf
 from pipeline_src.lock import hold_results
-from pipeline_src.slurm_conf import keep_slurm_conf
 
 ROOT = Path(workflow.current_basedir, "../..").resolve()
 # Scripts and training jobs import the package of this checkout.
@@ -44,6 +44,7 @@ wildcard_constraints:
 onstart:
     # Held until this process ends, however it ends.
     hold_results(Path(settings.results))
+    announce_executor(workflow.executor_plugin.name)
 
 
 def checked(function):

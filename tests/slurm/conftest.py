@@ -1,0 +1,65 @@
+"""A running three-node cluster for the whole session, and copies of the repository that use it."""
+
+import socket
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.cluster import HOW_TO_INSTALL, Cluster, missing_programs
+from tests.workspace import Workspace
+
+
+def free_port_range(size: int) -> int:
+    """First of ``size`` ports in a row that nothing listens on."""
+    for first in range(17000, 30000, size):
+        if all(_is_free(port) for port in range(first, first + size)):
+            return first
+    raise RuntimeError("no free ports")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """Three idle nodes."""
+    if missing := missing_programs():
+        pytest.skip(f"no Slurm: {', '.join(missing)} not found; {HOW_TO_INSTALL}")
+    with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder:
+        cluster = Cluster(Path(folder) / "cluster", free_port_range(4))
+        cluster.start()
+        yield cluster
+        cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def slurm_env(cluster, shell_env):
+    """A user's shell on the login node; gloo finds its peers on loopback."""
+    return {**shell_env, **cluster.env, "GLOO_SOCKET_IFNAME": "lo"}
+
+
+@pytest.fixture(scope="session")
+def on_cluster(tmp_path_factory, slurm_env, cluster) -> Workspace:
+    """A copy in which the tiny run, and one from scratch, were built by ``--profile slurm``."""
+    workspace = Workspace.make(tmp_path_factory.mktemp("cluster"), slurm_env)
+    workspace.snakemake(*SLURM, *TWO_NODES, "--config", SCRATCH_TOO, "--", "all")
+    return workspace
+
+
+# The profile as it ships; only the first look at a job comes earlier than on a busy cluster.
+SLURM = (
+    "--profile", "slurm", "--configfile", "config/test/tiny.yaml",
+    "--slurm-init-seconds-before-status-checks", "2",
+)  # fmt: skip
+TWO_NODES = (
+    "--set-resources", "pretrain_model:nodes=2", "pretrain_model:cpus_per_task=1",
+    "finetune_model:nodes=2", "finetune_model:cpus_per_task=1",
+)  # fmt: skip
+# Without random masks and augmentation a step does not depend on how its batch is cut.
+SCRATCH_TOO = (
+    "runs={scratch: {finetune: {init: scratch, augment: {noise: 0, time_shift: 0, freq_shift: 0,"
+    " gain: 0, freq_mask: 0, time_mask: 0, image_shift: 0, image_rotate: 0, crop_scale: 1}}}}"
+)
