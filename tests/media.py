@@ -90,7 +90,10 @@ def write_plan_chunk(path: Path, clips: Sequence[Mapping[str, object]]) -> Path:
 
 
 def download(
-    folder: Path, clips: Sequence[Mapping[str, object]], config: DownloadConfig | None = None
+    folder: Path,
+    clips: Sequence[Mapping[str, object]],
+    config: DownloadConfig | None = None,
+    clip_file: str = "",
 ) -> Path:
     """Run the download stage on clips below ``folder``; return the manifest."""
     manifest_path = folder / "results" / "download" / "00000.json"
@@ -100,6 +103,7 @@ def download(
         split="train",
         chunk="00000",
         root=folder,
+        clip_file=clip_file,
         raw_folder=folder / "results" / "raw",
         manifest_path=manifest_path,
         ledger_path=manifest_path.with_suffix(".ledger.csv"),

@@ -62,6 +62,14 @@ class Workspace:
             start_new_session=True,
         )
 
+    def run(self, *command: str) -> str:
+        """Run any command in the copy and return what it printed to stdout; it must succeed."""
+        done = subprocess.run(
+            command, cwd=self.root, env=self.env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     def snakemake(self, *arguments: str, fails: bool = False) -> str:
         """Run snakemake to its end and return what it printed; it must succeed, or must fail."""
         process = self.start(*arguments)

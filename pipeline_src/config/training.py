@@ -206,10 +206,11 @@ class EvaluateConfig(Section):
     )
     num_workers: int = Field(default=2, ge=0, description="loader processes")
     num_bootstrap: int = Field(default=1000, ge=0, description="resamples of the 95 % intervals")
-    retrieval_per_class: int = Field(
-        default=0,
+    retrieval_per_class: int | None = Field(
+        default=None,
         ge=0,
-        description="retrieval gallery: the first n clips per class; 0 = every clip",
+        description="retrieval gallery: the first n clips per class; 0 = every clip; null = as "
+        "published for the data set",
     )
     knn: int = Field(default=20, gt=0, description="neighbours of the k-NN probe")
     seed: int = Field(

@@ -38,6 +38,7 @@ def download_chunk(
     split: str,
     chunk: str,
     root: Path,
+    clip_file: str,
     raw_folder: Path,
     manifest_path: Path,
     ledger_path: Path,
@@ -50,9 +51,11 @@ def download_chunk(
 
     Args:
         root: folder that local paths and archives start from.
+        clip_file: name of a ready-cut clip below it, with {clip_id}; empty = there are none.
         raw_folder: where archive members and http(s) bodies are kept; survives a killed job.
     """
-    clips = read_plan_chunk(chunk_csv, split)
+    listed = read_plan_chunk(chunk_csv, split)
+    clips = [_ready_cut(clip, root, clip_file) for clip in listed] if clip_file else listed
     raw_folder.mkdir(parents=True, exist_ok=True)
     with FetchedLog(raw_folder) as log:
         outcomes = _fetch_all(clips, root, log, config)
@@ -73,6 +76,14 @@ def download_chunk(
     )
     write_chunk(manifest_path, ledger_path, manifest, rows)
     LOGGER.info("download %s/%s/%s: %s", dataset_name, split, chunk, describe_losses(rows))
+
+
+def _ready_cut(clip: ClipRow, root: Path, clip_file: str) -> ClipRow:
+    """The clip as a whole local file where there is one; the name cannot lead out of ``root``."""
+    name = clip_file.replace("{clip_id}", clip.clip_id)
+    if {"/", "\\"} & set(clip.clip_id) or not (root / name).is_file():
+        return clip
+    return clip._replace(source=name, start_seconds=None, end_seconds=None)
 
 
 def _fetch_all(

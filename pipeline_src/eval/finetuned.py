@@ -64,7 +64,7 @@ def evaluate_finetuned(
             **_classification(scores, split.index["task"], evaluate),
             "retrieval": {
                 "checkpoint": "pretrain" if pretrain_done else "finetune",
-                **retrieval(features, evaluate),
+                **retrieval(features, split, evaluate),
             },
             **provenance(checkpoint, evaluate),
             "seconds": round(time.monotonic() - started, 2),
@@ -87,9 +87,12 @@ def pooled(
     )
 
 
-def retrieval(features: Outputs, evaluate: EvaluateConfig) -> dict[str, Any]:
-    """Both directions over the gallery that the configuration names."""
-    gallery = select_gallery(features["targets"], evaluate.retrieval_per_class)
+def retrieval(features: Outputs, split: Split, evaluate: EvaluateConfig) -> dict[str, Any]:
+    """Both directions over the gallery that the configuration names, else the published one."""
+    per_class = evaluate.retrieval_per_class
+    if per_class is None:
+        per_class = split.index["retrieval_per_class"]
+    gallery = select_gallery(features["targets"], per_class)
     return retrieval_metrics(
         features["audio"][gallery],
         features["video"][gallery],

@@ -66,8 +66,10 @@ def evaluate_pretrained(
             "probes": {
                 state: _probes(by_split, task, evaluate) for state, by_split in features.items()
             },
-            "retrieval": retrieval(features["pretrained"]["test"], evaluate),
-            "retrieval_untrained": retrieval(features["untrained"]["test"], evaluate),
+            "retrieval": retrieval(features["pretrained"]["test"], splits["test"], evaluate),
+            "retrieval_untrained": retrieval(
+                features["untrained"]["test"], splits["test"], evaluate
+            ),
             **provenance(checkpoint, evaluate),
             "seconds": round(time.monotonic() - started, 2),
         },

@@ -5,7 +5,7 @@ With the clip list it is all that a new data set needs; paths in it are relative
 
 import csv
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import yaml
@@ -42,6 +42,16 @@ class DatasetConfig(Section):
     )
     class_names: Path = Field(description="CSV: index,id,display_name")
     root: Path = Field(default=Path(), description="folder that local sources start from")
+    clip_file: str = Field(
+        default="",
+        description="ready-cut clip below root with {clip_id} in its name; where it exists it is "
+        "taken whole, before the list's source",
+    )
+    retrieval_per_class: int = Field(
+        default=0,
+        ge=0,
+        description="published retrieval gallery: the first n clips of each class; 0 = every clip",
+    )
     licence: str = Field(default="", description="terms of the clips, for the report")
 
     @field_validator("clip_list", "class_names", "root")
@@ -51,6 +61,14 @@ class DatasetConfig(Section):
         if isinstance(value, dict):
             return {split: folder / path for split, path in value.items()}
         return folder / value
+
+    @field_validator("clip_file")
+    @classmethod
+    def _check_clip_file(cls, value: str) -> str:
+        path = PurePosixPath(value)
+        if value and ("{clip_id}" not in value or path.is_absolute() or ".." in path.parts):
+            raise ValueError("a file name below root with {clip_id} in it, e.g. {clip_id}.mp4")
+        return value
 
     @model_validator(mode="after")
     def _check_lists(self) -> "DatasetConfig":

@@ -58,6 +58,7 @@ def write_index(
         "dataset": dataset.name,
         "split": split,
         "task": dataset.task,
+        "retrieval_per_class": dataset.retrieval_per_class,
         "class_names": list(load_classes(dataset).names),
         "num_clips": len(clip_ids),
         "num_clips_in_list": num_in_list,

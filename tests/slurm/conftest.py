@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.cluster import HOW_TO_INSTALL, Cluster, missing_programs
+from tests.slurm.training import SLURM, TWO_NODES
 from tests.workspace import Workspace
 
 
@@ -49,15 +50,14 @@ def on_cluster(tmp_path_factory, slurm_env, cluster) -> Workspace:
     return workspace
 
 
-# The profile as it ships; only the first look at a job comes earlier than on a busy cluster.
-SLURM = (
-    "--profile", "slurm", "--configfile", "config/test/tiny.yaml",
-    "--slurm-init-seconds-before-status-checks", "2",
-)  # fmt: skip
-TWO_NODES = (
-    "--set-resources", "pretrain_model:nodes=2", "pretrain_model:cpus_per_task=1",
-    "finetune_model:nodes=2", "finetune_model:cpus_per_task=1",
-)  # fmt: skip
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory, built, slurm_env):
+    """A copy of the built tiny run on the cluster."""
+    workspace = Workspace.make(tmp_path_factory.mktemp("disturbed"), slurm_env)
+    built.copy_results_to(workspace)
+    return workspace
+
+
 # Without random masks and augmentation a step does not depend on how its batch is cut.
 SCRATCH_TOO = (
     "runs={scratch: {finetune: {init: scratch, augment: {noise: 0, time_shift: 0, freq_shift: 0,"

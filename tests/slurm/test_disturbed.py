@@ -3,87 +3,15 @@
 Two nodes throughout; the data is the tiny run's, and each case trains under a name of its own.
 """
 
-import json
 import os
 import signal
 import time
-from dataclasses import dataclass
-from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.slurm.conftest import SLURM, TWO_NODES
-from tests.workspace import Workspace
+from tests.slurm.training import NUM_STEPS, TIMEOUT_SECONDS, Training
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
-NUM_STEPS = 90
-LONGER = ("pretrain={epochs: 30}", "submit={poll_seconds: 0.5}")
-TIMEOUT_SECONDS = 240
-
-
-@dataclass(frozen=True)
-class Training:
-    """One pre-training of the shared copy, watched from outside."""
-
-    workspace: Workspace
-    name: str
-
-    @property
-    def folder(self) -> Path:
-        return self.workspace.root / "results/test" / self.name / "pretrain"
-
-    def command(self, *overrides: str) -> tuple[str, ...]:
-        runs = f"runs={{{self.name}: {{}}}}"
-        return (*SLURM, *TWO_NODES, "--config", *LONGER, *overrides, runs, "--", "pretrain")
-
-    def start(self, *overrides: str):
-        return self.workspace.start(*self.command(*overrides))
-
-    def job_id(self) -> str:
-        return json.loads((self.folder / "job.json").read_text())["job_id"]
-
-    def saved_step(self) -> int:
-        names = [path.name for path in self.folder.glob("checkpoints/step_*")]
-        return max((int(name.removeprefix("step_")) for name in names), default=0)
-
-    def wait_until(self, condition) -> None:
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, f"{self.name}: never got there\n{self.log()}"
-            time.sleep(0.05)
-
-    def wait_for_a_checkpoint(self) -> str:
-        """Id of the job that has just saved its first state, well before its end."""
-        self.wait_until(lambda: self.saved_step() > 0)
-        assert self.saved_step() < NUM_STEPS
-        return self.job_id()
-
-    def ranks(self) -> list[psutil.Process]:
-        """The processes that train."""
-        jobs = str(self.folder / "jobs")
-        found = [p for p in psutil.process_iter(["cmdline"]) if jobs in (p.info["cmdline"] or [])]
-        return [p for p in found if "submitit.core._submit" in p.info["cmdline"]]
-
-    def curve(self) -> list[tuple[int, float]]:
-        rows = [json.loads(x) for x in (self.folder / "metrics.jsonl").read_text().splitlines()]
-        return [(row["step"], row["loss"]) for row in rows if "loss" in row]
-
-    def log(self) -> str:
-        return "".join(path.read_text() for path in sorted(self.folder.glob("jobs/*.out")))
-
-    def ends_well(self, process) -> str:
-        output = process.communicate(timeout=TIMEOUT_SECONDS)[0]
-        assert process.returncode == 0, output[-4000:] + self.log()[-2000:]
-        return output
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory, built, slurm_env):
-    """A copy of the built tiny run on the cluster."""
-    workspace = Workspace.make(tmp_path_factory.mktemp("disturbed"), slurm_env)
-    built.copy_results_to(workspace)
-    return workspace
 
 
 @pytest.fixture(scope="module")
@@ -148,13 +76,30 @@ def test_time_limit_reached(disturbed, cluster):
     """Slurm warns the job, which saves and puts itself back into the queue under the same id."""
     workflow = disturbed.start()
     job_id = disturbed.wait_for_a_checkpoint()
+    for rank in disturbed.ranks():
+        rank.suspend()  # else it is done before Slurm looks; the warning wakes it up
     cluster.run("scontrol", "update", f"jobid={job_id}", "timelimit=1")
-    disturbed.wait_until(lambda: "state saved" in disturbed.log())
-    disturbed.wait_until(lambda: cluster.jobs().get(job_id) == "PENDING")
-    cluster.run("scontrol", "update", f"jobid={job_id}", "timelimit=60")
     disturbed.ends_well(workflow)
     assert disturbed.job_id() == job_id
+    assert "SIGUSR2: stopping after this step" in disturbed.log()
     assert resumed_at(disturbed) > 0
+
+
+def test_killed_again_and_again(disturbed, cluster):
+    """Two jobs in a row without a new checkpoint end with what is known; then it can go on."""
+    workflow = disturbed.start()
+    killed = set()
+    while workflow.poll() is None:
+        for rank in disturbed.ranks():
+            killed.add(rank.environ().get("SLURM_JOB_ID"))
+            rank.kill()
+        time.sleep(0.05)
+    output = workflow.communicate()[0]
+    assert len(killed) == 2
+    assert f"slurm job {max(killed, key=int)} ended as FAILED (exit code" in output
+    assert "Run the same command again to continue" in output
+    assert "Traceback" not in output
+    disturbed.ends_well(disturbed.start())
 
 
 def test_snakemake_killed_and_started_again(disturbed, cluster):

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from tests.slurm.conftest import SCRATCH_TOO, SLURM, TWO_NODES
+from tests.slurm.conftest import SCRATCH_TOO
+from tests.slurm.training import SLURM, TWO_NODES
 from tests.workspace import planned_jobs
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]

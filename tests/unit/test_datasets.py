@@ -32,6 +32,8 @@ def test_paths_are_relative_to_the_yaml(tmp_path):
         (GOOD + "format: audioset\n", ["clip_list", "audioset", "train:"]),
         (GOOD.replace("clip_list: toy.csv", "clip_list: {dev: toy.csv}"), ["dev"]),
         (GOOD.replace("clip_list: toy.csv", "clip_list: {test: toy.csv}"), ["needs one path"]),
+        (GOOD + "clip_file: clip.mp4\n", ["clip_file", "'clip.mp4'", "{clip_id}"]),
+        (GOOD + "clip_file: ../{clip_id}.mp4\n", ["clip_file", "below root"]),
         ("- 1\n", ["expected keys"]),
         ("a: [", ["not valid YAML"]),
     ],

@@ -253,3 +253,21 @@ def test_a_changed_source_is_fetched_again(tmp_path, server):
     download(tmp_path, [clip])
     download(tmp_path, [{**clip, "source": server.url("other.mp4")}])
     assert server.requests == {"a.mp4": 1, "other.mp4": 1}
+
+
+def test_a_ready_cut_clip_is_taken_whole_before_its_source(tmp_path):
+    (tmp_path / "there_000030.mp4").write_bytes(BODY)
+    outside = tmp_path.parent / "outside.mp4"
+    outside.write_bytes(BODY)
+    clips = [
+        {"clip_id": name, "source": "youtube:x", "start_seconds": "30.0", "end_seconds": "40.0"}
+        for name in ("there_000030", "gone_000001", f"../{outside.stem}")
+    ]
+    path = download(tmp_path, clips, clip_file="{clip_id}.mp4")
+    found = read_chunk(path, "download").clips
+    assert [(clip["clip_id"], clip["source"]) for clip in found] == [
+        ("there_000030", "there_000030.mp4")
+    ]
+    assert (found[0]["start_seconds"], found[0]["end_seconds"]) == (None, None)
+    reasons = {row.clip_id: row.reason for row in read_ledger(path.with_suffix(".ledger.csv"))}
+    assert reasons["gone_000001"] == reasons["../outside"] == "unsupported"

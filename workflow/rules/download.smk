@@ -17,6 +17,7 @@ rule download_clips:
         runtime=720,
     params:
         root=lambda wildcards: str(catalog.dataset(wildcards.dataset).root),
+        clip_file=lambda wildcards: catalog.dataset(wildcards.dataset).clip_file,
         raw=lambda w: f"{settings.results}/{w.dataset}/raw/{w.split}/{w.chunk}",
         download=dump(settings.download),
         step_version=versions.DOWNLOAD,

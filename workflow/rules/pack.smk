@@ -40,6 +40,6 @@ rule pack_index:
         max_failed_fraction=settings.shards.max_failed_fraction,
         audio=dump(settings.audio),
         media=dump(settings.media),
-        step_version=versions.PACK,
+        step_version=versions.INDEX,
     script:
         "../scripts/pack_index.py"

@@ -13,6 +13,7 @@ with log_to_file(snakemake.log[0]):
         split=snakemake.wildcards.split,
         chunk=snakemake.wildcards.chunk,
         root=Path(snakemake.params.root),
+        clip_file=snakemake.params.clip_file,
         raw_folder=Path(snakemake.params.raw),
         manifest_path=Path(snakemake.output.manifest),
         ledger_path=Path(snakemake.output.ledger),

@@ -1,0 +1,152 @@
+"""What a training job asks for and inherits, and what is understood of Slurm's answers."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from pipeline_src.errors import ConfigError
+from pipeline_src.executor import keep_slurm_conf
+from pipeline_src.submit import slurm
+from pipeline_src.submit.environment import deaf_to_terminal, freeze_code, job_environment
+from pipeline_src.submit.request import JobRequest
+
+LEAKS = {
+    "SLURM_CPU_BIND": "mask_cpu:0x1",
+    "SLURM_CPUS_PER_TASK": "4",
+    "SLURM_TRES_PER_TASK": "cpu:3",
+    "SLURM_ARRAY_JOB_ID": "12",
+    "SRUN_CPUS_PER_TASK": "1",
+    "SUBMITIT_EXECUTOR": "slurm",
+    "SNAKEMAKE_PROFILE": "slurm",
+    "MASTER_ADDR": "elsewhere",
+    "WORLD_SIZE": "8",
+}
+
+
+@pytest.mark.parametrize("name", sorted(LEAKS))
+def test_a_job_does_not_inherit(monkeypatch, tmp_path, name):
+    monkeypatch.setenv(name, LEAKS[name])
+    with job_environment(tmp_path):
+        assert name not in os.environ
+    assert os.environ[name] == LEAKS[name]
+
+
+def test_a_job_keeps_what_names_its_cluster_and_account(monkeypatch, tmp_path):
+    kept = {"SLURM_CONF": "/etc/here.conf", "SBATCH_ACCOUNT": "mine", "HF_HOME": "/data"}
+    for name, value in kept.items():
+        monkeypatch.setenv(name, value)
+    with job_environment(tmp_path):
+        assert {name: os.environ[name] for name in kept} == kept
+
+
+def test_a_job_imports_the_frozen_code_even_from_the_checkout(tmp_path, root):
+    code = freeze_code(tmp_path)
+    ask = "import pipeline_src.train.stop as module; print(module.__file__)"
+    with job_environment(code):
+        command = [sys.executable, "-c", ask]
+        said = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    assert said.strip() == str(code / "pipeline_src/train/stop.py")
+
+
+def test_the_same_code_is_frozen_once_and_keeps_its_commit(tmp_path):
+    first = freeze_code(tmp_path)
+    assert freeze_code(tmp_path) == first
+    assert (first / "COMMIT").read_text()
+    (tmp_path / "0123456789ab").mkdir()
+    (first / "COMMIT").unlink()
+    first.rename(tmp_path / "older")
+    assert freeze_code(tmp_path) == first
+    assert [path.name for path in tmp_path.iterdir()] == [first.name]
+
+
+def test_ctrl_c_in_the_terminal_does_not_reach_a_local_job():
+    wait = [sys.executable, "-c", "print('up', flush=True); input()"]
+    with deaf_to_terminal():
+        process = subprocess.Popen(wait, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "up\n"
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGHUP)
+    process.communicate("\n", timeout=20)
+    assert process.returncode == 0
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_resources_become_a_request():
+    resources = {"nodes": 2, "tasks_per_node": 4, "mem_mb": 8000, "slurm_account": "a", "disk": 1}
+    request = JobRequest.from_resources(resources)
+    assert request.num_ranks == 8
+    assert request.slurm_parameters() == {"slurm_account": "a", "slurm_mem": "8000M"}
+    assert request.threads(rule_threads=8) == 2
+    assert JobRequest(cpus_per_task=6).threads(rule_threads=1) == 6
+
+
+@pytest.mark.parametrize(("runtime", "delay"), [(1440, 120), (8, 120), (2, 30)])
+def test_the_warning_comes_early_enough_but_leaves_time_to_work(runtime, delay):
+    assert JobRequest(runtime=runtime).signal_delay_seconds == delay
+
+
+def test_further_options_are_checked():
+    request = JobRequest(slurm_extra="--reservation=x '--exclude=n7,n8' --exclusive")
+    assert request.extra_options() == {"reservation": "x", "exclude": "n7,n8", "exclusive": True}
+    with pytest.raises(ConfigError, match="slurm_extra: '-p' is not of the form --option=value"):
+        JobRequest(slurm_extra="-p gpu").extra_options()
+
+
+def write_program(folder, name, script):
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def answers(tmp_path, monkeypatch):
+    """Programs called like Slurm's that print what real ones print."""
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    def set_answers(scontrol, sacct="exit 1"):
+        write_program(tmp_path, "scontrol", scontrol)
+        write_program(tmp_path, "sacct", sacct)
+
+    return set_answers
+
+
+FORGOTTEN = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
+
+
+@pytest.mark.parametrize(
+    ("scontrol", "sacct", "said", "is_alive"),
+    [
+        ("echo 'JobId=1 JobState=RUNNING Reason=None'", "exit 1", "RUNNING", True),
+        ("echo 'JobId=1 JobState=PENDING Reason=Priority'", "", "PENDING (Priority)", True),
+        ("echo 'JobState=FAILED Reason=x ExitCode=0:9'", "", "FAILED (exit code 0:9)", False),
+        (FORGOTTEN, "echo 'COMPLETED|0:0'", "COMPLETED (exit code 0:0)", False),
+        (FORGOTTEN, "echo 'CANCELLED by 1000|0:15'", "CANCELLED (exit code 0:15)", False),
+        (FORGOTTEN, "echo 'RUNNING|0:0'", "RUNNING", True),
+        (FORGOTTEN, "echo 'accounting storage is disabled' >&2; exit 1", "GONE", False),
+        ("echo 'Unable to contact slurm controller' >&2; exit 1", "", "UNREACHABLE", True),
+    ],
+)
+def test_a_job_is_judged_by_whoever_remembers_it(answers, scontrol, sacct, said, is_alive):
+    answers(scontrol, sacct)
+    state = slurm.job_state("1")
+    assert str(state) == said
+    assert state.is_alive is is_alive
+
+
+def test_slurm_conf_survives_a_plugin_that_drops_it(tmp_path, monkeypatch, root):
+    """The commands are found through wrappers that put the variable back."""
+    wrappers = root / "workflow/profiles/slurm/bin"
+    for name in ("sbatch", "srun"):
+        write_program(tmp_path, name, 'echo "$SLURM_CONF $*"')
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_CONF", "/site/slurm.conf")
+    monkeypatch.setenv("PIPELINE_SLURM_CONF", "")  # restored afterwards
+    keep_slurm_conf(wrappers)
+    keep_slurm_conf(wrappers)
+    assert os.environ["PATH"].count(str(wrappers)) == 1
+    monkeypatch.delenv("SLURM_CONF")
+    said = subprocess.run(["srun", "-n1", "a b"], capture_output=True, text=True, check=True)
+    assert said.stdout == "/site/slurm.conf -n1 a b\n"
