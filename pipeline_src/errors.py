@@ -1,5 +1,7 @@
 """Errors a user can act on, by cause. Each message names the thing, its value and the next step."""
 
+import errno
+
 
 class PipelineError(Exception):
     """Base of every error that is the user's to solve; shown without a traceback."""
@@ -32,3 +34,16 @@ class CheckpointError(PipelineError):
 
 class TrainingError(PipelineError):
     """Training stopped: non-finite loss, or a job that died."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether writing failed for want of space; libraries that are not Python's say it in words."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "No space left on device" in str(error)
+
+
+def describe_disk_full(error: BaseException, folder: object) -> str:
+    """Say where there was no room and what to do."""
+    where = getattr(error, "filename", None) or folder
+    return f"disk full: {where} could not be written; free space and run the same command again"

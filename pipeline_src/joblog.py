@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline_src.errors import PipelineError
+from pipeline_src.errors import PipelineError, describe_disk_full, is_disk_full
 from pipeline_src.manifest.progress import LOGGER_NAME as PROGRESS_LOGGER
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -19,6 +19,7 @@ def log_to_file(path: str) -> Iterator[None]:
     A ``PipelineError`` ends the process with its message alone; anything else is a defect and
     raises.
     """
+    logging.raiseExceptions = False  # a log that cannot be written must not hide why
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, mode="w", encoding="utf-8")
     handler.setFormatter(logging.Formatter(FORMAT))
@@ -33,7 +34,9 @@ def log_to_file(path: str) -> Iterator[None]:
     except PipelineError as error:
         logging.getLogger(__name__).error("%s: %s", type(error).__name__, error)
         sys.exit(f"\n{type(error).__name__}: {error}\n(log: {path})")
-    except Exception:
+    except Exception as error:
+        if is_disk_full(error):
+            sys.exit(f"\nStageError: {describe_disk_full(error, Path(path).parent)}")
         logging.getLogger(__name__).exception("the job failed")
         raise
     finally:

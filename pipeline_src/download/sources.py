@@ -4,7 +4,6 @@ Local files stay where they are. Archive members and http(s) bodies are written 
 raw folder, each whole or absent. Names inside archives and URLs never become paths here.
 """
 
-import errno
 import hashlib
 import itertools
 import logging
@@ -22,7 +21,7 @@ import requests
 from urllib3.exceptions import IncompleteRead, ReadTimeoutError
 
 from pipeline_src.config.data import DownloadConfig
-from pipeline_src.errors import MediaError, StageError
+from pipeline_src.errors import MediaError, StageError, describe_disk_full, is_disk_full
 from pipeline_src.ledger import TRANSIENT_REASONS
 
 LOGGER = logging.getLogger(__name__)
@@ -248,8 +247,6 @@ def stage_error_when_full(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StageError(
-                f"{folder}: disk full; free space and run the same command again"
-            ) from error
+        if is_disk_full(error):
+            raise StageError(describe_disk_full(error, folder)) from error
         raise

@@ -62,19 +62,32 @@ def save_checkpoint(
     for left in parent.glob(".step_*.part"):  # of a save that was killed
         shutil.rmtree(left)
     temporary.mkdir(parents=True)
-    weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, temporary / MODEL_FILE)
-    save_file(_optimizer_tensors(model, optimizers), temporary / OPTIMIZER_FILE)
-    hashes = {name: file_sha256(temporary / name) for name in (MODEL_FILE, OPTIMIZER_FILE)}
-    for name in hashes:
-        with (temporary / name).open("rb") as stream:
-            os.fsync(stream.fileno())
-    write_json(temporary / STATE_FILE, {**state, "sha256": hashes})
+    try:
+        _write_files(temporary, model, optimizers, state)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)  # a full disk has to be told with a file
+        raise
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
     fsync_folder(parent)
     _delete_old(parent, keep)
     return folder
+
+
+def _write_files(
+    folder: Path,
+    model: nn.Module,
+    optimizers: Mapping[str, Optimizer],
+    state: Mapping[str, Any],
+) -> None:
+    weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, folder / MODEL_FILE)
+    save_file(_optimizer_tensors(model, optimizers), folder / OPTIMIZER_FILE)
+    hashes = {name: file_sha256(folder / name) for name in (MODEL_FILE, OPTIMIZER_FILE)}
+    for name in hashes:
+        with (folder / name).open("rb") as stream:
+            os.fsync(stream.fileno())
+    write_json(folder / STATE_FILE, {**state, "sha256": hashes})
 
 
 def newest_checkpoint(parent: Path, fingerprint: str) -> Checkpoint | None:

@@ -66,10 +66,14 @@ def freeze_code(parent: Path) -> Path:
         return folder
     temporary = parent / f".{folder.name}.{os.getpid()}.part"
     shutil.rmtree(parent, ignore_errors=True)
-    for path in sources:
-        target = temporary / PACKAGE.name / path.relative_to(PACKAGE)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-    write_text(temporary / COMMIT_FILE, git_commit())
+    try:
+        for path in sources:
+            target = temporary / PACKAGE.name / path.relative_to(PACKAGE)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        write_text(temporary / COMMIT_FILE, git_commit())
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     temporary.rename(folder)
     return folder

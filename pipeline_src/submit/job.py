@@ -12,7 +12,7 @@ import submitit
 from submitit.helpers import TorchDistributedEnvironment
 
 from pipeline_src.atomic import write_text
-from pipeline_src.errors import PipelineError
+from pipeline_src.errors import PipelineError, TrainingError, describe_disk_full, is_disk_full
 from pipeline_src.submit import slurm
 from pipeline_src.train.stop import TIME_IS_UP, StopFlag, StopRequestedError
 
@@ -40,12 +40,15 @@ class TrainJob:
             spec = load_spec(self.spec_path)
             try:
                 run_training(spec, stop)
-            except PipelineError as error:
-                write_text(spec.run_dir / ERROR_FILE, f"{type(error).__name__}: {error}")
-                raise
             except StopRequestedError as error:
                 logger.warning("%s", error)
                 _leave(environment, stop.received)
+            except Exception as error:
+                if is_disk_full(error):
+                    error = TrainingError(describe_disk_full(error, spec.run_dir))
+                if isinstance(error, PipelineError):
+                    write_text(spec.run_dir / ERROR_FILE, f"{type(error).__name__}: {error}")
+                raise
 
 
 def _leave(environment: submitit.JobEnvironment, received: signal.Signals | None) -> None:
