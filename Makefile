@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: setup demo test lint fmt bench config lock clean
+.PHONY: setup demo test lint fmt bench config lock slurm-up slurm-down clean
 
 setup: $(READY)
 
@@ -46,6 +46,13 @@ lock:
 	$(BIN)/python -m uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --no-annotate --extra dev \
 		pyproject.toml -o requirements.lock
+
+# A real three-node Slurm on this machine; says how to install Slurm where it is missing.
+slurm-up: setup
+	@python -m tests.slurm.cluster up
+
+slurm-down: setup
+	@python -m tests.slurm.cluster down
 
 # Caches and the test run only: results/ holds downloads and checkpoints.
 clean:
