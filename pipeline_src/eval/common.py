@@ -15,7 +15,8 @@ from pipeline_src.data.dataset import ClipDataset
 from pipeline_src.errors import ManifestError
 from pipeline_src.provenance import git_commit, package_versions
 from pipeline_src.runs.build import evaluation_format
-from pipeline_src.runs.checkpoint import Checkpoint
+from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
+from pipeline_src.runs.spec import index_fingerprint
 from pipeline_src.shards.read import ShardSet, open_shards
 
 
@@ -25,12 +26,17 @@ class Split:
 
     shards: ShardSet
     index: dict[str, Any]
+    path: Path
 
     def dataset(self, checkpoint: Checkpoint, evaluate: EvaluateConfig) -> ClipDataset:
         """Its clips as the checkpoint wants them, ``evaluate.num_frames`` frames each."""
         return ClipDataset(
             self.shards, evaluation_format(checkpoint, num_frames=evaluate.num_frames)
         )
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What of it decides a figure."""
+        return index_fingerprint(self.path)
 
     def coverage(self) -> dict[str, Any]:
         """How many of the listed clips are scored, and the hash of which."""
@@ -51,7 +57,7 @@ def open_split(index_path: Path) -> Split:
             f"{index_path}: 0 of {index['num_clips_in_list']} clips, nothing to score; "
             f"lost: {index['reasons']}"
         )
-    return Split(shards, index)
+    return Split(shards, index, index_path)
 
 
 def pick_device() -> torch.device:
@@ -59,14 +65,24 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def provenance(checkpoint: Checkpoint, evaluate: EvaluateConfig) -> dict[str, Any]:
-    """Which weights, configuration and code a figure comes from."""
-    config = {"spec": checkpoint.state["spec"], "evaluate": evaluate.model_dump(mode="json")}
+def provenance(
+    checkpoint: Checkpoint, split: Split, evaluate: EvaluateConfig, config: dict[str, Any]
+) -> dict[str, Any]:
+    """Which weights, clips, configuration, code and seeds a figure comes from.
+
+    Args:
+        config: the whole configuration, from which the figure can be made again.
+    """
+    state = checkpoint.state
+    settings = [state["config_sha256"], evaluate.model_dump(mode="json")]
     return {
-        "checkpoint_sha256": checkpoint.state["sha256"]["model.safetensors"],
-        "config_sha256": json_sha256(config),
+        "checkpoint_sha256": state["sha256"][MODEL_FILE],
+        "config_sha256": json_sha256(settings),
+        "data_sha256": json_sha256([state["data_sha256"], split.fingerprint()]),
+        "seed": {"training": state["seed"], "evaluate": evaluate.seed},
         "git_commit": git_commit(),
         "versions": package_versions(),
+        "config": config,
     }
 
 

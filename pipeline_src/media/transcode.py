@@ -19,6 +19,7 @@ from pipeline_src.manifest.chunks import (
     read_chunk,
     write_chunk,
 )
+from pipeline_src.manifest.origin import chunk_origin
 from pipeline_src.manifest.progress import Progress
 from pipeline_src.manifest.tars import TarBuilder, build_tar
 from pipeline_src.media.batch import Decoded, decode_batch, make_batches
@@ -92,6 +93,7 @@ def transcode_chunk(
         settings=media.model_dump(include={"sample_rate_hz", "num_frames", "frame_size"}),
         clips=clips,
         lost=lost,
+        origin=chunk_origin([download_manifest], version, media=media),
     )
     write_chunk(manifest_path, ledger_path, manifest, all_rows)
     LOGGER.info("transcode %s: %s", source.id, describe_losses(all_rows))

@@ -49,20 +49,32 @@ class TrainSpec(Section):
 
     def fingerprint(self) -> str:
         """Hash of all that decides the result: configuration, data, start, code version."""
-        recipe = self.recipe.model_dump(mode="json", exclude=OPERATIONAL_KEYS)
         start = None
         if self.initial_checkpoint:
             start = json.loads(self.initial_checkpoint.read_text(encoding="utf-8"))["sha256"]
         return json_sha256(
             {
                 "stage": self.stage,
-                "model": self.model.model_dump(mode="json"),
-                "recipe": recipe,
+                **self._settings(),
                 "data": [index_fingerprint(path) for path in self.train_indexes],
                 "start": start,
                 "version": getattr(versions, self.stage.upper()),
             }
         )
+
+    def config_sha256(self) -> str:
+        """Hash of the settings that decide the result, the same in every folder and machine."""
+        return json_sha256(self._settings())
+
+    def data_sha256(self) -> str:
+        """Hash of the clips, labels and statistics that it learns from."""
+        return json_sha256([index_fingerprint(path) for path in self.train_indexes])
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "model": self.model.model_dump(mode="json"),
+            "recipe": self.recipe.model_dump(mode="json", exclude=OPERATIONAL_KEYS),
+        }
 
 
 def load_spec(path: Path) -> TrainSpec:
