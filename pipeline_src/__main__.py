@@ -5,7 +5,7 @@ import logging
 import sys
 
 from pipeline_src.errors import PipelineError
-from pipeline_src.stages.commands import add_stages_parser
+from pipeline_src.stages.commands import add_stages_parser, add_sync_parser
 
 
 def main() -> None:
@@ -13,6 +13,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline_src", description=__doc__)
     parsers = parser.add_subparsers(dest="command", required=True)
     add_stages_parser(parsers)
+    add_sync_parser(parsers)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     arguments = parser.parse_args()
     try:

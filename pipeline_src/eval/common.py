@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline_src.atomic import atomic_path, json_sha256
+from pipeline_src.atomic import atomic_path
 from pipeline_src.config import EvaluateConfig
 from pipeline_src.data.dataset import ClipDataset
 from pipeline_src.errors import ManifestError
 from pipeline_src.provenance import git_commit, package_versions
 from pipeline_src.runs.build import evaluation_format
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
-from pipeline_src.runs.spec import index_fingerprint
+from pipeline_src.runs.spec import score_hashes
 from pipeline_src.shards.read import ShardSet, open_shards
 
 
@@ -33,10 +33,6 @@ class Split:
         return ClipDataset(
             self.shards, evaluation_format(checkpoint, num_frames=evaluate.num_frames)
         )
-
-    def fingerprint(self) -> dict[str, Any]:
-        """What of it decides a figure."""
-        return index_fingerprint(self.path)
 
     def coverage(self) -> dict[str, Any]:
         """How many of the listed clips are scored, and the hash of which."""
@@ -74,11 +70,9 @@ def provenance(
         config: the whole configuration, from which the figure can be made again.
     """
     state = checkpoint.state
-    settings = [state["config_sha256"], evaluate.model_dump(mode="json")]
     return {
         "checkpoint_sha256": state["sha256"][MODEL_FILE],
-        "config_sha256": json_sha256(settings),
-        "data_sha256": json_sha256([state["data_sha256"], split.fingerprint()]),
+        **score_hashes(state, split.path, evaluate),
         "seed": {"training": state["seed"], "evaluate": evaluate.seed},
         "git_commit": git_commit(),
         "versions": package_versions(),

@@ -22,7 +22,8 @@ def summarise_probe(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "linear": {name: _value(probes[name]["linear"]) for name in MODALITIES},
         "R@10": _recall(metrics["retrieval"]),
-        "error": {name: _value(errors[name]["model"]) for name in MODALITIES if name in errors},
+        # DVC takes a key "error" for a file that it could not read.
+        "mse": {name: _value(errors[name]["model"]) for name in MODALITIES if name in errors},
     }
 
 

@@ -1,6 +1,7 @@
 """What one training job is: everything it needs, as one JSON file."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,7 +9,7 @@ from pydantic import Field
 
 from pipeline_src import versions
 from pipeline_src.atomic import json_sha256, write_json
-from pipeline_src.config import FinetuneConfig, ModelConfig, PretrainConfig
+from pipeline_src.config import EvaluateConfig, FinetuneConfig, ModelConfig, PretrainConfig
 from pipeline_src.config.section import Section
 
 SPEC_FILE = "spec.json"
@@ -80,6 +81,19 @@ class TrainSpec(Section):
 def load_spec(path: Path) -> TrainSpec:
     """Read spec.json back."""
     return TrainSpec.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def score_hashes(
+    trained: Mapping[str, Any], scored_index: Path, evaluate: EvaluateConfig
+) -> dict[str, str]:
+    """What the figures of a checkpoint on a split depend on besides its weights.
+
+    Args:
+        trained: done.json or state.json of the checkpoint.
+    """
+    settings = [trained["config_sha256"], evaluate.model_dump(mode="json")]
+    data = [trained["data_sha256"], index_fingerprint(scored_index)]
+    return {"config_sha256": json_sha256(settings), "data_sha256": json_sha256(data)}
 
 
 def index_fingerprint(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``python -m pipeline_src stages``: write, check and prepare what DVC runs."""
+"""``python -m pipeline_src stages`` and ``sync``."""
 
 import argparse
 from pathlib import Path
@@ -7,6 +7,7 @@ from pipeline_src.atomic import write_text
 from pipeline_src.errors import ConfigError
 from pipeline_src.stages.render import DVC_FILE, load_catalog, render
 from pipeline_src.stages.stale import drop_stale
+from pipeline_src.stages.sync import compare, settle
 
 ROOT = Path()
 
@@ -30,11 +31,7 @@ def run_stages(arguments: argparse.Namespace) -> int:
     if arguments.write:
         write_text(ROOT / DVC_FILE, render(load_catalog(ROOT)))
         return 0
-    if is_drifted(ROOT):
-        raise ConfigError(
-            f"{DVC_FILE} does not fit config/config.yaml (data sets, runs or results changed); run "
-            "`python -m pipeline_src stages --write`, then the same command again"
-        )
+    refuse_drift(ROOT)
     if arguments.drop_stale:
         kind, _, name = arguments.drop_stale.partition("_")
         dropped = drop_stale(load_catalog(ROOT), kind, name)
@@ -42,7 +39,31 @@ def run_stages(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def add_sync_parser(parsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """The command ``sync``."""
+    parser = parsers.add_parser("sync", help="settle what DVC and Snakemake hold of the results")
+    parser.set_defaults(run=run_sync)
+
+
+def run_sync(arguments: argparse.Namespace) -> int:
+    """Settle every stage and print a line for each."""
+    refuse_drift(ROOT)
+    catalog = load_catalog(ROOT)
+    for line in settle(catalog, compare(catalog)):
+        print(line)
+    return 0
+
+
 def is_drifted(root: Path) -> bool:
     """Whether dvc.yaml differs from what the configuration would give."""
     path = root / DVC_FILE
     return not path.is_file() or path.read_text(encoding="utf-8") != render(load_catalog(root))
+
+
+def refuse_drift(root: Path) -> None:
+    """Raise ConfigError where dvc.yaml was written for other data sets, runs or results."""
+    if is_drifted(root):
+        raise ConfigError(
+            f"{DVC_FILE} does not fit config/config.yaml (data sets, runs or results changed); run "
+            "`python -m pipeline_src stages --write`, then the same command again"
+        )

@@ -43,6 +43,11 @@ class Stage:
     before: tuple[str, ...] = ()
 
     @property
+    def kind(self) -> str:
+        """The first word of its name."""
+        return self.name.split("_")[0]
+
+    @property
     def commands(self) -> tuple[str, ...]:
         """What DVC runs; SNAKEMAKE_PROFILE decides where."""
         allowed = " ".join(self.rules)
