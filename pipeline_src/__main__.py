@@ -4,7 +4,9 @@ import argparse
 import logging
 import sys
 
+from pipeline_src.doctor import add_doctor_parser
 from pipeline_src.errors import PipelineError
+from pipeline_src.reproduce import add_reproduce_parser
 from pipeline_src.stages.commands import add_stages_parser, add_sync_parser
 
 
@@ -14,6 +16,8 @@ def main() -> None:
     parsers = parser.add_subparsers(dest="command", required=True)
     add_stages_parser(parsers)
     add_sync_parser(parsers)
+    add_doctor_parser(parsers)
+    add_reproduce_parser(parsers)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     arguments = parser.parse_args()
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline_src.config.data import MediaConfig
-from pipeline_src.errors import MediaError
+from pipeline_src.errors import MediaError, StageError
 from pipeline_src.ledger import LedgerRow, describe_losses
 from pipeline_src.manifest.chunks import (
     ChunkManifest,
@@ -63,9 +63,10 @@ def transcode_chunk(
     Args:
         num_workers: ffmpeg processes at a time, one thread each.
     Raises:
-        StageError: no ffmpeg, or the disk is full.
+        StageError: no ffmpeg, the disk is full, or raw files that were fetched are gone.
     """
     source = read_chunk(download_manifest, "download")
+    _check_raw_files(download_manifest, source)
     tar_path = manifest_path.with_suffix(".tar")
     rows: list[LedgerRow] = []
     clips: list[Clip] = []
@@ -136,6 +137,17 @@ def _map_in_order(
     finally:
         for future in pending:
             future.cancel()
+
+
+def _check_raw_files(manifest_path: Path, manifest: ChunkManifest) -> None:
+    """Raw clips stay on the machine that fetched them; the manifest may come from another."""
+    gone = [clip for clip in manifest.clips if not (manifest_path.parent / clip["path"]).is_file()]
+    if gone:
+        raise StageError(
+            f"{manifest_path}: {len(gone)} of {len(manifest.clips)} raw clips are not on this "
+            f"machine, the first is {gone[0]['path']}; fetch them with `snakemake --forcerun "
+            f"download_clips -- download_{manifest.id.dataset}`, then run the same command again"
+        )
 
 
 def _plan(clip: Clip, folder: Path, media: MediaConfig) -> Plan | MediaError:

@@ -11,7 +11,8 @@ from typing import Any
 from pipeline_src.errors import StageError
 
 TAIL_LINES = 12
-BUSY = "Unable to acquire lock"
+# What DVC says while another of its commands works in the checkout.
+BUSY = ("Unable to acquire lock", "is being blocked by")
 
 
 def run_tool(*command: str) -> str:
@@ -28,7 +29,8 @@ def run_tool(*command: str) -> str:
         raise StageError(f"{command[0]} is not on PATH; run `make setup`") from None
     if result.returncode:
         tail = "\n  ".join((result.stderr + result.stdout).strip().splitlines()[-TAIL_LINES:])
-        hint = "; another DVC command works in this checkout, wait for it" if BUSY in tail else ""
+        is_busy = any(words in tail for words in BUSY)
+        hint = "; another DVC command works in this checkout, wait for it" if is_busy else ""
         raise StageError(f"`{' '.join(command[:6])}` failed{hint}:\n  {tail}")
     return result.stdout
 
