@@ -2,10 +2,11 @@
 
 import argparse
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,15 @@ ROOT = Path()
 LINKS = {"slurm": "workflow/profiles/slurm", "profiles": "workflow/profiles"}
 MIN_FREE_GIGABYTES = 10
 TOOL_TIMEOUT_SECONDS = 20
+NO_ACCOUNTING = re.compile(r"AccountingStorageType\s*=\s*(\(null\)|accounting_storage/none)")
+NO_SBATCH_TEXT = (
+    "submit.cluster = slurm, but sbatch is not on PATH: load Slurm's module, "
+    "or set submit.cluster to local"
+)
+NO_ACCOUNTING_TEXT = (
+    "Slurm keeps no accounting: the profile needs slurm-status-command: squeue, "
+    "or `snakemake --profile slurm` waits for ever"
+)
 
 
 class Line(NamedTuple):
@@ -45,7 +55,7 @@ def run_doctor(arguments: argparse.Namespace) -> int:
 
 def _examine(root: Path) -> Iterator[Line]:
     yield from check_links(root)
-    yield _attempt("ffmpeg", lambda: find_ffmpeg())
+    yield _check_ffmpeg()
     yield from _check_torch()
     try:
         catalog = load_catalog(root)
@@ -63,10 +73,9 @@ def check_links(root: Path) -> Iterator[Line]:
         path = root / name
         if path.is_dir() and path.resolve() == (root / target).resolve():
             yield Line("ok", f"{name} -> {target}")
-        else:
-            yield Line(
-                "broken", f"{name} is no link to {target}: rm -rf {name} && ln -s {target} {name}"
-            )
+            continue
+        repair = f"rm -rf {name} && ln -s {target} {name}"
+        yield Line("broken", f"{name} is no link to {target}: {repair}")
 
 
 def _check_torch() -> Iterator[Line]:
@@ -85,37 +94,31 @@ def _check_torch() -> Iterator[Line]:
 
 def check_disk(results: Path) -> Iterator[Line]:
     """Free space where results are written."""
-    existing = next(
-        path for path in (results.absolute(), *results.absolute().parents) if path.exists()
-    )
-    free = shutil.disk_usage(existing).free / 1e9
+    folders = (results.absolute(), *results.absolute().parents)
+    free = shutil.disk_usage(next(path for path in folders if path.exists())).free / 1e9
+    text = f"{free:.0f} GB free at {results}"
     if free < MIN_FREE_GIGABYTES:
-        yield Line(
-            "note", f"{free:.0f} GB free at {results}: delete {results}/*/raw of finished data sets"
-        )
+        yield Line("note", f"{text}: delete {results}/<dataset>/raw of finished data sets")
     else:
-        yield Line("ok", f"{free:.0f} GB free at {results}")
+        yield Line("ok", text)
 
 
 def check_slurm(cluster: str) -> Iterator[Line]:
     """Whether jobs can be sent to Slurm, and how their state can be asked for."""
-    has_slurm = shutil.which("sbatch") is not None
-    if not has_slurm:
-        state = "broken" if cluster == "slurm" else "ok"
-        yield Line(state, f"no sbatch on PATH, submit.cluster = {cluster}: training runs here"
-                   if state == "ok" else "submit.cluster = slurm, but sbatch is not on PATH: load "
-                   "Slurm's module, or set submit.cluster to local")  # fmt: skip
+    if shutil.which("sbatch") is None:
+        if cluster == "slurm":
+            yield Line("broken", NO_SBATCH_TEXT)
+        else:
+            yield Line("ok", f"no sbatch on PATH, submit.cluster = {cluster}: training runs here")
         return
     if _answer("sinfo", "--noheader") is None:
-        state = "note" if cluster == "local" else "broken"
-        yield Line(state, "sbatch is on PATH, but sinfo gets no answer: ask for the controller, or "
-                   "set submit.cluster to local")  # fmt: skip
+        text = "sbatch is on PATH, but sinfo gets no answer: start Slurm, or set submit.cluster to "
+        yield Line("note" if cluster == "local" else "broken", text + "local")
         return
     yield Line("ok", f"Slurm answers, submit.cluster = {cluster}")
     settings = _answer("scontrol", "show", "config") or ""
-    if "accounting_storage/none" in settings or "AccountingStorageType  = (null)" in settings:
-        yield Line("note", "Slurm keeps no accounting: snakemake --profile slurm needs "
-                   "slurm-status-command: squeue in the profile, or it waits for ever")  # fmt: skip
+    if NO_ACCOUNTING.search(settings):
+        yield Line("note", NO_ACCOUNTING_TEXT)
 
 
 def _answer(*command: str) -> str | None:
@@ -134,33 +137,29 @@ def _check_dvc(root: Path, catalog: Catalog) -> Iterator[Line]:
         yield Line("broken", "no .dvc folder: git checkout .dvc .dvcignore")
         return
     if _answer("git", "-C", str(root), "rev-parse") is None:
-        yield Line("broken", "no git repository, and DVC needs one: clone this project with git")
+        yield Line("broken", "no git repository, and DVC needs one: git clone this project")
         return
-    default = (_answer("dvc", "remote", "default") or "").strip()
-    yield (
-        Line("ok", f"dvc remote {default}")
-        if default
-        else Line(
-            "note",
-            "no default DVC remote: dvc remote add --local -d mine <folder, ssh:// or s3://>",
-        )
-    )
-    yield _attempt("dvc.yaml", lambda: refuse_drift(root) or "fits config/config.yaml")
+    if remote := (_answer("dvc", "remote", "default") or "").strip():
+        yield Line("ok", f"dvc remote {remote}")
+    else:
+        yield Line("note", "no default DVC remote: dvc remote add --local -d mine <folder or URL>")
     try:
+        refuse_drift(root)
+        yield Line("ok", "dvc.yaml fits config/config.yaml")
         findings = compare(catalog)
     except PipelineError as error:
         yield Line("broken", str(error))
         return
     unsettled = [found.stage.name for found in findings if found.action in ("touch", "commit")]
     if unsettled:
-        yield Line("note", f"DVC and Snakemake disagree on {', '.join(unsettled)}: "
-                   "python -m pipeline_src sync")  # fmt: skip
+        listed = ", ".join(unsettled)
+        yield Line("note", f"DVC and Snakemake disagree: python -m pipeline_src sync ({listed})")
     else:
-        yield Line("ok", "DVC and Snakemake agree on every stage that is there")
+        yield Line("ok", "DVC and Snakemake agree on what is there")
 
 
-def _attempt(name: str, check: Callable[[], object]) -> Line:
+def _check_ffmpeg() -> Line:
     try:
-        return Line("ok", f"{name}: {check()}")
+        return Line("ok", f"ffmpeg: {find_ffmpeg()}")
     except PipelineError as error:
-        return Line("broken", f"{name}: {error}")
+        return Line("broken", str(error))

@@ -73,10 +73,9 @@ def read_metrics(path: Path) -> dict[str, Any]:
 def differing_versions(stored: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Package, version then, version now, where the two differ."""
     here = package_versions()
-    names = sorted({*stored["versions"], *here})
-    versions = [
-        (name, stored["versions"].get(name, "absent"), here.get(name, "absent")) for name in names
-    ]
+    then = stored["versions"]
+    names = sorted({*then, *here})
+    versions = [(name, then.get(name, "absent"), here.get(name, "absent")) for name in names]
     return [row for row in versions if row[1] != row[2]]
 
 
