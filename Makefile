@@ -28,6 +28,7 @@ lint: setup
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	python -m pipeline_src.config.generate --check
+	python -m pipeline_src stages --check
 	pyright
 
 fmt: setup
@@ -40,6 +41,7 @@ bench: setup
 
 config: setup
 	python -m pipeline_src.config.generate
+	python -m pipeline_src stages --write
 
 lock:
 	$(BIN)/python -m pip install --quiet uv

@@ -2,7 +2,7 @@
 
 python benchmarks/scheduler.py [--output benchmarks/results/scheduler.json]
 
-The work is the same and takes seconds, so the difference is submission, queue, polling, and one more
+The work is the same and takes seconds, so the difference is submission, queue, polling and one more
 start of Python and torch per job. Needs slurm-wlm and munge.
 """
 

@@ -11,18 +11,22 @@ from typing import Any
 PACKAGES = ("torch", "torchaudio", "torchvision", "timm", "snakemake", "webdataset", "numpy", "av")
 ROOT = Path(__file__).resolve().parents[1]
 COMMIT_FILE = "COMMIT"  # beside a copy of the package that was frozen for a job
+# Results carry their whole configuration, so local changes in these leave the commit as it is.
+NOT_CODE = ("config/config.yaml", "dvc.yaml", "dvc.lock")
 
 
 @cache
 def git_commit() -> str:
-    """HEAD of the checkout, ``-dirty`` added where tracked files differ, or ``unknown``."""
+    """HEAD of the checkout, ``-dirty`` added where tracked code differs, or ``unknown``."""
     frozen = ROOT / COMMIT_FILE
     if frozen.is_file():
         return frozen.read_text(encoding="utf-8")
     head = _git("rev-parse", "HEAD")
     if not head:
         return "unknown"
-    return head + ("-dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    excluded = [f":(exclude){name}" for name in NOT_CODE]
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *excluded)
+    return head + ("-dirty" if changed else "")
 
 
 def _git(*arguments: str) -> str:

@@ -36,3 +36,12 @@ def built(tmp_path_factory, shell_env) -> Workspace:
     workspace = Workspace.make(tmp_path_factory.mktemp("built"), shell_env)
     workspace.snakemake("--workflow-profile", "test", "all")
     return workspace
+
+
+@pytest.fixture(scope="session")
+def versioned(tmp_path_factory, shell_env) -> Workspace:
+    """A git repository in which ``dvc repro`` has built the tiny run and dvc.lock is committed."""
+    workspace = Workspace.versioned(tmp_path_factory.mktemp("versioned"), shell_env)
+    workspace.run("dvc", "repro")
+    workspace.commit("results of the tiny run")
+    return workspace

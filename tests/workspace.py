@@ -10,6 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
+from pipeline_src.config.load import merge
+
+GIT_USER = ("-c", "user.name=tests", "-c", "user.email=tests@example.org")
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_SECONDS = 400
 
@@ -49,10 +54,44 @@ class Workspace:
         for name in ("results", ".snakemake"):
             shutil.copytree(self.root / name, other.root / name, dirs_exist_ok=True)
 
+    @classmethod
+    def versioned(cls, folder: Path, env: dict[str, str]) -> "Workspace":
+        """A git repository whose config.yaml, which DVC reads, is the tiny run."""
+        workspace = cls.make(folder, {**env, "DVC_SITE_CACHE_DIR": str(folder / "site")})
+        path = workspace.root / "config/config.yaml"
+        tiny = yaml.safe_load((ROOT / "config/test/tiny.yaml").read_text())
+        tiny |= {"results": "results", "submit": {"cluster": "local"}}
+        write_yaml(path, merge(yaml.safe_load(path.read_text()), tiny))
+        workspace.run("python", "-m", "pipeline_src", "stages", "--write")
+        workspace.run("git", "init", "--quiet", "--initial-branch", "main")
+        workspace.commit("tiny run")
+        return workspace
+
+    def commit(self, message: str) -> str:
+        """Commit every change and return the commit."""
+        self.run("git", "add", "--all")
+        self.run("git", *GIT_USER, "commit", "--quiet", "--allow-empty", "--message", message)
+        return self.run("git", "rev-parse", "HEAD").strip()
+
+    def set(self, key: str, value: object) -> None:
+        """Change one key of config.yaml; ``a.b.c`` names it."""
+        path = self.root / "config/config.yaml"
+        config = yaml.safe_load(path.read_text())
+        *parents, last = key.split(".")
+        section = config
+        for name in parents:
+            section = section[name]
+        section[last] = value
+        write_yaml(path, config)
+
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start snakemake in a process group of its own."""
+        return self.start_command("snakemake", *arguments)
+
+    def start_command(self, *command: str) -> subprocess.Popen[str]:
+        """Start any command in a process group of its own."""
         return subprocess.Popen(
-            ["snakemake", *arguments],
+            command,
             cwd=self.root,
             env=self.env,
             stdin=subprocess.DEVNULL,
@@ -62,17 +101,13 @@ class Workspace:
             start_new_session=True,
         )
 
-    def run(self, *command: str) -> str:
-        """Run any command in the copy and return what it printed to stdout; it must succeed."""
-        done = subprocess.run(
-            command, cwd=self.root, env=self.env, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
     def snakemake(self, *arguments: str, fails: bool = False) -> str:
         """Run snakemake to its end and return what it printed; it must succeed, or must fail."""
-        process = self.start(*arguments)
+        return self.run("snakemake", *arguments, fails=fails)
+
+    def run(self, *command: str, fails: bool = False) -> str:
+        """Run a command to its end and return what it printed; it must succeed, or must fail."""
+        process = self.start_command(*command)
         try:
             output = process.communicate(timeout=TIMEOUT_SECONDS)[0]
         except subprocess.TimeoutExpired:
@@ -83,7 +118,11 @@ class Workspace:
 
     def kill_when(self, condition: Callable[[], bool], *arguments: str) -> None:
         """Start snakemake, wait for ``condition``, then kill -9 its whole process group."""
-        process = self.start(*arguments)
+        self.kill_command_when(condition, "snakemake", *arguments)
+
+    def kill_command_when(self, condition: Callable[[], bool], *command: str) -> None:
+        """Start a command, wait for ``condition``, then kill -9 its whole process group."""
+        process = self.start_command(*command)
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while not condition():
             assert process.poll() is None, "ended before it could be killed"
@@ -101,3 +140,8 @@ def planned_jobs(output: str) -> dict[str, int]:
         return {}
     rows = [line.split() for line in table[1].splitlines()]
     return {name: int(count) for name, count in rows}
+
+
+def write_yaml(path: Path, value: object) -> None:
+    """Write ``value`` as YAML, keys in their order."""
+    path.write_text(yaml.safe_dump(value, sort_keys=False))

@@ -22,7 +22,8 @@ CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "config"
 YAML_HEADER = """\
 # yaml-language-server: $schema=schema.json
 # Every key with its default: the demo. Generated from pipeline_src/config by `make config`.
-# Change values in an overlay (--configfile) or by --config 'finetune={lr: 1e-3}'.
+# Change values here (dvc repro, dvc exp run -S), in an overlay (--configfile) or by
+# --config 'finetune={lr: 1e-3}'. `make config` brings the defaults back.
 """
 README_HEADER = """\
 # Configuration

@@ -73,7 +73,7 @@ class Config(Section):
     submit: SubmitConfig = SubmitConfig()
     report: ReportConfig = ReportConfig()
     runs: dict[str, dict[str, Any] | None] = Field(
-        default={"avsiam_tiny": {}},
+        default={"avsiam_tiny": {section: {} for section in RUN_SECTIONS}},
         description="name: values that differ from the sections model, pretrain, finetune, "
         "evaluate; null removes a run that a lower file lists",
     )

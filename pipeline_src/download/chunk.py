@@ -25,6 +25,7 @@ from pipeline_src.download.sources import (
 from pipeline_src.ledger import LedgerRow, describe_losses
 from pipeline_src.manifest.chunks import ChunkId, ChunkManifest, Clip, clip_key, write_chunk
 from pipeline_src.manifest.clip_lists import ClipRow
+from pipeline_src.manifest.origin import chunk_origin
 from pipeline_src.manifest.plan import read_plan_chunk
 from pipeline_src.manifest.progress import Progress
 
@@ -73,6 +74,7 @@ def download_chunk(
             if isinstance(fetched := outcomes[clip.clip_id], Fetched)
         ],
         lost=[{"clip_id": r.clip_id, "reason": r.reason} for r in rows if r.status != "ok"],
+        origin=chunk_origin([chunk_csv], version, download=config),
     )
     write_chunk(manifest_path, ledger_path, manifest, rows)
     LOGGER.info("download %s/%s/%s: %s", dataset_name, split, chunk, describe_losses(rows))

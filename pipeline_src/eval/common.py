@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline_src.atomic import atomic_path, json_sha256
+from pipeline_src.atomic import atomic_path
 from pipeline_src.config import EvaluateConfig
 from pipeline_src.data.dataset import ClipDataset
 from pipeline_src.errors import ManifestError
 from pipeline_src.provenance import git_commit, package_versions
 from pipeline_src.runs.build import evaluation_format
-from pipeline_src.runs.checkpoint import Checkpoint
+from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
+from pipeline_src.runs.spec import score_hashes
 from pipeline_src.shards.read import ShardSet, open_shards
 
 
@@ -25,6 +26,7 @@ class Split:
 
     shards: ShardSet
     index: dict[str, Any]
+    path: Path
 
     def dataset(self, checkpoint: Checkpoint, evaluate: EvaluateConfig) -> ClipDataset:
         """Its clips as the checkpoint wants them, ``evaluate.num_frames`` frames each."""
@@ -51,7 +53,7 @@ def open_split(index_path: Path) -> Split:
             f"{index_path}: 0 of {index['num_clips_in_list']} clips, nothing to score; "
             f"lost: {index['reasons']}"
         )
-    return Split(shards, index)
+    return Split(shards, index, index_path)
 
 
 def pick_device() -> torch.device:
@@ -59,14 +61,22 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def provenance(checkpoint: Checkpoint, evaluate: EvaluateConfig) -> dict[str, Any]:
-    """Which weights, configuration and code a figure comes from."""
-    config = {"spec": checkpoint.state["spec"], "evaluate": evaluate.model_dump(mode="json")}
+def provenance(
+    checkpoint: Checkpoint, split: Split, evaluate: EvaluateConfig, config: dict[str, Any]
+) -> dict[str, Any]:
+    """Which weights, clips, configuration, code and seeds a figure comes from.
+
+    Args:
+        config: the whole configuration, from which the figure can be made again.
+    """
+    state = checkpoint.state
     return {
-        "checkpoint_sha256": checkpoint.state["sha256"]["model.safetensors"],
-        "config_sha256": json_sha256(config),
+        "checkpoint_sha256": state["sha256"][MODEL_FILE],
+        **score_hashes(state, split.path, evaluate),
+        "seed": {"training": state["seed"], "evaluate": evaluate.seed},
         "git_commit": git_commit(),
         "versions": package_versions(),
+        "config": config,
     }
 
 

@@ -14,6 +14,7 @@ from pipeline_src.eval.common import Split, open_split, pick_device, provenance,
 from pipeline_src.eval.intervals import classification_intervals
 from pipeline_src.eval.predict import Outputs, head_probabilities, pooled_features, run_over
 from pipeline_src.eval.retrieval import retrieval_metrics, select_gallery
+from pipeline_src.eval.summary import SUMMARY_FILE, summarise_evaluation
 from pipeline_src.runs.build import restore_model
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.done import read_done
@@ -29,6 +30,7 @@ def evaluate_finetuned(
     index_path: Path,
     metrics_path: Path,
     evaluate: EvaluateConfig,
+    config: dict[str, Any],
     num_threads: int,
 ) -> None:
     """Score every clip of a split once, with audio, video and both.
@@ -36,6 +38,7 @@ def evaluate_finetuned(
     Retrieval uses the pre-trained encoder, as the field does; without one, the fine-tuned encoder.
 
     Args:
+        config: the whole configuration, kept in metrics.json.
         pretrain_done: done.json of the pre-training, or None for a run from scratch.
     Raises:
         CheckpointError: the checkpoint was trained on other classes.
@@ -55,21 +58,20 @@ def evaluate_finetuned(
     save_arrays(folder / "predictions.npz", labelled | {head: scores[head] for head in HEADS})
     vectors = {name: features[name] for name in ("audio", "video")}
     save_arrays(folder / "embeddings.npz", labelled | vectors)
-    write_json(
-        metrics_path,
-        {
-            "run": run,
-            **split.coverage(),
-            "num_frames": evaluate.num_frames,
-            **_classification(scores, split.index["task"], evaluate),
-            "retrieval": {
-                "checkpoint": "pretrain" if pretrain_done else "finetune",
-                **retrieval(features, split, evaluate),
-            },
-            **provenance(checkpoint, evaluate),
-            "seconds": round(time.monotonic() - started, 2),
+    metrics = {
+        "run": run,
+        **split.coverage(),
+        "num_frames": evaluate.num_frames,
+        **_classification(scores, split.index["task"], evaluate),
+        "retrieval": {
+            "checkpoint": "pretrain" if pretrain_done else "finetune",
+            **retrieval(features, split, evaluate),
         },
-    )
+        **provenance(checkpoint, split, evaluate, config),
+        "seconds": round(time.monotonic() - started, 2),
+    }
+    write_json(metrics_path.with_name(SUMMARY_FILE), summarise_evaluation(metrics))
+    write_json(metrics_path, metrics)
 
 
 def pooled(

@@ -18,6 +18,7 @@ from pipeline_src.eval.finetuned import pooled, retrieval
 from pipeline_src.eval.predict import Outputs
 from pipeline_src.eval.probes import LabelledFeatures, probe_features
 from pipeline_src.eval.reconstruction import evaluate_reconstruction
+from pipeline_src.eval.summary import SUMMARY_FILE, summarise_probe
 from pipeline_src.runs.done import read_done
 
 MODALITIES = ("audio", "video")
@@ -32,6 +33,7 @@ def evaluate_pretrained(
     test_index: Path,
     metrics_path: Path,
     evaluate: EvaluateConfig,
+    config: dict[str, Any],
     num_examples: int,
     num_threads: int,
 ) -> None:
@@ -50,30 +52,27 @@ def evaluate_pretrained(
         for state in ("pretrained", "untrained")
     }
     task = splits["test"].index["task"]
-    write_json(
-        metrics_path,
-        {
-            "run": run,
-            **splits["test"].coverage(),
-            "reconstruction": evaluate_reconstruction(
-                checkpoint,
-                train=splits["train"],
-                test=splits["test"],
-                evaluate=evaluate,
-                num_examples=num_examples,
-                pictures_path=metrics_path.parent / "reconstructions.npz",
-            ),
-            "probes": {
-                state: _probes(by_split, task, evaluate) for state, by_split in features.items()
-            },
-            "retrieval": retrieval(features["pretrained"]["test"], splits["test"], evaluate),
-            "retrieval_untrained": retrieval(
-                features["untrained"]["test"], splits["test"], evaluate
-            ),
-            **provenance(checkpoint, evaluate),
-            "seconds": round(time.monotonic() - started, 2),
+    metrics = {
+        "run": run,
+        **splits["test"].coverage(),
+        "reconstruction": evaluate_reconstruction(
+            checkpoint,
+            train=splits["train"],
+            test=splits["test"],
+            evaluate=evaluate,
+            num_examples=num_examples,
+            pictures_path=metrics_path.parent / "reconstructions.npz",
+        ),
+        "probes": {
+            state: _probes(by_split, task, evaluate) for state, by_split in features.items()
         },
-    )
+        "retrieval": retrieval(features["pretrained"]["test"], splits["test"], evaluate),
+        "retrieval_untrained": retrieval(features["untrained"]["test"], splits["test"], evaluate),
+        **provenance(checkpoint, splits["test"], evaluate, config),
+        "seconds": round(time.monotonic() - started, 2),
+    }
+    write_json(metrics_path.with_name(SUMMARY_FILE), summarise_probe(metrics))
+    write_json(metrics_path, metrics)
 
 
 def _probes(by_split: dict[str, Outputs], task: str, evaluate: EvaluateConfig) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from pipeline_src.manifest.chunks import (
     read_chunk,
     write_chunk,
 )
+from pipeline_src.manifest.origin import chunk_origin
 from pipeline_src.manifest.progress import Progress
 from pipeline_src.manifest.tars import build_tar, read_samples
 from pipeline_src.media.audio import read_flac, to_float
@@ -76,6 +77,9 @@ def extract_chunk(
         settings=source.settings | audio.model_dump(include={"num_mel_bins", "hop_length_ms"}),
         clips=clips,
         lost=lost,
+        origin=chunk_origin(
+            [transcode_manifest], version, audio=audio, sample_rate_hz=sample_rate_hz
+        ),
     )
     write_chunk(manifest_path, ledger_path, manifest, all_rows)
     LOGGER.info("logmel %s: %s", source.id, describe_losses(all_rows))

@@ -48,6 +48,7 @@ class ChunkManifest:
         settings: what the bulk files depend on and later stages must know, e.g. sample_rate_hz.
         clips: ok clips in list order; each has clip_id, key, labels and what the next stage needs.
         lost: clip_id and reason of each clip given up so far, in list order.
+        origin: hash of what it was made from, see ``manifest.origin``.
         extra: further top-level entries of one stage.
     """
 
@@ -59,6 +60,7 @@ class ChunkManifest:
     settings: dict[str, Any]
     clips: list[Clip]
     lost: list[dict[str, str]]
+    origin: str
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -87,6 +89,7 @@ def write_chunk(
         "stage": manifest.stage,
         **asdict(manifest.id),
         "version": manifest.version,
+        "origin": manifest.origin,
         "num_in": manifest.num_in,
         **{f"num_{status}": count for status, count in counts.items()},
         "tar": asdict(manifest.tar) if manifest.tar else None,
@@ -97,7 +100,7 @@ def write_chunk(
 
 
 HEAD_KEYS = ("stage", "dataset", "split", "chunk", "version", "num_in", "num_ok", "num_skipped")
-KNOWN_KEYS = {*HEAD_KEYS, "num_failed", "tar", "settings", "clips", "lost"}
+KNOWN_KEYS = {*HEAD_KEYS, "origin", "num_failed", "tar", "settings", "clips", "lost"}
 
 
 def read_chunk(path: Path, stage: str) -> ChunkManifest:
@@ -127,6 +130,7 @@ def read_chunk(path: Path, stage: str) -> ChunkManifest:
         settings=value["settings"],
         clips=value["clips"],
         lost=value["lost"],
+        origin=value["origin"],
         extra={key: value[key] for key in value.keys() - KNOWN_KEYS},
     )
 

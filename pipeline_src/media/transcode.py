@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline_src.config.data import MediaConfig
-from pipeline_src.errors import MediaError
+from pipeline_src.errors import MediaError, StageError
 from pipeline_src.ledger import LedgerRow, describe_losses
 from pipeline_src.manifest.chunks import (
     ChunkManifest,
@@ -19,6 +19,7 @@ from pipeline_src.manifest.chunks import (
     read_chunk,
     write_chunk,
 )
+from pipeline_src.manifest.origin import chunk_origin
 from pipeline_src.manifest.progress import Progress
 from pipeline_src.manifest.tars import TarBuilder, build_tar
 from pipeline_src.media.batch import Decoded, decode_batch, make_batches
@@ -62,9 +63,10 @@ def transcode_chunk(
     Args:
         num_workers: ffmpeg processes at a time, one thread each.
     Raises:
-        StageError: no ffmpeg, or the disk is full.
+        StageError: no ffmpeg, the disk is full, or raw files that were fetched are gone.
     """
     source = read_chunk(download_manifest, "download")
+    _check_raw_files(download_manifest, source)
     tar_path = manifest_path.with_suffix(".tar")
     rows: list[LedgerRow] = []
     clips: list[Clip] = []
@@ -92,6 +94,7 @@ def transcode_chunk(
         settings=media.model_dump(include={"sample_rate_hz", "num_frames", "frame_size"}),
         clips=clips,
         lost=lost,
+        origin=chunk_origin([download_manifest], version, media=media),
     )
     write_chunk(manifest_path, ledger_path, manifest, all_rows)
     LOGGER.info("transcode %s: %s", source.id, describe_losses(all_rows))
@@ -134,6 +137,17 @@ def _map_in_order(
     finally:
         for future in pending:
             future.cancel()
+
+
+def _check_raw_files(manifest_path: Path, manifest: ChunkManifest) -> None:
+    """Raw clips stay on the machine that fetched them; the manifest may come from another."""
+    gone = [clip for clip in manifest.clips if not (manifest_path.parent / clip["path"]).is_file()]
+    if gone:
+        raise StageError(
+            f"{manifest_path}: {len(gone)} of {len(manifest.clips)} raw clips are not on this "
+            f"machine, the first is {gone[0]['path']}; fetch them with `snakemake --forcerun "
+            f"download_clips -- download_{manifest.id.dataset}`, then run the same command again"
+        )
 
 
 def _plan(clip: Clip, folder: Path, media: MediaConfig) -> Plan | MediaError:

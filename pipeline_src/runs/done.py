@@ -1,29 +1,67 @@
-"""done.json: says that a training has ended and which checkpoint is its result."""
+"""done.json: says that a training has ended; the published checkpoint beside it is its result."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
-from pipeline_src.atomic import write_json
+from pipeline_src.atomic import fsync_folder, write_json
 from pipeline_src.errors import CheckpointError
-from pipeline_src.runs.checkpoint import Checkpoint, read_checkpoint
+from pipeline_src.runs.checkpoint import MODEL_FILE, STATE_FILE, Checkpoint, read_checkpoint
 from pipeline_src.runs.spec import DONE_FILE
+
+PUBLISHED = "checkpoint"
+
+
+def publish_checkpoint(run_dir: Path, checkpoint: Checkpoint) -> Path:
+    """Put weights and state under a path that does not change; resuming needs the original.
+
+    The folder is whole or absent. The weights are a second name of the same file where the file
+    system allows it.
+    """
+    folder, temporary = run_dir / PUBLISHED, run_dir / f".{PUBLISHED}.{os.getpid()}.part"
+    for left in run_dir.glob(f".{PUBLISHED}.*.part"):  # of a job that was killed
+        shutil.rmtree(left)
+    temporary.mkdir()
+    _link_or_copy(checkpoint.folder / MODEL_FILE, temporary / MODEL_FILE)
+    hashes = {MODEL_FILE: checkpoint.state["sha256"][MODEL_FILE]}
+    write_json(temporary / STATE_FILE, {**checkpoint.state, "sha256": hashes})
+    if folder.exists():
+        shutil.rmtree(folder)
+    temporary.rename(folder)
+    fsync_folder(run_dir)
+    return folder
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+        with target.open("rb") as stream:
+            os.fsync(stream.fileno())
 
 
 def write_done(run_dir: Path, checkpoint: Checkpoint, last_row: dict[str, Any]) -> Path:
     """Publish ``checkpoint`` as the result of the run in ``run_dir``."""
+    (run_dir / DONE_FILE).unlink(missing_ok=True)  # it names the folder that is replaced now
+    publish_checkpoint(run_dir, checkpoint)
     state = checkpoint.state
     path = run_dir / DONE_FILE
     write_json(
         path,
         {
-            "checkpoint": str(checkpoint.folder.relative_to(run_dir)),
-            "sha256": state["sha256"]["model.safetensors"],
+            "checkpoint": PUBLISHED,
+            "sha256": state["sha256"][MODEL_FILE],
             "step": state["step"],
             "samples_seen": state["samples_seen"],
             "seconds": state["seconds"],
             "last_row": last_row,
             "fingerprint": state["fingerprint"],
+            "config_sha256": state["config_sha256"],
+            "data_sha256": state["data_sha256"],
+            "seed": state["seed"],
             "git_commit": state["git_commit"],
             "versions": state["versions"],
         },
@@ -42,7 +80,7 @@ def read_done(path: Path) -> Checkpoint:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}; run the training that writes it") from error
     checkpoint = read_checkpoint(path.parent / done["checkpoint"])
-    if checkpoint.state["sha256"]["model.safetensors"] != done["sha256"]:
+    if checkpoint.state["sha256"][MODEL_FILE] != done["sha256"]:
         raise CheckpointError(
             f"{checkpoint.folder}: not the checkpoint that {path} was written for"
         )

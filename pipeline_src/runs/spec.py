@@ -1,6 +1,7 @@
 """What one training job is: everything it needs, as one JSON file."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,7 +9,7 @@ from pydantic import Field
 
 from pipeline_src import versions
 from pipeline_src.atomic import json_sha256, write_json
-from pipeline_src.config import FinetuneConfig, ModelConfig, PretrainConfig
+from pipeline_src.config import EvaluateConfig, FinetuneConfig, ModelConfig, PretrainConfig
 from pipeline_src.config.section import Section
 
 SPEC_FILE = "spec.json"
@@ -50,20 +51,32 @@ class TrainSpec(Section):
 
     def fingerprint(self) -> str:
         """Hash of all that decides the result: configuration, data, start, code version."""
-        recipe = self.recipe.model_dump(mode="json", exclude=OPERATIONAL_KEYS)
         start = None
         if self.initial_checkpoint:
             start = json.loads(self.initial_checkpoint.read_text(encoding="utf-8"))["sha256"]
         return json_sha256(
             {
                 "stage": self.stage,
-                "model": self.model.model_dump(mode="json"),
-                "recipe": recipe,
+                **self._settings(),
                 "data": [index_fingerprint(path) for path in self.train_indexes],
                 "start": start,
                 "version": getattr(versions, self.stage.upper()),
             }
         )
+
+    def config_sha256(self) -> str:
+        """Hash of the settings that decide the result, the same in every folder and machine."""
+        return json_sha256(self._settings())
+
+    def data_sha256(self) -> str:
+        """Hash of the clips, labels and statistics that it learns from."""
+        return json_sha256([index_fingerprint(path) for path in self.train_indexes])
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "model": self.model.model_dump(mode="json"),
+            "recipe": self.recipe.model_dump(mode="json", exclude=OPERATIONAL_KEYS),
+        }
 
 
 def load_spec(path: Path) -> TrainSpec:
@@ -80,6 +93,19 @@ def newest_step(run_dir: Path) -> int:
     """Step of the newest checkpoint of a run, whatever its configuration; 0 without one."""
     names = [path.name for path in (run_dir / CHECKPOINTS_FOLDER).glob("step_*")]
     return int(max(names, default="step_0").removeprefix("step_"))
+
+
+def score_hashes(
+    trained: Mapping[str, Any], scored_index: Path, evaluate: EvaluateConfig
+) -> dict[str, str]:
+    """What the figures of a checkpoint on a split depend on besides its weights.
+
+    Args:
+        trained: done.json or state.json of the checkpoint.
+    """
+    settings = [trained["config_sha256"], evaluate.model_dump(mode="json")]
+    data = [trained["data_sha256"], index_fingerprint(scored_index)]
+    return {"config_sha256": json_sha256(settings), "data_sha256": json_sha256(data)}
 
 
 def index_fingerprint(path: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from pipeline_src.manifest.chunks import (
     read_chunk,
     write_chunk,
 )
+from pipeline_src.manifest.origin import chunk_origin
 from pipeline_src.manifest.progress import Progress
 from pipeline_src.manifest.tars import read_samples, remove_leftovers
 from pipeline_src.shards.moments import Moments, moments_of
@@ -76,6 +77,7 @@ def pack_chunk(
         settings=logmel.settings,
         clips=[{key: clip[key] for key in ("clip_id", "key", "labels", "flags")} for clip in kept],
         lost=lost,
+        origin=chunk_origin([logmel_manifest, transcode_manifest], version, shards=shards),
         extra={"samples": samples, "logmel": asdict(moments)},
     )
     write_chunk(manifest_path, ledger_path, manifest, all_rows)

@@ -31,6 +31,7 @@ from pipeline_src.runs.checkpoint import (
     read_checkpoint,
 )
 from pipeline_src.runs.done import read_done, write_done
+from pipeline_src.runs.history import HISTORY_FILE, VALIDATION_FILE, write_history
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, TrainSpec, step_folder
 from pipeline_src.shards.read import ShardSet, open_shards
 from pipeline_src.train.distributed import Ranks, from_main, join_ranks
@@ -62,8 +63,16 @@ def run_training(spec: TrainSpec, stop: StopFlag) -> Path:
         folder = _train_on(spec, ranks, fingerprint, resumed, stop)
         if not ranks.is_main:
             return spec.run_dir
-        rows = [row for row in read_metrics(spec.run_dir / METRICS_FILE) if "loss" in row]
-        return write_done(spec.run_dir, read_checkpoint(folder), rows[-1] if rows else {})
+        return _publish(spec, read_checkpoint(folder))
+
+
+def _publish(spec: TrainSpec, checkpoint: Checkpoint) -> Path:
+    rows = read_metrics(spec.run_dir / METRICS_FILE)
+    losses = [row for row in rows if "loss" in row]
+    write_history(spec.run_dir / HISTORY_FILE, losses)
+    if spec.val_indexes:
+        write_history(spec.run_dir / VALIDATION_FILE, [row for row in rows if "val" in row])
+    return write_done(spec.run_dir, checkpoint, losses[-1] if losses else {})
 
 
 def _resume_point(parent: Path, fingerprint: str, ranks: Ranks) -> Checkpoint | None:
@@ -211,6 +220,9 @@ def _start_from(done: Path, model: AVSiam) -> None:
 def _state(spec: TrainSpec, shards: ShardSet, fingerprint: str) -> dict[str, Any]:
     return {
         "fingerprint": fingerprint,
+        "config_sha256": spec.config_sha256(),
+        "data_sha256": spec.data_sha256(),
+        "seed": spec.recipe.seed,
         "spec": spec.model_dump(mode="json"),
         "class_names": list(shards.class_names) if spec.stage == "finetune" else [],
         "task": shards.task,

@@ -15,6 +15,8 @@ from pipeline_src.runs.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
+from pipeline_src.runs.done import read_done, write_done
+from pipeline_src.runs.history import write_history
 
 
 def make_model(seed: int = 0, width: int = 4) -> nn.Sequential:
@@ -97,3 +99,57 @@ def test_keys_that_do_not_fit_are_named(tmp_path):
 def test_state_names_the_hashes_of_its_files(tmp_path):
     state = json.loads((save(tmp_path, 1, make_model()) / "state.json").read_text())
     assert set(state["sha256"]) == {"model.safetensors", "optimizer.safetensors"}
+
+
+def finished(run_dir, step=4):
+    """A training that has ended at ``step``."""
+    provenance = {"config_sha256": "c", "data_sha256": "d", "seed": 0}
+    clock = {"step": step, "samples_seen": 8, "seconds": 1.0, "fingerprint": "f"}
+    state = {**clock, **provenance, "git_commit": "g", "versions": {}}
+    model = make_model(seed=step)
+    folder = save_checkpoint(run_dir / "checkpoints", model, make_optimizers(model), state, keep=2)
+    return write_done(run_dir, read_checkpoint(folder), {"loss": 1.0})
+
+
+def test_the_published_checkpoint_keeps_its_path_and_holds_no_optimiser(tmp_path):
+    for step in (4, 9):
+        done = finished(tmp_path, step)
+        checkpoint = read_done(done)
+        assert checkpoint.folder == tmp_path / "checkpoint"
+        assert checkpoint.step == step
+        names = {path.name for path in checkpoint.folder.iterdir()}
+        assert names == {"model.safetensors", "state.json"}
+        assert set(checkpoint.state["sha256"]) == {"model.safetensors"}
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"checkpoint", "checkpoints", "done.json"}
+    newest = newest_checkpoint(tmp_path / "checkpoints", "f")
+    assert newest is not None
+    assert (newest.folder / "optimizer.safetensors").is_file()
+
+
+def test_a_checkpoint_that_was_replaced_is_refused(tmp_path):
+    done = finished(tmp_path / "a")
+    other = finished(tmp_path / "b", step=5)
+    (tmp_path / "a/checkpoint").rename(tmp_path / "old")
+    (other.parent / "checkpoint").rename(tmp_path / "a/checkpoint")
+    with pytest.raises(CheckpointError, match="not the checkpoint that"):
+        read_done(done)
+
+
+def test_what_a_killed_publication_left_is_removed(tmp_path):
+    left = tmp_path / ".checkpoint.1.part"
+    left.mkdir(parents=True)
+    (left / "model.safetensors").write_bytes(b"half")
+    read_done(finished(tmp_path))
+    assert not left.exists()
+
+
+def test_curves_become_tables_that_dvc_can_plot(tmp_path):
+    rows = [
+        {"step": 1, "num_steps": 2, "seconds": 0.1, "loss": 3.0},
+        {"step": 2, "num_steps": 2, "seconds": 0.2, "loss": 2.0, "lr": 0.1},
+    ]
+    write_history(tmp_path / "history.csv", rows)
+    assert (tmp_path / "history.csv").read_text() == "step,loss,lr\n1,3.0,\n2,2.0,0.1\n"
+    write_history(tmp_path / "validation.csv", [{"step": 2, "val": {"audio": 0.5}}])
+    assert (tmp_path / "validation.csv").read_text() == "step,audio\n2,0.5\n"

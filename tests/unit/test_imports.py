@@ -22,6 +22,7 @@ ALLOWED = {
     "train": BASE | {"data", "models", "objectives", "runs", "shards", "eval"},
     "submit": BASE | {"runs", "train", "executor"},
     "report": BASE | {"eval"},
+    "stages": BASE | {"catalog", "download", "manifest", "runs"},
 }
 ONLY_IN = {
     "submitit": "submit",

@@ -10,6 +10,20 @@ for dataset_name in catalog.names:
 
     rule:
         name:
+            f"transcode_{dataset_name}"
+        input:
+            target(catalog.chunk_files, "transcode", dataset_name),
+        localrule: True
+
+    rule:
+        name:
+            f"logmel_{dataset_name}"
+        input:
+            target(catalog.chunk_files, "logmel", dataset_name),
+        localrule: True
+
+    rule:
+        name:
             f"shards_{dataset_name}"
         input:
             target(catalog.indexes, dataset_name),

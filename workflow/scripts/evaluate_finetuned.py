@@ -14,5 +14,6 @@ with log_to_file(snakemake.log[0]):
         index_path=Path(snakemake.input.index),
         metrics_path=Path(snakemake.output.metrics),
         evaluate=EvaluateConfig(**snakemake.params.evaluate),
+        config=snakemake.config,
         num_threads=snakemake.threads,
     )

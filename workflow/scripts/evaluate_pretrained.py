@@ -15,6 +15,7 @@ with log_to_file(snakemake.log[0]):
         test_index=Path(snakemake.input.test),
         metrics_path=Path(snakemake.output.metrics),
         evaluate=EvaluateConfig(**snakemake.params.evaluate),
+        config=snakemake.config,
         num_examples=snakemake.params.num_examples,
         num_threads=snakemake.threads,
     )

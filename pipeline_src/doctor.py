@@ -1,0 +1,165 @@
+"""``python -m pipeline_src doctor``: what this checkout and machine lack, each with a next step."""
+
+import argparse
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline_src.catalog import Catalog
+from pipeline_src.errors import PipelineError
+from pipeline_src.media.ffmpeg import find_ffmpeg
+from pipeline_src.stages.commands import refuse_drift
+from pipeline_src.stages.render import load_catalog
+from pipeline_src.stages.sync import compare
+
+ROOT = Path()
+LINKS = {"slurm": "workflow/profiles/slurm", "profiles": "workflow/profiles"}
+MIN_FREE_GIGABYTES = 10
+TOOL_TIMEOUT_SECONDS = 20
+NO_ACCOUNTING = re.compile(r"AccountingStorageType\s*=\s*(\(null\)|accounting_storage/none)")
+NO_SBATCH_TEXT = (
+    "submit.cluster = slurm, but sbatch is not on PATH: load Slurm's module, "
+    "or set submit.cluster to local"
+)
+NO_ACCOUNTING_TEXT = (
+    "Slurm keeps no accounting: the profile needs slurm-status-command: squeue, "
+    "or `snakemake --profile slurm` waits for ever"
+)
+
+
+class Line(NamedTuple):
+    """One line of the answer: ok | note (works, but look) | broken (needs the next step)."""
+
+    state: str
+    text: str
+
+
+def add_doctor_parser(parsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """The command ``doctor``."""
+    parser = parsers.add_parser("doctor", help="check this checkout and this machine")
+    parser.set_defaults(run=run_doctor)
+
+
+def run_doctor(arguments: argparse.Namespace) -> int:
+    """Print every check; 1 when something is broken."""
+    lines = list(_examine(ROOT))
+    for line in lines:
+        print(f"{line.state:7}{line.text}")
+    return int(any(line.state == "broken" for line in lines))
+
+
+def _examine(root: Path) -> Iterator[Line]:
+    yield from check_links(root)
+    yield _check_ffmpeg()
+    yield from _check_torch()
+    try:
+        catalog = load_catalog(root)
+    except PipelineError as error:
+        yield Line("broken", f"configuration: {error}")
+        return
+    yield from check_disk(catalog.results)
+    yield from check_slurm(catalog.config.submit.cluster)
+    yield from _check_dvc(root, catalog)
+
+
+def check_links(root: Path) -> Iterator[Line]:
+    """The links that make ``--profile slurm`` and calls without a flag find their profile."""
+    for name, target in LINKS.items():
+        path = root / name
+        if path.is_dir() and path.resolve() == (root / target).resolve():
+            yield Line("ok", f"{name} -> {target}")
+            continue
+        repair = f"rm -rf {name} && ln -s {target} {name}"
+        yield Line("broken", f"{name} is no link to {target}: {repair}")
+
+
+def _check_torch() -> Iterator[Line]:
+    yield Line("ok", f"Python {sys.version.split()[0]}")
+    if importlib.util.find_spec("torch") is None:
+        yield Line("broken", "torch is not installed: make setup")
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        yield Line("ok", f"torch {torch.__version__}, GPUs: {', '.join(names)}")
+    else:
+        yield Line("note", f"torch {torch.__version__}, no GPU in reach: training runs on the CPU")
+
+
+def check_disk(results: Path) -> Iterator[Line]:
+    """Free space where results are written."""
+    folders = (results.absolute(), *results.absolute().parents)
+    free = shutil.disk_usage(next(path for path in folders if path.exists())).free / 1e9
+    text = f"{free:.0f} GB free at {results}"
+    if free < MIN_FREE_GIGABYTES:
+        yield Line("note", f"{text}: delete {results}/<dataset>/raw of finished data sets")
+    else:
+        yield Line("ok", text)
+
+
+def check_slurm(cluster: str) -> Iterator[Line]:
+    """Whether jobs can be sent to Slurm, and how their state can be asked for."""
+    if shutil.which("sbatch") is None:
+        if cluster == "slurm":
+            yield Line("broken", NO_SBATCH_TEXT)
+        else:
+            yield Line("ok", f"no sbatch on PATH, submit.cluster = {cluster}: training runs here")
+        return
+    if _answer("sinfo", "--noheader") is None:
+        text = "sbatch is on PATH, but sinfo gets no answer: start Slurm, or set submit.cluster to "
+        yield Line("note" if cluster == "local" else "broken", text + "local")
+        return
+    yield Line("ok", f"Slurm answers, submit.cluster = {cluster}")
+    settings = _answer("scontrol", "show", "config") or ""
+    if NO_ACCOUNTING.search(settings):
+        yield Line("note", NO_ACCOUNTING_TEXT)
+
+
+def _answer(*command: str) -> str | None:
+    """What a command printed; None where it failed or hung."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=TOOL_TIMEOUT_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _check_dvc(root: Path, catalog: Catalog) -> Iterator[Line]:
+    if not (root / ".dvc" / "config").is_file():
+        yield Line("broken", "no .dvc folder: git checkout .dvc .dvcignore")
+        return
+    if _answer("git", "-C", str(root), "rev-parse") is None:
+        yield Line("broken", "no git repository, and DVC needs one: git clone this project")
+        return
+    if remote := (_answer("dvc", "remote", "default") or "").strip():
+        yield Line("ok", f"dvc remote {remote}")
+    else:
+        yield Line("note", "no default DVC remote: dvc remote add --local -d mine <folder or URL>")
+    try:
+        refuse_drift(root)
+        yield Line("ok", "dvc.yaml fits config/config.yaml")
+        findings = compare(catalog)
+    except PipelineError as error:
+        yield Line("broken", str(error))
+        return
+    unsettled = [found.stage.name for found in findings if found.action in ("touch", "commit")]
+    if unsettled:
+        listed = ", ".join(unsettled)
+        yield Line("note", f"DVC and Snakemake disagree: python -m pipeline_src sync ({listed})")
+    else:
+        yield Line("ok", "DVC and Snakemake agree on what is there")
+
+
+def _check_ffmpeg() -> Line:
+    try:
+        return Line("ok", f"ffmpeg: {find_ffmpeg()}")
+    except PipelineError as error:
+        return Line("broken", str(error))

@@ -1,0 +1,36 @@
+"""The few figures of a metrics.json that ``dvc metrics show`` prints side by side."""
+
+from collections.abc import Mapping
+from typing import Any
+
+SUMMARY_FILE = "summary.json"
+MODALITIES = ("audio", "video", "audio_video")
+DIRECTIONS = ("audio_to_video", "video_to_audio")
+DIGITS = 4
+
+
+def summarise_evaluation(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Accuracy or mAP per input, and R@10."""
+    metric = "accuracy" if metrics["task"] == "multiclass" else "mAP"
+    scores = {head: _value(metrics[head][metric]) for head in MODALITIES}
+    return {metric: scores, "R@10": _recall(metrics["retrieval"])}
+
+
+def summarise_probe(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Linear probe per input, R@10, and the error on hidden patches."""
+    probes, errors = metrics["probes"]["pretrained"], metrics["reconstruction"]
+    return {
+        "linear": {name: _value(probes[name]["linear"]) for name in MODALITIES},
+        "R@10": _recall(metrics["retrieval"]),
+        # DVC takes a key "error" for a file that it could not read.
+        "mse": {name: _value(errors[name]["model"]) for name in MODALITIES if name in errors},
+    }
+
+
+def _recall(retrieval: Mapping[str, Any]) -> dict[str, float | None]:
+    return {direction: _value(retrieval[direction]["R@10"]) for direction in DIRECTIONS}
+
+
+def _value(interval: Mapping[str, Any]) -> float | None:
+    value = interval["value"]
+    return None if value is None else round(value, DIGITS)

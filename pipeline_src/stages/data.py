@@ -1,0 +1,65 @@
+"""Stages of one data set: clip list -> raw clips -> audio and frames -> log-mel -> shards."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipeline_src.catalog import Catalog
+from pipeline_src.download.sources import source_kind, split_member
+from pipeline_src.manifest.clip_lists import read_clips
+from pipeline_src.manifest.datasets import DatasetConfig
+from pipeline_src.stages.stage import Out, Stage, relative_path
+
+DATA_STAGES = ("download", "transcode", "logmel", "shards")
+
+
+def data_stages(catalog: Catalog, name: str) -> Iterator[Stage]:
+    dataset = catalog.dataset(name)
+    folder = {stage: f"{catalog.results}/{name}/{stage}" for stage in DATA_STAGES}
+    described = [catalog.dataset_path(name), dataset.class_names]
+    listed = [
+        *described,
+        *dataset.clip_lists.values(),
+        *_archives(dataset, catalog.config.media.max_seconds),
+    ]
+
+    def stage(
+        kind: str,
+        rules: Sequence[str],
+        deps: Sequence[str | Path],
+        params: Sequence[str],
+        versions: Sequence[str],
+    ) -> Stage:
+        return Stage(
+            name=f"{kind}_{name}",
+            rules=(*rules, f"{kind}_{name}"),
+            target=f"{kind}_{name}",
+            deps=tuple(sorted(relative_path(path) for path in deps)),
+            params=tuple(params),
+            versions=tuple(versions),
+            outs=(Out(folder[kind], persist=True),),
+            before=(f"python -m pipeline_src stages --drop-stale {kind}_{name}",),
+        )
+
+    yield stage("download", ["download_clips"], listed, ["plan", "download"], ["PLAN", "DOWNLOAD"])
+    yield stage("transcode", ["transcode_clips"], [folder["download"]], ["media"], ["TRANSCODE"])
+    yield stage(
+        "logmel",
+        ["extract_logmel"],
+        [folder["transcode"]],
+        ["audio", "media.sample_rate_hz"],
+        ["LOGMEL"],
+    )
+    yield stage(
+        "shards",
+        ["pack_shard", "pack_index"],
+        [folder["transcode"], folder["logmel"], *described],
+        ["shards", "audio", "media"],
+        ["PACK", "INDEX"],
+    )
+
+
+def _archives(dataset: DatasetConfig, max_seconds: float) -> list[Path]:
+    """The local archives that clips are members of."""
+    sources = (clip.source for clip in read_clips(dataset, max_seconds=max_seconds))
+    found = {split_member(source)[0]: None for source in sources if source_kind(source) == "member"}
+    return [dataset.root / archive for archive in found]

@@ -1,0 +1,117 @@
+"""Stages of the runs: shards -> checkpoints -> metrics -> report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline_src.catalog import Catalog
+from pipeline_src.config.root import RUN_SECTIONS
+from pipeline_src.stages.stage import Out, Stage
+
+METRICS = "metrics.json"
+SUMMARY = "summary.json"
+HISTORY = "history.csv"
+VALIDATION = "validation.csv"
+
+
+def pretrain_stage(catalog: Catalog, run: str) -> Stage:
+    done = f"{catalog.results}/{run}/pretrain/done.json"
+    return Stage(
+        name=f"pretrain_{run}",
+        rules=("pretrain_model",),
+        target=done,
+        deps=tuple(catalog.pretrain_indexes(run)),
+        params=_run_params(catalog, run, ("model", "pretrain")),
+        versions=("PRETRAIN",),
+        outs=_training_outs(done, (HISTORY,)),
+    )
+
+
+def finetune_stage(catalog: Catalog, run: str, name: str) -> Stage:
+    done = f"{catalog.results}/{run}/finetune/{name}/done.json"
+    validation = catalog.optional_index(name, "val")
+    return Stage(
+        name=f"finetune_{run}_{name}",
+        rules=("finetune_model",),
+        target=done,
+        deps=(catalog.index(name, "train"), *validation, *catalog.pretrain_done(run)),
+        params=_run_params(catalog, run, ("model", "finetune")),
+        versions=("FINETUNE",),
+        outs=_training_outs(done, (HISTORY, VALIDATION) if validation else (HISTORY,)),
+    )
+
+
+def _training_outs(done: str, tables: Sequence[str]) -> tuple[Out, ...]:
+    folder = Path(done).parent
+    return (
+        Out(done),
+        Out(f"{folder}/checkpoint"),
+        *(Out(f"{folder}/{name}") for name in tables),
+        Out(f"{folder}/metrics.jsonl", persist=True),
+    )
+
+
+def evaluate_stage(catalog: Catalog, run: str, name: str) -> Stage:
+    (target,) = catalog.metrics(name, (run,))
+    finetuned = f"{catalog.results}/{run}/finetune/{name}/done.json"
+    scored = catalog.index(name, catalog.run(run).evaluate.split)
+    return Stage(
+        name=f"evaluate_{run}_{name}",
+        rules=("evaluate_finetuned",),
+        target=target,
+        deps=(finetuned, *catalog.pretrain_done(run), scored),
+        params=_run_params(catalog, run, ("evaluate",)),
+        versions=("EVALUATE",),
+        outs=_scores(target, ("predictions.npz", "embeddings.npz")),
+    )
+
+
+def probe_stage(catalog: Catalog, target: str) -> Stage:
+    run, _, name, _ = Path(target).relative_to(catalog.results).parts
+    scored = catalog.index(name, catalog.run(run).evaluate.split)
+    indexes = [catalog.index(name, "train"), *catalog.optional_index(name, "val"), scored]
+    return Stage(
+        name=f"probe_{run}_{name}",
+        rules=("evaluate_pretrained",),
+        target=target,
+        deps=(f"{catalog.results}/{run}/pretrain/done.json", *dict.fromkeys(indexes)),
+        params=(*_run_params(catalog, run, ("evaluate",)), "report.num_examples"),
+        versions=("EVALUATE",),
+        outs=_scores(target, ("reconstructions.npz",)),
+    )
+
+
+def _scores(metrics: str, arrays: Sequence[str]) -> tuple[Out, ...]:
+    folder = Path(metrics).parent
+    return (
+        Out(metrics),
+        *(Out(f"{folder}/{name}") for name in arrays),
+        Out(f"{folder}/{SUMMARY}", is_metric=True),
+    )
+
+
+def report_stage(catalog: Catalog, stages: Sequence[Stage]) -> Stage:
+    scored = [stage.target for stage in stages if stage.target.endswith(METRICS)]
+    indexes = [path for name in catalog.listed for path in catalog.indexes(name)]
+    configs = [f"{catalog.results}/{run}/config.yaml" for run in catalog.run_names]
+    return Stage(
+        name="report",
+        rules=("resolve_config", "report_results", "report"),
+        target="report",
+        deps=(*scored, *indexes),
+        params=("report", *RUN_SECTIONS, "runs", "datasets", "results"),
+        versions=("REPORT",),
+        outs=(*map(Out, configs), Out(f"{catalog.results}/report/index.html")),
+        before=("python -m pipeline_src stages --check",),
+    )
+
+
+def _run_params(catalog: Catalog, run: str, sections: Sequence[str]) -> tuple[str, ...]:
+    """The keys that hold these sections of a run: the shared values and the run's own.
+
+    A section that the run does not write out could be added later, so then the whole run counts.
+    """
+    overlay = catalog.config.runs[run] or {}
+    own = [f"runs.{run}.{section}" for section in sections]
+    if any(section not in overlay for section in sections):
+        own = [f"runs.{run}"]
+    return (*sections, *own)

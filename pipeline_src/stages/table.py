@@ -1,0 +1,36 @@
+"""The table of stages: ``dvc.yaml`` is rendered from it, and a test compares it with the rules."""
+
+from collections import Counter
+
+from pipeline_src.catalog import Catalog
+from pipeline_src.errors import ConfigError
+from pipeline_src.stages.data import data_stages
+from pipeline_src.stages.runs import (
+    evaluate_stage,
+    finetune_stage,
+    pretrain_stage,
+    probe_stage,
+    report_stage,
+)
+from pipeline_src.stages.stage import Stage
+
+
+def all_stages(catalog: Catalog) -> list[Stage]:
+    """Every stage of the listed data sets and runs, each after those that it depends on.
+
+    Raises:
+        ConfigError: the names of two stages are equal.
+    """
+    stages = [stage for name in catalog.listed for stage in data_stages(catalog, name)]
+    stages += [pretrain_stage(catalog, run) for run in catalog.pretrained_runs()]
+    for run in catalog.run_names:
+        for name in catalog.finetune_datasets(run):
+            stages += [finetune_stage(catalog, run, name), evaluate_stage(catalog, run, name)]
+    stages += [
+        probe_stage(catalog, path) for name in catalog.listed for path in catalog.probes(name)
+    ]
+    stages.append(report_stage(catalog, stages))
+    name, count = Counter(stage.name for stage in stages).most_common(1)[0]
+    if count > 1:
+        raise ConfigError(f"two stages of dvc.yaml would be called {name!r}; rename a run")
+    return stages

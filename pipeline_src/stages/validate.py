@@ -1,0 +1,109 @@
+"""Whether what lies in the results is what the configuration would make now.
+
+Snakemake's records are of this checkout, DVC's of its last run; the files themselves say more.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline_src.atomic import file_sha256
+from pipeline_src.catalog import Catalog
+from pipeline_src.errors import PipelineError, StageError
+from pipeline_src.manifest.chunks import bulk_path, read_chunk
+from pipeline_src.runs.spec import TrainSpec, score_hashes
+from pipeline_src.stages.data import DATA_STAGES
+from pipeline_src.stages.stage import Stage
+from pipeline_src.stages.stale import stale_manifests
+
+
+def check_outputs(catalog: Catalog, stage: Stage) -> None:
+    """Check every output of a stage against the configuration and its inputs.
+
+    Raises:
+        StageError: one is missing, damaged, or was made from something else.
+    """
+    missing = [out.path for out in stage.outs if not Path(out.path).exists()]
+    if missing:
+        raise StageError(f"{missing[0]} is missing")
+    checks: dict[str, Callable[[Catalog, Stage], None]] = {
+        **dict.fromkeys(DATA_STAGES, _check_chunks),
+        "pretrain": _check_training,
+        "finetune": _check_training,
+        "evaluate": _check_scores,
+        "probe": _check_scores,
+        "report": _check_report,
+    }
+    try:
+        checks[stage.kind](catalog, stage)
+    except (OSError, ValueError, KeyError) as error:
+        raise StageError(f"{stage.target}: not readable ({error})") from error
+    except StageError:
+        raise
+    except PipelineError as error:
+        raise StageError(str(error)) from error
+
+
+def _check_chunks(catalog: Catalog, stage: Stage) -> None:
+    name = stage.name.removeprefix(f"{stage.kind}_")
+    if stale := stale_manifests(catalog, stage.kind, name):
+        raise StageError(f"{stale[0]} was made with other settings or inputs")
+    if stage.kind != "shards":
+        return
+    for index in map(Path, catalog.indexes(name)):
+        manifests = [Path(path) for path in catalog.chunk_files("shards", name, index.parent.name)]
+        packed = [read_chunk(path, "pack") for path in manifests]
+        for path, manifest in zip(manifests, packed, strict=True):
+            bulk_path(path, manifest)
+        listed = [shard["sha256"] for shard in _read(index)["shards"]]
+        if listed != [manifest.tar.sha256 for manifest in packed if manifest.tar]:
+            raise StageError(f"{index} lists other shards than its folder holds")
+
+
+def _check_training(catalog: Catalog, stage: Stage) -> None:
+    path = Path(stage.target)
+    done = _read(path)
+    if done["fingerprint"] != _spec(catalog, stage).fingerprint():
+        raise StageError(f"{path} was trained with other settings or data")
+    weights = path.parent / done["checkpoint"] / "model.safetensors"
+    if file_sha256(weights) != done["sha256"]:
+        raise StageError(f"{weights} is not what {path.name} names")
+
+
+def _spec(catalog: Catalog, stage: Stage) -> TrainSpec:
+    done = Path(stage.target)
+    run = catalog.run(done.relative_to(catalog.results).parts[0])
+    indexes = [Path(path) for path in stage.deps if path.endswith("train/index.json")]
+    start = next((Path(path) for path in stage.deps if path.endswith("done.json")), None)
+    return TrainSpec(
+        stage="pretrain" if stage.kind == "pretrain" else "finetune",
+        run_dir=done.parent,
+        model=run.model,
+        recipe=run.pretrain if stage.kind == "pretrain" else run.finetune,
+        train_indexes=tuple(indexes),
+        initial_checkpoint=start,
+    )
+
+
+def _check_scores(catalog: Catalog, stage: Stage) -> None:
+    metrics = _read(Path(stage.target))
+    done = _read(Path(stage.deps[0]))
+    run = Path(stage.target).relative_to(catalog.results).parts[0]
+    expected = score_hashes(done, Path(stage.deps[-1]), catalog.run(run).evaluate)
+    expected["checkpoint_sha256"] = done["sha256"]
+    if other := [name for name, value in expected.items() if metrics[name] != value]:
+        raise StageError(f"{stage.target} was computed from another {', '.join(other)}")
+
+
+def _check_report(catalog: Catalog, stage: Stage) -> None:
+    for run in catalog.run_names:
+        path = catalog.results / run / "config.yaml"
+        if yaml.safe_load(path.read_text()) != catalog.run(run).model_dump(mode="json"):
+            raise StageError(f"{path} holds other settings")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))

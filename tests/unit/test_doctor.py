@@ -1,0 +1,61 @@
+"""The doctor's checks of a machine, with stand-ins for Slurm's commands on PATH."""
+
+import pytest
+
+from pipeline_src.doctor import check_disk, check_links, check_slurm
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Put commands that answer as given on PATH, and nothing else."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    def install(**answers: str) -> None:
+        for name, script in answers.items():
+            path = tmp_path / name
+            path.write_text(f"#!/bin/sh\n{script}\n")
+            path.chmod(0o755)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("cluster", "state"), [("auto", "ok"), ("local", "ok"), ("slurm", "broken")]
+)
+def test_a_machine_without_slurm(slurm, cluster, state):
+    (line,) = check_slurm(cluster)
+    assert line.state == state
+    assert "sbatch" in line.text
+
+
+@pytest.mark.parametrize(("cluster", "state"), [("auto", "broken"), ("local", "note")])
+def test_a_slurm_that_does_not_answer(slurm, cluster, state):
+    slurm(sbatch="exit 0", sinfo="exit 1")
+    (line,) = check_slurm(cluster)
+    assert line.state == state
+    assert "set submit.cluster to local" in line.text
+
+
+@pytest.mark.parametrize(
+    ("storage", "num_lines"),
+    [("accounting_storage/none", 2), ("(null)", 2), ("accounting_storage/slurmdbd", 1)],
+)
+def test_a_slurm_without_accounting_needs_squeue(slurm, storage, num_lines):
+    slurm(sbatch="exit 0", sinfo="exit 0", scontrol=f"echo 'AccountingStorageType = {storage}'")
+    lines = list(check_slurm("auto"))
+    assert len(lines) == num_lines
+    assert lines[0].state == "ok"
+    assert ("slurm-status-command: squeue" in lines[-1].text) == (num_lines == 2)
+
+
+def test_a_link_that_became_a_file_is_named(tmp_path):
+    (tmp_path / "workflow/profiles/slurm").mkdir(parents=True)
+    (tmp_path / "profiles").symlink_to("workflow/profiles")
+    (tmp_path / "slurm").write_text("workflow/profiles/slurm")  # as a zip archive leaves it
+    states = {line.text.split()[0]: line.state for line in check_links(tmp_path)}
+    assert states == {"slurm": "broken", "profiles": "ok"}
+
+
+def test_free_space_is_told_for_a_folder_that_is_not_there_yet(tmp_path):
+    (line,) = check_disk(tmp_path / "not/yet")
+    assert "GB free" in line.text

@@ -1,0 +1,384 @@
+"""DVC and Snakemake on the same files: what runs, what does not, and how the two are settled."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.workspace import Workspace, planned_jobs
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+FINETUNED = {"finetune", "evaluate", "report"}
+PRETRAINED = FINETUNED | {"pretrain", "probe"}
+KIND_OF_RULE = {
+    "download_clips": "download",
+    "transcode_clips": "transcode",
+    "extract_logmel": "logmel",
+    "pack_shard": "shards",
+    "pack_index": "shards",
+    "pretrain_model": "pretrain",
+    "finetune_model": "finetune",
+    "evaluate_finetuned": "evaluate",
+    "evaluate_pretrained": "probe",
+    "resolve_config": "report",
+    "report_results": "report",
+}
+
+
+@pytest.fixture
+def restored(versioned):
+    """The built repository, put back afterwards."""
+    yield versioned
+    versioned.run("git", "checkout", "--quiet", "--force", "main")
+    versioned.run("dvc", "checkout", "--quiet", "--force")
+
+
+def sync(workspace: Workspace) -> dict[str, str]:
+    lines = workspace.run("python", "-m", "pipeline_src", "sync").splitlines()
+    return dict(line.split(": ", 1) for line in lines if re.match(r"[a-z]+(_\w+)?: ", line))
+
+
+def dvc_stages(workspace: Workspace) -> set[str]:
+    """Kinds of stages that a repro would come to: those that changed and all that follow them."""
+    status = json.loads(workspace.run("dvc", "status", "--json").strip().splitlines()[-1])
+    stages = yaml.safe_load((workspace.root / "dvc.yaml").read_text())["stages"]
+    stale = set(status)
+    for name, stage in stages.items():  # in the order of dependency
+        outs = [
+            next(iter(out)) if isinstance(out, dict) else out
+            for other in stale & stages.keys()
+            for out in stages[other]["outs"]
+        ]
+        if any(Path(dep).is_relative_to(out) for dep in stage["deps"] for out in outs):
+            stale.add(name)
+    return {name.split("_")[0] for name in stale}
+
+
+def snakemake_stages(workspace: Workspace) -> set[str]:
+    jobs = planned_jobs(workspace.snakemake("-n", "all"))
+    return {KIND_OF_RULE[rule] for rule in jobs if rule != "all"}
+
+
+def digest(workspace: Workspace, pattern: str) -> dict[str, bytes]:
+    root = workspace.root / "results"
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.glob(pattern))}
+
+
+def test_a_second_repro_does_nothing(versioned):
+    output = versioned.run("dvc", "repro")
+    assert "Data and pipelines are up to date." in output
+    assert "Running stage" not in output
+    assert planned_jobs(versioned.snakemake("-n", "all")) == {}
+
+
+def test_only_what_is_worth_keeping_is_versioned(versioned):
+    listed = versioned.run("dvc", "list", "-R", "--dvc-only", ".").splitlines()
+    assert any(
+        re.fullmatch(r"results/digits/shards/train/train-00000\.tar", name) for name in listed
+    )
+    assert any(name.endswith("pretrain/checkpoint/model.safetensors") for name in listed)
+    tars = [name for name in listed if name.endswith(".tar")]
+    assert all("/shards/" in name for name in tars)
+    assert not [name for name in listed if "/raw/" in name or "optimizer" in name]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "stages"),
+    [
+        ("plan.chunk_size", 8, {"download", "transcode", "logmel", "shards"} | PRETRAINED),
+        ("download.max_attempts", 5, {"download", "transcode", "logmel", "shards"} | PRETRAINED),
+        ("media.jpeg_quality", 5, {"transcode", "logmel", "shards"} | PRETRAINED),
+        ("audio.low_freq_hz", 30.0, {"logmel", "shards"} | PRETRAINED),
+        ("shards.waveform", False, {"shards"} | PRETRAINED),
+        ("model.overrides.decoder_depth", 2, PRETRAINED),
+        ("pretrain.lr", 0.01, PRETRAINED),
+        ("finetune.lr", 0.01, FINETUNED),
+        ("evaluate.num_bootstrap", 20, {"evaluate", "probe", "report"}),
+        ("report.tsne_clips", 6, {"report"}),
+        ("report.num_examples", 1, {"probe", "report"}),
+        ("submit.timeout_minutes", 60, set()),
+        ("runs.avsiam_tiny.finetune", {"lr": 0.5}, FINETUNED),
+    ],
+)
+def test_a_changed_key_makes_the_same_stages_stale_for_both(versioned, key, value, stages):
+    before = (versioned.root / "config/config.yaml").read_text()
+    try:
+        versioned.set(key, value)
+        assert dvc_stages(versioned) == stages
+        assert snakemake_stages(versioned) == stages
+    finally:
+        (versioned.root / "config/config.yaml").write_text(before)
+        versioned.snakemake("-n", "all")  # plans the list as it was
+
+
+def test_an_older_experiment_is_brought_back_and_settled(restored):
+    before = digest(restored, "avsiam_tiny/**/metrics.json")
+    restored.set("finetune.lr", 0.01)
+    output = restored.run("dvc", "repro")
+    ran = set(re.findall(r"Running stage '([a-z]+)", output))
+    assert ran == FINETUNED
+    restored.run("git", "checkout", "--quiet", "-b", "higher_lr")
+    restored.commit("higher learning rate")
+    changed = restored.run("dvc", "metrics", "diff", "main")
+    assert "summary.json" in changed or changed.strip() == ""
+
+    restored.run("git", "checkout", "--quiet", "main")
+    restored.run("dvc", "checkout", "--quiet", "--force")
+    assert digest(restored, "avsiam_tiny/**/metrics.json") == before
+    assert snakemake_stages(restored) >= {"finetune", "evaluate"}
+    lines = sync(restored)
+    assert "Snakemake now knows" in lines["finetune_avsiam_tiny_digits"]
+    assert planned_jobs(restored.snakemake("-n", "all")) == {}
+
+    restored.set("finetune.lr", 0.02)  # what sync must not take for settled
+    assert lines.keys() == (third := sync(restored)).keys()
+    assert third["pretrain_avsiam_tiny"] == "up to date for both"
+    assert third["finetune_avsiam_tiny_digits"].startswith("out of date")
+    assert snakemake_stages(restored) == FINETUNED
+
+
+def test_a_direct_snakemake_run_is_taken_over_by_dvc(restored):
+    sync(restored)
+    restored.set("evaluate.num_bootstrap", 30)
+    restored.snakemake("all")
+    assert dvc_stages(restored) == {"evaluate", "probe", "report"}
+    assert "dvc.lock now has it" in sync(restored)["evaluate_avsiam_tiny_digits"]
+    assert dvc_stages(restored) == set()
+
+    metrics = restored.root / "results/avsiam_tiny/eval/digits/metrics.json"
+    tampered = {**json.loads(metrics.read_text()), "checkpoint_sha256": "0"}
+    metrics.unlink()
+    metrics.write_text(json.dumps(tampered))
+    assert "another checkpoint_sha256" in sync(restored)["evaluate_avsiam_tiny_digits"]
+
+
+def test_files_that_dvc_brought_back_are_not_taken_for_current(restored):
+    manifests = "digits/transcode/*/*.json"
+    restored.set("media.jpeg_quality", 9)
+    restored.run("dvc", "repro", "--single-item", "transcode_digits")
+    other = digest(restored, manifests)
+    restored.run("dvc", "checkout", "--quiet", "--force", "results/digits/transcode", fails=False)
+    restored.run("git", "checkout", "--quiet", "dvc.lock")
+    restored.run("dvc", "checkout", "--quiet", "--force", "transcode_digits")
+    assert digest(restored, manifests) != other
+    output = restored.run("dvc", "repro", "--single-item", "transcode_digits")
+    assert "transcode_digits: 4 stale manifests dropped" in output
+    assert digest(restored, manifests) == other
+
+
+def test_an_interrupted_repro_continues(restored):
+    folder = restored.root / "results/digits/transcode"
+    counts: list[int] = []
+
+    def third_is_written() -> bool:
+        counts.append(len(list(folder.glob("*/[0-9]*.json"))))
+        return 0 in counts and counts[-1] == 3  # the stale ones are gone; two jobs at a time
+
+    restored.set("media.jpeg_quality", 7)
+    repro = ("dvc", "repro", "--single-item", "transcode_digits")
+    restored.kill_command_when(third_is_written, *repro)
+    output = restored.run(*repro)
+    assert "transcode_digits: 0 stale manifests dropped" in output
+    assert planned_jobs(output)["transcode_clips"] < 4
+    status = restored.run("dvc", "status", "transcode_digits")
+    assert "changed" not in status
+
+
+def test_a_second_repro_at_once_is_refused(versioned):
+    log = versioned.root / "results/logs/report_results.log"
+    log.unlink(missing_ok=True)
+    first = versioned.start_command("dvc", "repro", "--force", "--single-item", "report")
+    try:
+        while not log.exists():
+            assert first.poll() is None
+            time.sleep(0.05)
+        refused = versioned.run("dvc", "repro", "--force", "--single-item", "report", fails=True)
+        told = versioned.run("python", "-m", "pipeline_src", "sync", fails=True)
+    finally:
+        output = first.communicate(timeout=100)[0]
+    assert first.returncode == 0, output[-2000:]
+    assert "is being blocked by" in refused
+    assert f"(PID {first.pid})" in refused
+    assert "another DVC command works in this checkout, wait for it" in told
+
+
+def test_an_experiment_and_a_queued_one(restored):
+    setting = "config/config.yaml:report.tsne_clips=6"
+    output = restored.run("dvc", "exp", "run", "--name", "here", "-S", setting)
+    assert re.findall(r"Running stage '(\w+)'", output) == ["report"]
+    restored.run("git", "checkout", "--quiet", "--force", "main")
+    restored.run("dvc", "checkout", "--quiet", "--force")
+    setting = "config/config.yaml:evaluate.num_bootstrap=25"
+    restored.run("dvc", "exp", "run", "--queue", "--name", "queued", "-S", setting)
+    restored.run("dvc", "queue", "start")
+    deadline = time.monotonic() + 120
+    while "Running" in (state := restored.run("dvc", "queue", "status")) or "Queued" in state:
+        assert time.monotonic() < deadline, state
+        time.sleep(1)
+    assert re.search(r"queued\s.*Success", state), restored.run("dvc", "queue", "logs", "queued")
+    table = restored.run("dvc", "exp", "show", "--csv")
+    assert "here" in table
+    assert "queued" in table
+
+
+@pytest.fixture(scope="module")
+def ssh_remote(tmp_path_factory):
+    """URL of a folder behind a real sshd on this machine, and the options to reach it."""
+    sshd = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")
+    keygen = shutil.which("ssh-keygen")
+    if not sshd or not keygen:
+        pytest.skip("no sshd here: install openssh-server")
+    folder = tmp_path_factory.mktemp("sshd")
+    folder.chmod(0o700)
+    for key in ("host", "user"):
+        subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
+    shutil.copy(folder / "user.pub", folder / "authorized_keys")
+    port = free_port()
+    options = {
+        "HostKey": folder / "host",
+        "AuthorizedKeysFile": folder / "authorized_keys",
+        "PidFile": folder / "pid",
+        "StrictModes": "no",
+        "UsePAM": "no",
+        "PasswordAuthentication": "no",
+        "Subsystem": "sftp internal-sftp",
+        "ListenAddress": "127.0.0.1",
+    }
+    flags = [f"-o{name}={value}" for name, value in options.items()]
+    log = (folder / "log").open("w")
+    Path("/run/sshd").mkdir(exist_ok=True) if os.geteuid() == 0 else None
+    server = subprocess.Popen([sshd, "-D", "-e", "-f", os.devnull, f"-p{port}", *flags], stderr=log)
+    wait_for_port(port, server)
+    yield f"ssh://127.0.0.1:{port}{folder}/store", {"keyfile": str(folder / "user")}
+    server.terminate()
+    server.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_for_port(port: int, server: subprocess.Popen) -> None:
+    for _ in range(100):
+        assert server.poll() is None, "the server ended"
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise AssertionError("the server does not listen")
+
+
+def push_to(workspace: Workspace, url: str, options: dict[str, str]) -> None:
+    workspace.run("dvc", "remote", "add", "--local", "--force", "other", url)
+    for name, value in options.items():
+        workspace.run("dvc", "remote", "modify", "--local", "other", name, value)
+
+
+def test_results_travel_through_the_remote_beside_the_checkout(versioned, tmp_path):
+    versioned.run("dvc", "push")
+    clone = Workspace(versioned.root.parent / "clone", versioned.env)
+    versioned.run("git", "clone", "--quiet", ".", str(clone.root))
+    clone.run("dvc", "pull")
+    assert "download_clips" in planned_jobs(clone.snakemake("-n", "eval_digits"))
+    assert "Snakemake now knows" in sync(clone)["evaluate_avsiam_tiny_digits"]
+    assert planned_jobs(clone.snakemake("-n", "eval_digits")) == {}
+    assert planned_jobs(clone.snakemake("-n", "all")) == {}
+
+    clone.set("finetune.lr", 0.01)
+    assert snakemake_stages(clone) == FINETUNED
+    clone.set("media.jpeg_quality", 9)
+    output = clone.run("dvc", "repro", "transcode_digits", fails=True)
+    assert "raw clips are not on this machine" in output
+    assert "snakemake --forcerun download_clips -- download_digits" in output
+    clone.snakemake("--forcerun", "download_clips", "--", "download_digits")
+    assert "transcode" in clone.run("dvc", "repro", "transcode_digits")
+
+
+def test_results_travel_through_ssh(versioned, tmp_path, ssh_remote):
+    check_remote(versioned, tmp_path, *ssh_remote)
+
+
+@pytest.fixture(scope="module")
+def s3_remote():
+    """URL of a bucket of a server that speaks S3, and the options to reach it."""
+    reason = "needs `pip install 'dvc[s3]' 'moto[server]'`, which the lock file cannot hold"
+    for name in ("dvc_s3", "moto", "flask"):
+        pytest.importorskip(name, reason=reason)
+    import boto3
+
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_port(port, server)
+    keys = {"access_key_id": "key", "secret_access_key": "secret"}
+    aws = {f"aws_{name}": value for name, value in keys.items()}
+    client = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **aws)
+    client.create_bucket(Bucket="results")
+    yield "s3://results/av", {"endpointurl": url, "region": "us-east-1", **keys}
+    server.terminate()
+    server.wait()
+
+
+def test_results_travel_through_s3(versioned, tmp_path, s3_remote):
+    check_remote(versioned, tmp_path, *s3_remote)
+
+
+def check_remote(versioned: Workspace, tmp_path: Path, url: str, options: dict[str, str]) -> None:
+    """Push to a remote, clone without a cache, pull, and compare."""
+    push_to(versioned, url, options)
+    versioned.run("dvc", "push", "--remote", "other")
+    clone = Workspace(tmp_path / "clone", versioned.env)
+    versioned.run("git", "clone", "--quiet", ".", str(clone.root))
+    push_to(clone, url, options)
+    clone.run("dvc", "pull", "--remote", "other")
+    for pattern in ("digits/shards/*/*", "avsiam_tiny/**/model.safetensors"):
+        sent, received = digest(versioned, pattern), digest(clone, pattern)
+        assert received
+        assert received.items() <= sent.items()
+    assert dvc_stages(clone) == set()
+
+
+def test_the_doctor_names_what_is_wrong(restored):
+    sync(restored)
+    output = restored.run("python", "-m", "pipeline_src", "doctor")
+    assert "ok     dvc.yaml fits config/config.yaml" in output
+    assert "DVC and Snakemake agree" in output
+    (restored.root / "slurm").unlink()
+    restored.set("runs.second", {})
+    output = restored.run("python", "-m", "pipeline_src", "doctor", fails=True)
+    assert "broken slurm is no link to workflow/profiles/slurm: " in output
+    assert "python -m pipeline_src stages --write" in output
+    assert "Traceback" not in output
+
+
+def test_metrics_are_made_again_from_their_own_commit(versioned, tmp_path):
+    metrics = versioned.root / "results/avsiam_tiny/eval/digits/metrics.json"
+    stored = json.loads(metrics.read_text())
+    assert re.fullmatch(r"[0-9a-f]{40}", stored["git_commit"])
+    for key in ("config_sha256", "data_sha256", "versions", "seed"):
+        assert stored[key]
+    reproduce = ("python", "-m", "pipeline_src", "reproduce")
+    output = versioned.run(*reproduce, str(metrics), "--folder", str(tmp_path / "again"))
+    assert "the same figures and hashes" in output
+
+    for change, message in [
+        ({"git_commit": stored["git_commit"] + "-dirty"}, "the code had changes"),
+        ({"git_commit": "unknown"}, "git_commit is unknown"),
+        ({"git_commit": "0" * 40}, "is not in this repository"),
+        ({"config": None}, "config missing"),
+    ]:
+        path = tmp_path / "metrics.json"
+        path.write_text(json.dumps({**stored, **change}))
+        assert message in versioned.run(*reproduce, str(path), fails=True)

@@ -1,0 +1,222 @@
+"""dvc.yaml says the same as the rules: settings, inputs, outputs; it is current in the checkout."""
+
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, get_args
+
+import pytest
+import yaml
+from snakemake.api import SnakemakeApi
+from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
+
+from pipeline_src import versions
+from pipeline_src.config import Config
+from pipeline_src.config.load import merge
+from tests.workspace import Workspace
+
+WILDCARDS = SimpleNamespace(dataset="digits", run="avsiam_tiny", split="train", chunk="00000")
+# The clip list is cut when the Snakefile is parsed; the rest says where and which, or how.
+NOT_IN_RULES = {"plan", "results", "datasets", "submit"}
+SCRATCH = {"finetune": {"init": "scratch"}}
+# Outputs that scripts write beside the one that the rule names.
+BESIDE = {
+    *("checkpoint", "history.csv", "validation.csv", "metrics.jsonl"),
+    *("summary.json", "predictions.npz", "embeddings.npz", "reconstructions.npz"),
+}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory, shell_env) -> Workspace:
+    return Workspace.versioned(tmp_path_factory.mktemp("tiny"), shell_env)
+
+
+@pytest.fixture(scope="module")
+def stages(tiny) -> dict[str, dict]:
+    return yaml.safe_load((tiny.root / "dvc.yaml").read_text())["stages"]
+
+
+@pytest.fixture
+def in_tiny(tiny, monkeypatch):
+    monkeypatch.chdir(tiny.root)
+    monkeypatch.setenv("PYTHONPATH", "")
+    return yaml.safe_load((tiny.root / "config/config.yaml").read_text())
+
+
+def rules_of(stage: dict) -> set[str]:
+    commands = stage["cmd"] if isinstance(stage["cmd"], list) else [stage["cmd"]]
+    return set(re.search(r"--allowed-rules (.*?) -- ", commands[-1])[1].split())
+
+
+def rule_params(config: dict) -> dict[str, dict]:
+    """Rule -> its params for one data set and run, as Snakemake has them."""
+    with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+        workflow = api.workflow(
+            resource_settings=ResourceSettings(cores=1),
+            config_settings=ConfigSettings(config=config),
+            snakefile=Path("Snakefile"),
+        )._workflow
+        return {
+            rule.name: {k: v(WILDCARDS) if callable(v) else v for k, v in rule.params.items()}
+            for rule in workflow.rules
+        }
+
+
+def changed_stages(stages: dict, before: dict, after: dict) -> set[str]:
+    rules = {name for name in before if before[name] != after[name]}
+    return {name for name, stage in stages.items() if rules & rules_of(stage)}
+
+
+def leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in tree.items():
+        name = f"{prefix}.{key}".lstrip(".")
+        if isinstance(value, dict) and key not in ("overrides", "runs"):
+            yield from leaves(value, name)
+        else:
+            yield name, value
+
+
+def other_values(key: str, value: object) -> list:
+    """Values to try in place of ``value``; some are refused by the configuration."""
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int | float):
+        return [value + 1, value * 2, value / 2, value - 1, value + 0.01]
+    if isinstance(value, dict):
+        return [{**value, "embed_dim": 64}]
+    if isinstance(value, list):
+        return [[0.4, 0.3, 0.3], ["digits"], ["silent_audio"], value[:-1]]
+    section: Any = Config()
+    for name in key.split(".")[:-1]:
+        section = getattr(section, name)
+    choices = get_args(type(section).model_fields[key.split(".")[-1]].annotation)
+    return [choice for choice in choices if choice != value] or ["timm", "avsiam_tiny"]
+
+
+def overlay(key: str, value: object) -> dict:
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return value
+
+
+def declared(stages: dict, file: str, key: str) -> set[str]:
+    """Stages of dvc.yaml whose params in ``file`` cover ``key``."""
+    covering = set()
+    for name, stage in stages.items():
+        keys = next(entry[file] for entry in stage["params"] if file in entry)
+        if any(key == one or key.startswith(f"{one}.") for one in keys):
+            covering.add(name)
+    return covering
+
+
+def test_dvc_yaml_of_the_checkout_is_current(fresh):
+    fresh.run("python", "-m", "pipeline_src", "stages", "--check")
+
+
+def test_every_setting_of_a_rule_is_a_parameter_of_its_stage_and_no_other(stages, in_tiny):
+    unchanged = []
+    bases = [(base, rule_params(base)) for base in (in_tiny, merge(in_tiny, SCRATCH))]
+    for key, value in leaves(in_tiny):
+        if key.split(".")[0] in NOT_IN_RULES | {"runs"}:
+            continue
+        for (base, before), candidate in itertools.product(bases, other_values(key, value)):
+            try:
+                after = rule_params(merge(base, overlay(key, candidate)))
+            except WorkflowError:
+                continue
+            found = changed_stages(stages, before, after)
+            if found:
+                assert found == declared(stages, "config/config.yaml", key), key
+                break
+        else:
+            unchanged.append(key)
+    assert set(unchanged) <= {"model.method"}  # has one value so far
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("model.init", "timm"), ("pretrain.lr", 1.0), ("finetune.lr", 1.0), ("evaluate.seed", 3)],
+)
+def test_a_value_of_one_run_is_a_parameter_of_its_stages(stages, in_tiny, key, value):
+    key = f"runs.avsiam_tiny.{key}"
+    after = rule_params(merge(in_tiny, overlay(key, value)))
+    assert changed_stages(stages, rule_params(in_tiny), after) == declared(
+        stages, "config/config.yaml", key
+    )
+
+
+@pytest.mark.parametrize("step", [name for name in vars(versions) if name.isupper()])
+def test_the_version_of_a_step_is_a_parameter_of_its_stages(stages, in_tiny, monkeypatch, step):
+    before = rule_params(in_tiny)
+    monkeypatch.setattr(versions, step, getattr(versions, step) + 1)
+    found = changed_stages(stages, before, rule_params(in_tiny))
+    expected = declared(stages, "pipeline_src/versions.py", step)
+    assert found == (expected if step != "PLAN" else set())
+    assert expected
+
+
+def test_the_plan_belongs_to_the_download(stages):
+    assert declared(stages, "config/config.yaml", "plan.chunk_size") == {"download_digits"}
+    assert declared(stages, "config/config.yaml", "submit.nodes") == set()
+
+
+def planned_files(tiny) -> dict[str, dict[str, set[str]]]:
+    """Rule -> files that its jobs read and write, from a dry run that makes everything."""
+    output = tiny.snakemake("-n", "--forceall", "--", "all")
+    files: dict[str, dict[str, set[str]]] = {}
+    for block in re.split(r"\n(?=(?:local)?rule )", output)[1:]:
+        entry = files.setdefault(re.match(r"(?:local)?rule (\w+):", block)[1], {})
+        for kind in ("input", "output"):
+            found = re.search(rf"^    {kind}: (.*)$", block, re.MULTILINE)
+            listed = found[1].split(", ") if found else []
+            paths = {path.removeprefix(f"{tiny.root}/") for path in listed}
+            paths = {str(Path(path).resolve()) if ".." in path else path for path in paths}
+            entry.setdefault(kind, set()).update(paths)
+    return files
+
+
+def is_below(path: str, folders) -> bool:
+    return any(Path(path).is_relative_to(folder) for folder in folders)
+
+
+def test_inputs_and_outputs_of_the_rules_are_those_of_the_stages(tiny, stages):
+    files = planned_files(tiny)
+    for name, stage in stages.items():
+        rules = [files[rule] for rule in rules_of(stage) if rule in files]
+        written = {path for rule in rules for path in rule["output"]}
+        read = {path for rule in rules for path in rule["input"]} - written
+        outs = [next(iter(out)) if isinstance(out, dict) else out for out in stage["outs"]]
+        outs += stage.get("metrics", [])
+        assert written, name
+        assert all(is_below(path, outs) for path in written), name
+        named = {out for out in outs if Path(out).name not in BESIDE}
+        assert all(any(is_below(path, [out]) for path in written) for out in named), name
+        if name.startswith("download_"):  # the plan is cut from the list
+            assert all("/plan/" in path for path in read)
+            assert {Path(dep).suffix for dep in stage["deps"]} == {".yaml", ".csv", ".tar"}
+            continue
+        assert all(is_below(path, stage["deps"]) for path in read), name
+        assert all(any(is_below(path, [dep]) for path in read) for dep in stage["deps"]), name
+
+
+def test_a_stage_may_only_run_its_own_rules(stages):
+    seen: list[str] = [rule for stage in stages.values() for rule in rules_of(stage)]
+    assert len(seen) == len(set(seen))
+    assert all("--profile" not in str(stage["cmd"]) for stage in stages.values())
+
+
+def test_a_changed_list_of_runs_ends_with_what_to_do(tmp_path, shell_env):
+    workspace = Workspace.versioned(tmp_path, shell_env)
+    workspace.set("runs.second", {"finetune": {"checkpoint_run": "avsiam_tiny"}})
+    output = workspace.run("python", "-m", "pipeline_src", "stages", "--check", fails=True)
+    assert "python -m pipeline_src stages --write" in output
+    assert "Traceback" not in output
+    workspace.run("python", "-m", "pipeline_src", "stages", "--write")
+    stages = yaml.safe_load((workspace.root / "dvc.yaml").read_text())["stages"]
+    second = stages["finetune_second_digits"]
+    assert "results/avsiam_tiny/pretrain/done.json" in second["deps"]
+    assert "runs.second" in second["params"][0]["config/config.yaml"]
+    assert "pretrain_second" not in stages
