@@ -27,8 +27,8 @@ NO_SBATCH_TEXT = (
     "or set submit.cluster to local"
 )
 NO_ACCOUNTING_TEXT = (
-    "Slurm keeps no accounting: the profile needs slurm-status-command: squeue, "
-    "or `snakemake --profile slurm` waits for ever"
+    "Slurm keeps no accounting: keep slurm-status-command: squeue in your profile, as "
+    "workflow/profiles/slurm has it; the plugin's default waits for ever"
 )
 
 
@@ -112,8 +112,8 @@ def check_slurm(cluster: str) -> Iterator[Line]:
             yield Line("ok", f"no sbatch on PATH, submit.cluster = {cluster}: training runs here")
         return
     if _answer("sinfo", "--noheader") is None:
-        text = "sbatch is on PATH, but sinfo gets no answer: start Slurm, or set submit.cluster to "
-        yield Line("note" if cluster == "local" else "broken", text + "local")
+        text = "sbatch is on PATH, but sinfo gets no answer: --profile slurm will not work here"
+        yield Line("broken" if cluster == "slurm" else "note", text)
         return
     yield Line("ok", f"Slurm answers, submit.cluster = {cluster}")
     settings = _answer("scontrol", "show", "config") or ""

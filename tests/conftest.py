@@ -45,3 +45,11 @@ def versioned(tmp_path_factory, shell_env) -> Workspace:
     workspace.run("dvc", "repro")
     workspace.commit("results of the tiny run")
     return workspace
+
+
+@pytest.fixture
+def restored(versioned):
+    """The built repository, put back afterwards."""
+    yield versioned
+    versioned.run("git", "checkout", "--quiet", "--force", "main")
+    versioned.run("dvc", "checkout", "--quiet", "--force")

@@ -60,7 +60,7 @@ class Workspace:
         workspace = cls.make(folder, {**env, "DVC_SITE_CACHE_DIR": str(folder / "site")})
         path = workspace.root / "config/config.yaml"
         tiny = yaml.safe_load((ROOT / "config/test/tiny.yaml").read_text())
-        tiny |= {"results": "results", "submit": {"cluster": "local"}}
+        tiny["results"] = "results"
         write_yaml(path, merge(yaml.safe_load(path.read_text()), tiny))
         workspace.run("python", "-m", "pipeline_src", "stages", "--write")
         workspace.run("git", "init", "--quiet", "--initial-branch", "main")

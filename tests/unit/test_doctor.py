@@ -28,12 +28,12 @@ def test_a_machine_without_slurm(slurm, cluster, state):
     assert "sbatch" in line.text
 
 
-@pytest.mark.parametrize(("cluster", "state"), [("auto", "broken"), ("local", "note")])
+@pytest.mark.parametrize(("cluster", "state"), [("slurm", "broken"), ("auto", "note")])
 def test_a_slurm_that_does_not_answer(slurm, cluster, state):
     slurm(sbatch="exit 0", sinfo="exit 1")
     (line,) = check_slurm(cluster)
     assert line.state == state
-    assert "set submit.cluster to local" in line.text
+    assert "--profile slurm will not work here" in line.text
 
 
 @pytest.mark.parametrize(

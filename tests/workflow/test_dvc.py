@@ -34,14 +34,6 @@ KIND_OF_RULE = {
 }
 
 
-@pytest.fixture
-def restored(versioned):
-    """The built repository, put back afterwards."""
-    yield versioned
-    versioned.run("git", "checkout", "--quiet", "--force", "main")
-    versioned.run("dvc", "checkout", "--quiet", "--force")
-
-
 def sync(workspace: Workspace) -> dict[str, str]:
     lines = workspace.run("python", "-m", "pipeline_src", "sync").splitlines()
     return dict(line.split(": ", 1) for line in lines if re.match(r"[a-z]+(_\w+)?: ", line))
@@ -105,7 +97,7 @@ def test_only_what_is_worth_keeping_is_versioned(versioned):
         ("evaluate.num_bootstrap", 20, {"evaluate", "probe", "report"}),
         ("report.tsne_clips", 6, {"report"}),
         ("report.num_examples", 1, {"probe", "report"}),
-        ("submit.timeout_minutes", 60, set()),
+        ("submit.poll_seconds", 60, set()),
         ("runs.avsiam_tiny.finetune", {"lr": 0.5}, FINETUNED),
     ],
 )
@@ -312,9 +304,6 @@ def test_results_travel_through_ssh(versioned, tmp_path, ssh_remote):
 @pytest.fixture(scope="module")
 def s3_remote():
     """URL of a bucket of a server that speaks S3, and the options to reach it."""
-    reason = "needs `pip install 'dvc[s3]' 'moto[server]'`, which the lock file cannot hold"
-    for name in ("dvc_s3", "moto", "flask"):
-        pytest.importorskip(name, reason=reason)
     import boto3
 
     port = free_port()

@@ -1,0 +1,28 @@
+"""``SNAKEMAKE_PROFILE=slurm dvc repro``: DVC decides what, Snakemake sends it to the cluster."""
+
+import json
+
+import pytest
+
+from tests.workspace import Workspace
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+FINETUNE = "finetune_avsiam_tiny_digits"
+LOGMEL = "logmel_digits"
+
+
+def test_repro_sends_its_stages_to_the_cluster(restored, slurm_env, cluster):
+    profile = {"SNAKEMAKE_PROFILE": "slurm"}
+    here = Workspace(restored.root, {**restored.env, **slurm_env, **profile})
+    here.set("audio.low_freq_hz", 30.0)
+    here.run("dvc", "repro", LOGMEL)
+    finished = cluster.run("scontrol", "show", "job", "--oneliner").splitlines()
+    assert sum("Comment=rule_extract_logmel" in line for line in finished) == 4
+
+    restored.run("git", "checkout", "--quiet", "--force", "main")
+    restored.run("dvc", "checkout", "--quiet", "--force")
+    here.set("finetune.lr", 0.02)
+    here.run("dvc", "repro", FINETUNE)
+    job = json.loads((here.root / "results/avsiam_tiny/finetune/digits/job.json").read_text())
+    assert job["cluster"] == "slurm"
+    assert "up to date" in here.run("dvc", "repro", FINETUNE)
