@@ -7,12 +7,14 @@ norms. Parameter names are the published ones: ``norm1_a``/``norm1_v`` for audio
 Shape legend: B batch, L tokens, D embed_dim.
 """
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from timm.layers import Attention, Mlp
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 Modality = Literal["audio", "video"]
 NormName = Literal["audio", "video", "plain"]
@@ -67,6 +69,18 @@ class Block(nn.Module):
         norm2 = getattr(self, f"norm2{NORM_SUFFIX[norm]}")
         x_BLD = x_BLD + self.attn(norm1(x_BLD))
         return x_BLD + self.mlp(norm2(x_BLD))
+
+
+def run_blocks(
+    blocks: Iterable[nn.Module], x_BLD: Tensor, norm: NormName, *, recompute: bool
+) -> Tensor:
+    """Run blocks in a row with the norms ``norm``; ``recompute`` checkpoints their gradients."""
+    for block in blocks:
+        if recompute and torch.is_grad_enabled():
+            x_BLD = checkpoint(block, x_BLD, norm, use_reentrant=False)  # type: ignore[assignment]
+        else:
+            x_BLD = block(x_BLD, norm)
+    return x_BLD
 
 
 def init_weights(module: nn.Module) -> None:

@@ -54,9 +54,14 @@ def draw_noise(num_clips: int, num_tokens: int, generator: torch.Generator) -> T
 def mask_from_noise(noise_BL: Tensor, mask_ratio: float) -> Mask:
     """Keep the tokens with the smallest noise; kept tokens stay in that (shuffled) order."""
     ids_shuffle = torch.argsort(noise_BL, dim=1, stable=True)
-    ids_restore = torch.argsort(ids_shuffle, dim=1, stable=True)
     kept = num_kept(noise_BL.shape[1], mask_ratio)
-    return Mask(ids_shuffle[:, :kept], ids_restore, ids_restore >= kept)
+    return mask_from_restore(torch.argsort(ids_shuffle, dim=1, stable=True), kept)
+
+
+def mask_from_restore(ids_restore_BL: Tensor, num_keep: int) -> Mask:
+    """Rebuild a mask from a recorded order: the place of each token after the shuffle."""
+    ids_keep = torch.argsort(ids_restore_BL, dim=1)[:, :num_keep]
+    return Mask(ids_keep, ids_restore_BL, ids_restore_BL >= num_keep)
 
 
 def structured_noise(
@@ -78,14 +83,23 @@ def structured_noise(
     rows, columns = grid_size
     noise = draw_noise(num_clips, rows * columns, generator).view(num_clips, rows, columns)
     share = TIME_FREQ_SHARE if structure == "time_freq" else 1.0
-    is_marked = torch.zeros_like(noise, dtype=torch.bool)
-    if structure in ("time", "time_freq"):
-        num_columns = int(columns * mask_ratio * share)
-        is_marked |= _choose(num_clips, columns, num_columns, generator)[:, None, :]
-    if structure in ("freq", "time_freq"):
-        num_rows = int(rows * mask_ratio * share)
-        is_marked |= _choose(num_clips, rows, num_rows, generator)[:, :, None]
-    return (noise + is_marked).flatten(1)
+    num_columns = int(columns * mask_ratio * share) if "time" in structure else 0
+    num_rows = int(rows * mask_ratio * share) if "freq" in structure else 0
+    return mark_noise(
+        noise,
+        columns=_choose(num_clips, columns, num_columns, generator) if num_columns else None,
+        rows=_choose(num_clips, rows, num_rows, generator) if num_rows else None,
+    )
+
+
+def mark_noise(noise_BRC: Tensor, *, columns: Tensor | None, rows: Tensor | None) -> Tensor:
+    """Add 1 to the noise of marked columns (B, C) and rows (B, R) of True: (B, L), row-major."""
+    is_marked = torch.zeros_like(noise_BRC, dtype=torch.bool)
+    if columns is not None:
+        is_marked |= columns[:, None, :]
+    if rows is not None:
+        is_marked |= rows[:, :, None]
+    return (noise_BRC + is_marked).flatten(1)
 
 
 def _choose(num_clips: int, num_items: int, num_chosen: int, generator: torch.Generator) -> Tensor:

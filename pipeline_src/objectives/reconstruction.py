@@ -5,7 +5,37 @@ Shape legend: B clips, L tokens, P patch vector.
 
 from torch import Tensor
 
+from pipeline_src.architectures import NetworkConfig
+from pipeline_src.models.masking import Mask
 from pipeline_src.models.patch_embed import normalise_patches
+from pipeline_src.models.pictures import audio_patches, video_patches
+
+
+def reconstruction_losses(
+    config: NetworkConfig,
+    batch: dict[str, Tensor],
+    audio_BLP: Tensor,
+    video_BLP: Tensor,
+    masks: tuple[Mask, Mask],
+) -> dict[str, Tensor]:
+    """Score predictions of both modalities against the batch's own patches.
+
+    Args:
+        masks: of audio and of video.
+
+    Returns:
+        0-d tensors: reconstruct_loss, the sum of audio_reconstruct_loss and video_reconstruct_loss.
+    """
+    audio_target = audio_patches(config, batch["logmel"])
+    video_target = video_patches(config, batch["frames"])
+    norm_pix = config.norm_pix_loss
+    audio_loss = masked_mse(audio_BLP, audio_target, masks[0].is_masked_BL, norm_pix=norm_pix)
+    video_loss = masked_mse(video_BLP, video_target, masks[1].is_masked_BL, norm_pix=norm_pix)
+    return {
+        "reconstruct_loss": audio_loss + video_loss,
+        "audio_reconstruct_loss": audio_loss,
+        "video_reconstruct_loss": video_loss,
+    }
 
 
 def masked_mse(
