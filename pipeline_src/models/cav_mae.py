@@ -28,6 +28,7 @@ from pipeline_src.models.patch_embed import (
 )
 from pipeline_src.models.pos_embed import sincos_2d
 
+SHARED_NORMS: tuple[NormName, ...] = ("plain", "audio", "video")
 TOKEN_INIT_STD = 0.02
 
 
@@ -51,11 +52,10 @@ class CAVMAE(AudioVisualModel):
     def __init__(self, config: CAVMAEConfig) -> None:
         super().__init__(config)
         self._add_embeddings(config)
-        own, depth = ("plain",), config.modality_specific_depth
-        self.blocks_a = _make_blocks(config, depth, norms=own)
-        self.blocks_v = _make_blocks(config, depth, norms=own)
-        joint = ("plain", "audio", "video")
-        self.blocks_u = _make_blocks(config, config.shared_depth, norms=joint)
+        depth = config.modality_specific_depth
+        self.blocks_a = _make_blocks(config, depth, norms=("plain",))
+        self.blocks_v = _make_blocks(config, depth, norms=("plain",))
+        self.blocks_u = _make_blocks(config, config.shared_depth, norms=SHARED_NORMS)
         self.norm = nn.LayerNorm(config.embed_dim, eps=BLOCK_NORM_EPS)
         self.norm_a = nn.LayerNorm(config.embed_dim, eps=BLOCK_NORM_EPS)
         self.norm_v = nn.LayerNorm(config.embed_dim, eps=BLOCK_NORM_EPS)

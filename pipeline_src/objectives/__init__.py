@@ -4,4 +4,6 @@ from pipeline_src.objectives.cav_mae import CAVMAEPretrain
 from pipeline_src.objectives.classify import Classify
 from pipeline_src.objectives.pretrain import AVSiamPretrain
 
-__all__ = ["AVSiamPretrain", "CAVMAEPretrain", "Classify"]
+TrainObjective = AVSiamPretrain | CAVMAEPretrain | Classify
+
+__all__ = ["AVSiamPretrain", "CAVMAEPretrain", "Classify", "TrainObjective"]

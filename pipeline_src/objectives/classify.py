@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline_src.models.avsiam import AVSiam
+from pipeline_src.models import AudioVisualModel
 
 Task = Literal["multiclass", "multilabel"]
 HEADS = ("audio", "video", "audio_video")
@@ -39,7 +39,7 @@ class Classify(nn.Module):
 
     def __init__(
         self,
-        model: AVSiam,
+        model: AudioVisualModel,
         *,
         task: Task,
         label_smoothing: float = 0.1,
