@@ -107,6 +107,11 @@ class PretrainConfig(OptimConfig):
     datasets: tuple[str, ...] = Field(
         default=(), description="data sets to learn from; empty = all that are listed"
     )
+    checkpoint: str = Field(
+        default="",
+        description="folder that pipeline_src.models.convert wrote: it stands for this "
+        "pre-training, nothing is trained; empty = train",
+    )
     num_frames: int = Field(
         default=1, gt=0, description="frames per clip, one at random in each of as many equal spans"
     )
@@ -166,6 +171,11 @@ class FinetuneConfig(OptimConfig):
     )
     checkpoint_run: str = Field(
         default="", description="run whose pre-training is used; empty = this run's own"
+    )
+    checkpoint: str = Field(
+        default="",
+        description="folder that pipeline_src.models.convert wrote: it stands for this "
+        "fine-tuning, nothing is trained; empty = train",
     )
     label_fraction: float = Field(
         default=1.0, gt=0, le=1, description="share of the training clips, stratified by class"

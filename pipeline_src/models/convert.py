@@ -10,13 +10,20 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from pipeline_src.architectures import split_name
 from pipeline_src.errors import CheckpointError
 from pipeline_src.models.base import AudioVisualModel
+from pipeline_src.models.image_keys import fold_into_embedding, video_encoder_names
 from pipeline_src.models.key_report import KeyReport
 from pipeline_src.models.published_keys import PublishedKey, published_keys
 from pipeline_src.models.tensor_files import PARALLEL_PREFIX
 
 NUM_LISTED = 5
+SIGNATURES = {
+    "vit_base.pos_embed_a": "AVSiam",
+    "blocks_u.0.norm1_a.weight": "CAV-MAE",
+    "blocks.0.norm1.weight": "an image ViT (--from image)",
+}
 
 
 def from_published(
@@ -64,28 +71,30 @@ def _refuse_misfits(
         listed = "; ".join(problems[:NUM_LISTED])
         raise CheckpointError(
             f"{origin}: {len(problems)} of its keys do not fit {name}: {listed}. "
-            f"It looks like {describe_source(source)}; name that model, or set what differs"
+            f"It looks like {describe_source(source)}; name that --model, or --set what differs"
         )
 
 
 def describe_source(source: Mapping[str, Tensor]) -> str:
     """Say in words what a state dict seems to hold."""
-    signatures = {
-        "vit_base.pos_embed_a": "AVSiam",
-        "blocks_u.0.norm1_a.weight": "CAV-MAE",
-        "blocks.0.attn.qkv.weight": "an image ViT (convert it with --from image)",
-    }
-    for key, method in signatures.items():
+    for key, method in SIGNATURES.items():
         if key in source:
-            depth = 1 + max(
-                (int(k.split(".blocks.")[-1].split(".")[0]) for k in source if ".blocks." in k),
-                default=-1,
-            )
-            stage = "fine-tuned" if "mlp_head.1.weight" in source else "pre-trained"
-            return f"{method}, width {source[key].shape[-1]}, {stage}" + (
-                f", {depth} blocks" if depth else ""
-            )
-    return "no model that is known here"
+            stage = "fine-tuned" if head_classes(source) else "pre-trained"
+            return f"{method} of width {source[key].shape[-1]}, {stage}"
+    return "no network that is known here"
+
+
+def head_classes(source: Mapping[str, Tensor]) -> int:
+    """Classes of a published fine-tuned model; 0 for a pre-trained one."""
+    return len(source["mlp_head.1.bias"]) if "mlp_head.1.bias" in source else 0
+
+
+def published_overrides(method: str, source: Mapping[str, Tensor]) -> dict[str, str]:
+    """Constructor arguments that a published file shows: AVSiam's may lack the second ViT."""
+    if method != "avsiam" or head_classes(source):
+        return {}
+    has_second = any(key.startswith("ast_base.") for key in source)
+    return {"audio_vit": "separate" if has_second else "shared"}
 
 
 def to_published(
@@ -112,6 +121,27 @@ def to_published(
             report.missing[key.name] = "filled: the published class never reads it"
     report.unused = {key: "an extension of ours" for key in weights if key not in report.mapped}
     return {PARALLEL_PREFIX + key: value for key, value in target.items()}, report
+
+
+def to_image(
+    weights: Mapping[str, Tensor], name: str, model: AudioVisualModel
+) -> tuple[dict[str, Tensor], KeyReport]:
+    """Translate the video encoder into a timm ViT without class token, average-pooled.
+
+    timm builds it by ``class_token=False, global_pool="avg", fc_norm=False``; its LayerNorms have
+    eps 1e-6, those of the blocks here 1e-5.
+    """
+    if model.config.num_frames > 1:
+        raise CheckpointError(
+            f"{name} sees num_frames={model.config.num_frames} frames as one sequence; an image "
+            "network sees one"
+        )
+    method = split_name(name)[0]
+    names = video_encoder_names(method, model)
+    report = KeyReport(mapped={ours: [theirs] for ours, theirs in names.items()})
+    report.unused = {key: "not part of the video encoder" for key in weights if key not in names}
+    image = {theirs: weights[ours] for ours, theirs in names.items()}
+    return fold_into_embedding(method, model, image, weights), report
 
 
 if __name__ == "__main__":

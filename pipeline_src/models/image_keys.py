@@ -7,7 +7,7 @@ over RGB, audio positions stay sin-cos; MAE's decoder fills the decoder where a 
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor
@@ -118,3 +118,41 @@ IMAGE_TARGETS: dict[str, Callable[[str, Tensor, AudioVisualModel], Targets]] = {
     "avsiam": avsiam_targets,
     "cav_mae": cav_mae_targets,
 }
+
+
+def video_encoder_names(method: str, model: AudioVisualModel) -> dict[str, str]:
+    """Our names of the tensors that a frame passes -> the names in a timm ViT."""
+    read = {"avsiam": _avsiam_video_name, "cav_mae": _cav_mae_video_name}[method]
+    names = {key: read(key, model) for key in model.state_dict()}
+    return {key: name for key, name in names.items() if name}
+
+
+def fold_into_embedding(
+    method: str, model: AudioVisualModel, image: Targets, weights: Mapping[str, Tensor]
+) -> Targets:
+    """Put what a timm ViT has no place for into its patch kernel and positions.
+
+    AVSiam's doubled input doubles both; CAV-MAE's modality vector is added to each position.
+    """
+    if method == "cav_mae":
+        return {**image, "pos_embed": image["pos_embed"] + weights["modality_v"]}
+    scale = 2 if model.config.double_input else 1  # type: ignore[attr-defined]
+    is_scaled = ("pos_embed", "patch_embed")
+    return {k: v * scale if k.startswith(is_scaled) else v for k, v in image.items()}
+
+
+def _avsiam_video_name(key: str, model: AudioVisualModel) -> str:
+    del model  # its blocks are counted as timm's
+    name = key.removeprefix("vit_base.")
+    if name == key or "_a." in name or name == "pos_embed_a":
+        return ""
+    return re.sub(r"(norm[12])_v\.", r"\1.", name)
+
+
+def _cav_mae_video_name(key: str, model: AudioVisualModel) -> str:
+    own_depth = model.config.modality_specific_depth  # type: ignore[attr-defined]
+    shared = re.match(r"blocks_u\.(\d+)\.(norm[12]_v|attn|mlp)(\..*)", key)
+    if shared:
+        return f"blocks.{own_depth + int(shared[1])}.{shared[2].removesuffix('_v')}{shared[3]}"
+    embedding = re.match(r"(patch_embed|pos_embed|norm|blocks)_v(\..*|$)", key)
+    return f"{embedding[1]}{embedding[2]}" if embedding else ""

@@ -62,7 +62,7 @@ def test_positions_are_trainable_in_fine_tuning_only():
 
 
 def test_depths_that_leave_no_own_block_are_refused():
-    with pytest.raises(ConfigError, match="shared_depth=3 leaves no block.*depth=3"):
+    with pytest.raises(ConfigError, match=r"shared_depth=3 leaves no block.*depth=3"):
         make_model(shared_depth=3)
 
 

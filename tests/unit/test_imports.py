@@ -18,7 +18,7 @@ ALLOWED = {
     "data": BASE | {"manifest", "shards"},
     "models": {"errors", "architectures"},
     "objectives": {"errors", "architectures", "models"},
-    "runs": BASE | {"data", "models", "shards"},
+    "runs": BASE | {"data", "manifest", "models", "shards"},
     "eval": BASE | {"data", "models", "objectives", "runs", "shards"},
     "train": BASE | {"data", "models", "objectives", "runs", "shards", "eval"},
     "submit": BASE | {"runs", "train"},

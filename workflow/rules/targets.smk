@@ -19,11 +19,7 @@ for dataset_name in catalog.names:
         name:
             f"finetune_{dataset_name}"
         input:
-            expand(
-                "<results>/{run}/finetune/{dataset}/done.json",
-                run=catalog.run_names,
-                dataset=dataset_name,
-            ),
+            target(catalog.finetune_dones, dataset_name),
         localrule: True
 
     rule:
@@ -36,7 +32,7 @@ for dataset_name in catalog.names:
 
 rule pretrain:
     input:
-        expand("<results>/{run}/pretrain/done.json", run=catalog.pretrained_runs()),
+        target(catalog.pretrain_dones),
     localrule: True
 
 
