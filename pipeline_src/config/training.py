@@ -148,6 +148,11 @@ class PretrainConfig(OptimConfig):
         description="avsiam: one optimiser step on both losses; else one optimiser and one step "
         "per loss. cav_mae has one pass",
     )
+    packed: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="avsiam: run the clips of all contrast_ratios, audio and video, as one batch; "
+        "auto = on a GPU. The losses differ by rounding only",
+    )
     augment: AugmentConfig = AugmentConfig()
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ from pipeline_src.models.decoder import Decoder
 from pipeline_src.models.encoder import SeparateAudioViT, SharedViT
 from pipeline_src.models.layers import Block, Modality, init_weights
 from pipeline_src.models.masking import Mask, MaskedChunk, gather_tokens
+from pipeline_src.models.packing import Packing
 
 
 class AVSiam(AudioVisualModel):
@@ -108,30 +109,28 @@ class AVSiam(AudioVisualModel):
         frames_BFCHW: Tensor,
         audio_chunks: Sequence[MaskedChunk],
         video_chunks: Sequence[MaskedChunk],
+        *,
+        packed: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Pool each clip over its kept tokens, one dense batch per chunk, nothing padded.
+        """Pool each clip over its kept tokens; nothing is padded.
 
-        The chunks of a modality hold every clip once.
+        The chunks of a modality hold every clip once. Each runs as a dense batch of its own, or
+        with ``packed`` all of both modalities as one batch of sequences of different lengths.
 
         Returns:
             Audio and video features (B, D), fp32, in clip order.
         """
-        audio_BLD = self.vit_base.embed_audio(logmel_BTM)
-        video_BLD = self.vit_base.embed_video(frames_BFCHW)
-        return (
-            self._pool_chunks(audio_BLD, "audio", audio_chunks),
-            self._pool_chunks(video_BLD, "video", video_chunks),
-        )
-
-    def _pool_chunks(
-        self, x_BLD: Tensor, modality: Modality, chunks: Sequence[MaskedChunk]
-    ) -> Tensor:
-        pooled = [
-            self._encode(x_BLD[chunk.clip_ids], modality, chunk.ids_keep).float().mean(1)
-            for chunk in chunks
-        ]
-        clip_ids = torch.cat([chunk.clip_ids for chunk in chunks])
-        return torch.cat(pooled)[clip_ids.argsort()]
+        audio = _gather_chunks(self.vit_base.embed_audio(logmel_BTM), audio_chunks)
+        video = _gather_chunks(self.vit_base.embed_video(frames_BFCHW), video_chunks)
+        if packed:
+            x_TD = torch.cat([x_NKD.flatten(0, 1) for x_NKD in (*audio, *video)])
+            packing = Packing(_group_sizes(audio), _group_sizes(video), x_TD.device)
+            encoded = packing.split(self.vit_base.forward_packed(x_TD, packing))
+            audio, video = encoded[: len(audio)], encoded[len(audio) :]
+        else:
+            audio = [self.vit_base(x_NKD, "audio") for x_NKD in audio]
+            video = [self.vit_base(x_NKD, "video") for x_NKD in video]
+        return _pool_chunks(audio, audio_chunks), _pool_chunks(video, video_chunks)
 
     def encode_visible(
         self, logmel_BTM: Tensor, frames_BFCHW: Tensor, audio_mask: Mask, video_mask: Mask
@@ -187,3 +186,18 @@ class AVSiam(AudioVisualModel):
         )
         pooled = (fused_NLD[:, :num_audio].mean(1), fused_NLD[:, num_audio:].mean(1))
         return self.mlp_head_mm(torch.cat(pooled, dim=1)).unflatten(0, (-1, num_groups))
+
+
+def _gather_chunks(x_BLD: Tensor, chunks: Sequence[MaskedChunk]) -> list[Tensor]:
+    """The kept tokens of each chunk's clips: (clips, K, D)."""
+    return [gather_tokens(x_BLD[chunk.clip_ids], chunk.ids_keep) for chunk in chunks]
+
+
+def _group_sizes(parts: Sequence[Tensor]) -> tuple[tuple[int, int], ...]:
+    return tuple((part.shape[0], part.shape[1]) for part in parts)
+
+
+def _pool_chunks(parts: Sequence[Tensor], chunks: Sequence[MaskedChunk]) -> Tensor:
+    """Mean over each sequence in fp32, in clip order: (B, D)."""
+    pooled_BD = torch.cat([x_NKD.float().mean(1) for x_NKD in parts])
+    return pooled_BD[torch.cat([chunk.clip_ids for chunk in chunks]).argsort()]

@@ -4,7 +4,8 @@ AVSiam (arXiv:2403.19638). Extension: with ``num_frames`` > 1 the tokens of seve
 are one sequence, told apart by a learned position per frame that starts at zero; one frame is
 the published method and has no such parameter.
 
-Shape legend: B batch, T log-mel frames, M mel bins, F video frames, L tokens, D embed_dim.
+Shape legend: B batch, T log-mel frames, M mel bins, F video frames, L tokens, T packed
+tokens, D embed_dim.
 """
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from pipeline_src.architectures import AVSiamConfig
 from pipeline_src.models.layers import FINAL_NORM_EPS, Block, Modality, run_blocks
+from pipeline_src.models.packing import Packing
 from pipeline_src.models.patch_embed import (
     check_frames,
     check_logmel,
@@ -73,6 +75,12 @@ class SharedViT(nn.Module):
         """Run the blocks with the norms of ``modality``, then its final norm."""
         x_BLD = run_blocks(self.blocks, x_BLD, modality, recompute=self.grad_checkpointing)
         return self.norm_a(x_BLD) if modality == "audio" else self.norm(x_BLD)
+
+    def forward_packed(self, x_TD: Tensor, packing: Packing) -> Tensor:
+        """Run audio and video sequences of any lengths as one batch, each with its own norms."""
+        x_TD = run_blocks(self.blocks, x_TD, packing, recompute=self.grad_checkpointing)
+        audio_TD, video_TD = x_TD.split(packing.modality_sizes)
+        return torch.cat([self.norm_a(audio_TD), self.norm(video_TD)])
 
 
 class SeparateAudioViT(nn.Module):

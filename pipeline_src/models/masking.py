@@ -83,13 +83,14 @@ def structured_noise(
     rows, columns = grid_size
     noise = draw_noise(num_clips, rows * columns, generator).view(num_clips, rows, columns)
     share = TIME_FREQ_SHARE if structure == "time_freq" else 1.0
-    num_columns = int(columns * mask_ratio * share) if "time" in structure else 0
-    num_rows = int(rows * mask_ratio * share) if "freq" in structure else 0
-    return mark_noise(
-        noise,
-        columns=_choose(num_clips, columns, num_columns, generator) if num_columns else None,
-        rows=_choose(num_clips, rows, num_rows, generator) if num_rows else None,
-    )
+    marked: dict[str, Tensor | None] = {"columns": None, "rows": None}
+    if "time" in structure:
+        num_columns = int(columns * mask_ratio * share)
+        marked["columns"] = _choose(num_clips, columns, num_columns, generator)
+    if "freq" in structure:
+        num_rows = int(rows * mask_ratio * share)
+        marked["rows"] = _choose(num_clips, rows, num_rows, generator)
+    return mark_noise(noise, **marked)
 
 
 def mark_noise(noise_BRC: Tensor, *, columns: Tensor | None, rows: Tensor | None) -> Tensor:

@@ -26,6 +26,7 @@ from pipeline_src.objectives.contrastive import Direction, Scope, scoped_contras
 from pipeline_src.objectives.reconstruction import reconstruction_losses
 
 PretrainPass = Literal["joint", "contrast", "reconstruct"]
+Packed = Literal["auto", "always", "never"]
 NoiseDraw = Callable[[int, float, torch.Generator], Tensor]
 
 
@@ -49,6 +50,7 @@ class AVSiamPretrain(nn.Module):
         contrast_ratios: mask ratios, one chunk of the batch each.
         audio_mask: structure of the audio masks in the contrastive pass.
         reconstruct_ratio: share of hidden tokens, unstructured, both modalities.
+        packed: run the chunks of the contrastive pass as one batch; "auto" = on a GPU.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class AVSiamPretrain(nn.Module):
         reconstruct_weight: float = 1.0,
         audio_mask: AudioMask = "time_freq",
         joint_step: bool = False,
+        packed: Packed = "auto",
     ) -> None:
         super().__init__()
         if contrast_weight == reconstruct_weight == 0:
@@ -77,6 +80,7 @@ class AVSiamPretrain(nn.Module):
         self.reconstruct_ratio = reconstruct_ratio
         self.reconstruct_weight = reconstruct_weight
         self.audio_mask: AudioMask = audio_mask
+        self.packed: Packed = packed
         weights: dict[PretrainPass, float] = {
             "contrast": contrast_weight,
             "reconstruct": reconstruct_weight,
@@ -162,8 +166,13 @@ class AVSiamPretrain(nn.Module):
         return {"loss": loss, **values}
 
     def _contrast(self, batch: dict[str, Tensor], plan: PretrainPlan) -> dict[str, Tensor]:
+        is_packed = self.packed == "always" or (self.packed == "auto" and batch["logmel"].is_cuda)
         audio_BD, video_BD = self.model.forward_contrast(
-            batch["logmel"], batch["frames"], plan.audio_chunks, plan.video_chunks
+            batch["logmel"],
+            batch["frames"],
+            plan.audio_chunks,
+            plan.video_chunks,
+            packed=is_packed,
         )
         return scoped_contrastive_loss(
             audio_BD,

@@ -21,6 +21,7 @@ OPERATIONAL_KEYS = {
     "keep_checkpoints",
     "validate_every_epochs",
     "datasets",  # what they hold is in ``data``
+    "packed",
     "checkpoint_run",  # its weights are in ``start``
     "checkpoint",  # likewise
 }

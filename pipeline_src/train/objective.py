@@ -51,6 +51,7 @@ def _avsiam(model: Any, recipe: PretrainConfig) -> AVSiamPretrain:
         model,
         contrast_ratios=recipe.contrast_ratios,
         joint_step=recipe.joint_step,
+        packed=recipe.packed,
         **_shared_values(recipe),
     )
 

@@ -33,8 +33,8 @@ def recording(model, method, calls):
     """Append what a method of the network returns to ``calls``."""
     original = getattr(model, method)
 
-    def wrapped(*args):
-        calls.append(original(*args))
+    def wrapped(*args, **options):
+        calls.append(original(*args, **options))
         return calls[-1]
 
     setattr(model, method, wrapped)

@@ -79,7 +79,7 @@ def run_pass(case, head):
     }[head]
     features = []
     with recording(model, encoder, features):
-        values = AVSiamPretrain(model, contrast_ratios=RATIOS)(
+        values = AVSiamPretrain(model, contrast_ratios=RATIOS, packed="always")(
             batch_of(case), plan(case), step_pass
         )
     values["loss"].backward()
@@ -110,6 +110,16 @@ def test_gradients(case, head):
 
 def test_contrast_features(case):
     audio, video = run_pass(case, "contrast")[1]
+    assert_close(audio, case.arrays["contrast/ca_mean"], "feature")
+    assert_close(video, case.arrays["contrast/cv_mean"], "feature")
+
+
+@torch.no_grad()
+def test_contrast_features_without_packing(case):
+    plan, batch = contrast_plan(case), batch_of(case)
+    audio, video = pretrained(case).forward_contrast(
+        batch["logmel"], batch["frames"], plan.audio_chunks, plan.video_chunks
+    )
     assert_close(audio, case.arrays["contrast/ca_mean"], "feature")
     assert_close(video, case.arrays["contrast/cv_mean"], "feature")
 
