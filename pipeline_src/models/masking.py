@@ -25,6 +25,16 @@ class Mask(NamedTuple):
     ids_restore: Tensor
     is_masked_BL: Tensor  # True = hidden
 
+    @property
+    def num_hidden(self) -> int:
+        """Hidden tokens of each clip, known without asking the device."""
+        return self.ids_restore.shape[1] - self.ids_keep.shape[1]
+
+    def ids_hidden(self) -> Tensor:
+        """The hidden tokens in ascending order: (B, L - K)."""
+        ids_shuffle = self.ids_restore.argsort(dim=1)
+        return ids_shuffle[:, self.ids_keep.shape[1] :].sort(dim=1).values
+
     def to(self, device: torch.device) -> "Mask":
         """Move the mask to a device."""
         return Mask(*(tensor.to(device) for tensor in self))

@@ -29,8 +29,8 @@ def reconstruction_losses(
     audio_target = audio_patches(config, batch["logmel"])
     video_target = video_patches(config, batch["frames"])
     norm_pix = config.norm_pix_loss
-    audio_loss = masked_mse(audio_BLP, audio_target, masks[0].is_masked_BL, norm_pix=norm_pix)
-    video_loss = masked_mse(video_BLP, video_target, masks[1].is_masked_BL, norm_pix=norm_pix)
+    audio_loss = masked_mse(audio_BLP, audio_target, masks[0], norm_pix=norm_pix)
+    video_loss = masked_mse(video_BLP, video_target, masks[1], norm_pix=norm_pix)
     return {
         "reconstruct_loss": audio_loss + video_loss,
         "audio_reconstruct_loss": audio_loss,
@@ -39,18 +39,18 @@ def reconstruction_losses(
 
 
 def masked_mse(
-    pred_BLP: Tensor, target_BLP: Tensor, is_masked_BL: Tensor, *, norm_pix: bool = False
+    pred_BLP: Tensor, target_BLP: Tensor, mask: Mask, *, norm_pix: bool = False
 ) -> Tensor:
-    """Average the per-patch mean squared error over hidden patches (True = hidden).
+    """Average the per-patch mean squared error over hidden patches.
 
     With ``norm_pix`` each target patch is first normalised by its own mean and deviation.
 
     Raises:
         ValueError: nothing is hidden.
     """
-    if not is_masked_BL.any():
+    if mask.num_hidden == 0:
         raise ValueError("no token is hidden: reconstruct_ratio is too small for this many tokens")
     if norm_pix:
         target_BLP = normalise_patches(target_BLP.float())[0]
     error_BL = (pred_BLP.float() - target_BLP.float()).square().mean(dim=-1)
-    return error_BL[is_masked_BL].mean()
+    return error_BL.gather(1, mask.ids_hidden()).mean()
