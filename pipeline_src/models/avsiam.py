@@ -8,14 +8,14 @@ L tokens (La audio, Lv video), K kept tokens, D embed_dim, P patch vector, C cla
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from pipeline_src.architectures import AVSiamConfig
-from pipeline_src.models.base import AudioVisualModel, LayerId, init_heads, make_head
+from pipeline_src.models.base import HEADS, AudioVisualModel, LayerId, init_heads, make_head
 from pipeline_src.models.decoder import Decoder
 from pipeline_src.models.encoder import SeparateAudioViT, SharedViT
 from pipeline_src.models.layers import Block, Modality, init_weights
@@ -158,24 +158,24 @@ class AVSiam(AudioVisualModel):
         )
 
     def forward_heads(
-        self, audio: Tensor | None = None, video: Tensor | None = None
+        self,
+        audio: Tensor | None = None,
+        video: Tensor | None = None,
+        heads: Collection[str] = HEADS,
     ) -> dict[str, Tensor]:
-        """Score every head that the given inputs allow; each modality is encoded once.
-
-        Returns:
-            "audio" (B, 1, C), "video" (B, G, C), "audio_video" (B, G, C): logits per frame group.
-        """
+        """Score as ``AudioVisualModel.forward_heads`` says, with a head per combination."""
         if audio is None and video is None:
             raise ValueError("give audio, video or both")
         logits: dict[str, Tensor] = {}
         audio_BLD = None if audio is None else self.encode_audio(audio)
-        if audio_BLD is not None:
+        if audio_BLD is not None and "audio" in heads:
             logits["audio"] = self.mlp_head_a(audio_BLD.mean(1))[:, None]
         if video is None:
             return logits
         video_BGLD = self.encode_video(video).unflatten(1, (-1, self.num_video_tokens))
-        logits["video"] = self.mlp_head(video_BGLD.mean(2))
-        if audio_BLD is not None:
+        if "video" in heads:
+            logits["video"] = self.mlp_head(video_BGLD.mean(2))
+        if audio_BLD is not None and "audio_video" in heads:
             logits["audio_video"] = self._score_fused(audio_BLD, video_BGLD)
         return logits
 

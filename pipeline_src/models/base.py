@@ -4,6 +4,7 @@ Shape legend: B batch, T log-mel frames, M mel bins, F video frames, G groups of
 L tokens (La audio, Lv video), K kept tokens, D embed_dim, P patch vector, C classes.
 """
 
+from collections.abc import Collection
 from typing import ClassVar, Literal
 
 import torch
@@ -13,6 +14,7 @@ from pipeline_src.architectures import NetworkConfig
 from pipeline_src.models.masking import Mask
 from pipeline_src.models.pictures import Reconstruction, picture_audio, picture_video
 
+HEADS = ("audio", "video", "audio_video")
 HEAD_INIT_STD = 0.02
 LayerId = int | Literal["head", "fusion", "decoder"]
 
@@ -70,9 +72,12 @@ class AudioVisualModel(nn.Module):
         raise NotImplementedError
 
     def forward_heads(
-        self, audio: Tensor | None = None, video: Tensor | None = None
+        self,
+        audio: Tensor | None = None,
+        video: Tensor | None = None,
+        heads: Collection[str] = HEADS,
     ) -> dict[str, Tensor]:
-        """Score every head that the given inputs allow; each modality is encoded once.
+        """Score those of ``heads`` that the given inputs allow; each modality is encoded once.
 
         Returns:
             "audio" (B, 1, C), "video" (B, G, C), "audio_video" (B, G, C): logits per frame group.
@@ -139,7 +144,7 @@ class AudioVisualModel(nn.Module):
         if audio is None and video is None:
             raise ValueError("give audio, video or both")
         head = "video" if audio is None else "audio" if video is None else "audio_video"
-        return self.forward_heads(audio, video)[head].mean(1)
+        return self.forward_heads(audio, video, (head,))[head].mean(1)
 
     @torch.no_grad()
     def reconstruct(

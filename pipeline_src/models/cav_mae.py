@@ -10,13 +10,14 @@ L tokens (La audio, Lv video), K kept tokens, D embed_dim, P patch vector, C cla
 """
 
 import re
+from collections.abc import Collection
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pipeline_src.architectures import CAVMAEConfig
-from pipeline_src.models.base import AudioVisualModel, LayerId, init_heads, make_head
+from pipeline_src.models.base import HEADS, AudioVisualModel, LayerId, init_heads, make_head
 from pipeline_src.models.decoder import Decoder
 from pipeline_src.models.layers import BLOCK_NORM_EPS, Block, NormName, init_weights, run_blocks
 from pipeline_src.models.masking import Mask, gather_tokens
@@ -191,29 +192,29 @@ class CAVMAE(AudioVisualModel):
         )
 
     def forward_heads(
-        self, audio: Tensor | None = None, video: Tensor | None = None
+        self,
+        audio: Tensor | None = None,
+        video: Tensor | None = None,
+        heads: Collection[str] = HEADS,
     ) -> dict[str, Tensor]:
-        """Score what the given inputs allow with the one head; each branch runs once.
-
-        Returns:
-            "audio" (B, 1, C), "video" (B, G, C), "audio_video" (B, G, C): logits per frame group.
-        """
+        """Score as ``AudioVisualModel.forward_heads`` says, with one head for all inputs."""
         if audio is None and video is None:
             raise ValueError("give audio, video or both")
         logits: dict[str, Tensor] = {}
         audio_BLD = None if audio is None else self._branch_audio(audio)
-        if audio_BLD is not None:
+        if audio_BLD is not None and "audio" in heads:
             logits["audio"] = self._score_single(audio_BLD, "audio")[:, None]
         if video is None:
             return logits
         groups_BGFCHW = self.group_frames(video)
-        num_groups = groups_BGFCHW.shape[1]
+        per_clip = (-1, groups_BGFCHW.shape[1])
         video_NLD = self._branch_video(groups_BGFCHW.flatten(0, 1))
-        logits["video"] = self._score_single(video_NLD, "video").unflatten(0, (-1, num_groups))
-        if audio_BLD is not None:
-            audio_NLD = audio_BLD.repeat_interleave(num_groups, dim=0)
+        if "video" in heads:
+            logits["video"] = self._score_single(video_NLD, "video").unflatten(0, per_clip)
+        if audio_BLD is not None and "audio_video" in heads:
+            audio_NLD = audio_BLD.repeat_interleave(per_clip[1], dim=0)
             joint_NLD = self._finish(torch.cat([audio_NLD, video_NLD], dim=1), "plain")
-            logits["audio_video"] = self.mlp_head(joint_NLD.mean(1)).unflatten(0, (-1, num_groups))
+            logits["audio_video"] = self.mlp_head(joint_NLD.mean(1)).unflatten(0, per_clip)
         return logits
 
     def _score_single(self, x_NLD: Tensor, norm: NormName) -> Tensor:

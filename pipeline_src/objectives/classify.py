@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline_src.models import AudioVisualModel
+from pipeline_src.models.base import HEADS
 
 Task = Literal["multiclass", "multilabel"]
-HEADS = ("audio", "video", "audio_video")
 
 
 class ClassifyPlan(NamedTuple):
@@ -83,6 +83,7 @@ class Classify(nn.Module):
         logits = self.model.forward_heads(
             audio=None if heads == {"video"} else batch["logmel"],
             video=None if heads == {"audio"} else batch["frames"],
+            heads=heads,
         )
         losses = {
             f"{head}_loss": self._loss(logits[head].mean(1), batch["targets"])

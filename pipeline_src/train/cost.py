@@ -23,8 +23,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from pipeline_src.config import Config, FinetuneConfig, RunConfig, load_config, resolve_run
 from pipeline_src.config.load import merge
 from pipeline_src.errors import ConfigError, PipelineError
+from pipeline_src.models.base import HEADS
 from pipeline_src.objectives import Classify, TrainObjective
-from pipeline_src.objectives.classify import HEADS, ClassifyPlan
+from pipeline_src.objectives.classify import ClassifyPlan
 from pipeline_src.runs.build import build_model
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.flops import PartCounter, network_parts
@@ -37,6 +38,7 @@ PEAK_FLOPS = {"v100": 125e12, "a100": 312e12, "h100": 989e12}
 NUM_CLASSES = {"audioset_2m": 527, "audioset_20k": 527, "vggsound": 309}
 # Weight, gradient and two moments per optimiser, in fp32.
 BYTES_PER_VALUE = 4
+SMALLEST_SHOWN = 0.01
 
 
 @dataclass
@@ -201,15 +203,16 @@ def read_config(files: Sequence[Path]) -> Config:
 
 
 def _table(cost: Cost, options: argparse.Namespace) -> str:
-    parts = [part for part in cost.forward_flops if cost.forward_flops[part] > 0]
     rows = [f"{cost.run} {cost.stage}: {cost.model}"]
     rows += [f"  {'part':<16}{'Mparam':>10}{'GF fwd':>10}{'GF bwd':>10}"]
-    for part in sorted({*parts, *cost.parameters}):
-        rows.append(
-            f"  {part:<16}{cost.parameters.get(part, 0) / 1e6:>10.2f}"
-            f"{cost.forward_flops.get(part, 0) / 1e9:>10.2f}"
-            f"{cost.backward_flops.get(part, 0) / 1e9:>10.2f}"
+    for part in sorted({*cost.forward_flops, *cost.parameters}):
+        values = (
+            cost.parameters.get(part, 0) / 1e6,
+            cost.forward_flops.get(part, 0) / 1e9,
+            cost.backward_flops.get(part, 0) / 1e9,
         )
+        if max(values) >= SMALLEST_SHOWN:
+            rows.append(f"  {part:<16}" + "".join(f"{value:>10.2f}" for value in values))
     rows += [
         f"  {cost.flops / 1e9:.1f} GFLOP per clip and step",
         f"  {cost.activation_bytes / 1e6:.1f} MB of activations per clip (fp32), "

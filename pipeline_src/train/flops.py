@@ -6,6 +6,7 @@ graph remember the part that made them, so that the backward pass is told apart 
 
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ class PartCounter(FlopCounterMode):
         for name, modules in self._parts.items():
             for module in modules:
                 self._hooks += [
-                    module.register_forward_pre_hook(lambda _, args, name=name: self._begin(name)),
+                    module.register_forward_pre_hook(partial(self._begin, name)),
                     module.register_forward_hook(self._finish),
                 ]
         super().__enter__()
@@ -42,7 +43,7 @@ class PartCounter(FlopCounterMode):
         for hook in self._hooks:
             hook.remove()
 
-    def _begin(self, name: str) -> None:
+    def _begin(self, name: str, module: nn.Module, inputs: Any) -> None:
         self._part = name
 
     def _finish(self, module: nn.Module, inputs: Any, output: Any) -> None:
