@@ -155,8 +155,14 @@ class Catalog:
         return self.run(run).finetune.datasets or self.listed
 
     def pretrain_source(self, run: str) -> str:
-        """The run whose pre-training fine-tuning starts from; empty when from scratch."""
-        finetune = self.run(run).finetune
+        """The run whose pre-training fine-tuning starts from; empty when from scratch.
+
+        A fine-tuned checkpoint from elsewhere needs none, unless the run names one of that too.
+        """
+        recipe = self.run(run)
+        finetune = recipe.finetune
+        if finetune.checkpoint and not (recipe.pretrain.checkpoint or finetune.checkpoint_run):
+            return ""
         return "" if finetune.init == "scratch" else finetune.checkpoint_run or run
 
     def pretrained_runs(self) -> list[str]:
@@ -167,7 +173,27 @@ class Catalog:
     def pretrain_done(self, run: str) -> list[str]:
         """done.json of the pre-training that a run starts from, if any."""
         source = self.pretrain_source(run)
-        return [f"{self.results}/{source}/pretrain/done.json"] if source else []
+        return [self.own_pretrain_done(source)] if source else []
+
+    def own_pretrain_done(self, run: str) -> str:
+        """done.json of a run's pre-training: trained, or converted from elsewhere."""
+        folder = self.run(run).pretrain.checkpoint
+        trained = f"{self.results}/{run}/pretrain"
+        return _converted(run, "pretrain", folder) if folder else f"{trained}/done.json"
+
+    def finetune_done(self, run: str, name: str) -> str:
+        """done.json of a run's fine-tuning on a data set: trained, or converted from elsewhere."""
+        folder = self.run(run).finetune.checkpoint
+        trained = f"{self.results}/{run}/finetune/{name}"
+        return _converted(run, "finetune", folder) if folder else f"{trained}/done.json"
+
+    def finetune_dones(self, name: str) -> list[str]:
+        """done.json of every run on a data set."""
+        return [self.finetune_done(run, name) for run in self.run_names]
+
+    def pretrain_dones(self) -> list[str]:
+        """done.json of every pre-training that something needs."""
+        return [self.own_pretrain_done(run) for run in self.pretrained_runs()]
 
     def metrics(self, name: str, runs: Sequence[str] = ()) -> list[str]:
         """metrics.json of every run on a data set."""
@@ -191,3 +217,18 @@ class Catalog:
             for name in self.finetune_datasets(run)
             for path in self.metrics(name, (run,))
         ]
+
+
+def _converted(run: str, stage: str, folder: str) -> str:
+    """done.json of a converted checkpoint.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    path = Path(folder) / "done.json"
+    if not path.is_file():
+        raise ConfigError(
+            f"run {run}: {stage}.checkpoint: {path} does not exist; write the folder with "
+            "python -m pipeline_src.models.convert"
+        )
+    return str(path)

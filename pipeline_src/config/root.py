@@ -35,6 +35,16 @@ class RunConfig(Section):
     evaluate: EvaluateConfig
 
     @model_validator(mode="after")
+    def _check_chunks(self) -> "RunConfig":
+        num_ratios = len(self.pretrain.contrast_ratios)
+        if self.model.method == "avsiam" and self.pretrain.batch_size < num_ratios:
+            raise ValueError(
+                f"pretrain.batch_size={self.pretrain.batch_size} is smaller than the number of "
+                f"contrast_ratios, {num_ratios}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_frames(self) -> "RunConfig":
         seen = self.finetune.num_frames
         if self.finetune.init == "pretrain" and self.pretrain.num_frames != seen:

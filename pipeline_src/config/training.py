@@ -10,7 +10,7 @@ from pipeline_src.config.section import Section
 class ModelConfig(Section):
     """Which network. ``overrides`` are constructor arguments of the method's class."""
 
-    method: Literal["avsiam"] = Field(default="avsiam", description="method")
+    method: Literal["avsiam", "cav_mae"] = Field(default="avsiam", description="method")
     size: Literal["tiny", "small", "base", "large", "huge"] = Field(
         default="base", description="encoder size"
     )
@@ -99,10 +99,18 @@ class AugmentConfig(Section):
 
 
 class PretrainConfig(OptimConfig):
-    """Self-supervised pre-training (AVSiam: contrast over several ratios, then reconstruction)."""
+    """Self-supervised pre-training: contrast of audio and video, and masked reconstruction.
+
+    The defaults are AVSiam's; ``config/experiments/cav_mae_base.yaml`` names CAV-MAE's.
+    """
 
     datasets: tuple[str, ...] = Field(
         default=(), description="data sets to learn from; empty = all that are listed"
+    )
+    checkpoint: str = Field(
+        default="",
+        description="folder that pipeline_src.models.convert wrote: it stands for this "
+        "pre-training, nothing is trained; empty = train",
     )
     num_frames: int = Field(
         default=1, gt=0, description="frames per clip, one at random in each of as many equal spans"
@@ -110,25 +118,40 @@ class PretrainConfig(OptimConfig):
     contrast_ratios: tuple[float, ...] = Field(
         default=(0.0, 0.125, 0.25, 0.375, 0.5),
         min_length=1,
-        description="mask ratios of the contrastive pass",
+        description="avsiam: mask ratios of the contrastive pass, each on an equal share of clips",
     )
-    contrast_direction: Literal["both", "a2v"] = Field(
-        default="both", description="InfoNCE directions"
+    contrast_direction: Literal["both", "a2v", "v2a"] = Field(
+        default="both",
+        description="InfoNCE directions; v2a = of each video among the audios (CAV-MAE)",
+    )
+    contrast_scope: Literal["global", "local"] = Field(
+        default="global",
+        description="negatives: the clips of all ranks, or of one rank (CAV-MAE)",
     )
     contrast_weight: float = Field(default=1.0, ge=0, description="weight of the contrastive loss")
     temperature: float = Field(default=0.05, gt=0, description="of the contrastive loss")
     reconstruct_ratio: float = Field(
-        default=0.75, gt=0, lt=1, description="mask ratio of the reconstruction pass"
+        default=0.75,
+        gt=0,
+        lt=1,
+        description="avsiam: mask ratio of the reconstruction pass; cav_mae: of the only pass",
     )
     reconstruct_weight: float = Field(
         default=1.0, ge=0, description="weight of the reconstruction loss"
     )
     audio_mask: Literal["unstructured", "time", "freq", "time_freq"] = Field(
-        default="time_freq", description="audio masks of the contrastive pass"
+        default="time_freq",
+        description="avsiam: audio masks of the contrastive pass; cav_mae: of the only pass",
     )
     joint_step: bool = Field(
         default=False,
-        description="one optimiser step on both losses; else one optimiser and one step per loss",
+        description="avsiam: one optimiser step on both losses; else one optimiser and one step "
+        "per loss. cav_mae has one pass",
+    )
+    packed: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="avsiam: run the clips of all contrast_ratios, audio and video, as one batch; "
+        "auto = on a GPU. The losses differ by rounding only",
     )
     augment: AugmentConfig = AugmentConfig()
 
@@ -137,11 +160,6 @@ class PretrainConfig(OptimConfig):
         for ratio in self.contrast_ratios:
             if not 0 <= ratio < 1:
                 raise ValueError(f"contrast_ratios: {ratio} is not in [0, 1)")
-        if self.batch_size < len(self.contrast_ratios):
-            raise ValueError(
-                f"batch_size={self.batch_size} is smaller than the number of contrast_ratios, "
-                f"{len(self.contrast_ratios)}"
-            )
         if self.contrast_weight == self.reconstruct_weight == 0:
             raise ValueError("contrast_weight and reconstruct_weight are both 0: nothing to learn")
         return self
@@ -158,6 +176,11 @@ class FinetuneConfig(OptimConfig):
     )
     checkpoint_run: str = Field(
         default="", description="run whose pre-training is used; empty = this run's own"
+    )
+    checkpoint: str = Field(
+        default="",
+        description="folder that pipeline_src.models.convert wrote: it stands for this "
+        "fine-tuning, nothing is trained; empty = train",
     )
     label_fraction: float = Field(
         default=1.0, gt=0, le=1, description="share of the training clips, stratified by class"

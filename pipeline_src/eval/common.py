@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline_src.atomic import atomic_path
-from pipeline_src.config import EvaluateConfig
+from pipeline_src.config import EvaluateConfig, ModelConfig
 from pipeline_src.data.dataset import ClipDataset
-from pipeline_src.errors import ManifestError
+from pipeline_src.errors import CheckpointError, ManifestError
 from pipeline_src.provenance import git_commit, package_versions
 from pipeline_src.runs.build import evaluation_format
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
@@ -54,6 +54,26 @@ def open_split(index_path: Path) -> Split:
             f"lost: {index['reasons']}"
         )
     return Split(shards, index, index_path)
+
+
+def check_fits(checkpoint: Checkpoint, split: Split, model: ModelConfig) -> None:
+    """Refuse a checkpoint of another network than the run names, or for other inputs.
+
+    Raises:
+        CheckpointError: method or size differ, or the number of mel bins.
+    """
+    trained = ModelConfig.model_validate(checkpoint.state["spec"]["model"]).name
+    if trained != model.name:
+        raise CheckpointError(
+            f"{checkpoint.folder}: holds {trained}, the run's model is {model.name}; set "
+            "model.method and model.size to the checkpoint's, or name another checkpoint"
+        )
+    expected, found = checkpoint.state["num_mel_bins"], split.shards.num_mel_bins
+    if expected != found:
+        raise CheckpointError(
+            f"{checkpoint.folder}: takes {expected} mel bins, the shards of "
+            f"{split.index['dataset']} hold {found}; set audio.num_mel_bins: {expected}"
+        )
 
 
 def pick_device() -> torch.device:

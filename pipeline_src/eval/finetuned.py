@@ -8,9 +8,16 @@ import numpy as np
 import torch
 
 from pipeline_src.atomic import write_json
-from pipeline_src.config import EvaluateConfig
+from pipeline_src.config import EvaluateConfig, ModelConfig
 from pipeline_src.errors import CheckpointError
-from pipeline_src.eval.common import Split, open_split, pick_device, provenance, save_arrays
+from pipeline_src.eval.common import (
+    Split,
+    check_fits,
+    open_split,
+    pick_device,
+    provenance,
+    save_arrays,
+)
 from pipeline_src.eval.intervals import classification_intervals
 from pipeline_src.eval.predict import Outputs, head_probabilities, pooled_features, run_over
 from pipeline_src.eval.retrieval import retrieval_metrics, select_gallery
@@ -29,6 +36,7 @@ def evaluate_finetuned(
     pretrain_done: Path | None,
     index_path: Path,
     metrics_path: Path,
+    model: ModelConfig,
     evaluate: EvaluateConfig,
     config: dict[str, Any],
     num_threads: int,
@@ -41,16 +49,18 @@ def evaluate_finetuned(
         config: the whole configuration, kept in metrics.json.
         pretrain_done: done.json of the pre-training, or None for a run from scratch.
     Raises:
-        CheckpointError: the checkpoint was trained on other classes.
+        CheckpointError: the checkpoint is of another network or was trained on other classes.
         ManifestError: the split is empty.
     """
     started = time.monotonic()
     torch.set_num_threads(num_threads)
     split = open_split(index_path)
     checkpoint = read_done(finetune_done)
+    check_fits(checkpoint, split, model)
     _check_classes(checkpoint, split, finetune_done)
     scores = _scores(checkpoint, split, evaluate)
     encoder = read_done(pretrain_done) if pretrain_done else checkpoint
+    check_fits(encoder, split, model)
     features = pooled(encoder, split, evaluate)
     clip_ids = np.array([split.shards.samples[i].clip_id for i in scores["index"]])
     labelled = {"clip_ids": clip_ids, "targets": scores["targets"]}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline_src.data.dataset import ClipDataset
 from pipeline_src.data.loader import Batch, evaluation_batches, to_device
-from pipeline_src.models import AVSiam
+from pipeline_src.models import AudioVisualModel
 
 Outputs = dict[str, NDArray]
 
@@ -47,20 +47,20 @@ def run_over(
     return outputs
 
 
-def head_probabilities(model: AVSiam, batch: Batch, *, task: str) -> dict[str, Tensor]:
+def head_probabilities(model: AudioVisualModel, batch: Batch, *, task: str) -> dict[str, Tensor]:
     """audio, video, audio_video (N, C): sigmoid or softmax by task, then the mean over frames."""
     logits = model.forward_heads(batch["logmel"], batch["frames"])
     squash = torch.sigmoid if task == "multilabel" else _softmax
     return {head: squash(value.float()).mean(1) for head, value in logits.items()}
 
 
-def pooled_features(model: AVSiam, batch: Batch) -> dict[str, Tensor]:
+def pooled_features(model: AudioVisualModel, batch: Batch) -> dict[str, Tensor]:
     """audio, video (N, D): mean over all unmasked tokens of each encoder pass."""
     return model.embed(batch["logmel"], batch["frames"])
 
 
 def quick_accuracy(
-    model: AVSiam,
+    model: AudioVisualModel,
     dataset: ClipDataset,
     *,
     batch_size: int,

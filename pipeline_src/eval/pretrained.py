@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from pipeline_src.atomic import write_json
-from pipeline_src.config import EvaluateConfig
-from pipeline_src.eval.common import open_split, provenance
+from pipeline_src.config import EvaluateConfig, ModelConfig
+from pipeline_src.eval.common import check_fits, open_split, provenance
 from pipeline_src.eval.finetuned import pooled, retrieval
 from pipeline_src.eval.predict import Outputs
 from pipeline_src.eval.probes import LabelledFeatures, probe_features
@@ -32,6 +32,7 @@ def evaluate_pretrained(
     val_index: Path | None,
     test_index: Path,
     metrics_path: Path,
+    model: ModelConfig,
     evaluate: EvaluateConfig,
     config: dict[str, Any],
     num_examples: int,
@@ -44,6 +45,7 @@ def evaluate_pretrained(
     splits = {"train": open_split(train_index), "test": open_split(test_index)}
     if val_index and val_index != test_index:  # never choose on the scored clips
         splits["val"] = open_split(val_index)
+    check_fits(checkpoint, splits["test"], model)
     features = {
         state: {
             name: pooled(checkpoint, split, evaluate, trained=state == "pretrained")

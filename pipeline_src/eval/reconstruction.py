@@ -20,7 +20,7 @@ from pipeline_src.data.loader import Batch, evaluation_batches, to_device
 from pipeline_src.eval.common import Split, pick_device, save_arrays
 from pipeline_src.eval.intervals import bootstrap_means
 from pipeline_src.eval.predict import run_over
-from pipeline_src.models import AVSiam
+from pipeline_src.models import AudioVisualModel
 from pipeline_src.models.masking import draw_noise, mask_from_noise
 from pipeline_src.runs.build import restore_model
 from pipeline_src.runs.checkpoint import Checkpoint
@@ -91,7 +91,9 @@ def _mean_clip(
     return audio, video
 
 
-def _reconstruct(model: AVSiam, batch: Batch, ratio: float, generator: torch.Generator) -> Any:
+def _reconstruct(
+    model: AudioVisualModel, batch: Batch, ratio: float, generator: torch.Generator
+) -> Any:
     num_clips = len(batch["logmel"])
     masks = [
         mask_from_noise(draw_noise(num_clips, num_tokens, generator), ratio)
@@ -137,7 +139,7 @@ def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _pictures(
-    model: AVSiam, batch: Batch, ratio: float, generator: torch.Generator
+    model: AudioVisualModel, batch: Batch, ratio: float, generator: torch.Generator
 ) -> dict[str, NDArray]:
     """Input, mask and reconstruction: log-mels (B, T, M), middle frames (B, H, W, 3) in [0, 1]."""
     filled = _reconstruct(model, batch, ratio, generator)

@@ -1,6 +1,8 @@
 """Networks: log-mel and frames in, tokens, logits and reconstructions out."""
 
 from pipeline_src.models.avsiam import AVSiam
+from pipeline_src.models.base import AudioVisualModel
+from pipeline_src.models.cav_mae import CAVMAE
 from pipeline_src.models.factory import create_model
 
-__all__ = ["AVSiam", "create_model"]
+__all__ = ["CAVMAE", "AVSiam", "AudioVisualModel", "create_model"]

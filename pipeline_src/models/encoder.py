@@ -4,16 +4,22 @@ AVSiam (arXiv:2403.19638). Extension: with ``num_frames`` > 1 the tokens of seve
 are one sequence, told apart by a learned position per frame that starts at zero; one frame is
 the published method and has no such parameter.
 
-Shape legend: B batch, T log-mel frames, M mel bins, F video frames, L tokens, D embed_dim.
+Shape legend: B batch, T log-mel frames, M mel bins, F video frames, L tokens, T packed
+tokens, D embed_dim.
 """
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from pipeline_src.architectures import AVSiamConfig
-from pipeline_src.models.layers import FINAL_NORM_EPS, Block, Modality
-from pipeline_src.models.patch_embed import logmel_to_image, make_patch_embed
+from pipeline_src.models.layers import FINAL_NORM_EPS, Block, Modality, run_blocks
+from pipeline_src.models.packing import Packing
+from pipeline_src.models.patch_embed import (
+    check_frames,
+    check_logmel,
+    logmel_to_image,
+    make_patch_embed,
+)
 from pipeline_src.models.pos_embed import sincos_2d
 
 
@@ -50,25 +56,15 @@ class SharedViT(nn.Module):
 
     def embed_audio(self, logmel_BTM: Tensor) -> Tensor:
         """Embed log-mels as tokens (B, L, D), token = f * Tp + t, positions added."""
-        expected = (self.config.target_length, self.config.num_mel_bins)
-        if tuple(logmel_BTM.shape[1:]) != expected:
-            raise ValueError(
-                f"logmel of shape {tuple(logmel_BTM.shape)}: the model was built for "
-                f"(B, target_length={expected[0]}, num_mel_bins={expected[1]})"
-            )
+        check_logmel(self.config, logmel_BTM)
         return self._scale(self.patch_embed_a(logmel_to_image(logmel_BTM)) + self.pos_embed_a)
 
     def embed_video(self, frames_BFCHW: Tensor) -> Tensor:
         """Embed exactly ``num_frames`` frames as tokens (B, F * L per frame, D), frame by frame."""
-        num_frames, side = self.config.num_frames, self.config.img_size
-        if tuple(frames_BFCHW.shape[1:]) != (num_frames, 3, side, side):
-            raise ValueError(
-                f"frames of shape {tuple(frames_BFCHW.shape)}: the model was built for "
-                f"(B, num_frames={num_frames}, 3, img_size={side}, img_size={side})"
-            )
+        check_frames(self.config, frames_BFCHW)
         x_NLD = self.patch_embed(frames_BFCHW.flatten(0, 1)) + self.pos_embed
-        x_BFLD = x_NLD.unflatten(0, (-1, num_frames))
-        if num_frames > 1:
+        x_BFLD = x_NLD.unflatten(0, (-1, self.config.num_frames))
+        if self.config.num_frames > 1:
             x_BFLD = x_BFLD + self.temporal_embed
         return self._scale(x_BFLD.flatten(1, 2))
 
@@ -77,9 +73,38 @@ class SharedViT(nn.Module):
 
     def forward(self, x_BLD: Tensor, modality: Modality) -> Tensor:
         """Run the blocks with the norms of ``modality``, then its final norm."""
-        for block in self.blocks:
-            if self.grad_checkpointing and torch.is_grad_enabled():
-                x_BLD = checkpoint(block, x_BLD, modality, use_reentrant=False)  # type: ignore[assignment]
-            else:
-                x_BLD = block(x_BLD, modality)
+        x_BLD = run_blocks(self.blocks, x_BLD, modality, recompute=self.grad_checkpointing)
         return self.norm_a(x_BLD) if modality == "audio" else self.norm(x_BLD)
+
+    def forward_packed(self, x_TD: Tensor, packing: Packing) -> Tensor:
+        """Run audio and video sequences of any lengths as one batch, each with its own norms."""
+        x_TD = run_blocks(self.blocks, x_TD, packing, recompute=self.grad_checkpointing)
+        audio_TD, video_TD = x_TD.split(packing.modality_sizes)
+        return torch.cat([self.norm_a(audio_TD), self.norm(video_TD)])
+
+
+class SeparateAudioViT(nn.Module):
+    """The second ViT of the released base code: audio blocks of the reconstruction pass.
+
+    It has no embedding of its own and uses the norms that the shared ViT leaves unused.
+    """
+
+    def __init__(self, config: AVSiamConfig) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            Block(config.embed_dim, config.num_heads, config.mlp_ratio, norms=("plain",))
+            for _ in range(config.depth)
+        )
+        self.norm_a = nn.LayerNorm(config.embed_dim, eps=FINAL_NORM_EPS)
+        self.grad_checkpointing = False
+
+    def copy_from(self, vit: SharedViT) -> None:
+        """Start as the shared ViT with its audio norms: both begin as one image network."""
+        source = {key.replace("_a.", "."): value for key, value in vit.blocks.state_dict().items()}
+        self.blocks.load_state_dict({key: source[key] for key in self.blocks.state_dict()})
+        self.norm_a.load_state_dict(vit.norm_a.state_dict())
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """Run the blocks over embedded audio tokens, then the final norm."""
+        x_BLD = run_blocks(self.blocks, x_BLD, "plain", recompute=self.grad_checkpointing)
+        return self.norm_a(x_BLD)

@@ -2,11 +2,15 @@
 
 from typing import Any
 
-from pipeline_src.architectures import MODEL_NAMES, make_architecture
+from pipeline_src.architectures import MODEL_NAMES, make_architecture, split_name
 from pipeline_src.models.avsiam import AVSiam
-from pipeline_src.models.init import load_timm_weights
+from pipeline_src.models.base import AudioVisualModel
+from pipeline_src.models.cav_mae import CAVMAE
+from pipeline_src.models.init import load_image_weights
 
 __all__ = ["MODEL_NAMES", "create_model"]
+
+NETWORKS: dict[str, type[AudioVisualModel]] = {"avsiam": AVSiam, "cav_mae": CAVMAE}
 
 
 def create_model(
@@ -16,22 +20,23 @@ def create_model(
     init: str = "random",
     variant: str = "paper",
     **overrides: Any,
-) -> AVSiam:
+) -> AudioVisualModel:
     """Build a network and fill its weights.
 
     Args:
         name: one of ``MODEL_NAMES``, e.g. "avsiam_base".
         num_classes: 0 = with the pre-training decoder; more = with classification heads instead.
-        init: "random"; "timm" = ImageNet weights from timm's hub; or the path of a timm ViT state
-            dict (.safetensors or .pth).
+        init: "random"; "timm" = ImageNet weights from timm's hub; or the path of an image ViT's
+            state dict (.safetensors or .pth).
         variant: "paper" or "released"; sets the defaults that ``overrides`` may change.
-        overrides: fields of ``AVSiamConfig``.
+        overrides: fields of the method's config.
 
     Raises:
         ConfigError: a name, variant, override or weights file that does not exist or does not fit.
     """
     config = make_architecture(name, variant=variant, num_classes=num_classes, **overrides)
-    model = AVSiam(config)
+    method, size = split_name(name)
+    model = NETWORKS[method](config)
     if init != "random":
-        load_timm_weights(model, init, size=name.removeprefix("avsiam_"))
+        load_image_weights(model, init, method=method, size=size)
     return model

@@ -4,15 +4,19 @@ AVSiam (arXiv:2403.19638): attention and MLP see audio and video alike, each mod
 norms. Parameter names are the published ones: ``norm1_a``/``norm1_v`` for audio and video,
 ``norm1`` for the decoder. Blocks use eps 1e-5, final norms 1e-6 (timm's), as the released weights.
 
-Shape legend: B batch, L tokens, D embed_dim.
+Shape legend: B batch, L tokens, T packed tokens, D embed_dim.
 """
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from timm.layers import Attention, Mlp
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from pipeline_src.models.packing import Packing, packed_attention
 
 Modality = Literal["audio", "video"]
 NormName = Literal["audio", "video", "plain"]
@@ -29,15 +33,19 @@ class FastAttention(Attention):
     half of a training step's time; the projections stay in the autocast type.
     """
 
-    def forward(self, x_BLD: Tensor) -> Tensor:  # type: ignore[override]  # no attention mask
-        """Return tokens of the same shape."""
-        qkv = self.qkv(x_BLD).unflatten(-1, (3, self.num_heads, self.head_dim))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    def forward(self, x: Tensor, packing: Packing | None = None) -> Tensor:  # type: ignore[override]
+        """Return tokens of the same shape: (B, L, D), or (T, D) laid out as ``packing`` says."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))
+        q, k, v = qkv.unbind(-3)
         if q.device.type == "cpu":
             q, k, v = q.float(), k.float(), v.float()
         with torch.autocast(q.device.type, enabled=False):
-            out = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(out.transpose(1, 2).flatten(2))
+            if packing is None:
+                heads_first = (part.transpose(1, 2) for part in (q, k, v))
+                out = F.scaled_dot_product_attention(*heads_first).transpose(1, 2)
+            else:
+                out = packed_attention(q, k, v, packing)
+        return self.proj(out.flatten(-2))
 
 
 class Block(nn.Module):
@@ -61,12 +69,38 @@ class Block(nn.Module):
         self.attn = FastAttention(dim, num_heads, qkv_bias=True)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 
-    def forward(self, x_BLD: Tensor, norm: NormName) -> Tensor:
-        """Return tokens of the same shape; ``norm`` names the LayerNorms that are used."""
-        norm1 = getattr(self, f"norm1{NORM_SUFFIX[norm]}")
-        norm2 = getattr(self, f"norm2{NORM_SUFFIX[norm]}")
-        x_BLD = x_BLD + self.attn(norm1(x_BLD))
-        return x_BLD + self.mlp(norm2(x_BLD))
+    def forward(self, x: Tensor, norm: NormName | Packing) -> Tensor:
+        """Return tokens of the same shape.
+
+        Args:
+            x: (B, L, D) of one modality, whose LayerNorms ``norm`` names; or (T, D), audio and
+                video sequences laid out as the packing ``norm`` says, each with its own norms.
+        """
+        packing = norm if isinstance(norm, Packing) else None
+        x = x + self.attn(self._normalise(1, x, norm), packing)
+        return x + self.mlp(self._normalise(2, x, norm))
+
+    def _normalise(self, number: int, x: Tensor, norm: NormName | Packing) -> Tensor:
+        if isinstance(norm, Packing):
+            audio, video = x.split(norm.modality_sizes)
+            parts = (
+                self._normalise(number, audio, "audio"),
+                self._normalise(number, video, "video"),
+            )
+            return torch.cat(parts)
+        return getattr(self, f"norm{number}{NORM_SUFFIX[norm]}")(x)
+
+
+def run_blocks(
+    blocks: Iterable[nn.Module], x: Tensor, norm: NormName | Packing, *, recompute: bool
+) -> Tensor:
+    """Run blocks in a row with the norms ``norm``; ``recompute`` checkpoints their gradients."""
+    for block in blocks:
+        if recompute and torch.is_grad_enabled():
+            x = checkpoint(block, x, norm, use_reentrant=False)  # type: ignore[assignment]
+        else:
+            x = block(x, norm)
+    return x
 
 
 def init_weights(module: nn.Module) -> None:

@@ -25,6 +25,16 @@ class Mask(NamedTuple):
     ids_restore: Tensor
     is_masked_BL: Tensor  # True = hidden
 
+    @property
+    def num_hidden(self) -> int:
+        """Hidden tokens of each clip, known without asking the device."""
+        return self.ids_restore.shape[1] - self.ids_keep.shape[1]
+
+    def ids_hidden(self) -> Tensor:
+        """The hidden tokens in ascending order: (B, L - K)."""
+        ids_shuffle = self.ids_restore.argsort(dim=1)
+        return ids_shuffle[:, self.ids_keep.shape[1] :].sort(dim=1).values
+
     def to(self, device: torch.device) -> "Mask":
         """Move the mask to a device."""
         return Mask(*(tensor.to(device) for tensor in self))
@@ -54,9 +64,14 @@ def draw_noise(num_clips: int, num_tokens: int, generator: torch.Generator) -> T
 def mask_from_noise(noise_BL: Tensor, mask_ratio: float) -> Mask:
     """Keep the tokens with the smallest noise; kept tokens stay in that (shuffled) order."""
     ids_shuffle = torch.argsort(noise_BL, dim=1, stable=True)
-    ids_restore = torch.argsort(ids_shuffle, dim=1, stable=True)
     kept = num_kept(noise_BL.shape[1], mask_ratio)
-    return Mask(ids_shuffle[:, :kept], ids_restore, ids_restore >= kept)
+    return mask_from_restore(torch.argsort(ids_shuffle, dim=1, stable=True), kept)
+
+
+def mask_from_restore(ids_restore_BL: Tensor, num_keep: int) -> Mask:
+    """Rebuild a mask from a recorded order: the place of each token after the shuffle."""
+    ids_keep = torch.argsort(ids_restore_BL, dim=1)[:, :num_keep]
+    return Mask(ids_keep, ids_restore_BL, ids_restore_BL >= num_keep)
 
 
 def structured_noise(
@@ -78,14 +93,24 @@ def structured_noise(
     rows, columns = grid_size
     noise = draw_noise(num_clips, rows * columns, generator).view(num_clips, rows, columns)
     share = TIME_FREQ_SHARE if structure == "time_freq" else 1.0
-    is_marked = torch.zeros_like(noise, dtype=torch.bool)
-    if structure in ("time", "time_freq"):
+    marked: dict[str, Tensor | None] = {"columns": None, "rows": None}
+    if "time" in structure:
         num_columns = int(columns * mask_ratio * share)
-        is_marked |= _choose(num_clips, columns, num_columns, generator)[:, None, :]
-    if structure in ("freq", "time_freq"):
+        marked["columns"] = _choose(num_clips, columns, num_columns, generator)
+    if "freq" in structure:
         num_rows = int(rows * mask_ratio * share)
-        is_marked |= _choose(num_clips, rows, num_rows, generator)[:, :, None]
-    return (noise + is_marked).flatten(1)
+        marked["rows"] = _choose(num_clips, rows, num_rows, generator)
+    return mark_noise(noise, **marked)
+
+
+def mark_noise(noise_BRC: Tensor, *, columns: Tensor | None, rows: Tensor | None) -> Tensor:
+    """Add 1 to the noise of marked columns (B, C) and rows (B, R) of True: (B, L), row-major."""
+    is_marked = torch.zeros_like(noise_BRC, dtype=torch.bool)
+    if columns is not None:
+        is_marked |= columns[:, None, :]
+    if rows is not None:
+        is_marked |= rows[:, :, None]
+    return (noise_BRC + is_marked).flatten(1)
 
 
 def _choose(num_clips: int, num_items: int, num_chosen: int, generator: torch.Generator) -> Tensor:

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from timm.layers import PatchEmbed
 from torch import Tensor
 
+from pipeline_src.architectures import NetworkConfig
+
 PatchSize = tuple[int, int]
 
 
@@ -39,6 +41,26 @@ def make_patch_embed(
         in_chans=in_chans,
         embed_dim=embed_dim,
     )
+
+
+def check_logmel(config: NetworkConfig, logmel_BTM: Tensor) -> None:
+    """Refuse log-mels of another size than the network was built for."""
+    expected = (config.target_length, config.num_mel_bins)
+    if tuple(logmel_BTM.shape[1:]) != expected:
+        raise ValueError(
+            f"logmel of shape {tuple(logmel_BTM.shape)}: the model was built for "
+            f"(B, target_length={expected[0]}, num_mel_bins={expected[1]})"
+        )
+
+
+def check_frames(config: NetworkConfig, frames_BFCHW: Tensor) -> None:
+    """Refuse frames of another number or size than the network was built for."""
+    num_frames, side = config.num_frames, config.img_size
+    if tuple(frames_BFCHW.shape[1:]) != (num_frames, 3, side, side):
+        raise ValueError(
+            f"frames of shape {tuple(frames_BFCHW.shape)}: the model was built for "
+            f"(B, num_frames={num_frames}, 3, img_size={side}, img_size={side})"
+        )
 
 
 def logmel_to_image(logmel_BTM: Tensor) -> Tensor:

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline_src.models.avsiam import AVSiam
+from pipeline_src.models import AudioVisualModel
+from pipeline_src.models.base import HEADS
 
 Task = Literal["multiclass", "multilabel"]
-HEADS = ("audio", "video", "audio_video")
 
 
 class ClassifyPlan(NamedTuple):
@@ -39,7 +39,7 @@ class Classify(nn.Module):
 
     def __init__(
         self,
-        model: AVSiam,
+        model: AudioVisualModel,
         *,
         task: Task,
         label_smoothing: float = 0.1,
@@ -83,6 +83,7 @@ class Classify(nn.Module):
         logits = self.model.forward_heads(
             audio=None if heads == {"video"} else batch["logmel"],
             video=None if heads == {"audio"} else batch["frames"],
+            heads=heads,
         )
         losses = {
             f"{head}_loss": self._loss(logits[head].mean(1), batch["targets"])

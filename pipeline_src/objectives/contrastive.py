@@ -1,7 +1,8 @@
-"""Symmetric InfoNCE over the clips of all ranks.
+"""InfoNCE over the clips of all ranks, or of one.
 
 AVSiam (arXiv:2403.19638): cosine similarity / temperature, the pair of the same clip is the
-positive, every other clip of the global batch a negative.
+positive, every other clip of the global batch a negative, in both directions. CAV-MAE
+(arXiv:2210.07839): for each video over the audios, among the clips of one rank.
 
 Shape legend: B clips of this rank, N clips of all ranks, D width.
 """
@@ -13,7 +14,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-Direction = Literal["both", "a2v"]
+Direction = Literal["both", "a2v", "v2a"]
+Scope = Literal["global", "local"]
 
 
 class _GatherWithGrad(torch.autograd.Function):
@@ -44,10 +46,24 @@ def gather_clips(x_BD: Tensor) -> Tensor:
     return _GatherWithGrad.apply(x_BD)  # type: ignore[return-value]
 
 
+def scoped_contrastive_loss(
+    audio_BD: Tensor,
+    video_BD: Tensor,
+    *,
+    temperature: float,
+    direction: Direction = "both",
+    scope: Scope = "global",
+) -> dict[str, Tensor]:
+    """``contrastive_loss`` among the clips of all ranks ("global") or of this one ("local")."""
+    if scope == "global":
+        audio_BD, video_BD = gather_clips(audio_BD), gather_clips(video_BD)
+    return contrastive_loss(audio_BD, video_BD, temperature=temperature, direction=direction)
+
+
 def contrastive_loss(
     audio_ND: Tensor, video_ND: Tensor, *, temperature: float, direction: Direction = "both"
 ) -> dict[str, Tensor]:
-    """Score each clip's pair against all others.
+    """Score each clip's pair against all others: "a2v" = of each audio among the videos.
 
     Returns:
         0-d tensors: contrast_loss (at chance: ln N), contrast_accuracy (top-1, mean of the
@@ -58,7 +74,9 @@ def contrastive_loss(
         audio_ND = F.normalize(audio_ND.float(), dim=1)
         video_ND = F.normalize(video_ND.float(), dim=1)
         similarity_NN = audio_ND @ video_ND.T / temperature
-    views = [similarity_NN] if direction == "a2v" else [similarity_NN, similarity_NN.T]
+    views = {"a2v": [similarity_NN], "v2a": [similarity_NN.T]}.get(
+        direction, [similarity_NN, similarity_NN.T]
+    )
     target = torch.arange(len(similarity_NN), device=similarity_NN.device)
     losses = [F.cross_entropy(view, target) for view in views]
     hits = [(view.argmax(1) == target).float().mean() for view in views]

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from pipeline_src.models.avsiam import AVSiam
-from pipeline_src.models.decoder import audio_patches, video_patches
 from pipeline_src.models.masking import (
     AudioMask,
     Mask,
@@ -23,10 +22,11 @@ from pipeline_src.models.masking import (
     split_batch,
     structured_noise,
 )
-from pipeline_src.objectives.contrastive import Direction, contrastive_loss, gather_clips
-from pipeline_src.objectives.reconstruction import masked_mse
+from pipeline_src.objectives.contrastive import Direction, Scope, scoped_contrastive_loss
+from pipeline_src.objectives.reconstruction import reconstruction_losses
 
 PretrainPass = Literal["joint", "contrast", "reconstruct"]
+Packed = Literal["auto", "always", "never"]
 NoiseDraw = Callable[[int, float, torch.Generator], Tensor]
 
 
@@ -50,6 +50,7 @@ class AVSiamPretrain(nn.Module):
         contrast_ratios: mask ratios, one chunk of the batch each.
         audio_mask: structure of the audio masks in the contrastive pass.
         reconstruct_ratio: share of hidden tokens, unstructured, both modalities.
+        packed: run the chunks of the contrastive pass as one batch; "auto" = on a GPU.
     """
 
     def __init__(
@@ -58,12 +59,14 @@ class AVSiamPretrain(nn.Module):
         *,
         contrast_ratios: tuple[float, ...] = (0.0, 0.125, 0.25, 0.375, 0.5),
         contrast_direction: Direction = "both",
+        contrast_scope: Scope = "global",
         contrast_weight: float = 1.0,
         temperature: float = 0.05,
         reconstruct_ratio: float = 0.75,
         reconstruct_weight: float = 1.0,
         audio_mask: AudioMask = "time_freq",
         joint_step: bool = False,
+        packed: Packed = "auto",
     ) -> None:
         super().__init__()
         if contrast_weight == reconstruct_weight == 0:
@@ -71,11 +74,13 @@ class AVSiamPretrain(nn.Module):
         self.model = model
         self.contrast_ratios = contrast_ratios
         self.contrast_direction: Direction = contrast_direction
+        self.contrast_scope: Scope = contrast_scope
         self.contrast_weight = contrast_weight
         self.temperature = temperature
         self.reconstruct_ratio = reconstruct_ratio
         self.reconstruct_weight = reconstruct_weight
         self.audio_mask: AudioMask = audio_mask
+        self.packed: Packed = packed
         weights: dict[PretrainPass, float] = {
             "contrast": contrast_weight,
             "reconstruct": reconstruct_weight,
@@ -161,35 +166,23 @@ class AVSiamPretrain(nn.Module):
         return {"loss": loss, **values}
 
     def _contrast(self, batch: dict[str, Tensor], plan: PretrainPlan) -> dict[str, Tensor]:
+        is_packed = self.packed == "always" or (self.packed == "auto" and batch["logmel"].is_cuda)
         audio_BD, video_BD = self.model.forward_contrast(
-            batch["logmel"], batch["frames"], plan.audio_chunks, plan.video_chunks
+            batch["logmel"],
+            batch["frames"],
+            plan.audio_chunks,
+            plan.video_chunks,
+            packed=is_packed,
         )
-        return contrastive_loss(
-            gather_clips(audio_BD),
-            gather_clips(video_BD),
+        return scoped_contrastive_loss(
+            audio_BD,
+            video_BD,
             temperature=self.temperature,
             direction=self.contrast_direction,
+            scope=self.contrast_scope,
         )
 
     def _reconstruct(self, batch: dict[str, Tensor], plan: PretrainPlan) -> dict[str, Tensor]:
-        config = self.model.config
-        audio_BLP, video_BLP = self.model.forward_reconstruct(
-            batch["logmel"], batch["frames"], plan.audio_mask, plan.video_mask
-        )
-        audio_loss = masked_mse(
-            audio_BLP,
-            audio_patches(config, batch["logmel"]),
-            plan.audio_mask.is_masked_BL,
-            norm_pix=config.norm_pix_loss,
-        )
-        video_loss = masked_mse(
-            video_BLP,
-            video_patches(config, batch["frames"]),
-            plan.video_mask.is_masked_BL,
-            norm_pix=config.norm_pix_loss,
-        )
-        return {
-            "reconstruct_loss": audio_loss + video_loss,
-            "audio_reconstruct_loss": audio_loss,
-            "video_reconstruct_loss": video_loss,
-        }
+        masks = (plan.audio_mask, plan.video_mask)
+        predictions = self.model.forward_reconstruct(batch["logmel"], batch["frames"], *masks)
+        return reconstruction_losses(self.model.config, batch, *predictions, masks)

@@ -4,14 +4,14 @@ import torch
 
 from pipeline_src.config.training import ModelConfig
 from pipeline_src.data.dataset import ClipFormat
-from pipeline_src.models import AVSiam, create_model
+from pipeline_src.models import AudioVisualModel, create_model
 from pipeline_src.runs.checkpoint import Checkpoint, load_weights
 from pipeline_src.runs.spec import TrainSpec
 
 
 def build_model(
     model: ModelConfig, *, num_classes: int, num_mel_bins: int, num_frames: int, seed: int
-) -> AVSiam:
+) -> AudioVisualModel:
     """A network with initial weights from ``seed`` and ``model.init``.
 
     Args:
@@ -31,7 +31,9 @@ def build_model(
     )
 
 
-def restore_model(checkpoint: Checkpoint, *, trained: bool = True) -> tuple[AVSiam, TrainSpec]:
+def restore_model(
+    checkpoint: Checkpoint, *, trained: bool = True
+) -> tuple[AudioVisualModel, TrainSpec]:
     """The network of a checkpoint; with ``trained=False`` the same one before its first step."""
     state = checkpoint.state
     spec = TrainSpec.model_validate(state["spec"])

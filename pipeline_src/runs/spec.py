@@ -23,7 +23,9 @@ OPERATIONAL_KEYS = {
     "keep_checkpoints",
     "validate_every_epochs",
     "datasets",  # what they hold is in ``data``
+    "packed",
     "checkpoint_run",  # its weights are in ``start``
+    "checkpoint",  # likewise
 }
 
 
@@ -35,7 +37,7 @@ class TrainSpec(Section):
     model: ModelConfig
     recipe: PretrainConfig | FinetuneConfig
     train_indexes: tuple[Path, ...] = Field(
-        min_length=1, description="index.json of training splits"
+        default=(), description="index.json of training splits; empty: weights from elsewhere"
     )
     val_indexes: tuple[Path, ...] = Field(default=(), description="index.json of validation splits")
     initial_checkpoint: Path | None = Field(

@@ -52,14 +52,13 @@ def _training_outs(done: str, tables: Sequence[str]) -> tuple[Out, ...]:
 
 def evaluate_stage(catalog: Catalog, run: str, name: str) -> Stage:
     (target,) = catalog.metrics(name, (run,))
-    finetuned = f"{catalog.results}/{run}/finetune/{name}/done.json"
     scored = catalog.index(name, catalog.run(run).evaluate.split)
     return Stage(
         name=f"evaluate_{run}_{name}",
         rules=("evaluate_finetuned",),
         target=target,
-        deps=(finetuned, *catalog.pretrain_done(run), scored),
-        params=_run_params(catalog, run, ("evaluate",)),
+        deps=(catalog.finetune_done(run, name), *catalog.pretrain_done(run), scored),
+        params=_run_params(catalog, run, ("model", "evaluate")),
         versions=("EVALUATE",),
         outs=_scores(target, ("predictions.npz", "embeddings.npz")),
     )
@@ -73,8 +72,8 @@ def probe_stage(catalog: Catalog, target: str) -> Stage:
         name=f"probe_{run}_{name}",
         rules=("evaluate_pretrained",),
         target=target,
-        deps=(f"{catalog.results}/{run}/pretrain/done.json", *dict.fromkeys(indexes)),
-        params=(*_run_params(catalog, run, ("evaluate",)), "report.num_examples"),
+        deps=(catalog.own_pretrain_done(run), *dict.fromkeys(indexes)),
+        params=(*_run_params(catalog, run, ("model", "evaluate")), "report.num_examples"),
         versions=("EVALUATE",),
         outs=_scores(target, ("reconstructions.npz",)),
     )

@@ -22,10 +22,16 @@ def all_stages(catalog: Catalog) -> list[Stage]:
         ConfigError: the names of two stages are equal.
     """
     stages = [stage for name in catalog.listed for stage in data_stages(catalog, name)]
-    stages += [pretrain_stage(catalog, run) for run in catalog.pretrained_runs()]
+    stages += [
+        pretrain_stage(catalog, run)
+        for run in catalog.pretrained_runs()
+        if not catalog.run(run).pretrain.checkpoint
+    ]
     for run in catalog.run_names:
         for name in catalog.finetune_datasets(run):
-            stages += [finetune_stage(catalog, run, name), evaluate_stage(catalog, run, name)]
+            if not catalog.run(run).finetune.checkpoint:
+                stages.append(finetune_stage(catalog, run, name))
+            stages.append(evaluate_stage(catalog, run, name))
     stages += [
         probe_stage(catalog, path) for name in catalog.listed for path in catalog.probes(name)
     ]

@@ -1,20 +1,20 @@
 """The objective and the optimisers of a recipe."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 
 from pipeline_src.config import FinetuneConfig, PretrainConfig
-from pipeline_src.models import AVSiam
-from pipeline_src.objectives.classify import Classify
-from pipeline_src.objectives.pretrain import AVSiamPretrain
+from pipeline_src.models import AudioVisualModel
+from pipeline_src.objectives import AVSiamPretrain, CAVMAEPretrain, Classify, TrainObjective
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.optim import layer_lr_factor, make_optimizer, parameter_groups
 
 
 def build_objective(
-    spec: TrainSpec, model: AVSiam, task: Literal["multiclass", "multilabel"]
-) -> AVSiamPretrain | Classify:
+    spec: TrainSpec, model: AudioVisualModel, task: Literal["multiclass", "multilabel"]
+) -> TrainObjective:
     """Model plus losses, as the module that the loop calls.
 
     Args:
@@ -22,17 +22,7 @@ def build_objective(
     """
     recipe = spec.recipe
     if isinstance(recipe, PretrainConfig):
-        return AVSiamPretrain(
-            model,
-            contrast_ratios=recipe.contrast_ratios,
-            contrast_direction=recipe.contrast_direction,
-            contrast_weight=recipe.contrast_weight,
-            temperature=recipe.temperature,
-            reconstruct_ratio=recipe.reconstruct_ratio,
-            reconstruct_weight=recipe.reconstruct_weight,
-            audio_mask=recipe.audio_mask,
-            joint_step=recipe.joint_step,
-        )
+        return PRETRAIN_OBJECTIVES[spec.model.method](model, recipe)
     return Classify(
         model,
         task=task,
@@ -42,8 +32,42 @@ def build_objective(
     )
 
 
+def _shared_values(recipe: PretrainConfig) -> dict[str, Any]:
+    """The keys that every pre-training objective takes under the configuration's own names."""
+    names = (
+        "contrast_direction",
+        "contrast_scope",
+        "contrast_weight",
+        "temperature",
+        "reconstruct_ratio",
+        "reconstruct_weight",
+        "audio_mask",
+    )
+    return {name: getattr(recipe, name) for name in names}
+
+
+def _avsiam(model: Any, recipe: PretrainConfig) -> AVSiamPretrain:
+    return AVSiamPretrain(
+        model,
+        contrast_ratios=recipe.contrast_ratios,
+        joint_step=recipe.joint_step,
+        packed=recipe.packed,
+        **_shared_values(recipe),
+    )
+
+
+def _cav_mae(model: Any, recipe: PretrainConfig) -> CAVMAEPretrain:
+    return CAVMAEPretrain(model, **_shared_values(recipe))
+
+
+PRETRAIN_OBJECTIVES: dict[str, Callable[[Any, PretrainConfig], TrainObjective]] = {
+    "avsiam": _avsiam,
+    "cav_mae": _cav_mae,
+}
+
+
 def build_optimizers(
-    spec: TrainSpec, model: AVSiam, passes: tuple[str, ...]
+    spec: TrainSpec, model: AudioVisualModel, passes: tuple[str, ...]
 ) -> dict[str, torch.optim.Optimizer]:
     """One AdamW per pass, each over all parameters with moments of its own (AVSiam, released)."""
     recipe = spec.recipe

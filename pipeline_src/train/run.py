@@ -18,8 +18,8 @@ from pipeline_src.data.loader import Batch, to_device, training_batches
 from pipeline_src.data.sampler import EpochSampler, stratified_subset
 from pipeline_src.errors import ManifestError
 from pipeline_src.eval.predict import quick_accuracy
-from pipeline_src.models import AVSiam
-from pipeline_src.objectives import AVSiamPretrain, Classify
+from pipeline_src.models import AudioVisualModel
+from pipeline_src.objectives import TrainObjective
 from pipeline_src.provenance import git_commit, package_versions
 from pipeline_src.runs.build import build_model
 from pipeline_src.runs.checkpoint import (
@@ -175,9 +175,7 @@ def _batches(spec: TrainSpec, shards: ShardSet, clock: Clock, ranks: Ranks) -> I
     return (to_device(batch, ranks.device) for batch in batches)
 
 
-def _distributed(
-    objective: AVSiamPretrain | Classify, ranks: Ranks, *, compiled: bool
-) -> Callable[..., Any]:
+def _distributed(objective: TrainObjective, ranks: Ranks, *, compiled: bool) -> Callable[..., Any]:
     module: nn.Module = objective
     if ranks.world_size > 1:
         unused = objective.find_unused_parameters
@@ -186,7 +184,7 @@ def _distributed(
 
 
 def _validation(
-    spec: TrainSpec, model: AVSiam, shards: ShardSet, ranks: Ranks
+    spec: TrainSpec, model: AudioVisualModel, shards: ShardSet, ranks: Ranks
 ) -> Callable[[], dict[str, float]] | None:
     held_out = open_shards(spec.val_indexes) if spec.val_indexes else None
     if not isinstance(spec.recipe, FinetuneConfig) or held_out is None or not len(held_out):
@@ -209,10 +207,13 @@ def _validation_steps(spec: TrainSpec, clock: Clock) -> int:
     return max(1, round(spec.recipe.validate_every_epochs * clock.steps_per_epoch))
 
 
-def _start_from(done: Path, model: AVSiam) -> None:
+def _start_from(done: Path, model: AudioVisualModel) -> None:
     checkpoint = read_done(done)
     missing = load_matching(
-        checkpoint, model, allowed_missing=("mlp_head",), allowed_unused=("decoder.",)
+        checkpoint,
+        model,
+        allowed_missing=model.head_prefixes,
+        allowed_unused=model.pretrain_prefixes,
     )
     logger.info("started from %s; new: %s", checkpoint.folder, ", ".join(missing) or "nothing")
 

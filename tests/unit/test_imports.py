@@ -8,6 +8,7 @@ import pytest
 BASE = {"config", "errors", "atomic", "ledger", "versions", "provenance", "architectures"}
 # Package -> packages of the project that it may import.
 ALLOWED = {
+    "architectures": {"errors"},
     "config": {"errors", "atomic", "architectures"},
     "manifest": BASE,
     "download": BASE | {"manifest"},
@@ -16,8 +17,8 @@ ALLOWED = {
     "shards": BASE | {"manifest", "features"},
     "data": BASE | {"manifest", "shards"},
     "models": {"errors", "architectures"},
-    "objectives": {"errors", "models"},
-    "runs": BASE | {"data", "models", "shards"},
+    "objectives": {"errors", "architectures", "models"},
+    "runs": BASE | {"data", "manifest", "models", "shards"},
     "eval": BASE | {"data", "models", "objectives", "runs", "shards"},
     "train": BASE | {"data", "models", "objectives", "runs", "shards", "eval"},
     "submit": BASE | {"runs", "train", "executor"},

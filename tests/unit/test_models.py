@@ -7,10 +7,10 @@ from safetensors.torch import save_file
 
 from pipeline_src.errors import CheckpointError, ConfigError
 from pipeline_src.models import create_model
-from pipeline_src.models.decoder import audio_patches, video_patches
 from pipeline_src.models.layers import Block
 from pipeline_src.models.masking import draw_noise, mask_from_noise
 from pipeline_src.models.patch_embed import patchify, unpatchify
+from pipeline_src.models.pictures import audio_patches, video_patches
 from pipeline_src.models.pos_embed import sincos_2d, stretch_positions
 
 SMALL = {
@@ -294,7 +294,7 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path, timm_state):
     with pytest.raises(CheckpointError, match=r"shape \(16,.*choose the matching"):
         make_model(init=str(path), embed_dim=32)
     save_file({"weight": torch.zeros(1)}, path)
-    with pytest.raises(CheckpointError, match="no timm ViT"):
+    with pytest.raises(CheckpointError, match="no image ViT"):
         make_model(init=str(path))
     path.write_bytes(b"junk")
     with pytest.raises(CheckpointError, match="cannot be read"):

@@ -9,6 +9,7 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from pipeline_src.models import create_model
+from pipeline_src.models.masking import mask_from_restore
 from pipeline_src.objectives import AVSiamPretrain, Classify
 from pipeline_src.objectives.contrastive import contrastive_loss, feature_spread, gather_clips
 from pipeline_src.objectives.reconstruction import masked_mse
@@ -71,16 +72,16 @@ def test_feature_spread_of_a_full_sphere():
 
 def test_masked_mse_counts_hidden_patches_only():
     pred, target = torch.zeros(1, 3, 2), torch.tensor([[[1.0, 1.0], [3.0, 3.0], [9.0, 9.0]]])
-    hidden = torch.tensor([[True, True, False]])
-    assert masked_mse(pred, target, hidden).item() == pytest.approx((1 + 9) / 2)
+    mask = mask_from_restore(torch.tensor([[1, 2, 0]]), 1)  # the third token is kept
+    assert masked_mse(pred, target, mask).item() == pytest.approx((1 + 9) / 2)
     with pytest.raises(ValueError, match="no token is hidden"):
-        masked_mse(pred, target, torch.zeros(1, 3, dtype=torch.bool))
+        masked_mse(pred, target, mask_from_restore(torch.tensor([[1, 2, 0]]), 3))
 
 
 def test_norm_pix_makes_the_target_blind_to_level_and_contrast():
     generator = torch.Generator().manual_seed(0)
     pred, target = torch.randn(2, 1, 4, 6, generator=generator)
-    hidden = torch.ones(1, 4, dtype=torch.bool)
+    hidden = mask_from_restore(torch.arange(4)[None], 0)
     plain = masked_mse(pred, target, hidden, norm_pix=True)
     torch.testing.assert_close(plain, masked_mse(pred, 5 * target + 3, hidden, norm_pix=True))
 

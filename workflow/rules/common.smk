@@ -84,6 +84,8 @@ finetune_train_index = checked(lambda w: catalog.index(w.dataset, "train"))
 finetune_val_index = checked(lambda w: catalog.optional_index(w.dataset, "val"))
 pretrain_indexes = checked(lambda w: catalog.pretrain_indexes(w.run))
 pretrain_done = checked(lambda w: catalog.pretrain_done(w.run))
+own_pretrain_done = checked(lambda w: catalog.own_pretrain_done(w.run))
+finetune_done = checked(lambda w: catalog.finetune_done(w.run, w.dataset))
 report_metrics = checked(lambda _: catalog.report_metrics())
 report_probes = checked(
     lambda _: [path for n in catalog.listed for path in catalog.probes(n)]

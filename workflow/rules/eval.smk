@@ -3,7 +3,7 @@
 
 rule evaluate_finetuned:
     input:
-        finetune="<results>/{run}/finetune/{dataset}/done.json",
+        finetune=finetune_done,
         pretrain=pretrain_done,
         index=scored_index,
     output:
@@ -18,6 +18,7 @@ rule evaluate_finetuned:
         runtime=240,
         gpu=0,
     params:
+        model=run_params("model"),
         evaluate=run_params("evaluate"),
         step_version=versions.EVALUATE,
     script:
@@ -26,7 +27,7 @@ rule evaluate_finetuned:
 
 rule evaluate_pretrained:
     input:
-        pretrain="<results>/{run}/pretrain/done.json",
+        pretrain=own_pretrain_done,
         train="<results>/{dataset}/shards/train/index.json",
         val=finetune_val_index,
         test=scored_index,
@@ -42,6 +43,7 @@ rule evaluate_pretrained:
         runtime=240,
         gpu=0,
     params:
+        model=run_params("model"),
         evaluate=run_params("evaluate"),
         num_examples=settings.report.num_examples,
         step_version=versions.EVALUATE,

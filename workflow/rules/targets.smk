@@ -33,11 +33,7 @@ for dataset_name in catalog.names:
         name:
             f"finetune_{dataset_name}"
         input:
-            expand(
-                "<results>/{run}/finetune/{dataset}/done.json",
-                run=catalog.run_names,
-                dataset=dataset_name,
-            ),
+            target(catalog.finetune_dones, dataset_name),
         localrule: True
 
     rule:
@@ -50,7 +46,7 @@ for dataset_name in catalog.names:
 
 rule pretrain:
     input:
-        expand("<results>/{run}/pretrain/done.json", run=catalog.pretrained_runs()),
+        target(catalog.pretrain_dones),
     localrule: True
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline_src.config import EvaluateConfig
+from pipeline_src.config import EvaluateConfig, ModelConfig
 from pipeline_src.eval.finetuned import evaluate_finetuned
 from pipeline_src.joblog import log_to_file
 
@@ -13,6 +13,7 @@ with log_to_file(snakemake.log[0]):
         pretrain_done=next(map(Path, snakemake.input.pretrain), None),
         index_path=Path(snakemake.input.index),
         metrics_path=Path(snakemake.output.metrics),
+        model=ModelConfig(**snakemake.params.model),
         evaluate=EvaluateConfig(**snakemake.params.evaluate),
         config=snakemake.config,
         num_threads=snakemake.threads,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline_src.config import EvaluateConfig
+from pipeline_src.config import EvaluateConfig, ModelConfig
 from pipeline_src.eval.pretrained import evaluate_pretrained
 from pipeline_src.joblog import log_to_file
 
@@ -14,6 +14,7 @@ with log_to_file(snakemake.log[0]):
         val_index=next(map(Path, snakemake.input.val), None),
         test_index=Path(snakemake.input.test),
         metrics_path=Path(snakemake.output.metrics),
+        model=ModelConfig(**snakemake.params.model),
         evaluate=EvaluateConfig(**snakemake.params.evaluate),
         config=snakemake.config,
         num_examples=snakemake.params.num_examples,

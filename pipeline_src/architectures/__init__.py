@@ -1,0 +1,84 @@
+"""Constructor arguments of every method's network, checked; their sizes and variants.
+
+Imports no torch: the dry run checks a network's shape with it.
+"""
+
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from pipeline_src.architectures import avsiam, cav_mae
+from pipeline_src.architectures.avsiam import AVSiamConfig
+from pipeline_src.architectures.base import NetworkConfig
+from pipeline_src.architectures.cav_mae import CAVMAEConfig
+from pipeline_src.errors import ConfigError
+
+__all__ = [
+    "METHODS",
+    "MODEL_NAMES",
+    "AVSiamConfig",
+    "CAVMAEConfig",
+    "NetworkConfig",
+    "make_architecture",
+    "split_name",
+]
+
+
+class Method(NamedTuple):
+    """A method's constructor arguments: their checks, and values by size and by variant, size."""
+
+    config: type[NetworkConfig]
+    sizes: dict[str, dict[str, Any]]
+    variants: dict[str, dict[str, dict[str, Any]]]
+
+
+METHODS = {
+    "avsiam": Method(AVSiamConfig, avsiam.SIZES, avsiam.VARIANTS),
+    "cav_mae": Method(CAVMAEConfig, cav_mae.SIZES, cav_mae.VARIANTS),
+}
+MODEL_NAMES = tuple(f"{name}_{size}" for name, method in METHODS.items() for size in method.sizes)
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Method and size of a model's name.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    if name not in MODEL_NAMES:
+        raise ConfigError(f"model {name!r} is unknown; allowed: {', '.join(MODEL_NAMES)}")
+    method, _, size = name.rpartition("_")
+    return method, size
+
+
+def make_architecture(name: str, *, variant: str = "paper", **values: Any) -> NetworkConfig:
+    """Check the constructor arguments of a named network.
+
+    Args:
+        values: fields of the method's config on top of those of the size and variant.
+
+    Raises:
+        ConfigError: an unknown name, variant or field, or values that do not fit together.
+    """
+    method, size = split_name(name)
+    config, sizes, variants = METHODS[method]
+    if variant not in variants:
+        raise ConfigError(f"variant {variant!r} is unknown; allowed: {', '.join(variants)}")
+    allowed = sorted(set(config.model_fields) - {"num_classes"})
+    unknown = sorted(set(values) - set(config.model_fields))
+    if unknown:
+        raise ConfigError(
+            f"{name}: unknown override {', '.join(unknown)}; allowed: {', '.join(allowed)}, variant"
+        )
+    try:
+        return config(**{**sizes[size], **variants[variant][size], **values})
+    except ValidationError as error:
+        problems = "; ".join(_describe(item) for item in error.errors())
+        raise ConfigError(f"{name}: {problems}") from error
+
+
+def _describe(item: Any) -> str:
+    """Name one field pydantic refuses, with its value."""
+    if not item["loc"]:
+        return item["msg"]
+    return f"{'.'.join(map(str, item['loc']))}={item['input']!r}: {item['msg']}"

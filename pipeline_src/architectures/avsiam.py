@@ -1,0 +1,61 @@
+"""Constructor arguments of AVSiam (arXiv:2403.19638), its sizes and its variants.
+
+The sources of the variants' values, and how sure they are, stand in docs/decisions.md.
+"""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pipeline_src.architectures.base import NetworkConfig
+
+
+class AVSiamConfig(NetworkConfig):
+    """Everything the network is made of."""
+
+    double_input: bool = Field(False, description="x0 = 2 t, as the released weights need")
+    audio_vit: Literal["shared", "separate"] = Field(
+        "shared",
+        description="encoder of audio in the reconstruction pass; separate = a second ViT",
+    )
+    fusion_init: Literal["last_two", "last"] = Field(
+        "last_two", description="blocks that the two fusion layers start as copies of"
+    )
+    decoder_depth: int = Field(6, ge=1, description="decoder blocks")
+    decoder_pos_init: Literal["sincos", "zeros"] = Field(
+        "sincos", description="start of the trainable decoder positions"
+    )
+
+
+# Tiny is ours, for two CPU cores; small to huge are timm's ViTs, base to huge as published.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "embed_dim": 128,
+        "depth": 4,
+        "num_heads": 4,
+        "decoder_embed_dim": 96,
+        "decoder_depth": 2,
+        "decoder_num_heads": 4,
+    },
+    "small": {"embed_dim": 384, "num_heads": 6, "decoder_embed_dim": 256, "decoder_num_heads": 8},
+    "base": {},
+    "large": {"embed_dim": 1024, "depth": 24, "num_heads": 16},
+    "huge": {"embed_dim": 1280, "depth": 32, "num_heads": 16, "patch_size": 14},
+}
+
+# What the released base code does differently; the larger sizes are known from bytecode only.
+_RELEASED_BASE = {
+    "double_input": True,
+    "audio_vit": "separate",
+    "fusion_init": "last",
+    "decoder_depth": 8,
+    "decoder_pos_init": "zeros",
+}
+_RELEASED_LARGE = {"double_input": True, "decoder_depth": 6, "decoder_pos_init": "zeros"}
+
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "paper": {size: {} for size in SIZES},
+    "released": {
+        size: _RELEASED_LARGE if size in ("large", "huge") else _RELEASED_BASE for size in SIZES
+    },
+}

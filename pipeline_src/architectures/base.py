@@ -1,0 +1,79 @@
+"""What the networks of all methods share: inputs, patches, decoder."""
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class NetworkConfig(BaseModel):
+    """Constructor arguments that every method has; each is an override of ``create_model``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    num_classes: int = Field(0, ge=0, description="0: decoder for pre-training; else heads instead")
+    num_mel_bins: int = Field(128, ge=1, description="mel bins of the log-mel")
+    target_length: int = Field(1024, ge=1, description="frames of the log-mel")
+    img_size: int = Field(224, ge=1, description="side of the square frame in pixels")
+    num_frames: int = Field(
+        1, ge=1, description="frames that are one token sequence; 1 = published"
+    )
+    patch_size: int = Field(16, ge=1, description="side of a video patch in pixels")
+    audio_patch_size: tuple[int, int] | None = Field(
+        None, description="(mel bins, frames) of an audio patch; empty = patch_size squared"
+    )
+    embed_dim: int = Field(768, ge=4, multiple_of=4, description="token width")
+    depth: int = Field(12, ge=2, description="encoder blocks that a token passes")
+    num_heads: int = Field(12, ge=1, description="attention heads of the encoder")
+    mlp_ratio: float = Field(4.0, gt=0, description="MLP hidden width / token width")
+    decoder_embed_dim: int = Field(512, ge=4, multiple_of=4, description="decoder token width")
+    decoder_depth: int = Field(8, ge=1, description="decoder blocks")
+    decoder_num_heads: int = Field(16, ge=1, description="attention heads of the decoder")
+    norm_pix_loss: bool = Field(False, description="reconstruct patches normalised one by one")
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> "NetworkConfig":
+        pairs = (
+            ("embed_dim", "num_heads"),
+            ("decoder_embed_dim", "decoder_num_heads"),
+            ("img_size", "patch_size"),
+        )
+        for whole, part in pairs:
+            if getattr(self, whole) % getattr(self, part):
+                raise ValueError(
+                    f"{whole}={getattr(self, whole)} is not a multiple of "
+                    f"{part}={getattr(self, part)}"
+                )
+        patch = self.audio_patch
+        if not (0 < patch[0] <= self.num_mel_bins and 0 < patch[1] <= self.target_length):
+            raise ValueError(
+                f"an audio patch of {patch} (mel bins, frames) does not fit a log-mel of "
+                f"num_mel_bins={self.num_mel_bins}, target_length={self.target_length}"
+            )
+        return self
+
+    @property
+    def audio_patch(self) -> tuple[int, int]:
+        """Mel bins and frames of one audio patch."""
+        return self.audio_patch_size or (self.patch_size, self.patch_size)
+
+    @property
+    def audio_grid(self) -> tuple[int, int]:
+        """Rows (frequency) and columns (time) of audio tokens."""
+        return (
+            self.num_mel_bins // self.audio_patch[0],
+            self.target_length // self.audio_patch[1],
+        )
+
+    @property
+    def video_grid(self) -> tuple[int, int]:
+        """Rows and columns of the tokens of one frame."""
+        side = self.img_size // self.patch_size
+        return side, side
+
+    @property
+    def num_audio_tokens(self) -> int:
+        """La."""
+        return self.audio_grid[0] * self.audio_grid[1]
+
+    @property
+    def num_video_tokens(self) -> int:
+        """Lv: tokens of num_frames frames."""
+        return self.num_frames * self.video_grid[0] * self.video_grid[1]

@@ -1,0 +1,60 @@
+"""Constructor arguments of CAV-MAE (arXiv:2210.07839) and its sizes.
+
+The scale+ and scale++ models are the base network under other recipes.
+"""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline_src.architectures.base import NetworkConfig
+
+
+class CAVMAEConfig(NetworkConfig):
+    """Everything the network is made of."""
+
+    shared_depth: int = Field(
+        1, ge=1, description="last blocks, which both modalities share; the others are separate"
+    )
+    norm_pix_loss: bool = Field(True, description="reconstruct patches normalised one by one")
+    single_modality: Literal["own", "averaged"] = Field(
+        "own",
+        description="score of audio or video alone: own = with the modality's norms; averaged = "
+        "mean with the joint norms, for a model that was fine-tuned on both together",
+    )
+
+    @model_validator(mode="after")
+    def _check_depths(self) -> "CAVMAEConfig":
+        if self.shared_depth >= self.depth:
+            raise ValueError(
+                f"shared_depth={self.shared_depth} leaves no block of its own to a modality: it "
+                f"must be below depth={self.depth}"
+            )
+        return self
+
+    @property
+    def modality_specific_depth(self) -> int:
+        """Blocks of each modality before the shared ones."""
+        return self.depth - self.shared_depth
+
+
+# Base is the published network; the other sizes are ours, as AVSiam's are cut.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "embed_dim": 128,
+        "depth": 4,
+        "num_heads": 4,
+        "decoder_embed_dim": 96,
+        "decoder_depth": 2,
+        "decoder_num_heads": 4,
+    },
+    "small": {"embed_dim": 384, "num_heads": 6, "decoder_embed_dim": 256, "decoder_num_heads": 8},
+    "base": {},
+    "large": {"embed_dim": 1024, "depth": 24, "num_heads": 16},
+    "huge": {"embed_dim": 1280, "depth": 32, "num_heads": 16, "patch_size": 14},
+}
+
+# Paper and release compute the same network; they differ in the contrast's scope, a recipe's key.
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    variant: {size: {} for size in SIZES} for variant in ("paper", "released")
+}

@@ -1,0 +1,77 @@
+"""Token sequences of different lengths laid end to end, so that layers see one long batch.
+
+No token attends outside its own sequence. Matrix products, the shared weights' gradients among
+them, run once over all tokens; attention runs per sequence: one variable-length kernel on a GPU in
+half precision, elsewhere one dense batch per run of equal lengths. Nothing is padded.
+
+Shape legend: T tokens of all sequences, H heads, E head width; a group is n sequences of L tokens.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
+
+HALF_TYPES = (torch.float16, torch.bfloat16)  # what variable-length kernels take
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where each sequence lies: all audio groups, then all video groups.
+
+    Args:
+        audio, video: (number of sequences, tokens of each) per group.
+        device: where the tokens are.
+    """
+
+    audio: tuple[tuple[int, int], ...]
+    video: tuple[tuple[int, int], ...]
+    device: torch.device
+
+    @property
+    def groups(self) -> tuple[tuple[int, int], ...]:
+        """Every group in the order of the tokens."""
+        return self.audio + self.video
+
+    @property
+    def modality_sizes(self) -> list[int]:
+        """Tokens of audio and of video."""
+        return [sum(n * length for n, length in part) for part in (self.audio, self.video)]
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of the longest sequence."""
+        return max(length for _, length in self.groups)
+
+    @cached_property
+    def boundaries(self) -> Tensor:
+        """Start of every sequence and the end of the last: (number of sequences + 1,) int32."""
+        ends = accumulate((length for n, length in self.groups for _ in range(n)), initial=0)
+        return torch.tensor(list(ends), dtype=torch.int32).to(self.device, non_blocking=True)
+
+    def split(self, x: Tensor) -> list[Tensor]:
+        """View packed tokens (T, ...) as one dense batch (n, L, ...) per group."""
+        parts = x.split([n * length for n, length in self.groups])
+        return [part.unflatten(0, group) for part, group in zip(parts, self.groups, strict=True)]
+
+
+def has_packed_kernel(x: Tensor) -> bool:
+    """Whether one kernel can attend within sequences of different lengths."""
+    return x.is_cuda and x.dtype in HALF_TYPES
+
+
+def packed_attention(q_THE: Tensor, k_THE: Tensor, v_THE: Tensor, packing: Packing) -> Tensor:
+    """Attend within each sequence: (T, H, E)."""
+    if has_packed_kernel(q_THE):
+        ends, longest = packing.boundaries, packing.max_length
+        return varlen_attn(q_THE, k_THE, v_THE, ends, ends, longest, longest)  # type: ignore[return-value]
+    groups = zip(*(packing.split(x) for x in (q_THE, k_THE, v_THE)), strict=True)
+    outputs = [
+        F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in group)).transpose(1, 2)
+        for group in groups
+    ]
+    return torch.cat([out.flatten(0, 1) for out in outputs])

@@ -1,0 +1,167 @@
+"""Published weights to a checkpoint folder and back: ``python -m pipeline_src.models.convert``.
+
+... published.pth   FOLDER      --model avsiam_base
+... finetuned.pth   FOLDER      --model cav_mae_base --dataset config/datasets/vggsound.yaml
+... mae.pth         FOLDER      --model cav_mae_base --from image
+... FOLDER          weights.pth
+... FOLDER          vit.pth     --to image
+"""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+from pipeline_src.architectures import MODEL_NAMES, split_name
+from pipeline_src.atomic import atomic_path, file_sha256, write_json
+from pipeline_src.errors import CheckpointError, ConfigError, PipelineError
+from pipeline_src.models import AudioVisualModel, create_model
+from pipeline_src.models.convert import (
+    from_published,
+    head_classes,
+    published_overrides,
+    to_image,
+    to_published,
+)
+from pipeline_src.models.init import load_image_weights
+from pipeline_src.models.key_report import KeyReport
+from pipeline_src.models.tensor_files import read_tensors
+from pipeline_src.runs.build import restore_model
+from pipeline_src.runs.done import read_done
+from pipeline_src.runs.imported import (
+    Origin,
+    parse_overrides,
+    read_classes,
+    refuse_existing,
+    write_imported,
+)
+from pipeline_src.runs.spec import DONE_FILE
+
+# What AVSiam and CAV-MAE normalise the log-mel with, on AudioSet and VGGSound alike.
+LOGMEL_MEAN, LOGMEL_STD = -5.081, 4.4849
+
+
+def import_weights(options: argparse.Namespace) -> KeyReport:
+    """Convert a file of published or image weights into a checkpoint folder.
+
+    Raises:
+        CheckpointError: the file cannot be read, or does not fit the model.
+        ConfigError: an option is missing or wrong.
+    """
+    if not options.model:
+        raise ConfigError(f"--model is missing: name one of {', '.join(MODEL_NAMES)}")
+    refuse_existing(options.target)
+    load = _load_image if options.origin == "image" else _load_published
+    model, overrides, report = load(options)
+    write_imported(
+        options.target,
+        model,
+        report,
+        name=options.model,
+        overrides=overrides,
+        classes=read_classes(options.dataset),
+        origin=Origin(
+            options.source, file_sha256(options.source), options.logmel_mean, options.logmel_std
+        ),
+    )
+    return report
+
+
+def _load_published(options: argparse.Namespace) -> tuple[AudioVisualModel, dict, KeyReport]:
+    source = read_tensors(options.source)
+    classes = read_classes(options.dataset)
+    _check_head(options.source, head_classes(source), len(classes.names))
+    method = split_name(options.model)[0]
+    overrides = {
+        "variant": options.variant,
+        **published_overrides(method, source),
+        **parse_overrides(options.set),
+    }
+    with torch.device("meta"):
+        model = create_model(options.model, num_classes=len(classes.names), **overrides)
+    weights, report = from_published(source, options.model, model, origin=str(options.source))
+    model.load_state_dict(weights, assign=True)
+    return model, overrides, report
+
+
+def _check_head(path: Path, num_outputs: int, num_classes: int) -> None:
+    if num_outputs and not num_classes:
+        raise ConfigError(
+            f"{path} is fine-tuned on {num_outputs} classes; name their data set with --dataset"
+        )
+    if num_outputs != num_classes:
+        raise CheckpointError(
+            f"{path} has {num_outputs or 'no'} classes, the data set {num_classes}; name the data "
+            "set that it was fine-tuned on" + ("" if num_outputs else ", or leave out --dataset")
+        )
+
+
+def _load_image(options: argparse.Namespace) -> tuple[AudioVisualModel, dict, KeyReport]:
+    overrides = {"variant": options.variant, **parse_overrides(options.set)}
+    torch.manual_seed(options.seed)
+    model = create_model(options.model, **overrides)
+    method, size = split_name(options.model)
+    report = load_image_weights(model, str(options.source), method=method, size=size)
+    return model, overrides, report
+
+
+def export_weights(options: argparse.Namespace) -> KeyReport:
+    """Convert a checkpoint folder into a file that the published class loads strictly.
+
+    Raises:
+        CheckpointError: the folder holds no complete checkpoint, or its network has no such form.
+    """
+    checkpoint = read_done(options.source / DONE_FILE)
+    model, spec = restore_model(checkpoint)
+    translate = to_image if options.origin == "image" else to_published
+    state, report = translate(model.state_dict(), spec.model.name, model)
+    with atomic_path(options.target) as temporary:
+        torch.save(state, temporary)
+    write_json(options.target.with_suffix(".json"), report.as_dict())
+    return report
+
+
+def _summary(options: argparse.Namespace, report: KeyReport) -> str:
+    lines = [f"{len(report.mapped)} keys mapped"]
+    lines += [
+        f"{kind}: {count} x {reason}"
+        for kind, keys in (("unused", report.unused), ("missing", report.missing))
+        for reason, count in Counter(keys.values()).items()
+    ]
+    return "\n".join([*lines, f"written: {options.target}"])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline_src.models.convert",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("source", type=Path, help="file of weights, or a checkpoint folder with done.json")
+    add("target", type=Path, help="folder, or file of weights")
+    add("--model", default="", help="e.g. avsiam_base")
+    add("--from", "--to", dest="origin", choices=("published", "image"), default="published")
+    add("--variant", default="released", help="paper or released")
+    add("--dataset", type=Path, help="YAML of the data set that a file was fine-tuned on")
+    add("--set", action="append", default=[], help="a constructor argument, key=value")
+    add("--logmel-mean", type=float, default=LOGMEL_MEAN, help="that the weights were trained with")
+    add("--logmel-std", type=float, default=LOGMEL_STD, help="that the weights were trained with")
+    add("--seed", type=int, default=0, help="of layers that an image network does not fill")
+    return parser
+
+
+def main() -> None:
+    """Convert what the command line names, in the direction that the source says."""
+    options = _parser().parse_args()
+    try:
+        convert = export_weights if options.source.is_dir() else import_weights
+        print(_summary(options, convert(options)))
+    except PipelineError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Weights from elsewhere as a finished training: a checkpoint folder and the done.json beside it.
+
+``pretrain.checkpoint`` and ``finetune.checkpoint`` of a run name such a folder; nothing is trained.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from pipeline_src.architectures import NetworkConfig, split_name
+from pipeline_src.atomic import json_sha256, write_json
+from pipeline_src.config import FinetuneConfig, ModelConfig, PretrainConfig
+from pipeline_src.errors import CheckpointError, ConfigError
+from pipeline_src.manifest.datasets import load_classes, load_dataset
+from pipeline_src.models import AudioVisualModel
+from pipeline_src.models.key_report import KeyReport
+from pipeline_src.provenance import git_commit, package_versions
+from pipeline_src.runs.checkpoint import read_checkpoint, save_checkpoint
+from pipeline_src.runs.done import write_done
+from pipeline_src.runs.spec import DONE_FILE, TrainSpec
+
+REPORT_FILE = "conversion.json"
+INPUT_KEYS = ("img_size", "target_length", "num_mel_bins", "num_frames")
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What a fine-tuned network's outputs mean; no names for a pre-trained one."""
+
+    names: tuple[str, ...] = ()
+    task: Literal["multiclass", "multilabel"] = "multiclass"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where weights come from, and the normalisation of the log-mel that they were trained with."""
+
+    path: Path
+    sha256: str
+    logmel_mean: float
+    logmel_std: float
+
+
+def read_classes(dataset_path: Path | None) -> Classes:
+    """Classes and task of a data set's YAML; none without a path."""
+    if dataset_path is None:
+        return Classes()
+    dataset = load_dataset(dataset_path)
+    return Classes(load_classes(dataset).names, dataset.task)
+
+
+def parse_overrides(settings: list[str]) -> dict[str, Any]:
+    """Read ``key=value`` texts, values as YAML.
+
+    Raises:
+        ConfigError: a text has another form.
+    """
+    values: dict[str, Any] = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text!r}: expected key=value, e.g. --set decoder_depth=6")
+        values[key] = yaml.safe_load(value)
+    return values
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise CheckpointError where ``folder`` already holds a finished training."""
+    if (folder / DONE_FILE).exists():
+        raise CheckpointError(f"{folder} already holds a checkpoint; delete it or name another")
+
+
+def write_imported(
+    folder: Path,
+    model: AudioVisualModel,
+    report: KeyReport,
+    *,
+    name: str,
+    overrides: dict[str, Any],
+    classes: Classes,
+    origin: Origin,
+) -> Path:
+    """Write ``folder`` and return its done.json.
+
+    Args:
+        name: e.g. "avsiam_base". overrides: what ``create_model`` was given beside the name.
+    """
+    spec = _spec(folder, model.config, name, overrides)
+    source = {"file": origin.path.name, "sha256": origin.sha256}
+    state = {
+        "step": 0,
+        "num_steps": 0,
+        "samples_seen": 0,
+        "seconds": 0.0,
+        "fingerprint": json_sha256({"source": source, "spec": spec.model_dump(mode="json")}),
+        "config_sha256": spec.config_sha256(),
+        "data_sha256": spec.data_sha256(),
+        "seed": spec.recipe.seed,
+        "spec": spec.model_dump(mode="json"),
+        "converted_from": source,
+        "class_names": list(classes.names),
+        "task": classes.task,
+        "num_mel_bins": model.config.num_mel_bins,
+        "logmel_mean": origin.logmel_mean,
+        "logmel_std": origin.logmel_std,
+        "git_commit": git_commit(),
+        "versions": package_versions(),
+    }
+    written = save_checkpoint(folder / "checkpoints", model, {}, state, keep=1)
+    write_json(folder / REPORT_FILE, {"source": source, "model": name, **report.as_dict()})
+    return write_done(folder, read_checkpoint(written), {})
+
+
+def _spec(folder: Path, config: NetworkConfig, name: str, overrides: dict[str, Any]) -> TrainSpec:
+    method, size = split_name(name)
+    recipe = FinetuneConfig if config.num_classes else PretrainConfig
+    return TrainSpec(
+        stage="finetune" if config.num_classes else "pretrain",
+        run_dir=folder,
+        model=ModelConfig(
+            method=method,  # type: ignore[arg-type]
+            size=size,  # type: ignore[arg-type]
+            img_size=config.img_size,
+            target_length=config.target_length,
+            overrides={key: value for key, value in overrides.items() if key not in INPUT_KEYS},
+        ),
+        recipe=recipe(num_frames=config.num_frames),
+    )

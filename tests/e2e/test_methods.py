@@ -1,0 +1,104 @@
+"""The other methods, and weights from elsewhere, through the same workflow as the tiny run."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+
+from pipeline_src.models import create_model
+from pipeline_src.models.convert import to_published
+from tests.workspace import Workspace, planned_jobs
+
+pytestmark = pytest.mark.e2e
+
+HEADS = ("audio", "video", "audio_video")
+
+
+@pytest.fixture(scope="module")
+def packed(built, tmp_path_factory):
+    """A copy of the built tiny run: its shards and its AVSiam run are there."""
+    root = tmp_path_factory.mktemp("packed") / "copy"
+    shutil.copytree(built.root, root, symlinks=True)
+    return Workspace(root, built.env)
+
+
+def read(workspace, name):
+    return json.loads((workspace.root / "results/test" / name).read_text())
+
+
+def with_runs(workspace, **overlays):
+    """Arguments of the tiny run with these runs on top."""
+    (workspace.root / "runs.yaml").write_text(yaml.safe_dump({"runs": overlays}))
+    files = ("config/test/tiny.yaml", "runs.yaml")
+    return ("--workflow-profile", "test", "--configfile", *files, "--")
+
+
+def test_cav_mae_goes_from_pretraining_to_the_report(packed):
+    recipe = {"contrast_weight": 0.01, "contrast_direction": "v2a", "audio_mask": "unstructured"}
+    overlay = {"model": {"method": "cav_mae"}, "pretrain": recipe}
+    packed.snakemake(*with_runs(packed, cav_mae_tiny=overlay), "all")
+    metrics = read(packed, "cav_mae_tiny/eval/digits/metrics.json")
+    assert all(0 <= metrics[head]["accuracy"]["value"] <= 1 for head in HEADS)
+    probe = read(packed, "cav_mae_tiny/probe/digits/metrics.json")
+    assert probe["reconstruction"]["video"]["model"]["value"] > 0
+    rows = (packed.root / "results/test/cav_mae_tiny/pretrain/metrics.jsonl").read_text()
+    assert "contrast_loss" in rows.splitlines()[-1]
+    page = (packed.root / "results/test/report/index.html").read_text()
+    assert "cav_mae_tiny" in page
+    assert "avsiam_tiny" in page
+
+
+def write_converted(workspace, name, *arguments, folder, num_classes=0):
+    """Convert random weights of the tiny network, published as ``name``, on the command line."""
+    tiny = yaml.safe_load((workspace.root / "config/test/tiny.yaml").read_text())
+    values = {
+        **tiny["model"]["overrides"],
+        "img_size": tiny["model"]["img_size"],
+        "target_length": tiny["model"]["target_length"],
+        "num_mel_bins": tiny["audio"]["num_mel_bins"],
+    }
+    model = create_model(name, variant="released", num_classes=num_classes, **values)
+    torch.save(to_published(model.state_dict(), name, model)[0], workspace.root / "weights.pth")
+    settings = [f"--set={key}={value}" for key, value in values.items()]
+    command = [sys.executable, "-m", "pipeline_src.models.convert", "weights.pth", folder]
+    command += ["--model", name, *settings, *arguments]
+    subprocess.run(command, cwd=workspace.root, env=workspace.env, check=True)
+    return folder
+
+
+def test_converted_weights_are_evaluated_without_training(packed):
+    name = "cav_mae_tiny"
+    dataset = ("--dataset", "config/test/digits.yaml")
+    finetuned = write_converted(packed, name, *dataset, folder="finetuned", num_classes=4)
+    overlay = {
+        "model": {"method": "cav_mae"},
+        "pretrain": {
+            "num_frames": 1,
+            "checkpoint": write_converted(packed, name, folder="pretrained"),
+        },
+        "finetune": {"num_frames": 1, "checkpoint": finetuned},
+    }
+    arguments = with_runs(packed, avsiam_tiny=None, published=overlay)
+    jobs = planned_jobs(packed.snakemake("-n", *arguments, "eval_digits"))
+    assert set(jobs) == {"evaluate_finetuned", "evaluate_pretrained", "eval_digits"}
+    packed.snakemake(*arguments, "all")
+    metrics = read(packed, "published/eval/digits/metrics.json")
+    done = json.loads((packed.root / finetuned / "done.json").read_text())
+    assert metrics["checkpoint_sha256"] == done["sha256"]
+
+
+def test_a_checkpoint_of_another_network_is_refused(packed):
+    dataset = ("--dataset", "config/test/digits.yaml")
+    write_converted(packed, "avsiam_tiny", *dataset, folder="other", num_classes=4)
+    overlay = {"model": {"method": "cav_mae"}, "finetune": {"checkpoint": "other"}}
+    target = "results/test/wrong/eval/digits/metrics.json"
+    packed.snakemake(*with_runs(packed, wrong=overlay), target, fails=True)
+    log = packed.root / "results/test/logs/evaluate_finetuned/wrong/digits.log"
+    assert "holds avsiam_tiny, the run's model is cav_mae_tiny" in log.read_text()
+    missing = {"finetune": {"checkpoint": "nowhere"}}
+    output = packed.snakemake("-n", *with_runs(packed, wrong=missing), target, fails=True)
+    assert "nowhere/done.json does not exist" in output

@@ -1,0 +1,228 @@
+"""Weights from elsewhere: every key accounted for, wrong files refused, there and back the same."""
+
+import argparse
+import json
+import sys
+
+import pytest
+import timm
+import torch
+
+from pipeline_src.errors import CheckpointError, ConfigError
+from pipeline_src.models import create_model
+from pipeline_src.models.convert import from_published, to_image, to_published
+from pipeline_src.models.published_keys import published_keys
+from pipeline_src.models.tensor_files import read_tensors
+from pipeline_src.runs import convert
+from pipeline_src.runs.build import restore_model
+from pipeline_src.runs.done import read_done
+
+SMALL = {
+    "img_size": 16,
+    "patch_size": 8,
+    "num_mel_bins": 16,
+    "target_length": 24,
+    "embed_dim": 16,
+    "depth": 2,
+    "num_heads": 2,
+    "decoder_embed_dim": 8,
+    "decoder_depth": 1,
+    "decoder_num_heads": 2,
+}
+NAMES = ["avsiam_tiny", "cav_mae_tiny"]
+SETTINGS = [f"--set={key}={value}" for key, value in SMALL.items()]
+
+
+def make_model(name, num_classes=0, **overrides):
+    torch.manual_seed(0)
+    values = {**SMALL, **overrides}
+    return create_model(name, variant="released", num_classes=num_classes, **values)
+
+
+def published_state(name, num_classes=0, prefix="", **overrides):
+    """A published state dict of a small network, every key filled."""
+    generator = torch.Generator().manual_seed(1)
+    state = {}
+    for key in published_keys(name, make_model(name, num_classes, **overrides)):
+        if key.name.endswith("head.weight") or key.name.endswith("head.bias"):
+            state[key.name] = torch.zeros(key.shape)  # 21,843 unused rows
+        elif key.alias_of:
+            state[key.name] = state[key.alias_of]
+        else:
+            state[key.name] = torch.randn(key.shape, generator=generator)
+    return {prefix + key: value for key, value in state.items()}
+
+
+def run_command(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["convert", *map(str, arguments)])
+    convert.main()
+
+
+@pytest.mark.parametrize("num_classes", [0, 5])
+@pytest.mark.parametrize("name", NAMES)
+def test_there_and_back_is_the_same(name, num_classes):
+    source = published_state(name, num_classes)
+    model = make_model(name, num_classes)
+    weights, report = from_published(source, name, model, origin="file")
+    assert set(report.mapped) | set(report.unused) == set(source)
+    model.load_state_dict(weights)
+    back, report = to_published(model.state_dict(), name, model)
+    assert {key.removeprefix("module.") for key in back} == set(source)
+    assert not report.unused
+    for key in published_keys(name, model):
+        ours, theirs = back[f"module.{key.name}"], source[key.name]
+        assert ours.shape == theirs.shape
+        if key.ours:
+            assert (
+                torch.equal(ours[:, key.num_prefix :], theirs[:, key.num_prefix :])
+                if (key.num_prefix)
+                else torch.equal(ours, theirs)
+            )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("decoder_norm.weight"), "missing decoder_norm.weight"),
+        (lambda s: s.update(extra=torch.zeros(1)), "unexpected extra"),
+        (
+            lambda s: s.update(mask_token=torch.zeros(1, 1, 9)),
+            r"mask_token has shape \(1, 1, 9\), avsiam_tiny has \(1, 1, 8\)",
+        ),
+        (
+            lambda s: s.update({"my_blocks.0.attn.qkv.bias": torch.ones(48)}),
+            "my_blocks.0.attn.qkv.bias differs from vit_base.blocks.0.attn.qkv.bias",
+        ),
+    ],
+)
+def test_a_key_that_does_not_fit_is_named(change, message):
+    source = published_state("avsiam_tiny")
+    change(source)
+    with pytest.raises(CheckpointError, match=rf"weights\.pth: 1 of its keys.*{message}"):
+        from_published(source, "avsiam_tiny", make_model("avsiam_tiny"), origin="weights.pth")
+
+
+def test_a_file_of_another_method_or_size_says_what_it_looks_like():
+    source = published_state("cav_mae_tiny")
+    with pytest.raises(CheckpointError, match="looks like CAV-MAE of width 16, pre-trained"):
+        from_published(source, "avsiam_tiny", make_model("avsiam_tiny"), origin="file")
+    wider = make_model("cav_mae_tiny", embed_dim=32)
+    with pytest.raises(CheckpointError, match=r"has shape .* looks like CAV-MAE of width 16"):
+        from_published(source, "cav_mae_tiny", wider, origin="file")
+
+
+class _Unknown:
+    """Something that weights-only loading must not build."""
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"a": _Unknown()}, "holds code"),
+        ({"a": 3}, "'a' is a int, not a tensor"),
+        ([torch.zeros(1)], "holds list, not a dictionary"),
+    ],
+)
+def test_a_file_that_is_not_tensors_alone_is_refused(tmp_path, content, message):
+    path = tmp_path / "weights.pth"
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=rf"weights\.pth.*{message}"):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_truncated_file_is_refused(tmp_path, suffix):
+    path = tmp_path / f"weights{suffix}"
+    torch.save({"a": torch.zeros(5000)}, path)
+    path.write_bytes(path.read_bytes()[:-700])
+    with pytest.raises(CheckpointError, match=rf"weights\{suffix} cannot be read.*fetch it again"):
+        read_tensors(path)
+    with pytest.raises(CheckpointError, match="is no file"):
+        read_tensors(tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_command_writes_a_checkpoint_that_computes_the_same(tmp_path, monkeypatch, name):
+    source = published_state(name, prefix="module.")
+    torch.save(source, tmp_path / "weights.pth")
+    folder = tmp_path / "converted"
+    run_command(monkeypatch, tmp_path / "weights.pth", folder, "--model", name, *SETTINGS)
+    model, spec = restore_model(read_done(folder / "done.json"))
+    assert spec.model.name == name
+    expected = make_model(name).eval()
+    plain = {key.removeprefix("module."): value for key, value in source.items()}
+    expected.load_state_dict(from_published(plain, name, expected, origin="")[0])
+    logmel = torch.randn(2, 24, 16)
+    assert torch.equal(model.encode_audio(logmel), expected.encode_audio(logmel))
+    report = json.loads((folder / "conversion.json").read_text())
+    assert len(report["mapped"]) + len(report["unused"]) == len(source)
+
+    run_command(monkeypatch, folder, tmp_path / "back.pth")
+    back = torch.load(tmp_path / "back.pth", weights_only=True)
+    assert set(back) == set(source)
+    with pytest.raises(SystemExit, match="already holds a checkpoint"):
+        run_command(monkeypatch, tmp_path / "weights.pth", folder, "--model", name, *SETTINGS)
+
+
+def test_a_published_file_without_the_second_vit_shares_the_first(tmp_path, monkeypatch):
+    source = published_state("avsiam_tiny", audio_vit="shared")
+    torch.save(source, tmp_path / "weights.pth")
+    folder = tmp_path / "converted"
+    run_command(monkeypatch, tmp_path / "weights.pth", folder, "--model", "avsiam_tiny", *SETTINGS)
+    model, _ = restore_model(read_done(folder / "done.json"))
+    assert model.config.audio_vit == "shared"
+    assert model.config.double_input
+
+
+def test_a_fine_tuned_file_needs_its_data_set(tmp_path, monkeypatch, root):
+    torch.save(published_state("cav_mae_tiny", 4), tmp_path / "weights.pth")
+    arguments = [tmp_path / "weights.pth", tmp_path / "out", "--model", "cav_mae_tiny", *SETTINGS]
+    with pytest.raises(SystemExit, match="fine-tuned on 4 classes; name their data set"):
+        run_command(monkeypatch, *arguments)
+    ten_classes = root / "config/datasets/avdigits.yaml"
+    with pytest.raises(SystemExit, match="has 4 classes, the data set 10"):
+        run_command(monkeypatch, *arguments, "--dataset", ten_classes)
+    run_command(monkeypatch, *arguments, "--dataset", root / "config/test/digits.yaml")
+    checkpoint = read_done(tmp_path / "out" / "done.json")
+    assert checkpoint.state["class_names"] == ["zero", "one", "two", "three"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_video_encoder_becomes_a_timm_vit(name):
+    model = make_model(name).eval()
+    with torch.no_grad():
+        for key, value in model.named_parameters():
+            value.normal_(std=0.02 if value.ndim > 1 else 0.1)
+            value.add_(float("norm" in key and key.endswith("weight")))
+    state, report = to_image(model.state_dict(), name, model)
+    vit = timm.create_model(
+        "vit_tiny_patch16_224",
+        pretrained=False,
+        num_classes=0,
+        class_token=False,
+        global_pool="avg",
+        fc_norm=False,
+        img_size=16,
+        patch_size=8,
+        embed_dim=16,
+        depth=2,
+        num_heads=2,
+    ).eval()
+    vit.load_state_dict(state)
+    frames = torch.randn(3, 1, 3, 16, 16)
+    ours = model.encode_video(frames)
+    torch.testing.assert_close(vit.forward_features(frames[:, 0]), ours, rtol=1e-3, atol=1e-3)
+    assert set(report.mapped) | set(report.unused) == set(model.state_dict())
+
+
+def test_an_image_network_and_several_frames_are_refused():
+    model = make_model("avsiam_tiny", num_frames=2)
+    with pytest.raises(CheckpointError, match="num_frames=2"):
+        to_image(model.state_dict(), "avsiam_tiny", model)
+
+
+def test_wrong_settings_are_refused():
+    with pytest.raises(ConfigError, match="expected key=value"):
+        convert.parse_overrides(["depth"])
+    with pytest.raises(ConfigError, match="--model is missing"):
+        convert.import_weights(argparse.Namespace(model=""))

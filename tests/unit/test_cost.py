@@ -1,0 +1,135 @@
+"""Counted operations equal a closed form; parameters, memory and hours follow from them."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline_src.config import Config, FinetuneConfig, ModelConfig, PretrainConfig
+from pipeline_src.errors import ConfigError
+from pipeline_src.models.masking import num_kept
+from pipeline_src.runs.spec import TrainSpec
+from pipeline_src.train import cost as cost_module
+from pipeline_src.train.cost import gpu_hours, read_config, run_costs, training_cost
+
+MEL, FRAMES, SIDE, PATCH = 32, 64, 32, 8
+WIDTH, DEPTH, DECODER_WIDTH, DECODER_DEPTH = 32, 3, 16, 2
+AUDIO_TOKENS, VIDEO_TOKENS = (MEL // PATCH) * (FRAMES // PATCH), (SIDE // PATCH) ** 2
+RATIOS = (0.0, 0.25, 0.5)
+OVERRIDES = {
+    "patch_size": PATCH,
+    "embed_dim": WIDTH,
+    "depth": DEPTH,
+    "num_heads": 2,
+    "decoder_embed_dim": DECODER_WIDTH,
+    "decoder_depth": DECODER_DEPTH,
+    "decoder_num_heads": 2,
+}
+
+
+def block(num_tokens, width):
+    """A block on one sequence: qkv, projection, MLP of ratio 4; scores and weighted values."""
+    return 24 * num_tokens * width**2 + 4 * num_tokens**2 * width
+
+
+def linear(num_tokens, fan_in, fan_out):
+    return 2 * num_tokens * fan_in * fan_out
+
+
+def measure(method, recipe, num_classes=0):
+    stage = "finetune" if num_classes else "pretrain"
+    spec = TrainSpec(
+        stage=stage,
+        run_dir=Path("run"),
+        model=ModelConfig(
+            method=method, size="tiny", img_size=SIDE, target_length=FRAMES, overrides=OVERRIDES
+        ),
+        recipe=recipe,
+    )
+    return training_cost("run", spec, num_mel_bins=MEL, num_classes=num_classes)
+
+
+def decoder(num_audio_kept, num_video_kept):
+    tokens = AUDIO_TOKENS + VIDEO_TOKENS
+    return (
+        linear(num_audio_kept + num_video_kept, WIDTH, DECODER_WIDTH)
+        + DECODER_DEPTH * block(tokens, DECODER_WIDTH)
+        + linear(AUDIO_TOKENS, DECODER_WIDTH, PATCH**2)
+        + linear(VIDEO_TOKENS, DECODER_WIDTH, 3 * PATCH**2)
+    )
+
+
+def test_avsiam_pretraining_is_the_closed_form():
+    measured = measure("avsiam", PretrainConfig(contrast_ratios=RATIOS))
+    contrast = [num_kept(n, r) for n in (AUDIO_TOKENS, VIDEO_TOKENS) for r in RATIOS]
+    kept = [num_kept(n, 0.75) for n in (AUDIO_TOKENS, VIDEO_TOKENS)]
+    encoder = DEPTH * sum(block(n, WIDTH) for n in contrast) / len(RATIOS)
+    encoder += DEPTH * sum(block(n, WIDTH) for n in kept)
+    assert measured.forward_flops["vit_base"] == pytest.approx(encoder, rel=1e-12)
+    assert measured.backward_flops["vit_base"] == pytest.approx(2 * encoder, rel=1e-12)
+    for layer in ("mm_layer_1", "mm_layer_2"):
+        assert measured.forward_flops[layer] == block(sum(kept), WIDTH)
+    assert measured.forward_flops["decoder"] == decoder(*kept)
+    embedding = linear(AUDIO_TOKENS, PATCH**2, WIDTH) + linear(VIDEO_TOKENS, 3 * PATCH**2, WIDTH)
+    similarity = 2 * len(RATIOS) * WIDTH
+    assert measured.forward_flops["other"] == pytest.approx(2 * embedding + similarity)
+    # Pixels need no gradient: the kernels' own is all there is.
+    assert measured.backward_flops["other"] == pytest.approx(2 * embedding + 2 * similarity)
+
+
+def test_cav_mae_pretraining_is_the_closed_form():
+    measured = measure("cav_mae", PretrainConfig())
+    kept = [num_kept(n, 0.75) for n in (AUDIO_TOKENS, VIDEO_TOKENS)]
+    for branch, count in zip("av", kept, strict=True):
+        assert measured.forward_flops[f"blocks_{branch}"] == (DEPTH - 1) * block(count, WIDTH)
+    shared = sum(block(n, WIDTH) for n in (*kept, sum(kept)))
+    assert measured.forward_flops["blocks_u"] == shared
+    assert measured.backward_flops["blocks_u"] == 2 * shared
+    assert measured.forward_flops["decoder"] == decoder(*kept)
+
+
+def test_fine_tuning_is_the_mean_over_its_heads():
+    def flops(**values):
+        return measure("avsiam", FinetuneConfig(**values), num_classes=4).flops
+
+    alone = [
+        flops(modality_probs=probs) for probs in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    ]
+    mixed = flops(modality_probs=(0.25, 0.25, 0.5))
+    assert mixed == pytest.approx(0.25 * alone[0] + 0.25 * alone[1] + 0.5 * alone[2])
+    assert alone[2] > alone[0] > alone[1]
+
+
+def test_memory_and_hours():
+    measured = measure("avsiam", PretrainConfig(contrast_ratios=RATIOS))
+    num_parameters = sum(measured.parameters.values())
+    assert measured.state_bytes == 4 * num_parameters * 6  # two optimisers of two moments
+    assert measured.activation_bytes > 4 * DEPTH * AUDIO_TOKENS * WIDTH * 4
+    hours = gpu_hours(measured, num_clips=1000, peak_flops=1e12, utilisation=0.5)
+    assert hours == pytest.approx(measured.flops * 1000 * 25 / 0.5e12 / 3600)
+
+
+def test_the_command_prints_every_run_of_the_configuration(tmp_path, monkeypatch, capsys):
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("runs: {avsiam_tiny: {}, other: {model: {method: cav_mae}}}")
+    monkeypatch.setattr(sys, "argv", ["cost", str(overlay), "--dataset", "vggsound"])
+    cost_module.main()
+    printed = capsys.readouterr().out
+    for heading in ("avsiam_tiny pretrain", "avsiam_tiny finetune", "other pretrain: cav_mae_tiny"):
+        assert heading in printed
+    assert "epochs of vggsound" in printed
+
+
+def test_a_file_that_is_no_configuration_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read"):
+        read_config([tmp_path / "none.yaml"])
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("model: {size: enormous}")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: model\.size"):
+        read_config([overlay])
+
+
+def test_default_configuration_has_a_cost():
+    costs = run_costs(Config(), "avsiam_tiny", "vggsound")
+    assert [cost.stage for cost in costs] == ["pretrain", "finetune"]
+    assert all(cost.flops > 0 for cost in costs)
