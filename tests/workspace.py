@@ -14,7 +14,7 @@ import yaml
 
 from pipeline_src.config.load import merge
 
-GIT_USER = ("-c", "user.name=tests", "-c", "user.email=tests@example.org")
+GIT_USER = {"user.name": "Test", "user.email": "test@example.org"}
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_SECONDS = 400
 
@@ -64,13 +64,15 @@ class Workspace:
         write_yaml(path, merge(yaml.safe_load(path.read_text()), tiny))
         workspace.run("python", "-m", "pipeline_src", "stages", "--write")
         workspace.run("git", "init", "--quiet", "--initial-branch", "main")
+        for key, value in GIT_USER.items():
+            workspace.run("git", "config", key, value)
         workspace.commit("tiny run")
         return workspace
 
     def commit(self, message: str) -> str:
         """Commit every change and return the commit."""
         self.run("git", "add", "--all")
-        self.run("git", *GIT_USER, "commit", "--quiet", "--allow-empty", "--message", message)
+        self.run("git", "commit", "--quiet", "--allow-empty", "--message", message)
         return self.run("git", "rev-parse", "HEAD").strip()
 
     def set(self, key: str, value: object) -> None:

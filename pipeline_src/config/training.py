@@ -53,6 +53,11 @@ class OptimConfig(Section):
     )
     amp: bool = Field(default=True, description="bfloat16 autocast")
     compile: bool = Field(default=False, description="torch.compile the model")
+    parallel: Literal["ddp", "fsdp"] = Field(
+        default="ddp",
+        description="several ranks: ddp = a copy of the network each, fsdp = a part of each "
+        "tensor (FSDP2, for the large sizes)",
+    )
     num_workers: int = Field(default=2, ge=0, description="loader processes per rank")
     log_every: int = Field(default=10, gt=0, description="steps between rows of metrics.jsonl")
     save_every_seconds: float = Field(
@@ -214,6 +219,10 @@ class FinetuneConfig(OptimConfig):
     def _check_probs(self) -> "FinetuneConfig":
         if min(self.modality_probs) < 0 or abs(sum(self.modality_probs) - 1) > 1e-6:
             raise ValueError(f"modality_probs={self.modality_probs} must be >= 0 and sum to 1")
+        if self.parallel == "fsdp" and not self.all_heads:
+            raise ValueError(
+                "parallel: fsdp needs all_heads: true; else the ranks would run different layers"
+            )
         return self
 
 

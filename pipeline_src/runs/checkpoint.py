@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from pipeline_src.atomic import file_sha256, fsync_folder, write_json
 from pipeline_src.errors import CheckpointError
+from pipeline_src.runs.sharded import gather, like
 from pipeline_src.runs.spec import step_folder
 
 MODEL_FILE = "model.safetensors"
@@ -50,20 +51,28 @@ def save_checkpoint(
     state: Mapping[str, Any],
     *,
     keep: int,
+    writes: bool = True,
 ) -> Path:
     """Write ``parent/step_<step>`` atomically and delete all but the ``keep`` newest.
 
     Args:
         optimizers: one per pass of the step, by name.
         state: JSON values; must hold ``step`` and ``fingerprint``.
+        writes: every rank calls this, since each may hold a part of the tensors; one writes.
     """
     folder = parent / step_folder(state["step"])
+    tensors = {
+        MODEL_FILE: gather(model.state_dict().items(), keeps=writes),
+        OPTIMIZER_FILE: gather(_optimizer_tensors(model, optimizers), keeps=writes),
+    }
+    if not writes:
+        return folder
     temporary = parent / f".{folder.name}.{os.getpid()}.part"
     for left in parent.glob(".step_*.part"):  # of a save that was killed
         shutil.rmtree(left)
     temporary.mkdir(parents=True)
     try:
-        _write_files(temporary, model, optimizers, state)
+        _write_files(temporary, tensors, state)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)  # a full disk has to be told with a file
         raise
@@ -75,15 +84,11 @@ def save_checkpoint(
 
 
 def _write_files(
-    folder: Path,
-    model: nn.Module,
-    optimizers: Mapping[str, Optimizer],
-    state: Mapping[str, Any],
+    folder: Path, tensors: Mapping[str, dict[str, Tensor]], state: Mapping[str, Any]
 ) -> None:
-    weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, folder / MODEL_FILE)
-    save_file(_optimizer_tensors(model, optimizers), folder / OPTIMIZER_FILE)
-    hashes = {name: file_sha256(folder / name) for name in (MODEL_FILE, OPTIMIZER_FILE)}
+    for name, values in tensors.items():
+        save_file(values, folder / name)
+    hashes = {name: file_sha256(folder / name) for name in tensors}
     for name in hashes:
         with (folder / name).open("rb") as stream:
             os.fsync(stream.fileno())
@@ -180,7 +185,7 @@ def load_optimizers(
             for parameter in group["params"]:
                 prefix = f"{pass_name}/{names[id(parameter)]}/"
                 found = {
-                    key: value.to(parameter.device)  # fused AdamW keeps its step there too
+                    key: like(value, parameter)  # fused AdamW keeps its step there too
                     for key in ("step", "exp_avg", "exp_avg_sq")
                     if (value := tensors.get(prefix + key)) is not None
                 }
@@ -188,14 +193,14 @@ def load_optimizers(
                     optimizer.state[parameter] = found
 
 
-def _optimizer_tensors(model: nn.Module, optimizers: Mapping[str, Optimizer]) -> dict[str, Tensor]:
+def _optimizer_tensors(
+    model: nn.Module, optimizers: Mapping[str, Optimizer]
+) -> Iterator[tuple[str, Tensor]]:
     names = {id(value): name for name, value in model.named_parameters()}
-    return {
-        f"{pass_name}/{names[id(parameter)]}/{key}": value.detach().cpu().contiguous()
-        for pass_name, optimizer in optimizers.items()
-        for parameter, values in optimizer.state.items()
-        for key, value in values.items()
-    }
+    for pass_name, optimizer in optimizers.items():
+        for parameter, values in optimizer.state.items():
+            for key, value in values.items():
+                yield f"{pass_name}/{names[id(parameter)]}/{key}", value
 
 
 def _delete_old(parent: Path, keep: int) -> None:

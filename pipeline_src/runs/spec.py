@@ -17,6 +17,7 @@ DONE_FILE = "done.json"
 CHECKPOINTS_FOLDER = "checkpoints"
 # Keys that change how a run is carried out, not what it computes.
 OPERATIONAL_KEYS = {
+    "parallel",
     "num_workers",
     "log_every",
     "save_every_seconds",

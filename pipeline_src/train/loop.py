@@ -14,17 +14,17 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from pipeline_src.config import OptimConfig
 from pipeline_src.data.loader import Batch
 from pipeline_src.errors import TrainingError
 from pipeline_src.runs.checkpoint import save_checkpoint
-from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, step_folder
+from pipeline_src.runs.spec import CHECKPOINTS_FOLDER
 from pipeline_src.train.distributed import Ranks, any_rank, wait_for_all
 from pipeline_src.train.log import MetricsLog
 from pipeline_src.train.optim import set_learning_rate
+from pipeline_src.train.parallel import clip_gradients
 from pipeline_src.train.schedule import cosine_with_warmup
 from pipeline_src.train.stop import StopFlag, StopRequestedError
 
@@ -139,7 +139,7 @@ def _take_step(run: Run, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.amp):
             losses = run.objective(batch, plan, step_pass)
         losses["loss"].backward()
-        grad_norm = clip_grad_norm_(run.model.parameters(), recipe.max_grad_norm)
+        grad_norm = clip_gradients(run.model.parameters(), recipe.max_grad_norm)
         if not torch.isfinite(grad_norm + losses["loss"].detach()):
             _refuse(run, batch, losses, grad_norm, clock.step)
         optimizer.step()
@@ -195,8 +195,6 @@ def _row(run: Run, clock: Clock, values: Mapping[str, Tensor]) -> dict[str, Any]
 
 def _save(run: Run, clock: Clock) -> Path:
     parent = run.folder / CHECKPOINTS_FOLDER
-    if not run.ranks.is_main:
-        return parent / step_folder(clock.step)
     state = {
         "step": clock.step,
         "num_steps": clock.num_steps,
@@ -205,7 +203,9 @@ def _save(run: Run, clock: Clock) -> Path:
         **run.state,
     }
     keep = run.recipe.keep_checkpoints
-    return save_checkpoint(parent, run.model, run.optimizers, state, keep=keep)
+    return save_checkpoint(
+        parent, run.model, run.optimizers, state, keep=keep, writes=run.ranks.is_main
+    )
 
 
 class _NoLog:

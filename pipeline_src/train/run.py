@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline_src.config import FinetuneConfig, PretrainConfig
+from pipeline_src.config import FinetuneConfig, OptimConfig, PretrainConfig
 from pipeline_src.data.augment import augment_batch
 from pipeline_src.data.dataset import ClipDataset, ClipFormat
 from pipeline_src.data.loader import Batch, to_device, training_batches
@@ -38,6 +38,7 @@ from pipeline_src.train.distributed import Ranks, from_main, join_ranks
 from pipeline_src.train.log import METRICS_FILE, read_metrics
 from pipeline_src.train.loop import Clock, Run, train
 from pipeline_src.train.objective import build_objective, build_optimizers
+from pipeline_src.train.parallel import shard_model
 from pipeline_src.train.stop import StopFlag
 
 logger = logging.getLogger(__name__)
@@ -103,21 +104,27 @@ def _train_on(
         num_frames=spec.recipe.num_frames,
         seed=spec.recipe.seed,
     ).to(ranks.device)
-    objective = build_objective(spec, model, shards.task)
-    optimizers = build_optimizers(spec, model, objective.passes)
     if resumed:
         load_weights(resumed, model)
-        load_optimizers(resumed, model, optimizers)
         clock.step, clock.seconds = resumed.step, float(resumed.state["seconds"])
         logger.info("resuming %s at step %d of %d", spec.run_dir, clock.step, clock.num_steps)
     elif spec.initial_checkpoint:
         _start_from(spec.initial_checkpoint, model)
+    objective = build_objective(spec, model, shards.task)
+    shares_tensors = ranks.world_size > 1 and spec.recipe.parallel == "fsdp"
+    if shares_tensors:
+        shard_model(model, ranks)
+    optimizers = build_optimizers(spec, model, objective.passes)
+    if resumed:
+        load_optimizers(resumed, model, optimizers)
     run = Run(
         folder=spec.run_dir,
         recipe=spec.recipe,
         model=model,
         draws=objective,
-        objective=_distributed(objective, ranks, compiled=spec.recipe.compile),
+        objective=_driven(
+            objective, copied=ranks.world_size > 1 and not shares_tensors, recipe=spec.recipe
+        ),
         optimizers=optimizers,
         augment=lambda batch, generator: augment_batch(
             batch, generator=generator, **spec.recipe.augment.model_dump()
@@ -175,12 +182,13 @@ def _batches(spec: TrainSpec, shards: ShardSet, clock: Clock, ranks: Ranks) -> I
     return (to_device(batch, ranks.device) for batch in batches)
 
 
-def _distributed(objective: TrainObjective, ranks: Ranks, *, compiled: bool) -> Callable[..., Any]:
+def _driven(objective: TrainObjective, *, copied: bool, recipe: OptimConfig) -> Callable[..., Any]:
+    """The objective as the loop calls it: under DDP, compiled, or plain."""
     module: nn.Module = objective
-    if ranks.world_size > 1:
+    if copied:
         unused = objective.find_unused_parameters
         module = DistributedDataParallel(objective, find_unused_parameters=unused)
-    return torch.compile(module) if compiled else module
+    return torch.compile(module) if recipe.compile else module
 
 
 def _validation(

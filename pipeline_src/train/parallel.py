@@ -1,0 +1,36 @@
+"""How ranks share a network: whole copies of it (DDP), or a part of every tensor each (FSDP2).
+
+FSDP2 is torch's ``fully_shard``: a block is gathered when it runs, so a rank holds its part of
+weights, gradients and moments only. Both compute the same step.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+from pipeline_src.models.layers import Block
+from pipeline_src.runs.sharded import whole
+from pipeline_src.train.distributed import Ranks
+
+# What objectives and validation call besides ``forward``.
+FORWARD_METHODS = ("forward_heads", "forward_contrast", "forward_reconstruct", "forward_masked")
+
+
+def shard_model(model: nn.Module, ranks: Ranks) -> None:
+    """Split every parameter over the ranks, in place; before optimisers are made."""
+    mesh = init_device_mesh(ranks.device.type, (ranks.world_size,))
+    for module in model.modules():
+        if isinstance(module, Block):
+            fully_shard(module, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    for name in FORWARD_METHODS:
+        if hasattr(model, name):
+            register_fsdp_forward_method(model, name)
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+    """Scale gradients to at most ``max_norm`` over all parameters; return the norm before."""
+    return whole(torch.nn.utils.clip_grad_norm_(parameters, max_norm))
