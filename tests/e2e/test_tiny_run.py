@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import shutil
 
 import pytest
 import torch
@@ -140,3 +141,16 @@ def test_ranks_with_a_part_of_the_network_train_as_ranks_with_copies(built, two_
     assert whole.keys() == parts.keys()
     for name, value in whole.items():
         assert torch.allclose(parts[name], value, atol=2e-3), name
+
+
+def test_ranks_with_a_part_of_the_network_resume(built, two_ranks):
+    folder = built.root / "results/fsdp/pretrain"
+    *_, newest = sorted(folder.glob("checkpoints/step_*"))
+    shutil.rmtree(newest)
+    (folder / "done.json").unlink()
+    assert list(folder.glob("checkpoints/step_*"))
+    output = built.run(
+        "torchrun", "--nproc-per-node", "2", "-m", "pipeline_src.train", "results/fsdp.json"
+    )
+    assert "resuming results/fsdp/pretrain at step" in output
+    assert pretrain_losses(folder) == pytest.approx(two_ranks["fsdp"], rel=1e-6)
