@@ -122,15 +122,21 @@ class AVSiam(AudioVisualModel):
         """
         audio = _gather_chunks(self.vit_base.embed_audio(logmel_BTM), audio_chunks)
         video = _gather_chunks(self.vit_base.embed_video(frames_BFCHW), video_chunks)
-        if packed:
-            x_TD = torch.cat([x_NKD.flatten(0, 1) for x_NKD in (*audio, *video)])
-            packing = Packing(_group_sizes(audio), _group_sizes(video), x_TD.device)
-            encoded = packing.split(self.vit_base.forward_packed(x_TD, packing))
+        if packed and logmel_BTM.is_cuda:
+            encoded = self._encode_packed(audio, video)
             audio, video = encoded[: len(audio)], encoded[len(audio) :]
+        elif packed:  # joining the modalities would only copy: a CPU has no kernel for both
+            audio, video = self._encode_packed(audio, []), self._encode_packed([], video)
         else:
             audio = [self.vit_base(x_NKD, "audio") for x_NKD in audio]
             video = [self.vit_base(x_NKD, "video") for x_NKD in video]
         return _pool_chunks(audio, audio_chunks), _pool_chunks(video, video_chunks)
+
+    def _encode_packed(self, audio: list[Tensor], video: list[Tensor]) -> list[Tensor]:
+        """Encode dense groups (n, L, D) of audio, video or both as one batch of sequences."""
+        x_TD = torch.cat([x_NLD.flatten(0, 1) for x_NLD in (*audio, *video)])
+        packing = Packing(_group_sizes(audio), _group_sizes(video), x_TD.device)
+        return packing.split(self.vit_base.forward_packed(x_TD, packing))
 
     def encode_visible(
         self, logmel_BTM: Tensor, frames_BFCHW: Tensor, audio_mask: Mask, video_mask: Mask

@@ -79,6 +79,9 @@ class SharedViT(nn.Module):
     def forward_packed(self, x_TD: Tensor, packing: Packing) -> Tensor:
         """Run audio and video sequences of any lengths as one batch, each with its own norms."""
         x_TD = run_blocks(self.blocks, x_TD, packing, recompute=self.grad_checkpointing)
+        norms = {"audio": self.norm_a, "video": self.norm}
+        if packing.only_modality:
+            return norms[packing.only_modality](x_TD)
         audio_TD, video_TD = x_TD.split(packing.modality_sizes)
         return torch.cat([self.norm_a(audio_TD), self.norm(video_TD)])
 

@@ -37,7 +37,7 @@ class FastAttention(Attention):
         """Return tokens of the same shape: (B, L, D), or (T, D) laid out as ``packing`` says."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))
         q, k, v = qkv.unbind(-3)
-        if q.device.type == "cpu":
+        if q.device.type == "cpu" and packing is None:
             q, k, v = q.float(), k.float(), v.float()
         with torch.autocast(q.device.type, enabled=False):
             if packing is None:
@@ -81,6 +81,8 @@ class Block(nn.Module):
         return x + self.mlp(self._normalise(2, x, norm))
 
     def _normalise(self, number: int, x: Tensor, norm: NormName | Packing) -> Tensor:
+        if isinstance(norm, Packing) and norm.only_modality:
+            return self._normalise(number, x, norm.only_modality)
         if isinstance(norm, Packing):
             audio, video = x.split(norm.modality_sizes)
             parts = (

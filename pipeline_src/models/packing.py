@@ -10,6 +10,7 @@ Shape legend: T tokens of all sequences, H heads, E head width; a group is n seq
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,7 @@ class Packing:
     """Where each sequence lies: all audio groups, then all video groups.
 
     Args:
-        audio, video: (number of sequences, tokens of each) per group.
+        audio, video: (number of sequences, tokens of each) per group; one of them may be empty.
         device: where the tokens are.
     """
 
@@ -41,6 +42,11 @@ class Packing:
     def modality_sizes(self) -> list[int]:
         """Tokens of audio and of video."""
         return [sum(n * length for n, length in part) for part in (self.audio, self.video)]
+
+    @property
+    def only_modality(self) -> Literal["audio", "video"] | None:
+        """The one modality that is packed, or None where both are."""
+        return None if self.audio and self.video else "audio" if self.audio else "video"
 
     @property
     def max_length(self) -> int:
@@ -69,9 +75,13 @@ def packed_attention(q_THE: Tensor, k_THE: Tensor, v_THE: Tensor, packing: Packi
     if has_packed_kernel(q_THE):
         ends, longest = packing.boundaries, packing.max_length
         return varlen_attn(q_THE, k_THE, v_THE, ends, ends, longest, longest)  # type: ignore[return-value]
+    attend = _matmul_attention if q_THE.dtype in HALF_TYPES else F.scaled_dot_product_attention
     groups = zip(*(packing.split(x) for x in (q_THE, k_THE, v_THE)), strict=True)
-    outputs = [
-        F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in group)).transpose(1, 2)
-        for group in groups
-    ]
+    outputs = [attend(*(x.transpose(1, 2) for x in group)).transpose(1, 2) for group in groups]
     return torch.cat([out.flatten(0, 1) for out in outputs])
+
+
+def _matmul_attention(q_NHLE: Tensor, k_NHLE: Tensor, v_NHLE: Tensor) -> Tensor:
+    """Attention as two matrix products: torch 2.11's fused bfloat16 backward is slow on a CPU."""
+    scores_NHLL = (q_NHLE * q_NHLE.shape[-1] ** -0.5) @ k_NHLE.transpose(-2, -1)
+    return scores_NHLL.softmax(dim=-1) @ v_NHLE

@@ -100,6 +100,8 @@ def cases_with(name: str) -> list[Case]:
     """The files that hold an array of this name."""
     folder = Path(os.environ.get("PARITY_CASES", OWN_CASES))
     found = [Case(path) for path in sorted(folder.glob("*.npz"))]
+    if not found:
+        raise FileNotFoundError(f"PARITY_CASES: {folder} holds no .npz file")
     return [case for case in found if name in case.arrays]
 
 
