@@ -83,5 +83,7 @@ def packed_attention(q_THE: Tensor, k_THE: Tensor, v_THE: Tensor, packing: Packi
 
 def _matmul_attention(q_NHLE: Tensor, k_NHLE: Tensor, v_NHLE: Tensor) -> Tensor:
     """Attention as two matrix products: torch 2.11's fused bfloat16 backward is slow on a CPU."""
-    scores_NHLL = (q_NHLE * q_NHLE.shape[-1] ** -0.5) @ k_NHLE.transpose(-2, -1)
-    return scores_NHLL.softmax(dim=-1) @ v_NHLE
+    q, k, v = (x.flatten(0, 1) for x in (q_NHLE, k_NHLE, v_NHLE))
+    scale = q.shape[-1] ** -0.5
+    scores = torch.baddbmm(q.new_zeros(1), q, k.transpose(1, 2), beta=0, alpha=scale)
+    return torch.bmm(scores.softmax(dim=-1), v).view_as(q_NHLE)

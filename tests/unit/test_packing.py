@@ -117,3 +117,12 @@ def test_the_variable_length_kernel_is_given_every_sequence(monkeypatch):
     monkeypatch.setattr(packing, "has_packed_kernel", lambda x: True)
     monkeypatch.setattr(packing, "varlen_attn", by_hand)
     torch.testing.assert_close(packed_attention(q, k, v, layout), dense)
+
+
+def test_packed_attention_in_half_precision_is_near_the_exact_one():
+    layout = Packing(audio=((2, 30), (1, 20)), video=(), device=CPU)
+    q, k, v = torch.randn(3, 80, 2, 8, generator=torch.Generator().manual_seed(0))
+    exact = packed_attention(q, k, v, layout)
+    half = packed_attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), layout)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), exact, rtol=2e-2, atol=2e-2)
