@@ -43,4 +43,10 @@ def _lock(results: Path) -> TextIO:
             f"{results} is in use by {holder}. Wait for it, or give this run its own folder: "
             "--config results=<folder>"
         ) from None
+    except OSError as error:
+        stream.close()
+        raise StageError(
+            f"{results}: its file system cannot lock files ({error.strerror}); mount it with "
+            "flock, or put the results elsewhere: --config results=<folder>"
+        ) from None
     return stream

@@ -1,5 +1,6 @@
 """Batches of tensors for training (endless, exact) and for evaluation (each clip once)."""
 
+import signal
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -29,8 +30,15 @@ def training_batches(
             num_workers=num_workers,
             pin_memory=pin_memory,
             prefetch_factor=4 if num_workers else None,
+            worker_init_fn=_leave_signals_to_the_rank,
         )
     )
+
+
+def _leave_signals_to_the_rank(_worker: int) -> None:
+    """Slurm signals every process of a job; a worker that ended would take its rank with it."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _StepRange:

@@ -23,11 +23,10 @@ from torch.optim import Optimizer
 from pipeline_src.atomic import file_sha256, fsync_folder, write_json
 from pipeline_src.errors import CheckpointError
 from pipeline_src.runs.sharded import gather, like
-from pipeline_src.runs.spec import step_folder
+from pipeline_src.runs.spec import STATE_FILE, step_folder
 
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
-STATE_FILE = "state.json"
 logger = logging.getLogger(__name__)
 
 
@@ -79,7 +78,7 @@ def save_checkpoint(
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
     fsync_folder(parent)
-    _delete_old(parent, keep)
+    _delete_others(folder, keep)
     return folder
 
 
@@ -203,6 +202,9 @@ def _optimizer_tensors(
                 yield f"{pass_name}/{names[id(parameter)]}/{key}", value
 
 
-def _delete_old(parent: Path, keep: int) -> None:
-    for folder in sorted(parent.glob("step_*"))[:-keep]:
+def _delete_others(newest: Path, keep: int) -> None:
+    """Keep ``newest`` and those just before it; later steps are damaged ones that it went round."""
+    folders = sorted(newest.parent.glob("step_*"))
+    earlier = [folder for folder in folders if folder.name <= newest.name]
+    for folder in set(folders) - set(earlier[-keep:]):
         shutil.rmtree(folder)

@@ -15,6 +15,7 @@ from pipeline_src.config.section import Section
 SPEC_FILE = "spec.json"
 DONE_FILE = "done.json"
 CHECKPOINTS_FOLDER = "checkpoints"
+STATE_FILE = "state.json"  # of a checkpoint
 # Keys that change how a run is carried out, not what it computes.
 OPERATIONAL_KEYS = {
     "parallel",
@@ -92,10 +93,16 @@ def step_folder(step: int) -> str:
     return f"step_{step:08d}"
 
 
-def newest_step(run_dir: Path) -> int:
-    """Step of the newest checkpoint of a run, whatever its configuration; 0 without one."""
-    names = [path.name for path in (run_dir / CHECKPOINTS_FOLDER).glob("step_*")]
-    return int(max(names, default="step_0").removeprefix("step_"))
+def saved_progress(run_dir: Path, fingerprint: str) -> tuple[int, int]:
+    """Steps done and wanted by the newest checkpoint of a configuration; (0, 1) without one."""
+    for folder in sorted((run_dir / CHECKPOINTS_FOLDER).glob("step_*"), reverse=True):
+        try:
+            state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if state.get("fingerprint") == fingerprint:
+            return state["step"], state["num_steps"]
+    return 0, 1
 
 
 def score_hashes(

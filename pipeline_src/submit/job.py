@@ -22,10 +22,17 @@ logger = logging.getLogger(__name__)
 
 
 class TrainJob:
-    """Picklable job; finds the newest complete checkpoint by itself, so it may start any time."""
+    """Picklable job; finds the newest complete checkpoint by itself, so it may start any time.
 
-    def __init__(self, spec_path: Path) -> None:
+    Args:
+        num_gpus: per node, as asked for.
+        visible_gpus: the submitter's CUDA_VISIBLE_DEVICES, for a job on the same machine.
+    """
+
+    def __init__(self, spec_path: Path, *, num_gpus: int, visible_gpus: str | None = None) -> None:
         self.spec_path = spec_path
+        self.num_gpus = num_gpus
+        self.visible_gpus = visible_gpus
 
     def __call__(self) -> None:
         """Train; a user error is also left as text, for the waiter to show plainly."""
@@ -33,10 +40,16 @@ class TrainJob:
         with StopFlag() as stop:
             environment = submitit.JobEnvironment()
             _describe_ranks(environment)
+            if environment.cluster == "local":
+                self._see_all_gpus()
             # torch is loaded in the job only: the waiter lives on a login node.
+            import torch
+
             from pipeline_src.runs.spec import load_spec
             from pipeline_src.train.run import run_training
 
+            if self.num_gpus and not torch.cuda.is_available():
+                logger.warning("%d GPUs were asked for, none works: CPU it is", self.num_gpus)
             spec = load_spec(self.spec_path)
             try:
                 run_training(spec, stop)
@@ -47,8 +60,14 @@ class TrainJob:
                 if is_disk_full(error):
                     error = TrainingError(describe_disk_full(error, spec.run_dir))
                 if isinstance(error, PipelineError):
-                    write_text(spec.run_dir / ERROR_FILE, f"{type(error).__name__}: {error}")
+                    write_text(spec.run_dir / ERROR_FILE, str(error))
                 raise
+
+    def _see_all_gpus(self) -> None:
+        """Undo submitit's choice of GPUs, which knows nothing of the caller's own."""
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+        if self.visible_gpus is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.visible_gpus
 
 
 def _leave(environment: submitit.JobEnvironment, received: signal.Signals | None) -> None:

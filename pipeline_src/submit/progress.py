@@ -58,7 +58,7 @@ def last_training_row(metrics: Path) -> dict[str, Any] | None:
     """The newest complete row that holds a loss."""
     try:
         lines = metrics.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
+    except OSError:  # not there yet, or just replaced on a network file system
         return None
     for line in reversed(lines):
         try:

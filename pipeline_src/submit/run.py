@@ -8,12 +8,12 @@ from pathlib import Path
 from pipeline_src.config import SubmitConfig
 from pipeline_src.errors import TrainingError
 from pipeline_src.executor import pick_cluster
-from pipeline_src.runs.spec import DONE_FILE, TrainSpec, newest_step
+from pipeline_src.runs.spec import DONE_FILE, TrainSpec, saved_progress
 from pipeline_src.submit.interrupt import InterruptedBySignal, interruptible
 from pipeline_src.submit.job import ERROR_FILE
 from pipeline_src.submit.progress import Progress
 from pipeline_src.submit.request import JobRequest
-from pipeline_src.submit.slurm import JobState
+from pipeline_src.submit.slurm import UNREACHABLE, JobState
 from pipeline_src.submit.state import JobRecord
 from pipeline_src.submit.submission import find_running, submit
 
@@ -21,6 +21,8 @@ POLL_SECONDS = {"local": 0.5, "slurm": 5.0}
 # Jobs in a row that may die without a new checkpoint before someone has to look.
 MAX_BARREN_JOBS = 2
 END_TIMEOUT_SECONDS = 120.0
+# How long files of an ended job may take to show: after a failure, and after a success.
+FILES_TIMEOUT_SECONDS = (5.0, 60.0)
 LOG_TAIL_LINES = 15
 logger = logging.getLogger(__name__)
 
@@ -44,14 +46,16 @@ def run_and_wait(
     spec.run_dir.mkdir(parents=True, exist_ok=True)
     cluster = pick_cluster(config.cluster)
     record = _join(spec, cluster)
-    barren, step = 0, newest_step(spec.run_dir)
+    (step, wanted), barren = saved_progress(spec.run_dir, spec.fingerprint()), 0
+    if record is None and step >= wanted:
+        cluster, request = "local", JobRequest()  # trained to its end: only done.json is missing
     while True:
         record = record or submit(spec, request, cluster)
         with interruptible():
             state = _wait(spec, record, config)
         if done := _finished(spec):
             return done
-        reached = newest_step(spec.run_dir)
+        reached = saved_progress(spec.run_dir, spec.fingerprint())[0]
         barren = 0 if reached > step else barren + 1
         if not _worth_another(spec, state, barren):
             raise TrainingError(_explain(spec, record, state))
@@ -64,12 +68,14 @@ def run_and_wait(
 
 def _join(spec: TrainSpec, cluster: str) -> JobRecord | None:
     record = find_running(spec, cluster)
-    if record is None or record.fingerprint == spec.fingerprint():
-        if record:
-            logger.info("joined %s job %s, which is running", record.cluster, record.job_id)
+    if record is None:
+        return None
+    if record.fingerprint == spec.fingerprint() and not record.stopping:
+        logger.info("joined %s job %s, which is running", record.cluster, record.job_id)
         return record
-    logger.warning("stopping job %s of an earlier configuration", record.job_id)
-    record.stop()
+    if not record.stopping:
+        logger.warning("stopping job %s of an earlier configuration", record.job_id)
+        record.stop(spec.run_dir)
     _wait_for_end(record)
     return None
 
@@ -83,14 +89,30 @@ def _wait(spec: TrainSpec, record: JobRecord, config: SubmitConfig) -> JobState:
             progress.show(waiting=str(state) if state.name != "RUNNING" else "")
             time.sleep(config.poll_seconds or POLL_SECONDS[record.cluster])
             state = record.state()
+            if state.name == UNREACHABLE and _finished(spec):
+                break
+        _wait_for_files(spec, record, state)
     except InterruptedBySignal as interrupt:
-        raise TrainingError(_interrupted(record, config, interrupt)) from None
+        raise TrainingError(_interrupted(spec, record, config, interrupt)) from None
     finally:
         progress.close()
     return state
 
 
-def _interrupted(record: JobRecord, config: SubmitConfig, interrupt: InterruptedBySignal) -> str:
+def _wait_for_files(spec: TrainSpec, record: JobRecord, state: JobState) -> None:
+    """On a network file system what another node wrote last may show only after a while."""
+    if record.cluster == "local" or state.name == "CANCELLED":
+        return
+    deadline = time.monotonic() + FILES_TIMEOUT_SECONDS[state.name == "COMPLETED"]
+    while not _finished(spec) and time.monotonic() < deadline:
+        if spec.run_dir / ERROR_FILE in spec.run_dir.iterdir():  # listing makes a client look anew
+            return
+        time.sleep(1)
+
+
+def _interrupted(
+    spec: TrainSpec, record: JobRecord, config: SubmitConfig, interrupt: InterruptedBySignal
+) -> str:
     """Stop or leave the job; Ctrl-C is the user's choice, a lost connection is not."""
     leave = config.on_interrupt == "leave" or not interrupt.is_deliberate
     if leave and record.cluster == "slurm":
@@ -98,7 +120,8 @@ def _interrupted(record: JobRecord, config: SubmitConfig, interrupt: Interrupted
             f"{interrupt}: Slurm job {record.job_id} goes on. Run the same command to join it, or "
             f"`scancel {record.job_id}` to end it"
         )
-    record.stop()
+    if not record.stop(spec.run_dir):
+        return f"{interrupt}: job {record.job_id} could not be told to end: scancel {record.job_id}"
     return (
         f"{interrupt}: {record.cluster} job {record.job_id} saves its state and ends. The same "
         "command continues"

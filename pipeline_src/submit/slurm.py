@@ -1,7 +1,11 @@
-"""Asking Slurm about a job: works with accounting and without it."""
+"""Asking Slurm about jobs: works with accounting and without it."""
 
+import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from pipeline_src.errors import TrainingError
 
 QUERY_TIMEOUT_SECONDS = 60
 # Everything else in Slurm's list of job states still runs, waits or will run again.
@@ -19,6 +23,7 @@ ENDED = {
 }
 GONE = "GONE"
 UNREACHABLE = "UNREACHABLE"
+UNKNOWN_JOB = "Invalid job id"
 
 
 @dataclass(frozen=True)
@@ -43,14 +48,28 @@ class JobState:
         return f"{self.name} ({self.detail})" if self.detail else self.name
 
 
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job of this user in the queue."""
+
+    job_id: str
+    work_dir: str
+    comment: str
+
+
 def job_state(job_id: str) -> JobState:
-    """State of a job from the controller, or from accounting once the controller has forgotten."""
+    """State of a job from the controller, from the queue, or from accounting.
+
+    Raises:
+        TrainingError: there is no Slurm on this machine.
+    """
     result = _run("scontrol", "show", "job", "--oneliner", job_id)
-    if result is None or (result.returncode and "Invalid job id" not in result.stderr):
-        return JobState(UNREACHABLE)
-    if result.returncode == 0 and result.stdout.strip():
+    if result and result.returncode == 0 and result.stdout.strip():
         return _from_controller(result.stdout)
-    return _from_accounting(job_id)
+    if result and UNKNOWN_JOB in result.stderr:
+        return _from_accounting(job_id) or JobState(GONE)
+    # Some sites do not let users ask the controller.
+    return _from_queue(job_id) or _from_accounting(job_id) or JobState(UNREACHABLE)
 
 
 def _from_controller(line: str) -> JobState:
@@ -61,29 +80,44 @@ def _from_controller(line: str) -> JobState:
     return JobState(name, "" if reason == "None" else reason)
 
 
-def _from_accounting(job_id: str) -> JobState:
+def _from_queue(job_id: str) -> JobState | None:
+    result = _run("squeue", "--noheader", "--states=all", "--format=%T|%r", f"--jobs={job_id}")
+    if result is None or result.returncode or not result.stdout.strip():
+        return None
+    name, reason = result.stdout.split("\n")[0].split("|")
+    return JobState(name, "" if reason == "None" or name in ENDED else reason)
+
+
+def _from_accounting(job_id: str) -> JobState | None:
     result = _run(
         "sacct", "--jobs", job_id, "--allocations", "--noheader", "--parsable2",
         "--format=State,ExitCode",
     )  # fmt: skip
     if result is None or result.returncode or not result.stdout.strip():
-        return JobState(GONE)
+        return None
     state, exit_code = result.stdout.splitlines()[-1].split("|")
     name = state.split()[0]  # "CANCELLED by 1000"
     return JobState(name, f"exit code {exit_code}" if name in ENDED else "")
 
 
-def find_job(comment: str) -> str | None:
-    """Id of the job in the queue that was submitted with ``comment``."""
-    result = _run("squeue", "--me", "--noheader", "--format=%i|%k")
-    lines = result.stdout.splitlines() if result and result.returncode == 0 else []
-    found = [line.split("|", 1) for line in lines]
-    return next((job_id for job_id, text in found if text == comment), None)
+def queued_jobs() -> Iterator[QueuedJob]:
+    """Every job of this user that waits or runs.
+
+    Raises:
+        TrainingError: the queue does not answer; submitting blindly could start a second job.
+    """
+    result = _run("squeue", "--me", "--noheader", "--format=%i|%Z|%k")
+    if result is None or result.returncode:
+        said = result.stderr.strip() if result else f"no answer in {QUERY_TIMEOUT_SECONDS} s"
+        raise TrainingError(f"squeue: {said}; run the same command again when Slurm answers")
+    for line in result.stdout.splitlines():
+        yield QueuedJob(*line.split("|", 2))
 
 
-def cancel(job_id: str) -> None:
-    """Ask a job to save its state and end; Slurm kills it after its KillWait."""
-    _run("scancel", "--", job_id)
+def cancel(*job_ids: str) -> bool:
+    """Ask jobs to save their state and end; Slurm kills them after its KillWait."""
+    result = _run("scancel", "--", *job_ids)
+    return result is not None and result.returncode == 0
 
 
 def requeue(job_id: str) -> bool:
@@ -104,5 +138,12 @@ def _run(*command: str) -> subprocess.CompletedProcess[str] | None:
         return subprocess.run(
             command, capture_output=True, text=True, timeout=QUERY_TIMEOUT_SECONDS, check=False
         )
-    except (subprocess.TimeoutExpired, FileNotFoundError):
+    except subprocess.TimeoutExpired:
         return None
+    except FileNotFoundError:
+        if shutil.which("squeue"):
+            return None
+        raise TrainingError(
+            f"{command[0]}: no such program; a job of this run was sent to Slurm, so run the "
+            "command where Slurm is"
+        ) from None

@@ -1,13 +1,16 @@
 """job.json: which job works in a run's folder, and what has become of it."""
 
 import json
-from dataclasses import asdict, dataclass
+import socket
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import psutil
 
 from pipeline_src.atomic import write_json
+from pipeline_src.errors import TrainingError
 from pipeline_src.submit import slurm
+from pipeline_src.submit.environment import deaf_to_terminal
 from pipeline_src.submit.slurm import JobState
 
 JOB_FILE = "job.json"
@@ -22,6 +25,8 @@ class JobRecord:
         job_id: process id of the controller (local) or Slurm's job id.
         fingerprint: of the spec that the job works on.
         started: creation time of the local controller, against re-used process ids; 0 on Slurm.
+        host: machine of a local job.
+        stopping: it has been asked to save and end.
     """
 
     cluster: str
@@ -29,27 +34,41 @@ class JobRecord:
     fingerprint: str
     folder: str
     started: float = 0.0
+    host: str = ""
+    stopping: bool = False
 
     def save(self, run_dir: Path) -> None:
         """Write job.json before anyone waits."""
         write_json(run_dir / JOB_FILE, asdict(self))
 
     def state(self) -> JobState:
-        """What has become of the job."""
+        """What has become of the job.
+
+        Raises:
+            TrainingError: nobody on this machine can say.
+        """
         return self._local_state() if self.cluster == "local" else slurm.job_state(self.job_id)
 
-    def stop(self) -> None:
-        """Ask the job to save its state and end."""
-        if self.cluster == "slurm":
-            slurm.cancel(self.job_id)
-        elif self.state().is_alive:
-            psutil.Process(int(self.job_id)).terminate()
+    def stop(self, run_dir: Path) -> bool:
+        """Ask the job to save its state and end; whether it could be asked."""
+        replace(self, stopping=True).save(run_dir)
+        with deaf_to_terminal():  # a second Ctrl-C must not end what stops the job
+            if self.cluster == "slurm":
+                return slurm.cancel(self.job_id)
+            if self.state().is_alive:
+                psutil.Process(int(self.job_id)).terminate()
+            return True
 
     def log(self, rank: int = 0) -> Path:
         """What a rank printed."""
         return Path(self.folder) / f"{self.job_id}_{rank}_log.out"
 
     def _local_state(self) -> JobState:
+        if self.host not in ("", socket.gethostname()):
+            raise TrainingError(
+                f"{self.folder}: process {self.job_id} on {self.host} may still train this run. "
+                f"Run the command there, or delete {JOB_FILE} beside it once that has ended"
+            )
         try:
             process = psutil.Process(int(self.job_id))
             same = abs(process.create_time() - self.started) < 1

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from pathlib import Path
+import socket
 from typing import Any
 
 import psutil
@@ -27,16 +27,22 @@ def find_running(spec: TrainSpec, cluster: str) -> JobRecord | None:
     """The live job of this run: by its record, or by its mark in the queue.
 
     The second finds a job whose submitter was killed before it could write the record.
+
+    Raises:
+        TrainingError: whether there is one cannot be said.
     """
     record = read_job(spec.run_dir)
     if record and record.state().is_alive:
         return record
-    job_id = slurm.find_job(_comment(spec)) if cluster == "slurm" else None
-    if job_id is None:
-        return None
-    record = JobRecord(cluster, job_id, spec.fingerprint(), str(spec.run_dir / JOBS_FOLDER))
-    record.save(spec.run_dir)
-    return record
+    marks = {job.comment: job.job_id for job in slurm.queued_jobs()} if cluster == "slurm" else {}
+    ours = {mark: job_id for mark, job_id in marks.items() if mark.startswith(_mark(spec, ""))}
+    for mark, job_id in ours.items():
+        same = mark == _mark(spec, spec.fingerprint())
+        fingerprint = spec.fingerprint() if same else "of an earlier configuration"
+        record = JobRecord(cluster, job_id, fingerprint, str(spec.run_dir / JOBS_FOLDER))
+        record.save(spec.run_dir)
+        return record
+    return None
 
 
 def submit(spec: TrainSpec, request: JobRequest, cluster: str) -> JobRecord:
@@ -55,11 +61,17 @@ def submit(spec: TrainSpec, request: JobRequest, cluster: str) -> JobRecord:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
         executor.update_parameters(**_parameters(spec, request, cluster))
         try:
-            job = executor.submit(TrainJob(spec_path.absolute()))
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+            num_gpus = request.gpus_per_node
+            job = executor.submit(
+                TrainJob(spec_path.absolute(), num_gpus=num_gpus, visible_gpus=visible)
+            )
         except FailedJobError as error:
             raise TrainingError(f"{cluster} refused the job of {spec.run_dir}: {error}") from None
     started = psutil.Process(int(job.job_id)).create_time() if cluster == "local" else 0.0
-    record = JobRecord(cluster, job.job_id, spec.fingerprint(), str(folder), started)
+    record = JobRecord(
+        cluster, job.job_id, spec.fingerprint(), str(folder), started, socket.gethostname()
+    )
     record.save(spec.run_dir)
     logger.info("submitted %s job %s, log in %s", cluster, job.job_id, folder)
     return record
@@ -78,7 +90,7 @@ def _check(spec: TrainSpec, request: JobRequest, cluster: str) -> None:
 
 def _parameters(spec: TrainSpec, request: JobRequest, cluster: str) -> dict[str, Any]:
     common = {
-        "name": f"{spec.stage}-{spec.run_dir.parent.name}",
+        "name": "-".join(spec.run_dir.parts[-3 if spec.stage == "finetune" else -2 :]),
         "nodes": request.nodes,
         "tasks_per_node": request.tasks_per_node,
         "cpus_per_task": spec.num_threads,
@@ -93,7 +105,7 @@ def _parameters(spec: TrainSpec, request: JobRequest, cluster: str) -> dict[str,
         **request.slurm_parameters(),
         # srun no longer takes the job's cores by itself; one dead rank must end the others.
         "slurm_srun_args": [f"--cpus-per-task={spec.num_threads}", "--kill-on-bad-exit=1"],
-        "slurm_comment": _comment(spec),
+        "slurm_comment": _mark(spec, spec.fingerprint()),
         "slurm_additional_parameters": {
             "requeue": True,
             "signal": f"{TIME_IS_UP.name.removeprefix('SIG')}@{request.signal_delay_seconds}",
@@ -102,6 +114,6 @@ def _parameters(spec: TrainSpec, request: JobRequest, cluster: str) -> dict[str,
     }
 
 
-def _comment(spec: TrainSpec) -> str:
-    """Marks a job in the queue as the one that works on this run and configuration."""
-    return f"{spec.fingerprint()[:16]} {Path(os.path.abspath(spec.run_dir))}"  # noqa: PTH100
+def _mark(spec: TrainSpec, fingerprint: str) -> str:
+    """Comment that tells a job in the queue by its run and configuration."""
+    return f"train {spec.run_dir.absolute()} {fingerprint[:16]}"

@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from pipeline_src.train.parallel import shard_model
 from pipeline_src.train.stop import StopFlag
 
 logger = logging.getLogger(__name__)
+FOLDER_TIMEOUT_SECONDS = 60.0
 
 
 def run_training(spec: TrainSpec, stop: StopFlag) -> Path:
@@ -82,7 +84,11 @@ def _resume_point(parent: Path, fingerprint: str, ranks: Ranks) -> Checkpoint | 
     step = from_main(found.step if found else 0, ranks)
     if ranks.is_main or step == 0:
         return found
-    return read_checkpoint(parent / step_folder(step))
+    folder = parent / step_folder(step)
+    deadline = time.monotonic() + FOLDER_TIMEOUT_SECONDS
+    while folder not in parent.iterdir() and time.monotonic() < deadline:  # looks anew
+        time.sleep(1)
+    return read_checkpoint(folder)
 
 
 def _train_on(

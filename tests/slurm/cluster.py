@@ -50,7 +50,7 @@ SlurmdParameters=config_overrides
 SlurmctldTimeout=30
 SlurmdTimeout=8
 KillWait=5
-MinJobAge=300
+MinJobAge=86400
 ReturnToService=2
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
@@ -60,10 +60,13 @@ SelectTypeParameters=CR_Core_Memory
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 GresTypes=gpu
 NodeName=DEFAULT CPUs=16 RealMemory=64000 Gres=gpu:1 State=UNKNOWN
 NodeName=n[1-3] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}]
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=2
 """
 GRES_CONF = "NodeName=n[1-3] Name=gpu File=/dev/null\n"
 
@@ -113,12 +116,21 @@ class Cluster:
         self._wait(lambda: self.states() == dict.fromkeys(NODES, "idle"), "the nodes are not idle")
 
     def stop(self) -> None:
-        """Kill every daemon and every job of this cluster."""
+        """Kill every daemon and every job of this cluster.
+
+        Raises:
+            RuntimeError: the folder holds something else.
+        """
+        if self.folder.exists() and not (self.config.is_file() and self._is_mine()):
+            raise RuntimeError(f"{self.folder} is no cluster of yours; name another --folder")
         for name in ("slurmctld", "munged"):
             self._kill(name)
         for node in NODES:
             self.node_down(node)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _is_mine(self) -> bool:
+        return self.folder.stat().st_uid == os.getuid()
 
     def node_down(self, node: str) -> None:
         """Lose a node: its daemon and everything that runs on it die at once."""
@@ -209,7 +221,9 @@ class Cluster:
         pid_file = self.folder / f"{name}.pid"
         if pid_file.is_file():
             with suppress(psutil.NoSuchProcess, ValueError):
-                _kill(psutil.Process(int(pid_file.read_text())))
+                process = psutil.Process(int(pid_file.read_text()))
+                if process.name() == name.split(".")[0]:  # else the number was given away again
+                    _kill(process)
             pid_file.unlink(missing_ok=True)
 
     def _job_steps(self, node: str) -> list[psutil.Process]:
@@ -243,11 +257,17 @@ def main() -> None:
     cluster = Cluster(arguments.folder)
     if arguments.action.startswith("node") and arguments.node is None:
         parser.error(f"{arguments.action} needs a node: {', '.join(NODES)}")
+    try:
+        run_action(cluster, arguments)
+    except RuntimeError as error:
+        sys.exit(str(error))
+    print(" ".join(f"{name}={state}" for name, state in cluster.states().items()) or "no cluster")
+
+
+def run_action(cluster: Cluster, arguments: argparse.Namespace) -> None:
+    """Do what the command line asks for."""
     if arguments.action == "up":
-        try:
-            cluster.start()
-        except RuntimeError as error:
-            sys.exit(str(error))
+        cluster.start()
         print(f"export SLURM_CONF={cluster.config}")
     elif arguments.action == "down":
         cluster.stop()
@@ -255,7 +275,6 @@ def main() -> None:
         cluster.node_down(arguments.node)
     elif arguments.action == "node-up":
         cluster.node_up(arguments.node)
-    print(" ".join(f"{name}={state}" for name, state in cluster.states().items()) or "no cluster")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,13 @@
 Two nodes throughout; the data is the tiny run's, and each case trains under a name of its own.
 """
 
+import json
 import os
 import signal
 import time
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from tests.slurm.training import NUM_STEPS, TIMEOUT_SECONDS, Training
@@ -69,6 +72,7 @@ def test_node_lost(disturbed, cluster):
         disturbed.ends_well(workflow)
     finally:
         cluster.node_up(node)
+    assert disturbed.job_id() == job_id  # Slurm itself starts it again
     assert resumed_at(disturbed) > 0
 
 
@@ -91,8 +95,9 @@ def test_killed_again_and_again(disturbed, cluster):
     killed = set()
     while workflow.poll() is None:
         for rank in disturbed.ranks():
-            killed.add(rank.environ().get("SLURM_JOB_ID"))
-            rank.kill()
+            with suppress(psutil.Error):  # its peers end with it
+                killed.add(rank.environ()["SLURM_JOB_ID"])
+                rank.kill()
         time.sleep(0.05)
     output = workflow.communicate()[0]
     assert len(killed) == 2
@@ -100,6 +105,35 @@ def test_killed_again_and_again(disturbed, cluster):
     assert "Run the same command again to continue" in output
     assert "Traceback" not in output
     disturbed.ends_well(disturbed.start())
+
+
+def test_preempted_by_a_job_of_a_higher_partition(disturbed, cluster):
+    workflow = disturbed.start()
+    job_id = disturbed.wait_for_a_checkpoint()
+    cluster.run("sbatch", "--partition=urgent", "--nodes=3", "--exclusive", "--wrap=sleep 1")
+    disturbed.ends_well(workflow)
+    assert disturbed.job_id() == job_id
+    assert resumed_at(disturbed) > 0
+
+
+def test_cancelled_from_outside(disturbed, cluster):
+    """scancel ends the training, and says so; the same command continues."""
+    workflow = disturbed.start()
+    job_id = disturbed.wait_for_a_checkpoint()
+    cluster.run("scancel", job_id)
+    output = workflow.communicate(timeout=TIMEOUT_SECONDS)[0]
+    assert workflow.returncode != 0
+    assert f"slurm job {job_id} ended as CANCELLED" in output
+    disturbed.ends_well(disturbed.start())
+    assert resumed_at(disturbed) > 0
+
+
+def test_done_file_lost_after_the_end(disturbed, cluster):
+    """A training that ended while nobody watched is published here, without a job in the queue."""
+    disturbed.ends_well(disturbed.start())
+    (disturbed.folder / "done.json").unlink()
+    disturbed.ends_well(disturbed.start())
+    assert json.loads((disturbed.folder / "job.json").read_text())["cluster"] == "local"
 
 
 def test_snakemake_killed_and_started_again(disturbed, cluster):
@@ -132,11 +166,11 @@ def test_interrupted_by_the_user(disturbed, cluster):
     output = workflow.communicate(timeout=TIMEOUT_SECONDS)[0]
     assert workflow.returncode != 0
     assert f"interrupted by SIGINT: slurm job {job_id} saves its state and ends" in output
-    disturbed.wait_until(lambda: not cluster.jobs())
-    saved = disturbed.saved_step()
-    assert 0 < saved < NUM_STEPS
-    disturbed.ends_well(disturbed.start())
-    assert resumed_at(disturbed) == saved
+    disturbed.ends_well(disturbed.start())  # at once: the first job may still be ending
+    assert "SIGTERM: stopping after this step" in disturbed.log()
+    assert "state saved" in disturbed.log()
+    assert disturbed.job_id() != job_id
+    assert 0 < resumed_at(disturbed) < NUM_STEPS
 
 
 def test_left_in_the_queue_by_the_user(disturbed, cluster):

@@ -11,13 +11,18 @@ FINETUNE = "finetune_avsiam_tiny_digits"
 LOGMEL = "logmel_digits"
 
 
+def logmel_jobs(cluster) -> int:
+    known = cluster.run("scontrol", "show", "job", "--oneliner").splitlines()
+    return sum("Comment=rule_extract_logmel" in line for line in known)
+
+
 def test_repro_sends_its_stages_to_the_cluster(restored, slurm_env, cluster):
     profile = {"SNAKEMAKE_PROFILE": "slurm"}
     here = Workspace(restored.root, {**restored.env, **slurm_env, **profile})
+    before = logmel_jobs(cluster)
     here.set("audio.low_freq_hz", 30.0)
     here.run("dvc", "repro", LOGMEL)
-    finished = cluster.run("scontrol", "show", "job", "--oneliner").splitlines()
-    assert sum("Comment=rule_extract_logmel" in line for line in finished) == 4
+    assert logmel_jobs(cluster) == before + 4
 
     restored.run("git", "checkout", "--quiet", "--force", "main")
     restored.run("dvc", "checkout", "--quiet", "--force")

@@ -50,6 +50,16 @@ def test_the_head_job_may_itself_be_a_job_of_an_array(prepared, cluster):
     assert "JobState=COMPLETED" in line
 
 
+def test_a_training_that_diverges_is_not_tried_again(prepared, cluster):
+    runs = "runs={diverging: {pretrain: {lr: 1e30}}}"
+    output = prepared.snakemake(*SLURM, *TWO_NODES, "--config", runs, "--", "pretrain", fails=True)
+    assert "\nTrainingError: step " in output
+    assert "is not finite; the step was not taken" in output
+    assert "Traceback" not in output
+    logs = prepared.root.glob("results/test/diverging/pretrain/jobs/*_0_log.out")
+    assert len(list(logs)) == 1
+
+
 def test_a_batch_that_the_ranks_cannot_share_is_refused(prepared):
     three = [word.replace("nodes=2", "nodes=3") for word in TWO_NODES]
     runs = "runs={uneven: {}}"

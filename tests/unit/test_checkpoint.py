@@ -17,6 +17,7 @@ from pipeline_src.runs.checkpoint import (
 )
 from pipeline_src.runs.done import read_done, write_done
 from pipeline_src.runs.history import write_history
+from pipeline_src.runs.spec import saved_progress
 
 
 def make_model(seed: int = 0, width: int = 4) -> nn.Sequential:
@@ -153,3 +154,17 @@ def test_curves_become_tables_that_dvc_can_plot(tmp_path):
     assert (tmp_path / "history.csv").read_text() == "step,loss,lr\n1,3.0,\n2,2.0,0.1\n"
     write_history(tmp_path / "validation.csv", [{"step": 2, "val": {"audio": 0.5}}])
     assert (tmp_path / "validation.csv").read_text() == "step,audio\n2,0.5\n"
+
+
+def test_a_damaged_later_checkpoint_neither_counts_nor_costs_the_newest(tmp_path):
+    run_dir, model = tmp_path, make_model()
+    parent = run_dir / "checkpoints"
+    state = {"fingerprint": "f", "num_steps": 20}
+    for step in (5, 9):
+        save_checkpoint(parent, model, make_optimizers(model), {**state, "step": step}, keep=1)
+    (parent / "step_00000009/state.json").write_text("{")
+    assert saved_progress(run_dir, "f") == (0, 1)
+    save_checkpoint(parent, model, make_optimizers(model), {**state, "step": 6}, keep=1)
+    assert [path.name for path in parent.iterdir()] == ["step_00000006"]
+    assert saved_progress(run_dir, "f") == (6, 20)
+    assert saved_progress(run_dir, "other") == (0, 1)

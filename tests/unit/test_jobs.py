@@ -9,7 +9,7 @@ import sys
 import psutil
 import pytest
 
-from pipeline_src.errors import StageError
+from pipeline_src.errors import StageError, TrainingError
 from pipeline_src.executor import announce_executor, pick_cluster
 from pipeline_src.lock import hold_results
 from pipeline_src.submit.progress import Progress, last_training_row
@@ -49,9 +49,16 @@ def test_a_local_job_is_known_by_its_process_and_start(tmp_path):
     assert record.state().is_alive
     reused = JobRecord("local", str(process.pid), "f", "jobs", started - 100)
     assert not reused.state().is_alive
-    record.stop()
+    assert record.stop(tmp_path)
+    assert read_job(tmp_path).stopping
     process.wait()
     assert not record.state().is_alive
+
+
+def test_a_local_job_of_another_machine_is_not_taken_for_dead(tmp_path):
+    record = JobRecord("local", "1", "f", "results/run/jobs", 0.0, host="elsewhere")
+    with pytest.raises(TrainingError, match="process 1 on elsewhere may still train this run"):
+        record.state()
 
 
 def test_a_damaged_record_counts_as_none(tmp_path):

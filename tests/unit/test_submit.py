@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pipeline_src.errors import ConfigError
+from pipeline_src.errors import ConfigError, TrainingError
 from pipeline_src.executor import keep_slurm_conf
 from pipeline_src.submit import slurm
 from pipeline_src.submit.environment import deaf_to_terminal, freeze_code, job_environment
@@ -106,9 +106,10 @@ def answers(tmp_path, monkeypatch):
     """Programs called like Slurm's that print what real ones print."""
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
 
-    def set_answers(scontrol, sacct="exit 1"):
-        write_program(tmp_path, "scontrol", scontrol)
-        write_program(tmp_path, "sacct", sacct)
+    def set_answers(scontrol, sacct="exit 1", squeue="exit 1"):
+        programs = {"scontrol": scontrol, "sacct": sacct, "squeue": squeue}
+        for name, script in programs.items():
+            write_program(tmp_path, name, script)
 
     return set_answers
 
@@ -134,6 +135,28 @@ def test_a_job_is_judged_by_whoever_remembers_it(answers, scontrol, sacct, said,
     state = slurm.job_state("1")
     assert str(state) == said
     assert state.is_alive is is_alive
+
+
+DENIED = "echo 'Access/permission denied' >&2; exit 1"
+
+
+def test_the_queue_is_asked_where_the_controller_may_not_be(answers):
+    answers(DENIED, squeue="echo 'RUNNING|None'")
+    assert str(slurm.job_state("1")) == "RUNNING"
+    answers(DENIED, squeue="echo 'slurm_load_jobs error' >&2; exit 1", sacct="echo 'FAILED|1:0'")
+    assert str(slurm.job_state("1")) == "FAILED (exit code 1:0)"
+
+
+def test_a_queue_that_does_not_answer_is_not_an_empty_one(answers):
+    answers("exit 1", squeue="echo 'Unable to contact slurm controller' >&2; exit 1")
+    with pytest.raises(TrainingError, match="squeue: Unable to contact slurm controller; run the"):
+        list(slurm.queued_jobs())
+
+
+def test_a_slurm_job_cannot_be_judged_where_there_is_no_slurm(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(TrainingError, match="scontrol: no such program.*where Slurm is"):
+        slurm.job_state("1")
 
 
 def test_slurm_conf_survives_a_plugin_that_drops_it(tmp_path, monkeypatch, root):

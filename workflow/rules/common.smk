@@ -11,6 +11,7 @@ from pipeline_src.config import load_config
 from pipeline_src.errors import PipelineError
 from pipeline_src.executor import announce_executor, keep_slurm_conf
 from pipeline_src.lock import hold_results
+from pipeline_src.submit.orphans import cancel_orphans
 
 ROOT = Path(workflow.current_basedir, "../..").resolve()
 # Scripts and training jobs import the package of this checkout.
@@ -45,6 +46,9 @@ onstart:
     # Held until this process ends, however it ends.
     hold_results(Path(settings.results))
     announce_executor(workflow.executor_plugin.name)
+    if workflow.executor_plugin.name == "slurm":
+        if left := cancel_orphans():
+            logger.warning(f"Cancelled chunk jobs that an earlier call left: {left}")
 
 
 def checked(function):

@@ -36,6 +36,7 @@ rule pack_index:
     benchmark:
         "<benchmarks>/pack_index/{dataset}/{split}.tsv"
     localrule: True
+    retries: 0
     params:
         max_failed_fraction=settings.shards.max_failed_fraction,
         audio=dump(settings.audio),

@@ -30,6 +30,7 @@ rule report_results:
     benchmark:
         "<benchmarks>/report_results.tsv"
     localrule: True
+    retries: 0
     params:
         report=dump(settings.report),
         step_version=versions.REPORT,
