@@ -155,7 +155,7 @@ def test_a_queue_that_does_not_answer_is_not_an_empty_one(answers):
 
 def test_a_slurm_job_cannot_be_judged_where_there_is_no_slurm(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(TrainingError, match="scontrol: no such program.*where Slurm is"):
+    with pytest.raises(TrainingError, match=r"scontrol: no such program.*where Slurm is"):
         slurm.job_state("1")
 
 

@@ -48,7 +48,9 @@ onstart:
     announce_executor(workflow.executor_plugin.name)
     if workflow.executor_plugin.name == "slurm":
         if left := cancel_orphans():
-            logger.warning(f"Cancelled chunk jobs that an earlier call left: {left}")
+            logger.warning(
+                f"Cancelled chunk jobs that an earlier call left: {left}"
+            )
 
 
 def checked(function):

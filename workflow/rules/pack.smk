@@ -35,8 +35,8 @@ rule pack_index:
         "<logs>/pack_index/{dataset}/{split}.log",
     benchmark:
         "<benchmarks>/pack_index/{dataset}/{split}.tsv"
-    localrule: True
     retries: 0
+    localrule: True
     params:
         max_failed_fraction=settings.shards.max_failed_fraction,
         audio=dump(settings.audio),

@@ -29,8 +29,8 @@ rule report_results:
         "<logs>/report_results.log",
     benchmark:
         "<benchmarks>/report_results.tsv"
-    localrule: True
     retries: 0
+    localrule: True
     params:
         report=dump(settings.report),
         step_version=versions.REPORT,
