@@ -21,7 +21,7 @@ demo: setup
 	python -m pipeline_src.report.table results
 
 test: setup
-	python -m pytest
+	python -m pytest --numprocesses 2 --dist loadfile
 
 lint: setup
 	ruff check .

@@ -1,13 +1,14 @@
 """Ranks of one training job: started by submitit, torchrun, or alone."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 RANK_TIMEOUT = timedelta(minutes=30)
 
@@ -58,6 +59,18 @@ def any_rank(flags: Sequence[bool], ranks: Ranks) -> list[bool]:
     values = torch.tensor([float(flag) for flag in flags], device=ranks.device)
     dist.all_reduce(values, op=dist.ReduceOp.MAX)
     return [bool(value) for value in values.tolist()]
+
+
+def mean_over_ranks(values: Mapping[str, Tensor], ranks: Ranks) -> dict[str, float]:
+    """Each value's mean over the ranks that have it; every rank must ask."""
+    own = {name: float(value) for name, value in values.items()}
+    if ranks.world_size == 1:
+        return own
+    gathered: list[dict[str, float]] = [{} for _ in range(ranks.world_size)]
+    dist.all_gather_object(gathered, own)
+    names = dict.fromkeys(name for one in gathered for name in one)
+    found = {name: [one[name] for one in gathered if name in one] for name in names}
+    return {name: sum(given) / len(given) for name, given in found.items()}
 
 
 def from_main(value: int, ranks: Ranks) -> int:

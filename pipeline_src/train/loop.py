@@ -21,7 +21,7 @@ from pipeline_src.data.loader import Batch
 from pipeline_src.errors import TrainingError
 from pipeline_src.runs.checkpoint import save_checkpoint
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER
-from pipeline_src.train.distributed import Ranks, any_rank, wait_for_all
+from pipeline_src.train.distributed import Ranks, any_rank, mean_over_ranks, wait_for_all
 from pipeline_src.train.log import MetricsLog
 from pipeline_src.train.optim import set_learning_rate
 from pipeline_src.train.parallel import clip_gradients
@@ -110,7 +110,7 @@ def train(run: Run, batches: Iterator[Batch], clock: Clock, stop: StopFlag) -> P
             clock.step += 1
             is_last = clock.step == clock.num_steps
             if clock.step % run.recipe.log_every == 0 or is_last:
-                log.write(_row(run, clock, values))
+                log.write(_row(run, clock, mean_over_ranks(values, run.ranks)))
             if run.validate and (is_last or clock.step % run.validate_every_steps == 0):
                 scores = run.validate()
                 log.write({"step": clock.step, "epoch": clock.epoch, "val": scores})
@@ -181,7 +181,7 @@ def _refuse(
     )
 
 
-def _row(run: Run, clock: Clock, values: Mapping[str, Tensor]) -> dict[str, Any]:
+def _row(run: Run, clock: Clock, values: Mapping[str, float]) -> dict[str, Any]:
     clips_done = clock.step * run.recipe.batch_size
     return {
         "step": clock.step,
@@ -189,7 +189,7 @@ def _row(run: Run, clock: Clock, values: Mapping[str, Tensor]) -> dict[str, Any]
         "epoch": round(clock.epoch, 4),
         "samples_seen": clips_done,
         "seconds": round(clock.total_seconds, 3),
-        **{name: float(value) for name, value in values.items()},
+        **values,
     }
 
 

@@ -1,5 +1,6 @@
 """A running three-node cluster for the whole session, and copies of the repository that use it."""
 
+import os
 import socket
 import tempfile
 from pathlib import Path
@@ -12,8 +13,9 @@ from tests.workspace import Workspace
 
 
 def free_port_range(size: int) -> int:
-    """First of ``size`` ports in a row that nothing listens on."""
-    for first in range(17000, 30000, size):
+    """First of ``size`` ports in a row that nothing listens on; each test process looks apart."""
+    start = 17000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for first in range(start, start + 1000, size):
         if all(_is_free(port) for port in range(first, first + size)):
             return first
     raise RuntimeError("no free ports")

@@ -63,6 +63,7 @@ def test_one_rank_killed(disturbed):
 
 
 def test_node_lost(disturbed, cluster):
+    """Slurm starts the job again, or the waiter another one if its ranks notice first."""
     workflow = disturbed.start()
     job_id = disturbed.wait_for_a_checkpoint()
     line = cluster.run("scontrol", "show", "job", "--oneliner", job_id)
@@ -72,7 +73,6 @@ def test_node_lost(disturbed, cluster):
         disturbed.ends_well(workflow)
     finally:
         cluster.node_up(node)
-    assert disturbed.job_id() == job_id  # Slurm itself starts it again
     assert resumed_at(disturbed) > 0
 
 
@@ -110,7 +110,14 @@ def test_killed_again_and_again(disturbed, cluster):
 def test_preempted_by_a_job_of_a_higher_partition(disturbed, cluster):
     workflow = disturbed.start()
     job_id = disturbed.wait_for_a_checkpoint()
-    cluster.run("sbatch", "--partition=urgent", "--nodes=3", "--exclusive", "--wrap=sleep 1")
+    cluster.run(
+        "sbatch",
+        "--partition=urgent",
+        "--nodes=3",
+        "--exclusive",
+        "--output=/dev/null",
+        "--wrap=sleep 1",
+    )
     disturbed.ends_well(workflow)
     assert disturbed.job_id() == job_id
     assert resumed_at(disturbed) > 0

@@ -16,9 +16,16 @@ def logmel_jobs(cluster) -> int:
     return sum("Comment=rule_extract_logmel" in line for line in known)
 
 
+def look_at_jobs_early(workspace: Workspace) -> None:
+    path = workspace.root / "workflow/profiles/slurm/profile.yaml"
+    key = "slurm-init-seconds-before-status-checks: "
+    path.write_text(path.read_text().replace(f"{key}40", f"{key}2"))
+
+
 def test_repro_sends_its_stages_to_the_cluster(restored, slurm_env, cluster):
     profile = {"SNAKEMAKE_PROFILE": "slurm"}
     here = Workspace(restored.root, {**restored.env, **slurm_env, **profile})
+    look_at_jobs_early(here)
     before = logmel_jobs(cluster)
     here.set("audio.low_freq_hz", 30.0)
     here.run("dvc", "repro", LOGMEL)
@@ -26,6 +33,7 @@ def test_repro_sends_its_stages_to_the_cluster(restored, slurm_env, cluster):
 
     restored.run("git", "checkout", "--quiet", "--force", "main")
     restored.run("dvc", "checkout", "--quiet", "--force")
+    look_at_jobs_early(here)
     here.set("finetune.lr", 0.02)
     here.run("dvc", "repro", FINETUNE)
     job = json.loads((here.root / "results/avsiam_tiny/finetune/digits/job.json").read_text())

@@ -33,7 +33,8 @@ def losses(workspace, name):
 def test_chunk_jobs_go_out_as_arrays(on_cluster, cluster):
     """Chunks that are ready together: always the first stage, the later ones as they come."""
     jobs = cluster.run("scontrol", "show", "job", "--oneliner").splitlines()
-    arrays = [line for line in jobs if "ArrayTaskId=" in line]
+    ours = [line for line in jobs if f"WorkDir={on_cluster.root}" in line.split()]
+    arrays = [line for line in ours if "ArrayTaskId=" in line]
     rules = [re.search(r"Comment=rule_(\w+?)_wildcards", line)[1] for line in arrays]
     assert rules.count("download_clips") == 4
     assert set(rules) <= set(STAGES)
@@ -69,7 +70,7 @@ def test_two_ranks_train_as_one_process_does(on_cluster, one_process):
         losses(workspace, "scratch/finetune/digits") for workspace in (on_cluster, one_process)
     )
     assert len(ours) == 12
-    assert ours == pytest.approx(theirs, rel=5e-3)  # bfloat16 sums in another order
+    assert ours == pytest.approx(theirs, rel=1e-3)  # bfloat16 sums in another order
     masked = [losses(workspace, "avsiam_tiny/pretrain") for workspace in (on_cluster, one_process)]
     assert masked[0] == pytest.approx(masked[1], rel=0.2)  # the same clips, other masks
 
