@@ -81,6 +81,8 @@ def leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 def other_values(key: str, value: object) -> list:
     """Values to try in place of ``value``; some are refused by the configuration."""
+    if value is None:
+        return [1]
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int | float):
