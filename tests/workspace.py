@@ -47,7 +47,9 @@ class Workspace:
         home = folder / "home"
         home.mkdir()
         clean = {k: v for k, v in env.items() if not k.startswith(("SNAKEMAKE", "PYTHONPATH"))}
-        return cls(root, {**clean, "HOME": str(home), "OMP_NUM_THREADS": "1"})
+        return cls(
+            root, {**clean, "HOME": str(home), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+        )
 
     def copy_results_to(self, other: "Workspace") -> None:
         """Give another copy what was built here, times and Snakemake's records included."""
