@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from pipeline_src.architectures import avsiam, cav_mae
 from pipeline_src.architectures.avsiam import AVSiamConfig
-from pipeline_src.architectures.base import NetworkConfig
+from pipeline_src.architectures.base import SIZES, NetworkConfig
 from pipeline_src.architectures.cav_mae import CAVMAEConfig
 from pipeline_src.errors import ConfigError
 
@@ -33,8 +33,8 @@ class Method(NamedTuple):
 
 
 METHODS = {
-    "avsiam": Method(AVSiamConfig, avsiam.SIZES, avsiam.VARIANTS),
-    "cav_mae": Method(CAVMAEConfig, cav_mae.SIZES, cav_mae.VARIANTS),
+    "avsiam": Method(AVSiamConfig, SIZES, avsiam.VARIANTS),
+    "cav_mae": Method(CAVMAEConfig, SIZES, cav_mae.VARIANTS),
 }
 MODEL_NAMES = tuple(f"{name}_{size}" for name, method in METHODS.items() for size in method.sizes)
 

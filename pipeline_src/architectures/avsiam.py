@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from pipeline_src.architectures.base import NetworkConfig
+from pipeline_src.architectures.base import SIZES, NetworkConfig
 
 
 class AVSiamConfig(NetworkConfig):
@@ -26,22 +26,6 @@ class AVSiamConfig(NetworkConfig):
         "sincos", description="start of the trainable decoder positions"
     )
 
-
-# Tiny is ours, for two CPU cores; small to huge are timm's ViTs, base to huge as published.
-SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "embed_dim": 128,
-        "depth": 4,
-        "num_heads": 4,
-        "decoder_embed_dim": 96,
-        "decoder_depth": 2,
-        "decoder_num_heads": 4,
-    },
-    "small": {"embed_dim": 384, "num_heads": 6, "decoder_embed_dim": 256, "decoder_num_heads": 8},
-    "base": {},
-    "large": {"embed_dim": 1024, "depth": 24, "num_heads": 16},
-    "huge": {"embed_dim": 1280, "depth": 32, "num_heads": 16, "patch_size": 14},
-}
 
 # What the released base code does differently; the larger sizes are known from bytecode only.
 _RELEASED_BASE = {

@@ -1,5 +1,7 @@
 """What the networks of all methods share: inputs, patches, decoder."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
@@ -77,3 +79,21 @@ class NetworkConfig(BaseModel):
     def num_video_tokens(self) -> int:
         """Lv: tokens of num_frames frames."""
         return self.num_frames * self.video_grid[0] * self.video_grid[1]
+
+
+# Tiny is ours, for two CPU cores; small to huge are timm's ViTs. AVSiam is published at base to
+# huge, CAV-MAE at base.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "embed_dim": 128,
+        "depth": 4,
+        "num_heads": 4,
+        "decoder_embed_dim": 96,
+        "decoder_depth": 2,
+        "decoder_num_heads": 4,
+    },
+    "small": {"embed_dim": 384, "num_heads": 6, "decoder_embed_dim": 256, "decoder_num_heads": 8},
+    "base": {},
+    "large": {"embed_dim": 1024, "depth": 24, "num_heads": 16},
+    "huge": {"embed_dim": 1280, "depth": 32, "num_heads": 16, "patch_size": 14},
+}

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline_src.architectures.base import NetworkConfig
+from pipeline_src.architectures.base import SIZES, NetworkConfig
 
 
 class CAVMAEConfig(NetworkConfig):
@@ -37,22 +37,6 @@ class CAVMAEConfig(NetworkConfig):
         """Blocks of each modality before the shared ones."""
         return self.depth - self.shared_depth
 
-
-# Base is the published network; the other sizes are ours, as AVSiam's are cut.
-SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "embed_dim": 128,
-        "depth": 4,
-        "num_heads": 4,
-        "decoder_embed_dim": 96,
-        "decoder_depth": 2,
-        "decoder_num_heads": 4,
-    },
-    "small": {"embed_dim": 384, "num_heads": 6, "decoder_embed_dim": 256, "decoder_num_heads": 8},
-    "base": {},
-    "large": {"embed_dim": 1024, "depth": 24, "num_heads": 16},
-    "huge": {"embed_dim": 1280, "depth": 32, "num_heads": 16, "patch_size": 14},
-}
 
 # Paper and release compute the same network; they differ in the contrast's scope, a recipe's key.
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {

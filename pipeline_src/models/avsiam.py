@@ -154,14 +154,7 @@ class AVSiam(AudioVisualModel):
     ) -> tuple[Tensor, Tensor]:
         """Predict every patch from the kept ones: (B, La, P) audio, (B, Lv, P) video."""
         audio_BKD, video_BKD = self.encode_visible(logmel_BTM, frames_BFCHW, audio_mask, video_mask)
-        fused_BKD = self.fuse(audio_BKD, video_BKD)
-        num_audio = audio_BKD.shape[1]
-        return self.decoder(
-            fused_BKD[:, :num_audio],
-            fused_BKD[:, num_audio:],
-            audio_mask.ids_restore,
-            video_mask.ids_restore,
-        )
+        return self.decoder(self.fuse(audio_BKD, video_BKD), audio_mask, video_mask)
 
     def forward_heads(
         self,

@@ -4,6 +4,7 @@ Shape legend: B batch, T log-mel frames, M mel bins, F video frames, G groups of
 L tokens (La audio, Lv video), K kept tokens, D embed_dim, P patch vector, C classes.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import ClassVar, Literal
 
@@ -19,7 +20,7 @@ HEAD_INIT_STD = 0.02
 LayerId = int | Literal["head", "fusion", "decoder"]
 
 
-class AudioVisualModel(nn.Module):
+class AudioVisualModel(nn.Module, ABC):
     """A network with an audio and a video encoder, and a decoder or heads.
 
     ``num_classes`` = 0 builds the pre-training decoder, more builds the heads. ``head_prefixes``
@@ -53,24 +54,25 @@ class AudioVisualModel(nn.Module):
         """Lv: tokens of num_frames frames."""
         return self.config.num_video_tokens
 
+    @abstractmethod
     def encode_audio(self, logmel_BTM: Tensor, ids_keep: Tensor | None = None) -> Tensor:
         """Encode log-mels: (B, La, D) after the final norm, or (B, K, D) of the kept tokens."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode_video(self, frames_BFCHW: Tensor, ids_keep: Tensor | None = None) -> Tensor:
         """Encode frames: (B, G * Lv, D) after the final norm, or (B, K, D) of the kept tokens.
 
         More than ``num_frames`` frames are encoded in G = F // num_frames groups, each a sequence
         of its own that spans the clip; ``ids_keep`` needs exactly ``num_frames`` frames.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def forward_reconstruct(
         self, logmel_BTM: Tensor, frames_BFCHW: Tensor, audio_mask: Mask, video_mask: Mask
     ) -> tuple[Tensor, Tensor]:
         """Predict every patch from the kept ones: (B, La, P) audio, (B, Lv, P) video."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward_heads(
         self,
         audio: Tensor | None = None,
@@ -82,22 +84,21 @@ class AudioVisualModel(nn.Module):
         Returns:
             "audio" (B, 1, C), "video" (B, G, C), "audio_video" (B, G, C): logits per frame group.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def layer_id(self, name: str) -> LayerId:
         """Place a parameter: "head", "fusion", "decoder", or its depth.
 
         Depth 0 is the embeddings, n + 1 block n; the final norms count with the last block.
         """
-        raise NotImplementedError
 
     def init_copies(self) -> tuple[str, ...]:
         """Start layers that begin as copies of others; return their prefixes."""
         return ()
 
+    @abstractmethod
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute the encoder's blocks in the backward pass: less memory, more time."""
-        raise NotImplementedError
 
     def group_frames(self, frames_BFCHW: Tensor) -> Tensor:
         """Split F frames into time-interleaved groups (B, G, num_frames, 3, H, W).

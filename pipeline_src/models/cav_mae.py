@@ -183,13 +183,7 @@ class CAVMAE(AudioVisualModel):
         self, audio_BKD: Tensor, video_BKD: Tensor, audio_mask: Mask, video_mask: Mask
     ) -> tuple[Tensor, Tensor]:
         joint_BKD = self._finish(torch.cat([audio_BKD, video_BKD], dim=1), "plain")
-        num_audio = audio_BKD.shape[1]
-        return self.decoder(
-            joint_BKD[:, :num_audio],
-            joint_BKD[:, num_audio:],
-            audio_mask.ids_restore,
-            video_mask.ids_restore,
-        )
+        return self.decoder(joint_BKD, audio_mask, video_mask)
 
     def forward_heads(
         self,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pipeline_src.architectures import NetworkConfig
 from pipeline_src.models.layers import BLOCK_NORM_EPS, Block
-from pipeline_src.models.masking import gather_tokens
+from pipeline_src.models.masking import Mask, gather_tokens
 from pipeline_src.models.pos_embed import sincos_2d
 
 
@@ -40,15 +40,14 @@ class Decoder(nn.Module):
         self.pred_v = nn.Linear(dim, config.patch_size**2 * 3)
 
     def forward(
-        self,
-        audio_BKD: Tensor,
-        video_BKD: Tensor,
-        audio_restore_BL: Tensor,
-        video_restore_BL: Tensor,
+        self, joint_BKD: Tensor, audio_mask: Mask, video_mask: Mask
     ) -> tuple[Tensor, Tensor]:
-        """Decode the fused kept tokens into predictions (B, La, P) and (B, Lv, P)."""
-        audio_BLD = self._restore(audio_BKD, audio_restore_BL) + self.pos_embed_a + self.modality_a
-        video_BLD = self._restore(video_BKD, video_restore_BL) + self._video_positions()
+        """Decode the kept tokens, audio before video, into predictions (B, La, P), (B, Lv, P)."""
+        num_kept = audio_mask.ids_keep.shape[1]
+        audio_BLD = self._restore(joint_BKD[:, :num_kept], audio_mask.ids_restore)
+        audio_BLD = audio_BLD + self.pos_embed_a + self.modality_a
+        video_BLD = self._restore(joint_BKD[:, num_kept:], video_mask.ids_restore)
+        video_BLD = video_BLD + self._video_positions()
         x_BLD = torch.cat([audio_BLD, video_BLD + self.modality_v], dim=1)
         for block in self.blocks:
             x_BLD = block(x_BLD, "plain")
