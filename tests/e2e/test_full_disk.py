@@ -16,13 +16,13 @@ ROOMY = "64m"
 def small_disk(tmp_path, shell_env):
     """A copy whose results lie on a file system of a chosen size; sizes it anew when called."""
     if os.geteuid() != 0:
-        pytest.skip("mounting a small tmpfs needs root")
+        pytest.skip("mounting a small tmpfs needs root, which CI has")
     workspace = Workspace.make(tmp_path, shell_env)
     folder = workspace.root / "results/test"
     folder.mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("this machine does not let root mount a tmpfs")
+        pytest.skip("root may not mount a tmpfs in this container; a CI machine allows it")
 
     def resize(size):
         subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)

@@ -30,7 +30,7 @@ def _is_free(port: int) -> bool:
 def cluster():
     """Three idle nodes."""
     if missing := missing_programs():
-        pytest.skip(f"no Slurm: {', '.join(missing)} not found; {HOW_TO_INSTALL}")
+        pytest.skip(f"no Slurm: {', '.join(missing)} not found; {HOW_TO_INSTALL}, as .ci/run does")
     with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder:
         cluster = Cluster(Path(folder) / "cluster", free_port_range(4))
         cluster.start()

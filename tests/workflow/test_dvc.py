@@ -2,66 +2,29 @@
 
 import csv
 import json
-import os
 import re
 import shutil
-import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
-import yaml
 
+from tests.workflow.dvc_views import (
+    FINETUNED,
+    PRETRAINED,
+    digest,
+    dvc_stages,
+    snakemake_stages,
+    sync,
+)
 from tests.workspace import Workspace, planned_jobs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-FINETUNED = {"finetune", "evaluate", "report"}
-PRETRAINED = FINETUNED | {"pretrain", "probe"}
 FINETUNE_CURVE = "results/avsiam_tiny/finetune/digits/history.csv"
 BUILT = ("results", ".snakemake")
-KIND_OF_RULE = {
-    "download_clips": "download",
-    "transcode_clips": "transcode",
-    "extract_logmel": "logmel",
-    "pack_shard": "shards",
-    "pack_index": "shards",
-    "pretrain_model": "pretrain",
-    "finetune_model": "finetune",
-    "evaluate_finetuned": "evaluate",
-    "evaluate_pretrained": "probe",
-    "resolve_config": "report",
-    "report_results": "report",
-}
-
-
-def sync(workspace: Workspace) -> dict[str, str]:
-    lines = workspace.run("python", "-m", "pipeline_src", "sync").splitlines()
-    return dict(line.split(": ", 1) for line in lines if re.match(r"[a-z]+(_\w+)?: ", line))
-
-
-def dvc_stages(workspace: Workspace) -> set[str]:
-    """Kinds of stages that a repro would come to: those that changed and all that follow them."""
-    status = json.loads(workspace.run("dvc", "status", "--json").strip().splitlines()[-1])
-    stages = yaml.safe_load((workspace.root / "dvc.yaml").read_text())["stages"]
-    stale = set(status)
-    for name, stage in stages.items():  # in the order of dependency
-        outs = [
-            next(iter(out)) if isinstance(out, dict) else out
-            for other in stale & stages.keys()
-            for out in stages[other]["outs"]
-        ]
-        if any(Path(dep).is_relative_to(out) for dep in stage["deps"] for out in outs):
-            stale.add(name)
-    return {name.split("_")[0] for name in stale}
-
-
-def snakemake_stages(workspace: Workspace) -> set[str]:
-    jobs = planned_jobs(workspace.snakemake("-n", "all"))
-    return {KIND_OF_RULE[rule] for rule in jobs if rule != "all"}
 
 
 def metrics_diff(workspace: Workspace, *revisions: str) -> dict[str, dict[str, dict]]:
@@ -116,11 +79,6 @@ def kill_training(run_dir: Path) -> None:
         controller = psutil.Process(int(job["job_id"]))
         for process in [*controller.children(recursive=True), controller]:
             process.kill()
-
-
-def digest(workspace: Workspace, pattern: str) -> dict[str, bytes]:
-    root = workspace.root / "results"
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.glob(pattern))}
 
 
 @pytest.fixture(scope="module")
@@ -339,122 +297,6 @@ def test_an_experiment_and_a_queued_one(restored):
     assert "queued" in table
 
 
-@pytest.fixture(scope="module")
-def ssh_remote(tmp_path_factory):
-    """URL of a folder behind a real sshd on this machine, and the options to reach it."""
-    sshd = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")
-    keygen = shutil.which("ssh-keygen")
-    if not sshd or not keygen:
-        pytest.skip("no sshd here: install openssh-server")
-    folder = tmp_path_factory.mktemp("sshd")
-    folder.chmod(0o700)
-    for key in ("host", "user"):
-        subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
-    shutil.copy(folder / "user.pub", folder / "authorized_keys")
-    port = free_port()
-    options = {
-        "HostKey": folder / "host",
-        "AuthorizedKeysFile": folder / "authorized_keys",
-        "PidFile": folder / "pid",
-        "StrictModes": "no",
-        "UsePAM": "no",
-        "PasswordAuthentication": "no",
-        "Subsystem": "sftp internal-sftp",
-        "ListenAddress": "127.0.0.1",
-    }
-    flags = [f"-o{name}={value}" for name, value in options.items()]
-    log = (folder / "log").open("w")
-    Path("/run/sshd").mkdir(exist_ok=True) if os.geteuid() == 0 else None
-    server = subprocess.Popen([sshd, "-D", "-e", "-f", os.devnull, f"-p{port}", *flags], stderr=log)
-    wait_for_port(port, server)
-    yield f"ssh://127.0.0.1:{port}{folder}/store", {"keyfile": str(folder / "user")}
-    server.terminate()
-    server.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def wait_for_port(port: int, server: subprocess.Popen) -> None:
-    for _ in range(100):
-        assert server.poll() is None, "the server ended"
-        with socket.socket() as client:
-            if client.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise AssertionError("the server does not listen")
-
-
-def push_to(workspace: Workspace, url: str, options: dict[str, str]) -> None:
-    workspace.run("dvc", "remote", "add", "--local", "--force", "other", url)
-    for name, value in options.items():
-        workspace.run("dvc", "remote", "modify", "--local", "other", name, value)
-
-
-def test_results_travel_through_the_remote_beside_the_checkout(versioned, tmp_path):
-    versioned.run("dvc", "push")
-    clone = Workspace(versioned.root.parent / "clone", versioned.env)
-    versioned.run("git", "clone", "--quiet", ".", str(clone.root))
-    clone.run("dvc", "pull")
-    assert "download_clips" in planned_jobs(clone.snakemake("-n", "eval_digits"))
-    assert "Snakemake now knows" in sync(clone)["evaluate_avsiam_tiny_digits"]
-    assert planned_jobs(clone.snakemake("-n", "all")) == {}
-
-    clone.set("finetune.lr", 0.01)
-    assert snakemake_stages(clone) == FINETUNED
-    clone.set("media.jpeg_quality", 9)
-    output = clone.run("dvc", "repro", "transcode_digits", fails=True)
-    assert "raw clips are not on this machine" in output
-    assert "snakemake --forcerun download_clips -- download_digits" in output
-    clone.snakemake("--forcerun", "download_clips", "--", "download_digits")
-    assert "transcode" in clone.run("dvc", "repro", "transcode_digits")
-
-
-def test_results_travel_through_ssh(versioned, tmp_path, ssh_remote):
-    check_remote(versioned, tmp_path, *ssh_remote)
-
-
-@pytest.fixture(scope="module")
-def s3_remote():
-    """URL of a bucket of a server that speaks S3, and the options to reach it."""
-    import boto3
-
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for_port(port, server)
-    keys = {"access_key_id": "key", "secret_access_key": "secret"}
-    aws = {f"aws_{name}": value for name, value in keys.items()}
-    client = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **aws)
-    client.create_bucket(Bucket="results")
-    yield "s3://results/av", {"endpointurl": url, "region": "us-east-1", **keys}
-    server.terminate()
-    server.wait()
-
-
-def test_results_travel_through_s3(versioned, tmp_path, s3_remote):
-    check_remote(versioned, tmp_path, *s3_remote)
-
-
-def check_remote(versioned: Workspace, tmp_path: Path, url: str, options: dict[str, str]) -> None:
-    """Push to a remote, clone without a cache, pull, and compare."""
-    push_to(versioned, url, options)
-    versioned.run("dvc", "push", "--remote", "other")
-    clone = Workspace(tmp_path / "clone", versioned.env)
-    versioned.run("git", "clone", "--quiet", ".", str(clone.root))
-    push_to(clone, url, options)
-    clone.run("dvc", "pull", "--remote", "other")
-    for pattern in ("digits/shards/*/*", "avsiam_tiny/**/model.safetensors"):
-        sent, received = digest(versioned, pattern), digest(clone, pattern)
-        assert received
-        assert received.items() <= sent.items()
-    assert dvc_stages(clone) == set()
-
-
 def test_the_doctor_names_what_is_wrong(restored):
     output = restored.run("python", "-m", "pipeline_src", "doctor")
     assert "ok     dvc.yaml fits config/config.yaml" in output
@@ -465,24 +307,3 @@ def test_the_doctor_names_what_is_wrong(restored):
     assert "broken slurm is no link to workflow/profiles/slurm: " in output
     assert "python -m pipeline_src stages --write" in output
     assert "Traceback" not in output
-
-
-def test_metrics_are_made_again_from_their_own_commit(versioned, tmp_path):
-    metrics = versioned.root / "results/avsiam_tiny/eval/digits/metrics.json"
-    stored = json.loads(metrics.read_text())
-    assert re.fullmatch(r"[0-9a-f]{40}", stored["git_commit"])
-    for key in ("config_sha256", "data_sha256", "versions", "seed"):
-        assert stored[key]
-    reproduce = ("python", "-m", "pipeline_src", "reproduce")
-    output = versioned.run(*reproduce, str(metrics), "--folder", str(tmp_path / "again"))
-    assert "the same figures and hashes" in output
-
-    for change, message in [
-        ({"git_commit": stored["git_commit"] + "-dirty"}, "the code had changes"),
-        ({"git_commit": "unknown"}, "git_commit is unknown"),
-        ({"git_commit": "0" * 40}, "is not in this repository"),
-        ({"config": None}, "config missing"),
-    ]:
-        path = tmp_path / "metrics.json"
-        path.write_text(json.dumps({**stored, **change}))
-        assert message in versioned.run(*reproduce, str(path), fails=True)
