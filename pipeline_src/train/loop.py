@@ -96,7 +96,7 @@ class Run:
     describe: Callable[[Tensor], list[str]]
     state: Mapping[str, Any]
     ranks: Ranks
-    average: WeightAverage
+    average: WeightAverage = field(default_factory=WeightAverage)
 
 
 def train(run: Run, batches: Iterator[Batch], clock: Clock, stop: StopFlag) -> Path:
@@ -111,7 +111,7 @@ def train(run: Run, batches: Iterator[Batch], clock: Clock, stop: StopFlag) -> P
         while clock.step < clock.num_steps:
             values = _take_step(run, next(batches), clock)
             clock.step += 1
-            run.average.add(clock.step)
+            run.average.add(run.model, clock.step)
             is_last = clock.step == clock.num_steps
             if clock.step % run.recipe.log_every == 0 or is_last:
                 log.write(_row(run, clock, mean_over_ranks(values, run.ranks)))

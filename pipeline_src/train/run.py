@@ -128,10 +128,10 @@ def _train_on(
     if shares_tensors:
         shard_model(model, ranks)
     optimizers = build_optimizers(spec, model, objective.passes)
-    average = _average(spec, model, clock)
+    average = _average(spec, clock)
     if resumed:
         load_optimizers(resumed, model, optimizers)
-        average.restore(resumed)
+        average.restore(resumed, model)
     run = Run(
         folder=spec.run_dir,
         recipe=spec.recipe,
@@ -173,12 +173,12 @@ def _clock(spec: TrainSpec, num_clips: int) -> Clock:
     return Clock(0, max(1, round(spec.recipe.epochs * steps_per_epoch)), steps_per_epoch)
 
 
-def _average(spec: TrainSpec, model: AudioVisualModel, clock: Clock) -> WeightAverage:
+def _average(spec: TrainSpec, clock: Clock) -> WeightAverage:
     epochs = spec.recipe.average_epochs if isinstance(spec.recipe, FinetuneConfig) else ()
     steps = epoch_end_steps(
         epochs, steps_per_epoch=clock.steps_per_epoch, num_steps=clock.num_steps
     )
-    return WeightAverage(model, steps)
+    return WeightAverage(steps)
 
 
 def _format(spec: TrainSpec, shards: ShardSet, *, training: bool) -> ClipFormat:
