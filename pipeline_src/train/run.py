@@ -43,8 +43,10 @@ from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, TrainSpec, step_folder
 from pipeline_src.shards.read import ShardSet, open_shards
 from pipeline_src.train.average import WeightAverage, epoch_end_steps
 from pipeline_src.train.distributed import Ranks, from_main, join_ranks
+from pipeline_src.train.guard import StepGuard
 from pipeline_src.train.log import METRICS_FILE, read_metrics
 from pipeline_src.train.loop import Clock, Run, train
+from pipeline_src.train.memory import keep_freed_memory
 from pipeline_src.train.objective import build_objective, build_optimizers
 from pipeline_src.train.parallel import shard_model
 from pipeline_src.train.stop import StopFlag
@@ -65,6 +67,7 @@ def run_training(spec: TrainSpec, stop: StopFlag) -> Path:
         StopRequestedError: ended early, state saved.
     """
     torch.set_num_threads(min(spec.num_threads, len(os.sched_getaffinity(0))))
+    keep_freed_memory()
     with join_ranks() as ranks:
         fingerprint = spec.fingerprint()
         resumed = _resume_point(spec.run_dir / CHECKPOINTS_FOLDER, fingerprint, ranks)
@@ -152,6 +155,7 @@ def _train_on(
         describe=lambda indices: [shards.samples[i].clip_id for i in indices.tolist()],
         state=_state(spec, shards, fingerprint),
         ranks=ranks,
+        guard=StepGuard(reads_at_once=shares_tensors),
         average=average,
     )
     return train(run, _batches(spec, shards, clock, ranks), clock, stop)
