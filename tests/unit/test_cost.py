@@ -10,7 +10,8 @@ from pipeline_src.errors import ConfigError
 from pipeline_src.models.masking import num_kept
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train import cost as cost_module
-from pipeline_src.train.cost import gpu_hours, read_config, run_costs, training_cost
+from pipeline_src.train.cost import gpu_hours, read_config, run_costs
+from pipeline_src.train.measure import training_cost
 
 MEL, FRAMES, SIDE, PATCH = 32, 64, 32, 8
 WIDTH, DEPTH, DECODER_WIDTH, DECODER_DEPTH = 32, 3, 16, 2
