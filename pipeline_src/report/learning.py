@@ -52,8 +52,8 @@ TRAINING_LEAD = (
     "clips share one vector."
 )
 CONVERTED_TEXT = (
-    "Nothing was trained here: the weights were converted from elsewhere. They and conversion.json, "
-    "which names their file and what became of each key, are in {folder}."
+    "Nothing was trained here: the weights were converted from elsewhere. {folder} holds them, and "
+    "conversion.json, which names their file and what became of each key."
 )
 
 

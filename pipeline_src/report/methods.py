@@ -101,7 +101,8 @@ def _read_run(problems: Problems, path: Path, evaluation: EvalMetrics) -> Method
         if done is not None and done.cost is None:
             problems.add(
                 f"{owner.name}: done.json of {stage} holds no cost, an earlier version wrote it; "
-                f"snakemake --forcerun {stage}_model -- report adds it without training again"
+                f"snakemake --forcerun {stage}_model -- report, with this configuration, adds it "
+                "without training again"
             )
     model = sections.get("model") or {}
     name = f"{model.get('method', '')} {model.get('size', '')}".strip()

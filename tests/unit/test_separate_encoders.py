@@ -71,3 +71,16 @@ def test_it_doubles_the_blocks_and_has_no_published_form():
         to_published(separate.state_dict(), "avsiam_tiny", separate)
     with pytest.raises(ConfigError, match="audio_vit must be shared"):
         make_model(encoders="separate", audio_vit="separate")
+
+
+def test_large_has_the_published_sizes_and_ratio():
+    """Second-hand from arXiv:2403.19638: 332 M shared, 640 M separate; memory 10.9 and 20.6 GB."""
+    with torch.device("meta"):
+        models = [
+            create_model("avsiam_large", num_classes=309, encoders=encoders)
+            for encoders in ("shared", "separate")
+        ]
+    shared, separate = (sum(p.numel() for p in model.parameters()) for model in models)
+    assert shared == pytest.approx(332e6, rel=0.01)
+    assert separate == pytest.approx(640e6, rel=0.02)
+    assert shared / separate <= 0.53
