@@ -120,7 +120,7 @@ def _equality_text(runs: Sequence[MethodRun]) -> str:
         is_equal &= spread <= EQUAL_WITHIN
         parts.append(f"{STAGE_LABELS[stage].lower()} by {100 * spread:.1f} %")
     opening = "At equal cost" if is_equal else "Not at equal cost"
-    return f"{opening}: the runs\u2019 operations differ at most, {' and '.join(parts)}."
+    return f"{opening}: between runs operations differ in {' and in '.join(parts)}."
 
 
 def _table(runs: Sequence[MethodRun], caption: str) -> Table:
@@ -128,33 +128,34 @@ def _table(runs: Sequence[MethodRun], caption: str) -> Table:
     rows = [[Cell("Network"), *(Cell(run.model or MISSING, is_number=True) for run in runs)]]
     rows += _figure_rows(runs)
     for stage in STAGES:
-        label = f"{STAGE_LABELS[stage]}, TFLOP"
-        rows.append(_cost_row(label, runs, lambda run, stage=stage: run.flops(stage), 1e12, stage))
-    rows.append(_cost_row("Both, TFLOP", runs, lambda run: run.total_flops, 1e12))
-    rows.append([Cell("Training time"), *(_time_cell(run) for run in runs)])
-    for label, unit, key in (
-        ("Parameters, million", 1e6, "parameters"),
-        ("Memory, MB", 1e6, "memory_bytes"),
-    ):
+        title = Cell("Operations, TFLOP", sub=STAGE_LABELS[stage].lower())
+        rows.append(_cost_row(title, runs, lambda run, stage=stage: run.flops(stage), 1e12, stage))
+    title = Cell("Operations, TFLOP", sub="both")
+    rows.append(_cost_row(title, runs, lambda run: run.total_flops, 1e12))
+    for stage in STAGES:
+        title = Cell("Time", sub=STAGE_LABELS[stage].lower())
+        rows.append([title, *(_time_cell(run, stage) for run in runs)])
+    for label, key in (("Parameters, million", "parameters"), ("Memory, MB", "memory_bytes")):
         for stage in STAGES:
-            read = _cost_reader(stage, key)
-            rows.append(_cost_row(f"{label}, {STAGE_LABELS[stage].lower()}", runs, read, unit))
+            title = Cell(label, sub=STAGE_LABELS[stage].lower())
+            rows.append(_cost_row(title, runs, _cost_reader(stage, key), 1e6))
     return Table(caption, ["", *(run.evaluation.run for run in runs)], rows)
 
 
 def _figure_rows(runs: Sequence[MethodRun]) -> list[list[Cell]]:
     metric = HEADLINE[runs[0].evaluation.task]
+    label = metric[0].upper() + metric[1:]
     rows = []
     for modality in MODALITIES:
         cells = [interval_cell(run.evaluation.headline(modality), scale=100) for run in runs]
-        rows.append([Cell(f"{metric.capitalize()} {MODALITY_LABELS[modality]}, %"), *cells])
+        rows.append([Cell(f"{label}, %", sub=MODALITY_LABELS[modality]), *cells])
     for direction in DIRECTIONS:
         found = [run.evaluation.retrieval for run in runs]
         cells = [
             interval_cell(one.direction(direction).get("R@10") if one else None, scale=100)
             for one in found
         ]
-        rows.append([Cell(f"R@10 {DIRECTION_LABELS[direction]}, %"), *cells])
+        rows.append([Cell("R@10, %", sub=DIRECTION_LABELS[direction]), *cells])
     return rows
 
 
@@ -167,7 +168,7 @@ def _cost_reader(stage: Stage, key: str) -> Callable[[MethodRun], float | None]:
 
 
 def _cost_row(
-    label: str,
+    title: Cell,
     runs: Sequence[MethodRun],
     read: Callable[[MethodRun], float | None],
     unit: float,
@@ -182,7 +183,7 @@ def _cost_row(
             note = f"{value / first:.2f}\u2009\u00d7"
         text = number_text(None if value is None else value / unit, digits=_digits(value, unit))
         cells.append(Cell(text, sub=note, tone="muted" if value is None else "", is_number=True))
-    return [Cell(label), *cells]
+    return [title, *cells]
 
 
 def _digits(value: float | None, unit: float) -> int:
@@ -200,11 +201,9 @@ def _origin_note(run: MethodRun, stage: Stage | None) -> str:
     return notes[origin.kind]
 
 
-def _time_cell(run: MethodRun) -> Cell:
-    parts = [duration_text(one.seconds) for s in STAGES if (one := run.trainings.get(s))]
-    total = sum(training.seconds for training in run.trainings.values())
-    text = duration_text(total) if parts else MISSING
-    return Cell(text, sub=" + ".join(parts) if len(parts) > 1 else "", is_number=True)
+def _time_cell(run: MethodRun, stage: Stage) -> Cell:
+    training = run.trainings.get(stage)
+    return Cell(duration_text(training.seconds) if training else MISSING, is_number=True)
 
 
 def _progress(

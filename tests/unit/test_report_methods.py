@@ -31,7 +31,7 @@ def compare(*paths):
     section = methods_section([(path, read_record(path, EvalMetrics, "rule")) for path in paths])
     assert section is not None
     text, table, *charts = section.blocks
-    rows = {row[0].text: row[1:] for row in table.rows}
+    rows = {f"{row[0].text} {row[0].sub}": row[1:] for row in table.rows}
     return section, text.text, rows, [chart for part in charts for chart in part.charts]
 
 
@@ -44,12 +44,12 @@ def test_runs_of_equal_cost_are_said_to_be_so(tmp_path):
     paths = write_run(tmp_path, "one"), write_run(tmp_path, "two", finetune=33.5e12)
     section, text, rows, charts = compare(*paths)
     assert text.startswith("At equal cost: ")
-    assert "pre-training by 0.0 % and fine-tuning by 1.5 %" in text
+    assert "pre-training by 0.0 % and in fine-tuning by 1.5 %" in text
     assert section.problems.messages == []
-    assert [cell.text for cell in rows["Pre-training, TFLOP"]] == ["15.0", "15.0"]
-    assert rows["Both, TFLOP"][1].sub.startswith("1.01")
-    assert [cell.text for cell in rows["Training time"]] == ["3 min 00 s"] * 2
-    assert rows["Accuracy audio, %"][0].sub
+    assert [cell.text for cell in rows["Operations, TFLOP pre-training"]] == ["15.0", "15.0"]
+    assert rows["Operations, TFLOP both"][1].sub.startswith("1.01")
+    assert [cell.text for cell in rows["Time fine-tuning"]] == ["1 min 30 s"] * 2
+    assert rows["Accuracy, % audio"][0].sub
     assert len(charts) == 3
     assert "one from" in charts[0].alt
     assert "two from" in charts[0].alt
@@ -72,8 +72,8 @@ def test_where_a_pretraining_comes_from_decides_its_cost(tmp_path, config, note,
     paths = write_run(tmp_path, "one"), write_run(tmp_path, "two", config=config)
     (tmp_path / "two" / "pretrain" / "done.json").unlink()
     section, _, rows, _ = compare(*paths)
-    assert rows["Pre-training, TFLOP"][1].sub == note
-    assert rows["Both, TFLOP"][1].text == total
+    assert rows["Operations, TFLOP pre-training"][1].sub == note
+    assert rows["Operations, TFLOP both"][1].text == total
     assert section.problems.messages == []
 
 
@@ -83,7 +83,7 @@ def test_a_cost_that_was_not_recorded_is_asked_for(tmp_path):
     write_json(done, {key: v for key, v in json.loads(done.read_text()).items() if key != "cost"})
     section, text, rows, _ = compare(*paths)
     assert "not known" in text
-    assert rows["Fine-tuning, TFLOP"][1].text == "\u2013"
+    assert rows["Operations, TFLOP fine-tuning"][1].text == "\u2013"
     assert "--forcerun finetune_model" in section.problems.messages[0]
 
 
