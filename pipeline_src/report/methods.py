@@ -87,7 +87,7 @@ def _read_run(problems: Problems, path: Path, evaluation: EvalMetrics) -> Method
     run_dir = path.parents[2]
     loaded = problems.attempt(lambda: read_run_config(run_dir))
     sections = loaded[1] if loaded else {}
-    origins = {stage: training_origin(sections, stage) for stage in STAGES}
+    origins: dict[Stage, Origin] = {s: training_origin(sections, s) for s in STAGES}
     trainings: dict[Stage, TrainingDone] = {}
     for stage, origin in origins.items():
         if origin.kind not in ("own", "other"):
