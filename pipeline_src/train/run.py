@@ -46,6 +46,7 @@ from pipeline_src.train.distributed import Ranks, from_main, join_ranks
 from pipeline_src.train.guard import StepGuard
 from pipeline_src.train.log import METRICS_FILE, read_metrics
 from pipeline_src.train.loop import Clock, Run, train
+from pipeline_src.train.measure import cost_record
 from pipeline_src.train.memory import keep_freed_memory
 from pipeline_src.train.objective import build_objective, build_optimizers
 from pipeline_src.train.parallel import compile_blocks, shard_model
@@ -74,9 +75,7 @@ def run_training(spec: TrainSpec, stop: StopFlag) -> Path:
         if ranks.is_main and resumed is None:
             _set_aside(spec.run_dir)
         folder = _train_on(spec, ranks, fingerprint, resumed, stop)
-        if not ranks.is_main:
-            return spec.run_dir
-        return _publish(spec, read_checkpoint(folder))
+    return _publish(spec, read_checkpoint(folder)) if ranks.is_main else spec.run_dir
 
 
 def _publish(spec: TrainSpec, checkpoint: Checkpoint) -> Path:
@@ -85,7 +84,12 @@ def _publish(spec: TrainSpec, checkpoint: Checkpoint) -> Path:
     write_history(spec.run_dir / HISTORY_FILE, losses)
     if spec.val_indexes:
         write_history(spec.run_dir / VALIDATION_FILE, [row for row in rows if "val" in row])
-    return write_done(spec.run_dir, checkpoint, losses[-1] if losses else {})
+    return write_done(
+        spec.run_dir,
+        checkpoint,
+        losses[-1] if losses else {},
+        cost_record(spec, checkpoint.state),
+    )
 
 
 def _resume_point(parent: Path, fingerprint: str, ranks: Ranks) -> Checkpoint | None:
