@@ -6,7 +6,6 @@ killed and resumed at step k continues with the same batches, masks and augmenta
 
 import logging
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +17,13 @@ from torch.optim import Optimizer
 
 from pipeline_src.config import OptimConfig
 from pipeline_src.data.loader import Batch
+from pipeline_src.data.timetable import Timetable
 from pipeline_src.errors import TrainingError
+from pipeline_src.objectives import StepSetting
 from pipeline_src.runs.checkpoint import save_checkpoint
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER
 from pipeline_src.train.distributed import Ranks, any_rank, mean_over_ranks, wait_for_all
+from pipeline_src.train.generators import seeded_generator
 from pipeline_src.train.log import MetricsLog
 from pipeline_src.train.optim import set_learning_rate
 from pipeline_src.train.parallel import clip_gradients
@@ -39,8 +41,21 @@ class Objective(Protocol):
         """Names of the passes of one step."""
         ...
 
-    def draw(self, batch_size: int, generator: torch.Generator, device: torch.device) -> Any:
-        """Everything random of one step: masks, permutations, the modality."""
+    def draw(
+        self,
+        batch_size: int,
+        generator: torch.Generator,
+        device: torch.device,
+        setting: StepSetting | None,
+    ) -> Any:
+        """Everything random of one step: masks, permutations, the modality.
+
+        Args:
+            batch_size: clips of this rank, which may differ from step to step.
+            setting: a pre-training's mask ratios and contrast candidates of this step; the method
+                masks with ``setting.ratios`` and keeps ``setting.is_candidate_NN`` in its plan for
+                ``scoped_contrastive_loss``. None in a fine-tuning.
+        """
         ...
 
     def __call__(self, batch: Batch, plan: Any, step_pass: str) -> dict[str, Tensor]:
@@ -53,10 +68,19 @@ class Clock:
     """Where the run is; all of it is a function of ``step``."""
 
     step: int
-    num_steps: int
-    steps_per_epoch: float
+    timetable: Timetable
     seconds: float = 0.0
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole training."""
+        return self.timetable.num_steps
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps of the recipe's ``batch_size`` in an epoch."""
+        return self.timetable.steps_per_epoch
 
     @property
     def total_seconds(self) -> float:
@@ -64,9 +88,14 @@ class Clock:
         return self.seconds + time.monotonic() - self.started
 
     @property
+    def samples_seen(self) -> int:
+        """Clips of the steps that are done."""
+        return self.timetable.samples_seen(self.step)
+
+    @property
     def epoch(self) -> float:
         """Passes over the data so far."""
-        return self.step / self.steps_per_epoch
+        return self.samples_seen / self.timetable.batch_size / self.steps_per_epoch
 
 
 @dataclass(frozen=True)
@@ -76,6 +105,7 @@ class Run:
     Args:
         objective: called as a module, so that DDP can wrap it.
         optimizers: one per pass of ``draws.passes``, each over all parameters it trains.
+        setting: step -> what the plan of a pre-training says about it; None in a fine-tuning.
         augment: (batch, generator) -> batch, on the device.
         validate: scores the model between epochs; called on every rank.
         describe: indices of a batch -> clip ids, for error messages.
@@ -88,6 +118,7 @@ class Run:
     draws: Objective
     objective: Callable[..., dict[str, Tensor]]
     optimizers: Mapping[str, Optimizer]
+    setting: Callable[[int], StepSetting | None]
     augment: Callable[[Batch, torch.Generator], Batch]
     validate: Callable[[], dict[str, float]] | None
     validate_every_steps: int
@@ -130,7 +161,12 @@ def _take_step(run: Run, batch: Batch, clock: Clock) -> dict[str, Tensor]:
     recipe = run.recipe
     run.model.train()
     batch = run.augment(batch, step_generator(run, "augment", clock.step))
-    plan = run.draws.draw(len(batch["index"]), step_generator(run, "mask", clock.step), device)
+    plan = run.draws.draw(
+        len(batch["index"]),
+        step_generator(run, "mask", clock.step),
+        device,
+        run.setting(clock.step),
+    )
     lr = learning_rate(recipe, clock)
     logged: dict[str, Tensor] = {"lr": torch.tensor(lr)}
     for step_pass in run.draws.passes:
@@ -152,21 +188,25 @@ def _take_step(run: Run, batch: Batch, clock: Clock) -> dict[str, Tensor]:
 
 
 def learning_rate(recipe: OptimConfig, clock: Clock) -> float:
-    """Peak rate shaped by warm-up and cosine at the clock's step."""
-    return cosine_with_warmup(
-        clock.step,
-        num_steps=clock.num_steps,
+    """Peak rate shaped by warm-up and cosine at the clock's step, by the clips seen.
+
+    A batch of another size than the recipe's scales it linearly.
+    """
+    timetable = clock.timetable
+    scale = timetable.stretch(clock.step).batch_size / timetable.batch_size
+    rate = cosine_with_warmup(
+        clock.samples_seen / timetable.batch_size + (scale - 1) / 2,  # same middle
+        num_steps=timetable.samples_seen(clock.num_steps) / timetable.batch_size,
         warmup_steps=round(recipe.warmup_epochs * clock.steps_per_epoch),
         peak=recipe.lr,
         end=recipe.min_lr,
     )
+    return scale * rate
 
 
 def step_generator(run: Run, purpose: str, step: int) -> torch.Generator:
     """A generator on the run's device, the same whenever this step is taken."""
-    key = f"{run.recipe.seed}/{purpose}/{step}/{run.ranks.rank}"
-    low, high = zlib.crc32(key.encode()), zlib.adler32(key.encode())
-    return torch.Generator(run.ranks.device).manual_seed(high << 32 | low)
+    return seeded_generator(run.ranks.device, run.recipe.seed, purpose, step, run.ranks.rank)
 
 
 def _refuse(
@@ -182,15 +222,28 @@ def _refuse(
 
 
 def _row(run: Run, clock: Clock, values: Mapping[str, float]) -> dict[str, Any]:
-    clips_done = clock.step * run.recipe.batch_size
     return {
         "step": clock.step,
         "num_steps": clock.num_steps,
         "epoch": round(clock.epoch, 4),
-        "samples_seen": clips_done,
+        "samples_seen": clock.samples_seen,
         "seconds": round(clock.total_seconds, 3),
+        **_scheduled_values(clock.timetable, clock.step - 1),
         **values,
     }
+
+
+def _scheduled_values(timetable: Timetable, step: int) -> dict[str, float]:
+    """Batch size and mask ratios of a step, where they change in the course of the training."""
+    if not timetable.is_scheduled:
+        return {}
+    stretch = timetable.stretch(step)
+    values: dict[str, float] = {"batch_size": stretch.batch_size}
+    if stretch.ratios:
+        values |= {"audio_ratio": stretch.ratios.audio, "video_ratio": stretch.ratios.video}
+        if contrast := stretch.ratios.contrast:
+            values["contrast_ratio"] = sum(contrast) / len(contrast)
+    return values
 
 
 def _save(run: Run, clock: Clock) -> Path:
@@ -198,7 +251,7 @@ def _save(run: Run, clock: Clock) -> Path:
     state = {
         "step": clock.step,
         "num_steps": clock.num_steps,
-        "samples_seen": clock.step * run.recipe.batch_size,
+        "samples_seen": clock.samples_seen,
         "seconds": round(clock.total_seconds, 3),
         **run.state,
     }

@@ -12,11 +12,18 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline_src.config import FinetuneConfig, OptimConfig, PretrainConfig
+from pipeline_src.config import (
+    FinetuneConfig,
+    OptimConfig,
+    PretrainConfig,
+    plan_segments,
+    pretrain_network,
+)
 from pipeline_src.data.augment import augment_batch
 from pipeline_src.data.dataset import ClipDataset, ClipFormat
 from pipeline_src.data.loader import Batch, to_device, training_batches
 from pipeline_src.data.sampler import EpochSampler, stratified_subset
+from pipeline_src.data.timetable import Timetable, even_timetable, make_timetable
 from pipeline_src.errors import ManifestError
 from pipeline_src.eval.predict import quick_accuracy
 from pipeline_src.models import AudioVisualModel
@@ -40,6 +47,7 @@ from pipeline_src.train.log import METRICS_FILE, read_metrics
 from pipeline_src.train.loop import Clock, Run, train
 from pipeline_src.train.objective import build_objective, build_optimizers
 from pipeline_src.train.parallel import shard_model
+from pipeline_src.train.setting import step_setting
 from pipeline_src.train.stop import StopFlag
 
 logger = logging.getLogger(__name__)
@@ -99,7 +107,7 @@ def _train_on(
     stop: StopFlag,
 ) -> Path:
     shards = _training_shards(spec)
-    clock = _clock(spec, len(shards))
+    clock = Clock(0, _timetable(spec, shards))
     if resumed and resumed.step >= clock.num_steps:
         return resumed.folder
     start = spec.model.model_copy(update={"init": "random"}) if resumed else spec.model
@@ -132,6 +140,7 @@ def _train_on(
             objective, copied=ranks.world_size > 1 and not shares_tensors, recipe=spec.recipe
         ),
         optimizers=optimizers,
+        setting=lambda step: step_setting(spec.recipe, clock.timetable, step, ranks),
         augment=lambda batch, generator: augment_batch(
             batch, generator=generator, **spec.recipe.augment.model_dump()
         ),
@@ -155,9 +164,18 @@ def _training_shards(spec: TrainSpec) -> ShardSet:
     return shards
 
 
-def _clock(spec: TrainSpec, num_clips: int) -> Clock:
-    steps_per_epoch = num_clips / spec.recipe.batch_size
-    return Clock(0, max(1, round(spec.recipe.epochs * steps_per_epoch)), steps_per_epoch)
+def _timetable(spec: TrainSpec, shards: ShardSet) -> Timetable:
+    recipe = spec.recipe
+    if not isinstance(recipe, PretrainConfig):
+        return even_timetable(len(shards), recipe.batch_size, recipe.epochs)
+    network = pretrain_network(spec.model, recipe, shards.num_mel_bins)
+    return make_timetable(
+        len(shards),
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        segments=plan_segments(network, recipe),
+        segment_epochs=recipe.curriculum.every_epochs,
+    )
 
 
 def _format(spec: TrainSpec, shards: ShardSet, *, training: bool) -> ClipFormat:
@@ -174,9 +192,7 @@ def _format(spec: TrainSpec, shards: ShardSet, *, training: bool) -> ClipFormat:
 
 def _batches(spec: TrainSpec, shards: ShardSet, clock: Clock, ranks: Ranks) -> Iterator[Batch]:
     recipe = spec.recipe
-    sampler = EpochSampler(
-        len(shards), recipe.batch_size, recipe.seed, ranks.rank, ranks.world_size
-    )
+    sampler = EpochSampler(len(shards), clock.timetable, recipe.seed, ranks.rank, ranks.world_size)
     batches = training_batches(
         ClipDataset(shards, _format(spec, shards, training=True)),
         sampler,

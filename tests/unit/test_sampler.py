@@ -5,6 +5,12 @@ from collections import Counter
 import pytest
 
 from pipeline_src.data.sampler import EpochSampler, rank_slice, stratified_subset
+from pipeline_src.data.timetable import even_timetable
+
+
+def even_sampler(num_samples, batch_size, *args, **values):
+    timetable = even_timetable(num_samples or 1, batch_size, epochs=9)
+    return EpochSampler(num_samples, timetable, *args, **values)
 
 
 def stream(sampler: EpochSampler, num_steps: int) -> list[int]:
@@ -13,7 +19,7 @@ def stream(sampler: EpochSampler, num_steps: int) -> list[int]:
 
 @pytest.mark.parametrize(("num_samples", "batch_size"), [(10, 4), (7, 7), (5, 8), (100, 1)])
 def test_every_clip_occurs_once_per_epoch_over_batches_that_span_epochs(num_samples, batch_size):
-    sampler = EpochSampler(num_samples, batch_size, seed=3)
+    sampler = even_sampler(num_samples, batch_size, seed=3)
     num_epochs = 4
     indices = stream(sampler, -(-num_epochs * num_samples // batch_size))
     for epoch in range(num_epochs):
@@ -22,15 +28,15 @@ def test_every_clip_occurs_once_per_epoch_over_batches_that_span_epochs(num_samp
 
 
 def test_epochs_differ_and_seeds_differ():
-    order = stream(EpochSampler(50, 50, seed=0), 2)
+    order = stream(even_sampler(50, 50, seed=0), 2)
     assert order[:50] != order[50:]
-    assert order[:50] != stream(EpochSampler(50, 50, seed=1), 1)
+    assert order[:50] != stream(even_sampler(50, 50, seed=1), 1)
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 6])
 def test_ranks_share_the_same_global_batches_equally(world_size):
-    whole = EpochSampler(20, 6, seed=5)
-    ranks = [EpochSampler(20, 6, 5, rank, world_size) for rank in range(world_size)]
+    whole = even_sampler(20, 6, seed=5)
+    ranks = [even_sampler(20, 6, 5, rank, world_size) for rank in range(world_size)]
     for step in range(10):
         shares = [rank.batch(step) for rank in ranks]
         assert {len(share) for share in shares} == {6 // world_size}
@@ -38,19 +44,19 @@ def test_ranks_share_the_same_global_batches_equally(world_size):
 
 
 def test_a_batch_is_a_function_of_its_step_alone():
-    sampler = EpochSampler(20, 6, seed=5)
+    sampler = even_sampler(20, 6, seed=5)
     backwards = [sampler.batch(step) for step in reversed(range(30))]
-    assert backwards[::-1] == [EpochSampler(20, 6, seed=5).batch(step) for step in range(30)]
+    assert backwards[::-1] == [even_sampler(20, 6, seed=5).batch(step) for step in range(30)]
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused():
     with pytest.raises(ValueError, match="batch_size=5 is not divisible by 2 ranks"):
-        EpochSampler(20, 5, 0, world_size=2)
+        even_sampler(20, 5, 0, world_size=2)
 
 
 def test_no_clips_are_refused():
     with pytest.raises(ValueError, match="no clips"):
-        EpochSampler(0, 5, 0)
+        even_sampler(0, 5, 0)
 
 
 def test_each_clip_is_scored_by_exactly_one_rank():

@@ -1,0 +1,29 @@
+"""What the plan of a pre-training says about a step, as its objective takes it."""
+
+from pipeline_src.config import OptimConfig, PretrainConfig
+from pipeline_src.data.timetable import Timetable
+from pipeline_src.objectives.setting import StepSetting, draw_candidates
+from pipeline_src.train.distributed import Ranks
+from pipeline_src.train.generators import seeded_generator
+
+
+def step_setting(
+    recipe: OptimConfig, timetable: Timetable, step: int, ranks: Ranks
+) -> StepSetting | None:
+    """Mask ratios and contrast candidates of a step, the same on every rank.
+
+    With ``negatives: fixed`` each clip has as many candidates as in a batch of ``batch_size``
+    clips; where the contrast stays within a rank, as many as in that rank's share of one.
+    """
+    if not isinstance(recipe, PretrainConfig):
+        return None
+    stretch = timetable.stretch(step)
+    assert stretch.ratios is not None  # a pre-training's segments have them
+    if recipe.negatives == "all":
+        return StepSetting(stretch.ratios)
+    num_parts = ranks.world_size if recipe.contrast_scope == "local" else 1
+    generator = seeded_generator(ranks.device, recipe.seed, "negatives", step)
+    return StepSetting(
+        stretch.ratios,
+        draw_candidates(stretch.batch_size // num_parts, recipe.batch_size // num_parts, generator),
+    )
