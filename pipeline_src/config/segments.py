@@ -25,7 +25,7 @@ def plan_segments(network: NetworkConfig, recipe: PretrainConfig) -> tuple[Segme
     """Ratios and batch size of every segment of a pre-training.
 
     Raises:
-        ConfigError: a ratio leaves or hides no token, or a batch is over ``max_batch_size``.
+        ConfigError: a ratio leaves no token, or a batch is over ``max_batch_size``.
     """
     count = recipe.curriculum.num_segments(recipe.epochs)
     ratios = [_ratios(network, recipe, segment, count) for segment in range(count)]
@@ -90,21 +90,15 @@ def _ratios(network: NetworkConfig, recipe: PretrainConfig, segment: int, count:
 def _check_ratios(network: NetworkConfig, ratios: MaskRatios, place: str) -> None:
     sizes = {"audio": network.num_audio_tokens, "video": network.num_video_tokens}
     for modality, num_tokens in sizes.items():
-        hiding = getattr(ratios, modality)
-        for ratio in (hiding, *ratios.contrast):
+        for ratio in (getattr(ratios, modality), *ratios.contrast):
             if int(num_tokens * (1 - ratio)) < 1:
                 raise ConfigError(
                     f"{place}: mask ratio {ratio:g} leaves none of the {num_tokens} {modality} "
-                    f"tokens: at most {1 - 1 / num_tokens:.4g} is possible"
+                    f"tokens; take one below 1 - 1 / {num_tokens}"
                 )
-        if int(num_tokens * (1 - hiding)) == num_tokens:
-            raise ConfigError(
-                f"{place}: mask ratio {hiding:g} hides none of the {num_tokens} {modality} "
-                f"tokens: at least {1 / num_tokens:.4g} is needed"
-            )
 
 
 def _place(recipe: PretrainConfig, segment: int) -> str:
     if not recipe.curriculum.is_on:
         return "every epoch"
-    return f"epoch {segment * recipe.curriculum.every_epochs:g} (from 0)"
+    return f"from epoch {segment * recipe.curriculum.every_epochs:g} of {recipe.epochs:g}"

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from pipeline_src.data.sampler import EpochSampler, rank_slice, stratified_subset
-from pipeline_src.data.timetable import even_timetable
+from pipeline_src.data.timetable import even_timetable, make_timetable
 
 
 def even_sampler(num_samples, batch_size, *args, **values):
@@ -31,6 +31,21 @@ def test_epochs_differ_and_seeds_differ():
     order = stream(even_sampler(50, 50, seed=0), 2)
     assert order[:50] != order[50:]
     assert order[:50] != stream(even_sampler(50, 50, seed=1), 1)
+
+
+@pytest.mark.parametrize("world_size", [2, 4, 8])
+def test_ranks_share_batches_of_changing_size_in_the_order_of_one_process(world_size):
+    table = make_timetable(50, epochs=3, batch_size=8, segments=[(24, None), (16, None), (8, None)])
+    whole = EpochSampler(50, table, seed=5)
+    ranks = [EpochSampler(50, table, 5, rank, world_size) for rank in range(world_size)]
+    for step in range(table.num_steps):
+        shares = [rank.batch(step) for rank in ranks]
+        assert {len(share) for share in shares} == {len(whole.batch(step)) // world_size}
+        assert [draw for share in shares for draw in share] == whole.batch(step)
+    seen = Counter(stream(whole, table.num_steps)[:150])
+    assert seen == Counter(dict.fromkeys(range(50), 3))
+    with pytest.raises(ValueError, match="batch_size=24 is not divisible by 5 ranks"):
+        EpochSampler(50, table, 5, world_size=5)
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 6])
