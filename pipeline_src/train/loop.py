@@ -22,12 +22,13 @@ from pipeline_src.errors import TrainingError
 from pipeline_src.objectives import StepSetting
 from pipeline_src.runs.checkpoint import save_checkpoint
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER
+from pipeline_src.train.average import WeightAverage
 from pipeline_src.train.distributed import Ranks, any_rank, mean_over_ranks, wait_for_all
 from pipeline_src.train.generators import seeded_generator
 from pipeline_src.train.log import MetricsLog
 from pipeline_src.train.optim import set_learning_rate
 from pipeline_src.train.parallel import clip_gradients
-from pipeline_src.train.schedule import cosine_with_warmup
+from pipeline_src.train.schedule import cosine_with_warmup, falling_with_warmup
 from pipeline_src.train.stop import StopFlag, StopRequestedError
 
 logger = logging.getLogger(__name__)
@@ -110,6 +111,7 @@ class Run:
         validate: scores the model between epochs; called on every rank.
         describe: indices of a batch -> clip ids, for error messages.
         state: constant entries of state.json: fingerprint, versions, configuration.
+        average: the sum of weights that becomes the result; without steps the last weights do.
     """
 
     folder: Path
@@ -125,6 +127,7 @@ class Run:
     describe: Callable[[Tensor], list[str]]
     state: Mapping[str, Any]
     ranks: Ranks
+    average: WeightAverage
 
 
 def train(run: Run, batches: Iterator[Batch], clock: Clock, stop: StopFlag) -> Path:
@@ -139,6 +142,7 @@ def train(run: Run, batches: Iterator[Batch], clock: Clock, stop: StopFlag) -> P
         while clock.step < clock.num_steps:
             values = _take_step(run, next(batches), clock)
             clock.step += 1
+            run.average.add(clock.step)
             is_last = clock.step == clock.num_steps
             if clock.step % run.recipe.log_every == 0 or is_last:
                 log.write(_row(run, clock, mean_over_ranks(values, run.ranks)))
@@ -188,20 +192,31 @@ def _take_step(run: Run, batch: Batch, clock: Clock) -> dict[str, Tensor]:
 
 
 def learning_rate(recipe: OptimConfig, clock: Clock) -> float:
-    """Peak rate shaped by warm-up and cosine at the clock's step, by the clips seen.
+    """Peak rate shaped by warm-up and schedule at the clock's step, by the clips seen.
 
     A batch of another size than the recipe's scales it linearly.
     """
     timetable = clock.timetable
     scale = timetable.stretch(clock.step).batch_size / timetable.batch_size
-    rate = cosine_with_warmup(
-        clock.samples_seen / timetable.batch_size + (scale - 1) / 2,  # same middle
+    step = clock.samples_seen / timetable.batch_size + (scale - 1) / 2  # same middle
+    warmup_steps = round(recipe.warmup_epochs * clock.steps_per_epoch)
+    if recipe.schedule == "step":
+        return scale * falling_with_warmup(
+            step,
+            epoch=clock.epoch,
+            warmup_steps=warmup_steps,
+            peak=recipe.lr,
+            start_epoch=recipe.decay_start_epoch,
+            every_epochs=recipe.decay_every_epochs,
+            factor=recipe.decay_factor,
+        )
+    return scale * cosine_with_warmup(
+        step,
         num_steps=timetable.samples_seen(clock.num_steps) / timetable.batch_size,
-        warmup_steps=round(recipe.warmup_epochs * clock.steps_per_epoch),
+        warmup_steps=warmup_steps,
         peak=recipe.lr,
         end=recipe.min_lr,
     )
-    return scale * rate
 
 
 def step_generator(run: Run, purpose: str, step: int) -> torch.Generator:
@@ -253,11 +268,17 @@ def _save(run: Run, clock: Clock) -> Path:
         "num_steps": clock.num_steps,
         "samples_seen": clock.samples_seen,
         "seconds": round(clock.total_seconds, 3),
+        "num_averaged": run.average.num_terms(clock.step),
         **run.state,
     }
-    keep = run.recipe.keep_checkpoints
     return save_checkpoint(
-        parent, run.model, run.optimizers, state, keep=keep, writes=run.ranks.is_main
+        parent,
+        run.model,
+        run.optimizers,
+        state,
+        keep=run.recipe.keep_checkpoints,
+        writes=run.ranks.is_main,
+        sums=run.average.sums,
     )
 
 

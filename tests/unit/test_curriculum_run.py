@@ -161,6 +161,7 @@ def _train_on_rank(rank, spec, port):
     run_training(spec, StopFlag())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", ["cav_mae"], indirect=True)
 def test_a_run_goes_on_with_its_plan_on_another_number_of_ranks(whole, index, tmp_path):
     method, complete = whole

@@ -1,5 +1,6 @@
 """The loop on a two-parameter objective: schedule, resume, non-finite losses, signals, the log."""
 
+import dataclasses
 import itertools
 import os
 import signal
@@ -12,6 +13,7 @@ from pipeline_src.config import OptimConfig
 from pipeline_src.data.timetable import even_timetable
 from pipeline_src.errors import TrainingError
 from pipeline_src.runs.checkpoint import load_optimizers, load_weights, newest_checkpoint
+from pipeline_src.train.average import WeightAverage
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.log import read_metrics
 from pipeline_src.train.loop import Clock, Run, train
@@ -70,6 +72,7 @@ def make_run(folder, objective, **overrides):
         "describe": lambda indices: [f"clip{i}" for i in indices.tolist()],
         "state": {"fingerprint": "f"},
         "ranks": Ranks(0, 1, torch.device("cpu")),
+        "average": WeightAverage(objective),
     }  # fmt: skip
     return Run(**{**values, **overrides})
 
@@ -102,6 +105,18 @@ def test_a_run_resumed_from_any_checkpoint_has_the_same_loss_curve(tmp_path):
     train(run, batches(stop_at), clock_at(stop_at), StopFlag())
     assert losses(folder) == losses(tmp_path / "whole")
     assert len(losses(folder)) == NUM_STEPS
+
+
+def test_a_step_runs_each_pass_forward_once(tmp_path):
+    objective, passes = Noisy(), []
+
+    def counted(batch, plan, step_pass):
+        passes.append(step_pass)
+        return objective(batch, plan, step_pass)
+
+    run = dataclasses.replace(make_run(tmp_path, objective), objective=counted)
+    train(run, batches(), clock_at(0, 3), StopFlag())
+    assert passes == ["one", "two"] * 3
 
 
 def test_rows_after_the_resumed_step_are_dropped(tmp_path):
