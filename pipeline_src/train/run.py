@@ -12,13 +12,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline_src.config import (
-    FinetuneConfig,
-    OptimConfig,
-    PretrainConfig,
-    plan_segments,
-    pretrain_network,
-)
+from pipeline_src.config import FinetuneConfig, OptimConfig, PretrainConfig
 from pipeline_src.data.augment import augment_batch
 from pipeline_src.data.dataset import ClipDataset, ClipFormat
 from pipeline_src.data.loader import Batch, to_device, training_batches
@@ -29,7 +23,6 @@ from pipeline_src.data.sampler import (
     balanced_weights,
     stratified_subset,
 )
-from pipeline_src.data.timetable import Timetable, even_timetable, make_timetable
 from pipeline_src.errors import ManifestError
 from pipeline_src.eval.predict import quick_accuracy
 from pipeline_src.models import AudioVisualModel
@@ -54,7 +47,7 @@ from pipeline_src.train.log import METRICS_FILE, read_metrics
 from pipeline_src.train.loop import Clock, Run, train
 from pipeline_src.train.objective import build_objective, build_optimizers
 from pipeline_src.train.parallel import shard_model
-from pipeline_src.train.setting import step_setting
+from pipeline_src.train.plan import step_setting, training_timetable
 from pipeline_src.train.stop import StopFlag
 
 logger = logging.getLogger(__name__)
@@ -114,7 +107,7 @@ def _train_on(
     stop: StopFlag,
 ) -> Path:
     shards = _training_shards(spec)
-    clock = Clock(0, _timetable(spec, shards))
+    clock = Clock(0, training_timetable(spec, len(shards), shards.num_mel_bins))
     if resumed and resumed.step >= clock.num_steps:
         return resumed.folder
     start = spec.model.model_copy(update={"init": "random"}) if resumed else spec.model
@@ -175,20 +168,6 @@ def _training_shards(spec: TrainSpec) -> ShardSet:
     if not len(shards):
         raise ManifestError(f"{spec.train_indexes[0]}: the training split holds no clips")
     return shards
-
-
-def _timetable(spec: TrainSpec, shards: ShardSet) -> Timetable:
-    recipe = spec.recipe
-    if not isinstance(recipe, PretrainConfig):
-        return even_timetable(len(shards), recipe.batch_size, recipe.epochs)
-    network = pretrain_network(spec.model, recipe, shards.num_mel_bins)
-    return make_timetable(
-        len(shards),
-        epochs=recipe.epochs,
-        batch_size=recipe.batch_size,
-        segments=plan_segments(network, recipe),
-        segment_epochs=recipe.curriculum.every_epochs,
-    )
 
 
 def _average(spec: TrainSpec, model: AudioVisualModel, clock: Clock) -> WeightAverage:

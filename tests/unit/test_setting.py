@@ -15,7 +15,7 @@ from pipeline_src.objectives import AVSiamPretrain, CAVMAEPretrain, StepSetting
 from pipeline_src.objectives.contrastive import contrastive_loss, gather_clips
 from pipeline_src.objectives.setting import draw_candidates
 from pipeline_src.train.distributed import Ranks
-from pipeline_src.train.setting import step_setting
+from pipeline_src.train.plan import step_setting
 
 SMALL = {
     "img_size": 16, "patch_size": 4, "num_mel_bins": 16, "target_length": 32, "num_frames": 2,
