@@ -43,8 +43,10 @@ from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, TrainSpec, step_folder
 from pipeline_src.shards.read import ShardSet, open_shards
 from pipeline_src.train.average import WeightAverage, epoch_end_steps
 from pipeline_src.train.distributed import Ranks, from_main, join_ranks
+from pipeline_src.train.guard import StepGuard
 from pipeline_src.train.log import METRICS_FILE, read_metrics
 from pipeline_src.train.loop import Clock, Run, train
+from pipeline_src.train.memory import keep_freed_memory
 from pipeline_src.train.objective import build_objective, build_optimizers
 from pipeline_src.train.parallel import shard_model
 from pipeline_src.train.plan import step_setting, training_timetable
@@ -66,6 +68,7 @@ def run_training(spec: TrainSpec, stop: StopFlag) -> Path:
         StopRequestedError: ended early, state saved.
     """
     torch.set_num_threads(min(spec.num_threads, len(os.sched_getaffinity(0))))
+    keep_freed_memory()
     with join_ranks() as ranks:
         fingerprint = spec.fingerprint()
         resumed = _resume_point(spec.run_dir / CHECKPOINTS_FOLDER, fingerprint, ranks)
@@ -129,10 +132,10 @@ def _train_on(
     if shares_tensors:
         shard_model(model, ranks)
     optimizers = build_optimizers(spec, model, objective.passes)
-    average = _average(spec, model, clock)
+    average = _average(spec, clock)
     if resumed:
         load_optimizers(resumed, model, optimizers)
-        average.restore(resumed)
+        average.restore(resumed, model)
     run = Run(
         folder=spec.run_dir,
         recipe=spec.recipe,
@@ -142,7 +145,6 @@ def _train_on(
             objective, copied=ranks.world_size > 1 and not shares_tensors, recipe=spec.recipe
         ),
         optimizers=optimizers,
-        setting=lambda step: step_setting(spec.recipe, clock.timetable, step, ranks),
         augment=lambda batch, generator: augment_batch(
             batch,
             generator=generator,
@@ -154,7 +156,9 @@ def _train_on(
         describe=lambda indices: [shards.samples[i].clip_id for i in indices.tolist()],
         state=_state(spec, shards, fingerprint),
         ranks=ranks,
+        guard=StepGuard(reads_at_once=shares_tensors),
         average=average,
+        setting=lambda step: step_setting(spec.recipe, clock.timetable, step, ranks),
     )
     return train(run, _batches(spec, shards, clock, ranks), clock, stop)
 
@@ -170,12 +174,12 @@ def _training_shards(spec: TrainSpec) -> ShardSet:
     return shards
 
 
-def _average(spec: TrainSpec, model: AudioVisualModel, clock: Clock) -> WeightAverage:
+def _average(spec: TrainSpec, clock: Clock) -> WeightAverage:
     epochs = spec.recipe.average_epochs if isinstance(spec.recipe, FinetuneConfig) else ()
     steps = epoch_end_steps(
         epochs, steps_per_epoch=clock.steps_per_epoch, num_steps=clock.num_steps
     )
-    return WeightAverage(model, steps)
+    return WeightAverage(steps)
 
 
 def _format(spec: TrainSpec, shards: ShardSet, *, training: bool) -> ClipFormat:
