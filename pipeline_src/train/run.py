@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline_src.config import FinetuneConfig, OptimConfig, PretrainConfig
+from pipeline_src.config import FinetuneConfig, PretrainConfig
 from pipeline_src.data.augment import augment_batch
 from pipeline_src.data.dataset import ClipDataset, ClipFormat
 from pipeline_src.data.loader import Batch, to_device, training_batches
@@ -48,7 +48,7 @@ from pipeline_src.train.log import METRICS_FILE, read_metrics
 from pipeline_src.train.loop import Clock, Run, train
 from pipeline_src.train.memory import keep_freed_memory
 from pipeline_src.train.objective import build_objective, build_optimizers
-from pipeline_src.train.parallel import shard_model
+from pipeline_src.train.parallel import compile_blocks, shard_model
 from pipeline_src.train.plan import step_setting, training_timetable
 from pipeline_src.train.stop import StopFlag
 
@@ -128,6 +128,8 @@ def _train_on(
     elif spec.initial_checkpoint:
         _start_from(spec.initial_checkpoint, model)
     objective = build_objective(spec, model, shards.task)
+    if spec.recipe.compile:
+        compile_blocks(model)
     shares_tensors = ranks.world_size > 1 and spec.recipe.parallel == "fsdp"
     if shares_tensors:
         shard_model(model, ranks)
@@ -141,9 +143,7 @@ def _train_on(
         recipe=spec.recipe,
         model=model,
         draws=objective,
-        objective=_driven(
-            objective, copied=ranks.world_size > 1 and not shares_tensors, recipe=spec.recipe
-        ),
+        objective=_driven(objective, copied=ranks.world_size > 1 and not shares_tensors),
         optimizers=optimizers,
         augment=lambda batch, generator: augment_batch(
             batch,
@@ -215,7 +215,7 @@ def _batches(spec: TrainSpec, shards: ShardSet, clock: Clock, ranks: Ranks) -> I
     return (to_device(batch, ranks.device) for batch in batches)
 
 
-def _clip_weights(recipe: OptimConfig, shards: ShardSet) -> ClipWeights | None:
+def _clip_weights(recipe: PretrainConfig | FinetuneConfig, shards: ShardSet) -> ClipWeights | None:
     if not isinstance(recipe, FinetuneConfig) or not recipe.balanced_sampling:
         return None
     return balanced_weights([sample.labels for sample in shards.samples])
@@ -228,13 +228,12 @@ def _mixup(spec: TrainSpec) -> Mixup | None:
     return read_mixup(spec.train_indexes, probability=recipe.mixup, alpha=recipe.mixup_alpha)
 
 
-def _driven(objective: TrainObjective, *, copied: bool, recipe: OptimConfig) -> Callable[..., Any]:
-    """The objective as the loop calls it: under DDP, compiled, or plain."""
-    module: nn.Module = objective
-    if copied:
-        unused = objective.find_unused_parameters
-        module = DistributedDataParallel(objective, find_unused_parameters=unused)
-    return torch.compile(module) if recipe.compile else module
+def _driven(objective: TrainObjective, *, copied: bool) -> nn.Module:
+    """The objective as the loop calls it: under DDP or plain."""
+    if not copied:
+        return objective
+    unused = objective.find_unused_parameters
+    return DistributedDataParallel(objective, find_unused_parameters=unused)
 
 
 def _validation(
