@@ -11,6 +11,7 @@ from pipeline_src.architectures import avsiam, cav_mae
 from pipeline_src.architectures.avsiam import AVSiamConfig
 from pipeline_src.architectures.base import SIZES, NetworkConfig
 from pipeline_src.architectures.cav_mae import CAVMAEConfig
+from pipeline_src.architectures.ratios import MaskRatios, num_kept
 from pipeline_src.errors import ConfigError
 
 __all__ = [
@@ -18,8 +19,10 @@ __all__ = [
     "MODEL_NAMES",
     "AVSiamConfig",
     "CAVMAEConfig",
+    "MaskRatios",
     "NetworkConfig",
     "make_architecture",
+    "num_kept",
     "split_name",
 ]
 

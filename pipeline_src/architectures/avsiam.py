@@ -3,15 +3,21 @@
 The sources of the variants' values, and how sure they are, stand in docs/decisions.md.
 """
 
-from typing import Any, Literal
+from fractions import Fraction
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline_src.architectures.base import SIZES, NetworkConfig
+from pipeline_src.architectures.ratios import MaskRatios, mean, num_kept
+
+NUM_FUSION_LAYERS = 2
 
 
 class AVSiamConfig(NetworkConfig):
     """Everything the network is made of."""
+
+    has_contrast_pass: ClassVar[bool] = True
 
     double_input: bool = Field(False, description="x0 = 2 t, as the released weights need")
     encoders: Literal["shared", "separate"] = Field(
@@ -37,6 +43,25 @@ class AVSiamConfig(NetworkConfig):
                 "encoders=separate already gives audio blocks of its own: audio_vit must be shared"
             )
         return self
+
+    def forward_macs(self, ratios: MaskRatios) -> Fraction:
+        """Count the contrastive pass, if there is one, and the pass that reconstructs."""
+        kept = self.kept_tokens(ratios)
+        reconstruct = (
+            self.embedding_macs()
+            + self._encoder_macs(*kept)
+            + NUM_FUSION_LAYERS * self.encoder_block_macs(sum(kept))
+            + self.decoder_macs(sum(kept))
+        )
+        sizes = (self.num_audio_tokens, self.num_video_tokens)
+        contrast = [
+            self.embedding_macs() + self._encoder_macs(*(num_kept(size, ratio) for size in sizes))
+            for ratio in ratios.contrast
+        ]
+        return reconstruct + mean(contrast)
+
+    def _encoder_macs(self, num_audio: int, num_video: int) -> int:
+        return self.depth * sum(map(self.encoder_block_macs, (num_audio, num_video)))
 
 
 # What the released base code does differently; the larger sizes are known from bytecode only.

@@ -1,12 +1,21 @@
 """What the networks of all methods share: inputs, patches, decoder."""
 
-from typing import Any
+from fractions import Fraction
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipeline_src.architectures.ratios import MaskRatios, block_macs, mean, num_kept
+from pipeline_src.errors import ConfigError
+
 
 class NetworkConfig(BaseModel):
-    """Constructor arguments that every method has; each is an override of ``create_model``."""
+    """Constructor arguments that every method has; each is an override of ``create_model``.
+
+    ``has_contrast_pass``: the method contrasts in a pass of its own, under contrast_ratios.
+    """
+
+    has_contrast_pass: ClassVar[bool] = False
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -79,6 +88,51 @@ class NetworkConfig(BaseModel):
     def num_video_tokens(self) -> int:
         """Lv: tokens of num_frames frames."""
         return self.num_frames * self.video_grid[0] * self.video_grid[1]
+
+    def kept_tokens(self, ratios: MaskRatios) -> tuple[int, int]:
+        """Audio and video tokens that the pass that reconstructs sees of one clip."""
+        return (
+            num_kept(self.num_audio_tokens, ratios.audio),
+            num_kept(self.num_video_tokens, ratios.video),
+        )
+
+    def visible_tokens(self, ratios: MaskRatios) -> Fraction:
+        """Tokens of one clip that the encoder sees in a training step, all passes together."""
+        sizes = (self.num_audio_tokens, self.num_video_tokens)
+        contrast = [sum(num_kept(size, ratio) for size in sizes) for ratio in ratios.contrast]
+        return sum(self.kept_tokens(ratios)) + mean(contrast)
+
+    def forward_macs(self, ratios: MaskRatios) -> Fraction:
+        """Multiply-accumulates of one clip in a training step, the forward passes together.
+
+        Counted are matrix products; a step with its backward passes costs three times as much.
+
+        Raises:
+            ConfigError: nobody has written the count of this method down.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} has no count of operations: set adaptive_batch: tokens"
+        )
+
+    def encoder_block_macs(self, num_tokens: int) -> int:
+        """Of one encoder block over one clip's sequence."""
+        return block_macs(num_tokens, self.embed_dim, self.mlp_ratio)
+
+    def embedding_macs(self) -> int:
+        """Of the patch embeddings of all tokens of one clip."""
+        return self.embed_dim * self._num_inputs()
+
+    def decoder_macs(self, num_kept_tokens: int) -> int:
+        """Of a decoder over all tokens of both modalities that is given the kept ones."""
+        dim = self.decoder_embed_dim
+        num_tokens = self.num_audio_tokens + self.num_video_tokens
+        blocks = self.decoder_depth * block_macs(num_tokens, dim, self.mlp_ratio)
+        return num_kept_tokens * self.embed_dim * dim + blocks + dim * self._num_inputs()
+
+    def _num_inputs(self) -> int:
+        """Log-mel bins and pixel values that the tokens of one clip hold."""
+        audio = self.num_audio_tokens * self.audio_patch[0] * self.audio_patch[1]
+        return audio + self.num_video_tokens * 3 * self.patch_size**2
 
 
 # Tiny is ours, for two CPU cores; small to huge are timm's ViTs. AVSiam is published at base to

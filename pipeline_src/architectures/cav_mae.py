@@ -3,11 +3,13 @@
 The scale+ and scale++ models are the base network under other recipes.
 """
 
+from fractions import Fraction
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline_src.architectures.base import SIZES, NetworkConfig
+from pipeline_src.architectures.ratios import MaskRatios
 
 
 class CAVMAEConfig(NetworkConfig):
@@ -36,6 +38,18 @@ class CAVMAEConfig(NetworkConfig):
     def modality_specific_depth(self) -> int:
         """Blocks of each modality before the shared ones."""
         return self.depth - self.shared_depth
+
+    def forward_macs(self, ratios: MaskRatios) -> Fraction:
+        """Count the one pass: shared blocks run on audio, on video and on both."""
+        audio, video = self.kept_tokens(ratios)
+        separate = self.encoder_block_macs(audio) + self.encoder_block_macs(video)
+        shared = separate + self.encoder_block_macs(audio + video)
+        return Fraction(
+            self.embedding_macs()
+            + self.modality_specific_depth * separate
+            + self.shared_depth * shared
+            + self.decoder_macs(audio + video)
+        )
 
 
 # Paper and release compute the same network; they differ in the contrast's scope, a recipe's key.

@@ -1,5 +1,6 @@
 """The configuration: typed sections, their defaults, and the files generated from them."""
 
+from pipeline_src.config.curriculum import CurriculumConfig
 from pipeline_src.config.data import (
     AudioConfig,
     DownloadConfig,
@@ -7,8 +8,9 @@ from pipeline_src.config.data import (
     PlanConfig,
     ShardsConfig,
 )
-from pipeline_src.config.load import load_config, resolve_run
+from pipeline_src.config.load import load_config, pretrain_network, resolve_run
 from pipeline_src.config.root import Config, RunConfig
+from pipeline_src.config.segments import Segment, plan_segments
 from pipeline_src.config.training import (
     AugmentConfig,
     EvaluateConfig,
@@ -24,6 +26,7 @@ __all__ = [
     "AudioConfig",
     "AugmentConfig",
     "Config",
+    "CurriculumConfig",
     "DownloadConfig",
     "EvaluateConfig",
     "FinetuneConfig",
@@ -34,8 +37,11 @@ __all__ = [
     "PretrainConfig",
     "ReportConfig",
     "RunConfig",
+    "Segment",
     "ShardsConfig",
     "SubmitConfig",
     "load_config",
+    "plan_segments",
+    "pretrain_network",
     "resolve_run",
 ]

@@ -9,9 +9,11 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from pipeline_src.architectures import make_architecture
+from pipeline_src.architectures import NetworkConfig, make_architecture
 from pipeline_src.config.root import NAME_PATTERN, RUN_SECTIONS, Config, RunConfig
 from pipeline_src.config.section import Section
+from pipeline_src.config.segments import plan_segments
+from pipeline_src.config.training import ModelConfig, PretrainConfig
 from pipeline_src.errors import ConfigError
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -53,6 +55,7 @@ def resolve_run(config: Config, name: str, files: Sequence[Path] = ()) -> RunCon
             f"run {name}: finetune.mixup = {mixup:g} mixes waveforms; set shards.waveform: true"
         )
     _check_network(name, run, config.audio.num_mel_bins)
+    _check_plan(name, run, config.audio.num_mel_bins)
     return run
 
 
@@ -78,6 +81,34 @@ def _check_network(name: str, run: RunConfig, num_mel_bins: int) -> None:
         make_architecture(model.name, **given, **model.overrides)
     except ConfigError as error:
         raise ConfigError(f"run {name}: model.overrides: {error}") from None
+
+
+def _check_plan(name: str, run: RunConfig, num_mel_bins: int) -> None:
+    """Refuse mask ratios and batches that some step of a pre-training could not take.
+
+    Raises:
+        ConfigError: names the epoch, the value and the limit.
+    """
+    if run.pretrain.checkpoint:
+        return
+    try:
+        plan_segments(pretrain_network(run.model, run.pretrain, num_mel_bins), run.pretrain)
+    except ConfigError as error:
+        raise ConfigError(f"run {name}: pretrain: {error}") from None
+
+
+def pretrain_network(
+    model: ModelConfig, recipe: PretrainConfig, num_mel_bins: int
+) -> NetworkConfig:
+    """Sizes of the network that a pre-training builds."""
+    return make_architecture(
+        model.name,
+        img_size=model.img_size,
+        target_length=model.target_length,
+        num_mel_bins=num_mel_bins,
+        num_frames=recipe.num_frames,
+        **model.overrides,
+    )
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from pipeline_src.architectures import METHODS
 from pipeline_src.config import demo
 from pipeline_src.config.data import (
     AudioConfig,
@@ -41,6 +42,24 @@ class RunConfig(Section):
             raise ValueError(
                 f"pretrain.batch_size={self.pretrain.batch_size} is smaller than the number of "
                 f"contrast_ratios, {num_ratios}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_curriculum(self) -> "RunConfig":
+        pretrain = self.pretrain
+        passes_apart = METHODS[self.model.method].config.has_contrast_pass
+        if not pretrain.curriculum.is_on:
+            return self
+        if passes_apart and pretrain.reconstruct_weight == 0:
+            raise ValueError(
+                f"pretrain.curriculum schedules the reconstruction of {self.model.method}, but "
+                "pretrain.reconstruct_weight is 0"
+            )
+        if pretrain.curriculum.contrast_ratios_end and not passes_apart:
+            raise ValueError(
+                f"pretrain.curriculum.contrast_ratios_end: {self.model.method} contrasts under "
+                "the mask of its reconstruction; leave it empty"
             )
         return self
 

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline_src.config.curriculum import CurriculumConfig
 from pipeline_src.config.section import Section
 
 
@@ -88,6 +89,11 @@ class OptimConfig(Section):
         default=0, ge=0, description="of initial weights, data order, masks and augmentation"
     )
 
+    @property
+    def batch_unit(self) -> tuple[str, int]:
+        """Name and value of the key that the number of clips of every step is a multiple of."""
+        return "batch_size", self.batch_size
+
 
 class AugmentConfig(Section):
     """Training augmentation; each is off at 0."""
@@ -164,7 +170,8 @@ class PretrainConfig(OptimConfig):
         default=0.75,
         gt=0,
         lt=1,
-        description="avsiam: mask ratio of the reconstruction pass; cav_mae: of the only pass",
+        description="avsiam: mask ratio of the reconstruction pass; cav_mae: of the only pass. "
+        "Also what the error on hidden patches is measured at, curriculum or not",
     )
     reconstruct_weight: float = Field(
         default=1.0, ge=0, description="weight of the reconstruction loss"
@@ -183,6 +190,28 @@ class PretrainConfig(OptimConfig):
         description="avsiam: run the clips of all contrast_ratios, audio and video, as one batch; "
         "auto = on a GPU. The losses differ by rounding only",
     )
+    curriculum: CurriculumConfig = CurriculumConfig()
+    adaptive_batch: Literal["none", "tokens", "flops"] = Field(
+        default="none",
+        description="more clips per step where the curriculum hides more, at equal visible tokens "
+        "or operations per step; batch_size holds at its lowest ratio, lr scales with the batch",
+    )
+    batch_multiple: int = Field(
+        default=8,
+        gt=0,
+        description="adaptive batches are multiples of it; the number of ranks must divide it",
+    )
+    max_batch_size: int = Field(
+        default=0,
+        ge=0,
+        description="most clips per step over all ranks that memory holds; a training that would "
+        "exceed it is refused before it starts; 0 = unknown",
+    )
+    negatives: Literal["fixed", "all"] = Field(
+        default="fixed",
+        description="of an adaptive batch: fixed = each clip is told from batch_size - 1 others, "
+        "drawn anew at each step; all = from every other clip, so the loss means less as it grows",
+    )
     augment: AugmentConfig = AugmentConfig()
 
     @model_validator(mode="after")
@@ -193,6 +222,38 @@ class PretrainConfig(OptimConfig):
         if self.contrast_weight == self.reconstruct_weight == 0:
             raise ValueError("contrast_weight and reconstruct_weight are both 0: nothing to learn")
         return self
+
+    @model_validator(mode="after")
+    def _check_schedule(self) -> "PretrainConfig":
+        ends = self.curriculum.contrast_ratios_end
+        for ratio in ends:
+            if not 0 <= ratio < 1:
+                raise ValueError(f"curriculum.contrast_ratios_end: {ratio} is not in [0, 1)")
+        if ends and len(ends) != len(self.contrast_ratios):
+            raise ValueError(
+                f"curriculum.contrast_ratios_end has {len(ends)} ratios, contrast_ratios has "
+                f"{len(self.contrast_ratios)}"
+            )
+        if self.adaptive_batch == "none":
+            return self
+        if not self.curriculum.is_on:
+            raise ValueError(
+                f"adaptive_batch={self.adaptive_batch} follows the curriculum, but "
+                "curriculum.shape=constant; choose linear, cosine or step"
+            )
+        if self.batch_size % self.batch_multiple:
+            raise ValueError(
+                f"batch_size={self.batch_size} must be a multiple of batch_multiple="
+                f"{self.batch_multiple} with adaptive_batch={self.adaptive_batch}"
+            )
+        return self
+
+    @property
+    def batch_unit(self) -> tuple[str, int]:
+        """Name and value of the key that the number of clips of every step is a multiple of."""
+        if self.adaptive_batch == "none":
+            return super().batch_unit
+        return "batch_multiple", self.batch_multiple
 
 
 class FinetuneConfig(OptimConfig):

@@ -1,10 +1,10 @@
 """Which clips stand in which batch: a pure function of (seed, step), so resuming needs no state.
 
-The epochs' orders are laid end to end and cut into global batches of equal size: every clip
+The epochs' orders are laid end to end and cut into global batches as a timetable says: every clip
 occurs exactly once per epoch over all ranks and workers, a batch may span two epochs, every rank
-gets the same number of clips in every step, and a run continues at step k on any number of ranks
-with the same batches. With weights an epoch is as many draws with replacement instead, shared by
-the ranks in the same way.
+gets the same number of clips in a step, and a run continues at step k on any number of ranks with
+the same batches. With weights an epoch is as many draws with replacement instead, shared by the
+ranks in the same way.
 """
 
 from collections import Counter
@@ -14,6 +14,8 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline_src.data.timetable import Timetable
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class EpochSampler:
     """Exact, shuffled, endless order over ``num_samples`` clips.
 
     Args:
-        batch_size: clips per step over all ranks; divisible by ``world_size``.
+        timetable: which positions each step takes; batches divisible by ``world_size``.
         seed: of the orders; epoch e is shuffled or drawn by (seed, e).
         weights: None = every clip once per epoch; else ``num_samples`` draws with replacement.
     Raises:
@@ -44,7 +46,7 @@ class EpochSampler:
     """
 
     num_samples: int
-    batch_size: int
+    timetable: Timetable
     seed: int
     rank: int = 0
     world_size: int = 1
@@ -53,15 +55,17 @@ class EpochSampler:
     def __post_init__(self) -> None:
         if self.num_samples < 1:
             raise ValueError("there are no clips to draw from")
-        if self.batch_size % self.world_size:
-            raise ValueError(
-                f"batch_size={self.batch_size} is not divisible by {self.world_size} ranks"
-            )
+        for stretch in self.timetable.stretches:
+            if stretch.batch_size % self.world_size:
+                raise ValueError(
+                    f"batch_size={stretch.batch_size} is not divisible by {self.world_size} ranks"
+                )
 
     def batch(self, step: int) -> list[Draw]:
         """This rank's share of global batch ``step`` (0-based)."""
-        local = self.batch_size // self.world_size
-        first = step * self.batch_size + self.rank * local
+        positions = self.timetable.positions(step)
+        local = len(positions) // self.world_size
+        first = positions.start + self.rank * local
         return [self._draw(position) for position in range(first, first + local)]
 
     def _draw(self, position: int) -> Draw:

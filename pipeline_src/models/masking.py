@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from pipeline_src.architectures import num_kept
+
 AudioMask = Literal["unstructured", "time", "freq", "time_freq"]
 
 # With both axes marked, each takes this share of the ratio (CAV-MAE, arXiv:2210.07839).
@@ -49,11 +51,6 @@ class MaskedChunk(NamedTuple):
     def to(self, device: torch.device) -> "MaskedChunk":
         """Move the chunk to a device."""
         return MaskedChunk(*(tensor.to(device) for tensor in self))
-
-
-def num_kept(num_tokens: int, mask_ratio: float) -> int:
-    """Count the tokens left at ``mask_ratio`` in [0, 1); at least one."""
-    return max(1, int(num_tokens * (1 - mask_ratio)))
 
 
 def draw_noise(num_clips: int, num_tokens: int, generator: torch.Generator) -> Tensor:

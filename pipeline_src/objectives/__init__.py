@@ -3,7 +3,8 @@
 from pipeline_src.objectives.cav_mae import CAVMAEPretrain
 from pipeline_src.objectives.classify import Classify
 from pipeline_src.objectives.pretrain import AVSiamPretrain
+from pipeline_src.objectives.setting import StepSetting
 
 TrainObjective = AVSiamPretrain | CAVMAEPretrain | Classify
 
-__all__ = ["AVSiamPretrain", "CAVMAEPretrain", "Classify", "TrainObjective"]
+__all__ = ["AVSiamPretrain", "CAVMAEPretrain", "Classify", "StepSetting", "TrainObjective"]

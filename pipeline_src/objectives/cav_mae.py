@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pipeline_src.architectures import MaskRatios
 from pipeline_src.models.cav_mae import CAVMAE
 from pipeline_src.models.masking import (
     AudioMask,
@@ -21,6 +22,7 @@ from pipeline_src.models.masking import (
 )
 from pipeline_src.objectives.contrastive import Direction, Scope, scoped_contrastive_loss
 from pipeline_src.objectives.reconstruction import reconstruction_losses
+from pipeline_src.objectives.setting import StepSetting
 
 
 class MaskPlan(NamedTuple):
@@ -28,6 +30,7 @@ class MaskPlan(NamedTuple):
 
     audio_mask: Mask
     video_mask: Mask
+    is_candidate_NN: Tensor | None = None  # see StepSetting
 
 
 class CAVMAEPretrain(nn.Module):
@@ -62,26 +65,32 @@ class CAVMAEPretrain(nn.Module):
         self.contrast_scope: Scope = contrast_scope
         self.contrast_weight = contrast_weight
         self.temperature = temperature
-        self.reconstruct_ratio = reconstruct_ratio
+        self.ratios = MaskRatios(reconstruct_ratio, reconstruct_ratio)
         self.reconstruct_weight = reconstruct_weight
         self.audio_mask: AudioMask = audio_mask
 
     def draw(
-        self, batch_size: int, generator: torch.Generator, device: torch.device | str = "cpu"
+        self,
+        batch_size: int,
+        generator: torch.Generator,
+        device: torch.device | str = "cpu",
+        setting: StepSetting | None = None,
     ) -> MaskPlan:
         """Draw the masks of one step with ``generator`` and move them to ``device``."""
         device = torch.device(device)
+        ratios, is_candidate_NN = setting or StepSetting(self.ratios)
         audio_noise = structured_noise(
             batch_size,
             self.model.audio_grid,
-            self.reconstruct_ratio,
+            ratios.audio,
             structure=self.audio_mask,
             generator=generator,
         )
         video_noise = draw_noise(batch_size, self.model.num_video_tokens, generator)
         return MaskPlan(
-            mask_from_noise(audio_noise, self.reconstruct_ratio).to(device),
-            mask_from_noise(video_noise, self.reconstruct_ratio).to(device),
+            mask_from_noise(audio_noise, ratios.audio).to(device),
+            mask_from_noise(video_noise, ratios.video).to(device),
+            is_candidate_NN,
         )
 
     def forward(
@@ -97,16 +106,18 @@ class CAVMAEPretrain(nn.Module):
             audio_spread, video_spread, reconstruct_loss, audio_reconstruct_loss,
             video_reconstruct_loss.
         """
-        output = self.model.forward_masked(batch["logmel"], batch["frames"], *plan)
+        masks = (plan.audio_mask, plan.video_mask)
+        output = self.model.forward_masked(batch["logmel"], batch["frames"], *masks)
         values = scoped_contrastive_loss(
             output.audio_BD,
             output.video_BD,
             temperature=self.temperature,
             direction=self.contrast_direction,
             scope=self.contrast_scope,
+            is_candidate_NN=plan.is_candidate_NN,
         )
         values |= reconstruction_losses(
-            self.model.config, batch, output.audio_BLP, output.video_BLP, plan
+            self.model.config, batch, output.audio_BLP, output.video_BLP, masks
         )
         contrast, reconstruct = values["contrast_loss"], values["reconstruct_loss"]
         loss = self.contrast_weight * contrast + self.reconstruct_weight * reconstruct

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pipeline_src.models import AudioVisualModel
 from pipeline_src.models.base import HEADS
+from pipeline_src.objectives.setting import StepSetting
 
 Task = Literal["multiclass", "multilabel"]
 
@@ -59,9 +60,13 @@ class Classify(nn.Module):
         return not self.all_heads or 0 in self.modality_probs
 
     def draw(
-        self, batch_size: int, generator: torch.Generator, device: torch.device | str = "cpu"
+        self,
+        batch_size: int,
+        generator: torch.Generator,
+        device: torch.device | str = "cpu",
+        setting: StepSetting | None = None,
     ) -> ClassifyPlan:
-        """Draw the head of one step, on each rank for itself."""
+        """Draw the head of one step, on each rank for itself; nothing here is masked."""
         if self.all_heads:
             weights = dict(zip(HEADS, self.modality_probs, strict=True))
             return ClassifyPlan({head: weight for head, weight in weights.items() if weight > 0})

@@ -53,21 +53,38 @@ def scoped_contrastive_loss(
     temperature: float,
     direction: Direction = "both",
     scope: Scope = "global",
+    is_candidate_NN: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """``contrastive_loss`` among the clips of all ranks ("global") or of this one ("local")."""
     if scope == "global":
         audio_BD, video_BD = gather_clips(audio_BD), gather_clips(video_BD)
-    return contrastive_loss(audio_BD, video_BD, temperature=temperature, direction=direction)
+    return contrastive_loss(
+        audio_BD,
+        video_BD,
+        temperature=temperature,
+        direction=direction,
+        is_candidate_NN=is_candidate_NN,
+    )
 
 
 def contrastive_loss(
-    audio_ND: Tensor, video_ND: Tensor, *, temperature: float, direction: Direction = "both"
+    audio_ND: Tensor,
+    video_ND: Tensor,
+    *,
+    temperature: float,
+    direction: Direction = "both",
+    is_candidate_NN: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Score each clip's pair against all others: "a2v" = of each audio among the videos.
 
+    Args:
+        is_candidate_NN: (N, N) bool, which clips a clip (row) is scored against, itself included,
+            the same in both directions; None = all.
+
     Returns:
-        0-d tensors: contrast_loss (at chance: ln N), contrast_accuracy (top-1, mean of the
-        directions used), audio_spread and video_spread (see ``feature_spread``).
+        0-d tensors: contrast_loss (at chance: ln of the number of candidates), contrast_accuracy
+        (top-1, mean of the directions used), audio_spread and video_spread (see
+        ``feature_spread``).
     """
     # bfloat16 would round cosines near 1 to steps of 2^-8: nearly equal clips would tie.
     with torch.autocast(audio_ND.device.type, enabled=False):
@@ -77,6 +94,8 @@ def contrastive_loss(
     views = {"a2v": [similarity_NN], "v2a": [similarity_NN.T]}.get(
         direction, [similarity_NN, similarity_NN.T]
     )
+    if is_candidate_NN is not None:
+        views = [view.masked_fill(~is_candidate_NN, float("-inf")) for view in views]
     target = torch.arange(len(similarity_NN), device=similarity_NN.device)
     losses = [F.cross_entropy(view, target) for view in views]
     hits = [(view.argmax(1) == target).float().mean() for view in views]

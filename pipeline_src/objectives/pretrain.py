@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pipeline_src.architectures import MaskRatios
 from pipeline_src.models.avsiam import AVSiam
 from pipeline_src.models.masking import (
     AudioMask,
@@ -24,6 +25,7 @@ from pipeline_src.models.masking import (
 )
 from pipeline_src.objectives.contrastive import Direction, Scope, scoped_contrastive_loss
 from pipeline_src.objectives.reconstruction import reconstruction_losses
+from pipeline_src.objectives.setting import StepSetting
 
 PretrainPass = Literal["joint", "contrast", "reconstruct"]
 Packed = Literal["auto", "always", "never"]
@@ -37,6 +39,7 @@ class PretrainPlan(NamedTuple):
     video_chunks: tuple[MaskedChunk, ...]
     audio_mask: Mask
     video_mask: Mask
+    is_candidate_NN: Tensor | None = None  # see StepSetting
 
 
 class AVSiamPretrain(nn.Module):
@@ -72,12 +75,11 @@ class AVSiamPretrain(nn.Module):
         if contrast_weight == reconstruct_weight == 0:
             raise ValueError("contrast_weight and reconstruct_weight are both 0: nothing to learn")
         self.model = model
-        self.contrast_ratios = contrast_ratios
+        self.ratios = MaskRatios(reconstruct_ratio, reconstruct_ratio, contrast_ratios)
         self.contrast_direction: Direction = contrast_direction
         self.contrast_scope: Scope = contrast_scope
         self.contrast_weight = contrast_weight
         self.temperature = temperature
-        self.reconstruct_ratio = reconstruct_ratio
         self.reconstruct_weight = reconstruct_weight
         self.audio_mask: AudioMask = audio_mask
         self.packed: Packed = packed
@@ -96,7 +98,11 @@ class AVSiamPretrain(nn.Module):
         return "contrast" in self.passes or self.reconstruct_weight == 0
 
     def draw(
-        self, batch_size: int, generator: torch.Generator, device: torch.device | str = "cpu"
+        self,
+        batch_size: int,
+        generator: torch.Generator,
+        device: torch.device | str = "cpu",
+        setting: StepSetting | None = None,
     ) -> PretrainPlan:
         """Draw the masks of one step with ``generator`` and move them to ``device``.
 
@@ -104,28 +110,33 @@ class AVSiamPretrain(nn.Module):
         have different ratios.
         """
         device = torch.device(device)
-        audio_chunks = self._draw_chunks(batch_size, self._audio_noise, generator)
-        video_chunks = self._draw_chunks(batch_size, self._video_noise, generator)
+        ratios, is_candidate_NN = setting or StepSetting(self.ratios)
+        audio_chunks = self._draw_chunks(batch_size, ratios, self._audio_noise, generator)
+        video_chunks = self._draw_chunks(batch_size, ratios, self._video_noise, generator)
         audio_mask, video_mask = (
-            mask_from_noise(draw_noise(batch_size, num_tokens, generator), self.reconstruct_ratio)
-            for num_tokens in (self.model.num_audio_tokens, self.model.num_video_tokens)
+            mask_from_noise(draw_noise(batch_size, num_tokens, generator), ratio)
+            for num_tokens, ratio in (
+                (self.model.num_audio_tokens, ratios.audio),
+                (self.model.num_video_tokens, ratios.video),
+            )
         )
         return PretrainPlan(
             tuple(chunk.to(device) for chunk in audio_chunks),
             tuple(chunk.to(device) for chunk in video_chunks),
             audio_mask.to(device),
             video_mask.to(device),
+            is_candidate_NN,
         )
 
     def _draw_chunks(
-        self, batch_size: int, draw: NoiseDraw, generator: torch.Generator
+        self, batch_size: int, ratios: MaskRatios, draw: NoiseDraw, generator: torch.Generator
     ) -> list[MaskedChunk]:
-        clips_per_ratio = split_batch(batch_size, len(self.contrast_ratios), generator)
+        clips_per_ratio = split_batch(batch_size, len(ratios.contrast), generator)
         return [
             MaskedChunk(
                 clip_ids, mask_from_noise(draw(len(clip_ids), ratio, generator), ratio).ids_keep
             )
-            for clip_ids, ratio in zip(clips_per_ratio, self.contrast_ratios, strict=True)
+            for clip_ids, ratio in zip(clips_per_ratio, ratios.contrast, strict=True)
             if len(clip_ids)
         ]
 
@@ -180,6 +191,7 @@ class AVSiamPretrain(nn.Module):
             temperature=self.temperature,
             direction=self.contrast_direction,
             scope=self.contrast_scope,
+            is_candidate_NN=plan.is_candidate_NN,
         )
 
     def _reconstruct(self, batch: dict[str, Tensor], plan: PretrainPlan) -> dict[str, Tensor]:

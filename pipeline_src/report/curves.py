@@ -33,6 +33,7 @@ class Panel(NamedTuple):
 
     title: str
     lines: tuple[Line, ...]
+    is_optional: bool = False  # most trainings log none of it
 
 
 def _modality_lines(pattern: str) -> tuple[Line, ...]:
@@ -69,6 +70,15 @@ PRETRAIN_PANELS = (
         (Line("contrast_accuracy", "contrast", MODALITY_COLOURS["audio_video"]),),
     ),
     GRADIENT_PANEL,
+    Panel(
+        "Mask ratio",
+        (
+            *_modality_lines("{}_ratio"),
+            Line("contrast_ratio", "contrast, mean", MODALITY_COLOURS["audio_video"]),
+        ),
+        is_optional=True,
+    ),
+    Panel("Clips per step", (Line("batch_size", "all ranks", NEUTRAL_COLOUR),), is_optional=True),
 )
 FINETUNE_PANELS = (Panel("Training loss", (TOTAL,)), GRADIENT_PANEL)
 
@@ -82,7 +92,7 @@ def training_charts(
         curves = {line: curve for line in panel.lines if (curve := _curve(rows, line.key))}
         if curves:
             charts.append(_line_chart(curves, title=panel.title, name=name))
-        else:
+        elif not panel.is_optional:
             absent.append(panel.title)
     return charts, absent
 

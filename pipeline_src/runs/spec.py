@@ -26,6 +26,7 @@ OPERATIONAL_KEYS = {
     "validate_every_epochs",
     "datasets",  # what they hold is in ``data``
     "packed",
+    "max_batch_size",
     "checkpoint_run",  # its weights are in ``start``
     "checkpoint",  # likewise
 }

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from pipeline_src.config import OptimConfig
 from pipeline_src.errors import ConfigError
 
 # Slurm tells the job this long before its limit; a short limit keeps most of its time for work.
@@ -56,6 +57,19 @@ class JobRequest:
     def threads(self, rule_threads: int) -> int:
         """CPU threads per rank."""
         return self.cpus_per_task or max(1, rule_threads // self.tasks_per_node)
+
+    def check_batches(self, stage: str, recipe: OptimConfig) -> None:
+        """Refuse ranks that could not share every batch of a training equally.
+
+        Raises:
+            ConfigError: names the key and the number of ranks.
+        """
+        name, unit = recipe.batch_unit
+        if unit % self.num_ranks:
+            raise ConfigError(
+                f"{stage}.{name}={unit} is not divisible by {self.num_ranks} ranks "
+                f"(nodes={self.nodes}, tasks_per_node={self.tasks_per_node} in the profile)"
+            )
 
     def slurm_parameters(self) -> dict[str, Any]:
         """submitit's parameters that only Slurm knows."""

@@ -80,12 +80,7 @@ def submit(spec: TrainSpec, request: JobRequest, cluster: str) -> JobRecord:
 def _check(spec: TrainSpec, request: JobRequest, cluster: str) -> None:
     if cluster == "local" and request.nodes > 1:
         raise ConfigError(f"nodes={request.nodes} needs Slurm; submit.cluster is local here")
-    if spec.recipe.batch_size % request.num_ranks:
-        raise ConfigError(
-            f"{spec.stage}.batch_size={spec.recipe.batch_size} is not divisible by "
-            f"{request.num_ranks} ranks (nodes={request.nodes}, tasks_per_node="
-            f"{request.tasks_per_node} in the profile)"
-        )
+    request.check_batches(spec.stage, spec.recipe)
 
 
 def _parameters(spec: TrainSpec, request: JobRequest, cluster: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ killed and resumed at step k continues with the same batches, masks and augmenta
 
 import logging
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,11 +18,14 @@ from torch.optim import Optimizer
 
 from pipeline_src.config import OptimConfig
 from pipeline_src.data.loader import Batch
+from pipeline_src.data.timetable import Timetable
 from pipeline_src.errors import TrainingError
+from pipeline_src.objectives import StepSetting
 from pipeline_src.runs.checkpoint import save_checkpoint
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER
 from pipeline_src.train.average import WeightAverage
 from pipeline_src.train.distributed import Ranks, any_rank, mean_over_ranks, wait_for_all
+from pipeline_src.train.generators import seeded_generator
 from pipeline_src.train.guard import StepGuard
 from pipeline_src.train.log import MetricsLog
 from pipeline_src.train.optim import set_learning_rate
@@ -42,8 +44,21 @@ class Objective(Protocol):
         """Names of the passes of one step."""
         ...
 
-    def draw(self, batch_size: int, generator: torch.Generator, device: torch.device) -> Any:
-        """Everything random of one step: masks, permutations, the modality."""
+    def draw(
+        self,
+        batch_size: int,
+        generator: torch.Generator,
+        device: torch.device,
+        setting: StepSetting | None,
+    ) -> Any:
+        """Everything random of one step: masks, permutations, the modality.
+
+        Args:
+            batch_size: clips of this rank, which may differ from step to step.
+            setting: a pre-training's mask ratios and contrast candidates of this step; the method
+                masks with ``setting.ratios`` and keeps ``setting.is_candidate_NN`` in its plan for
+                ``scoped_contrastive_loss``. None in a fine-tuning.
+        """
         ...
 
     def __call__(self, batch: Batch, plan: Any, step_pass: str) -> dict[str, Tensor]:
@@ -56,10 +71,19 @@ class Clock:
     """Where the run is; all of it is a function of ``step``."""
 
     step: int
-    num_steps: int
-    steps_per_epoch: float
+    timetable: Timetable
     seconds: float = 0.0
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole training."""
+        return self.timetable.num_steps
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps of the recipe's ``batch_size`` in an epoch."""
+        return self.timetable.steps_per_epoch
 
     @property
     def total_seconds(self) -> float:
@@ -67,9 +91,14 @@ class Clock:
         return self.seconds + time.monotonic() - self.started
 
     @property
+    def samples_seen(self) -> int:
+        """Clips of the steps that are done."""
+        return self.timetable.samples_seen(self.step)
+
+    @property
     def epoch(self) -> float:
         """Passes over the data so far."""
-        return self.step / self.steps_per_epoch
+        return self.samples_seen / self.timetable.batch_size / self.steps_per_epoch
 
 
 @dataclass(frozen=True)
@@ -85,6 +114,7 @@ class Run:
         guard: keeps bad steps from being taken.
         state: constant entries of state.json: fingerprint, versions, configuration.
         average: the sum of weights that becomes the result; without steps the last weights do.
+        setting: step -> what the plan of a pre-training says about it; None in a fine-tuning.
     """
 
     folder: Path
@@ -101,6 +131,7 @@ class Run:
     ranks: Ranks
     guard: StepGuard = field(default_factory=StepGuard)
     average: WeightAverage = field(default_factory=WeightAverage)
+    setting: Callable[[int], StepSetting | None] = lambda step: None
 
 
 def train(run: Run, batches: Iterator[Batch], clock: Clock, stop: StopFlag) -> Path:
@@ -140,7 +171,12 @@ def _take_step(run: Run, batch: Batch, clock: Clock) -> dict[str, Tensor]:
     recipe = run.recipe
     run.model.train()
     batch = run.augment(batch, step_generator(run, "augment", clock.step))
-    plan = run.draws.draw(len(batch["index"]), step_generator(run, "mask", clock.step), device)
+    plan = run.draws.draw(
+        len(batch["index"]),
+        step_generator(run, "mask", clock.step),
+        device,
+        run.setting(clock.step),
+    )
     lr = learning_rate(recipe, clock)
     logged: dict[str, Tensor] = {"lr": torch.tensor(lr)}
     for step_pass in run.draws.passes:
@@ -163,11 +199,17 @@ def _take_step(run: Run, batch: Batch, clock: Clock) -> dict[str, Tensor]:
 
 
 def learning_rate(recipe: OptimConfig, clock: Clock) -> float:
-    """Peak rate shaped by warm-up and schedule at the clock's step."""
+    """Peak rate shaped by warm-up and schedule at the clock's step, by the clips seen.
+
+    A batch of another size than the recipe's scales it linearly.
+    """
+    timetable = clock.timetable
+    scale = timetable.stretch(clock.step).batch_size / timetable.batch_size
+    step = clock.samples_seen / timetable.batch_size + (scale - 1) / 2  # same middle
     warmup_steps = round(recipe.warmup_epochs * clock.steps_per_epoch)
     if recipe.schedule == "step":
-        return falling_with_warmup(
-            clock.step,
+        return scale * falling_with_warmup(
+            step,
             epoch=clock.epoch,
             warmup_steps=warmup_steps,
             peak=recipe.lr,
@@ -175,9 +217,9 @@ def learning_rate(recipe: OptimConfig, clock: Clock) -> float:
             every_epochs=recipe.decay_every_epochs,
             factor=recipe.decay_factor,
         )
-    return cosine_with_warmup(
-        clock.step,
-        num_steps=clock.num_steps,
+    return scale * cosine_with_warmup(
+        step,
+        num_steps=timetable.samples_seen(clock.num_steps) / timetable.batch_size,
         warmup_steps=warmup_steps,
         peak=recipe.lr,
         end=recipe.min_lr,
@@ -186,9 +228,7 @@ def learning_rate(recipe: OptimConfig, clock: Clock) -> float:
 
 def step_generator(run: Run, purpose: str, step: int) -> torch.Generator:
     """A generator on the run's device, the same whenever this step is taken."""
-    key = f"{run.recipe.seed}/{purpose}/{step}/{run.ranks.rank}"
-    low, high = zlib.crc32(key.encode()), zlib.adler32(key.encode())
-    return torch.Generator(run.ranks.device).manual_seed(high << 32 | low)
+    return seeded_generator(run.ranks.device, run.recipe.seed, purpose, step, run.ranks.rank)
 
 
 def _refuse(
@@ -204,15 +244,28 @@ def _refuse(
 
 
 def _row(run: Run, clock: Clock, values: Mapping[str, float]) -> dict[str, Any]:
-    clips_done = clock.step * run.recipe.batch_size
     return {
         "step": clock.step,
         "num_steps": clock.num_steps,
         "epoch": round(clock.epoch, 4),
-        "samples_seen": clips_done,
+        "samples_seen": clock.samples_seen,
         "seconds": round(clock.total_seconds, 3),
+        **_scheduled_values(clock.timetable, clock.step - 1),
         **values,
     }
+
+
+def _scheduled_values(timetable: Timetable, step: int) -> dict[str, float]:
+    """Batch size and mask ratios of a step, where they change in the course of the training."""
+    if not timetable.is_scheduled:
+        return {}
+    stretch = timetable.stretch(step)
+    values: dict[str, float] = {"batch_size": stretch.batch_size}
+    if stretch.ratios:
+        values |= {"audio_ratio": stretch.ratios.audio, "video_ratio": stretch.ratios.video}
+        if contrast := stretch.ratios.contrast:
+            values["contrast_ratio"] = sum(contrast) / len(contrast)
+    return values
 
 
 def _save(run: Run, clock: Clock) -> Path:
@@ -220,7 +273,7 @@ def _save(run: Run, clock: Clock) -> Path:
     state = {
         "step": clock.step,
         "num_steps": clock.num_steps,
-        "samples_seen": clock.step * run.recipe.batch_size,
+        "samples_seen": clock.samples_seen,
         "seconds": round(clock.total_seconds, 3),
         "num_averaged": run.average.num_terms(clock.step),
         **run.state,

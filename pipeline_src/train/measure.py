@@ -5,8 +5,10 @@ operations of matrix products (a multiply-add is two; other operations are not c
 bytes that a forward pass keeps for its backward pass, in fp32.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +16,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from pipeline_src.config import PretrainConfig, plan_segments, pretrain_network
 from pipeline_src.models.base import HEADS
-from pipeline_src.objectives import Classify, TrainObjective
+from pipeline_src.objectives import Classify, StepSetting, TrainObjective
 from pipeline_src.objectives.classify import ClassifyPlan
 from pipeline_src.runs.build import build_model
 from pipeline_src.runs.spec import TrainSpec
@@ -103,7 +106,7 @@ def training_cost(run: str, spec: TrainSpec, *, num_mel_bins: int, num_classes: 
         cost.num_parameters + num_trained * (1 + 2 * len(objective.passes))
     )
     with shapes:
-        for share, plan in _plans(objective, num_clips):
+        for share, plan in _plans(objective, spec, num_clips, num_mel_bins):
             for step_pass in objective.passes:
                 counter = _count_flops(objective, batch, plan, step_pass)
                 _add(cost.forward_flops, counter.forward, share / num_clips)
@@ -113,8 +116,16 @@ def training_cost(run: str, spec: TrainSpec, *, num_mel_bins: int, num_classes: 
     return cost
 
 
-def _plans(objective: TrainObjective, num_clips: int) -> list[tuple[float, Any]]:
-    """What steps draw, with their shares; pre-training's draws all cost the same."""
+def _plans(
+    objective: TrainObjective, spec: TrainSpec, num_clips: int, num_mel_bins: int
+) -> list[tuple[float, Any]]:
+    """What steps draw, with their shares of the clips: heads, or mask ratios of a curriculum."""
+    recipe = spec.recipe
+    if isinstance(recipe, PretrainConfig):
+        segments = plan_segments(pretrain_network(spec.model, recipe, num_mel_bins), recipe)
+        counts = Counter(StepSetting(segment.ratios) for segment in segments if segment.ratios)
+        draw = partial(objective.draw, num_clips, torch.Generator().manual_seed(0))
+        return [(n / len(segments), draw(setting=setting)) for setting, n in counts.items()]
     if isinstance(objective, Classify) and not objective.all_heads:
         shares = zip(HEADS, objective.modality_probs, strict=True)
         return [(share, ClassifyPlan({head: 1.0})) for head, share in shares if share > 0]

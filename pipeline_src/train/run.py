@@ -50,6 +50,7 @@ from pipeline_src.train.measure import cost_record
 from pipeline_src.train.memory import keep_freed_memory
 from pipeline_src.train.objective import build_objective, build_optimizers
 from pipeline_src.train.parallel import compile_blocks, shard_model
+from pipeline_src.train.plan import step_setting, training_timetable
 from pipeline_src.train.stop import StopFlag
 
 logger = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ def _train_on(
     stop: StopFlag,
 ) -> Path:
     shards = _training_shards(spec)
-    clock = _clock(spec, len(shards))
+    clock = Clock(0, training_timetable(spec, len(shards), shards.num_mel_bins))
     if resumed and resumed.step >= clock.num_steps:
         return resumed.folder
     start = spec.model.model_copy(update={"init": "random"}) if resumed else spec.model
@@ -161,6 +162,7 @@ def _train_on(
         ranks=ranks,
         guard=StepGuard(reads_at_once=shares_tensors),
         average=average,
+        setting=lambda step: step_setting(spec.recipe, clock.timetable, step, ranks),
     )
     return train(run, _batches(spec, shards, clock, ranks), clock, stop)
 
@@ -174,11 +176,6 @@ def _training_shards(spec: TrainSpec) -> ShardSet:
     if not len(shards):
         raise ManifestError(f"{spec.train_indexes[0]}: the training split holds no clips")
     return shards
-
-
-def _clock(spec: TrainSpec, num_clips: int) -> Clock:
-    steps_per_epoch = num_clips / spec.recipe.batch_size
-    return Clock(0, max(1, round(spec.recipe.epochs * steps_per_epoch)), steps_per_epoch)
 
 
 def _average(spec: TrainSpec, clock: Clock) -> WeightAverage:
@@ -205,7 +202,7 @@ def _batches(spec: TrainSpec, shards: ShardSet, clock: Clock, ranks: Ranks) -> I
     recipe = spec.recipe
     sampler = EpochSampler(
         len(shards),
-        recipe.batch_size,
+        clock.timetable,
         recipe.seed,
         ranks.rank,
         ranks.world_size,

@@ -7,11 +7,12 @@ ROUNDING = 1e-9
 
 
 def cosine_with_warmup(
-    step: int, *, num_steps: int, warmup_steps: int, peak: float, end: float
+    step: float, *, num_steps: float, warmup_steps: int, peak: float, end: float
 ) -> float:
     """Linear from 0 over ``warmup_steps``, then half a cosine from ``peak`` to ``end``.
 
     Step k uses the value at its middle, so that neither the first nor the last step is wasted at 0.
+    Steps are counted in batches of the recipe's size; a larger one is more than one.
     """
     position = step + 0.5
     if position < warmup_steps:
@@ -21,7 +22,7 @@ def cosine_with_warmup(
 
 
 def falling_with_warmup(
-    step: int,
+    step: float,
     *,
     epoch: float,
     warmup_steps: int,

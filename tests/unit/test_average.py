@@ -9,6 +9,7 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from torch import nn
 
+from pipeline_src.data.timetable import even_timetable
 from pipeline_src.errors import CheckpointError
 from pipeline_src.runs.checkpoint import (
     load_optimizers,
@@ -53,7 +54,7 @@ def run_on(folder, *, stop_at=NUM_STEPS, snapshots=None):
         validate=keep_weights,
         validate_every_steps=1,
     )
-    clock = Clock(0, NUM_STEPS, STEPS_PER_EPOCH)
+    clock = Clock(0, even_timetable(STEPS_PER_EPOCH, 1, NUM_STEPS / STEPS_PER_EPOCH))
     if checkpoint := newest_checkpoint(folder / "checkpoints", "f"):
         load_weights(checkpoint, objective)
         load_optimizers(checkpoint, objective, run.optimizers)

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_src.config import Config, FinetuneConfig, ModelConfig, PretrainConfig
+from pipeline_src.architectures import MaskRatios, make_architecture
+from pipeline_src.config import (
+    Config,
+    CurriculumConfig,
+    FinetuneConfig,
+    ModelConfig,
+    PretrainConfig,
+)
 from pipeline_src.errors import ConfigError
 from pipeline_src.models.masking import num_kept
 from pipeline_src.runs.spec import TrainSpec
@@ -91,6 +98,30 @@ def test_cav_mae_pretraining_is_the_closed_form():
     assert measured.forward_flops["blocks_u"] == shared
     assert measured.backward_flops["blocks_u"] == 2 * shared
     assert measured.forward_flops["decoder"] == decoder(*kept)
+
+
+@pytest.mark.parametrize("method", ["avsiam", "cav_mae"])
+@pytest.mark.parametrize("ratio", [0.5, 0.9])
+def test_the_count_that_needs_no_network_is_what_is_measured(method, ratio):
+    recipe = PretrainConfig(contrast_ratios=RATIOS, reconstruct_ratio=ratio)
+    measured = measure(method, recipe)
+    network = make_architecture(
+        f"{method}_tiny", num_mel_bins=MEL, target_length=FRAMES, img_size=SIDE, **OVERRIDES
+    )
+    ratios = MaskRatios(ratio, ratio, RATIOS if network.has_contrast_pass else ())
+    counted = 2 * float(network.forward_macs(ratios))
+    assert counted == pytest.approx(sum(measured.forward_flops.values()), rel=5e-3)
+
+
+def test_a_curriculum_costs_the_mean_of_its_epochs():
+    def measured(**recipe):
+        return measure("cav_mae", PretrainConfig(epochs=3, **recipe))
+
+    first, last = (measured(reconstruct_ratio=ratio) for ratio in (0.75, 0.25))
+    curriculum = CurriculumConfig(shape="step", start=0.75, end=0.25)  # the third epoch of 3
+    scheduled = measured(curriculum=curriculum)
+    assert scheduled.flops == pytest.approx((2 * first.flops + last.flops) / 3)
+    assert scheduled.activation_bytes == last.activation_bytes > first.activation_bytes
 
 
 def test_fine_tuning_is_the_mean_over_its_heads():

@@ -18,6 +18,7 @@ from pipeline_src.data.dataset import (
 )
 from pipeline_src.data.loader import evaluation_batches, to_device, training_batches
 from pipeline_src.data.sampler import Draw, EpochSampler
+from pipeline_src.data.timetable import even_timetable
 from pipeline_src.errors import ManifestError
 from pipeline_src.shards.read import Sample, ShardSet
 
@@ -96,7 +97,7 @@ def test_a_clip_depends_on_its_place_in_the_stream_only(tmp_path):
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_batches_are_the_same_with_and_without_workers(tmp_path, num_workers):
     dataset = make_dataset(tmp_path)
-    sampler = EpochSampler(len(dataset), 4, seed=2)
+    sampler = EpochSampler(len(dataset), even_timetable(len(dataset), 4, epochs=9), seed=2)
     batches = training_batches(dataset, sampler, first_step=3, last_step=6, num_workers=num_workers)
     expected = [[draw.index for draw in sampler.batch(step)] for step in (3, 4, 5)]
     assert [batch["index"].tolist() for batch in batches] == expected

@@ -13,8 +13,10 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from pipeline_src.config import OptimConfig
 from pipeline_src.config.training import AugmentConfig
 from pipeline_src.data.augment import augment_batch
+from pipeline_src.data.timetable import even_timetable
 from pipeline_src.models import create_model
-from pipeline_src.objectives import AVSiamPretrain, CAVMAEPretrain, Classify
+from pipeline_src.objectives import AVSiamPretrain, CAVMAEPretrain, Classify, StepSetting
+from pipeline_src.objectives.setting import draw_candidates
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.guard import StepGuard
 from pipeline_src.train.loop import Clock, Run, _take_step
@@ -25,6 +27,7 @@ AUGMENT = AugmentConfig(
     noise=0.1, time_shift=3, time_roll=5, freq_shift=2, gain=0.1, freq_mask=4, time_mask=8,
     crop_scale=0.8, image_shift=0.1, image_rotate=5, flip=True,
 )  # fmt: skip
+TIMETABLE = even_timetable(24, 6, epochs=2)
 OBJECTIVES = {
     "avsiam": lambda: AVSiamPretrain(create_model("avsiam_tiny", **SHAPE), packed="never"),
     "avsiam packed": lambda: AVSiamPretrain(create_model("avsiam_tiny", **SHAPE), packed="always"),
@@ -58,7 +61,16 @@ def make_run(name, device, guard):
         state={},
         ranks=Ranks(0, 1, torch.device(device)),
         guard=guard,
+        setting=partial(choose_candidates, objective, device),
     )
+
+
+def choose_candidates(objective, device, step):
+    """As with an adaptive batch: each of the six clips is told from three others."""
+    if isinstance(objective, Classify):
+        return None
+    generator = torch.Generator(device).manual_seed(step)
+    return StepSetting(objective.ratios, draw_candidates(6, 4, generator))
 
 
 def make_batch(device):
@@ -84,7 +96,7 @@ class Unread(StepGuard):
 def test_a_step_reads_no_value(name):
     with FakeTensorMode(allow_non_fake_inputs=True):
         run = make_run(name, "cpu", Unread())
-        logged = _take_step(run, make_batch("cpu"), Clock(0, 5, 4))
+        logged = _take_step(run, make_batch("cpu"), Clock(0, TIMETABLE))
     assert logged["loss"].shape == ()
 
 
@@ -92,7 +104,7 @@ def test_a_step_that_reads_a_value_is_found():
     with FakeTensorMode(allow_non_fake_inputs=True):
         run = make_run("cav_mae", "cpu", StepGuard(reads_at_once=True))
         with pytest.raises(DataDependentOutputException):
-            _take_step(run, make_batch("cpu"), Clock(0, 5, 4))
+            _take_step(run, make_batch("cpu"), Clock(0, TIMETABLE))
 
 
 @pytest.mark.gpu
@@ -102,11 +114,11 @@ def test_a_step_on_a_gpu_does_not_wait(name):
     run = make_run(name, "cuda", StepGuard())
     batches = [make_batch("cuda") for _ in range(4)]
     for step in range(2):  # lets caches fill: kernels, layouts, pinned memory
-        _take_step(run, batches[step], Clock(step, 5, 4))
+        _take_step(run, batches[step], Clock(step, TIMETABLE))
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
         for step in range(2, 4):
-            _take_step(run, batches[step], Clock(step, 5, 4))
+            _take_step(run, batches[step], Clock(step, TIMETABLE))
     finally:
         torch.cuda.set_sync_debug_mode("default")

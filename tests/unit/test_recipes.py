@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from pipeline_src.config import OptimConfig
+from pipeline_src.data.timetable import even_timetable
 from pipeline_src.train.guard import StepGuard
 from pipeline_src.train.loop import Clock, learning_rate
 from pipeline_src.train.optim import make_optimizer, parameter_groups
@@ -13,10 +14,9 @@ from pipeline_src.train.parallel import clip_gradients
 
 def rates(num_clips, batch_size, num_epochs, **recipe):
     """The learning rate of every step, from the recipe."""
-    steps_per_epoch = num_clips / batch_size
-    num_steps = round(num_epochs * steps_per_epoch)
+    timetable = even_timetable(num_clips, batch_size, num_epochs)
     optim = OptimConfig(lr=1.0, schedule="step", warmup_epochs=0, **recipe)
-    clocks = [Clock(step, num_steps, steps_per_epoch) for step in range(num_steps)]
+    clocks = [Clock(step, timetable) for step in range(timetable.num_steps)]
     return [learning_rate(optim, clock) for clock in clocks]
 
 
@@ -39,11 +39,11 @@ def test_the_stepped_rate_of_cav_maes_pretraining():
 
 def test_a_stepped_rate_warms_up_and_no_warm_up_starts_at_the_peak():
     optim = OptimConfig(lr=1.0, schedule="step", warmup_epochs=1)
-    found = [learning_rate(optim, Clock(step, 100, 10)) for step in range(12)]
+    found = [learning_rate(optim, Clock(step, even_timetable(10, 1, 10))) for step in range(12)]
     assert found == pytest.approx([(step + 0.5) / 10 for step in range(10)] + [1, 1])
     assert rates(10, 1, 1)[0] == 1
     cosine = OptimConfig(lr=1.0, warmup_epochs=0)
-    assert learning_rate(cosine, Clock(0, 1000, 10)) == pytest.approx(1, abs=1e-5)
+    assert learning_rate(cosine, Clock(0, even_timetable(10, 1, 100))) == pytest.approx(1, abs=1e-5)
 
 
 def test_adam_decays_every_tensor_through_its_gradient():

@@ -10,6 +10,12 @@ from pipeline_src.data.sampler import (
     rank_slice,
     stratified_subset,
 )
+from pipeline_src.data.timetable import even_timetable, make_timetable
+
+
+def even_sampler(num_samples, batch_size, *args, **values):
+    timetable = even_timetable(num_samples or 1, batch_size, epochs=9)
+    return EpochSampler(num_samples, timetable, *args, **values)
 
 
 def stream(sampler: EpochSampler, num_steps: int) -> list[int]:
@@ -18,7 +24,7 @@ def stream(sampler: EpochSampler, num_steps: int) -> list[int]:
 
 @pytest.mark.parametrize(("num_samples", "batch_size"), [(10, 4), (7, 7), (5, 8), (100, 1)])
 def test_every_clip_occurs_once_per_epoch_over_batches_that_span_epochs(num_samples, batch_size):
-    sampler = EpochSampler(num_samples, batch_size, seed=3)
+    sampler = even_sampler(num_samples, batch_size, seed=3)
     num_epochs = 4
     indices = stream(sampler, -(-num_epochs * num_samples // batch_size))
     for epoch in range(num_epochs):
@@ -27,15 +33,30 @@ def test_every_clip_occurs_once_per_epoch_over_batches_that_span_epochs(num_samp
 
 
 def test_epochs_differ_and_seeds_differ():
-    order = stream(EpochSampler(50, 50, seed=0), 2)
+    order = stream(even_sampler(50, 50, seed=0), 2)
     assert order[:50] != order[50:]
-    assert order[:50] != stream(EpochSampler(50, 50, seed=1), 1)
+    assert order[:50] != stream(even_sampler(50, 50, seed=1), 1)
+
+
+@pytest.mark.parametrize("world_size", [2, 4, 8])
+def test_ranks_share_batches_of_changing_size_in_the_order_of_one_process(world_size):
+    table = make_timetable(50, epochs=3, batch_size=8, segments=[(24, None), (16, None), (8, None)])
+    whole = EpochSampler(50, table, seed=5)
+    ranks = [EpochSampler(50, table, 5, rank, world_size) for rank in range(world_size)]
+    for step in range(table.num_steps):
+        shares = [rank.batch(step) for rank in ranks]
+        assert {len(share) for share in shares} == {len(whole.batch(step)) // world_size}
+        assert [draw for share in shares for draw in share] == whole.batch(step)
+    seen = Counter(stream(whole, table.num_steps)[:150])
+    assert seen == Counter(dict.fromkeys(range(50), 3))
+    with pytest.raises(ValueError, match="batch_size=24 is not divisible by 5 ranks"):
+        EpochSampler(50, table, 5, world_size=5)
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 6])
 def test_ranks_share_the_same_global_batches_equally(world_size):
-    whole = EpochSampler(20, 6, seed=5)
-    ranks = [EpochSampler(20, 6, 5, rank, world_size) for rank in range(world_size)]
+    whole = even_sampler(20, 6, seed=5)
+    ranks = [even_sampler(20, 6, 5, rank, world_size) for rank in range(world_size)]
     for step in range(10):
         shares = [rank.batch(step) for rank in ranks]
         assert {len(share) for share in shares} == {6 // world_size}
@@ -57,7 +78,7 @@ def test_balanced_weights_are_the_published_formula():
 
 def test_balanced_draws_follow_the_weights_and_epochs_differ():
     weights = balanced_weights(LABELS)
-    sampler = EpochSampler(len(LABELS), 50, seed=4, weights=weights)
+    sampler = even_sampler(len(LABELS), 50, seed=4, weights=weights)
     indices = stream(sampler, 2 * 1000)
     counts = Counter(indices)
     chances = weights.values / weights.values.sum()
@@ -71,33 +92,33 @@ def test_balanced_draws_follow_the_weights_and_epochs_differ():
 @pytest.mark.parametrize("world_size", [2, 3, 6])
 def test_ranks_together_draw_the_balanced_stream_of_one_process(world_size):
     weights = balanced_weights(LABELS)
-    whole = EpochSampler(100, 6, 5, weights=weights)
-    ranks = [EpochSampler(100, 6, 5, rank, world_size, weights) for rank in range(world_size)]
+    whole = even_sampler(100, 6, 5, weights=weights)
+    ranks = [even_sampler(100, 6, 5, rank, world_size, weights) for rank in range(world_size)]
     for step in range(40):
         assert [draw for rank in ranks for draw in rank.batch(step)] == whole.batch(step)
 
 
 def test_balanced_draws_resume_at_any_step():
-    before = EpochSampler(100, 6, seed=5, weights=balanced_weights(LABELS))
-    after = EpochSampler(100, 6, seed=5, weights=balanced_weights(LABELS))
+    before = even_sampler(100, 6, seed=5, weights=balanced_weights(LABELS))
+    after = even_sampler(100, 6, seed=5, weights=balanced_weights(LABELS))
     expected = [before.batch(step) for step in range(60)]
     assert [after.batch(step) for step in range(37, 60)] == expected[37:]
 
 
 def test_a_batch_is_a_function_of_its_step_alone():
-    sampler = EpochSampler(20, 6, seed=5)
+    sampler = even_sampler(20, 6, seed=5)
     backwards = [sampler.batch(step) for step in reversed(range(30))]
-    assert backwards[::-1] == [EpochSampler(20, 6, seed=5).batch(step) for step in range(30)]
+    assert backwards[::-1] == [even_sampler(20, 6, seed=5).batch(step) for step in range(30)]
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused():
     with pytest.raises(ValueError, match="batch_size=5 is not divisible by 2 ranks"):
-        EpochSampler(20, 5, 0, world_size=2)
+        even_sampler(20, 5, 0, world_size=2)
 
 
 def test_no_clips_are_refused():
     with pytest.raises(ValueError, match="no clips"):
-        EpochSampler(0, 5, 0)
+        even_sampler(0, 5, 0)
 
 
 def test_each_clip_is_scored_by_exactly_one_rank():

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from pipeline_src.config import OptimConfig
+from pipeline_src.data.timetable import even_timetable
 from pipeline_src.errors import TrainingError
 from pipeline_src.runs.checkpoint import load_optimizers, load_weights, newest_checkpoint
 from pipeline_src.train.distributed import Ranks
@@ -22,6 +23,11 @@ from pipeline_src.train.stop import StopFlag, StopRequestedError
 NUM_STEPS = 12
 
 
+def clock_at(step, num_steps=NUM_STEPS):
+    """Four steps of four clips per epoch."""
+    return Clock(step, even_timetable(16, 4, num_steps / 4))
+
+
 class Noisy(nn.Module):
     """Pulls its weight towards the batch plus a random draw of the step."""
 
@@ -32,7 +38,7 @@ class Noisy(nn.Module):
         torch.manual_seed(0)
         self.linear = nn.Linear(2, 2)
 
-    def draw(self, batch_size, generator, device):
+    def draw(self, batch_size, generator, device, setting):
         return torch.randn(batch_size, 2, generator=generator)
 
     def forward(self, batch, plan, step_pass):
@@ -79,10 +85,10 @@ def losses(folder):
 
 
 def test_a_run_resumed_from_any_checkpoint_has_the_same_loss_curve(tmp_path):
-    train(make_run(tmp_path / "whole", Noisy()), batches(), Clock(0, NUM_STEPS, 4), StopFlag())
+    train(make_run(tmp_path / "whole", Noisy()), batches(), clock_at(0), StopFlag())
     stop_at = 5
     folder = tmp_path / "parts"
-    clock = Clock(0, NUM_STEPS, 4)
+    clock = clock_at(0)
     stream = itertools.islice(batches(), stop_at)
     with pytest.raises(StopIteration):
         train(make_run(folder, Noisy()), stream, clock, StopFlag())
@@ -93,7 +99,7 @@ def test_a_run_resumed_from_any_checkpoint_has_the_same_loss_curve(tmp_path):
     assert checkpoint.step == stop_at
     load_weights(checkpoint, resumed)
     load_optimizers(checkpoint, resumed, run.optimizers)
-    train(run, batches(stop_at), Clock(stop_at, NUM_STEPS, 4), StopFlag())
+    train(run, batches(stop_at), clock_at(stop_at), StopFlag())
     assert losses(folder) == losses(tmp_path / "whole")
     assert len(losses(folder)) == NUM_STEPS
 
@@ -106,13 +112,13 @@ def test_a_step_runs_each_pass_forward_once(tmp_path):
         return objective(batch, plan, step_pass)
 
     run = dataclasses.replace(make_run(tmp_path, objective), objective=counted)
-    train(run, batches(), Clock(0, 3, 4), StopFlag())
+    train(run, batches(), clock_at(0, 3), StopFlag())
     assert passes == ["one", "two"] * 3
 
 
 def test_rows_after_the_resumed_step_are_dropped(tmp_path):
-    train(make_run(tmp_path, Noisy()), batches(), Clock(0, 8, 4), StopFlag())
-    train(make_run(tmp_path, Noisy()), batches(), Clock(3, 8, 4), StopFlag())
+    train(make_run(tmp_path, Noisy()), batches(), clock_at(0, 8), StopFlag())
+    train(make_run(tmp_path, Noisy()), batches(), clock_at(3, 8), StopFlag())
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == list(range(1, 9))
 
 
@@ -121,7 +127,7 @@ def test_a_non_finite_loss_stops_before_the_step_and_names_the_clips(tmp_path):
     before = [p.clone() for p in objective.parameters()]
     bad = iter([{"x": torch.full((4, 2), float("nan")), "index": torch.arange(4)}])
     with pytest.raises(TrainingError, match=r"step 0: .*nan.*clip0, clip1"):
-        train(make_run(tmp_path, objective), bad, Clock(0, 5, 4), StopFlag())
+        train(make_run(tmp_path, objective), bad, clock_at(0, 5), StopFlag())
     for ours, theirs in zip(before, objective.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -136,14 +142,14 @@ def test_a_bad_step_between_two_logged_ones_changes_no_weight_and_is_not_saved(t
     objective = Noisy()
     run = make_run(tmp_path / "spoiled", objective, recipe=seldom)
     with pytest.raises(TrainingError, match=rf"step {bad_step}: .*clip0, clip1"):
-        train(run, spoiled(), Clock(0, NUM_STEPS, 4), StopFlag())
+        train(run, spoiled(), clock_at(0), StopFlag())
     assert newest_checkpoint(tmp_path / "spoiled" / "checkpoints", "f") is None
     assert not losses(tmp_path / "spoiled")
 
     clean = Noisy()
     run = make_run(tmp_path / "clean", clean, recipe=seldom)
     with StopFlag() as stop, pytest.raises(StopRequestedError):
-        train(run, stopped_at(bad_step - 1), Clock(0, NUM_STEPS, 4), stop)
+        train(run, stopped_at(bad_step - 1), clock_at(0), stop)
     for ours, theirs in zip(objective.parameters(), clean.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -165,7 +171,7 @@ def test_a_signal_saves_and_stops(tmp_path):
 
     before = signal.getsignal(signal.SIGTERM)
     with StopFlag() as stop, pytest.raises(StopRequestedError, match="step 4, state saved"):
-        train(make_run(tmp_path, Noisy()), interrupted(), Clock(0, NUM_STEPS, 4), stop)
+        train(make_run(tmp_path, Noisy()), interrupted(), clock_at(0), stop)
     assert stop.received == signal.SIGTERM
     assert newest_checkpoint(tmp_path / "checkpoints", "f").step == 4
     assert signal.getsignal(signal.SIGTERM) is before
@@ -173,7 +179,7 @@ def test_a_signal_saves_and_stops(tmp_path):
 
 def test_validation_runs_on_time_and_at_the_end(tmp_path):
     run = make_run(tmp_path, Noisy(), validate=lambda: {"audio": 0.5})
-    train(run, batches(), Clock(0, NUM_STEPS, 4), StopFlag())
+    train(run, batches(), clock_at(0), StopFlag())
     rows = [row for row in read_metrics(tmp_path / "metrics.jsonl") if "val" in row]
     assert [row["step"] for row in rows] == [5, 10, 12]
 

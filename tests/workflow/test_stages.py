@@ -1,5 +1,6 @@
 """dvc.yaml says the same as the rules: settings, inputs, outputs; it is current in the checkout."""
 
+import inspect
 import itertools
 import re
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ WILDCARDS = SimpleNamespace(dataset="digits", run="avsiam_tiny", split="train", 
 # The clip list is cut when the Snakefile is parsed; the rest says where and which, or how.
 NOT_IN_RULES = {"plan", "results", "datasets", "submit"}
 SCRATCH = {"finetune": {"init": "scratch"}}
+CURRICULUM = {"shape": "linear", "start": 0.7, "end": 0.5}
+SCHEDULED = {"pretrain": {"curriculum": CURRICULUM, "max_batch_size": 64}}
 # Outputs that scripts write beside the one that the rule names.
 BESIDE = {
     *("checkpoint", "history.csv", "validation.csv", "metrics.jsonl"),
@@ -60,9 +63,17 @@ def rule_params(config: dict) -> dict[str, dict]:
             snakefile=Path("Snakefile"),
         )._workflow
         return {
-            rule.name: {k: v(WILDCARDS) if callable(v) else v for k, v in rule.params.items()}
+            rule.name: {key: param_value(value) for key, value in rule.params.items()}
             for rule in workflow.rules
         }
+
+
+def param_value(param: Any) -> Any:
+    """A function of wildcards, or of them and the rule's resources, or a plain value."""
+    if not callable(param):
+        return param
+    others = [{} for name in inspect.signature(param).parameters if name == "resources"]
+    return param(WILDCARDS, *others)
 
 
 def changed_stages(stages: dict, before: dict, after: dict) -> set[str]:
@@ -120,7 +131,8 @@ def test_dvc_yaml_of_the_checkout_is_current(fresh):
 
 def test_every_setting_of_a_rule_is_a_parameter_of_its_stage_and_no_other(stages, in_tiny):
     unchanged = []
-    bases = [(base, rule_params(base)) for base in (in_tiny, merge(in_tiny, SCRATCH))]
+    configs = (in_tiny, merge(in_tiny, SCRATCH), merge(in_tiny, SCHEDULED))
+    bases = [(base, rule_params(base)) for base in configs]
     for key, value in leaves(in_tiny):
         if key.split(".")[0] in NOT_IN_RULES | {"runs"}:
             continue

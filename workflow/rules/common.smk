@@ -12,6 +12,7 @@ from pipeline_src.errors import PipelineError
 from pipeline_src.executor import announce_executor, keep_slurm_conf
 from pipeline_src.lock import hold_results
 from pipeline_src.submit.orphans import cancel_orphans
+from pipeline_src.submit.request import JobRequest
 
 ROOT = Path(workflow.current_basedir, "../..").resolve()
 # Scripts and training jobs import the package of this checkout.
@@ -78,6 +79,19 @@ def dump(section):
 def run_params(section):
     """A params function: that section of the wildcard's run."""
     return lambda wildcards: dump(getattr(catalog.run(wildcards.run), section))
+
+
+def recipe_params(section):
+    """run_params of a training, refused where its ranks could not share every batch."""
+
+    def read(wildcards, resources):
+        recipe = getattr(catalog.run(wildcards.run), section)
+        JobRequest.from_resources(resources).check_batches(section, recipe)
+        return dump(recipe)
+
+    return lambda wildcards, resources: checked(
+        lambda w: read(w, dict(resources.items()))
+    )(wildcards)
 
 
 # Input functions: which files a wildcard stands for. The catalog knows the paths.

@@ -23,7 +23,7 @@ rule pretrain_model:
         gpus_per_node=0,
     params:
         model=run_params("model"),
-        recipe=run_params("pretrain"),
+        recipe=recipe_params("pretrain"),
         step_version=versions.PRETRAIN,
     script:
         "../scripts/pretrain_model.py"
@@ -52,7 +52,7 @@ rule finetune_model:
         gpus_per_node=0,
     params:
         model=run_params("model"),
-        recipe=run_params("finetune"),
+        recipe=recipe_params("finetune"),
         step_version=versions.FINETUNE,
     script:
         "../scripts/finetune_model.py"

@@ -1,0 +1,200 @@
+"""Trainings under a curriculum with adaptive batches, on real shards: stopped, resumed, shared."""
+
+import os
+import socket
+from itertools import accumulate
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from pipeline_src.config import CurriculumConfig, ModelConfig, PretrainConfig
+from pipeline_src.config.data import AudioConfig, ShardsConfig
+from pipeline_src.features.chunk import extract_chunk
+from pipeline_src.report.curves import PRETRAIN_PANELS, training_charts
+from pipeline_src.runs.checkpoint import newest_checkpoint
+from pipeline_src.runs.spec import TrainSpec
+from pipeline_src.shards.index import write_index
+from pipeline_src.shards.write import pack_chunk
+from pipeline_src.train.log import read_metrics
+from pipeline_src.train.run import run_training
+from pipeline_src.train.stop import StopFlag, StopRequestedError
+from tests import media
+
+NUM_CLIPS = 20
+OVERRIDES = {
+    "patch_size": 16, "embed_dim": 16, "depth": 2, "num_heads": 2, "decoder_embed_dim": 16,
+    "decoder_depth": 1, "decoder_num_heads": 2,
+}  # fmt: skip
+RECIPE = {
+    "epochs": 3, "batch_size": 8, "batch_multiple": 2, "num_frames": 2, "num_workers": 0,
+    "log_every": 1, "save_every_seconds": 1e-4, "warmup_epochs": 1, "adaptive_batch": "tokens",
+    "curriculum": CurriculumConfig(shape="linear", start=0.75, end=0.5), "max_batch_size": 16,
+    "contrast_ratios": (0.0, 0.5),
+}  # fmt: skip
+# Of 48 audio and 8 video tokens 14, 21 and 28 are visible in the three epochs; AVSiam's contrast
+# sees 42 more in each. Clips of every step, and its epoch:
+STEPS = {
+    "cav_mae": [(16, 0), (16, 0), (10, 1), (8, 2), (8, 2)],
+    "avsiam": [(10, 0), (10, 0), (8, 1), (8, 1), (8, 1), (8, 2), (8, 2)],
+}
+RATIOS = [0.75, 0.625, 0.5]
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    """index.json of 20 synthetic clips in one shard."""
+    folder = tmp_path_factory.mktemp("clips")
+    media.make_clip(folder / "a.mp4")
+    clips = [{"clip_id": f"clip{i}", "source": "a.mp4"} for i in range(NUM_CLIPS)]
+    transcoded = media.transcode(media.download(folder, clips))
+    results = folder / "results"
+    logmel, packed = results / "logmel/00000.json", results / "shards/00000.json"
+    extract_chunk(
+        transcode_manifest=transcoded,
+        manifest_path=logmel,
+        ledger_path=logmel.with_suffix(".ledger.csv"),
+        audio=AudioConfig(),
+        sample_rate_hz=16000,
+        num_workers=1,
+        version=1,
+    )
+    pack_chunk(
+        logmel_manifest=logmel,
+        transcode_manifest=transcoded,
+        manifest_path=packed,
+        ledger_path=packed.with_suffix(".ledger.csv"),
+        shard_path=packed.parent / "train-00000.tar",
+        shards=ShardsConfig(),
+        version=1,
+    )
+    (folder / "classes.csv").write_text("index,id,display_name\n0,a,Alpha\n1,b,Beta\n")
+    text = "name: toy\ntask: multiclass\nclip_list: toy.csv\nclass_names: classes.csv\n"
+    (folder / "toy.yaml").write_text(text)
+    path = packed.parent / "index.json"
+    write_index(
+        shard_manifests=[packed],
+        train_manifests=[packed],
+        index_path=path,
+        dataset_path=folder / "toy.yaml",
+        split="train",
+        max_failed_fraction=0,
+        audio=AudioConfig(),
+        media=media.SMALL,
+        version=1,
+    )
+    return path
+
+
+def spec_of(run_dir, index, method="cav_mae", **recipe):
+    model = {"size": "tiny", "img_size": 32, "target_length": 96, "overrides": OVERRIDES}
+    return TrainSpec(
+        stage="pretrain",
+        run_dir=run_dir,
+        model=ModelConfig(method=method, **model),
+        recipe=PretrainConfig(**{**RECIPE, **recipe}),
+        train_indexes=(index,),
+    )
+
+
+class StopAfter(StopFlag):
+    """Asks for the end as soon as a step is logged."""
+
+    def __init__(self, run_dir, step):
+        super().__init__()
+        self._rows, self._step = run_dir / "metrics.jsonl", step
+
+    @property
+    def requested(self):
+        return self._step in [row["step"] for row in read_metrics(self._rows)]
+
+
+def rows_of(run_dir):
+    return [
+        {key: value for key, value in row.items() if key != "seconds"}
+        for row in read_metrics(run_dir / "metrics.jsonl")
+    ]
+
+
+@pytest.fixture(scope="module", params=["cav_mae", "avsiam"])
+def whole(request, index, tmp_path_factory):
+    """A method, and its training from start to end."""
+    spec = spec_of(tmp_path_factory.mktemp("whole"), index, request.param)
+    run_training(spec, StopFlag())
+    return request.param, spec
+
+
+def test_rows_and_state_tell_what_was_planned(whole):
+    method, spec = whole
+    rows = rows_of(spec.run_dir)
+    sizes, epochs = zip(*STEPS[method], strict=True)
+    assert [row["batch_size"] for row in rows] == list(sizes)
+    for name in ("audio_ratio", "video_ratio"):
+        assert [row[name] for row in rows] == [RATIOS[epoch] for epoch in epochs]
+    seen = list(accumulate(sizes))
+    assert [row["samples_seen"] for row in rows] == seen
+    assert [row["epoch"] for row in rows] == [clips / NUM_CLIPS for clips in seen]
+    assert {row["num_steps"] for row in rows} == {len(sizes)}
+    state = newest_checkpoint(spec.run_dir / "checkpoints", spec.fingerprint()).state
+    assert (state["step"], state["samples_seen"]) == (len(sizes), seen[-1])
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_stopped_at_or_inside_a_stretch_and_resumed_it_has_the_same_curve(
+    whole, index, tmp_path, step
+):
+    method, complete = whole
+    spec = spec_of(tmp_path, index, method)
+    with pytest.raises(StopRequestedError, match=f"step {step}, state saved"):
+        run_training(spec, StopAfter(tmp_path, step))
+    assert len(rows_of(tmp_path)) == step
+    run_training(spec, StopFlag())
+    assert rows_of(tmp_path) == rows_of(complete.run_dir)
+
+
+def _train_on_rank(rank, spec, port):
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+    torch.set_num_threads(1)
+    run_training(spec, StopFlag())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whole", ["cav_mae"], indirect=True)
+def test_a_run_goes_on_with_its_plan_on_another_number_of_ranks(whole, index, tmp_path):
+    method, complete = whole
+    spec = spec_of(tmp_path, index, method)
+    with pytest.raises(StopRequestedError):
+        run_training(spec, StopAfter(tmp_path, 1))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(_train_on_rank, args=(spec, port), nprocs=2)
+    planned = ("step", "num_steps", "samples_seen", "epoch", "lr", "batch_size", "video_ratio")
+    ours, theirs = (
+        [{key: row[key] for key in planned} for row in rows_of(folder)]
+        for folder in (tmp_path, complete.run_dir)
+    )
+    assert ours == theirs
+
+
+def test_the_report_draws_what_is_scheduled_and_misses_nothing_else(whole):
+    _, spec = whole
+    charts, absent = training_charts(rows_of(spec.run_dir), PRETRAIN_PANELS, name="run")
+    assert {"Mask ratio", "Clips per step"} <= {chart.title for chart in charts}
+    plain = [
+        {key: value for key, value in row.items() if not key.endswith(("_ratio", "batch_size"))}
+        for row in rows_of(spec.run_dir)
+    ]
+    charts, missed = training_charts(plain, PRETRAIN_PANELS, name="run")
+    assert not {"Mask ratio", "Clips per step"} & {chart.title for chart in charts}
+    assert missed == absent == []
+
+
+def test_a_limit_of_memory_does_not_make_another_training_of_it(whole, index, tmp_path):
+    method, complete = whole
+    spec = spec_of(tmp_path, index, method, max_batch_size=17)
+    assert spec.fingerprint() == complete.fingerprint()
+    assert spec.fingerprint() != spec_of(tmp_path, index, method, negatives="all").fingerprint()

@@ -1,0 +1,153 @@
+"""A step's mask ratios and contrast candidates: what methods make of them, on one rank and two."""
+
+import math
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from pipeline_src.architectures import MaskRatios
+from pipeline_src.config import PretrainConfig
+from pipeline_src.data.timetable import make_timetable
+from pipeline_src.models import create_model
+from pipeline_src.objectives import AVSiamPretrain, CAVMAEPretrain, StepSetting
+from pipeline_src.objectives.contrastive import contrastive_loss, gather_clips
+from pipeline_src.objectives.setting import draw_candidates
+from pipeline_src.train.distributed import Ranks
+from pipeline_src.train.plan import step_setting
+
+SMALL = {
+    "img_size": 16, "patch_size": 4, "num_mel_bins": 16, "target_length": 32, "num_frames": 2,
+    "embed_dim": 16, "depth": 2, "num_heads": 2, "decoder_embed_dim": 8, "decoder_depth": 1,
+    "decoder_num_heads": 2,
+}  # fmt: skip
+NUM_CLIPS, TOKENS = 6, 32  # of either modality
+OBJECTIVES = {"avsiam": AVSiamPretrain, "cav_mae": CAVMAEPretrain}
+CPU = torch.device("cpu")
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def make_objective(method):
+    torch.manual_seed(0)
+    return OBJECTIVES[method](create_model(f"{method}_tiny", **SMALL))
+
+
+def make_batch(num_clips=NUM_CLIPS):
+    return {
+        "logmel": torch.randn(num_clips, 32, 16, generator=seeded()),
+        "frames": torch.randn(num_clips, 2, 3, 16, 16, generator=seeded(1)),
+    }
+
+
+@pytest.mark.parametrize("method", sorted(OBJECTIVES))
+def test_a_method_masks_with_the_ratios_of_the_step(method):
+    setting = StepSetting(MaskRatios(0.75, 0.5, (0.0, 0.25)))
+    plan = make_objective(method).draw(NUM_CLIPS, seeded(), "cpu", setting)
+    assert plan.audio_mask.num_hidden == 0.75 * TOKENS
+    assert plan.video_mask.num_hidden == 0.5 * TOKENS
+    if method == "avsiam":
+        for chunks in (plan.audio_chunks, plan.video_chunks):
+            assert [chunk.ids_keep.shape for chunk in chunks] == [(3, 32), (3, 24)]
+
+
+@pytest.mark.parametrize("method", sorted(OBJECTIVES))
+def test_the_own_ratios_as_a_setting_change_nothing(method):
+    objective = make_objective(method)
+    own = objective.draw(NUM_CLIPS, seeded())
+    told = objective.draw(NUM_CLIPS, seeded(), "cpu", StepSetting(objective.ratios))
+    assert torch.equal(own.audio_mask.ids_keep, told.audio_mask.ids_keep)
+    assert torch.equal(own.video_mask.ids_keep, told.video_mask.ids_keep)
+
+
+@pytest.mark.parametrize("method", sorted(OBJECTIVES))
+def test_a_method_contrasts_with_the_candidates_of_the_step(method):
+    objective = make_objective(method)
+    alone = StepSetting(objective.ratios, torch.eye(NUM_CLIPS, dtype=torch.bool))
+    plan = objective.draw(NUM_CLIPS, seeded(), "cpu", alone)
+    values = objective(make_batch(), plan, objective.passes[0])
+    assert values["contrast_loss"].item() == 0  # nothing to be told from
+    assert values["contrast_accuracy"] == 1
+
+
+@pytest.mark.parametrize("num_clips", [8, 16, 48, 128])
+@pytest.mark.parametrize("direction", ["both", "a2v", "v2a"])
+def test_the_loss_at_chance_is_that_of_the_reference_batch(num_clips, direction):
+    candidates = draw_candidates(num_clips, 8, seeded())
+    features = torch.ones(num_clips, 4)
+    values = contrastive_loss(
+        features, features, temperature=0.1, direction=direction, is_candidate_NN=candidates
+    )
+    assert values["contrast_loss"].item() == pytest.approx(math.log(8), rel=1e-6)
+    everyone = contrastive_loss(features, features, temperature=0.1, direction=direction)
+    assert everyone["contrast_loss"].item() == pytest.approx(math.log(num_clips), rel=1e-6)
+
+
+def test_a_clip_has_itself_and_random_others():
+    draws = [draw_candidates(20, 5, seeded(seed)) for seed in range(400)]
+    assert all((draw.sum(1) == 5).all() for draw in draws)
+    assert all(draw.diagonal().all() for draw in draws)
+    share = torch.stack(draws).float().mean(0)
+    others = share[~torch.eye(20, dtype=torch.bool)]
+    assert others.mean().item() == pytest.approx(4 / 19)
+    assert (others - 4 / 19).abs().max() < 0.1
+    assert not torch.equal(draws[0], draws[1])
+
+
+def test_everyone_is_a_candidate_in_a_batch_of_the_reference_size():
+    assert draw_candidates(8, 8, seeded()) is None
+
+
+def setting_of(recipe, step, ranks):
+    ratios = [MaskRatios(0.9, 0.9), MaskRatios(0.8, 0.8)]
+    segments = list(zip((16, 8), ratios, strict=True))
+    return step_setting(
+        recipe, make_timetable(64, epochs=2, batch_size=8, segments=segments), step, ranks
+    )
+
+
+def test_ranks_draw_the_same_candidates_anew_at_each_step():
+    recipe = PretrainConfig(batch_size=8)
+    first, second = (setting_of(recipe, 0, Ranks(rank, 2, CPU)) for rank in (0, 1))
+    assert first.ratios == second.ratios == MaskRatios(0.9, 0.9)
+    assert first.is_candidate_NN.shape == (16, 16)  # of both ranks together
+    assert torch.equal(first.is_candidate_NN, second.is_candidate_NN)
+    later = setting_of(recipe, 1, Ranks(0, 2, CPU))
+    assert not torch.equal(first.is_candidate_NN, later.is_candidate_NN)
+    assert setting_of(recipe, 4, Ranks(0, 2, CPU)) == (MaskRatios(0.8, 0.8), None)
+
+
+def test_within_a_rank_candidates_are_those_of_its_share():
+    local = setting_of(PretrainConfig(batch_size=8, contrast_scope="local"), 0, Ranks(1, 2, CPU))
+    assert local.is_candidate_NN.shape == (8, 8)
+    assert (local.is_candidate_NN.sum(1) == 4).all()
+    everyone = setting_of(PretrainConfig(batch_size=8, negatives="all"), 0, Ranks(0, 2, CPU))
+    assert everyone.is_candidate_NN is None
+
+
+def _contrast_on_one_rank(rank, folder):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    features = torch.load(f"{folder}/features.pt", weights_only=True)
+    own = features[:, rank * 4 : rank * 4 + 4].clone().requires_grad_()
+    candidates = draw_candidates(8, 3, seeded())
+    values = contrastive_loss(
+        gather_clips(own[0]), gather_clips(own[1]), temperature=0.2, is_candidate_NN=candidates
+    )
+    values["contrast_loss"].backward()
+    torch.save(own.grad / 2, f"{folder}/grad{rank}.pt")  # DDP's mean over two ranks
+    dist.destroy_process_group()
+
+
+def test_two_ranks_with_fixed_negatives_have_the_gradient_of_one_process(tmp_path):
+    features = torch.randn(2, 8, 4, generator=seeded())
+    torch.save(features, tmp_path / "features.pt")
+    mp.spawn(_contrast_on_one_rank, args=(tmp_path,), nprocs=2)
+    features.requires_grad_()
+    candidates = draw_candidates(8, 3, seeded())
+    values = contrastive_loss(*features, temperature=0.2, is_candidate_NN=candidates)
+    values["contrast_loss"].backward()
+    parts = [torch.load(tmp_path / f"grad{rank}.pt", weights_only=True) for rank in (0, 1)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), features.grad)
