@@ -40,6 +40,8 @@ class Retrieval(BaseModel):
     """Retrieval in both directions at one gallery size."""
 
     checkpoint: str = ""
+    trained_on: list[str] | None = None
+    zero_shot: bool | None = None
     gallery_size: int = Field(gt=0)
     audio_to_video: dict[str, Interval]
     video_to_audio: dict[str, Interval]
@@ -56,6 +58,14 @@ class Retrieval(BaseModel):
         return min(1.0, int(metric.removeprefix("R@")) / self.gallery_size)
 
 
+class SingleFrame(BaseModel):
+    """What the middle frame group alone gives; ``num_frames`` is its size."""
+
+    num_frames: int
+    video: dict[str, Interval] | None = None
+    audio_video: dict[str, Interval] | None = None
+
+
 class EvalMetrics(BaseModel):
     """metrics.json of one run on one data set."""
 
@@ -70,6 +80,7 @@ class EvalMetrics(BaseModel):
     audio: dict[str, Interval] | None = None
     video: dict[str, Interval] | None = None
     audio_video: dict[str, Interval] | None = None
+    single_frame: SingleFrame | None = None
     retrieval: Retrieval | None = None
     checkpoint_sha256: str = ""
     config_sha256: str = ""
@@ -89,6 +100,12 @@ class EvalMetrics(BaseModel):
     def headline(self, modality: Modality) -> Interval | None:
         """Accuracy (multiclass) or mAP (multilabel) of one modality."""
         return (self.figures(modality) or {}).get(HEADLINE[self.task])
+
+
+    def single_headline(self, modality: Modality) -> Interval | None:
+        """The same with the middle frame group alone; None for audio and where there is one group."""
+        figures = getattr(self.single_frame, modality, None)
+        return (figures or {}).get(HEADLINE[self.task])
 
 
 class Reconstruction(BaseModel):
