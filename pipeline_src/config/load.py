@@ -47,6 +47,11 @@ def resolve_run(config: Config, name: str, files: Sequence[Path] = ()) -> RunCon
     source = run.finetune.checkpoint_run
     if source and config.runs.get(source) is None:
         raise ConfigError(f"runs.{name}.finetune.checkpoint_run = {source!r} is not a listed run")
+    mixup = run.finetune.mixup
+    if mixup and not config.shards.waveform and not run.finetune.checkpoint:
+        raise ConfigError(
+            f"run {name}: finetune.mixup = {mixup:g} mixes waveforms; set shards.waveform: true"
+        )
     _check_network(name, run, config.audio.num_mel_bins)
     return run
 

@@ -41,15 +41,35 @@ class OptimConfig(Section):
     epochs: float = Field(default=25, gt=0, description="passes over the training clips")
     batch_size: int = Field(default=96, gt=0, description="clips per optimiser step over all ranks")
     lr: float = Field(default=1e-4, gt=0, description="peak learning rate")
-    min_lr: float = Field(default=0.0, ge=0, description="learning rate at the end of the cosine")
-    warmup_epochs: float = Field(default=1, ge=0, description="linear warm-up")
-    weight_decay: float = Field(
-        default=0.05, ge=0, description="AdamW, decoupled; not on norms, biases, positions"
+    schedule: Literal["cosine", "step"] = Field(
+        default="cosine",
+        description="learning rate after warm-up: half a cosine to min_lr, or constant with the "
+        "decay_* steps (AVSiam, CAV-MAE)",
     )
-    beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW")
-    beta2: float = Field(default=0.95, ge=0, lt=1, description="AdamW")
+    min_lr: float = Field(default=0.0, ge=0, description="cosine: learning rate at the end")
+    decay_start_epoch: int = Field(
+        default=10, gt=0, description="step: the rate falls first at the end of this epoch"
+    )
+    decay_every_epochs: int = Field(
+        default=5, gt=0, description="step: epochs between two falls of the rate"
+    )
+    decay_factor: float = Field(
+        default=0.5, gt=0, le=1, description="step: factor of each fall of the rate"
+    )
+    warmup_epochs: float = Field(default=1, ge=0, description="linear warm-up; 0 = none")
+    optimizer: Literal["adamw", "adam"] = Field(
+        default="adamw",
+        description="adamw: decoupled weight decay; adam: L2 weight decay (AVSiam, CAV-MAE)",
+    )
+    weight_decay: float = Field(
+        default=0.05,
+        ge=0,
+        description="adamw: not on norms, biases, positions; adam: on every tensor",
+    )
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="of the first moment")
+    beta2: float = Field(default=0.95, ge=0, lt=1, description="of the second moment")
     max_grad_norm: float = Field(
-        default=1.0, gt=0, description="gradients are clipped to this L2 norm"
+        default=1.0, ge=0, description="gradients are clipped to this L2 norm; 0 = not clipped"
     )
     amp: bool = Field(default=True, description="bfloat16 autocast")
     compile: bool = Field(default=False, description="torch.compile the model")
@@ -91,6 +111,11 @@ class AugmentConfig(Section):
     )
     freq_mask: int = Field(default=0, ge=0, description="SpecAugment: widest masked band, mel bins")
     time_mask: int = Field(default=0, ge=0, description="SpecAugment: longest masked span, frames")
+    mask_fill: Literal["mean", "zero"] = Field(
+        default="mean",
+        description="what masked cells hold: the training mean, or 0 before normalisation "
+        "(AVSiam, CAV-MAE)",
+    )
     crop_scale: float = Field(
         default=1.0, gt=0, le=1, description="smallest area of the random resized crop; 1 = off"
     )
@@ -196,6 +221,21 @@ class FinetuneConfig(OptimConfig):
     num_frames: int = Field(
         default=1, gt=0, description="frames per clip, one at random in each of as many equal spans"
     )
+    balanced_sampling: bool = Field(
+        default=False,
+        description="an epoch is as many draws with replacement as there are clips; a clip's "
+        "weight is the sum of 1000 / (clips of the class + .01) over its labels",
+    )
+    mixup: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="probability that a clip is mixed with another one: waveform, frames and "
+        "labels; needs shards.waveform",
+    )
+    mixup_alpha: float = Field(
+        default=10.0, gt=0, description="the first clip's share is drawn from Beta(alpha, alpha)"
+    )
     label_smoothing: float = Field(
         default=0.1, ge=0, lt=1, description="mass spread over all classes"
     )
@@ -209,6 +249,11 @@ class FinetuneConfig(OptimConfig):
     head_lr_factor: float = Field(default=1.0, gt=0, description="learning rate factor of heads")
     fusion_lr_factor: float = Field(
         default=1.0, gt=0, description="learning rate factor of the fusion layers"
+    )
+    average_epochs: tuple[int, ...] = Field(
+        default=(),
+        description="[first, last]: the result is the mean of the weights at the ends of these "
+        "epochs, counted from 1; empty = the last weights",
     )
     validate_every_epochs: float = Field(
         default=5, gt=0, description="epochs between validation scores"
@@ -234,6 +279,20 @@ class FinetuneConfig(OptimConfig):
         if self.parallel == "fsdp" and not self.all_heads:
             raise ValueError(
                 "parallel: fsdp needs all_heads: true; else the ranks would run different layers"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_average(self) -> "FinetuneConfig":
+        if not self.average_epochs:
+            return self
+        if len(self.average_epochs) != 2:
+            raise ValueError(f"average_epochs={list(self.average_epochs)} must be [first, last]")
+        first, last = self.average_epochs
+        if not 1 <= first <= last <= self.epochs:
+            raise ValueError(
+                f"average_epochs={[first, last]} must be 1 <= first <= last <= "
+                f"epochs={self.epochs:g}"
             )
         return self
 
