@@ -19,8 +19,8 @@ from pipeline_src.eval.common import (
     provenance,
     save_arrays,
 )
-from pipeline_src.eval.intervals import classification_intervals
 from pipeline_src.eval.gallery import checkpoint_past, score_retrieval
+from pipeline_src.eval.intervals import classification_intervals
 from pipeline_src.eval.predict import (
     SINGLE,
     Outputs,
@@ -125,7 +125,7 @@ def _scores(checkpoint: Checkpoint, split: Split, evaluate: EvaluateConfig) -> O
 def _single_frame(
     checkpoint: Checkpoint, scores: Outputs, task: str, evaluate: EvaluateConfig
 ) -> dict[str, Any]:
-    """What the middle frame group alone gives, in ``single_frame``; nothing where it is the only one."""
+    """What the middle frame group alone gives, as ``single_frame``; nothing where there is one."""
     heads = {head: scores[SINGLE + head] for head in HEADS if SINGLE + head in scores}
     if not heads:
         return {}

@@ -15,8 +15,8 @@ from pipeline_src.errors import ManifestError
 from pipeline_src.eval.common import Split
 from pipeline_src.eval.predict import SINGLE, Outputs
 from pipeline_src.eval.retrieval import DIRECTIONS, retrieval_metrics
-from pipeline_src.manifest.chunks import read_chunk
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
+from pipeline_src.shards.read import lost_clips
 
 
 def score_retrieval(features: Outputs, split: Split, evaluate: EvaluateConfig) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def choose_gallery(
 
 def _fingerprint(clip_ids: Sequence[str], chosen_N: NDArray) -> dict[str, str]:
     """The hash of the gallery's clip ids: two figures with the same one have the same gallery."""
-    ids = sorted(clip_ids[position] for position in chosen_N)
+    ids = sorted(str(clip_ids[position]) for position in chosen_N)
     return {"clip_ids_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest()}
 
 
@@ -120,7 +120,7 @@ def select_listed(
             f"retrieval_clips of {where}: none of its {len(listed)} ids, e.g. {listed[0]!r}, is a "
             f"packed clip; ids there look like {clip_ids[0]!r}"
         )
-    reasons = _lost_clips(split)
+    reasons = lost_clips(split.path)
     absent = [clip_id for clip_id in listed if clip_id not in present]
     return chosen, {
         "rule": "clips",
@@ -129,10 +129,3 @@ def select_listed(
         "unknown": [clip_id for clip_id in absent if clip_id not in reasons],
         "lost": {clip_id: reasons[clip_id] for clip_id in absent if clip_id in reasons},
     }
-
-
-def _lost_clips(split: Split) -> dict[str, str]:
-    """Reason by clip_id of the clips of a split's list that are not packed."""
-    manifests = [split.path.parent / shard["manifest"] for shard in split.index["shards"]]
-    lost = [item for path in manifests for item in read_chunk(path, "pack").lost]
-    return {item["clip_id"]: item["reason"] for item in lost}

@@ -101,9 +101,8 @@ class EvalMetrics(BaseModel):
         """Accuracy (multiclass) or mAP (multilabel) of one modality."""
         return (self.figures(modality) or {}).get(HEADLINE[self.task])
 
-
     def single_headline(self, modality: Modality) -> Interval | None:
-        """The same with the middle frame group alone; None for audio and where there is one group."""
+        """The same with the middle frame group alone; None for audio, or with one group."""
         figures = getattr(self.single_frame, modality, None)
         return (figures or {}).get(HEADLINE[self.task])
 
@@ -125,10 +124,14 @@ class ProbeScores(BaseModel):
 
 
 class ProbeMetrics(BaseModel):
-    """Probe metrics.json: what a pre-trained encoder holds before any label is used."""
+    """Probe metrics.json: what a pre-trained encoder holds before any label is used.
+
+    Scored by retrieval alone, it has neither probes nor reconstruction.
+    """
 
     run: str
     dataset: str
+    split: str = ""
     reconstruction: dict[Modality, Reconstruction] = {}
     probes: dict[Literal["pretrained", "untrained"], dict[Modality, ProbeScores]] = {}
     retrieval: Retrieval | None = None
@@ -139,6 +142,11 @@ class ProbeMetrics(BaseModel):
     def name(self) -> str:
         """How the page calls this probe."""
         return f"{self.run} / {self.dataset}"
+
+    @property
+    def is_retrieval_only(self) -> bool:
+        """Whether there were no training clips for anything else."""
+        return not (self.reconstruction or self.probes)
 
 
 class SplitIndex(BaseModel):
