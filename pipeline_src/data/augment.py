@@ -1,12 +1,13 @@
 """Training augmentation of whole batches, from an explicit generator.
 
 Every function changes each clip by its own random draw and keeps shapes. Log-mels are normalised,
-so 0 is the training set's mean level, and it fills what a mask hides.
+so 0 is the training set's mean level; it fills what a mask hides unless the recipe says otherwise.
 
 Shape legend: B clips, T log-mel frames, M mel bins, F video frames, H W pixels.
 """
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,8 @@ def augment_batch(
     gain: float = 0.0,
     freq_mask: int = 0,
     time_mask: int = 0,
+    mask_fill: Literal["mean", "zero"] = "mean",
+    zero_level: float = 0.0,
     crop_scale: float = 1.0,
     image_shift: float = 0.0,
     image_rotate: float = 0.0,
@@ -32,6 +35,9 @@ def augment_batch(
     """Return the batch with "logmel" (B, T, M) and "frames" (B, F, 3, H, W) augmented.
 
     The arguments are the fields of ``AugmentConfig``; each is off at 0 (``crop_scale`` at 1).
+
+    Args:
+        zero_level: what a log-mel of 0 nats has become by normalisation.
     """
     logmel, frames = batch["logmel"], batch["frames"]
     if time_roll:
@@ -42,10 +48,12 @@ def augment_batch(
         logmel = logmel + gain * _symmetric(len(logmel), generator, logmel)[:, None, None]
     if noise:
         logmel = add_noise(logmel, noise, generator=generator)
+    fill = zero_level if mask_fill == "zero" else 0.0
     if freq_mask:
-        logmel = mask_spans(logmel.transpose(1, 2), freq_mask, generator=generator).transpose(1, 2)
+        bins_first = logmel.transpose(1, 2)
+        logmel = mask_spans(bins_first, freq_mask, fill, generator=generator).transpose(1, 2)
     if time_mask:
-        logmel = mask_spans(logmel, time_mask, generator=generator)
+        logmel = mask_spans(logmel, time_mask, fill, generator=generator)
     if crop_scale < 1 or image_shift or image_rotate or flip:
         frames = warp_frames(
             frames,
@@ -107,14 +115,16 @@ def add_noise(logmel_BTM: Tensor, amplitude: float, *, generator: torch.Generato
     return logmel_BTM + noise.to(logmel_BTM.device) * level_B[:, None, None]
 
 
-def mask_spans(x_BNX: Tensor, widest: int, *, generator: torch.Generator) -> Tensor:
-    """Set one span of axis 1 to 0, its width uniform in 0 .. ``widest`` (SpecAugment)."""
+def mask_spans(
+    x_BNX: Tensor, widest: int, fill: float = 0.0, *, generator: torch.Generator
+) -> Tensor:
+    """Set one span of axis 1 to ``fill``, its width uniform in 0 .. ``widest`` (SpecAugment)."""
     num_clips, size, _ = x_BNX.shape
     width_B = (_uniform(num_clips, generator, x_BNX) * (min(widest, size) + 1)).long()
     start_B = (_uniform(num_clips, generator, x_BNX) * (size - width_B + 1)).long()
     position = torch.arange(size, device=x_BNX.device)[None]
     is_hidden_BN = (position >= start_B[:, None]) & (position < (start_B + width_B)[:, None])
-    return x_BNX.masked_fill(is_hidden_BN[:, :, None], 0.0)
+    return x_BNX.masked_fill(is_hidden_BN[:, :, None], fill)
 
 
 def warp_frames(

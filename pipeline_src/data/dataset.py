@@ -1,11 +1,13 @@
 """Clips of one or several shard sets as arrays.
 
-Shape legend: T log-mel frames, M mel bins, F video frames, H W image side, C classes.
+Shape legend: S audio samples, T log-mel frames, M mel bins, F video frames, H W image side,
+C classes.
 """
 
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,11 +17,15 @@ from torch.utils.data import Dataset
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.functional import InterpolationMode, resize
 
+from pipeline_src.data.mixup import Mix, Mixup, mix_frames
 from pipeline_src.data.sampler import Draw
+from pipeline_src.errors import ManifestError, MediaError
+from pipeline_src.media.audio import read_flac, to_float
 from pipeline_src.shards.read import ShardReader, ShardSet
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet statistics: CAV-MAE, AVSiam, MAViL
 IMAGE_STD = (0.229, 0.224, 0.225)
+NO_WAVEFORM = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -45,38 +51,80 @@ class ClipFormat:
     seed: int = 0
 
 
+class _Clip(NamedTuple):
+    """One decoded clip, or a mixture of two; ``waveform_S`` is empty unless it was asked for."""
+
+    logmel_TM: NDArray
+    frames_F3HW: Tensor
+    targets_C: Tensor
+    waveform_S: NDArray
+
+
 class ClipDataset(Dataset[dict[str, Tensor]]):
-    """Random access to decoded clips by ``Draw``.
+    """Random access to decoded clips by ``Draw``; a clip that cannot be decoded is an error.
 
     Each item: ``logmel`` (T, M) float32 normalised, ``frames`` (F, 3, H, W) uint8, ``targets`` (C,)
     float32, ``index`` () int64.
     """
 
-    def __init__(self, shards: ShardSet, clip_format: ClipFormat) -> None:
+    def __init__(
+        self, shards: ShardSet, clip_format: ClipFormat, mixup: Mixup | None = None
+    ) -> None:
         self.shards = shards
         self.format = clip_format
+        self.mixup = mixup
         self._reader = ShardReader()
 
     def __len__(self) -> int:
         return len(self.shards)
 
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
-        sample = self.shards.samples[draw.index]
-        members = self._reader.read(sample)
-        rng = np.random.default_rng((self.format.seed, draw.position))
-        names = sorted(name for name in members if name.startswith("frame_"))
-        chosen = self._choose_frames(len(names), rng)
-        frames = torch.stack(
-            [decode_frame(members[names[i]], self.format.img_size) for i in chosen]
-        )
-        targets = torch.zeros(len(self.shards.class_names))
-        targets[list(sample.labels)] = 1
+        seed = self.format.seed
+        rng = np.random.default_rng((seed, draw.position))
+        mixup, mix = self.mixup, None
+        if mixup:
+            mix = mixup.draw(len(self), seed=seed, position=draw.position)
+        clip = self._decode(draw.index, rng, needs_waveform=mix is not None)
+        if mixup and mix:
+            clip = self._mix(mixup, clip, mix)
         return {
-            "logmel": torch.from_numpy(self._fit_logmel(load_array(members["logmel.npy"]), rng)),
-            "frames": frames,
-            "targets": targets,
+            "logmel": torch.from_numpy(self._fit_logmel(clip.logmel_TM, rng)),
+            "frames": clip.frames_F3HW,
+            "targets": clip.targets_C,
             "index": torch.tensor(draw.index),
         }
+
+    def _decode(self, index: int, rng: np.random.Generator, *, needs_waveform: bool) -> _Clip:
+        sample = self.shards.samples[index]
+        members = self._reader.read(sample)
+        if needs_waveform and "flac" not in members:
+            raise ManifestError(
+                f"{sample.shard}: sample {sample.key!r} has no waveform, which finetune.mixup "
+                "needs; set shards.waveform: true and run again"
+            )
+        names = sorted(name for name in members if name.startswith("frame_"))
+        targets = torch.zeros(len(self.shards.class_names))
+        targets[list(sample.labels)] = 1
+        try:
+            chosen = self._choose_frames(len(names), rng)
+            frames = [decode_frame(members[names[i]], self.format.img_size) for i in chosen]
+            logmel = load_array(members["logmel.npy"])
+            waveform = to_float(read_flac(members["flac"])) if needs_waveform else NO_WAVEFORM
+        except (MediaError, RuntimeError, ValueError, LookupError) as error:
+            raise ManifestError(
+                f"{sample.shard}: sample {sample.key!r} cannot be decoded: {error}; delete the "
+                "shard's manifest and run again"
+            ) from error
+        return _Clip(logmel, torch.stack(frames), targets, waveform)
+
+    def _mix(self, mixup: Mixup, first: _Clip, mix: Mix) -> _Clip:
+        second = self._decode(mix.second, mix.rng, needs_waveform=True)
+        return _Clip(
+            mixup.mix_logmel(first.waveform_S, second.waveform_S, mix.share),
+            mix_frames(first.frames_F3HW, second.frames_F3HW, mix.share),
+            mix.share * first.targets_C + (1 - mix.share) * second.targets_C,
+            NO_WAVEFORM,
+        )
 
     def _choose_frames(self, num_stored: int, rng: np.random.Generator) -> Sequence[int]:
         wanted = self.format.num_frames

@@ -1,15 +1,19 @@
 """Which clips stand in which batch: a pure function of (seed, step), so resuming needs no state.
 
-The epochs' permutations are laid end to end and cut into global batches of equal size: every clip
+The epochs' orders are laid end to end and cut into global batches of equal size: every clip
 occurs exactly once per epoch over all ranks and workers, a batch may span two epochs, every rank
 gets the same number of clips in every step, and a run continues at step k on any number of ranks
-with the same batches.
+with the same batches. With weights an epoch is as many draws with replacement instead, shared by
+the ranks in the same way.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -20,13 +24,21 @@ class Draw:
     position: int
 
 
+@dataclass(frozen=True, eq=False)
+class ClipWeights:
+    """Relative chances of clips to be drawn, (num_samples,) >= 0; equal only to itself."""
+
+    values: NDArray
+
+
 @dataclass(frozen=True)
 class EpochSampler:
     """Exact, shuffled, endless order over ``num_samples`` clips.
 
     Args:
         batch_size: clips per step over all ranks; divisible by ``world_size``.
-        seed: of the permutations; epoch e is shuffled by (seed, e).
+        seed: of the orders; epoch e is shuffled or drawn by (seed, e).
+        weights: None = every clip once per epoch; else ``num_samples`` draws with replacement.
     Raises:
         ValueError: no samples, or a batch that the ranks cannot share equally.
     """
@@ -36,6 +48,7 @@ class EpochSampler:
     seed: int
     rank: int = 0
     world_size: int = 1
+    weights: ClipWeights | None = None
 
     def __post_init__(self) -> None:
         if self.num_samples < 1:
@@ -53,13 +66,31 @@ class EpochSampler:
 
     def _draw(self, position: int) -> Draw:
         epoch, offset = divmod(position, self.num_samples)
-        order = _epoch_order(self.num_samples, self.seed, epoch)
+        order = _epoch_order(self.num_samples, self.seed, epoch, self.weights)
         return Draw(int(order[offset]), position)
 
 
 @lru_cache(maxsize=4)
-def _epoch_order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng((seed, epoch)).permutation(num_samples)
+def _epoch_order(
+    num_samples: int, seed: int, epoch: int, weights: ClipWeights | None
+) -> np.ndarray:
+    rng = np.random.default_rng((seed, epoch))
+    if weights is None:
+        return rng.permutation(num_samples)
+    return rng.choice(num_samples, num_samples, p=weights.values / weights.values.sum())
+
+
+def balanced_weights(labels: Sequence[tuple[int, ...]]) -> ClipWeights:
+    """Sum over a clip's labels of 1000 / (clips of that class + .01) (CAV-MAE, AVSiam, released).
+
+    Raises:
+        ValueError: no clip has a label.
+    """
+    counts = Counter(label for clip_labels in labels for label in clip_labels)
+    if not counts:
+        raise ValueError("balanced_sampling: no clip has a label")
+    weight = {label: 1000 / (count + 0.01) for label, count in counts.items()}
+    return ClipWeights(np.array([sum(weight[label] for label in one) for one in labels]))
 
 
 def rank_slice(num_samples: int, *, rank: int, world_size: int) -> range:

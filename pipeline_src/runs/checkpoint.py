@@ -1,8 +1,8 @@
 """Checkpoints: a folder that is either complete or absent, weights and optimiser in safetensors.
 
-``step_00000400/`` holds model.safetensors, optimizer.safetensors and state.json; state.json is
-written last and names the sha256 of the two, the clock, the fingerprint of config and data, and
-the versions.
+``step_00000400/`` holds model.safetensors, optimizer.safetensors, where weights are averaged
+average.safetensors, and state.json; state.json is written last and names the sha256 of the
+others, the clock, the fingerprint of config and data, and the versions.
 """
 
 import json
@@ -27,6 +27,7 @@ from pipeline_src.runs.spec import STATE_FILE, step_folder
 
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
+AVERAGE_FILE = "average.safetensors"
 logger = logging.getLogger(__name__)
 
 
@@ -51,12 +52,14 @@ def save_checkpoint(
     *,
     keep: int,
     writes: bool = True,
+    sums: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write ``parent/step_<step>`` atomically and delete all but the ``keep`` newest.
 
     Args:
         optimizers: one per pass of the step, by name.
         state: JSON values; must hold ``step`` and ``fingerprint``.
+        sums: of weights of ``num_averaged`` steps, which ``state`` then holds too.
         writes: every rank calls this, since each may hold a part of the tensors; one writes.
     """
     folder = parent / step_folder(state["step"])
@@ -64,6 +67,8 @@ def save_checkpoint(
         MODEL_FILE: gather(model.state_dict().items(), keeps=writes),
         OPTIMIZER_FILE: gather(_optimizer_tensors(model, optimizers), keeps=writes),
     }
+    if sums:
+        tensors[AVERAGE_FILE] = gather(sums.items(), keeps=writes)
     if not writes:
         return folder
     temporary = parent / f".{folder.name}.{os.getpid()}.part"
@@ -190,6 +195,27 @@ def load_optimizers(
                 }
                 if found:
                     optimizer.state[parameter] = found
+
+
+def load_sums(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The sums of weights that the checkpoint was saved with, fp32.
+
+    Raises:
+        CheckpointError: it has none.
+    """
+    if AVERAGE_FILE not in checkpoint.state["sha256"]:
+        raise CheckpointError(f"{checkpoint.folder}: no {AVERAGE_FILE}; delete it to fall back")
+    return load_file(checkpoint.folder / AVERAGE_FILE)
+
+
+def mean_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The weights averaged over the steps that the checkpoint's sums are of, as stored."""
+    last = load_file(checkpoint.folder / MODEL_FILE)
+    num_terms = checkpoint.state["num_averaged"]
+    return {
+        name: (value / num_terms).to(last[name].dtype)
+        for name, value in load_sums(checkpoint).items()
+    }
 
 
 def _optimizer_tensors(

@@ -6,32 +6,52 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pipeline_src.atomic import fsync_folder, write_json
+from safetensors.torch import save_file
+
+from pipeline_src.atomic import file_sha256, fsync_folder, write_json
 from pipeline_src.errors import CheckpointError
-from pipeline_src.runs.checkpoint import MODEL_FILE, STATE_FILE, Checkpoint, read_checkpoint
+from pipeline_src.runs.checkpoint import (
+    AVERAGE_FILE,
+    MODEL_FILE,
+    STATE_FILE,
+    Checkpoint,
+    mean_weights,
+    read_checkpoint,
+)
 from pipeline_src.runs.spec import DONE_FILE
 
 PUBLISHED = "checkpoint"
 
 
-def publish_checkpoint(run_dir: Path, checkpoint: Checkpoint) -> Path:
+def publish_checkpoint(run_dir: Path, checkpoint: Checkpoint) -> Checkpoint:
     """Put weights and state under a path that does not change; resuming needs the original.
 
-    The folder is whole or absent. The weights are a second name of the same file where the file
-    system allows it.
+    The folder is whole or absent. The weights are the mean that the checkpoint holds the sums of;
+    else a second name of the same file where the file system allows it.
     """
     folder, temporary = run_dir / PUBLISHED, run_dir / f".{PUBLISHED}.{os.getpid()}.part"
     for left in run_dir.glob(f".{PUBLISHED}.*.part"):  # of a job that was killed
         shutil.rmtree(left)
     temporary.mkdir()
-    _link_or_copy(checkpoint.folder / MODEL_FILE, temporary / MODEL_FILE)
-    hashes = {MODEL_FILE: checkpoint.state["sha256"][MODEL_FILE]}
-    write_json(temporary / STATE_FILE, {**checkpoint.state, "sha256": hashes})
+    hashes = {MODEL_FILE: _write_weights(checkpoint, temporary / MODEL_FILE)}
+    state = {**checkpoint.state, "sha256": hashes}
+    write_json(temporary / STATE_FILE, state)
     if folder.exists():
         shutil.rmtree(folder)
     temporary.rename(folder)
     fsync_folder(run_dir)
-    return folder
+    return Checkpoint(folder, state)
+
+
+def _write_weights(checkpoint: Checkpoint, path: Path) -> str:
+    """Write the result's weights; return their sha256."""
+    hashes = checkpoint.state["sha256"]
+    if AVERAGE_FILE not in hashes:
+        _link_or_copy(checkpoint.folder / MODEL_FILE, path)
+        return hashes[MODEL_FILE]
+    save_file(mean_weights(checkpoint), path)
+    _fsync(path)
+    return file_sha256(path)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
@@ -39,15 +59,18 @@ def _link_or_copy(source: Path, target: Path) -> None:
         target.hardlink_to(source)
     except OSError:
         shutil.copyfile(source, target)
-        with target.open("rb") as stream:
-            os.fsync(stream.fileno())
+        _fsync(target)
+
+
+def _fsync(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def write_done(run_dir: Path, checkpoint: Checkpoint, last_row: dict[str, Any]) -> Path:
     """Publish ``checkpoint`` as the result of the run in ``run_dir``."""
     (run_dir / DONE_FILE).unlink(missing_ok=True)  # it names the folder that is replaced now
-    publish_checkpoint(run_dir, checkpoint)
-    state = checkpoint.state
+    state = publish_checkpoint(run_dir, checkpoint).state
     path = run_dir / DONE_FILE
     write_json(
         path,

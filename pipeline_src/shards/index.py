@@ -71,6 +71,7 @@ def write_index(
         "logmel_std": moments.std,
         "logmel_stats_split": stats_split,
         **settings,
+        "audio": audio.model_dump(),
         "reasons": dict(sorted(reasons.items())),
         "flags": {flag: flags[flag] for flag in FLAGS},
         "shards": shards,

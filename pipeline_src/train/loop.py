@@ -21,11 +21,12 @@ from pipeline_src.data.loader import Batch
 from pipeline_src.errors import TrainingError
 from pipeline_src.runs.checkpoint import save_checkpoint
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER
+from pipeline_src.train.average import WeightAverage
 from pipeline_src.train.distributed import Ranks, any_rank, mean_over_ranks, wait_for_all
 from pipeline_src.train.log import MetricsLog
 from pipeline_src.train.optim import set_learning_rate
 from pipeline_src.train.parallel import clip_gradients
-from pipeline_src.train.schedule import cosine_with_warmup
+from pipeline_src.train.schedule import cosine_with_warmup, falling_with_warmup
 from pipeline_src.train.stop import StopFlag, StopRequestedError
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class Run:
         validate: scores the model between epochs; called on every rank.
         describe: indices of a batch -> clip ids, for error messages.
         state: constant entries of state.json: fingerprint, versions, configuration.
+        average: the sum of weights that becomes the result; without steps the last weights do.
     """
 
     folder: Path
@@ -94,6 +96,7 @@ class Run:
     describe: Callable[[Tensor], list[str]]
     state: Mapping[str, Any]
     ranks: Ranks
+    average: WeightAverage
 
 
 def train(run: Run, batches: Iterator[Batch], clock: Clock, stop: StopFlag) -> Path:
@@ -108,6 +111,7 @@ def train(run: Run, batches: Iterator[Batch], clock: Clock, stop: StopFlag) -> P
         while clock.step < clock.num_steps:
             values = _take_step(run, next(batches), clock)
             clock.step += 1
+            run.average.add(clock.step)
             is_last = clock.step == clock.num_steps
             if clock.step % run.recipe.log_every == 0 or is_last:
                 log.write(_row(run, clock, mean_over_ranks(values, run.ranks)))
@@ -152,11 +156,22 @@ def _take_step(run: Run, batch: Batch, clock: Clock) -> dict[str, Tensor]:
 
 
 def learning_rate(recipe: OptimConfig, clock: Clock) -> float:
-    """Peak rate shaped by warm-up and cosine at the clock's step."""
+    """Peak rate shaped by warm-up and schedule at the clock's step."""
+    warmup_steps = round(recipe.warmup_epochs * clock.steps_per_epoch)
+    if recipe.schedule == "step":
+        return falling_with_warmup(
+            clock.step,
+            epoch=clock.epoch,
+            warmup_steps=warmup_steps,
+            peak=recipe.lr,
+            start_epoch=recipe.decay_start_epoch,
+            every_epochs=recipe.decay_every_epochs,
+            factor=recipe.decay_factor,
+        )
     return cosine_with_warmup(
         clock.step,
         num_steps=clock.num_steps,
-        warmup_steps=round(recipe.warmup_epochs * clock.steps_per_epoch),
+        warmup_steps=warmup_steps,
         peak=recipe.lr,
         end=recipe.min_lr,
     )
@@ -200,11 +215,17 @@ def _save(run: Run, clock: Clock) -> Path:
         "num_steps": clock.num_steps,
         "samples_seen": clock.step * run.recipe.batch_size,
         "seconds": round(clock.total_seconds, 3),
+        "num_averaged": run.average.num_terms(clock.step),
         **run.state,
     }
-    keep = run.recipe.keep_checkpoints
     return save_checkpoint(
-        parent, run.model, run.optimizers, state, keep=keep, writes=run.ranks.is_main
+        parent,
+        run.model,
+        run.optimizers,
+        state,
+        keep=run.recipe.keep_checkpoints,
+        writes=run.ranks.is_main,
+        sums=run.average.sums,
     )
 
 

@@ -69,7 +69,7 @@ PRETRAIN_OBJECTIVES: dict[str, Callable[[Any, PretrainConfig], TrainObjective]] 
 def build_optimizers(
     spec: TrainSpec, model: AudioVisualModel, passes: tuple[str, ...]
 ) -> dict[str, torch.optim.Optimizer]:
-    """One AdamW per pass, each over all parameters with moments of its own (AVSiam, released)."""
+    """One optimiser per pass, each over all parameters, moments of its own (AVSiam, released)."""
     recipe = spec.recipe
 
     def factor(name: str) -> float:
@@ -85,9 +85,15 @@ def build_optimizers(
 
     return {
         step_pass: make_optimizer(
-            parameter_groups(model.named_parameters(), factor, recipe.weight_decay),
+            parameter_groups(
+                model.named_parameters(),
+                factor,
+                recipe.weight_decay,
+                decays_all=recipe.optimizer == "adam",  # as released
+            ),
             lr=recipe.lr,
             betas=(recipe.beta1, recipe.beta2),
+            kind=recipe.optimizer,
         )
         for step_pass in passes
     }

@@ -1,7 +1,8 @@
-"""AdamW over parameter groups with learning-rate factors per layer, fusion and head."""
+"""AdamW or Adam over parameter groups with learning-rate factors per layer, fusion and head."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 import torch
 from torch import nn
@@ -13,16 +14,20 @@ def parameter_groups(
     named_parameters: Iterable[tuple[str, nn.Parameter]],
     lr_factor: Callable[[str], float],
     weight_decay: float,
+    *,
+    decays_all: bool = False,
 ) -> list[dict[str, object]]:
     """Group trainable parameters by (learning-rate factor, weight decay).
 
-    Norms, biases, positions and tokens are not decayed. Each group carries ``lr_factor``.
+    Norms, biases, positions and tokens are not decayed unless ``decays_all``. Each group carries
+    ``lr_factor``.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in named_parameters:
         if parameter.requires_grad:
             is_plain = parameter.ndim > 1 and not any(part in name for part in NO_DECAY_NAMES)
-            groups[(lr_factor(name), weight_decay if is_plain else 0.0)].append(parameter)
+            decay = weight_decay if is_plain or decays_all else 0.0
+            groups[(lr_factor(name), decay)].append(parameter)
     return [
         {"params": parameters, "lr_factor": factor, "weight_decay": decay}
         for (factor, decay), parameters in groups.items()
@@ -30,10 +35,15 @@ def parameter_groups(
 
 
 def make_optimizer(
-    groups: list[dict[str, object]], *, lr: float, betas: tuple[float, float]
-) -> torch.optim.AdamW:
-    """Fused AdamW; decoupled weight decay comes from the groups."""
-    return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
+    groups: list[dict[str, object]],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    kind: Literal["adamw", "adam"] = "adamw",
+) -> torch.optim.Optimizer:
+    """Fused AdamW (decoupled weight decay) or Adam (L2 weight decay); the groups hold the decay."""
+    make = torch.optim.AdamW if kind == "adamw" else torch.optim.Adam
+    return make(groups, lr=lr, betas=betas, fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

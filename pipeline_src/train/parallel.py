@@ -4,6 +4,7 @@ FSDP2 is torch's ``fully_shard``: a block is gathered when it runs, so a rank ho
 weights, gradients and moments only. Both compute the same step.
 """
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -32,5 +33,9 @@ def shard_model(model: nn.Module, ranks: Ranks) -> None:
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
-    """Scale gradients to at most ``max_norm`` over all parameters; return the norm before."""
-    return whole(torch.nn.utils.clip_grad_norm_(parameters, max_norm))
+    """Scale gradients to at most ``max_norm`` over all parameters; return the norm before.
+
+    Args:
+        max_norm: 0 = leave them as they are.
+    """
+    return whole(torch.nn.utils.clip_grad_norm_(parameters, max_norm or math.inf))

@@ -16,7 +16,13 @@ from pipeline_src.config import FinetuneConfig, OptimConfig, PretrainConfig
 from pipeline_src.data.augment import augment_batch
 from pipeline_src.data.dataset import ClipDataset, ClipFormat
 from pipeline_src.data.loader import Batch, to_device, training_batches
-from pipeline_src.data.sampler import EpochSampler, stratified_subset
+from pipeline_src.data.mixup import Mixup, read_mixup
+from pipeline_src.data.sampler import (
+    ClipWeights,
+    EpochSampler,
+    balanced_weights,
+    stratified_subset,
+)
 from pipeline_src.errors import ManifestError
 from pipeline_src.eval.predict import quick_accuracy
 from pipeline_src.models import AudioVisualModel
@@ -35,6 +41,7 @@ from pipeline_src.runs.done import read_done, write_done
 from pipeline_src.runs.history import HISTORY_FILE, VALIDATION_FILE, write_history
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, TrainSpec, step_folder
 from pipeline_src.shards.read import ShardSet, open_shards
+from pipeline_src.train.average import WeightAverage, epoch_end_steps
 from pipeline_src.train.distributed import Ranks, from_main, join_ranks
 from pipeline_src.train.log import METRICS_FILE, read_metrics
 from pipeline_src.train.loop import Clock, Run, train
@@ -121,8 +128,10 @@ def _train_on(
     if shares_tensors:
         shard_model(model, ranks)
     optimizers = build_optimizers(spec, model, objective.passes)
+    average = _average(spec, model, clock)
     if resumed:
         load_optimizers(resumed, model, optimizers)
+        average.restore(resumed)
     run = Run(
         folder=spec.run_dir,
         recipe=spec.recipe,
@@ -133,13 +142,17 @@ def _train_on(
         ),
         optimizers=optimizers,
         augment=lambda batch, generator: augment_batch(
-            batch, generator=generator, **spec.recipe.augment.model_dump()
+            batch,
+            generator=generator,
+            zero_level=-shards.logmel_mean / shards.logmel_std,
+            **spec.recipe.augment.model_dump(),
         ),
         validate=_validation(spec, model, shards, ranks),
         validate_every_steps=_validation_steps(spec, clock),
         describe=lambda indices: [shards.samples[i].clip_id for i in indices.tolist()],
         state=_state(spec, shards, fingerprint),
         ranks=ranks,
+        average=average,
     )
     return train(run, _batches(spec, shards, clock, ranks), clock, stop)
 
@@ -160,6 +173,14 @@ def _clock(spec: TrainSpec, num_clips: int) -> Clock:
     return Clock(0, max(1, round(spec.recipe.epochs * steps_per_epoch)), steps_per_epoch)
 
 
+def _average(spec: TrainSpec, model: AudioVisualModel, clock: Clock) -> WeightAverage:
+    epochs = spec.recipe.average_epochs if isinstance(spec.recipe, FinetuneConfig) else ()
+    steps = epoch_end_steps(
+        epochs, steps_per_epoch=clock.steps_per_epoch, num_steps=clock.num_steps
+    )
+    return WeightAverage(model, steps)
+
+
 def _format(spec: TrainSpec, shards: ShardSet, *, training: bool) -> ClipFormat:
     return ClipFormat(
         target_length=spec.model.target_length,
@@ -175,10 +196,15 @@ def _format(spec: TrainSpec, shards: ShardSet, *, training: bool) -> ClipFormat:
 def _batches(spec: TrainSpec, shards: ShardSet, clock: Clock, ranks: Ranks) -> Iterator[Batch]:
     recipe = spec.recipe
     sampler = EpochSampler(
-        len(shards), recipe.batch_size, recipe.seed, ranks.rank, ranks.world_size
+        len(shards),
+        recipe.batch_size,
+        recipe.seed,
+        ranks.rank,
+        ranks.world_size,
+        _clip_weights(recipe, shards),
     )
     batches = training_batches(
-        ClipDataset(shards, _format(spec, shards, training=True)),
+        ClipDataset(shards, _format(spec, shards, training=True), _mixup(spec)),
         sampler,
         first_step=clock.step,
         last_step=clock.num_steps,
@@ -186,6 +212,19 @@ def _batches(spec: TrainSpec, shards: ShardSet, clock: Clock, ranks: Ranks) -> I
         pin_memory=ranks.device.type == "cuda",
     )
     return (to_device(batch, ranks.device) for batch in batches)
+
+
+def _clip_weights(recipe: OptimConfig, shards: ShardSet) -> ClipWeights | None:
+    if not isinstance(recipe, FinetuneConfig) or not recipe.balanced_sampling:
+        return None
+    return balanced_weights([sample.labels for sample in shards.samples])
+
+
+def _mixup(spec: TrainSpec) -> Mixup | None:
+    recipe = spec.recipe
+    if not isinstance(recipe, FinetuneConfig) or not recipe.mixup:
+        return None
+    return read_mixup(spec.train_indexes, probability=recipe.mixup, alpha=recipe.mixup_alpha)
 
 
 def _driven(objective: TrainObjective, *, copied: bool, recipe: OptimConfig) -> Callable[..., Any]:

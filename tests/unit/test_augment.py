@@ -83,6 +83,20 @@ def test_masks_are_one_span_up_to_the_widest():
     assert torch.equal(starts, (widths > 0).int().long())
 
 
+def test_masks_hold_the_mean_or_what_zero_has_become():
+    batch = make_batch()
+    settings = {"time_mask": 20, "freq_mask": 12, "zero_level": 1.133}
+    by_fill = {
+        fill: augment_batch(batch, generator=make_generator(), mask_fill=fill, **settings)
+        for fill in ("mean", "zero")
+    }
+    hidden = by_fill["mean"]["logmel"] == 0
+    assert hidden.any()
+    assert torch.equal(by_fill["zero"]["logmel"] == 1.133, hidden)
+    for result in by_fill.values():
+        assert torch.equal(result["logmel"][~hidden], batch["logmel"][~hidden])
+
+
 def test_frames_of_a_clip_are_warped_alike():
     frame = torch.randn(4, 1, 3, 16, 16, generator=make_generator(2))
     warped = warp_frames(

@@ -18,6 +18,7 @@ from pipeline_src.data.dataset import (
 )
 from pipeline_src.data.loader import evaluation_batches, to_device, training_batches
 from pipeline_src.data.sampler import Draw, EpochSampler
+from pipeline_src.errors import ManifestError
 from pipeline_src.shards.read import Sample, ShardSet
 
 NUM_STORED, LENGTH, MELS = 6, 20, 8
@@ -112,6 +113,19 @@ def test_evaluation_sees_each_clip_once_over_all_ranks(tmp_path):
         for index in batch["index"].tolist()
     ]
     assert sorted(seen) == list(range(7))
+
+
+@pytest.mark.parametrize("member", ["frame_04.jpg", "logmel.npy"])
+def test_a_clip_that_cannot_be_decoded_is_an_error_that_names_it(tmp_path, member):
+    dataset = make_dataset(tmp_path, num_frames=NUM_STORED)
+
+    class Damaged(MemoryReader):
+        def read(self, sample):
+            return {**super().read(sample), member: b"not what it was"}
+
+    dataset._reader = Damaged()
+    with pytest.raises(ManifestError, match="sample 'k2' cannot be decoded"):
+        dataset[Draw(2, 0)]
 
 
 def test_targets_are_one_hot(tmp_path):

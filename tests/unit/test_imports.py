@@ -15,7 +15,7 @@ ALLOWED = {
     "media": BASE | {"manifest"},
     "features": BASE | {"manifest", "media"},
     "shards": BASE | {"manifest", "features"},
-    "data": BASE | {"manifest", "shards"},
+    "data": BASE | {"manifest", "media", "features", "shards"},
     "models": {"errors", "architectures"},
     "objectives": {"errors", "architectures", "models"},
     "runs": BASE | {"data", "manifest", "models", "shards"},

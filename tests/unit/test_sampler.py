@@ -4,7 +4,12 @@ from collections import Counter
 
 import pytest
 
-from pipeline_src.data.sampler import EpochSampler, rank_slice, stratified_subset
+from pipeline_src.data.sampler import (
+    EpochSampler,
+    balanced_weights,
+    rank_slice,
+    stratified_subset,
+)
 
 
 def stream(sampler: EpochSampler, num_steps: int) -> list[int]:
@@ -35,6 +40,48 @@ def test_ranks_share_the_same_global_batches_equally(world_size):
         shares = [rank.batch(step) for rank in ranks]
         assert {len(share) for share in shares} == {6 // world_size}
         assert [draw for share in shares for draw in share] == whole.batch(step)
+
+
+# Class 0 has 90 clips, class 1 has 9, and one clip has a class of its own beside class 0.
+LABELS = [(0,)] * 89 + [(1,)] * 9 + [(0, 2)] + [()]
+
+
+def test_balanced_weights_are_the_published_formula():
+    values = balanced_weights(LABELS).values
+    common, rare, own = (1000 / (count + 0.01) for count in (90, 9, 1))
+    expected = [common] * 89 + [rare] * 9 + [common + own] + [0]
+    assert values.tolist() == pytest.approx(expected)
+    with pytest.raises(ValueError, match="no clip has a label"):
+        balanced_weights([(), ()])
+
+
+def test_balanced_draws_follow_the_weights_and_epochs_differ():
+    weights = balanced_weights(LABELS)
+    sampler = EpochSampler(len(LABELS), 50, seed=4, weights=weights)
+    indices = stream(sampler, 2 * 1000)
+    counts = Counter(indices)
+    chances = weights.values / weights.values.sum()
+    for index, chance in enumerate(chances):
+        spread = 5 * (chance * (1 - chance) / len(indices)) ** 0.5
+        assert counts[index] / len(indices) == pytest.approx(chance, abs=spread)
+    assert sorted(indices[:100]) != sorted(indices[100:200])
+    assert len(set(indices[:100])) < 100  # with replacement
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 6])
+def test_ranks_together_draw_the_balanced_stream_of_one_process(world_size):
+    weights = balanced_weights(LABELS)
+    whole = EpochSampler(100, 6, 5, weights=weights)
+    ranks = [EpochSampler(100, 6, 5, rank, world_size, weights) for rank in range(world_size)]
+    for step in range(40):
+        assert [draw for rank in ranks for draw in rank.batch(step)] == whole.batch(step)
+
+
+def test_balanced_draws_resume_at_any_step():
+    before = EpochSampler(100, 6, seed=5, weights=balanced_weights(LABELS))
+    after = EpochSampler(100, 6, seed=5, weights=balanced_weights(LABELS))
+    expected = [before.batch(step) for step in range(60)]
+    assert [after.batch(step) for step in range(37, 60)] == expected[37:]
 
 
 def test_a_batch_is_a_function_of_its_step_alone():

@@ -157,6 +157,7 @@ def test_the_index_states_coverage_and_statistics(results):
     assert value["reasons"] == {"unavailable": 1}
     assert value["flags"] == {"silent_audio": 1, "static_video": 0, "short": 0}
     assert value["class_names"] == ["Alpha", "Beta"]
+    assert value["audio"] == AudioConfig().model_dump()
     ids = "\n".join(sorted(clip["clip_id"] for clip in CLIPS if clip["clip_id"] != "gone"))
     assert value["clip_ids_sha256"] == hashlib.sha256(ids.encode()).hexdigest()
     shards = open_shards([path])

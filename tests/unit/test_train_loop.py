@@ -11,6 +11,7 @@ from torch import nn
 from pipeline_src.config import OptimConfig
 from pipeline_src.errors import TrainingError
 from pipeline_src.runs.checkpoint import load_optimizers, load_weights, newest_checkpoint
+from pipeline_src.train.average import WeightAverage
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.log import read_metrics
 from pipeline_src.train.loop import Clock, Run, train
@@ -63,6 +64,7 @@ def make_run(folder, objective, **overrides):
         "describe": lambda indices: [f"clip{i}" for i in indices.tolist()],
         "state": {"fingerprint": "f"},
         "ranks": Ranks(0, 1, torch.device("cpu")),
+        "average": WeightAverage(objective),
     }  # fmt: skip
     return Run(**{**values, **overrides})
 
