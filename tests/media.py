@@ -33,6 +33,7 @@ def make_clip(
     video_seconds: float | None = None,
     has_video: bool = True,
     is_static: bool = False,
+    sample_rate_hz: int = 16000,
 ) -> Path:
     """Write a clip with ffmpeg.
 
@@ -47,7 +48,7 @@ def make_clip(
         arguments += ["-f", "lavfi", "-i", video]
     if tone is not None:
         sound = f"0.5*sin(2*PI*1000*t)*between(t,{tone[0]},{tone[1]})"
-        arguments += ["-f", "lavfi", "-i", f"aevalsrc='{sound}':s=16000:d={seconds}"]
+        arguments += ["-f", "lavfi", "-i", f"aevalsrc='{sound}':s={sample_rate_hz}:d={seconds}"]
     codecs = ["-c:v", "mpeg4", "-q:v", "1", "-c:a", "aac", "-movflags", "+faststart"]
     command = [find_ffmpeg(), "-y", "-loglevel", "error", *arguments, *codecs, f"file:{path}"]
     subprocess.run(command, check=True, timeout=60, stdin=subprocess.DEVNULL)

@@ -67,6 +67,20 @@ def test_stage_writes_the_log_mel_of_each_clip_and_carries_losses_on(tmp_path):
     assert extract(transcode_path, name="again").read_bytes() == path.read_bytes()
 
 
+def test_sound_of_any_rate_has_the_same_time_and_mel_axes(tmp_path):
+    """The rate that the front end is told is the one after resampling (AVSiam: before)."""
+    names = [f"{rate}.mp4" for rate in (16000, 44100, 48000)]
+    for name in names:
+        media.make_clip(tmp_path / name, sample_rate_hz=int(name[:5]))
+    path = extract(media.transcode(media.download(tmp_path, [{"source": name} for name in names])))
+    arrays = [
+        np.load(io.BytesIO(members["logmel.npy"]))
+        for _, members in read_samples(path.with_suffix(".tar"))
+    ]
+    assert [array.shape for array in arrays] == [(98, 128)] * 3
+    assert len({int(array.astype(float).mean(0).argmax()) for array in arrays}) == 1
+
+
 def test_another_sample_rate_is_refused(tmp_path):
     media.make_clip(tmp_path / "a.mp4")
     transcode_path = media.transcode(media.download(tmp_path, [{"source": "a.mp4"}]))

@@ -70,11 +70,12 @@ def test_marked_tokens_that_must_stay_are_taken_by_their_own_noise():
     assert (noise.gather(1, mask.ids_keep).max(1).values <= hidden_noise.min(1).values).all()
 
 
-@pytest.mark.parametrize("num_clips", [4, 5, 6, 12])
+@pytest.mark.parametrize("num_clips", [4, 5, 6, 8, 12, 16])
 def test_split_has_the_sizes_of_array_split_and_every_clip_once(num_clips):
     chunks = split_batch(num_clips, 5, make_generator())
     expected = [len(part) for part in np.array_split(np.arange(num_clips), 5)]
     assert [len(chunk) for chunk in chunks] == expected
+    assert len(chunks) == 5  # torch.chunk, as released, makes 4, 3 or 4 of most of these
     assert sorted(torch.cat(chunks).tolist()) == list(range(num_clips))
 
 

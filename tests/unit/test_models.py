@@ -95,6 +95,12 @@ def test_variant_sets_defaults_that_overrides_change():
     assert torch.equal(released.mm_layer_1.attn.qkv.weight, last_qkv)
 
 
+def test_decoder_positions_of_the_paper_variant_tell_hidden_tokens_apart_from_the_start():
+    decoder = make_model().decoder
+    for positions in (decoder.pos_embed_a[0], decoder.pos_embed_v[0]):
+        assert torch.cdist(positions, positions).fill_diagonal_(1).min() > 0.1
+
+
 def test_fusion_starts_from_the_last_two_blocks():
     model = make_model()
     for layer, block in ((model.mm_layer_1, -2), (model.mm_layer_2, -1)):
@@ -161,6 +167,18 @@ def test_scores_of_many_frames_are_the_mean_of_their_groups():
     single = model.forward_classify(logmel, frames[:, [1, 3]])
     torch.testing.assert_close(single, groups[:, 1])
     torch.testing.assert_close(model.forward_classify(logmel, frames), groups.mean(1))
+
+
+@pytest.mark.parametrize("name", ["avsiam_tiny", "cav_mae_tiny"])
+def test_audio_is_encoded_once_for_any_number_of_frames(name):
+    model = create_model(name, num_classes=5, **{**SMALL, "num_frames": 1}).eval()
+    encoded = []
+    for path, module in model.named_modules():
+        if path.endswith("patch_embed_a"):
+            module.register_forward_hook(lambda _, inputs, __: encoded.append(len(inputs[0])))
+    logmel, frames = make_inputs(3, num_frames=10)
+    assert model.forward_heads(logmel, frames)["audio_video"].shape == (3, 10, 5)
+    assert encoded == [3]
 
 
 def test_each_head_needs_only_its_inputs():

@@ -86,6 +86,19 @@ def test_norm_pix_makes_the_target_blind_to_level_and_contrast():
     torch.testing.assert_close(plain, masked_mse(pred, 5 * target + 3, hidden, norm_pix=True))
 
 
+def test_the_norm_pix_flag_reaches_the_loss():
+    torch.manual_seed(0)
+    model = create_model("avsiam_tiny", **SMALL, norm_pix_loss=True)
+    objective = AVSiamPretrain(model, contrast_weight=0)
+    plain = AVSiamPretrain(make_model(), contrast_weight=0)
+    plain.load_state_dict(objective.state_dict())
+    losses = [
+        one(make_batch(), draw(one), "reconstruct")["reconstruct_loss"]
+        for one in (objective, plain)
+    ]
+    assert abs(losses[0] - losses[1]) > 1e-3
+
+
 @pytest.mark.parametrize("num_clips", [3, 7])
 def test_chunked_features_equal_each_clip_alone(num_clips):
     objective = AVSiamPretrain(make_model())

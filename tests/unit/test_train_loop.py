@@ -1,5 +1,6 @@
 """The loop on a two-parameter objective: schedule, resume, non-finite losses, signals, the log."""
 
+import dataclasses
 import itertools
 import os
 import signal
@@ -97,6 +98,18 @@ def test_a_run_resumed_from_any_checkpoint_has_the_same_loss_curve(tmp_path):
     train(run, batches(stop_at), Clock(stop_at, NUM_STEPS, 4), StopFlag())
     assert losses(folder) == losses(tmp_path / "whole")
     assert len(losses(folder)) == NUM_STEPS
+
+
+def test_a_step_runs_each_pass_forward_once(tmp_path):
+    objective, passes = Noisy(), []
+
+    def counted(batch, plan, step_pass):
+        passes.append(step_pass)
+        return objective(batch, plan, step_pass)
+
+    run = dataclasses.replace(make_run(tmp_path, objective), objective=counted)
+    train(run, batches(), Clock(0, 3, 4), StopFlag())
+    assert passes == ["one", "two"] * 3
 
 
 def test_rows_after_the_resumed_step_are_dropped(tmp_path):
