@@ -77,6 +77,7 @@ def evaluate_pretrained(
     metrics = {
         "run": run,
         **test.coverage(),
+        "num_frames": evaluate.num_frames,
         "reconstruction": errors,
         "probes": {
             state: _probes(by_split, test.index["task"], evaluate)

@@ -74,7 +74,7 @@ def build_report(
         predictions_section(evaluations, class_names, config.tsne_clips),
         coverage_section(splits),
         timing_section(read_benchmarks(root), records, probe_records),
-        provenance_section(records, run_dirs),
+        provenance_section(records or probe_records, run_dirs),
     ]
     page = render_page(
         sections,

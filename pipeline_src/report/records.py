@@ -66,32 +66,39 @@ class SingleFrame(BaseModel):
     audio_video: dict[str, Interval] | None = None
 
 
-class EvalMetrics(BaseModel):
-    """metrics.json of one run on one data set."""
+class Scored(BaseModel):
+    """What both kinds of metrics.json say of the origin of their figures."""
 
     run: str
     dataset: str
+    split: str = ""
+    clip_ids_sha256: str = ""
+    num_frames: int | None = None
+    checkpoint_sha256: str = ""
+    config_sha256: str = ""
+    git_commit: str = ""
+    versions: dict[str, str] = {}
+    retrieval: Retrieval | None = None
+    seconds: float | None = None
+
+    @property
+    def name(self) -> str:
+        """How the page calls it."""
+        return f"{self.run} / {self.dataset}"
+
+
+class EvalMetrics(Scored):
+    """metrics.json of one run on one data set."""
+
     split: str
     task: Literal["multiclass", "multilabel"]
     num_clips: int
     num_clips_in_list: int
     clip_ids_sha256: str
-    num_frames: int | None = None
     audio: dict[str, Interval] | None = None
     video: dict[str, Interval] | None = None
     audio_video: dict[str, Interval] | None = None
     single_frame: SingleFrame | None = None
-    retrieval: Retrieval | None = None
-    checkpoint_sha256: str = ""
-    config_sha256: str = ""
-    git_commit: str = ""
-    versions: dict[str, str] = {}
-    seconds: float | None = None
-
-    @property
-    def name(self) -> str:
-        """How the page calls this evaluation."""
-        return f"{self.run} / {self.dataset}"
 
     def figures(self, modality: Modality) -> dict[str, Interval] | None:
         """The metrics of one modality, or None where it was not scored."""
@@ -123,25 +130,15 @@ class ProbeScores(BaseModel):
     knn: Interval | None = None
 
 
-class ProbeMetrics(BaseModel):
+class ProbeMetrics(Scored):
     """Probe metrics.json: what a pre-trained encoder holds before any label is used.
 
     Scored by retrieval alone, it has neither probes nor reconstruction.
     """
 
-    run: str
-    dataset: str
-    split: str = ""
     reconstruction: dict[Modality, Reconstruction] = {}
     probes: dict[Literal["pretrained", "untrained"], dict[Modality, ProbeScores]] = {}
-    retrieval: Retrieval | None = None
     retrieval_untrained: Retrieval | None = None
-    seconds: float | None = None
-
-    @property
-    def name(self) -> str:
-        """How the page calls this probe."""
-        return f"{self.run} / {self.dataset}"
 
     @property
     def is_retrieval_only(self) -> bool:

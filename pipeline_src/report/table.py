@@ -13,6 +13,7 @@ from pipeline_src.report.records import (
     Interval,
     ProbeMetrics,
     Retrieval,
+    Scored,
 )
 
 PATTERN = "*/eval/*/metrics.json"
@@ -76,7 +77,7 @@ def _classification_rows(evaluation: EvalMetrics) -> list[tuple[str, ...]]:
     ]
 
 
-def _retrieval_rows(evaluation: EvalMetrics | ProbeMetrics) -> list[tuple[str, ...]]:
+def _retrieval_rows(evaluation: Scored) -> list[tuple[str, ...]]:
     retrieval: Retrieval | None = evaluation.retrieval
     if retrieval is None:
         return []
