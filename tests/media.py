@@ -12,13 +12,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline_src.config.data import DownloadConfig, MediaConfig
+from pipeline_src.config.data import AudioConfig, DownloadConfig, MediaConfig, ShardsConfig
 from pipeline_src.download.chunk import download_chunk
+from pipeline_src.features.chunk import extract_chunk
 from pipeline_src.manifest.chunks import ChunkManifest, read_chunk
 from pipeline_src.manifest.plan import PLAN_COLUMNS
 from pipeline_src.manifest.tars import read_samples
 from pipeline_src.media.ffmpeg import find_ffmpeg
 from pipeline_src.media.transcode import transcode_chunk
+from pipeline_src.shards.index import write_index
+from pipeline_src.shards.write import pack_chunk
 
 LEVEL_STEP = 8
 SMALL = MediaConfig(num_frames=4, frame_size=32)
@@ -140,3 +143,52 @@ def frame_numbers(members: Mapping[str, bytes]) -> list[int]:
     levels = [np.asarray(Image.open(io.BytesIO(frame)).convert("L")).mean() for frame in frames]
     # JPEG is full range, the source is not.
     return [round((level * 219 / 255) / LEVEL_STEP) for level in levels]
+
+
+def make_shards(
+    folder: Path, clips: Sequence[Mapping[str, object]], audio: AudioConfig, num_classes: int = 4
+) -> Path:
+    """Run every data stage on clips below ``folder``; return the index of the one split."""
+    transcode_path = transcode(download(folder, clips))
+    logmel_path = folder / "results" / "logmel" / "00000.json"
+    extract_chunk(
+        transcode_manifest=transcode_path,
+        manifest_path=logmel_path,
+        ledger_path=logmel_path.with_suffix(".ledger.csv"),
+        audio=audio,
+        sample_rate_hz=SMALL.sample_rate_hz,
+        num_workers=1,
+        version=1,
+    )
+    rows = [f"{n},class{n},Class {n}" for n in range(num_classes)]
+    (folder / "classes.csv").write_text("\n".join(["index,id,display_name", *rows]) + "\n")
+    lines = ("name: toy", "task: multilabel", "clip_list: toy.csv", "class_names: classes.csv")
+    (folder / "toy.yaml").write_text("\n".join(lines))
+    return pack_shards(folder, audio)
+
+
+def pack_shards(folder: Path, audio: AudioConfig, name: str = "shards", **shards: bool) -> Path:
+    """Pack what ``make_shards`` has extracted, with other ``ShardsConfig``; return the index."""
+    manifest_path = folder / "results" / name / "00000.json"
+    pack_chunk(
+        logmel_manifest=folder / "results" / "logmel" / "00000.json",
+        transcode_manifest=folder / "results" / "transcode" / "00000.json",
+        manifest_path=manifest_path,
+        ledger_path=manifest_path.with_suffix(".ledger.csv"),
+        shard_path=manifest_path.parent / "train-00000.tar",
+        shards=ShardsConfig(**shards),
+        version=1,
+    )
+    path = manifest_path.parent / "index.json"
+    write_index(
+        shard_manifests=[manifest_path],
+        train_manifests=[manifest_path],
+        index_path=path,
+        dataset_path=folder / "toy.yaml",
+        split="train",
+        max_failed_fraction=0.5,
+        audio=audio,
+        media=SMALL,
+        version=1,
+    )
+    return path

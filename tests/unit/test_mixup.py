@@ -3,24 +3,22 @@
 import io
 import json
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline_src.config.data import AudioConfig, ShardsConfig
+from pipeline_src.config.data import AudioConfig
 from pipeline_src.data.dataset import ClipDataset, ClipFormat
 from pipeline_src.data.mixup import Mix, Mixup, read_mixup
 from pipeline_src.data.sampler import Draw
 from pipeline_src.errors import ManifestError
-from pipeline_src.features.chunk import extract_chunk
 from pipeline_src.features.fbank import log_mel
 from pipeline_src.media.audio import read_flac, to_float
 from pipeline_src.objectives.classify import Classify
-from pipeline_src.shards.index import write_index
 from pipeline_src.shards.read import open_shards
-from pipeline_src.shards.write import pack_chunk
 from tests import media
 
 RATE_HZ = 16000
@@ -33,68 +31,24 @@ CLIPS = (
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Three clips of different length and sound, with their log-mel."""
+def index_path(tmp_path_factory):
+    """Three clips of different length and sound."""
     folder = tmp_path_factory.mktemp("mixup")
     media.make_clip(folder / "low.mp4", tone=(0, 0.5))
     media.make_clip(folder / "short.mp4", seconds=0.6, tone=(0.2, 0.6))
     media.make_clip(folder / "long.mp4", seconds=1.5, tone=(1, 1.5))
-    transcode_path = media.transcode(media.download(folder, CLIPS))
-    logmel_path = folder / "results/logmel/00000.json"
-    extract_chunk(
-        transcode_manifest=transcode_path,
-        manifest_path=logmel_path,
-        ledger_path=logmel_path.with_suffix(".ledger.csv"),
-        audio=AUDIO,
-        sample_rate_hz=RATE_HZ,
-        num_workers=1,
-        version=1,
-    )
-    (folder / "classes.csv").write_text("index,id,display_name\n0,a,A\n1,b,B\n2,c,C\n3,d,D\n")
-    lines = ("name: toy", "task: multilabel", "clip_list: toy.csv", "class_names: classes.csv")
-    (folder / "toy.yaml").write_text("\n".join(lines))
-    return folder
+    return media.make_shards(folder, CLIPS, AUDIO)
 
 
-def make_index(folder, name="shards", **shards):
-    manifest_path = folder / "results" / name / "00000.json"
-    pack_chunk(
-        logmel_manifest=folder / "results/logmel/00000.json",
-        transcode_manifest=folder / "results/transcode/00000.json",
-        manifest_path=manifest_path,
-        ledger_path=manifest_path.with_suffix(".ledger.csv"),
-        shard_path=manifest_path.parent / "train-00000.tar",
-        shards=ShardsConfig(**shards),
-        version=1,
-    )
-    path = manifest_path.parent / "index.json"
-    write_index(
-        shard_manifests=[manifest_path],
-        train_manifests=[manifest_path],
-        index_path=path,
-        dataset_path=folder / "toy.yaml",
-        split="train",
-        max_failed_fraction=0.5,
-        audio=AUDIO,
-        media=media.SMALL,
-        version=1,
-    )
-    return path
-
-
-@pytest.fixture(scope="module")
-def index_path(folder):
-    return make_index(folder)
-
-
+@dataclass(frozen=True)
 class Fixed(Mixup):
     """Always mixes with clip 2 at a given share."""
 
-    SECOND, share = 2, 1.0
+    share: float
 
     def draw(self, num_clips, *, seed, position):
         """The same mixture at every position."""
-        return Mix(self.SECOND, self.share, np.random.default_rng(position))
+        return Mix(2, self.share, np.random.default_rng(position))
 
 
 def make_dataset(index_path, mixup=None, *, mean=0.0, std=1.0):
@@ -113,9 +67,7 @@ def make_dataset(index_path, mixup=None, *, mean=0.0, std=1.0):
 
 def fixed_mixup(index_path, share):
     front_end = read_mixup([index_path], probability=1.0, alpha=10.0)
-    mixup = Fixed(1.0, 10.0, front_end.audio, front_end.sample_rate_hz)
-    object.__setattr__(mixup, "share", share)
-    return mixup
+    return Fixed(1.0, 10.0, front_end.audio, front_end.sample_rate_hz, share)
 
 
 def waveform(dataset, index):
@@ -226,8 +178,8 @@ def test_without_mixing_a_clip_is_what_it_was(index_path):
         assert torch.equal(value, make_dataset(index_path, mixup)[Draw(2, 8)][name])
 
 
-def test_shards_without_waveforms_are_refused_by_name(folder):
-    path = make_index(folder, "lean", waveform=False)
+def test_shards_without_waveforms_are_refused_by_name(index_path):
+    path = media.pack_shards(index_path.parents[2], AUDIO, "lean", waveform=False)
     dataset = make_dataset(path, fixed_mixup(path, 0.5))
     with pytest.raises(ManifestError, match=r"train-00000\.tar: .*set shards\.waveform: true"):
         dataset[Draw(0, 0)]

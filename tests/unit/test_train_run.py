@@ -1,0 +1,94 @@
+"""A fine-tuning by the published recipe, from shards to done.json: every key reaches its code."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline_src.config import AudioConfig, FinetuneConfig, ModelConfig
+from pipeline_src.runs.spec import TrainSpec
+from pipeline_src.train.log import read_metrics
+from pipeline_src.train.run import run_training
+from pipeline_src.train.stop import StopFlag
+from tests import media
+
+AUDIO = AudioConfig(num_mel_bins=32)
+# Label 0 is on three of four clips, so balanced draws differ from an epoch of each.
+LABELS = {"a": "0", "b": "0", "c": "0", "d": "1;2"}
+# 2 steps per epoch: epochs 2, 3 and 4 end at steps 4, 6 and 8.
+PUBLISHED = {
+    "init": "scratch", "epochs": 4, "batch_size": 2, "lr": 1e-2, "warmup_epochs": 0,
+    "optimizer": "adam", "weight_decay": 5e-7, "beta1": 0.95, "beta2": 0.999, "max_grad_norm": 0,
+    "schedule": "step", "decay_start_epoch": 2, "decay_every_epochs": 1, "decay_factor": 0.75,
+    "balanced_sampling": True, "mixup": 0.5, "average_epochs": (2, 4), "all_heads": True,
+    "amp": False, "num_workers": 0, "log_every": 1,
+    "save_every_seconds": 1e-6, "keep_checkpoints": 100,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def index_path(tmp_path_factory):
+    """Four clips with different tones."""
+    folder = tmp_path_factory.mktemp("recipe")
+    for number, name in enumerate(LABELS):
+        media.make_clip(folder / f"{name}.mp4", tone=(0.2 * number, 0.2 * number + 0.3))
+    clips = [{"clip_id": k, "source": f"{k}.mp4", "labels": v} for k, v in LABELS.items()]
+    return media.make_shards(folder, clips, AUDIO)
+
+
+def make_spec(index_path, run_dir, **changes):
+    small = {"patch_size": 16, "audio_patch_size": [16, 16], "embed_dim": 32, "depth": 2}
+    return TrainSpec(
+        stage="finetune",
+        run_dir=run_dir,
+        model=ModelConfig(
+            size="tiny", img_size=32, target_length=96, overrides=small | {"num_heads": 2}
+        ),
+        recipe=FinetuneConfig(**{**PUBLISHED, **changes}),
+        train_indexes=(index_path,),
+    )
+
+
+def rows(run_dir):
+    return [row for row in read_metrics(run_dir / "metrics.jsonl") if "loss" in row]
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def test_the_published_recipe_averages_and_resumes_to_the_same_bytes(index_path, tmp_path):
+    spec = make_spec(index_path, tmp_path)
+    done = run_training(spec, StopFlag())
+    result = weights(tmp_path / "checkpoint")
+    terms = [weights(tmp_path / f"checkpoints/step_{step:08d}") for step in (4, 6, 8)]
+    for name, value in result.items():
+        mean = torch.stack([term[name] for term in terms]).mean(0)
+        torch.testing.assert_close(value, mean, rtol=1e-5, atol=1e-7)
+    assert [row["lr"] for row in rows(tmp_path)] == pytest.approx(
+        [1e-2] * 4 + [7.5e-3] * 2 + [5.625e-3] * 2
+    )
+    whole, curve = done.read_bytes(), [row["loss"] for row in rows(tmp_path)]
+    for step in (5, 6, 7, 8):
+        shutil.rmtree(tmp_path / f"checkpoints/step_{step:08d}")
+    shutil.rmtree(tmp_path / "checkpoint")
+    done.unlink()
+    again = json.loads(run_training(spec, StopFlag()).read_bytes())
+    assert again["sha256"] == json.loads(whole)["sha256"]
+    assert [row["loss"] for row in rows(tmp_path)] == curve
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"mixup": 0.0}, {"balanced_sampling": False}, {"optimizer": "adamw"}, {"schedule": "cosine"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_each_key_of_the_recipe_changes_the_training(index_path, tmp_path, change):
+    curves = []
+    for name, changes in (("with", {}), ("without", change)):
+        spec = make_spec(index_path, tmp_path / name, average_epochs=(), **changes)
+        run_training(spec, StopFlag())
+        curves.append([row["loss"] for row in rows(tmp_path / name)])
+    assert curves[0] != curves[1]
