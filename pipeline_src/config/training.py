@@ -131,7 +131,7 @@ class AugmentConfig(Section):
 class PretrainConfig(OptimConfig):
     """Self-supervised pre-training: contrast of audio and video, and masked reconstruction.
 
-    The defaults are AVSiam's; ``config/experiments/cav_mae_base.yaml`` names CAV-MAE's.
+    The defaults are AVSiam's; ``config/experiments/cav_mae_as2m.yaml`` names CAV-MAE's.
     """
 
     datasets: tuple[str, ...] = Field(

@@ -71,8 +71,8 @@ class Scored(BaseModel):
 
     run: str
     dataset: str
-    split: str = ""
-    clip_ids_sha256: str = ""
+    split: str
+    clip_ids_sha256: str
     num_frames: int | None = None
     checkpoint_sha256: str = ""
     config_sha256: str = ""
@@ -90,11 +90,9 @@ class Scored(BaseModel):
 class EvalMetrics(Scored):
     """metrics.json of one run on one data set."""
 
-    split: str
     task: Literal["multiclass", "multilabel"]
     num_clips: int
     num_clips_in_list: int
-    clip_ids_sha256: str
     audio: dict[str, Interval] | None = None
     video: dict[str, Interval] | None = None
     audio_video: dict[str, Interval] | None = None

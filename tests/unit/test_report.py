@@ -87,7 +87,7 @@ def write_probe(root, run, *, dataset="digits", num_mel_bins=32, frame_size=32):
     path = write_json(
         root / run / "probe" / dataset / "metrics.json",
         {
-            "run": run, "dataset": dataset,
+            "run": run, "dataset": dataset, "split": "test", "clip_ids_sha256": "ab" * 32,
             "reconstruction": {
                 "audio": {"model": errors[0], "mean_patch": errors[1], "mean_position": errors[1]},
                 "video": {"model": errors[2], "mean_patch": errors[3], "mean_position": errors[3]},
@@ -395,7 +395,7 @@ def test_the_single_frame_figure_has_a_column(results):
 
 def test_a_pretraining_scored_by_retrieval_alone(results, capsys):
     path = results["probe_files"][0]
-    metrics = json.loads(path.read_text()) | {"reconstruction": {}, "probes": {}, "split": "test"}
+    metrics = json.loads(path.read_text()) | {"reconstruction": {}, "probes": {}}
     metrics["retrieval"] |= {"trained_on": ["elsewhere"], "zero_shot": True}
     write_json(path, metrics)
     path.with_name("reconstructions.npz").unlink()

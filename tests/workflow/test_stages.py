@@ -90,7 +90,7 @@ def other_values(key: str, value: object) -> list:
     if isinstance(value, dict):
         return [{**value, "embed_dim": 64}]
     if isinstance(value, list):
-        return [[0.4, 0.3, 0.3], ["digits"], ["silent_audio"], value[:-1]]
+        return [[0.4, 0.3, 0.3], ["digits"], ["silent_audio"], [1, 2], value[:-1]]
     section: Any = Config()
     for name in key.split(".")[:-1]:
         section = getattr(section, name)
