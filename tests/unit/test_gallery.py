@@ -32,6 +32,9 @@ INDEX = {
     "retrieval_clips": None,
     "shards": [{"manifest": "00000.json"}],
 }
+VGGSOUND = {"dataset": "vggsound", "collection": "vggsound"}
+AUDIOSET_2M = {"dataset": "audioset_2m", "collection": "audioset"}
+AUDIOSET_20K = {"dataset": "audioset_20k", "collection": "audioset"}
 
 
 def make_split(folder: Path, **changes) -> Split:
@@ -116,20 +119,21 @@ def test_retrieval_is_scored_on_the_gallery_and_with_one_frame_beside(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("learnt", "names", "zero_shot"),
+    ("scored", "learnt", "names", "zero_shot"),
     [
-        ([{"dataset": "audioset_2m", "collection": "audioset"}], ["audioset_2m"], True),
-        ([{"dataset": "vgg_part", "collection": "vggsound"}], ["vgg_part"], False),
-        ([{"dataset": "vggsound", "collection": "vggsound"}], ["vggsound"], False),
-        (None, None, None),
+        (VGGSOUND, [AUDIOSET_2M], ["audioset_2m"], True),
+        (VGGSOUND, [AUDIOSET_2M, VGGSOUND], ["audioset_2m", "vggsound"], False),
+        (AUDIOSET_20K, [AUDIOSET_2M], ["audioset_2m"], False),
+        (VGGSOUND, None, None, None),
     ],
 )
-def test_zero_shot_is_said_of_data_sets_that_are_new(tmp_path, learnt, names, zero_shot):
+def test_zero_shot_is_said_of_collections_that_are_new(tmp_path, scored, learnt, names, zero_shot):
     state = {"sha256": {"model.safetensors": "ab"}, "trained_on": learnt}
-    past = checkpoint_past(SimpleNamespace(state=state), make_split(tmp_path))  # type: ignore[arg-type]
+    split = make_split(tmp_path, **scored)
+    past = checkpoint_past(SimpleNamespace(state=state), split)  # type: ignore[arg-type]
     assert past == {
         "checkpoint_sha256": "ab",
         "trained_on": names,
-        "scored_on": "vggsound/test",
+        "scored_on": f"{scored['dataset']}/test",
         "zero_shot": zero_shot,
     }
