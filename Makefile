@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: setup demo test lint fmt bench config lock slurm-up slurm-down clean
+.PHONY: setup demo compare test lint fmt bench config lock slurm-up slurm-down clean
 
 setup: $(READY)
 
@@ -18,6 +18,11 @@ $(READY): requirements.lock
 
 demo: setup
 	snakemake all
+	python -m pipeline_src.report.table results
+
+# The demo, then the other methods at its cost beside it in one report.
+compare: demo
+	snakemake --configfile config/experiments/avdigits_methods.yaml -- all
 	python -m pipeline_src.report.table results
 
 test: setup

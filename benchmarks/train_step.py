@@ -1,13 +1,12 @@
 """Time the contrastive training step of AVSiam-Base, packed, against the released order of work.
 
-Both sides take the same network, clips, ratios and optimiser, on the CPU: under bfloat16 autocast,
-as the recipes train, and in fp32. ``packed`` is
-the step of this project with ``pretrain.packed: always``. ``released`` does what the released code
-does (read from its description, arXiv:2403.19638): per block one small forward after another for
-each group of clips, 10 for 5 ratios and 2 modalities, with torch's fused attention as timm calls
-it, and masks drawn clip by clip in a Python loop; ``released_matmul`` the same with attention as
-matrix products, which this torch runs faster under bfloat16. ``dense`` is ours unpacked: one group
-after the other.
+Both sides take the same network, clips, ratios and optimiser, on the CPU: under bfloat16
+autocast, as the recipes train, and in fp32. ``packed`` is the step of this project with
+``pretrain.packed: always``. ``released`` does what the released code does (GenjiB/AVSiam,
+src/models/cav_mae_base.py): per block one small forward after another for each group of clips, 10
+for 5 ratios and 2 modalities, with torch's fused attention, and masks drawn clip by clip in a
+Python loop; ``released_matmul`` takes its other branch, attention as matrix products, which runs
+where timm's use_fused_attn() is off. ``dense`` is ours unpacked: one group after the other.
 Steps alternate, so that a busy machine slows all alike; with --threads 1 the CPU seconds say most
 on a busy one, because no thread waits for another.
 Writes benchmarks/results/train_step.json.
@@ -37,6 +36,7 @@ from pipeline_src.models.masking import gather_tokens, num_kept  # noqa: E402
 from pipeline_src.objectives import AVSiamPretrain  # noqa: E402
 from pipeline_src.objectives.contrastive import contrastive_loss  # noqa: E402
 from pipeline_src.provenance import git_commit  # noqa: E402
+from pipeline_src.train.memory import keep_freed_memory  # noqa: E402
 
 OUTPUT = ROOT / "benchmarks" / "results" / "train_step.json"
 GOAL_RATIO = 1.3
@@ -183,6 +183,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()  # as a training does; the references are no slower for it
     load = os.getloadavg()
     measured = {
         precision: summary(

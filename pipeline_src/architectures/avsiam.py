@@ -5,7 +5,7 @@ The sources of the variants' values, and how sure they are, stand in docs/decisi
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline_src.architectures.base import SIZES, NetworkConfig
 
@@ -14,6 +14,10 @@ class AVSiamConfig(NetworkConfig):
     """Everything the network is made of."""
 
     double_input: bool = Field(False, description="x0 = 2 t, as the released weights need")
+    encoders: Literal["shared", "separate"] = Field(
+        "shared",
+        description="blocks of audio and video; separate = a stack each, the paper's ablation",
+    )
     audio_vit: Literal["shared", "separate"] = Field(
         "shared",
         description="encoder of audio in the reconstruction pass; separate = a second ViT",
@@ -25,6 +29,14 @@ class AVSiamConfig(NetworkConfig):
     decoder_pos_init: Literal["sincos", "zeros"] = Field(
         "sincos", description="start of the trainable decoder positions"
     )
+
+    @model_validator(mode="after")
+    def _check_encoders(self) -> "AVSiamConfig":
+        if self.encoders == self.audio_vit == "separate":
+            raise ValueError(
+                "encoders=separate already gives audio blocks of its own: audio_vit must be shared"
+            )
+        return self
 
 
 # What the released base code does differently; the larger sizes are known from bytecode only.

@@ -72,7 +72,7 @@ class OptimConfig(Section):
         default=1.0, ge=0, description="gradients are clipped to this L2 norm; 0 = not clipped"
     )
     amp: bool = Field(default=True, description="bfloat16 autocast")
-    compile: bool = Field(default=False, description="torch.compile the model")
+    compile: bool = Field(default=False, description="torch.compile the blocks of the network")
     parallel: Literal["ddp", "fsdp"] = Field(
         default="ddp",
         description="several ranks: ddp = a copy of the network each, fsdp = a part of each "

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -72,7 +73,13 @@ def evaluation_batches(
 def to_device(batch: Mapping[str, Tensor], device: torch.device) -> Batch:
     """Move a batch and turn ``frames`` from uint8 into ImageNet-normalised float32."""
     moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-    mean = torch.tensor(IMAGE_MEAN, device=device).view(3, 1, 1) * 255
-    std = torch.tensor(IMAGE_STD, device=device).view(3, 1, 1) * 255
+    mean, std = _image_moments(device)
     moved["frames"] = (moved["frames"].float() - mean) / std
     return moved
+
+
+@lru_cache(maxsize=8)
+def _image_moments(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (3, 1, 1) of uint8 frames, moved to the device once."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) * 255 for values in (IMAGE_MEAN, IMAGE_STD))
+    return mean.to(device), std.to(device)

@@ -55,7 +55,7 @@ class AVSiam(AudioVisualModel):
 
     def init_copies(self) -> tuple[str, ...]:
         """Start the fusion layers and the second audio ViT as copies; return their prefixes."""
-        blocks = self.vit_base.blocks
+        blocks = self.vit_base.audio_blocks
         sources = (blocks[-2 if self.config.fusion_init == "last_two" else -1], blocks[-1])
         for layer, block in zip((self.mm_layer_1, self.mm_layer_2), sources, strict=True):
             state = {k: v for k, v in block.state_dict().items() if "_v." not in k}
@@ -75,9 +75,9 @@ class AVSiam(AudioVisualModel):
         for prefix, place in (("mlp_head", "head"), ("mm_layer", "fusion"), ("decoder", "decoder")):
             if name.startswith(prefix):
                 return place  # type: ignore[return-value]
-        block = re.match(r"(vit|ast)_base\.blocks\.(\d+)\.", name)
+        block = re.match(r"(vit|ast)_base\.blocks(_a)?\.(\d+)\.", name)
         if block:
-            return int(block[2]) + 1
+            return int(block[3]) + 1
         return self.config.depth if re.match(r"(vit|ast)_base\.norm", name) else 0
 
     def encode_audio(self, logmel_BTM: Tensor, ids_keep: Tensor | None = None) -> Tensor:
@@ -122,10 +122,10 @@ class AVSiam(AudioVisualModel):
         """
         audio = _gather_chunks(self.vit_base.embed_audio(logmel_BTM), audio_chunks)
         video = _gather_chunks(self.vit_base.embed_video(frames_BFCHW), video_chunks)
-        if packed and logmel_BTM.is_cuda:
+        if packed and logmel_BTM.is_cuda and self.config.encoders == "shared":
             encoded = self._encode_packed(audio, video)
             audio, video = encoded[: len(audio)], encoded[len(audio) :]
-        elif packed:  # joining the modalities would only copy: a CPU has no kernel for both
+        elif packed:  # other weights each, or a CPU, which has no kernel for both
             audio, video = self._encode_packed(audio, []), self._encode_packed([], video)
         else:
             audio = [self.vit_base(x_NKD, "audio") for x_NKD in audio]

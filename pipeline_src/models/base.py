@@ -108,6 +108,8 @@ class AudioVisualModel(nn.Module, ABC):
         total, size = frames_BFCHW.shape[1], self.config.num_frames
         if total < size:
             raise ValueError(f"{total} frames: the model was built for num_frames={size}")
+        if total == size:
+            return frames_BFCHW[:, None]
         num_groups = total // size
         positions = torch.arange(size * num_groups).view(size, num_groups).T
         index_GF = (2 * positions + 1) * total // (2 * size * num_groups)

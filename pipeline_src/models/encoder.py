@@ -1,6 +1,7 @@
 """The shared ViT of AVSiam: one stack of blocks for audio and for video.
 
-AVSiam (arXiv:2403.19638). Extension: with ``num_frames`` > 1 the tokens of several ordered frames
+AVSiam (arXiv:2403.19638). With ``encoders: separate``, the paper's ablation, audio has a stack of
+its own. Extension: with ``num_frames`` > 1 the tokens of several ordered frames
 are one sequence, told apart by a learned position per frame that starts at zero; one frame is
 the published method and has no such parameter.
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline_src.architectures import AVSiamConfig
-from pipeline_src.models.layers import FINAL_NORM_EPS, Block, Modality, run_blocks
+from pipeline_src.models.layers import FINAL_NORM_EPS, Block, Modality, NormName, run_blocks
 from pipeline_src.models.packing import Packing
 from pipeline_src.models.patch_embed import (
     check_frames,
@@ -46,10 +47,11 @@ class SharedViT(nn.Module):
         self.pos_embed_a = nn.Parameter(sincos_2d(self.patch_embed_a.grid_size, dim))
         if config.num_frames > 1:
             self.temporal_embed = nn.Parameter(torch.zeros(1, config.num_frames, 1, dim))
-        self.blocks = nn.ModuleList(
-            Block(dim, config.num_heads, config.mlp_ratio, norms=("audio", "video"))
-            for _ in range(config.depth)
-        )
+        if config.encoders == "separate":
+            self.blocks = _make_blocks(config, norms=("video",))
+            self.blocks_a = _make_blocks(config, norms=("audio",))
+        else:
+            self.blocks = _make_blocks(config, norms=("audio", "video"))
         self.norm = nn.LayerNorm(dim, eps=FINAL_NORM_EPS)
         self.norm_a = nn.LayerNorm(dim, eps=FINAL_NORM_EPS)
         self.grad_checkpointing = False
@@ -71,14 +73,24 @@ class SharedViT(nn.Module):
     def _scale(self, x_BLD: Tensor) -> Tensor:
         return 2 * x_BLD if self.config.double_input else x_BLD
 
+    @property
+    def audio_blocks(self) -> nn.ModuleList:
+        """The blocks that audio passes."""
+        return self.blocks_a if self.config.encoders == "separate" else self.blocks
+
     def forward(self, x_BLD: Tensor, modality: Modality) -> Tensor:
         """Run the blocks with the norms of ``modality``, then its final norm."""
-        x_BLD = run_blocks(self.blocks, x_BLD, modality, recompute=self.grad_checkpointing)
+        blocks = self.audio_blocks if modality == "audio" else self.blocks
+        x_BLD = run_blocks(blocks, x_BLD, modality, recompute=self.grad_checkpointing)
         return self.norm_a(x_BLD) if modality == "audio" else self.norm(x_BLD)
 
     def forward_packed(self, x_TD: Tensor, packing: Packing) -> Tensor:
-        """Run audio and video sequences of any lengths as one batch, each with its own norms."""
-        x_TD = run_blocks(self.blocks, x_TD, packing, recompute=self.grad_checkpointing)
+        """Run audio and video sequences of any lengths as one batch, each with its own norms.
+
+        With ``encoders: separate`` the batch must hold one modality.
+        """
+        blocks = self.audio_blocks if packing.only_modality == "audio" else self.blocks
+        x_TD = run_blocks(blocks, x_TD, packing, recompute=self.grad_checkpointing)
         norms = {"audio": self.norm_a, "video": self.norm}
         if packing.only_modality:
             return norms[packing.only_modality](x_TD)
@@ -94,10 +106,7 @@ class SeparateAudioViT(nn.Module):
 
     def __init__(self, config: AVSiamConfig) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(
-            Block(config.embed_dim, config.num_heads, config.mlp_ratio, norms=("plain",))
-            for _ in range(config.depth)
-        )
+        self.blocks = _make_blocks(config, norms=("plain",))
         self.norm_a = nn.LayerNorm(config.embed_dim, eps=FINAL_NORM_EPS)
         self.grad_checkpointing = False
 
@@ -111,3 +120,10 @@ class SeparateAudioViT(nn.Module):
         """Run the blocks over embedded audio tokens, then the final norm."""
         x_BLD = run_blocks(self.blocks, x_BLD, "plain", recompute=self.grad_checkpointing)
         return self.norm_a(x_BLD)
+
+
+def _make_blocks(config: AVSiamConfig, *, norms: tuple[NormName, ...]) -> nn.ModuleList:
+    return nn.ModuleList(
+        Block(config.embed_dim, config.num_heads, config.mlp_ratio, norms=norms)
+        for _ in range(config.depth)
+    )

@@ -38,9 +38,11 @@ def avsiam_targets(key: str, value: Tensor, model: AudioVisualModel) -> Targets:
     if key in ("norm.weight", "norm.bias"):
         kind = key.removeprefix("norm.")
         return {f"{vit}norm.{kind}": value, f"{vit}norm_a.{kind}": value}
+    names = [key]
     if ".norm1." in key or ".norm2." in key:
-        return {f"{vit}{name}": value for name in _with_suffixes(key, ("_a", "_v"))}
-    return {f"{vit}{key}": value}
+        names = _with_suffixes(key, ("_a", "_v"))
+    names += [re.sub(r"^blocks\.", "blocks_a.", name) for name in names]
+    return {f"{vit}{name}": value for name in names}
 
 
 def cav_mae_targets(key: str, value: Tensor, model: AudioVisualModel) -> Targets:

@@ -8,7 +8,7 @@ Shape legend: T tokens of all sequences, H heads, E head width; a group is n seq
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from itertools import accumulate
 from typing import Literal
 
@@ -53,16 +53,22 @@ class Packing:
         """Tokens of the longest sequence."""
         return max(length for _, length in self.groups)
 
-    @cached_property
+    @property
     def boundaries(self) -> Tensor:
         """Start of every sequence and the end of the last: (number of sequences + 1,) int32."""
-        ends = accumulate((length for n, length in self.groups for _ in range(n)), initial=0)
-        return torch.tensor(list(ends), dtype=torch.int32).to(self.device, non_blocking=True)
+        return _boundaries(self.groups, self.device)
 
     def split(self, x: Tensor) -> list[Tensor]:
         """View packed tokens (T, ...) as one dense batch (n, L, ...) per group."""
         parts = x.split([n * length for n, length in self.groups])
         return [part.unflatten(0, group) for part, group in zip(parts, self.groups, strict=True)]
+
+
+@lru_cache(maxsize=64)
+def _boundaries(groups: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
+    """Made once per layout: a copy to a GPU out of ordinary memory makes the host wait."""
+    ends = accumulate((length for n, length in groups for _ in range(n)), initial=0)
+    return torch.tensor(list(ends), dtype=torch.int32).to(device)
 
 
 def has_packed_kernel(x: Tensor) -> bool:

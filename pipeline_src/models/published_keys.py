@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pipeline_src.architectures import split_name
+from pipeline_src.errors import ConfigError
 from pipeline_src.models.base import AudioVisualModel
 
 NUM_IMAGENET_21K_CLASSES = 21843
@@ -38,7 +39,13 @@ class PublishedKey(NamedTuple):
 
 
 def published_keys(name: str, model: AudioVisualModel) -> list[PublishedKey]:
-    """Every key of the released class of ``name``'s method with the structure of ``model``."""
+    """Every key of the released class of ``name``'s method with the structure of ``model``.
+
+    Raises:
+        ConfigError: no released class has this structure.
+    """
+    if getattr(model.config, "encoders", "shared") == "separate":
+        raise ConfigError(f"{name}, encoders=separate: no published class has such blocks")
     live = [
         PublishedKey(_published_name(key), tuple(value.shape), ours=key)
         for key, value in model.state_dict().items()

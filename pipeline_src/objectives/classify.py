@@ -65,8 +65,10 @@ class Classify(nn.Module):
         if self.all_heads:
             weights = dict(zip(HEADS, self.modality_probs, strict=True))
             return ClassifyPlan({head: weight for head, weight in weights.items() if weight > 0})
-        probs = torch.tensor(self.modality_probs, device=generator.device)
-        return ClassifyPlan({HEADS[int(torch.multinomial(probs, 1, generator=generator))]: 1.0})
+        if generator.device.type != "cpu":  # what is read here must not wait for a GPU
+            generator = torch.Generator().manual_seed(generator.initial_seed())
+        head = int(torch.multinomial(torch.tensor(self.modality_probs), 1, generator=generator))
+        return ClassifyPlan({HEADS[head]: 1.0})
 
     def forward(
         self, batch: dict[str, Tensor], plan: ClassifyPlan, step_pass: str = "classify"

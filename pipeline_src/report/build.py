@@ -16,6 +16,7 @@ from pipeline_src.report.blocks import Section
 from pipeline_src.report.inventory import coverage_section, provenance_section, timing_section
 from pipeline_src.report.learning import PROBE_RULE, evidence_section, training_section
 from pipeline_src.report.load import Problems, Record, read_benchmarks, read_record, results_root
+from pipeline_src.report.methods import methods_section
 from pipeline_src.report.overview import key_cards, summary_sentences
 from pipeline_src.report.predictions import EVAL_RULE, predictions_section
 from pipeline_src.report.records import EvalMetrics, ProbeMetrics, SplitIndex
@@ -67,7 +68,9 @@ def build_report(
     class_names = {index.dataset: index.class_names for index in splits}
     finetunings = [(path.parents[2], path.parent.name) for path in metrics_files]
     is_scored = bool(metrics_files) or not probe_files  # else pre-training alone was asked for
+    methods = methods_section(evaluations)
     sections = [
+        *([methods] if methods else []),
         *([classification_section(records), retrieval_section(records)] if is_scored else []),
         evidence_section(probes, config.num_examples),
         training_section(run_dirs, finetunings),

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline_src.report.blocks import MODALITY_LABELS, Chart
 from pipeline_src.report.drawing import (
+    CLASS_COLOURS,
     MODALITY_COLOURS,
     NEUTRAL_COLOUR,
     TEXT_SENTINEL,
@@ -101,12 +102,12 @@ def validation_chart(rows: Sequence[Row], *, name: str) -> Chart | None:
 Curve = tuple[NDArray, NDArray]
 
 
-def _curve(rows: Sequence[Row], key: str, scale: float = 1) -> Curve | None:
-    """Epochs and values of one quantity; long curves as means of equal runs of rows."""
+def _curve(rows: Sequence[Row], key: str, scale: float = 1, over: str = "epoch") -> Curve | None:
+    """Epochs, or ``over``, and values of a quantity; long curves as means of equal runs of rows."""
     points = [
-        (row["epoch"], scale * row[key])
+        (row[over], scale * row[key])
         for row in rows
-        if isinstance(row.get(key), int | float) and isinstance(row.get("epoch"), int | float)
+        if isinstance(row.get(key), int | float) and isinstance(row.get(over), int | float)
     ]
     if not points:
         return None
@@ -117,14 +118,19 @@ def _curve(rows: Sequence[Row], key: str, scale: float = 1) -> Curve | None:
 
 
 def _line_chart(
-    curves: Mapping[Line, Curve], *, title: str, name: str, marker: str | None = None
+    curves: Mapping[Line, Curve],
+    *,
+    title: str,
+    name: str,
+    marker: str | None = None,
+    axis_label: str = "epoch",
 ) -> Chart:
     def paint(axes: Axes) -> None:
         for line, (epochs, values) in curves.items():
             shape = marker or ("o" if len(epochs) == 1 else None)
             axes.plot(epochs, values, color=line.colour, label=line.label, marker=shape,
                       markersize=3.5)  # fmt: skip
-        axes.set_xlabel("epoch")
+        axes.set_xlabel(axis_label)
         axes.grid(axis="y")
         axes.margins(x=0.02)
         axes.legend(
@@ -137,3 +143,30 @@ def _line_chart(
         for line, (_, values) in curves.items()
     )
     return draw_chart(paint, title=title, alt=f"{name}, {title}: {ends}", height_inches=2.6)
+
+
+def progress_charts(progress: Mapping[str, Sequence[Row]]) -> list[Chart]:
+    """One chart a modality: validation scores of several runs over the operations they spent.
+
+    Args:
+        progress: rows of each run: "tflop" since its first step, and a score per modality.
+    """
+    charts = []
+    for modality, label in MODALITY_LABELS.items():
+        colours = dict(zip(progress, CLASS_COLOURS, strict=False))
+        found = {
+            Line(run, run, colours[run]): curve
+            for run, rows in progress.items()
+            if (curve := _curve(rows, modality, scale=100, over="tflop"))
+        }
+        if found:
+            charts.append(
+                _line_chart(
+                    found,
+                    title=f"Validation score, {label}",
+                    name="Runs",
+                    marker="o",
+                    axis_label="TFLOP, pre-training included",
+                )
+            )
+    return charts

@@ -15,6 +15,7 @@ from pipeline_src.report.blocks import (
     Section,
     Strips,
     Table,
+    Text,
     duration_text,
     interval_cell,
     number_text,
@@ -22,7 +23,6 @@ from pipeline_src.report.blocks import (
 from pipeline_src.report.curves import (
     FINETUNE_PANELS,
     PRETRAIN_PANELS,
-    Panel,
     training_charts,
     validation_chart,
 )
@@ -31,6 +31,7 @@ from pipeline_src.report.examples import ARRAY_NAMES, reconstruction_strips
 from pipeline_src.report.load import Problems, read_arrays, read_rows, read_run_config
 from pipeline_src.report.records import Interval, ProbeMetrics
 from pipeline_src.report.results import report_ties, retrieval_table
+from pipeline_src.report.trainings import Origin, Stage, stage_folder, stage_title, training_origin
 from pipeline_src.report.whiskers import Look, Whisker, whisker_chart
 
 PROBE_RULE = "the rule evaluate_pretrained"
@@ -49,6 +50,10 @@ TRAINING_LEAD = (
     "From each training\u2019s metrics.jsonl; long curves are drawn as means over equal runs of "
     "rows. Feature spread is the standard deviation of unit embeddings over clips: near 0, all "
     "clips share one vector."
+)
+CONVERTED_TEXT = (
+    "Nothing was trained here: the weights were converted from elsewhere. {folder} holds them, and "
+    "conversion.json, which names their file and what became of each key."
 )
 
 
@@ -182,8 +187,10 @@ def training_section(run_dirs: Sequence[Path], finetunings: Sequence[tuple[Path,
         finetunings: the same folder and a data set, once per fine-tuning.
     """
     section = Section("training", "Training", TRAINING_LEAD)
-    folds = [_pretrain_fold(section.problems, run_dir) for run_dir in run_dirs]
-    folds += [_finetune_fold(section.problems, run_dir, name) for run_dir, name in finetunings]
+    folds = [_stage_fold(section.problems, run_dir, "pretrain") for run_dir in run_dirs]
+    folds += [
+        _stage_fold(section.problems, run_dir, "finetune", name) for run_dir, name in finetunings
+    ]
     shown = [fold for fold in folds if fold is not None]
     opened = {fold.title.split(",")[0]: fold.title for fold in reversed(shown)}
     section.blocks += [
@@ -192,44 +199,26 @@ def training_section(run_dirs: Sequence[Path], finetunings: Sequence[tuple[Path,
     return section
 
 
-def _pretrain_fold(problems: Problems, run_dir: Path) -> Fold | None:
+def _stage_fold(problems: Problems, run_dir: Path, stage: Stage, dataset: str = "") -> Fold | None:
+    """Curves of one training, or where its weights come from; None where there is none."""
+    title = stage_title(run_dir, stage, dataset)
     loaded = problems.attempt(lambda: read_run_config(run_dir))
-    if loaded and not has_own_pretraining(loaded[1]):
+    origin = training_origin(loaded[1], stage) if loaded else Origin("own")
+    if origin.kind == "converted":
+        return Fold(title, [Text(CONVERTED_TEXT.format(folder=origin.name))])
+    if origin.kind != "own":
         return None
-    path = run_dir / "pretrain" / "metrics.jsonl"
-    rows = problems.attempt(lambda: read_rows(path, "the rule pretrain_model"))
+    path = stage_folder(run_dir, stage, dataset) / "metrics.jsonl"
+    rows = problems.attempt(lambda: read_rows(path, f"the rule {stage}_model"))
     if rows is None:
         return None
-    blocks = _curve_blocks(problems, rows, PRETRAIN_PANELS, f"Pre-training of {run_dir.name}")
-    return Fold(f"Pre-training, {run_dir.name}", blocks)
-
-
-def has_own_pretraining(sections: dict[str, Any]) -> bool:
-    """Whether a run's configuration makes it pre-train: not from scratch or with other weights."""
-    finetune, pretrain = sections.get("finetune") or {}, sections.get("pretrain") or {}
-    is_own = finetune.get("init") != "scratch" and not finetune.get("checkpoint_run")
-    return is_own and not pretrain.get("checkpoint")
-
-
-def _finetune_fold(problems: Problems, run_dir: Path, dataset: str) -> Fold | None:
-    path = run_dir / "finetune" / dataset / "metrics.jsonl"
-    rows = problems.attempt(lambda: read_rows(path, "the rule finetune_model"))
-    if rows is None:
-        return None
-    name = f"{run_dir.name} / {dataset}"
-    return Fold(
-        f"Fine-tuning, {name}",
-        _curve_blocks(problems, rows, FINETUNE_PANELS, f"Fine-tuning of {name}", is_scored=True),
-    )
+    return Fold(title, _curve_blocks(problems, rows, title, is_scored=stage == "finetune"))
 
 
 def _curve_blocks(
-    problems: Problems,
-    rows: Sequence[dict[str, Any]],
-    panels: Sequence[Panel],
-    name: str,
-    is_scored: bool = False,
+    problems: Problems, rows: Sequence[dict[str, Any]], name: str, *, is_scored: bool
 ) -> list[Block]:
+    panels = FINETUNE_PANELS if is_scored else PRETRAIN_PANELS
     charts, absent = training_charts(rows, panels, name=name)
     if is_scored:
         validation = validation_chart(rows, name=name)

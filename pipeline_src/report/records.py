@@ -144,6 +144,23 @@ class ProbeMetrics(Scored):
         return not (self.reconstruction or self.probes)
 
 
+class TrainingCost(BaseModel):
+    """What a training cost, counted: see ``pipeline_src.train.measure``."""
+
+    parameters: int
+    flops: float
+    memory_bytes: float
+
+
+class TrainingDone(BaseModel):
+    """done.json of one training; without cost where nothing was trained, or by an older version."""
+
+    step: int
+    samples_seen: int
+    seconds: float
+    cost: TrainingCost | None = None
+
+
 class SplitIndex(BaseModel):
     """index.json of one split's shards."""
 

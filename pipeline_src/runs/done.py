@@ -67,8 +67,18 @@ def _fsync(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def write_done(run_dir: Path, checkpoint: Checkpoint, last_row: dict[str, Any]) -> Path:
-    """Publish ``checkpoint`` as the result of the run in ``run_dir``."""
+def write_done(
+    run_dir: Path,
+    checkpoint: Checkpoint,
+    last_row: dict[str, Any],
+    cost: dict[str, float] | None,
+) -> Path:
+    """Publish ``checkpoint`` as the result of the run in ``run_dir``.
+
+    Args:
+        last_row: of metrics.jsonl. cost: counted operations, parameters and bytes of the whole
+            training; None where nothing was trained here.
+    """
     (run_dir / DONE_FILE).unlink(missing_ok=True)  # it names the folder that is replaced now
     state = publish_checkpoint(run_dir, checkpoint).state
     path = run_dir / DONE_FILE
@@ -81,6 +91,7 @@ def write_done(run_dir: Path, checkpoint: Checkpoint, last_row: dict[str, Any]) 
             "samples_seen": state["samples_seen"],
             "seconds": state["seconds"],
             "last_row": last_row,
+            "cost": cost,
             "fingerprint": state["fingerprint"],
             "config_sha256": state["config_sha256"],
             "data_sha256": state["data_sha256"],

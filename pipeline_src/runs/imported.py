@@ -116,7 +116,7 @@ def write_imported(
     }
     written = save_checkpoint(folder / "checkpoints", model, {}, state, keep=1)
     write_json(folder / REPORT_FILE, {"source": source, "model": name, **report.as_dict()})
-    return write_done(folder, read_checkpoint(written), {})
+    return write_done(folder, read_checkpoint(written), {}, None)
 
 
 def _name_datasets(paths: tuple[Path, ...] | None) -> list[dict[str, str]] | None:

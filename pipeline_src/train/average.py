@@ -14,33 +14,32 @@ from pipeline_src.runs.sharded import like
 
 
 class WeightAverage:
-    """Running fp32 sum of every tensor of ``model``'s state dict.
+    """Running fp32 sum of every tensor of a network's state dict.
 
     Args:
         steps: after which the weights are added; a step that ends several epochs stands several
-            times. None: there is nothing to average.
+            times. Empty: nothing is averaged.
     """
 
-    def __init__(self, model: nn.Module, steps: Sequence[int] = ()) -> None:
+    def __init__(self, steps: Sequence[int] = ()) -> None:
         self.sums: dict[str, Tensor] = {}
-        self._model = model
         self._times = Counter(steps)
 
     def num_terms(self, step: int) -> int:
         """Terms of the sum after ``step`` steps."""
         return sum(times for end, times in self._times.items() if end <= step)
 
-    def add(self, step: int) -> None:
+    def add(self, model: nn.Module, step: int) -> None:
         """Take the weights after ``step`` steps in, if an averaged epoch ends there."""
         times = self._times[step]
-        for name, value in self._model.state_dict().items() if times else ():
+        for name, value in model.state_dict().items() if times else ():
             term = value.detach().float() * times
             self.sums[name] = self.sums[name] + term if name in self.sums else term
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue the sum of ``checkpoint``."""
+    def restore(self, checkpoint: Checkpoint, model: nn.Module) -> None:
+        """Continue the sum of ``checkpoint``, split over ranks as ``model`` is."""
         if self.num_terms(checkpoint.step):
-            own, found = self._model.state_dict(), load_sums(checkpoint)
+            own, found = model.state_dict(), load_sums(checkpoint)
             self.sums = {name: like(value, own[name]) for name, value in found.items()}
 
 

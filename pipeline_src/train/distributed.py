@@ -36,7 +36,8 @@ def join_ranks() -> Iterator[Ranks]:
     if world_size == 1:
         yield Ranks(0, 1, device)
         return
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    # What hosts tell each other goes through gloo: it must not wait for a GPU's queue.
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=RANK_TIMEOUT)
     try:
         yield Ranks(rank, world_size, device)
@@ -56,7 +57,7 @@ def any_rank(flags: Sequence[bool], ranks: Ranks) -> list[bool]:
     """Whether each flag is set on at least one rank; every rank must ask."""
     if ranks.world_size == 1:
         return list(flags)
-    values = torch.tensor([float(flag) for flag in flags], device=ranks.device)
+    values = torch.tensor([float(flag) for flag in flags])
     dist.all_reduce(values, op=dist.ReduceOp.MAX)
     return [bool(value) for value in values.tolist()]
 

@@ -9,8 +9,9 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from pipeline_src.runs.checkpoint import save_checkpoint
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER
 from pipeline_src.train.average import WeightAverage
 from pipeline_src.train.distributed import Ranks, any_rank, mean_over_ranks, wait_for_all
+from pipeline_src.train.guard import StepGuard
 from pipeline_src.train.log import MetricsLog
 from pipeline_src.train.optim import set_learning_rate
 from pipeline_src.train.parallel import clip_gradients
@@ -80,6 +82,7 @@ class Run:
         augment: (batch, generator) -> batch, on the device.
         validate: scores the model between epochs; called on every rank.
         describe: indices of a batch -> clip ids, for error messages.
+        guard: keeps bad steps from being taken.
         state: constant entries of state.json: fingerprint, versions, configuration.
         average: the sum of weights that becomes the result; without steps the last weights do.
     """
@@ -96,7 +99,8 @@ class Run:
     describe: Callable[[Tensor], list[str]]
     state: Mapping[str, Any]
     ranks: Ranks
-    average: WeightAverage
+    guard: StepGuard = field(default_factory=StepGuard)
+    average: WeightAverage = field(default_factory=WeightAverage)
 
 
 def train(run: Run, batches: Iterator[Batch], clock: Clock, stop: StopFlag) -> Path:
@@ -111,9 +115,10 @@ def train(run: Run, batches: Iterator[Batch], clock: Clock, stop: StopFlag) -> P
         while clock.step < clock.num_steps:
             values = _take_step(run, next(batches), clock)
             clock.step += 1
-            run.average.add(clock.step)
+            run.average.add(run.model, clock.step)
             is_last = clock.step == clock.num_steps
             if clock.step % run.recipe.log_every == 0 or is_last:
+                run.guard.settle()
                 log.write(_row(run, clock, mean_over_ranks(values, run.ranks)))
             if run.validate and (is_last or clock.step % run.validate_every_steps == 0):
                 scores = run.validate()
@@ -121,6 +126,7 @@ def train(run: Run, batches: Iterator[Batch], clock: Clock, stop: StopFlag) -> P
             is_due = time.monotonic() - saved_at > run.recipe.save_every_seconds
             must_stop, must_save = any_rank((stop.requested, is_due), run.ranks)
             if is_last or must_stop or must_save:
+                run.guard.settle()
                 folder = _save(run, clock)
                 saved_at = time.monotonic()
             if must_stop and not is_last:
@@ -144,13 +150,14 @@ def _take_step(run: Run, batch: Batch, clock: Clock) -> dict[str, Tensor]:
             losses = run.objective(batch, plan, step_pass)
         losses["loss"].backward()
         grad_norm = clip_gradients(run.model.parameters(), recipe.max_grad_norm)
-        if not torch.isfinite(grad_norm + losses["loss"].detach()):
-            _refuse(run, batch, losses, grad_norm, clock.step)
+        values = {name: value.detach() for name, value in losses.items()}
+        refuse = partial(_refuse, run, batch["index"], values, grad_norm, clock.step)
+        run.guard.watch(optimizer, grad_norm + values["loss"], refuse)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         suffix = "" if len(run.draws.passes) == 1 else f"_{step_pass}"
-        logged |= {name: value.detach() for name, value in losses.items() if name != "loss"}
-        logged["loss"] = logged.get("loss", torch.zeros(())) + losses["loss"].detach().cpu()
+        total = logged.get("loss", 0) + values["loss"]
+        logged |= values | {"loss": total}
         logged[f"grad_norm{suffix}"] = grad_norm.detach()
     return logged
 
@@ -185,10 +192,10 @@ def step_generator(run: Run, purpose: str, step: int) -> torch.Generator:
 
 
 def _refuse(
-    run: Run, batch: Batch, losses: Mapping[str, Tensor], grad_norm: Tensor, step: int
-) -> None:
+    run: Run, indices: Tensor, losses: Mapping[str, Tensor], grad_norm: Tensor, step: int
+) -> NoReturn:
     values = ", ".join(f"{name}={value.item():.4g}" for name, value in losses.items())
-    clips = run.describe(batch["index"])
+    clips = run.describe(indices)
     raise TrainingError(
         f"step {step}: {values}, grad_norm={grad_norm.item():.4g} is not finite; the step was not "
         f"taken. Clips of the batch: {', '.join(clips[:8])} ... ({len(clips)}). Lower lr="

@@ -1,4 +1,4 @@
-"""How ranks share a network: whole copies of it (DDP), or a part of every tensor each (FSDP2).
+"""How a network is carried out: compiled, as a copy per rank (DDP) or split over ranks (FSDP2).
 
 FSDP2 is torch's ``fully_shard``: a block is gathered when it runs, so a rank holds its part of
 weights, gradients and moments only. Both compute the same step.
@@ -30,6 +30,17 @@ def shard_model(model: nn.Module, ranks: Ranks) -> None:
     for name in FORWARD_METHODS:
         if hasattr(model, name):
             register_fsdp_forward_method(model, name)
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Compile every transformer block, in place; before DDP or ``shard_model``.
+
+    Blocks of one kind share their compiled code, so a deep network takes no longer than one
+    block; the whole network as one graph would be compiled anew for each block and mask layout.
+    """
+    for module in model.modules():
+        if isinstance(module, Block):
+            module.compile()
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline_src.config import FinetuneConfig, OptimConfig, PretrainConfig
+from pipeline_src.config import FinetuneConfig, PretrainConfig
 from pipeline_src.data.augment import augment_batch
 from pipeline_src.data.dataset import ClipDataset, ClipFormat
 from pipeline_src.data.loader import Batch, to_device, training_batches
@@ -43,10 +43,13 @@ from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, TrainSpec, step_folder
 from pipeline_src.shards.read import ShardSet, open_shards
 from pipeline_src.train.average import WeightAverage, epoch_end_steps
 from pipeline_src.train.distributed import Ranks, from_main, join_ranks
+from pipeline_src.train.guard import StepGuard
 from pipeline_src.train.log import METRICS_FILE, read_metrics
 from pipeline_src.train.loop import Clock, Run, train
+from pipeline_src.train.measure import cost_record
+from pipeline_src.train.memory import keep_freed_memory
 from pipeline_src.train.objective import build_objective, build_optimizers
-from pipeline_src.train.parallel import shard_model
+from pipeline_src.train.parallel import compile_blocks, shard_model
 from pipeline_src.train.stop import StopFlag
 
 logger = logging.getLogger(__name__)
@@ -65,15 +68,14 @@ def run_training(spec: TrainSpec, stop: StopFlag) -> Path:
         StopRequestedError: ended early, state saved.
     """
     torch.set_num_threads(min(spec.num_threads, len(os.sched_getaffinity(0))))
+    keep_freed_memory()
     with join_ranks() as ranks:
         fingerprint = spec.fingerprint()
         resumed = _resume_point(spec.run_dir / CHECKPOINTS_FOLDER, fingerprint, ranks)
         if ranks.is_main and resumed is None:
             _set_aside(spec.run_dir)
         folder = _train_on(spec, ranks, fingerprint, resumed, stop)
-        if not ranks.is_main:
-            return spec.run_dir
-        return _publish(spec, read_checkpoint(folder))
+    return _publish(spec, read_checkpoint(folder)) if ranks.is_main else spec.run_dir
 
 
 def _publish(spec: TrainSpec, checkpoint: Checkpoint) -> Path:
@@ -82,7 +84,12 @@ def _publish(spec: TrainSpec, checkpoint: Checkpoint) -> Path:
     write_history(spec.run_dir / HISTORY_FILE, losses)
     if spec.val_indexes:
         write_history(spec.run_dir / VALIDATION_FILE, [row for row in rows if "val" in row])
-    return write_done(spec.run_dir, checkpoint, losses[-1] if losses else {})
+    return write_done(
+        spec.run_dir,
+        checkpoint,
+        losses[-1] if losses else {},
+        cost_record(spec, checkpoint.state),
+    )
 
 
 def _resume_point(parent: Path, fingerprint: str, ranks: Ranks) -> Checkpoint | None:
@@ -124,22 +131,22 @@ def _train_on(
     elif spec.initial_checkpoint:
         _start_from(spec.initial_checkpoint, model)
     objective = build_objective(spec, model, shards.task)
+    if spec.recipe.compile:
+        compile_blocks(model)
     shares_tensors = ranks.world_size > 1 and spec.recipe.parallel == "fsdp"
     if shares_tensors:
         shard_model(model, ranks)
     optimizers = build_optimizers(spec, model, objective.passes)
-    average = _average(spec, model, clock)
+    average = _average(spec, clock)
     if resumed:
         load_optimizers(resumed, model, optimizers)
-        average.restore(resumed)
+        average.restore(resumed, model)
     run = Run(
         folder=spec.run_dir,
         recipe=spec.recipe,
         model=model,
         draws=objective,
-        objective=_driven(
-            objective, copied=ranks.world_size > 1 and not shares_tensors, recipe=spec.recipe
-        ),
+        objective=_driven(objective, copied=ranks.world_size > 1 and not shares_tensors),
         optimizers=optimizers,
         augment=lambda batch, generator: augment_batch(
             batch,
@@ -152,6 +159,7 @@ def _train_on(
         describe=lambda indices: [shards.samples[i].clip_id for i in indices.tolist()],
         state=_state(spec, shards, fingerprint),
         ranks=ranks,
+        guard=StepGuard(reads_at_once=shares_tensors),
         average=average,
     )
     return train(run, _batches(spec, shards, clock, ranks), clock, stop)
@@ -173,12 +181,12 @@ def _clock(spec: TrainSpec, num_clips: int) -> Clock:
     return Clock(0, max(1, round(spec.recipe.epochs * steps_per_epoch)), steps_per_epoch)
 
 
-def _average(spec: TrainSpec, model: AudioVisualModel, clock: Clock) -> WeightAverage:
+def _average(spec: TrainSpec, clock: Clock) -> WeightAverage:
     epochs = spec.recipe.average_epochs if isinstance(spec.recipe, FinetuneConfig) else ()
     steps = epoch_end_steps(
         epochs, steps_per_epoch=clock.steps_per_epoch, num_steps=clock.num_steps
     )
-    return WeightAverage(model, steps)
+    return WeightAverage(steps)
 
 
 def _format(spec: TrainSpec, shards: ShardSet, *, training: bool) -> ClipFormat:
@@ -214,7 +222,7 @@ def _batches(spec: TrainSpec, shards: ShardSet, clock: Clock, ranks: Ranks) -> I
     return (to_device(batch, ranks.device) for batch in batches)
 
 
-def _clip_weights(recipe: OptimConfig, shards: ShardSet) -> ClipWeights | None:
+def _clip_weights(recipe: PretrainConfig | FinetuneConfig, shards: ShardSet) -> ClipWeights | None:
     if not isinstance(recipe, FinetuneConfig) or not recipe.balanced_sampling:
         return None
     return balanced_weights([sample.labels for sample in shards.samples])
@@ -227,13 +235,12 @@ def _mixup(spec: TrainSpec) -> Mixup | None:
     return read_mixup(spec.train_indexes, probability=recipe.mixup, alpha=recipe.mixup_alpha)
 
 
-def _driven(objective: TrainObjective, *, copied: bool, recipe: OptimConfig) -> Callable[..., Any]:
-    """The objective as the loop calls it: under DDP, compiled, or plain."""
-    module: nn.Module = objective
-    if copied:
-        unused = objective.find_unused_parameters
-        module = DistributedDataParallel(objective, find_unused_parameters=unused)
-    return torch.compile(module) if recipe.compile else module
+def _driven(objective: TrainObjective, *, copied: bool) -> nn.Module:
+    """The objective as the loop calls it: under DDP or plain."""
+    if not copied:
+        return objective
+    unused = objective.find_unused_parameters
+    return DistributedDataParallel(objective, find_unused_parameters=unused)
 
 
 def _validation(

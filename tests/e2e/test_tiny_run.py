@@ -55,6 +55,13 @@ def test_metrics_say_what_they_were_computed_on(built):
     assert metrics["retrieval"]["gallery_size"] == 8
 
 
+def test_a_training_records_what_it_cost(built):
+    for stage in ("pretrain", "finetune/digits"):
+        done = read(built, f"avsiam_tiny/{stage}/done.json")
+        assert done["cost"]["flops_per_clip"] > 0
+        assert done["cost"]["flops"] == done["cost"]["flops_per_clip"] * done["samples_seen"]
+
+
 def test_pretraining_is_compared_with_the_untrained_network(built):
     probe = read(built, "avsiam_tiny/probe/digits/metrics.json")
     assert set(probe["probes"]) == {"pretrained", "untrained"}

@@ -38,7 +38,7 @@ STATE = {
 def run_on(folder, *, stop_at=NUM_STEPS, snapshots=None):
     """Train to ``stop_at`` from the newest checkpoint; keep the weights after each step."""
     objective = Noisy()
-    average = WeightAverage(objective, STEPS)
+    average = WeightAverage(STEPS)
 
     def keep_weights():
         if snapshots is not None:
@@ -57,7 +57,7 @@ def run_on(folder, *, stop_at=NUM_STEPS, snapshots=None):
     if checkpoint := newest_checkpoint(folder / "checkpoints", "f"):
         load_weights(checkpoint, objective)
         load_optimizers(checkpoint, objective, run.optimizers)
-        average.restore(checkpoint)
+        average.restore(checkpoint, objective)
         clock.step = checkpoint.step
     stream = itertools.islice(batches(clock.step), stop_at - clock.step)
     try:
@@ -95,8 +95,8 @@ def test_killed_and_resumed_gives_the_same_bytes(tmp_path, stop_at):
 
 def test_without_epochs_the_last_weights_are_the_result(tmp_path):
     model = Noisy()
-    average = WeightAverage(model)
-    average.add(1)
+    average = WeightAverage()
+    average.add(model, 1)
     state = {**STATE, "step": 1, "samples_seen": 4, "seconds": 0.0, "num_averaged": 0}
     folder = save_checkpoint(tmp_path / "c", model, {}, state, keep=1, sums=average.sums)
     assert not (folder / "average.safetensors").exists()
@@ -114,10 +114,10 @@ def test_ends_of_epochs_are_steps_of_the_run():
     ends = epoch_end_steps((1, 5), steps_per_epoch=0.4, num_steps=2)
     assert ends == [1, 1, 1, 2, 2]
     model = nn.Linear(1, 1, bias=False)
-    average = WeightAverage(model, ends)
+    average = WeightAverage(ends)
     for step in (1, 2):
         nn.init.constant_(model.weight, float(step))
-        average.add(step)
+        average.add(model, step)
     assert average.num_terms(2) == 5
     assert average.sums["weight"].item() == 3 * 1 + 2 * 2
 
@@ -127,18 +127,18 @@ def _average_on_one_rank(rank, folder):
     torch.manual_seed(0)
     model = nn.Linear(3, 4)
     shard_model(model, Ranks(rank, 2, torch.device("cpu")))
-    average = WeightAverage(model, [1, 2])
+    average = WeightAverage([1, 2])
     for step in (1, 2):
         with torch.no_grad():
             model.weight.mul_(2)
-        average.add(step)
+        average.add(model, step)
     state = {"step": 2, "fingerprint": "f", "num_averaged": 2}
     saved = save_checkpoint(
         folder / "c", model, {}, state, keep=1, writes=rank == 0, sums=average.sums
     )
     dist.barrier()
-    restored = WeightAverage(model, [1, 2])
-    restored.restore(read_checkpoint(saved))
+    restored = WeightAverage([1, 2])
+    restored.restore(read_checkpoint(saved), model)
     torch.save(gather(restored.sums.items(), keeps=True), folder / f"sums{rank}.pt")
     dist.destroy_process_group()
 

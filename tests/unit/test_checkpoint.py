@@ -109,7 +109,7 @@ def finished(run_dir, step=4):
     state = {**clock, **provenance, "git_commit": "g", "versions": {}}
     model = make_model(seed=step)
     folder = save_checkpoint(run_dir / "checkpoints", model, make_optimizers(model), state, keep=2)
-    return write_done(run_dir, read_checkpoint(folder), {"loss": 1.0})
+    return write_done(run_dir, read_checkpoint(folder), {"loss": 1.0}, None)
 
 
 def test_the_published_checkpoint_keeps_its_path_and_holds_no_optimiser(tmp_path):

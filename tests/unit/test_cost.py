@@ -1,5 +1,6 @@
 """Counted operations equal a closed form; parameters, memory and hours follow from them."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from pipeline_src.errors import ConfigError
 from pipeline_src.models.masking import num_kept
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train import cost as cost_module
-from pipeline_src.train.cost import gpu_hours, read_config, run_costs, training_cost
+from pipeline_src.train.cost import gpu_hours, read_config, run_costs
+from pipeline_src.train.measure import cost_record, training_cost
 
 MEL, FRAMES, SIDE, PATCH = 32, 64, 32, 8
 WIDTH, DEPTH, DECODER_WIDTH, DECODER_DEPTH = 32, 3, 16, 2
@@ -36,16 +38,19 @@ def linear(num_tokens, fan_in, fan_out):
     return 2 * num_tokens * fan_in * fan_out
 
 
-def measure(method, recipe, num_classes=0):
-    stage = "finetune" if num_classes else "pretrain"
-    spec = TrainSpec(
-        stage=stage,
+def make_spec(method, recipe, num_classes=0):
+    return TrainSpec(
+        stage="finetune" if num_classes else "pretrain",
         run_dir=Path("run"),
         model=ModelConfig(
             method=method, size="tiny", img_size=SIDE, target_length=FRAMES, overrides=OVERRIDES
         ),
         recipe=recipe,
     )
+
+
+def measure(method, recipe, num_classes=0):
+    spec = make_spec(method, recipe, num_classes)
     return training_cost("run", spec, num_mel_bins=MEL, num_classes=num_classes)
 
 
@@ -109,12 +114,46 @@ def test_memory_and_hours():
     assert hours == pytest.approx(measured.flops * 1000 * 25 / 0.5e12 / 3600)
 
 
+def test_done_json_keeps_the_operations_of_the_clips_that_were_seen():
+    recipe = FinetuneConfig(batch_size=8, all_heads=True)
+    measured = measure("cav_mae", recipe, num_classes=4)
+    state = {"num_mel_bins": MEL, "class_names": list("abcd"), "samples_seen": 40}
+    assert cost_record(make_spec("cav_mae", recipe, 4), state) == {
+        "parameters": measured.num_parameters,
+        "flops_per_clip": measured.flops,
+        "flops": 40 * measured.flops,
+        "memory_bytes": measured.state_bytes + 8 * measured.activation_bytes,
+    }
+
+
+def run_command(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["cost", *map(str, arguments)])
+    cost_module.main()
+    return capsys.readouterr().out
+
+
+def test_a_comparison_gives_ratios_to_the_first_of_the_chosen_runs(tmp_path, monkeypatch, capsys):
+    tiny = {"img_size": 32, "target_length": 32}
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    pretrain = {"contrast_weight": 0, "epochs": 2}
+    runs = {"avsiam_tiny": None, "short": {"pretrain": pretrain}}
+    one.write_text(json.dumps({"model": tiny, "runs": runs}))
+    runs = {"avsiam_tiny": None, "long": {"pretrain": {**pretrain, "epochs": 3}}}
+    two.write_text(json.dumps({"model": tiny, "runs": runs}))
+    names = ("--runs", "long", "short", "--dataset", "avdigits")
+    printed = run_command(monkeypatch, capsys, "--compare", one, two, *names)
+    heads = [line.split()[0] for line in printed.splitlines()]
+    assert heads[:6] == ["pretrain", "long", "short", "finetune", "long", "short"]
+    ratios = [part for part in printed.splitlines()[2].split() if part.endswith("x")]
+    assert ratios == ["1.000x", "1.000x", "0.667x", "1.000x", "1.000x"]
+    with pytest.raises(SystemExit, match="--runs other: no such run; listed: short, long"):
+        run_command(monkeypatch, capsys, "--compare", one, two, "--runs", "other")
+
+
 def test_the_command_prints_every_run_of_the_configuration(tmp_path, monkeypatch, capsys):
     overlay = tmp_path / "mine.yaml"
     overlay.write_text("runs: {avsiam_tiny: {}, other: {model: {method: cav_mae}}}")
-    monkeypatch.setattr(sys, "argv", ["cost", str(overlay), "--dataset", "vggsound"])
-    cost_module.main()
-    printed = capsys.readouterr().out
+    printed = run_command(monkeypatch, capsys, overlay, "--dataset", "vggsound")
     for heading in ("avsiam_tiny pretrain", "avsiam_tiny finetune", "other pretrain: cav_mae_tiny"):
         assert heading in printed
     assert "epochs of vggsound" in printed

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from pipeline_src.config import OptimConfig
+from pipeline_src.train.guard import StepGuard
 from pipeline_src.train.loop import Clock, learning_rate
 from pipeline_src.train.optim import make_optimizer, parameter_groups
 from pipeline_src.train.parallel import clip_gradients
@@ -67,3 +68,18 @@ def test_a_gradient_limit_of_zero_clips_nothing():
     assert parameter.grad.tolist() == [3, 4]
     assert clip_gradients([parameter], 1) == 5
     assert parameter.grad.tolist() == pytest.approx([0.6, 0.8])
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw"])
+def test_a_bad_gradient_changes_nothing_whatever_the_optimiser(kind):
+    parameter = nn.Parameter(torch.ones(3))
+    groups = parameter_groups([("w", parameter)], lambda _: 1.0, 0.1, decays_all=True)
+    optimizer = make_optimizer(groups, lr=0.5, betas=(0.95, 0.999), kind=kind)
+    parameter.grad = torch.tensor([1.0, float("inf"), 1.0])
+    grad_norm = clip_gradients([parameter], 0)
+    guard = StepGuard()
+    guard.watch(optimizer, grad_norm, lambda: pytest.fail("refused"))
+    optimizer.step()
+    assert parameter.tolist() == [1, 1, 1]
+    with pytest.raises(pytest.fail.Exception, match="refused"):
+        guard.settle()

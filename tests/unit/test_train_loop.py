@@ -12,7 +12,6 @@ from torch import nn
 from pipeline_src.config import OptimConfig
 from pipeline_src.errors import TrainingError
 from pipeline_src.runs.checkpoint import load_optimizers, load_weights, newest_checkpoint
-from pipeline_src.train.average import WeightAverage
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.log import read_metrics
 from pipeline_src.train.loop import Clock, Run, train
@@ -65,7 +64,6 @@ def make_run(folder, objective, **overrides):
         "describe": lambda indices: [f"clip{i}" for i in indices.tolist()],
         "state": {"fingerprint": "f"},
         "ranks": Ranks(0, 1, torch.device("cpu")),
-        "average": WeightAverage(objective),
     }  # fmt: skip
     return Run(**{**values, **overrides})
 
@@ -126,6 +124,36 @@ def test_a_non_finite_loss_stops_before_the_step_and_names_the_clips(tmp_path):
         train(make_run(tmp_path, objective), bad, Clock(0, 5, 4), StopFlag())
     for ours, theirs in zip(before, objective.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("bad_step", [3, NUM_STEPS - 1])
+def test_a_bad_step_between_two_logged_ones_changes_no_weight_and_is_not_saved(tmp_path, bad_step):
+    def spoiled():
+        for step, batch in enumerate(batches()):
+            yield {**batch, "x": batch["x"] * float("inf")} if step == bad_step else batch
+
+    seldom = OptimConfig(lr=0.05, amp=False, log_every=100, epochs=1)
+    objective = Noisy()
+    run = make_run(tmp_path / "spoiled", objective, recipe=seldom)
+    with pytest.raises(TrainingError, match=rf"step {bad_step}: .*clip0, clip1"):
+        train(run, spoiled(), Clock(0, NUM_STEPS, 4), StopFlag())
+    assert newest_checkpoint(tmp_path / "spoiled" / "checkpoints", "f") is None
+    assert not losses(tmp_path / "spoiled")
+
+    clean = Noisy()
+    run = make_run(tmp_path / "clean", clean, recipe=seldom)
+    with StopFlag() as stop, pytest.raises(StopRequestedError):
+        train(run, stopped_at(bad_step - 1), Clock(0, NUM_STEPS, 4), stop)
+    for ours, theirs in zip(objective.parameters(), clean.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def stopped_at(last_step):
+    """Batches; the signal comes before ``last_step`` is taken, so that step is the last."""
+    for step, batch in enumerate(batches()):
+        if step == last_step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        yield batch
 
 
 def test_a_signal_saves_and_stops(tmp_path):

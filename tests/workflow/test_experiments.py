@@ -13,7 +13,7 @@ from pipeline_src.manifest.datasets import load_classes, load_dataset
 from tests.workspace import ROOT, Workspace, planned_jobs
 
 EXPERIMENTS = sorted((ROOT / "config/experiments").glob("*.yaml"))
-RECIPES = [path for path in EXPERIMENTS if path.stem.startswith(("avsiam_", "cav_mae_"))]
+RECIPES = [path for path in EXPERIMENTS if path.stem.endswith(("_as2m", "_as20k", "_vggsound"))]
 NUM_CLASSES = {"audioset": 527, "vggsound": 309}
 SEGMENTS = ("unbalanced_train", "balanced_train", "eval")
 

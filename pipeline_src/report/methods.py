@@ -1,0 +1,227 @@
+"""Section that sets the runs of a data set side by side: what each reaches, and what it cost."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline_src.report.blocks import (
+    DIRECTION_LABELS,
+    MISSING,
+    MODALITY_LABELS,
+    Cell,
+    Charts,
+    Section,
+    Table,
+    Text,
+    duration_text,
+    interval_cell,
+    number_text,
+)
+from pipeline_src.report.curves import progress_charts
+from pipeline_src.report.load import Problems, read_record, read_rows, read_run_config
+from pipeline_src.report.records import DIRECTIONS, HEADLINE, MODALITIES, EvalMetrics, TrainingDone
+from pipeline_src.report.trainings import (
+    STAGE_LABELS,
+    Origin,
+    Stage,
+    stage_folder,
+    training_origin,
+)
+
+EQUAL_WITHIN = 0.05
+MAX_DRAWN_RUNS = 6
+STAGES: tuple[Stage, ...] = ("pretrain", "finetune")
+LEAD = (
+    "Operations are those of matrix products, forward and backward, counted on the network and "
+    "recipe and multiplied by the clips seen; a multiply-add is two. Memory is counted too: "
+    "weights, gradients, the optimiser\u2019s moments and the activations of a whole batch, in "
+    "fp32 on one device. Time is wall clock on whatever machine trained the run. \u00d7: against "
+    "the first run."
+)
+
+
+class MethodRun(NamedTuple):
+    """One column: an evaluation, where its stages come from, and their done.json where trained."""
+
+    evaluation: EvalMetrics
+    model: str
+    origins: dict[Stage, Origin]
+    trainings: dict[Stage, TrainingDone]
+
+    def flops(self, stage: Stage) -> float | None:
+        """Operations of a stage; 0 where there is none, None where they are not known."""
+        if self.origins[stage].kind == "none":
+            return 0.0
+        training = self.trainings.get(stage)
+        return training.cost.flops if training and training.cost else None
+
+    @property
+    def total_flops(self) -> float | None:
+        """Operations of both stages."""
+        known = [flops for stage in STAGES if (flops := self.flops(stage)) is not None]
+        return sum(known) if len(known) == len(STAGES) else None
+
+
+def methods_section(evaluations: Sequence[tuple[Path, EvalMetrics]]) -> Section | None:
+    """Runs side by side, one table a data set; None where no data set has several runs.
+
+    Args:
+        evaluations: results/<run>/eval/<dataset>/metrics.json with its record.
+    """
+    section = Section("methods", "Methods and cost", LEAD)
+    ordered = sorted(evaluations, key=lambda item: item[1].dataset)
+    for dataset, group in groupby(ordered, key=lambda item: item[1].dataset):
+        found = list(group)
+        if len(found) < 2:
+            continue
+        runs = [_read_run(section.problems, path, record) for path, record in found]
+        section.blocks.append(Text(_equality_text(runs)))
+        section.blocks.append(_table(runs, caption=f"Runs on {dataset}"))
+        if len(runs) <= MAX_DRAWN_RUNS:
+            section.blocks += _progress(section.problems, found, runs)
+    return section if section.blocks else None
+
+
+def _read_run(problems: Problems, path: Path, evaluation: EvalMetrics) -> MethodRun:
+    run_dir = path.parents[2]
+    loaded = problems.attempt(lambda: read_run_config(run_dir))
+    sections = loaded[1] if loaded else {}
+    origins: dict[Stage, Origin] = {s: training_origin(sections, s) for s in STAGES}
+    trainings: dict[Stage, TrainingDone] = {}
+    for stage, origin in origins.items():
+        if origin.kind not in ("own", "other"):
+            continue
+        owner = run_dir.parent / origin.name if origin.kind == "other" else run_dir
+        done_path = stage_folder(owner, stage, evaluation.dataset) / "done.json"
+        rule = f"the rule {stage}_model"
+        done = problems.attempt(lambda p=done_path, r=rule: read_record(p, TrainingDone, r))
+        if done is not None:
+            trainings[stage] = done
+        if done is not None and done.cost is None:
+            problems.add(
+                f"{owner.name}: done.json of {stage} holds no cost, an earlier version wrote it; "
+                f"snakemake --forcerun {stage}_model -- report, with this configuration, adds it "
+                "without training again"
+            )
+    model = sections.get("model") or {}
+    name = f"{model.get('method', '')} {model.get('size', '')}".strip()
+    return MethodRun(evaluation, name, origins, trainings)
+
+
+def _equality_text(runs: Sequence[MethodRun]) -> str:
+    """Whether the runs cost the same, stage by stage."""
+    parts, is_equal = [], True
+    for stage in STAGES:
+        costs = [flops for run in runs if (flops := run.flops(stage)) is not None]
+        if len(costs) < len(runs):
+            return "The cost of some run is not known, so the runs are not set at equal cost."
+        spread = max(costs) / min(costs) - 1 if min(costs) > 0 else float(max(costs) > 0)
+        is_equal &= spread <= EQUAL_WITHIN
+        parts.append(f"{STAGE_LABELS[stage].lower()} by {100 * spread:.1f} %")
+    opening = "At equal cost" if is_equal else "Not at equal cost"
+    return f"{opening}: between runs operations differ in {' and in '.join(parts)}."
+
+
+def _table(runs: Sequence[MethodRun], caption: str) -> Table:
+    """Measures as rows, runs as columns."""
+    rows = [[Cell("Network"), *(Cell(run.model or MISSING, is_number=True) for run in runs)]]
+    rows += _figure_rows(runs)
+    for stage in STAGES:
+        title = Cell("Operations, TFLOP", sub=STAGE_LABELS[stage].lower())
+        rows.append(_cost_row(title, runs, lambda run, stage=stage: run.flops(stage), 1e12, stage))
+    title = Cell("Operations, TFLOP", sub="both")
+    rows.append(_cost_row(title, runs, lambda run: run.total_flops, 1e12))
+    for stage in STAGES:
+        title = Cell("Time", sub=STAGE_LABELS[stage].lower())
+        rows.append([title, *(_time_cell(run, stage) for run in runs)])
+    for label, key in (("Parameters, million", "parameters"), ("Memory, MB", "memory_bytes")):
+        for stage in STAGES:
+            title = Cell(label, sub=STAGE_LABELS[stage].lower())
+            rows.append(_cost_row(title, runs, _cost_reader(stage, key), 1e6))
+    return Table(caption, ["", *(run.evaluation.run for run in runs)], rows)
+
+
+def _figure_rows(runs: Sequence[MethodRun]) -> list[list[Cell]]:
+    metric = HEADLINE[runs[0].evaluation.task]
+    label = metric[0].upper() + metric[1:]
+    rows = []
+    for modality in MODALITIES:
+        cells = [interval_cell(run.evaluation.headline(modality), scale=100) for run in runs]
+        rows.append([Cell(f"{label}, %", sub=MODALITY_LABELS[modality]), *cells])
+    for direction in DIRECTIONS:
+        found = [run.evaluation.retrieval for run in runs]
+        cells = [
+            interval_cell(one.direction(direction).get("R@10") if one else None, scale=100)
+            for one in found
+        ]
+        rows.append([Cell("R@10, %", sub=DIRECTION_LABELS[direction]), *cells])
+    return rows
+
+
+def _cost_reader(stage: Stage, key: str) -> Callable[[MethodRun], float | None]:
+    def read(run: MethodRun) -> float | None:
+        training = run.trainings.get(stage)
+        return getattr(training.cost, key) if training and training.cost else None
+
+    return read
+
+
+def _cost_row(
+    title: Cell,
+    runs: Sequence[MethodRun],
+    read: Callable[[MethodRun], float | None],
+    unit: float,
+    stage: Stage | None = None,
+) -> list[Cell]:
+    """A counted quantity of each run, and its ratio to the first run's."""
+    first = read(runs[0])
+    cells = []
+    for index, run in enumerate(runs):
+        value, note = read(run), _origin_note(run, stage)
+        if value is not None and first and index and not note:
+            note = f"{value / first:.2f}\u2009\u00d7"
+        text = number_text(None if value is None else value / unit, digits=_digits(value, unit))
+        cells.append(Cell(text, sub=note, tone="muted" if value is None else "", is_number=True))
+    return [title, *cells]
+
+
+def _digits(value: float | None, unit: float) -> int:
+    return 2 if value is not None and value / unit < 10 else 1
+
+
+def _origin_note(run: MethodRun, stage: Stage | None) -> str:
+    origin = run.origins[stage] if stage else Origin("own")
+    notes = {
+        "own": "",
+        "none": "from scratch",
+        "converted": "weights from elsewhere",
+        "other": f"shared with {origin.name}",
+    }
+    return notes[origin.kind]
+
+
+def _time_cell(run: MethodRun, stage: Stage) -> Cell:
+    training = run.trainings.get(stage)
+    return Cell(duration_text(training.seconds) if training else MISSING, is_number=True)
+
+
+def _progress(
+    problems: Problems, found: Sequence[tuple[Path, EvalMetrics]], runs: Sequence[MethodRun]
+) -> list[Charts]:
+    """Validation scores over the operations spent, one chart a modality."""
+    points: dict[str, list[Mapping[str, float]]] = {}
+    for (path, _), run in zip(found, runs, strict=True):
+        start, spent = run.flops("pretrain"), run.flops("finetune")
+        if start is None or not spent or run.origins["finetune"].kind != "own":
+            continue
+        name = stage_folder(path.parents[2], "finetune", run.evaluation.dataset) / "metrics.jsonl"
+        rows = problems.attempt(lambda name=name: read_rows(name, "the rule finetune_model")) or []
+        last = run.trainings["finetune"].step
+        points[run.evaluation.run] = [
+            {"tflop": (start + spent * row["step"] / last) / 1e12, **row["val"]}
+            for row in rows
+            if isinstance(row.get("val"), dict)
+        ]
+    charts = progress_charts({run: rows for run, rows in points.items() if rows})
+    return [Charts(charts)] if charts else []

@@ -1,0 +1,179 @@
+"""Parameters, operations and memory of one training, counted on shapes.
+
+The real network and objective run on tensors that have shapes but no values: floating point
+operations of matrix products (a multiply-add is two; other operations are not counted), and the
+bytes that a forward pass keeps for its backward pass, in fp32.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from pipeline_src.models.base import HEADS
+from pipeline_src.objectives import Classify, TrainObjective
+from pipeline_src.objectives.classify import ClassifyPlan
+from pipeline_src.runs.build import build_model
+from pipeline_src.runs.spec import TrainSpec
+from pipeline_src.train.flops import PartCounter, network_parts
+from pipeline_src.train.objective import build_objective
+
+# Weight, gradient and two moments per optimiser, in fp32.
+BYTES_PER_VALUE = 4
+
+
+@dataclass
+class Cost:
+    """One training. Operations are per clip; components are the network's own parts."""
+
+    run: str
+    stage: str
+    model: str
+    parameters: dict[str, int] = field(default_factory=dict)
+    forward_flops: dict[str, float] = field(default_factory=dict)
+    backward_flops: dict[str, float] = field(default_factory=dict)
+    activation_bytes: float = 0.0
+    state_bytes: float = 0.0
+    epochs: float = 0.0
+    gpu_hours: float = 0.0
+
+    @property
+    def flops(self) -> float:
+        """Operations of a clip in one step, forward and backward."""
+        return sum(self.forward_flops.values()) + sum(self.backward_flops.values())
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the whole network, frozen ones too."""
+        return sum(self.parameters.values())
+
+    def memory_bytes(self, num_clips: int) -> float:
+        """Weights, gradients, moments and the activations of ``num_clips`` clips on one device."""
+        return self.state_bytes + num_clips * self.activation_bytes
+
+
+def cost_record(spec: TrainSpec, state: Mapping[str, Any]) -> dict[str, float]:
+    """What done.json keeps of a finished training's cost, so that its readers need no torch.
+
+    Call it outside a process group: the objective would wait for the other ranks.
+
+    Args:
+        state: state.json of the last checkpoint.
+    """
+    cost = training_cost(
+        spec.run_dir.name,
+        spec,
+        num_mel_bins=state["num_mel_bins"],
+        num_classes=len(state["class_names"]),
+    )
+    return {
+        "parameters": cost.num_parameters,
+        "flops_per_clip": cost.flops,
+        "flops": cost.flops * state["samples_seen"],
+        "memory_bytes": cost.memory_bytes(spec.recipe.batch_size),
+    }
+
+
+def training_cost(run: str, spec: TrainSpec, *, num_mel_bins: int, num_classes: int) -> Cost:
+    """Measure one training on shapes alone.
+
+    Args:
+        num_classes: outputs of the heads; 0 for pre-training.
+    """
+    recipe, num_clips = spec.recipe, _sample_size(spec)
+    shapes = FakeTensorMode(allow_non_fake_inputs=True)
+    with shapes:
+        model = build_model(
+            spec.model.model_copy(update={"init": "random"}),
+            num_classes=num_classes,
+            num_mel_bins=num_mel_bins,
+            num_frames=recipe.num_frames,
+            seed=0,
+        )
+        batch = _batch(spec, num_clips, num_mel_bins, num_classes)
+    objective = build_objective(spec, model, "multiclass")
+    cost = Cost(run, spec.stage, spec.model.name, epochs=recipe.epochs)
+    cost.parameters = _count_parameters(model)
+    num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    cost.state_bytes = BYTES_PER_VALUE * (
+        cost.num_parameters + num_trained * (1 + 2 * len(objective.passes))
+    )
+    with shapes:
+        for share, plan in _plans(objective, num_clips):
+            for step_pass in objective.passes:
+                counter = _count_flops(objective, batch, plan, step_pass)
+                _add(cost.forward_flops, counter.forward, share / num_clips)
+                _add(cost.backward_flops, counter.backward, share / num_clips)
+                kept = _count_activations(objective, batch, plan, step_pass) / num_clips
+                cost.activation_bytes = max(cost.activation_bytes, kept)
+    return cost
+
+
+def _plans(objective: TrainObjective, num_clips: int) -> list[tuple[float, Any]]:
+    """What steps draw, with their shares; pre-training's draws all cost the same."""
+    if isinstance(objective, Classify) and not objective.all_heads:
+        shares = zip(HEADS, objective.modality_probs, strict=True)
+        return [(share, ClassifyPlan({head: 1.0})) for head, share in shares if share > 0]
+    return [(1.0, objective.draw(num_clips, torch.Generator().manual_seed(0)))]
+
+
+def _sample_size(spec: TrainSpec) -> int:
+    """As many clips as give every mask ratio its share."""
+    return len(getattr(spec.recipe, "contrast_ratios", (0,)))
+
+
+def _batch(
+    spec: TrainSpec, num_clips: int, num_mel_bins: int, num_classes: int
+) -> dict[str, Tensor]:
+    side = spec.model.img_size
+    return {
+        "logmel": torch.zeros(num_clips, spec.model.target_length, num_mel_bins),
+        "frames": torch.zeros(num_clips, spec.recipe.num_frames, 3, side, side),
+        "targets": torch.zeros(num_clips, max(1, num_classes)),
+    }
+
+
+def _count_parameters(model: nn.Module) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name, parameter in model.named_parameters():
+        part = name.split(".")[0]
+        counts[part] = counts.get(part, 0) + parameter.numel()
+    return counts
+
+
+def _count_flops(
+    objective: TrainObjective, batch: dict[str, Tensor], plan: Any, step_pass: str
+) -> PartCounter:
+    """Operations of a batch by part of the network, forward and backward."""
+    # Attention as plain matrix products is what the counter knows on every device.
+    counter = PartCounter(network_parts(objective.model))
+    with sdpa_kernel(SDPBackend.MATH), counter:
+        objective(batch, plan, step_pass)["loss"].backward()
+    return counter
+
+
+def _count_activations(
+    objective: TrainObjective, batch: dict[str, Tensor], plan: Any, step_pass: str
+) -> float:
+    """Bytes that the forward pass keeps for the backward pass, parameters left out."""
+    kept: dict[int, Tensor] = {}
+    known = {p.untyped_storage()._cdata for p in objective.parameters()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = objective(batch, plan, step_pass)["loss"]
+    total = sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in known)
+    del loss  # lived until here, so that no storage was used twice
+    return float(total)
+
+
+def _add(sums: dict[str, float], counts: Mapping[str, float], weight: float) -> None:
+    for part, count in counts.items():
+        sums[part] = sums.get(part, 0.0) + count * weight

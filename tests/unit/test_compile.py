@@ -1,0 +1,32 @@
+"""torch.compile of the blocks: the same numbers, one compilation for all blocks of a kind."""
+
+import shutil
+
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.utils import counters
+
+from pipeline_src.models.layers import Block, run_blocks
+from pipeline_src.train.parallel import compile_blocks
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="no g++ here: install a C++ compiler")
+def test_compiled_blocks_compute_the_same_and_share_their_code():
+    torch.manual_seed(0)
+    blocks = nn.ModuleList(Block(16, 2, norms=("audio",)) for _ in range(3))
+    x_BLD = torch.randn(2, 5, 16, requires_grad=True)
+
+    def gradients():
+        blocks.zero_grad()
+        run_blocks(blocks, x_BLD, "audio", recompute=False).square().sum().backward()
+        return {name: parameter.grad.clone() for name, parameter in blocks.named_parameters()}
+
+    expected = gradients()
+    counters.clear()
+    compile_blocks(blocks)
+    for name, gradient in gradients().items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5)
+    assert counters["stats"]["unique_graphs"] == 1

@@ -1,0 +1,112 @@
+"""A training step never waits for the values of its tensors, so a GPU's queue never runs dry.
+
+Without a GPU the step runs on tensors that have shapes but no values: reading one is an error.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+from pipeline_src.config import OptimConfig
+from pipeline_src.config.training import AugmentConfig
+from pipeline_src.data.augment import augment_batch
+from pipeline_src.models import create_model
+from pipeline_src.objectives import AVSiamPretrain, CAVMAEPretrain, Classify
+from pipeline_src.train.distributed import Ranks
+from pipeline_src.train.guard import StepGuard
+from pipeline_src.train.loop import Clock, Run, _take_step
+from pipeline_src.train.optim import make_optimizer, parameter_groups
+
+SHAPE = {"img_size": 32, "target_length": 96, "num_mel_bins": 64, "patch_size": 16}
+AUGMENT = AugmentConfig(
+    noise=0.1, time_shift=3, time_roll=5, freq_shift=2, gain=0.1, freq_mask=4, time_mask=8,
+    crop_scale=0.8, image_shift=0.1, image_rotate=5, flip=True,
+)  # fmt: skip
+OBJECTIVES = {
+    "avsiam": lambda: AVSiamPretrain(create_model("avsiam_tiny", **SHAPE), packed="never"),
+    "avsiam packed": lambda: AVSiamPretrain(create_model("avsiam_tiny", **SHAPE), packed="always"),
+    "cav_mae": lambda: CAVMAEPretrain(create_model("cav_mae_tiny", **SHAPE)),
+    "classify": lambda: Classify(
+        create_model("avsiam_tiny", num_classes=4, **SHAPE), task="multilabel", all_heads=True
+    ),
+}
+
+
+def make_run(name, device, guard):
+    objective = OBJECTIVES[name]()
+    if device != "cpu":
+        objective.to(device)
+    groups = parameter_groups(objective.named_parameters(), lambda _: 1.0, 0.01)
+    return Run(
+        folder=Path(),
+        recipe=OptimConfig(),
+        model=objective,
+        draws=objective,
+        objective=objective,
+        optimizers={
+            name: make_optimizer(groups, lr=0.05, betas=(0.9, 0.95)) for name in objective.passes
+        },
+        augment=lambda batch, generator: augment_batch(
+            batch, generator=generator, **AUGMENT.model_dump()
+        ),
+        validate=None,
+        validate_every_steps=5,
+        describe=lambda indices: [],
+        state={},
+        ranks=Ranks(0, 1, torch.device(device)),
+        guard=guard,
+    )
+
+
+def make_batch(device):
+    tensor = partial(torch.randn, device=device)
+    targets = torch.zeros(6, 4, device=device)
+    frames = tensor(6, 1, 3, 32, 32)
+    return {
+        "logmel": tensor(6, 96, 64),
+        "frames": frames,
+        "targets": targets,
+        "index": targets[:, 0],
+    }
+
+
+class Unread(StepGuard):
+    """Takes every verdict as pending: with two passes even the first is not looked at."""
+
+    def settle(self):
+        self._pending = None
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_step_reads_no_value(name):
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        run = make_run(name, "cpu", Unread())
+        logged = _take_step(run, make_batch("cpu"), Clock(0, 5, 4))
+    assert logged["loss"].shape == ()
+
+
+def test_a_step_that_reads_a_value_is_found():
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        run = make_run("cav_mae", "cpu", StepGuard(reads_at_once=True))
+        with pytest.raises(DataDependentOutputException):
+            _take_step(run, make_batch("cpu"), Clock(0, 5, 4))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_step_on_a_gpu_does_not_wait(name):
+    run = make_run(name, "cuda", StepGuard())
+    batches = [make_batch("cuda") for _ in range(4)]
+    for step in range(2):  # lets caches fill: kernels, layouts, pinned memory
+        _take_step(run, batches[step], Clock(step, 5, 4))
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step in range(2, 4):
+            _take_step(run, batches[step], Clock(step, 5, 4))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

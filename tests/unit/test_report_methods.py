@@ -1,0 +1,102 @@
+"""The report's comparison of runs, what each reaches and costs; weights from elsewhere."""
+
+import json
+
+import pytest
+
+from pipeline_src.report.learning import training_section
+from pipeline_src.report.load import read_record
+from pipeline_src.report.methods import methods_section
+from pipeline_src.report.records import EvalMetrics
+from tests.unit.test_report import write_evaluation, write_json, write_training
+
+
+def write_done(folder, flops):
+    cost = {"parameters": 1_500_000, "flops_per_clip": 1e8, "flops": flops, "memory_bytes": 6e7}
+    done = {"step": 300, "samples_seen": 15000, "seconds": 90.0, "cost": cost}
+    return write_json(folder / "done.json", done)
+
+
+def write_run(root, run, *, pretrain=15e12, finetune=33e12, config=""):
+    path = write_evaluation(root, run)
+    write_training(root, run)
+    write_done(root / run / "pretrain", pretrain)
+    write_done(root / run / "finetune" / "digits", finetune)
+    if config:
+        (root / run / "config.yaml").write_text(config)
+    return path
+
+
+def compare(*paths):
+    section = methods_section([(path, read_record(path, EvalMetrics, "rule")) for path in paths])
+    assert section is not None
+    text, table, *charts = section.blocks
+    rows = {f"{row[0].text} {row[0].sub}": row[1:] for row in table.rows}
+    return section, text.text, rows, [chart for part in charts for chart in part.charts]
+
+
+def test_one_run_is_no_comparison(tmp_path):
+    path = write_run(tmp_path, "alone")
+    assert methods_section([(path, read_record(path, EvalMetrics, "rule"))]) is None
+
+
+def test_runs_of_equal_cost_are_said_to_be_so(tmp_path):
+    paths = write_run(tmp_path, "one"), write_run(tmp_path, "two", finetune=33.5e12)
+    section, text, rows, charts = compare(*paths)
+    assert text.startswith("At equal cost: ")
+    assert "pre-training by 0.0 % and in fine-tuning by 1.5 %" in text
+    assert section.problems.messages == []
+    assert [cell.text for cell in rows["Operations, TFLOP pre-training"]] == ["15.0", "15.0"]
+    assert rows["Operations, TFLOP both"][1].sub.startswith("1.01")
+    assert [cell.text for cell in rows["Time fine-tuning"]] == ["1 min 30 s"] * 2
+    assert rows["Accuracy, % audio"][0].sub
+    assert len(charts) == 3
+    assert "one from" in charts[0].alt
+    assert "two from" in charts[0].alt
+
+
+def test_runs_of_unequal_cost_are_not_called_equal(tmp_path):
+    paths = write_run(tmp_path, "one"), write_run(tmp_path, "dear", pretrain=16e12)
+    assert compare(*paths)[1].startswith("Not at equal cost")
+
+
+@pytest.mark.parametrize(
+    ("config", "note", "total"),
+    [
+        ("finetune: {init: scratch}", "from scratch", "33.0"),
+        ("finetune: {checkpoint_run: one}", "shared with one", "48.0"),
+        ("pretrain: {checkpoint: mine}", "weights from elsewhere", "\u2013"),
+    ],
+)
+def test_where_a_pretraining_comes_from_decides_its_cost(tmp_path, config, note, total):
+    paths = write_run(tmp_path, "one"), write_run(tmp_path, "two", config=config)
+    (tmp_path / "two" / "pretrain" / "done.json").unlink()
+    section, _, rows, _ = compare(*paths)
+    assert rows["Operations, TFLOP pre-training"][1].sub == note
+    assert rows["Operations, TFLOP both"][1].text == total
+    assert section.problems.messages == []
+
+
+def test_a_cost_that_was_not_recorded_is_asked_for(tmp_path):
+    paths = write_run(tmp_path, "one"), write_run(tmp_path, "old")
+    done = tmp_path / "old" / "finetune" / "digits" / "done.json"
+    write_json(done, {key: v for key, v in json.loads(done.read_text()).items() if key != "cost"})
+    section, text, rows, _ = compare(*paths)
+    assert "not known" in text
+    assert rows["Operations, TFLOP fine-tuning"][1].text == "\u2013"
+    assert "--forcerun finetune_model" in section.problems.messages[0]
+
+
+def test_converted_weights_have_no_curves_and_the_page_says_so(tmp_path):
+    config = "pretrain: {checkpoint: models/pre}\nfinetune: {checkpoint: models/fine}\n"
+    write_run(tmp_path, "published", config=config)
+    for log in (tmp_path / "published").rglob("metrics.jsonl"):
+        log.unlink()
+    run_dir = tmp_path / "published"
+    section = training_section([run_dir], [(run_dir, "digits")])
+    assert section.problems.messages == []
+    texts = [fold.blocks[0].text for fold in section.blocks]
+    assert len(texts) == 2
+    for text, folder in zip(texts, ("models/pre", "models/fine"), strict=True):
+        assert text.startswith("Nothing was trained here")
+        assert folder in text
