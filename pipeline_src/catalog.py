@@ -11,6 +11,7 @@ from pipeline_src.config import Config, RunConfig, resolve_run
 from pipeline_src.errors import ConfigError, ManifestError
 from pipeline_src.lock import refuse_if_held
 from pipeline_src.manifest.datasets import SPLITS, DatasetConfig, load_dataset
+from pipeline_src.manifest.galleries import load_gallery
 from pipeline_src.manifest.plan import ensure_plan
 
 # Folders of the results, and names that would turn a target into a rule's name.
@@ -102,6 +103,16 @@ class Catalog:
         self.dataset(name)
         return self._paths[name]
 
+    def dataset_files(self, name: str) -> list[str]:
+        """The files beside the YAML that an index is made from; a gallery's list is checked.
+
+        Raises:
+            ManifestError: the list of the gallery is missing or wrong.
+        """
+        dataset = self.dataset(name)
+        load_gallery(dataset)
+        return [str(path) for path in dataset.described_by]
+
     def splits(self, name: str) -> tuple[str, ...]:
         """Splits that the clip list fills, in the order train, val, test."""
         return tuple(split for split in SPLITS if self.num_chunks(name).get(split))
@@ -152,7 +163,12 @@ class Catalog:
 
     def finetune_datasets(self, run: str) -> tuple[str, ...]:
         """Data sets that a run is fine-tuned on by ``all``."""
-        return self.run(run).finetune.datasets or self.listed
+        recipe = self.run(run).finetune
+        return () if recipe.skip else recipe.datasets or self.listed
+
+    def probe_datasets(self, run: str) -> tuple[str, ...]:
+        """Data sets that a run's pre-training is scored on by ``all``."""
+        return self.run(run).evaluate.datasets or self.listed
 
     def pretrain_source(self, run: str) -> str:
         """The run whose pre-training fine-tuning starts from; empty when from scratch.
@@ -188,22 +204,37 @@ class Catalog:
         return _converted(run, "finetune", folder) if folder else f"{trained}/done.json"
 
     def finetune_dones(self, name: str) -> list[str]:
-        """done.json of every run on a data set."""
-        return [self.finetune_done(run, name) for run in self.run_names]
+        """done.json of every run that is fine-tuned, on a data set."""
+        return [self.finetune_done(run, name) for run in self.finetuned_runs()]
+
+    def finetuned_runs(self) -> list[str]:
+        """Runs with a fine-tuning."""
+        return [run for run in self.run_names if not self.run(run).finetune.skip]
 
     def pretrain_dones(self) -> list[str]:
         """done.json of every pre-training that something needs."""
         return [self.own_pretrain_done(run) for run in self.pretrained_runs()]
 
     def metrics(self, name: str, runs: Sequence[str] = ()) -> list[str]:
-        """metrics.json of every run on a data set."""
-        return [f"{self.results}/{run}/eval/{name}/metrics.json" for run in runs or self.run_names]
+        """metrics.json of every run that is fine-tuned, on a data set."""
+        scored = runs or self.finetuned_runs()
+        return [f"{self.results}/{run}/eval/{name}/metrics.json" for run in scored]
 
     def probes(self, name: str) -> list[str]:
-        """Label-free evaluations on a data set, one per pre-training."""
-        if "train" not in self.splits(name):
-            return []
-        return [f"{self.results}/{run}/probe/{name}/metrics.json" for run in self.pretrained_runs()]
+        """Label-free evaluations on a data set, one per pre-training that is scored on it."""
+        return [
+            f"{self.results}/{run}/probe/{name}/metrics.json"
+            for run in self.pretrained_runs()
+            if name in (self.run(run).evaluate.datasets or (name,))
+        ]
+
+    def probe_train_index(self, run: str, name: str) -> list[str]:
+        """What the probes of a run learn from; nothing where it is scored by retrieval alone."""
+        return self.optional_index(name, "train") if self.run(run).evaluate.probes else []
+
+    def probe_val_index(self, run: str, name: str) -> list[str]:
+        """What chooses the probes' strength, where there are both probes and such a split."""
+        return self.optional_index(name, "val") if self.probe_train_index(run, name) else []
 
     def evaluations(self, name: str) -> list[str]:
         """Everything that ``eval_<name>`` makes."""
@@ -217,6 +248,20 @@ class Catalog:
             for name in self.finetune_datasets(run)
             for path in self.metrics(name, (run,))
         ]
+
+    def report_probes(self) -> list[str]:
+        """Label-free evaluations of every pre-training on the data sets that it is scored on."""
+        return [
+            f"{self.results}/{run}/probe/{name}/metrics.json"
+            for name in self.scored_datasets()
+            for run in self.pretrained_runs()
+            if name in self.probe_datasets(run)
+        ]
+
+    def scored_datasets(self) -> tuple[str, ...]:
+        """Listed data sets, then others that a pre-training is scored on."""
+        named = [name for run in self.pretrained_runs() for name in self.probe_datasets(run)]
+        return tuple(dict.fromkeys([*self.listed, *named]))
 
 
 def _converted(run: str, stage: str, folder: str) -> str:

@@ -113,7 +113,7 @@ def _bring_lists(folder: Path, config: Mapping[str, Any]) -> None:
         if not (ROOT / path).is_file():
             raise StageError(f"data set {entry}: {path} is not here, so its clips cannot be found")
         dataset = load_dataset(ROOT / path)
-        for needed in (path, *dataset.clip_lists.values(), dataset.class_names, dataset.root):
+        for needed in (path, *dataset.list_files, *dataset.described_by, dataset.root):
             _link(folder, Path(os.path.normpath(ROOT / needed)))
 
 

@@ -137,7 +137,7 @@ class AugmentConfig(Section):
 class PretrainConfig(OptimConfig):
     """Self-supervised pre-training: contrast of audio and video, and masked reconstruction.
 
-    The defaults are AVSiam's; ``config/experiments/cav_mae_base.yaml`` names CAV-MAE's.
+    The defaults are AVSiam's; ``config/experiments/cav_mae_as2m.yaml`` names CAV-MAE's.
     """
 
     datasets: tuple[str, ...] = Field(
@@ -265,6 +265,9 @@ class FinetuneConfig(OptimConfig):
     init: Literal["pretrain", "scratch"] = Field(
         default="pretrain", description="where the encoder starts from"
     )
+    skip: bool = Field(
+        default=False, description="no fine-tuning: only the pre-training is made and scored"
+    )
     checkpoint_run: str = Field(
         default="", description="run whose pre-training is used; empty = this run's own"
     )
@@ -322,6 +325,15 @@ class FinetuneConfig(OptimConfig):
     augment: AugmentConfig = AugmentConfig()
 
     @model_validator(mode="after")
+    def _check_skip(self) -> "FinetuneConfig":
+        if self.skip and (self.init == "scratch" or self.checkpoint or self.checkpoint_run):
+            raise ValueError(
+                "skip: true scores the run's own pre-training, so init: scratch, checkpoint and "
+                "checkpoint_run have no meaning; remove one or the other"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_probs(self) -> "FinetuneConfig":
         if min(self.modality_probs) < 0 or abs(sum(self.modality_probs) - 1) > 1e-6:
             raise ValueError(f"modality_probs={self.modality_probs} must be >= 0 and sum to 1")
@@ -349,6 +361,16 @@ class FinetuneConfig(OptimConfig):
 class EvaluateConfig(Section):
     """Scoring of checkpoints."""
 
+    datasets: tuple[str, ...] = Field(
+        default=(),
+        description="data sets that the pre-training is scored on, also such that it never saw; "
+        "empty = all that are listed",
+    )
+    probes: bool = Field(
+        default=True,
+        description="score the pre-training by probes and reconstruction too, which needs training "
+        "clips with labels; else by retrieval alone",
+    )
     split: Literal["val", "test"] = Field(default="test", description="split that is scored")
     batch_size: int = Field(default=100, gt=0, description="clips per forward pass")
     num_frames: int = Field(
@@ -364,12 +386,27 @@ class EvaluateConfig(Section):
         description="retrieval gallery: the first n clips per class; 0 = every clip; null = as "
         "published for the data set",
     )
+    retrieval_size: int | None = Field(
+        default=None,
+        gt=0,
+        description="retrieval gallery: the n clips whose ids have the lowest sha256; null = by "
+        "retrieval_per_class",
+    )
     knn: int = Field(default=20, gt=0, description="neighbours of the k-NN probe")
     seed: int = Field(
         default=0,
         ge=0,
         description="of resampling and of the untrained encoder that probes compare with",
     )
+
+    @model_validator(mode="after")
+    def _check_gallery(self) -> "EvaluateConfig":
+        if self.retrieval_size is not None and self.retrieval_per_class is not None:
+            raise ValueError(
+                f"retrieval_size={self.retrieval_size} and retrieval_per_class="
+                f"{self.retrieval_per_class} both name the gallery; set one of them to null"
+            )
+        return self
 
 
 class SubmitConfig(Section):

@@ -1,6 +1,7 @@
 """Score a fine-tuned checkpoint: metrics.json, predictions.npz, embeddings.npz."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,20 @@ from pipeline_src.eval.common import (
     provenance,
     save_arrays,
 )
+from pipeline_src.eval.gallery import checkpoint_past, score_retrieval
 from pipeline_src.eval.intervals import classification_intervals
-from pipeline_src.eval.predict import Outputs, head_probabilities, pooled_features, run_over
-from pipeline_src.eval.retrieval import retrieval_metrics, select_gallery
+from pipeline_src.eval.predict import (
+    SINGLE,
+    Outputs,
+    head_probabilities,
+    pooled_features,
+    run_over,
+)
 from pipeline_src.eval.summary import SUMMARY_FILE, summarise_evaluation
 from pipeline_src.runs.build import restore_model
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.done import read_done
+from pipeline_src.runs.spec import TrainSpec
 
 HEADS = ("audio", "video", "audio_video")
 
@@ -72,10 +80,12 @@ def evaluate_finetuned(
         "run": run,
         **split.coverage(),
         "num_frames": evaluate.num_frames,
-        **_classification(scores, split.index["task"], evaluate),
+        **_classification(scores, HEADS, split.index["task"], evaluate),
+        **_single_frame(checkpoint, scores, split.index["task"], evaluate),
         "retrieval": {
             "checkpoint": "pretrain" if pretrain_done else "finetune",
-            **retrieval(features, split, evaluate),
+            **checkpoint_past(encoder, split),
+            **score_retrieval(features, split, evaluate),
         },
         **provenance(checkpoint, split, evaluate, config),
         "seconds": round(time.monotonic() - started, 2),
@@ -99,20 +109,6 @@ def pooled(
     )
 
 
-def retrieval(features: Outputs, split: Split, evaluate: EvaluateConfig) -> dict[str, Any]:
-    """Both directions over the gallery that the configuration names, else the published one."""
-    per_class = evaluate.retrieval_per_class
-    if per_class is None:
-        per_class = split.index["retrieval_per_class"]
-    gallery = select_gallery(features["targets"], per_class)
-    return retrieval_metrics(
-        features["audio"][gallery],
-        features["video"][gallery],
-        num_resamples=evaluate.num_bootstrap,
-        seed=evaluate.seed,
-    )
-
-
 def _scores(checkpoint: Checkpoint, split: Split, evaluate: EvaluateConfig) -> Outputs:
     device = pick_device()
     model = restore_model(checkpoint)[0].to(device)
@@ -126,7 +122,22 @@ def _scores(checkpoint: Checkpoint, split: Split, evaluate: EvaluateConfig) -> O
     )
 
 
-def _classification(scores: Outputs, task: str, evaluate: EvaluateConfig) -> dict[str, Any]:
+def _single_frame(
+    checkpoint: Checkpoint, scores: Outputs, task: str, evaluate: EvaluateConfig
+) -> dict[str, Any]:
+    """What the middle frame group alone gives, as ``single_frame``; nothing where there is one."""
+    heads = {head: scores[SINGLE + head] for head in HEADS if SINGLE + head in scores}
+    if not heads:
+        return {}
+    num_frames = TrainSpec.model_validate(checkpoint.state["spec"]).recipe.num_frames
+    labelled = {**heads, "targets": scores["targets"]}
+    figures = _classification(labelled, tuple(heads), task, evaluate)
+    return {"single_frame": {"num_frames": num_frames, **figures}}
+
+
+def _classification(
+    scores: Outputs, heads: Sequence[str], task: str, evaluate: EvaluateConfig
+) -> dict[str, Any]:
     return {
         head: classification_intervals(
             scores[head],
@@ -135,7 +146,7 @@ def _classification(scores: Outputs, task: str, evaluate: EvaluateConfig) -> dic
             num_resamples=evaluate.num_bootstrap,
             seed=evaluate.seed,
         )
-        for head in HEADS
+        for head in heads
     }
 
 

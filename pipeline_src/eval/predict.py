@@ -17,6 +17,7 @@ from pipeline_src.data.loader import Batch, evaluation_batches, to_device
 from pipeline_src.models import AudioVisualModel
 
 Outputs = dict[str, NDArray]
+SINGLE = "single_frame_"  # before the name of what the middle frame group alone gives
 
 
 @torch.no_grad()
@@ -48,15 +49,34 @@ def run_over(
 
 
 def head_probabilities(model: AudioVisualModel, batch: Batch, *, task: str) -> dict[str, Tensor]:
-    """audio, video, audio_video (N, C): sigmoid or softmax by task, then the mean over frames."""
+    """audio, video, audio_video (N, C): sigmoid or softmax by task, then the mean over frames.
+
+    Where there are several frame groups, ``single_frame_video`` and ``single_frame_audio_video``
+    (N, C) are those of the middle one: frame 5 of 10, CAV-MAE's single-frame figure.
+    """
     logits = model.forward_heads(batch["logmel"], batch["frames"])
     squash = torch.sigmoid if task == "multilabel" else _softmax
-    return {head: squash(value.float()).mean(1) for head, value in logits.items()}
+    scores = {head: squash(value.float()) for head, value in logits.items()}  # (N, G, C) each
+    single = {SINGLE + head: _middle(value) for head, value in scores.items() if value.shape[1] > 1}
+    return {head: value.mean(1) for head, value in scores.items()} | single
 
 
 def pooled_features(model: AudioVisualModel, batch: Batch) -> dict[str, Tensor]:
-    """audio, video (N, D): mean over all unmasked tokens of each encoder pass."""
-    return model.embed(batch["logmel"], batch["frames"])
+    """audio, video (N, D): mean over all unmasked tokens of each encoder pass.
+
+    Where there are several frame groups, ``single_frame_video`` (N, D) is that of the middle one,
+    which published retrieval uses.
+    """
+    audio_ND = model.embed(audio=batch["logmel"])["audio"]
+    tokens_NLD = model.encode_video(batch["frames"]).float()
+    groups_NGLD = tokens_NLD.unflatten(1, (-1, model.num_video_tokens))
+    single = {SINGLE + "video": _middle(groups_NGLD).mean(1)} if groups_NGLD.shape[1] > 1 else {}
+    return {"audio": audio_ND, "video": tokens_NLD.mean(1), **single}
+
+
+def _middle(values_NG: Tensor) -> Tensor:
+    """What the middle frame group gives; the later one of two."""
+    return values_NG[:, values_NG.shape[1] // 2]
 
 
 def quick_accuracy(

@@ -1,7 +1,8 @@
 """What pre-training learned before any label was used, against the untrained network.
 
-Reconstruction of held-out clips, linear and k-NN probes, retrieval; writes metrics.json and
-reconstructions.npz.
+Retrieval, and where there are training clips, reconstruction of held-out clips, linear and k-NN
+probes; writes metrics.json and reconstructions.npz. The data set need not be one that it learnt
+from.
 """
 
 import time
@@ -14,7 +15,8 @@ import torch
 from pipeline_src.atomic import write_json
 from pipeline_src.config import EvaluateConfig, ModelConfig
 from pipeline_src.eval.common import check_fits, open_split, provenance
-from pipeline_src.eval.finetuned import pooled, retrieval
+from pipeline_src.eval.finetuned import pooled
+from pipeline_src.eval.gallery import checkpoint_past, score_retrieval
 from pipeline_src.eval.predict import Outputs
 from pipeline_src.eval.probes import LabelledFeatures, probe_features
 from pipeline_src.eval.reconstruction import evaluate_reconstruction
@@ -28,7 +30,7 @@ def evaluate_pretrained(
     *,
     run: str,
     pretrain_done: Path,
-    train_index: Path,
+    train_index: Path | None,
     val_index: Path | None,
     test_index: Path,
     metrics_path: Path,
@@ -38,11 +40,19 @@ def evaluate_pretrained(
     num_examples: int,
     num_threads: int,
 ) -> None:
-    """Score a pre-training on a labelled data set without fine-tuning."""
+    """Score a pre-training on a labelled data set without fine-tuning.
+
+    Args:
+        train_index: training clips for probes and the mean predictions that reconstruction is
+            compared with; None scores retrieval alone.
+        val_index: chooses the strength of the linear probe; None holds out training clips.
+    """
     started = time.monotonic()
     torch.set_num_threads(num_threads)
     checkpoint = read_done(pretrain_done)
-    splits = {"train": open_split(train_index), "test": open_split(test_index)}
+    splits = {"test": open_split(test_index)}
+    if train_index:
+        splits["train"] = open_split(train_index)
     if val_index and val_index != test_index:  # never choose on the scored clips
         splits["val"] = open_split(val_index)
     check_fits(checkpoint, splits["test"], model)
@@ -53,23 +63,33 @@ def evaluate_pretrained(
         }
         for state in ("pretrained", "untrained")
     }
-    task = splits["test"].index["task"]
-    metrics = {
-        "run": run,
-        **splits["test"].coverage(),
-        "reconstruction": evaluate_reconstruction(
+    test = splits["test"]
+    errors = {}
+    if "train" in splits:
+        errors = evaluate_reconstruction(
             checkpoint,
             train=splits["train"],
-            test=splits["test"],
+            test=test,
             evaluate=evaluate,
             num_examples=num_examples,
             pictures_path=metrics_path.parent / "reconstructions.npz",
-        ),
+        )
+    metrics = {
+        "run": run,
+        **test.coverage(),
+        "num_frames": evaluate.num_frames,
+        "reconstruction": errors,
         "probes": {
-            state: _probes(by_split, task, evaluate) for state, by_split in features.items()
+            state: _probes(by_split, test.index["task"], evaluate)
+            for state, by_split in features.items()
+            if "train" in by_split
         },
-        "retrieval": retrieval(features["pretrained"]["test"], splits["test"], evaluate),
-        "retrieval_untrained": retrieval(features["untrained"]["test"], splits["test"], evaluate),
+        "retrieval": {
+            "checkpoint": "pretrain",
+            **checkpoint_past(checkpoint, test),
+            **score_retrieval(features["pretrained"]["test"], test, evaluate),
+        },
+        "retrieval_untrained": score_retrieval(features["untrained"]["test"], test, evaluate),
         **provenance(checkpoint, splits["test"], evaluate, config),
         "seconds": round(time.monotonic() - started, 2),
     }

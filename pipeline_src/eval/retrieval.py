@@ -5,7 +5,7 @@ the whole gallery at once. Deviations: fp32 instead of autocast; the rank of the
 number of strictly better candidates, where the reference also counts equal ones, and queries whose
 true pair is tied are counted, because collapsed embeddings would otherwise look perfect.
 
-Shape legend: N clips, D embedding width, C classes, R resamples.
+Shape legend: N clips, D embedding width, R resamples.
 """
 
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from pipeline_src.eval.intervals import (
 )
 
 RECALL_AT = (1, 5, 10)
+DIRECTIONS = ("audio_to_video", "video_to_audio")
 
 
 class Ranks(NamedTuple):
@@ -33,18 +34,6 @@ class Ranks(NamedTuple):
 
     ranks_N: NDArray[np.int64]
     num_tied: int
-
-
-def select_gallery(targets_NC: NDArray, per_class: int) -> NDArray[np.int64]:
-    """Positions of the first ``per_class`` clips of each class, in list order; 0 takes every clip.
-
-    A clip with several labels counts for the first of them.
-    """
-    if per_class == 0:
-        return np.arange(len(targets_NC))
-    labels_N = targets_NC.argmax(axis=1)
-    chosen = [np.flatnonzero(labels_N == label)[:per_class] for label in np.unique(labels_N)]
-    return np.sort(np.concatenate(chosen))
 
 
 def similarity_matrix(audio_ND: NDArray, video_ND: NDArray) -> NDArray[np.float32]:
@@ -109,7 +98,7 @@ def retrieval_metrics(
         each an interval), and num_tied, queries per direction whose true pair is tied.
     """
     similarity_NN = similarity_matrix(audio_ND, video_ND)
-    directions = {"audio_to_video": similarity_NN, "video_to_audio": similarity_NN.T}
+    directions = dict(zip(DIRECTIONS, (similarity_NN, similarity_NN.T), strict=True))
     ranks = {name: rank_pairs(matrix_NN) for name, matrix_NN in directions.items()}
     recalls = {
         name: recall_intervals(rank.ranks_N, num_resamples=num_resamples, seed=seed)

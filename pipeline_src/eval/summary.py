@@ -17,11 +17,14 @@ def summarise_evaluation(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summarise_probe(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Linear probe per input, R@10, and the error on hidden patches."""
+    """Linear probe per input, R@10, and the error on hidden patches; R@10 of retrieval alone."""
+    recall = {"R@10": _recall(metrics["retrieval"])}
+    if not metrics["probes"]:
+        return recall
     probes, errors = metrics["probes"]["pretrained"], metrics["reconstruction"]
     return {
         "linear": {name: _value(probes[name]["linear"]) for name in MODALITIES},
-        "R@10": _recall(metrics["retrieval"]),
+        **recall,
         # DVC takes a key "error" for a file that it could not read.
         "mse": {name: _value(errors[name]["model"]) for name in MODALITIES if name in errors},
     }

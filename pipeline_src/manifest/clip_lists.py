@@ -61,7 +61,8 @@ def read_clips(dataset: DatasetConfig, *, max_seconds: float) -> Iterator[ClipRo
     classes = load_classes(dataset)
     first_line_of: dict[str, str] = {}
     split_of: dict[str, str] = {}
-    for split, path in dataset.clip_lists.items():
+    listed = [(split, path) for split, paths in dataset.clip_lists.items() for path in paths]
+    for split, path in listed:
         for raw in _read_rows(dataset, path, split):
             where = f"{path}:{raw.line}"
             row = _check_row(raw, dataset, classes, max_seconds, where)
@@ -74,8 +75,7 @@ def read_clips(dataset: DatasetConfig, *, max_seconds: float) -> Iterator[ClipRo
                 _check_split(row, split_of, where)
             yield row
     if not first_line_of:
-        listed = ", ".join(str(path) for path in dataset.clip_lists.values())
-        raise ManifestError(f"{listed}: no clips at all")
+        raise ManifestError(f"{', '.join(map(str, dataset.list_files))}: no clips at all")
 
 
 def _check_split(row: ClipRow, split_of: dict[str, str], where: str) -> None:

@@ -37,8 +37,8 @@ class DatasetConfig(Section):
     format: Literal["clips", "audioset", "vggsound"] = Field(
         default="clips", description="form of the clip list"
     )
-    clip_list: Path | dict[Literal["train", "val", "test"], Path] = Field(
-        description="CSV or CSV.GZ; for audioset one per split"
+    clip_list: Path | dict[Literal["train", "val", "test"], Path | tuple[Path, ...]] = Field(
+        description="CSV or CSV.GZ; for audioset one or several per split"
     )
     class_names: Path = Field(description="CSV: index,id,display_name")
     root: Path = Field(default=Path(), description="folder that local sources start from")
@@ -52,15 +52,26 @@ class DatasetConfig(Section):
         ge=0,
         description="published retrieval gallery: the first n clips of each class; 0 = every clip",
     )
+    retrieval_size: int = Field(
+        default=0,
+        ge=0,
+        description="gallery of a published size: the n clips whose ids have the lowest sha256; "
+        "0 = no limit",
+    )
+    retrieval_clips: Path | None = Field(
+        default=None, description="published retrieval gallery: a text file, one clip_id per line"
+    )
     licence: str = Field(default="", description="terms of the clips, for the report")
 
-    @field_validator("clip_list", "class_names", "root")
+    @field_validator("clip_list", "class_names", "root", "retrieval_clips")
     @classmethod
     def _resolve(cls, value: Any, info: ValidationInfo) -> Any:
         folder = (info.context or {}).get("folder", Path())
         if isinstance(value, dict):
-            return {split: folder / path for split, path in value.items()}
-        return folder / value
+            return {split: cls._resolve(paths, info) for split, paths in value.items()}
+        if isinstance(value, tuple):
+            return tuple(folder / path for path in value)
+        return None if value is None else folder / value
 
     @field_validator("clip_file")
     @classmethod
@@ -73,7 +84,7 @@ class DatasetConfig(Section):
     @model_validator(mode="after")
     def _check_lists(self) -> "DatasetConfig":
         is_mapping = isinstance(self.clip_list, dict)
-        if (self.format == "audioset") != is_mapping or self.clip_list == {}:
+        if (self.format == "audioset") != is_mapping or self.clip_list == {} or self._has_gap():
             raise ValueError(
                 f"clip_list: format {self.format} needs "
                 + (
@@ -84,12 +95,39 @@ class DatasetConfig(Section):
             )
         return self
 
+    def _has_gap(self) -> bool:
+        return isinstance(self.clip_list, dict) and () in self.clip_list.values()
+
+    @model_validator(mode="after")
+    def _check_gallery(self) -> "DatasetConfig":
+        keys = ("retrieval_per_class", "retrieval_size", "retrieval_clips")
+        given = [key for key in keys if getattr(self, key)]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} both name the retrieval gallery; keep one")
+        return self
+
     @property
-    def clip_lists(self) -> dict[str, Path]:
+    def clip_lists(self) -> dict[str, tuple[Path, ...]]:
         """Clip list files by split; the key is empty where the file itself names the split."""
-        if isinstance(self.clip_list, dict):
-            return {split: self.clip_list[split] for split in SPLITS if split in self.clip_list}
-        return {"": self.clip_list}
+        if not isinstance(self.clip_list, dict):
+            return {"": (self.clip_list,)}
+        listed = {split: self.clip_list[split] for split in SPLITS if split in self.clip_list}
+        return {k: paths if isinstance(paths, tuple) else (paths,) for k, paths in listed.items()}
+
+    @property
+    def list_files(self) -> tuple[Path, ...]:
+        """Every clip list file, in the order of the splits."""
+        return tuple(path for paths in self.clip_lists.values() for path in paths)
+
+    @property
+    def described_by(self) -> tuple[Path, ...]:
+        """What the index of a split is made from beside the YAML: classes, and a gallery's list."""
+        return (self.class_names, *([self.retrieval_clips] if self.retrieval_clips else []))
+
+    @property
+    def collection(self) -> str:
+        """What it is a part of: AudioSet, VGGSound, or itself."""
+        return self.name if self.format == "clips" else self.format
 
 
 @dataclass(frozen=True)

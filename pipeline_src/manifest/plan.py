@@ -55,7 +55,7 @@ def _read_state(path: Path) -> dict | None:
 
 def _list_key(dataset: DatasetConfig, *, chunk_size: int, max_seconds: float) -> list:
     """All that decides whether a list is right, as JSON; sizes and times stand for contents."""
-    files = [*dataset.clip_lists.values(), dataset.class_names]
+    files = [*dataset.list_files, dataset.class_names]
     stamps = []
     for path in files:
         try:
@@ -64,7 +64,8 @@ def _list_key(dataset: DatasetConfig, *, chunk_size: int, max_seconds: float) ->
             raise ManifestError(missing_list(dataset, path)) from None
         stamps.append([str(path.absolute()), status.st_size, status.st_mtime_ns])
     limits = [versions.PLAN, chunk_size, max_seconds]
-    return [*limits, dataset.format, dataset.task, [*dataset.clip_lists], stamps]
+    splits = [split for split, paths in dataset.clip_lists.items() for _ in paths]
+    return [*limits, dataset.format, dataset.task, splits, stamps]
 
 
 def _write_plan(clips: list[ClipRow], chunk_size: int, folder: Path) -> dict[str, int]:

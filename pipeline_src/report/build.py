@@ -67,17 +67,17 @@ def build_report(
     run_dirs = [root / name for name in _run_names([*metrics_files, *probe_files])]
     class_names = {index.dataset: index.class_names for index in splits}
     finetunings = [(path.parents[2], path.parent.name) for path in metrics_files]
+    is_scored = bool(metrics_files) or not probe_files  # else pre-training alone was asked for
     methods = methods_section(evaluations)
     sections = [
         *([methods] if methods else []),
-        classification_section(records),
-        retrieval_section(records),
+        *([classification_section(records), retrieval_section(records)] if is_scored else []),
         evidence_section(probes, config.num_examples),
         training_section(run_dirs, finetunings),
         predictions_section(evaluations, class_names, config.tsne_clips),
         coverage_section(splits),
         timing_section(read_benchmarks(root), records, probe_records),
-        provenance_section(records, run_dirs),
+        provenance_section(records or probe_records, run_dirs),
     ]
     page = render_page(
         sections,

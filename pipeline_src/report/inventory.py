@@ -18,7 +18,7 @@ from pipeline_src.report.blocks import (
 )
 from pipeline_src.report.charts import coverage_chart
 from pipeline_src.report.load import BenchmarkRow, read_run_config
-from pipeline_src.report.records import EvalMetrics, ProbeMetrics, SplitIndex
+from pipeline_src.report.records import EvalMetrics, ProbeMetrics, Scored, SplitIndex
 
 COVERAGE_LEAD = (
     "Every clip of a list ends in a shard or in a ledger with a reason. Flags mark clips that were "
@@ -102,7 +102,7 @@ def timing_section(
     return section
 
 
-def provenance_section(evaluations: Sequence[EvalMetrics], run_dirs: Sequence[Path]) -> Section:
+def provenance_section(evaluations: Sequence[Scored], run_dirs: Sequence[Path]) -> Section:
     """Commits, checkpoints, versions and configurations."""
     section = Section("provenance", "Provenance", PROVENANCE_LEAD)
     if evaluations:
@@ -117,7 +117,7 @@ def provenance_section(evaluations: Sequence[EvalMetrics], run_dirs: Sequence[Pa
     return section
 
 
-def _origin_table(evaluations: Sequence[EvalMetrics]) -> Table:
+def _origin_table(evaluations: Sequence[Scored]) -> Table:
     rows = [
         [
             Cell(item.run),
@@ -141,7 +141,7 @@ def _commit_cell(commit: str) -> Cell:
     return Cell(text, sub="dirty" if is_dirty else "", is_code=True, tone="warn" * is_dirty)
 
 
-def _version_table(evaluations: Sequence[EvalMetrics]) -> Table:
+def _version_table(evaluations: Sequence[Scored]) -> Table:
     packages = list(dict.fromkeys(name for item in evaluations for name in item.versions))
     rows = []
     for package in packages:

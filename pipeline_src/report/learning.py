@@ -75,6 +75,23 @@ def evidence_section(probes: Sequence[tuple[Path, ProbeMetrics]], num_examples: 
 def _evidence_blocks(
     section: Section, path: Path, probe: ProbeMetrics, num_examples: int
 ) -> list[Block]:
+    blocks = [] if probe.is_retrieval_only else _labelled_blocks(section, probe)
+    retrievals = {"pre-trained": probe.retrieval, "untrained": probe.retrieval_untrained}
+    known = {name: value for name, value in retrievals.items() if value is not None}
+    if known:
+        blocks.append(retrieval_table(known, caption=f"Retrieval before fine-tuning, {probe.name}"))
+        for name, retrieval in known.items():
+            report_ties(section, f"{probe.name}, {name}", retrieval)
+    for name in retrievals.keys() - known.keys():
+        section.problems.add(f"{probe.name}: no retrieval figures of the {name} encoder")
+    if probe.is_retrieval_only:
+        return blocks
+    strips = section.problems.attempt(lambda: _read_strips(path, probe, num_examples))
+    return [*blocks, strips] if strips else blocks
+
+
+def _labelled_blocks(section: Section, probe: ProbeMetrics) -> list[Block]:
+    """What needs training clips: reconstruction error and probes."""
     blocks: list[Block] = []
     if probe.reconstruction:
         blocks.append(_reconstruction_table(probe))
@@ -84,16 +101,7 @@ def _evidence_blocks(
         blocks += [_probe_table(probe), *_probe_chart(probe)]
     else:
         section.problems.add(f"{probe.name}: no probe scores in the probe\u2019s metrics")
-    retrievals = {"pre-trained": probe.retrieval, "untrained": probe.retrieval_untrained}
-    known = {name: value for name, value in retrievals.items() if value is not None}
-    if known:
-        blocks.append(retrieval_table(known, caption=f"Retrieval before fine-tuning, {probe.name}"))
-        for name, retrieval in known.items():
-            report_ties(section, f"{probe.name}, {name}", retrieval)
-    for name in retrievals.keys() - known.keys():
-        section.problems.add(f"{probe.name}: no retrieval figures of the {name} encoder")
-    strips = section.problems.attempt(lambda: _read_strips(path, probe, num_examples))
-    return [*blocks, strips] if strips else blocks
+    return blocks
 
 
 def _reconstruction_table(probe: ProbeMetrics) -> Table:

@@ -40,6 +40,8 @@ class Retrieval(BaseModel):
     """Retrieval in both directions at one gallery size."""
 
     checkpoint: str = ""
+    trained_on: list[str] | None = None
+    zero_shot: bool | None = None
     gallery_size: int = Field(gt=0)
     audio_to_video: dict[str, Interval]
     video_to_audio: dict[str, Interval]
@@ -56,31 +58,45 @@ class Retrieval(BaseModel):
         return min(1.0, int(metric.removeprefix("R@")) / self.gallery_size)
 
 
-class EvalMetrics(BaseModel):
-    """metrics.json of one run on one data set."""
+class SingleFrame(BaseModel):
+    """What the middle frame group alone gives; ``num_frames`` is its size."""
+
+    num_frames: int
+    video: dict[str, Interval] | None = None
+    audio_video: dict[str, Interval] | None = None
+
+
+class Scored(BaseModel):
+    """What both kinds of metrics.json say of the origin of their figures."""
 
     run: str
     dataset: str
     split: str
-    task: Literal["multiclass", "multilabel"]
-    num_clips: int
-    num_clips_in_list: int
     clip_ids_sha256: str
     num_frames: int | None = None
-    audio: dict[str, Interval] | None = None
-    video: dict[str, Interval] | None = None
-    audio_video: dict[str, Interval] | None = None
-    retrieval: Retrieval | None = None
     checkpoint_sha256: str = ""
     config_sha256: str = ""
     git_commit: str = ""
     versions: dict[str, str] = {}
+    retrieval: Retrieval | None = None
     seconds: float | None = None
 
     @property
     def name(self) -> str:
-        """How the page calls this evaluation."""
+        """How the page calls it."""
         return f"{self.run} / {self.dataset}"
+
+
+class EvalMetrics(Scored):
+    """metrics.json of one run on one data set."""
+
+    task: Literal["multiclass", "multilabel"]
+    num_clips: int
+    num_clips_in_list: int
+    audio: dict[str, Interval] | None = None
+    video: dict[str, Interval] | None = None
+    audio_video: dict[str, Interval] | None = None
+    single_frame: SingleFrame | None = None
 
     def figures(self, modality: Modality) -> dict[str, Interval] | None:
         """The metrics of one modality, or None where it was not scored."""
@@ -89,6 +105,11 @@ class EvalMetrics(BaseModel):
     def headline(self, modality: Modality) -> Interval | None:
         """Accuracy (multiclass) or mAP (multilabel) of one modality."""
         return (self.figures(modality) or {}).get(HEADLINE[self.task])
+
+    def single_headline(self, modality: Modality) -> Interval | None:
+        """The same with the middle frame group alone; None for audio, or with one group."""
+        figures = getattr(self.single_frame, modality, None)
+        return (figures or {}).get(HEADLINE[self.task])
 
 
 class Reconstruction(BaseModel):
@@ -107,21 +128,20 @@ class ProbeScores(BaseModel):
     knn: Interval | None = None
 
 
-class ProbeMetrics(BaseModel):
-    """Probe metrics.json: what a pre-trained encoder holds before any label is used."""
+class ProbeMetrics(Scored):
+    """Probe metrics.json: what a pre-trained encoder holds before any label is used.
 
-    run: str
-    dataset: str
+    Scored by retrieval alone, it has neither probes nor reconstruction.
+    """
+
     reconstruction: dict[Modality, Reconstruction] = {}
     probes: dict[Literal["pretrained", "untrained"], dict[Modality, ProbeScores]] = {}
-    retrieval: Retrieval | None = None
     retrieval_untrained: Retrieval | None = None
-    seconds: float | None = None
 
     @property
-    def name(self) -> str:
-        """How the page calls this probe."""
-        return f"{self.run} / {self.dataset}"
+    def is_retrieval_only(self) -> bool:
+        """Whether there were no training clips for anything else."""
+        return not (self.reconstruction or self.probes)
 
 
 class TrainingCost(BaseModel):

@@ -49,6 +49,8 @@ RESULTS_LEAD = (
     "Each figure with its 95 % interval: percentiles of a bootstrap over test clips. It covers the "
     "choice of clips, not the seed of a run nor the speakers or videos that clips may share, and "
     "has no width where every clip is right. "
+    "Video scores are means over groups of frames, as many as a model sees at a time; the column "
+    "named by that number is of the middle group alone. "
     "Clips: scored, of those in the list. A dash marks a figure that is undefined or not computed."
 )
 RETRIEVAL_LEAD = (
@@ -81,6 +83,7 @@ def _results_table(runs: Sequence[EvalMetrics], caption: str) -> Table:
         for metric in METRICS
         if any(metric.key in (run.figures(m) or {}) for run in runs for m in MODALITIES)
     ]
+    single = _single_frame_label(runs)
     rows = []
     for run in runs:
         for index, modality in enumerate(MODALITIES):
@@ -90,14 +93,25 @@ def _results_table(runs: Sequence[EvalMetrics], caption: str) -> Table:
                 interval_cell((figures or {}).get(m.key), scale=m.scale, digits=m.digits)
                 for m in metrics
             ]
+            if single:
+                cells.append(interval_cell(run.single_headline(modality), scale=100))
             if index == 0:
                 span = len(MODALITIES)
                 cells.insert(0, Cell(run.run, rowspan=span))
                 cells.append(coverage_cell(run.num_clips, run.num_clips_in_list, rowspan=span))
                 cells.append(hash_cell(run.clip_ids_sha256, rowspan=span))
             rows.append(cells)
-    head = ["Run", "Input", *(metric.label for metric in metrics), "Clips", "Clip list"]
-    return Table(caption, head, rows)
+    head = ["Run", "Input", *(metric.label for metric in metrics), *([single] if single else [])]
+    return Table(caption, [*head, "Clips", "Clip list"], rows)
+
+
+def _single_frame_label(runs: Sequence[EvalMetrics]) -> str:
+    """Head of the column of the middle frame group, e.g. "mAP, %, 1 frame"; empty without one."""
+    sizes = sorted({run.single_frame.num_frames for run in runs if run.single_frame})
+    if not sizes:
+        return ""
+    metric = next(item.label for item in METRICS if item.key == HEADLINE[runs[0].task])
+    return f"{metric}, {' or '.join(map(str, sizes))} frame{'' if sizes == [1] else 's'}"
 
 
 def _results_chart(runs: Sequence[EvalMetrics]) -> Chart | None:
@@ -176,7 +190,10 @@ def retrieval_table(named: dict[str, Retrieval], caption: str) -> Table:
 
 
 def _encoder_text(retrieval: Retrieval) -> str:
-    return f"after {retrieval.checkpoint}" if retrieval.checkpoint else ""
+    if not retrieval.checkpoint:
+        return ""
+    learnt = f" on {', '.join(retrieval.trained_on)}" if retrieval.trained_on else ""
+    return f"after {retrieval.checkpoint}{learnt}{', zero-shot' if retrieval.zero_shot else ''}"
 
 
 def _ratio_cell(retrieval: Retrieval, direction: str) -> Cell:

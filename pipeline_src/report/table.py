@@ -11,10 +11,13 @@ from pipeline_src.report.records import (
     MODALITIES,
     EvalMetrics,
     Interval,
+    ProbeMetrics,
     Retrieval,
+    Scored,
 )
 
 PATTERN = "*/eval/*/metrics.json"
+PROBE_PATTERN = "*/probe/*/metrics.json"
 HEAD = ("run", "data set", "input", "accuracy, %", "mAP, %", "clips")
 RETRIEVAL_HEAD = (
     "run",
@@ -29,28 +32,33 @@ RETRIEVAL_HEAD = (
 MISSING = "-"
 
 
-def format_table(metrics_files: Sequence[Path]) -> str:
+def format_table(metrics_files: Sequence[Path], probe_files: Sequence[Path] = ()) -> str:
     """Classification and retrieval of every evaluation, with 95 % intervals in brackets.
 
+    Args:
+        probe_files: of pre-trainings on data sets where no fine-tuning was scored: retrieval only.
     Raises:
         StageError: no file, or one that cannot be read.
     """
-    if not metrics_files:
+    if not metrics_files and not probe_files:
         raise StageError(f"no evaluation found ({PATTERN}): run `snakemake all` first")
     evaluations = [
         read_record(path, EvalMetrics, "the rule evaluate_finetuned") for path in metrics_files
     ]
+    probes = [
+        read_record(path, ProbeMetrics, "the rule evaluate_pretrained") for path in probe_files
+    ]
     rows = [row for evaluation in evaluations for row in _classification_rows(evaluation)]
-    parts = [_align([HEAD, *rows])]
-    rows = [row for evaluation in evaluations for row in _retrieval_rows(evaluation)]
+    parts = [_align([HEAD, *rows])] if rows else []
+    rows = [row for scored in (*evaluations, *probes) for row in _retrieval_rows(scored)]
     if rows:
         parts.append(_align([RETRIEVAL_HEAD, *rows]))
     return "\n\n".join(parts) + "\n"
 
 
-def print_table(metrics_files: Sequence[Path]) -> None:
+def print_table(metrics_files: Sequence[Path], probe_files: Sequence[Path] = ()) -> None:
     """Write ``format_table`` to standard output."""
-    sys.stdout.write(format_table(metrics_files))
+    sys.stdout.write(format_table(metrics_files, probe_files))
 
 
 def _classification_rows(evaluation: EvalMetrics) -> list[tuple[str, ...]]:
@@ -69,7 +77,7 @@ def _classification_rows(evaluation: EvalMetrics) -> list[tuple[str, ...]]:
     ]
 
 
-def _retrieval_rows(evaluation: EvalMetrics) -> list[tuple[str, ...]]:
+def _retrieval_rows(evaluation: Scored) -> list[tuple[str, ...]]:
     retrieval: Retrieval | None = evaluation.retrieval
     if retrieval is None:
         return []
@@ -111,7 +119,10 @@ def main(arguments: Sequence[str]) -> int:
     """Print the table of a results folder; 1 where there is none."""
     root = Path(arguments[0] if arguments else "results")
     try:
-        print_table(sorted(root.glob(PATTERN)))
+        scored = sorted(root.glob(PATTERN))
+        shown = {path.parents[2] / "probe" / path.parent.name for path in scored}
+        probes = sorted(root.glob(PROBE_PATTERN))
+        print_table(scored, [path for path in probes if path.parent not in shown])
         page = root / "report" / "index.html"
         if page.is_file():
             sys.stdout.write(f"\nReport: {page}\n")

@@ -63,7 +63,11 @@ def import_weights(options: argparse.Namespace) -> KeyReport:
         overrides=overrides,
         classes=read_classes(options.dataset),
         origin=Origin(
-            options.source, file_sha256(options.source), options.logmel_mean, options.logmel_std
+            options.source,
+            file_sha256(options.source),
+            options.logmel_mean,
+            options.logmel_std,
+            options.trained_on and tuple(options.trained_on),
         ),
     )
     return report
@@ -146,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--from", "--to", dest="origin", choices=("published", "image"), default="published")
     add("--variant", default="released", help="paper or released")
     add("--dataset", type=Path, help="YAML of the data set that a file was fine-tuned on")
+    add("--trained-on", type=Path, nargs="+", help="YAML of each data set it has learnt from")
     add("--set", action="append", default=[], help="a constructor argument, key=value")
     add("--logmel-mean", type=float, default=LOGMEL_MEAN, help="that the weights were trained with")
     add("--logmel-std", type=float, default=LOGMEL_STD, help="that the weights were trained with")

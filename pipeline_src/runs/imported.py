@@ -35,12 +35,17 @@ class Classes:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where weights come from, and the normalisation of the log-mel that they were trained with."""
+    """Where weights come from, and the normalisation of the log-mel that they were trained with.
+
+    Args:
+        trained_on: YAML files of the data sets that they learnt from; None = not known.
+    """
 
     path: Path
     sha256: str
     logmel_mean: float
     logmel_std: float
+    trained_on: tuple[Path, ...] | None = None
 
 
 def read_classes(dataset_path: Path | None) -> Classes:
@@ -97,6 +102,7 @@ def write_imported(
         "fingerprint": json_sha256({"source": source, "spec": spec.model_dump(mode="json")}),
         "config_sha256": spec.config_sha256(),
         "data_sha256": spec.data_sha256(),
+        "trained_on": _name_datasets(origin.trained_on),
         "seed": spec.recipe.seed,
         "spec": spec.model_dump(mode="json"),
         "converted_from": source,
@@ -111,6 +117,13 @@ def write_imported(
     written = save_checkpoint(folder / "checkpoints", model, {}, state, keep=1)
     write_json(folder / REPORT_FILE, {"source": source, "model": name, **report.as_dict()})
     return write_done(folder, read_checkpoint(written), {}, None)
+
+
+def _name_datasets(paths: tuple[Path, ...] | None) -> list[dict[str, str]] | None:
+    if paths is None:
+        return None
+    datasets = [load_dataset(path) for path in paths]
+    return [{"dataset": one.name, "collection": one.collection} for one in datasets]
 
 
 def _spec(folder: Path, config: NetworkConfig, name: str, overrides: dict[str, Any]) -> TrainSpec:

@@ -25,6 +25,7 @@ OPERATIONAL_KEYS = {
     "keep_checkpoints",
     "validate_every_epochs",
     "datasets",  # what they hold is in ``data``
+    "skip",
     "packed",
     "max_batch_size",
     "checkpoint_run",  # its weights are in ``start``
@@ -77,6 +78,11 @@ class TrainSpec(Section):
         """Hash of the clips, labels and statistics that it learns from."""
         return json_sha256([index_fingerprint(path) for path in self.train_indexes])
 
+    def trained_on(self) -> list[dict[str, str]]:
+        """The data sets that it learns from, and the collection that each is a part of."""
+        indexes = [json.loads(path.read_text(encoding="utf-8")) for path in self.train_indexes]
+        return [{key: index[key] for key in ("dataset", "collection")} for index in indexes]
+
     def _settings(self) -> dict[str, Any]:
         return {
             "model": self.model.model_dump(mode="json"),
@@ -114,7 +120,8 @@ def score_hashes(
     Args:
         trained: done.json or state.json of the checkpoint.
     """
-    settings = [trained["config_sha256"], evaluate.model_dump(mode="json")]
+    scoring = evaluate.model_dump(mode="json", exclude={"datasets"})
+    settings = [trained["config_sha256"], scoring]
     data = [trained["data_sha256"], index_fingerprint(scored_index)]
     return {"config_sha256": json_sha256(settings), "data_sha256": json_sha256(data)}
 

@@ -12,6 +12,7 @@ from pipeline_src.errors import StageError
 from pipeline_src.ledger import FLAGS
 from pipeline_src.manifest.chunks import BulkFile, ChunkManifest, bulk_path, read_chunk
 from pipeline_src.manifest.datasets import load_classes, load_dataset
+from pipeline_src.manifest.galleries import load_gallery
 from pipeline_src.shards.moments import Moments
 
 
@@ -58,7 +59,10 @@ def write_index(
         "dataset": dataset.name,
         "split": split,
         "task": dataset.task,
+        "collection": dataset.collection,
         "retrieval_per_class": dataset.retrieval_per_class,
+        "retrieval_size": dataset.retrieval_size,
+        "retrieval_clips": load_gallery(dataset),
         "class_names": list(load_classes(dataset).names),
         "num_clips": len(clip_ids),
         "num_clips_in_list": num_in_list,

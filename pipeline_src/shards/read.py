@@ -134,6 +134,13 @@ def _open_split(index_path: Path) -> ShardSet:
     )
 
 
+def lost_clips(index_path: Path) -> dict[str, str]:
+    """Reason by clip_id of the clips of a split's list that are not in its shards."""
+    shards = json.loads(index_path.read_text(encoding="utf-8"))["shards"]
+    manifests = [read_chunk(index_path.parent / shard["manifest"], "pack") for shard in shards]
+    return {item["clip_id"]: item["reason"] for manifest in manifests for item in manifest.lost}
+
+
 class ShardReader:
     """Read samples; shards open on first use and stay open. Safe to share, fork and pickle."""
 

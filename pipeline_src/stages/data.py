@@ -15,10 +15,11 @@ DATA_STAGES = ("download", "transcode", "logmel", "shards")
 def data_stages(catalog: Catalog, name: str) -> Iterator[Stage]:
     dataset = catalog.dataset(name)
     folder = {stage: f"{catalog.results}/{name}/{stage}" for stage in DATA_STAGES}
-    described = [catalog.dataset_path(name), dataset.class_names]
+    described = [catalog.dataset_path(name), *dataset.described_by]
     listed = [
-        *described,
-        *dataset.clip_lists.values(),
+        catalog.dataset_path(name),
+        dataset.class_names,
+        *dataset.list_files,
         *_archives(dataset, catalog.config.media.max_seconds),
     ]
 

@@ -67,15 +67,15 @@ def evaluate_stage(catalog: Catalog, run: str, name: str) -> Stage:
 def probe_stage(catalog: Catalog, target: str) -> Stage:
     run, _, name, _ = Path(target).relative_to(catalog.results).parts
     scored = catalog.index(name, catalog.run(run).evaluate.split)
-    indexes = [catalog.index(name, "train"), *catalog.optional_index(name, "val"), scored]
+    learnt = [*catalog.probe_train_index(run, name), *catalog.probe_val_index(run, name)]
     return Stage(
         name=f"probe_{run}_{name}",
         rules=("evaluate_pretrained",),
         target=target,
-        deps=(catalog.own_pretrain_done(run), *dict.fromkeys(indexes)),
+        deps=(catalog.own_pretrain_done(run), *(path for path in learnt if path != scored), scored),
         params=(*_run_params(catalog, run, ("model", "evaluate")), "report.num_examples"),
         versions=("EVALUATE",),
-        outs=_scores(target, ("reconstructions.npz",)),
+        outs=_scores(target, ("reconstructions.npz",) if learnt else ()),
     )
 
 

@@ -32,9 +32,7 @@ def all_stages(catalog: Catalog) -> list[Stage]:
             if not catalog.run(run).finetune.checkpoint:
                 stages.append(finetune_stage(catalog, run, name))
             stages.append(evaluate_stage(catalog, run, name))
-    stages += [
-        probe_stage(catalog, path) for name in catalog.listed for path in catalog.probes(name)
-    ]
+    stages += [probe_stage(catalog, path) for path in catalog.report_probes()]
     stages.append(report_stage(catalog, stages))
     name, count = Counter(stage.name for stage in stages).most_common(1)[0]
     if count > 1:

@@ -280,6 +280,7 @@ def _state(spec: TrainSpec, shards: ShardSet, fingerprint: str) -> dict[str, Any
         "fingerprint": fingerprint,
         "config_sha256": spec.config_sha256(),
         "data_sha256": spec.data_sha256(),
+        "trained_on": spec.trained_on(),
         "seed": spec.recipe.seed,
         "spec": spec.model_dump(mode="json"),
         "class_names": list(shards.class_names) if spec.stage == "finetune" else [],

@@ -91,6 +91,46 @@ def test_converted_weights_are_evaluated_without_training(packed):
     assert metrics["checkpoint_sha256"] == done["sha256"]
 
 
+def write_test_set(workspace, num_listed, *unknown):
+    """The digits' test clips alone under another name; their first ``num_listed`` the gallery."""
+    folder = workspace.root / "config/test"
+    header, *rows = (folder / "digits.csv").read_text().splitlines()
+    tests = [row for row in rows if row.endswith(",test")]
+    (folder / "unseen.csv").write_text("\n".join([header, *tests]) + "\n")
+    listed = [row.split(",")[0] for row in tests[:num_listed]]
+    (folder / "gallery.txt").write_text("\n".join([*listed, *unknown]))
+    text = (folder / "digits.yaml").read_text().replace("digits.csv", "unseen.csv")
+    text = text.replace("name: digits", "name: unseen") + "\nretrieval_clips: gallery.txt\n"
+    (folder / "unseen.yaml").write_text(text)
+
+
+def test_a_pretraining_is_scored_on_data_that_it_never_saw_without_fine_tuning(packed):
+    write_test_set(packed, 5, "nowhere")
+    converted = write_converted(
+        packed, "avsiam_tiny", "--trained-on", "config/test/digits.yaml", folder="encoder"
+    )
+    overlay = {
+        "pretrain": {"num_frames": 1, "checkpoint": converted},
+        "finetune": {"num_frames": 1, "skip": True},
+    }
+    arguments = with_runs(packed, avsiam_tiny=None, zero_shot=overlay)
+    datasets = ("--config", 'datasets=["config/test/unseen.yaml"]', "results=results/zero")
+    arguments = (*arguments[:-1], *datasets, "--")
+    packed.snakemake(*arguments, "all")
+    folder = packed.root / "results/zero"
+    assert not list(folder.glob("*/finetune")) + list(folder.glob("*/eval"))
+    metrics = json.loads((folder / "zero_shot/probe/unseen/metrics.json").read_text())
+    assert metrics["probes"] == metrics["reconstruction"] == {}
+    retrieval = metrics["retrieval"]
+    done = json.loads((packed.root / converted / "done.json").read_text())
+    assert retrieval["checkpoint_sha256"] == done["sha256"]
+    named = (retrieval["trained_on"], retrieval["scored_on"], retrieval["zero_shot"])
+    assert named == (["digits"], "unseen/test", True)
+    assert retrieval["gallery_size"] == retrieval["gallery"]["num_found"] == 5
+    assert retrieval["gallery"]["unknown"] == ["nowhere"]
+    assert "on digits, zero-shot" in (folder / "report/index.html").read_text()
+
+
 def test_a_checkpoint_of_another_network_is_refused(packed):
     dataset = ("--dataset", "config/test/digits.yaml")
     write_converted(packed, "avsiam_tiny", *dataset, folder="other", num_classes=4)

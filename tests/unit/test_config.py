@@ -58,6 +58,11 @@ def test_every_experiment_overlay_is_accepted(root, defaults):
         ({"model": {"overrides": {"num_frames": 2}}}, ["overrides.num_frames has a key of its"]),
         ({"finetune": {"num_frames": 2}}, ["finetune.num_frames=2 must equal"]),
         ({"runs": {"a": {"evaluate": {"num_frames": 1}}}}, ["evaluate.num_frames=1"]),
+        ({"finetune": {"skip": True, "init": "scratch"}}, ["finetune", "skip: true", "scratch"]),
+        (
+            {"evaluate": {"retrieval_size": 5, "retrieval_per_class": 1}},
+            ["retrieval_size=5", "retrieval_per_class=1", "null"],
+        ),
         ({"finetune": {"average_epochs": [3]}}, ["average_epochs=[3] must be [first, last]"]),
         ({"finetune": {"average_epochs": [0, 2]}}, ["average_epochs=[0, 2]", "1 <= first"]),
         ({"finetune": {"average_epochs": [3, 51]}}, ["average_epochs=[3, 51]", "epochs=50"]),

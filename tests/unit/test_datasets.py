@@ -4,8 +4,11 @@ import pytest
 
 from pipeline_src.errors import ConfigError, ManifestError
 from pipeline_src.manifest.datasets import load_classes, load_dataset
+from pipeline_src.manifest.galleries import load_gallery
 
 GOOD = "name: toy\ntask: multiclass\nclip_list: toy.csv\nclass_names: classes.csv\n"
+
+AUDIOSET = GOOD.replace("toy.csv", "{train: a.csv, test: b.csv}") + "format: audioset\n"
 
 
 def write(folder, text=GOOD, classes="index,id,display_name\n0,a,Alpha\n1,b,Beta\n"):
@@ -34,6 +37,12 @@ def test_paths_are_relative_to_the_yaml(tmp_path):
         (GOOD.replace("clip_list: toy.csv", "clip_list: {test: toy.csv}"), ["needs one path"]),
         (GOOD + "clip_file: clip.mp4\n", ["clip_file", "'clip.mp4'", "{clip_id}"]),
         (GOOD + "clip_file: ../{clip_id}.mp4\n", ["clip_file", "below root"]),
+        (AUDIOSET.replace("a.csv", "[]"), ["clip_list", "a path per split"]),
+        (
+            GOOD + "retrieval_size: 5\nretrieval_clips: g.txt\n",
+            ["size and retrieval_clips"],
+        ),
+        (GOOD + "retrieval_size: -1\n", ["retrieval_size", "-1"]),
         ("- 1\n", ["expected keys"]),
         ("a: [", ["not valid YAML"]),
     ],
@@ -44,6 +53,38 @@ def test_a_wrong_yaml_is_refused_with_file_key_and_value(tmp_path, text, parts):
         load_dataset(path)
     for part in [str(path), *parts]:
         assert part in str(caught.value)
+
+
+def test_a_split_may_have_several_lists(tmp_path):
+    dataset = load_dataset(write(tmp_path, AUDIOSET.replace("a.csv", "[a.csv, c.csv]")))
+    assert dataset.clip_lists["train"] == (tmp_path / "a.csv", tmp_path / "c.csv")
+    assert dataset.list_files == tuple(tmp_path / f"{name}.csv" for name in "acb")
+    assert (dataset.collection, load_dataset(write(tmp_path)).collection) == ("audioset", "toy")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (None, ["no such file", "one clip_id per line"]),
+        ("\n", ["no clip_id at all"]),
+        ("x\ny\nx\n", ["'x'", "2 times"]),
+    ],
+)
+def test_a_wrong_gallery_list_is_refused(tmp_path, text, parts):
+    dataset = load_dataset(write(tmp_path, GOOD + "retrieval_clips: g.txt\n"))
+    if text is not None:
+        (tmp_path / "g.txt").write_text(text)
+    with pytest.raises(ManifestError) as caught:
+        load_gallery(dataset)
+    for part in [str(tmp_path / "g.txt"), *parts]:
+        assert part in str(caught.value)
+
+
+def test_a_gallery_list_is_read_in_its_order(tmp_path):
+    dataset = load_dataset(write(tmp_path, GOOD + "retrieval_clips: g.txt\n"))
+    (tmp_path / "g.txt").write_text("b\n\n a \n")
+    assert load_gallery(dataset) == ["b", "a"]
+    assert load_gallery(load_dataset(write(tmp_path))) is None
 
 
 def test_a_missing_yaml_is_named(tmp_path):
@@ -76,7 +117,10 @@ def test_a_wrong_class_list_is_refused(tmp_path, classes, parts):
         assert part in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "origin"), [("vggsound", "Oxford"), ("audioset_20k", "Google")])
+@pytest.mark.parametrize(
+    ("name", "origin"),
+    [("vggsound", "Oxford"), ("audioset_20k", "Google"), ("audioset_2m", "Google")],
+)
 def test_shipped_data_sets_say_where_their_lists_come_from(root, tmp_path, name, origin):
     text = (root / "config" / "datasets" / f"{name}.yaml").read_text()
     (tmp_path / f"{name}.yaml").write_text(text)

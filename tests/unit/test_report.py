@@ -87,7 +87,7 @@ def write_probe(root, run, *, dataset="digits", num_mel_bins=32, frame_size=32):
     path = write_json(
         root / run / "probe" / dataset / "metrics.json",
         {
-            "run": run, "dataset": dataset,
+            "run": run, "dataset": dataset, "split": "test", "clip_ids_sha256": "ab" * 32,
             "reconstruction": {
                 "audio": {"model": errors[0], "mean_patch": errors[1], "mean_position": errors[1]},
                 "video": {"model": errors[2], "mean_patch": errors[3], "mean_position": errors[3]},
@@ -379,6 +379,34 @@ def test_plain_table(results, capsys):
     assert lines[0].split("  ")[0] == "run"
     assert re.search(r"audio_video +\d+\.\d \[\d+\.\d, \d+\.\d\] .* 60 of 62", printed)
     assert re.search(r"video_to_audio .* 16\.7 +60", printed)
+
+
+def test_the_single_frame_figure_has_a_column(results):
+    path = results["metrics_files"][0]
+    metrics = json.loads(path.read_text())
+    assert "frame" not in Reader(build(results)).text.split("Clip list")[0].split("Input")[1]
+    figure = {"accuracy": interval(0.4321, 0.01)}
+    metrics["single_frame"] = {"num_frames": 1, "video": figure, "audio_video": figure}
+    write_json(path, metrics)
+    text = Reader(build(results)).text
+    assert "Accuracy, %, 1 frame" in text
+    assert "43.2" in text
+
+
+def test_a_pretraining_scored_by_retrieval_alone(results, capsys):
+    path = results["probe_files"][0]
+    metrics = json.loads(path.read_text()) | {"reconstruction": {}, "probes": {}}
+    metrics["retrieval"] |= {"trained_on": ["elsewhere"], "zero_shot": True}
+    write_json(path, metrics)
+    path.with_name("reconstructions.npz").unlink()
+    results["metrics_files"][0].unlink()
+    text = Reader(build(results | {"metrics_files": []})).text
+    assert "after pretrain on elsewhere, zero-shot" in text
+    for complaint in ("no reconstruction error", "no probe scores", "reconstructions.npz"):
+        assert complaint not in text
+    assert "No evaluation could be read" not in text
+    assert main([str(results["output"].parents[1])]) == 0
+    assert re.search(r"avsiam_demo +digits/test +pretrain +video_to_audio", capsys.readouterr().out)
 
 
 def test_plain_table_without_results(tmp_path, capsys):

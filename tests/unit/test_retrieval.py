@@ -8,7 +8,6 @@ from pipeline_src.eval.retrieval import (
     rank_pairs,
     recall_intervals,
     retrieval_metrics,
-    select_gallery,
     similarity_matrix,
 )
 
@@ -86,11 +85,3 @@ def test_galleries_smaller_than_k(gallery):
 def test_unusable_embeddings_are_refused(audio, video, message):
     with pytest.raises(ValueError, match=message):
         similarity_matrix(audio, video)
-
-
-def test_gallery_takes_the_first_clips_of_each_class():
-    targets = np.eye(3, dtype=int)[[2, 0, 2, 0, 2, 0]]
-    np.testing.assert_array_equal(select_gallery(targets, 2), [0, 1, 2, 3])
-    np.testing.assert_array_equal(select_gallery(targets, 0), np.arange(6))
-    multi_hot = np.array([[1, 1], [0, 1], [1, 0]])
-    np.testing.assert_array_equal(select_gallery(multi_hot, 1), [0, 1])

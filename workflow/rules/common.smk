@@ -100,16 +100,17 @@ train_shards = checked(lambda w: catalog.chunk_files("shards", w.dataset, "train
 scored_index = checked(
     lambda w: catalog.index(w.dataset, catalog.run(w.run).evaluate.split)
 )
+dataset_files = checked(lambda w: catalog.dataset_files(w.dataset))
 finetune_train_index = checked(lambda w: catalog.index(w.dataset, "train"))
 finetune_val_index = checked(lambda w: catalog.optional_index(w.dataset, "val"))
 pretrain_indexes = checked(lambda w: catalog.pretrain_indexes(w.run))
 pretrain_done = checked(lambda w: catalog.pretrain_done(w.run))
+probe_train_index = checked(lambda w: catalog.probe_train_index(w.run, w.dataset))
+probe_val_index = checked(lambda w: catalog.probe_val_index(w.run, w.dataset))
 own_pretrain_done = checked(lambda w: catalog.own_pretrain_done(w.run))
 finetune_done = checked(lambda w: catalog.finetune_done(w.run, w.dataset))
 report_metrics = checked(lambda _: catalog.report_metrics())
-report_probes = checked(
-    lambda _: [path for n in catalog.listed for path in catalog.probes(n)]
-)
+report_probes = checked(lambda _: catalog.report_probes())
 report_indexes = checked(
     lambda _: [path for n in catalog.listed for path in catalog.indexes(n)]
 )

@@ -28,8 +28,8 @@ rule evaluate_finetuned:
 rule evaluate_pretrained:
     input:
         pretrain=own_pretrain_done,
-        train="<results>/{dataset}/shards/train/index.json",
-        val=finetune_val_index,
+        train=probe_train_index,
+        val=probe_val_index,
         test=scored_index,
     output:
         metrics="<results>/{run}/probe/{dataset}/metrics.json",

@@ -28,7 +28,7 @@ rule pack_index:
         shards=split_shards,
         train=train_shards,
         dataset=lambda wildcards: str(catalog.dataset_path(wildcards.dataset)),
-        classes=lambda wildcards: str(catalog.dataset(wildcards.dataset).class_names),
+        described=dataset_files,
     output:
         index="<results>/{dataset}/shards/{split}/index.json",
     log:

@@ -10,7 +10,7 @@ with log_to_file(snakemake.log[0]):
     evaluate_pretrained(
         run=snakemake.wildcards.run,
         pretrain_done=Path(snakemake.input.pretrain),
-        train_index=Path(snakemake.input.train),
+        train_index=next(map(Path, snakemake.input.train), None),
         val_index=next(map(Path, snakemake.input.val), None),
         test_index=Path(snakemake.input.test),
         metrics_path=Path(snakemake.output.metrics),

@@ -1,0 +1,121 @@
+"""Every experiment file: accepted, planned in a dry run, and one pre-training per run name."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline_src.config import load_config, resolve_run
+from pipeline_src.config.load import merge
+from pipeline_src.manifest.clip_lists import read_clips
+from pipeline_src.manifest.datasets import load_classes, load_dataset
+from tests.workspace import ROOT, Workspace, planned_jobs
+
+EXPERIMENTS = sorted((ROOT / "config/experiments").glob("*.yaml"))
+RECIPES = [path for path in EXPERIMENTS if path.stem.endswith(("_as2m", "_as20k", "_vggsound"))]
+NUM_CLASSES = {"audioset": 527, "vggsound": 309}
+SEGMENTS = ("unbalanced_train", "balanced_train", "eval")
+
+
+def write_classes(path: Path, kind: str) -> None:
+    """Classes under the official header, with commas in their names."""
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["index", "mid", "display_name"])
+        for index in range(NUM_CLASSES[kind]):
+            writer.writerow([index, f"/m/{kind}{index}", f"Sound {index}, of a kind"])
+
+
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory, shell_env) -> Workspace:
+    """A copy with short lists in the official forms of AudioSet and VGGSound."""
+    workspace = Workspace.make(tmp_path_factory.mktemp("experiments"), shell_env)
+    folder = workspace.root / "config/datasets"
+    write_classes(folder / "class_labels_indices.csv", "audioset")
+    for number, name in enumerate(SEGMENTS):
+        rows = ["# Segments csv created Sun Mar  5 10:54:31 2017", "# num_ytids=3", "# YTID, ..."]
+        for clip in range(3):
+            labels = f"/m/audioset{clip},/m/audioset{526 - clip}"
+            rows.append(f'--{number}{clip}xxxxxxx, 30.000, 40.000, "{labels}"')
+        (folder / f"{name}_segments.csv").write_text("\n".join(rows) + "\n")
+    write_classes(folder / "vggsound_classes.csv", "vggsound")
+    with (folder / "vggsound.csv").open("w", newline="") as stream:
+        for clip in range(8):
+            split = "train" if clip < 5 else "test"
+            csv.writer(stream).writerow([f"--v{clip}", clip, f"Sound {clip}, of a kind", split])
+    return workspace
+
+
+def runs_of(path: Path):
+    """The resolved runs of an experiment file."""
+    defaults = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    config = load_config(merge(defaults, yaml.safe_load(path.read_text())))
+    return {name: resolve_run(config, name) for name in config.run_names}
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_an_experiment_is_accepted_and_planned(listed, path):
+    assert re.search(r"^#   (snakemake|make) ", path.read_text(), re.MULTILINE)
+    output = listed.snakemake("-n", "--configfile", f"config/experiments/{path.name}", "--", "all")
+    jobs = planned_jobs(output)
+    runs = runs_of(path)
+    tuned = [run for run in runs.values() if not run.finetune.skip]
+    assert jobs["finetune_model"] == jobs["evaluate_finetuned"] == len(tuned)
+    assert jobs["resolve_config"] == len(runs)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_says_whose_its_values_are_and_trains_as_published(path):
+    text = path.read_text()
+    assert (
+        f"#   snakemake --profile slurm --configfile config/experiments/{path.name} -- all" in text
+    )
+    for grade in ("(published)", "(released code)", "(unverified)", "(ours)"):
+        assert grade in text
+    for run in runs_of(path).values():
+        for stage in (run.pretrain, run.finetune):
+            assert (stage.optimizer, stage.schedule, stage.warmup_epochs) == ("adam", "step", 0)
+            assert (stage.beta1, stage.beta2, stage.weight_decay) == (0.95, 0.999, 5e-7)
+            assert stage.max_grad_norm == 0
+        assert (run.finetune.mixup, run.finetune.mixup_alpha) == (0.5, 10)
+        assert run.finetune.augment.mask_fill == "zero"
+        assert run.evaluate.num_frames == 10
+
+
+def test_a_pretraining_that_several_files_name_is_trained_once():
+    seen: dict[str, tuple] = {}
+    shared = set()
+    for path in RECIPES:
+        for name, run in runs_of(path).items():
+            if run.finetune.checkpoint_run:
+                continue
+            settings = (run.model, run.pretrain)
+            if name in seen:
+                shared.add(name)
+            assert seen.setdefault(name, settings) == settings, (path.name, name)
+    assert {"avsiam_base", "avsiam_huge", "cav_mae_base", "cav_mae_scale_plus_plus"} <= shared
+
+
+def test_zero_shot_retrieval_without_fine_tuning_is_planned(listed):
+    overlay = {
+        "datasets": ["vggsound"],
+        "pretrain": {"datasets": ["audioset_2m"]},
+        "finetune": {"skip": True},
+    }
+    (listed.root / "zero_shot.yaml").write_text(yaml.safe_dump(overlay))
+    jobs = planned_jobs(listed.snakemake("-n", "--configfile", "zero_shot.yaml", "--", "all"))
+    assert jobs["pretrain_model"] == jobs["evaluate_pretrained"] == 1
+    assert not {"finetune_model", "evaluate_finetuned"} & jobs.keys()
+
+
+def test_both_training_lists_of_audioset_are_read(listed):
+    dataset = load_dataset(listed.root / "config/datasets/audioset_2m.yaml")
+    classes = load_classes(dataset)
+    assert len(classes.names) == 527
+    assert classes.names[526] == "Sound 526, of a kind"
+    clips = list(read_clips(dataset, max_seconds=600))
+    assert [clip.split for clip in clips] == ["train"] * 6 + ["test"] * 3
+    assert [clip.clip_id for clip in clips[:4:3]] == ["--00xxxxxxx", "--10xxxxxxx"]
+    assert clips[0].labels == (0, 526)
