@@ -65,7 +65,7 @@ def run_on(folder, *, stop_at=NUM_STEPS, snapshots=None):
         train(run, stream, clock, StopFlag())
     except StopIteration:
         return None
-    return write_done(folder, newest_checkpoint(folder / "checkpoints", "f"), {})
+    return write_done(folder, newest_checkpoint(folder / "checkpoints", "f"), {}, None)
 
 
 def published_bytes(done):
@@ -102,7 +102,7 @@ def test_without_epochs_the_last_weights_are_the_result(tmp_path):
     folder = save_checkpoint(tmp_path / "c", model, {}, state, keep=1, sums=average.sums)
     assert not (folder / "average.safetensors").exists()
     checkpoint = read_checkpoint(folder)
-    done = write_done(tmp_path, checkpoint, {})
+    done = write_done(tmp_path, checkpoint, {}, None)
     assert published_bytes(done) == (folder / "model.safetensors").read_bytes()
     with pytest.raises(CheckpointError, match=r"no average\.safetensors"):
         load_sums(checkpoint)
