@@ -1,5 +1,6 @@
 """What the networks of all methods share: inputs, patches, decoder."""
 
+import math
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -71,6 +72,38 @@ class NetworkConfig(BaseModel):
         return side, side
 
     @property
+    def time_major(self) -> bool:
+        """Whether audio tokens are ordered by time, then frequency; else the other way round."""
+        return False
+
+    @property
+    def audio_token_grid(self) -> tuple[int, int]:
+        """Rows and columns of audio tokens in their order."""
+        rows, columns = self.audio_grid
+        return (columns, rows) if self.time_major else (rows, columns)
+
+    @property
+    def audio_token_patch(self) -> tuple[int, int]:
+        """Rows and columns of an audio patch in the order of the tokens."""
+        rows, columns = self.audio_patch
+        return (columns, rows) if self.time_major else (rows, columns)
+
+    @property
+    def video_patch(self) -> tuple[int, int, int]:
+        """Frames, rows and columns of one video patch."""
+        return 1, self.patch_size, self.patch_size
+
+    @property
+    def audio_patch_dim(self) -> int:
+        """Values of an audio patch."""
+        return math.prod(self.audio_patch)
+
+    @property
+    def video_patch_dim(self) -> int:
+        """Values of a video patch, three colours each."""
+        return 3 * math.prod(self.video_patch)
+
+    @property
     def num_audio_tokens(self) -> int:
         """La."""
         return self.audio_grid[0] * self.audio_grid[1]
@@ -78,7 +111,7 @@ class NetworkConfig(BaseModel):
     @property
     def num_video_tokens(self) -> int:
         """Lv: tokens of num_frames frames."""
-        return self.num_frames * self.video_grid[0] * self.video_grid[1]
+        return self.num_frames // self.video_patch[0] * self.video_grid[0] * self.video_grid[1]
 
 
 # Tiny is ours, for two CPU cores; small to huge are timm's ViTs. AVSiam is published at base to

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pipeline_src.architectures import split_name
+from pipeline_src.errors import ConfigError
 from pipeline_src.models.base import AudioVisualModel
 
+RELEASED_METHODS = ("avsiam", "cav_mae")  # with public pre-training weights
 NUM_IMAGENET_21K_CLASSES = 21843
 NORM_KEYS = tuple(
     f"norm{number}{suffix}.{kind}"
@@ -38,13 +40,23 @@ class PublishedKey(NamedTuple):
 
 
 def published_keys(name: str, model: AudioVisualModel) -> list[PublishedKey]:
-    """Every key of the released class of ``name``'s method with the structure of ``model``."""
+    """Every key of the released class of ``name``'s method with the structure of ``model``.
+
+    Raises:
+        ConfigError: the method has no released weights.
+    """
+    method = split_name(name)[0]
+    if method not in RELEASED_METHODS:
+        raise ConfigError(
+            f"{name}: no pre-training weights of {method} are published; an image ViT can start it "
+            "(--from image --variant reconstruction)"
+        )
     live = [
         PublishedKey(_published_name(key), tuple(value.shape), ours=key)
         for key, value in model.state_dict().items()
         if "temporal_embed" not in key  # ours alone
     ]
-    if split_name(name)[0] == "avsiam":
+    if method == "avsiam":
         return _avsiam_keys(live, model)
     return [*live, *_unused_norms(live)]
 

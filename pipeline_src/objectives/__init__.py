@@ -2,8 +2,9 @@
 
 from pipeline_src.objectives.cav_mae import CAVMAEPretrain
 from pipeline_src.objectives.classify import Classify
+from pipeline_src.objectives.mavil import MAViLPretrain
 from pipeline_src.objectives.pretrain import AVSiamPretrain
 
-TrainObjective = AVSiamPretrain | CAVMAEPretrain | Classify
+TrainObjective = AVSiamPretrain | CAVMAEPretrain | MAViLPretrain | Classify
 
-__all__ = ["AVSiamPretrain", "CAVMAEPretrain", "Classify", "TrainObjective"]
+__all__ = ["AVSiamPretrain", "CAVMAEPretrain", "Classify", "MAViLPretrain", "TrainObjective"]
