@@ -49,11 +49,16 @@ class MAViLConfig(NetworkConfig):
                 f"num_frames={self.num_frames} is less than one tubelet of "
                 f"tubelet_size={self.tubelet_size} frames"
             )
-        if self.context == "both" and self.audio_decoder == self.video_decoder == "joint":
+        if self.context == "both" and not self.reads_across:
             raise ValueError("context=both needs a cross or cross_self decoder; both are joint")
         if self.diffusion and self.predicts == "features":
             raise ValueError("predicts=features has no patches to noise: set diffusion=false")
         return self
+
+    @property
+    def reads_across(self) -> bool:
+        """Whether a decoder's hidden tokens read visible ones by cross-attention."""
+        return not self.audio_decoder == self.video_decoder == "joint"
 
     @property
     def time_major(self) -> bool:

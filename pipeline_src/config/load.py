@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from pipeline_src.architectures import make_architecture
+from pipeline_src.architectures import MAViLConfig, make_architecture
 from pipeline_src.config.root import NAME_PATTERN, RUN_SECTIONS, Config, RunConfig
 from pipeline_src.config.section import Section
 from pipeline_src.errors import ConfigError
@@ -70,9 +70,15 @@ def _check_network(name: str, run: RunConfig, num_mel_bins: int) -> None:
             "set it there"
         )
     try:
-        make_architecture(model.name, **given, **model.overrides)
+        network = make_architecture(model.name, **given, **model.overrides)
     except ConfigError as error:
         raise ConfigError(f"run {name}: model.overrides: {error}") from None
+    fraction = run.pretrain.mavil.decode_fraction
+    if isinstance(network, MAViLConfig) and fraction < 1 and not network.reads_across:
+        raise ConfigError(
+            f"run {name}: pretrain.mavil.decode_fraction={fraction} would change nothing: both "
+            "decoders are joint; set model.overrides.video_decoder: cross"
+        )
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,13 +4,16 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline_src.config.mavil import MAViLRecipe
 from pipeline_src.config.section import Section
 
 
 class ModelConfig(Section):
     """Which network. ``overrides`` are constructor arguments of the method's class."""
 
-    method: Literal["avsiam", "cav_mae"] = Field(default="avsiam", description="method")
+    method: Literal["avsiam", "cav_mae", "mavil", "diffmavil"] = Field(
+        default="avsiam", description="method"
+    )
     size: Literal["tiny", "small", "base", "large", "huge"] = Field(
         default="base", description="encoder size"
     )
@@ -106,7 +109,7 @@ class AugmentConfig(Section):
 class PretrainConfig(OptimConfig):
     """Self-supervised pre-training: contrast of audio and video, and masked reconstruction.
 
-    The defaults are AVSiam's; ``config/experiments/cav_mae_base.yaml`` names CAV-MAE's.
+    The defaults are AVSiam's; ``config/experiments/<method>_base.yaml`` names the others'.
     """
 
     datasets: tuple[str, ...] = Field(
@@ -139,25 +142,26 @@ class PretrainConfig(OptimConfig):
         default=0.75,
         gt=0,
         lt=1,
-        description="avsiam: mask ratio of the reconstruction pass; cav_mae: of the only pass",
+        description="avsiam: mask ratio of the reconstruction pass; others: of the only pass",
     )
     reconstruct_weight: float = Field(
         default=1.0, ge=0, description="weight of the reconstruction loss"
     )
     audio_mask: Literal["unstructured", "time", "freq", "time_freq"] = Field(
         default="time_freq",
-        description="avsiam: audio masks of the contrastive pass; cav_mae: of the only pass",
+        description="avsiam: audio masks of the contrastive pass; others: of the only pass",
     )
     joint_step: bool = Field(
         default=False,
         description="avsiam: one optimiser step on both losses; else one optimiser and one step "
-        "per loss. cav_mae has one pass",
+        "per loss. The others have one pass",
     )
     packed: Literal["auto", "always", "never"] = Field(
         default="auto",
         description="avsiam: run the clips of all contrast_ratios, audio and video, as one batch; "
         "auto = on a GPU. The losses differ by rounding only",
     )
+    mavil: MAViLRecipe = MAViLRecipe()
     augment: AugmentConfig = AugmentConfig()
 
     @model_validator(mode="after")

@@ -100,14 +100,20 @@ def pooled(
 
 
 def retrieval(features: Outputs, split: Split, evaluate: EvaluateConfig) -> dict[str, Any]:
-    """Both directions over the gallery that the configuration names, else the published one."""
+    """Both directions over the gallery that the configuration names, else the published one.
+
+    Of projected features where the pre-training has projections: it aligned those.
+    """
     per_class = evaluate.retrieval_per_class
     if per_class is None:
         per_class = split.index["retrieval_per_class"]
     gallery = select_gallery(features["targets"], per_class)
+    audio, video = (
+        features.get(f"{name}_contrasted", features[name]) for name in ("audio", "video")
+    )
     return retrieval_metrics(
-        features["audio"][gallery],
-        features["video"][gallery],
+        audio[gallery],
+        video[gallery],
         num_resamples=evaluate.num_bootstrap,
         seed=evaluate.seed,
     )

@@ -55,8 +55,13 @@ def head_probabilities(model: AudioVisualModel, batch: Batch, *, task: str) -> d
 
 
 def pooled_features(model: AudioVisualModel, batch: Batch) -> dict[str, Tensor]:
-    """audio, video (N, D): mean over all unmasked tokens of each encoder pass."""
-    return model.embed(batch["logmel"], batch["frames"])
+    """audio, video (N, D): mean over all unmasked tokens of each encoder pass.
+
+    Where the contrastive loss compares projections of them, also <modality>_contrasted.
+    """
+    pooled = model.embed(batch["logmel"], batch["frames"])
+    contrasted = model.contrasted(pooled)
+    return {**pooled, **{f"{name}_contrasted": value for name, value in contrasted.items()}}
 
 
 def quick_accuracy(

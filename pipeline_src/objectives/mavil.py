@@ -87,7 +87,8 @@ class MAViLPretrain(nn.Module):
         self.temperature = temperature
         self.intra_weight = intra_weight
         self.intra_temperature = intra_temperature
-        self.ratios = mask_ratios or (reconstruct_ratio,)
+        ratios = mask_ratios or (reconstruct_ratio,)
+        self.ratios = tuple((ratio, ratio) for ratio in ratios)  # of audio and of video
         self.reconstruct_weight = reconstruct_weight
         self.audio_mask: AudioMask = audio_mask
         self.second_view: SecondView = second_view
@@ -117,8 +118,8 @@ class MAViLPretrain(nn.Module):
         if len(self.ratios) > 1:
             clips = split_batch(batch_size, len(self.ratios), generator)
         masked = [
-            (ids, [self._masks(len(ids), ratio, generator) for _ in range(self.num_views)])
-            for ids, ratio in zip(clips, self.ratios, strict=True)
+            (ids, [self._masks(len(ids), *pair, generator) for _ in range(self.num_views)])
+            for ids, pair in zip(clips, self.ratios, strict=True)
             if len(ids)
         ]
         aside = _fork(generator)
@@ -130,14 +131,16 @@ class MAViLPretrain(nn.Module):
         )
         return move(MAViLPlan(chunks), torch.device(device))
 
-    def _masks(self, num_clips: int, ratio: float, generator: torch.Generator) -> Masks:
+    def _masks(
+        self, num_clips: int, audio_ratio: float, video_ratio: float, generator: torch.Generator
+    ) -> Masks:
         grid = self.model.audio_grid
         noise = structured_noise(
-            num_clips, grid, ratio, structure=self.audio_mask, generator=generator
+            num_clips, grid, audio_ratio, structure=self.audio_mask, generator=generator
         )
         time_major = noise.unflatten(1, grid).transpose(1, 2).flatten(1)
         video_noise = draw_noise(num_clips, self.model.num_video_tokens, generator)
-        return mask_from_noise(time_major, ratio), mask_from_noise(video_noise, ratio)
+        return mask_from_noise(time_major, audio_ratio), mask_from_noise(video_noise, video_ratio)
 
     def _view(self, place: int, masks: Masks, aside: torch.Generator) -> View:
         is_encoded_only = self.reconstruct_weight == 0 or (place and self.second_view == "encoders")

@@ -86,8 +86,9 @@ def training_cost(run: str, spec: TrainSpec, *, num_mel_bins: int, num_classes: 
     cost.state_bytes = BYTES_PER_VALUE * (
         sum(cost.parameters.values()) + num_trained * (1 + 2 * len(objective.passes))
     )
+    plans = _plans(objective, num_clips)  # a plan is numbers, not shapes
     with shapes:
-        for share, plan in _plans(objective, num_clips):
+        for share, plan in plans:
             for step_pass in objective.passes:
                 counter = _count_flops(objective, batch, plan, step_pass)
                 _add(cost.forward_flops, counter.forward, share / num_clips)
@@ -107,7 +108,11 @@ def _plans(objective: TrainObjective, num_clips: int) -> list[tuple[float, Any]]
 
 def _sample_size(spec: TrainSpec) -> int:
     """As many clips as give every mask ratio its share."""
-    return len(getattr(spec.recipe, "contrast_ratios", (0,)))
+    if isinstance(spec.recipe, FinetuneConfig):
+        return 1
+    if spec.model.method in ("mavil", "diffmavil"):
+        return len(spec.recipe.mavil.mask_ratios) or 1
+    return len(spec.recipe.contrast_ratios)
 
 
 def _batch(

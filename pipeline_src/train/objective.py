@@ -7,7 +7,13 @@ import torch
 
 from pipeline_src.config import FinetuneConfig, PretrainConfig
 from pipeline_src.models import AudioVisualModel
-from pipeline_src.objectives import AVSiamPretrain, CAVMAEPretrain, Classify, TrainObjective
+from pipeline_src.objectives import (
+    AVSiamPretrain,
+    CAVMAEPretrain,
+    Classify,
+    MAViLPretrain,
+    TrainObjective,
+)
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.optim import layer_lr_factor, make_optimizer, parameter_groups
 
@@ -60,9 +66,15 @@ def _cav_mae(model: Any, recipe: PretrainConfig) -> CAVMAEPretrain:
     return CAVMAEPretrain(model, **_shared_values(recipe))
 
 
+def _mavil(model: Any, recipe: PretrainConfig) -> MAViLPretrain:
+    return MAViLPretrain(model, **dict(recipe.mavil), **_shared_values(recipe))
+
+
 PRETRAIN_OBJECTIVES: dict[str, Callable[[Any, PretrainConfig], TrainObjective]] = {
     "avsiam": _avsiam,
     "cav_mae": _cav_mae,
+    "mavil": _mavil,
+    "diffmavil": _mavil,
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
-NO_DECAY_NAMES = ("pos_embed", "mask_token", "modality", "temporal_embed")
+NO_DECAY_NAMES = ("pos_embed", "mask_token", "cls_token", "modality", "temporal_embed")
 
 
 def parameter_groups(

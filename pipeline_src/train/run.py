@@ -229,7 +229,12 @@ def _start_from(done: Path, model: AudioVisualModel) -> None:
         allowed_missing=model.head_prefixes,
         allowed_unused=model.pretrain_prefixes,
     )
-    logger.info("started from %s; new: %s", checkpoint.folder, ", ".join(missing) or "nothing")
+    logger.info(
+        "started from %s; new: %s; left behind: %s",
+        checkpoint.folder,
+        ", ".join(missing) or "nothing",
+        ", ".join(f"{prefix}*" for prefix in model.pretrain_prefixes),
+    )
 
 
 def _state(spec: TrainSpec, shards: ShardSet, fingerprint: str) -> dict[str, Any]:
