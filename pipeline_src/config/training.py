@@ -120,6 +120,11 @@ class PretrainConfig(OptimConfig):
         description="folder that pipeline_src.models.convert wrote: it stands for this "
         "pre-training, nothing is trained; empty = train",
     )
+    teacher_run: str = Field(
+        default="",
+        description="mavil, stage 2: run whose pre-training hidden tokens are learned from; needs "
+        "model.overrides.predicts: features",
+    )
     num_frames: int = Field(
         default=1, gt=0, description="frames per clip, one at random in each of as many equal spans"
     )

@@ -27,6 +27,10 @@ from pipeline_src.runs.build import restore_model
 from pipeline_src.runs.checkpoint import Checkpoint
 
 PREDICTORS = ("model", "mean_patch", "mean_position")
+PICTURES = (
+    "clip_ids",
+    *(f"{m}_{part}" for m in ("audio", "video") for part in ("input", "masked", "reconstructed")),
+)
 SAMPLING_STEPS = 50  # of the pictures of a diffusion decoder
 NUM_STATES = 6  # of them shown
 
@@ -42,10 +46,14 @@ def evaluate_reconstruction(
 ) -> dict[str, Any]:
     """Mean squared error over hidden cells (normalised units) per modality, with intervals.
 
-    Also writes ``num_examples`` inputs, masks and reconstructions to ``pictures_path``.
+    Also writes ``num_examples`` inputs, masks and reconstructions to ``pictures_path``. A network
+    that predicts no patches has neither: an empty result, arrays without clips.
     """
     device = pick_device()
     model, spec = restore_model(checkpoint)
+    if getattr(model.config, "predicts", "patches") == "features":
+        save_arrays(pictures_path, dict.fromkeys(PICTURES, np.empty(0)))
+        return {}
     model = model.to(device)
     # One group of frames, as in pre-training.
     evaluate = evaluate.model_copy(update={"num_frames": spec.recipe.num_frames})

@@ -16,17 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline_src.models.masking import (
-    AudioMask,
-    draw_noise,
-    mask_from_noise,
-    split_batch,
-    structured_noise,
-)
+from pipeline_src.models.masking import AudioMask
 from pipeline_src.models.mavil import MAViL, Pair
 from pipeline_src.models.patch_embed import normalise_patches
-from pipeline_src.models.views import Diffusion, Masks, Queries, Query, View, ViewedClips, move
+from pipeline_src.models.views import Queries, ViewedClips, move
 from pipeline_src.objectives.contrastive import Direction, Scope, scoped_contrastive_loss
+from pipeline_src.objectives.views import ViewDraw
 
 SecondView = Literal["encoders", "full"]
 
@@ -48,9 +43,7 @@ class MAViLPretrain(nn.Module):
         audio_mask: structure of the audio masks; video masks have none.
         intra_weight, intra_temperature: of the contrast between two views.
         second_view: what the other view passes: encoders only, or decoders as well.
-        decode_fraction: share of the hidden tokens that a cross decoder predicts, drawn at random;
-            a joint decoder predicts all.
-        shared_step: one diffusion step for both sides of a clip.
+        decode_fraction, shared_step: see ``ViewDraw``; a joint decoder predicts all hidden tokens.
         teacher: finished network of stage 1; kept out of the state dict.
     """
 
@@ -80,6 +73,11 @@ class MAViLPretrain(nn.Module):
             raise ValueError(
                 "contrast_weight, intra_weight and reconstruct_weight are all 0: nothing to learn"
             )
+        if (model.config.predicts == "features") != (teacher is not None):
+            raise ValueError(
+                f"predicts={model.config.predicts} {'without' if teacher is None else 'with'} a "
+                "teacher: stage 2 needs both features and a teacher"
+            )
         self.model = model
         self.contrast_direction: Direction = contrast_direction
         self.contrast_scope: Scope = contrast_scope
@@ -90,10 +88,14 @@ class MAViLPretrain(nn.Module):
         ratios = mask_ratios or (reconstruct_ratio,)
         self.ratios = tuple((ratio, ratio) for ratio in ratios)  # of audio and of video
         self.reconstruct_weight = reconstruct_weight
-        self.audio_mask: AudioMask = audio_mask
-        self.second_view: SecondView = second_view
-        self.decode_fraction = decode_fraction
-        self.shared_step = shared_step
+        self.views = ViewDraw(
+            model.config,
+            audio_mask=audio_mask,
+            num_encoded=2 if intra_weight > 0 or second_view == "full" else 1,
+            num_decoded=0 if reconstruct_weight == 0 else 2 if second_view == "full" else 1,
+            decode_fraction=decode_fraction,
+            shared_step=shared_step,
+        )
         self._teacher = (teacher,)  # in a tuple: no submodule, so neither trained nor saved
 
     @property
@@ -101,81 +103,12 @@ class MAViLPretrain(nn.Module):
         """Whether a step leaves projections, or fusion and decoders, without gradient."""
         return self.contrast_weight == self.intra_weight == 0 or self.reconstruct_weight == 0
 
-    @property
-    def num_views(self) -> int:
-        """Independently masked looks at each clip."""
-        return 2 if self.intra_weight > 0 or self.second_view == "full" else 1
-
     def draw(
         self, batch_size: int, generator: torch.Generator, device: torch.device | str = "cpu"
     ) -> MAViLPlan:
-        """Draw one step with ``generator`` and move it to ``device``.
-
-        What only decoders see comes from a generator of its own, seeded by one number of this one,
-        so that neither diffusion nor partial decoding changes a mask.
-        """
-        clips = (torch.arange(batch_size, device=generator.device),)
-        if len(self.ratios) > 1:
-            clips = split_batch(batch_size, len(self.ratios), generator)
-        masked = [
-            (ids, [self._masks(len(ids), *pair, generator) for _ in range(self.num_views)])
-            for ids, pair in zip(clips, self.ratios, strict=True)
-            if len(ids)
-        ]
-        aside = _fork(generator)
-        chunks = tuple(
-            ViewedClips(
-                ids, tuple(self._view(place, masks, aside) for place, masks in enumerate(views))
-            )
-            for ids, views in masked
-        )
+        """Draw one step with ``generator`` and move it to ``device``."""
+        chunks = self.views.draw(batch_size, self.ratios, generator)
         return move(MAViLPlan(chunks), torch.device(device))
-
-    def _masks(
-        self, num_clips: int, audio_ratio: float, video_ratio: float, generator: torch.Generator
-    ) -> Masks:
-        grid = self.model.audio_grid
-        noise = structured_noise(
-            num_clips, grid, audio_ratio, structure=self.audio_mask, generator=generator
-        )
-        time_major = noise.unflatten(1, grid).transpose(1, 2).flatten(1)
-        video_noise = draw_noise(num_clips, self.model.num_video_tokens, generator)
-        return mask_from_noise(time_major, audio_ratio), mask_from_noise(video_noise, video_ratio)
-
-    def _view(self, place: int, masks: Masks, aside: torch.Generator) -> View:
-        is_encoded_only = self.reconstruct_weight == 0 or (place and self.second_view == "encoders")
-        return View(masks, None if is_encoded_only else self._queries(masks, aside))
-
-    def _queries(self, masks: Masks, aside: torch.Generator) -> Queries:
-        """The hidden tokens to predict; with diffusion their steps and noise."""
-        config = self.model.config
-        ids = [
-            self._choose(mask.ids_hidden(), kind == "joint", aside)
-            for mask, kind in zip(masks, (config.audio_decoder, config.video_decoder), strict=True)
-        ]
-        if not config.diffusion:
-            return Query(ids[0]), Query(ids[1])
-        steps = [self._steps(len(ids[0]), aside) for _ in range(1 if self.shared_step else 2)]
-        noise = [
-            torch.randn(*places.shape, dim, generator=aside, device=aside.device)
-            for places, dim in zip(ids, config.patch_dims, strict=True)
-        ]
-        return (
-            Query(ids[0], Diffusion(steps[0], noise[0])),
-            Query(ids[1], Diffusion(steps[-1], noise[1])),
-        )
-
-    def _steps(self, num_clips: int, aside: torch.Generator) -> Tensor:
-        last = self.model.schedule.num_steps
-        return torch.randint(1, last + 1, (num_clips,), generator=aside, device=aside.device)
-
-    def _choose(self, ids_BQ: Tensor, is_joint: bool, aside: torch.Generator) -> Tensor:
-        """A random part of the hidden tokens, in ascending order."""
-        if is_joint or self.decode_fraction == 1:
-            return ids_BQ
-        kept = max(1, round(ids_BQ.shape[1] * self.decode_fraction))
-        order = draw_noise(ids_BQ.shape[0], ids_BQ.shape[1], aside).argsort(dim=1)[:, :kept]
-        return ids_BQ.gather(1, order.sort(dim=1).values)
 
     def forward(
         self, batch: dict[str, Tensor], plan: MAViLPlan, step_pass: str = "joint"
@@ -267,10 +200,3 @@ def _queried(plan: MAViLPlan) -> Iterator[tuple[Tensor, Queries]]:
         for view in views:
             if view.queries:
                 yield clip_ids, view.queries
-
-
-def _fork(generator: torch.Generator) -> torch.Generator:
-    """A generator of its own, seeded by one draw."""
-    device = generator.device
-    seed = torch.randint(2**62, (1,), generator=generator, device=device)
-    return torch.Generator(device).manual_seed(int(seed))

@@ -79,7 +79,9 @@ def training_cost(run: str, spec: TrainSpec, *, num_mel_bins: int, num_classes: 
             seed=0,
         )
         batch = _batch(spec, num_clips, num_mel_bins, num_classes)
-    objective = build_objective(spec, model, "multiclass")
+    follows = getattr(model.config, "predicts", "patches") == "features"
+    teacher = model if follows else None  # costs what another of its shape would
+    objective = build_objective(spec, model, "multiclass", teacher)
     cost = Cost(run, spec.stage, spec.model.name, epochs=recipe.epochs)
     cost.parameters = _count_parameters(model)
     num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -41,6 +41,7 @@ from pipeline_src.train.loop import Clock, Run, train
 from pipeline_src.train.objective import build_objective, build_optimizers
 from pipeline_src.train.parallel import shard_model
 from pipeline_src.train.stop import StopFlag
+from pipeline_src.train.teacher import load_teacher
 
 logger = logging.getLogger(__name__)
 FOLDER_TIMEOUT_SECONDS = 60.0
@@ -116,7 +117,8 @@ def _train_on(
         logger.info("resuming %s at step %d of %d", spec.run_dir, clock.step, clock.num_steps)
     elif spec.initial_checkpoint:
         _start_from(spec.initial_checkpoint, model)
-    objective = build_objective(spec, model, shards.task)
+    teacher = load_teacher(spec, model, shards)
+    objective = build_objective(spec, model, shards.task, teacher)
     shares_tensors = ranks.world_size > 1 and spec.recipe.parallel == "fsdp"
     if shares_tensors:
         shard_model(model, ranks)

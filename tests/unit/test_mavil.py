@@ -452,3 +452,26 @@ def test_an_image_vit_fills_both_encoders(tmp_path):
     total = kernel.sum(1, keepdim=True)
     torch.testing.assert_close(state["audio.patch_embed.proj.weight"], total)
     assert torch.equal(state["audio.pos_embed"], make_model().state_dict()["audio.pos_embed"])
+
+
+def test_a_second_stage_follows_a_frozen_teacher():
+    teacher, student = make_model().eval(), make_model(predicts="features", depth=3)
+    with pytest.raises(ValueError, match="both features and a teacher"):
+        MAViLPretrain(student)
+    with pytest.raises(ValueError, match="both features and a teacher"):
+        MAViLPretrain(make_model(), teacher=teacher)
+    objective, batch = MAViLPretrain(student, teacher=teacher.requires_grad_(False)), make_batch()
+    plan = draw(objective)
+    values = objective(batch, plan)
+    values["loss"].backward()
+    assert without_gradient(objective) == []
+    assert not any(name.startswith("_teacher") for name in objective.state_dict())
+    whole = teacher.encode_audio(batch["logmel"]), teacher.encode_video(batch["frames"])
+    targets = teacher.fuse_complete(batch["logmel"], batch["frames"])
+    assert [x.shape for x in targets] == [x.shape for x in whole]
+    (chunk,) = plan.chunks
+    view = chunk.views[0]
+    (predicted,) = student.forward_masked(batch["logmel"], batch["frames"], plan.chunks).predictions
+    hidden = view.masks[1].is_masked_BL
+    cosine = F.cosine_similarity(predicted[1].flatten(0, 1), targets[1][hidden], dim=1)
+    torch.testing.assert_close(values["video_reconstruct_loss"], 2 - 2 * cosine.mean())
