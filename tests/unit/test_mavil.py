@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from pipeline_src.config import EvaluateConfig
 from pipeline_src.errors import ConfigError
+from pipeline_src.eval.finetuned import retrieval
 from pipeline_src.models import create_model
 from pipeline_src.models.masking import draw_noise, mask_from_noise, num_kept
 from pipeline_src.models.patch_embed import normalise_patches
@@ -475,3 +477,14 @@ def test_a_second_stage_follows_a_frozen_teacher():
     hidden = view.masks[1].is_masked_BL
     cosine = F.cosine_similarity(predicted[1].flatten(0, 1), targets[1][hidden], dim=1)
     torch.testing.assert_close(values["video_reconstruct_loss"], 2 - 2 * cosine.mean())
+
+
+def test_retrieval_compares_what_the_loss_aligned():
+    generator = torch.Generator().manual_seed(0)
+    features = {name: torch.randn(6, 4, generator=generator).numpy() for name in ("audio", "video")}
+    features["targets"] = torch.eye(6).numpy()
+    evaluate = EvaluateConfig(retrieval_per_class=0, num_bootstrap=0)
+    plain = retrieval(features, None, evaluate)  # the gallery's size is given: no split is read
+    assert plain["audio_to_video"]["R@1"]["value"] < 1
+    aligned = {f"{name}_contrasted": torch.eye(6).numpy() for name in ("audio", "video")}
+    assert retrieval(features | aligned, None, evaluate)["audio_to_video"]["R@1"]["value"] == 1
