@@ -183,8 +183,16 @@ class Catalog:
 
     def pretrained_runs(self) -> list[str]:
         """Runs with a pre-training of their own that something needs."""
-        sources = {self.pretrain_source(run) for run in self.run_names}
-        return [run for run in self.run_names if run in sources]
+        needed = {source for run in self.run_names if (source := self.pretrain_source(run))}
+        teachers = needed
+        while teachers := {t for run in teachers if (t := self.run(run).pretrain.teacher_run)}:
+            needed = needed | teachers
+        return [run for run in self.run_names if run in needed]
+
+    def teacher_done(self, run: str) -> list[str]:
+        """done.json of the pre-training that a run's second stage follows, if any."""
+        teacher = self.run(run).pretrain.teacher_run
+        return [self.own_pretrain_done(teacher)] if teacher else []
 
     def pretrain_done(self, run: str) -> list[str]:
         """done.json of the pre-training that a run starts from, if any."""

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from pipeline_src.architectures import avsiam, cav_mae
+from pipeline_src.architectures import avsiam, cav_mae, mavil
 from pipeline_src.architectures.avsiam import AVSiamConfig
 from pipeline_src.architectures.base import SIZES, NetworkConfig
 from pipeline_src.architectures.cav_mae import CAVMAEConfig
+from pipeline_src.architectures.mavil import DiffMAViLConfig, MAViLConfig
 from pipeline_src.architectures.ratios import MaskRatios, num_kept
 from pipeline_src.errors import ConfigError
 
@@ -19,6 +20,8 @@ __all__ = [
     "MODEL_NAMES",
     "AVSiamConfig",
     "CAVMAEConfig",
+    "DiffMAViLConfig",
+    "MAViLConfig",
     "MaskRatios",
     "NetworkConfig",
     "make_architecture",
@@ -38,6 +41,8 @@ class Method(NamedTuple):
 METHODS = {
     "avsiam": Method(AVSiamConfig, SIZES, avsiam.VARIANTS),
     "cav_mae": Method(CAVMAEConfig, SIZES, cav_mae.VARIANTS),
+    "mavil": Method(MAViLConfig, SIZES, mavil.VARIANTS),
+    "diffmavil": Method(DiffMAViLConfig, SIZES, mavil.VARIANTS),
 }
 MODEL_NAMES = tuple(f"{name}_{size}" for name, method in METHODS.items() for size in method.sizes)
 
@@ -54,10 +59,11 @@ def split_name(name: str) -> tuple[str, str]:
     return method, size
 
 
-def make_architecture(name: str, *, variant: str = "paper", **values: Any) -> NetworkConfig:
+def make_architecture(name: str, *, variant: str = "", **values: Any) -> NetworkConfig:
     """Check the constructor arguments of a named network.
 
     Args:
+        variant: empty = the first of the method's.
         values: fields of the method's config on top of those of the size and variant.
 
     Raises:
@@ -65,6 +71,7 @@ def make_architecture(name: str, *, variant: str = "paper", **values: Any) -> Ne
     """
     method, size = split_name(name)
     config, sizes, variants = METHODS[method]
+    variant = variant or next(iter(variants))
     if variant not in variants:
         raise ConfigError(f"variant {variant!r} is unknown; allowed: {', '.join(variants)}")
     allowed = sorted(set(config.model_fields) - {"num_classes"})

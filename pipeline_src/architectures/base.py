@@ -1,5 +1,6 @@
 """What the networks of all methods share: inputs, patches, decoder."""
 
+import math
 from fractions import Fraction
 from typing import Any, ClassVar
 
@@ -80,6 +81,38 @@ class NetworkConfig(BaseModel):
         return side, side
 
     @property
+    def time_major(self) -> bool:
+        """Whether audio tokens are ordered by time, then frequency; else the other way round."""
+        return False
+
+    @property
+    def audio_token_grid(self) -> tuple[int, int]:
+        """Rows and columns of audio tokens in their order."""
+        rows, columns = self.audio_grid
+        return (columns, rows) if self.time_major else (rows, columns)
+
+    @property
+    def audio_token_patch(self) -> tuple[int, int]:
+        """Rows and columns of an audio patch in the order of the tokens."""
+        rows, columns = self.audio_patch
+        return (columns, rows) if self.time_major else (rows, columns)
+
+    @property
+    def video_patch(self) -> tuple[int, int, int]:
+        """Frames, rows and columns of one video patch."""
+        return 1, self.patch_size, self.patch_size
+
+    @property
+    def audio_patch_dim(self) -> int:
+        """Values of an audio patch."""
+        return math.prod(self.audio_patch)
+
+    @property
+    def video_patch_dim(self) -> int:
+        """Values of a video patch, three colours each."""
+        return 3 * math.prod(self.video_patch)
+
+    @property
     def num_audio_tokens(self) -> int:
         """La."""
         return self.audio_grid[0] * self.audio_grid[1]
@@ -87,7 +120,7 @@ class NetworkConfig(BaseModel):
     @property
     def num_video_tokens(self) -> int:
         """Lv: tokens of num_frames frames."""
-        return self.num_frames * self.video_grid[0] * self.video_grid[1]
+        return self.num_frames // self.video_patch[0] * self.video_grid[0] * self.video_grid[1]
 
     def kept_tokens(self, ratios: MaskRatios) -> tuple[int, int]:
         """Audio and video tokens that the pass that reconstructs sees of one clip."""
@@ -131,8 +164,8 @@ class NetworkConfig(BaseModel):
 
     def _num_inputs(self) -> int:
         """Log-mel bins and pixel values that the tokens of one clip hold."""
-        audio = self.num_audio_tokens * self.audio_patch[0] * self.audio_patch[1]
-        return audio + self.num_video_tokens * 3 * self.patch_size**2
+        audio = self.num_audio_tokens * self.audio_patch_dim
+        return audio + self.num_video_tokens * self.video_patch_dim
 
 
 # Tiny is ours, for two CPU cores; small to huge are timm's ViTs. AVSiam is published at base to

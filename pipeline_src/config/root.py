@@ -37,11 +37,16 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _check_chunks(self) -> "RunConfig":
-        num_ratios = len(self.pretrain.contrast_ratios)
-        if self.model.method == "avsiam" and self.pretrain.batch_size < num_ratios:
+        pretrain = self.pretrain
+        key, ratios = {
+            "avsiam": ("contrast_ratios", pretrain.contrast_ratios),
+            "mavil": ("mavil.mask_ratios", pretrain.mavil.mask_ratios),
+            "diffmavil": ("mavil.mask_ratios", pretrain.mavil.mask_ratios),
+        }.get(self.model.method, ("", ()))
+        if pretrain.batch_size < len(ratios):
             raise ValueError(
-                f"pretrain.batch_size={self.pretrain.batch_size} is smaller than the number of "
-                f"contrast_ratios, {num_ratios}"
+                f"pretrain.batch_size={pretrain.batch_size} is smaller than the number of "
+                f"{key}, {len(ratios)}"
             )
         return self
 
@@ -51,6 +56,11 @@ class RunConfig(Section):
         passes_apart = METHODS[self.model.method].config.has_contrast_pass
         if not pretrain.curriculum.is_on:
             return self
+        if pretrain.mavil.mask_ratios and self.model.method in ("mavil", "diffmavil"):
+            raise ValueError(
+                f"pretrain.mavil.mask_ratios={list(pretrain.mavil.mask_ratios)} stand for the "
+                "mask ratio that pretrain.curriculum schedules; give one of them"
+            )
         if passes_apart and pretrain.reconstruct_weight == 0:
             raise ValueError(
                 f"pretrain.curriculum schedules the reconstruction of {self.model.method}, but "

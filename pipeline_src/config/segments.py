@@ -9,7 +9,8 @@ import math
 from fractions import Fraction
 from typing import NamedTuple
 
-from pipeline_src.architectures import MaskRatios, NetworkConfig
+from pipeline_src.architectures import MaskRatios, MAViLConfig, NetworkConfig
+from pipeline_src.architectures.mavil_cost import Step, forward_macs
 from pipeline_src.config.training import PretrainConfig
 from pipeline_src.errors import ConfigError
 
@@ -54,7 +55,23 @@ def _load(network: NetworkConfig, recipe: PretrainConfig, ratios: MaskRatios) ->
         ratios = ratios._replace(contrast=())  # the pass is not run
     if recipe.adaptive_batch == "tokens":
         return network.visible_tokens(ratios)
-    return network.forward_macs(ratios) if recipe.adaptive_batch == "flops" else Fraction(1)
+    return _operations(network, recipe, ratios) if recipe.adaptive_batch == "flops" else Fraction(1)
+
+
+def _operations(network: NetworkConfig, recipe: PretrainConfig, ratios: MaskRatios) -> Fraction:
+    """Multiply-accumulates of a clip's forward passes."""
+    if not isinstance(network, MAViLConfig):
+        return network.forward_macs(ratios)
+    mavil = recipe.mavil
+    full = mavil.second_view == "full"
+    step = Step(
+        ratios.audio,
+        ratios.video,
+        num_views=2 if full or mavil.intra_weight > 0 else 1,
+        num_decoded=2 if full else 1,
+        decode_fraction=mavil.decode_fraction,
+    )
+    return Fraction(sum(forward_macs(network, step).values()))
 
 
 def adapted_batch_size(reference: int, saving: Fraction | float, *, unit: int) -> int:

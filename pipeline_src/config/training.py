@@ -5,13 +5,16 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from pipeline_src.config.curriculum import CurriculumConfig
+from pipeline_src.config.mavil import MAViLRecipe
 from pipeline_src.config.section import Section
 
 
 class ModelConfig(Section):
     """Which network. ``overrides`` are constructor arguments of the method's class."""
 
-    method: Literal["avsiam", "cav_mae"] = Field(default="avsiam", description="method")
+    method: Literal["avsiam", "cav_mae", "mavil", "diffmavil"] = Field(
+        default="avsiam", description="method"
+    )
     size: Literal["tiny", "small", "base", "large", "huge"] = Field(
         default="base", description="encoder size"
     )
@@ -137,7 +140,7 @@ class AugmentConfig(Section):
 class PretrainConfig(OptimConfig):
     """Self-supervised pre-training: contrast of audio and video, and masked reconstruction.
 
-    The defaults are AVSiam's; ``config/experiments/cav_mae_as2m.yaml`` names CAV-MAE's.
+    The defaults are AVSiam's; those of the other methods stand in ``config/experiments``.
     """
 
     datasets: tuple[str, ...] = Field(
@@ -147,6 +150,11 @@ class PretrainConfig(OptimConfig):
         default="",
         description="folder that pipeline_src.models.convert wrote: it stands for this "
         "pre-training, nothing is trained; empty = train",
+    )
+    teacher_run: str = Field(
+        default="",
+        description="mavil, stage 2: run whose pre-training hidden tokens are learned from; needs "
+        "model.overrides.predicts: features",
     )
     num_frames: int = Field(
         default=1, gt=0, description="frames per clip, one at random in each of as many equal spans"
@@ -170,7 +178,7 @@ class PretrainConfig(OptimConfig):
         default=0.75,
         gt=0,
         lt=1,
-        description="avsiam: mask ratio of the reconstruction pass; cav_mae: of the only pass. "
+        description="avsiam: mask ratio of the reconstruction pass; others: of the only pass. "
         "Also what the error on hidden patches is measured at, curriculum or not",
     )
     reconstruct_weight: float = Field(
@@ -178,12 +186,12 @@ class PretrainConfig(OptimConfig):
     )
     audio_mask: Literal["unstructured", "time", "freq", "time_freq"] = Field(
         default="time_freq",
-        description="avsiam: audio masks of the contrastive pass; cav_mae: of the only pass",
+        description="avsiam: audio masks of the contrastive pass; others: of the only pass",
     )
     joint_step: bool = Field(
         default=False,
         description="avsiam: one optimiser step on both losses; else one optimiser and one step "
-        "per loss. cav_mae has one pass",
+        "per loss. The others have one pass",
     )
     packed: Literal["auto", "always", "never"] = Field(
         default="auto",
@@ -212,6 +220,7 @@ class PretrainConfig(OptimConfig):
         description="of an adaptive batch: fixed = each clip is told from batch_size - 1 others, "
         "drawn anew at each step; all = from every other clip, so the loss means less as it grows",
     )
+    mavil: MAViLRecipe = MAViLRecipe()
     augment: AugmentConfig = AugmentConfig()
 
     @model_validator(mode="after")

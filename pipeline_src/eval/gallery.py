@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline_src.config import EvaluateConfig
 from pipeline_src.errors import ManifestError
 from pipeline_src.eval.common import Split
-from pipeline_src.eval.predict import SINGLE, Outputs
+from pipeline_src.eval.predict import CONTRASTED, SINGLE, Outputs
 from pipeline_src.eval.retrieval import DIRECTIONS, retrieval_metrics
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
 from pipeline_src.shards.read import lost_clips
@@ -29,13 +29,17 @@ def score_retrieval(features: Outputs, split: Split, evaluate: EvaluateConfig) -
     clip_ids = [split.shards.samples[i].clip_id for i in features["index"]]
     chosen, gallery = choose_gallery(clip_ids, features["targets"], split, evaluate)
     options = {"num_resamples": evaluate.num_bootstrap, "seed": evaluate.seed}
-    audio = features["audio"][chosen]
-    video = features["video"][chosen]
+    audio, video = (_compared(features, name)[chosen] for name in ("audio", "video"))
     scores = {"gallery": gallery, **retrieval_metrics(audio, video, **options)}
     if SINGLE + "video" in features:
-        single = retrieval_metrics(audio, features[SINGLE + "video"][chosen], **options)
+        single = retrieval_metrics(audio, _compared(features, SINGLE + "video")[chosen], **options)
         scores["single_frame"] = {key: single[key] for key in (*DIRECTIONS, "num_tied")}
     return scores
+
+
+def _compared(features: Outputs, name: str) -> NDArray:
+    """The features as pre-training contrasted them, which may be projections (N, E)."""
+    return features.get(name + CONTRASTED, features[name])
 
 
 def checkpoint_past(checkpoint: Checkpoint, split: Split) -> dict[str, Any]:

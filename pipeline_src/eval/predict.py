@@ -18,6 +18,7 @@ from pipeline_src.models import AudioVisualModel
 
 Outputs = dict[str, NDArray]
 SINGLE = "single_frame_"  # before the name of what the middle frame group alone gives
+CONTRASTED = "_contrasted"  # after the name of features as the contrastive loss compares them
 
 
 @torch.no_grad()
@@ -65,13 +66,19 @@ def pooled_features(model: AudioVisualModel, batch: Batch) -> dict[str, Tensor]:
     """audio, video (N, D): mean over all unmasked tokens of each encoder pass.
 
     Where there are several frame groups, ``single_frame_video`` (N, D) is that of the middle one,
-    which published retrieval uses.
+    which published retrieval uses. Where the contrastive loss compares projections of these, they
+    have ``_contrasted`` after their name.
     """
     audio_ND = model.embed(audio=batch["logmel"])["audio"]
     tokens_NLD = model.encode_video(batch["frames"]).float()
     groups_NGLD = tokens_NLD.unflatten(1, (-1, model.num_video_tokens))
-    single = {SINGLE + "video": _middle(groups_NGLD).mean(1)} if groups_NGLD.shape[1] > 1 else {}
-    return {"audio": audio_ND, "video": tokens_NLD.mean(1), **single}
+    pooled = {"audio": audio_ND, "video": tokens_NLD.mean(1)}
+    contrasted = model.contrasted(pooled)
+    if groups_NGLD.shape[1] > 1:
+        pooled[SINGLE + "video"] = _middle(groups_NGLD).mean(1)
+        for value in model.contrasted({"video": pooled[SINGLE + "video"]}).values():
+            contrasted[SINGLE + "video"] = value
+    return pooled | {name + CONTRASTED: value for name, value in contrasted.items()}
 
 
 def _middle(values_NG: Tensor) -> Tensor:

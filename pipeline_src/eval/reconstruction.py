@@ -20,12 +20,19 @@ from pipeline_src.data.loader import Batch, evaluation_batches, to_device
 from pipeline_src.eval.common import Split, pick_device, save_arrays
 from pipeline_src.eval.intervals import bootstrap_means
 from pipeline_src.eval.predict import run_over
-from pipeline_src.models import AudioVisualModel
-from pipeline_src.models.masking import draw_noise, mask_from_noise
+from pipeline_src.models import AudioVisualModel, MAViL
+from pipeline_src.models.denoise import denoise
+from pipeline_src.models.masking import Mask, draw_noise, mask_from_noise
 from pipeline_src.runs.build import restore_model
 from pipeline_src.runs.checkpoint import Checkpoint
 
 PREDICTORS = ("model", "mean_patch", "mean_position")
+PICTURES = (
+    "clip_ids",
+    *(f"{m}_{part}" for m in ("audio", "video") for part in ("input", "masked", "reconstructed")),
+)
+SAMPLING_STEPS = 50  # of the pictures of a diffusion decoder
+NUM_STATES = 6  # of them shown
 
 
 def evaluate_reconstruction(
@@ -39,10 +46,14 @@ def evaluate_reconstruction(
 ) -> dict[str, Any]:
     """Mean squared error over hidden cells (normalised units) per modality, with intervals.
 
-    Also writes ``num_examples`` inputs, masks and reconstructions to ``pictures_path``.
+    Also writes ``num_examples`` inputs, masks and reconstructions to ``pictures_path``. A network
+    that predicts no patches has neither: an empty result, arrays without clips.
     """
     device = pick_device()
     model, spec = restore_model(checkpoint)
+    if getattr(model.config, "predicts", "patches") == "features":
+        save_arrays(pictures_path, dict.fromkeys(PICTURES, np.empty(0)))
+        return {}
     model = model.to(device)
     # One group of frames, as in pre-training.
     evaluate = evaluate.model_copy(update={"num_frames": spec.recipe.num_frames})
@@ -50,8 +61,8 @@ def evaluate_reconstruction(
     means = _mean_clip(train.dataset(checkpoint, evaluate), evaluate.batch_size, device)
     held_out = test.dataset(checkpoint, evaluate)
     generator = torch.Generator(device).manual_seed(evaluate.seed)
-    patch = model.config.patch_size
-    blocks = (model.config.audio_patch[::-1], (1, 3, patch, patch))
+    depth, rows, columns = model.config.video_patch
+    blocks = (model.config.audio_patch[::-1], (depth, 3, rows, columns))
     errors = run_over(
         held_out,
         lambda batch: _errors(batch, _reconstruct(model, batch, ratio, generator), means, blocks),
@@ -94,12 +105,18 @@ def _mean_clip(
 def _reconstruct(
     model: AudioVisualModel, batch: Batch, ratio: float, generator: torch.Generator
 ) -> Any:
-    num_clips = len(batch["logmel"])
-    masks = [
+    masks = _draw_masks(model, len(batch["logmel"]), ratio, generator)
+    return model.reconstruct(batch["logmel"], batch["frames"], *masks)
+
+
+def _draw_masks(
+    model: AudioVisualModel, num_clips: int, ratio: float, generator: torch.Generator
+) -> tuple[Mask, Mask]:
+    audio, video = (
         mask_from_noise(draw_noise(num_clips, num_tokens, generator), ratio)
         for num_tokens in (model.num_audio_tokens, model.num_video_tokens)
-    ]
-    return model.reconstruct(batch["logmel"], batch["frames"], *masks)
+    )
+    return audio, video
 
 
 def _errors(
@@ -141,8 +158,15 @@ def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 def _pictures(
     model: AudioVisualModel, batch: Batch, ratio: float, generator: torch.Generator
 ) -> dict[str, NDArray]:
-    """Input, mask and reconstruction: log-mels (B, T, M), middle frames (B, H, W, 3) in [0, 1]."""
-    filled = _reconstruct(model, batch, ratio, generator)
+    """Input, mask and reconstruction: log-mels (B, T, M), middle frames (B, H, W, 3) in [0, 1].
+
+    Of a diffusion decoder also the states of ``_denoised``.
+    """
+    masks = _draw_masks(model, len(batch["logmel"]), ratio, generator)
+    filled = model.reconstruct(batch["logmel"], batch["frames"], *masks)
+    denoised = {}
+    if isinstance(model, MAViL) and model.config.diffusion:
+        denoised = _denoised(model, batch, masks, generator)
     middle = batch["frames"].shape[1] // 2
     return {
         "audio_input": batch["logmel"].cpu().numpy(),
@@ -151,6 +175,30 @@ def _pictures(
         "video_input": _to_pixels(batch["frames"])[:, middle],
         "video_masked": filled.video_is_masked.movedim(2, -1).cpu().numpy()[:, middle],
         "video_reconstructed": _to_pixels(filled.video)[:, middle],
+        **denoised,
+    }
+
+
+def _denoised(
+    model: MAViL, batch: Batch, masks: tuple[Mask, Mask], generator: torch.Generator
+) -> dict[str, NDArray]:
+    """States of the sampler, from noise to prediction.
+
+    Returns:
+        denoised_steps (B, S), audio_denoised (B, S, T, M), video_denoised (B, S, H, W, 3): the
+        diffusion step of each state, and its log-mel and middle frame.
+    """
+    num_steps = min(SAMPLING_STEPS, model.schedule.num_steps)
+    states = denoise(
+        model, batch["logmel"], batch["frames"], masks, num_steps=num_steps, generator=generator
+    )
+    shown = np.unique(np.linspace(0, num_steps, NUM_STATES).round().astype(int))
+    steps = np.array([*model.schedule.kept_steps(num_steps), 0])[shown]
+    middle = batch["frames"].shape[1] // 2
+    return {
+        "denoised_steps": np.repeat(steps[None], len(batch["logmel"]), axis=0),
+        "audio_denoised": states.audio[:, shown].cpu().numpy(),
+        "video_denoised": np.stack([_to_pixels(states.video[:, i])[:, middle] for i in shown], 1),
     }
 
 

@@ -142,6 +142,15 @@ class AudioVisualModel(nn.Module, ABC):
             pooled["video"] = self.encode_video(video).float().mean(1)
         return pooled
 
+    def contrasted(self, pooled: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Pooled tokens as the contrastive loss compares them; empty where it takes them as is.
+
+        Args:
+            pooled: what ``embed`` returns.
+        """
+        del pooled
+        return {}
+
     def forward_classify(self, audio: Tensor | None = None, video: Tensor | None = None) -> Tensor:
         """Score with the head that matches the inputs: (B, C), mean of the frame groups' logits."""
         if audio is None and video is None:

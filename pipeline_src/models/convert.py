@@ -15,7 +15,7 @@ from pipeline_src.errors import CheckpointError
 from pipeline_src.models.base import AudioVisualModel
 from pipeline_src.models.image_keys import fold_into_embedding, video_encoder_names
 from pipeline_src.models.key_report import KeyReport
-from pipeline_src.models.published_keys import PublishedKey, published_keys
+from pipeline_src.models.published_keys import RELEASED_METHODS, PublishedKey, published_keys
 from pipeline_src.models.tensor_files import PARALLEL_PREFIX
 
 NUM_LISTED = 5
@@ -131,12 +131,16 @@ def to_image(
     timm builds it by ``class_token=False, global_pool="avg", fc_norm=False``; its LayerNorms have
     eps 1e-6, those of the blocks here 1e-5.
     """
+    method = split_name(name)[0]
+    if method not in RELEASED_METHODS:
+        raise CheckpointError(
+            f"{name}: the encoder of {method} takes tubelets and has no image form"
+        )
     if model.config.num_frames > 1:
         raise CheckpointError(
             f"{name} sees num_frames={model.config.num_frames} frames as one sequence; an image "
             "network sees one"
         )
-    method = split_name(name)[0]
     names = video_encoder_names(method, model)
     report = KeyReport(mapped={ours: [theirs] for ours, theirs in names.items()})
     report.unused = {key: "not part of the video encoder" for key in weights if key not in names}

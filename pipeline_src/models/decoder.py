@@ -36,8 +36,8 @@ class Decoder(nn.Module):
             for _ in range(config.decoder_depth)
         )
         self.norm = nn.LayerNorm(dim, eps=BLOCK_NORM_EPS)
-        self.pred_a = nn.Linear(dim, config.audio_patch[0] * config.audio_patch[1])
-        self.pred_v = nn.Linear(dim, config.patch_size**2 * 3)
+        self.pred_a = nn.Linear(dim, config.audio_patch_dim)
+        self.pred_v = nn.Linear(dim, config.video_patch_dim)
 
     def forward(
         self, joint_BKD: Tensor, audio_mask: Mask, video_mask: Mask

@@ -7,10 +7,16 @@ from pipeline_src.models.avsiam import AVSiam
 from pipeline_src.models.base import AudioVisualModel
 from pipeline_src.models.cav_mae import CAVMAE
 from pipeline_src.models.init import load_image_weights
+from pipeline_src.models.mavil import MAViL
 
 __all__ = ["MODEL_NAMES", "create_model"]
 
-NETWORKS: dict[str, type[AudioVisualModel]] = {"avsiam": AVSiam, "cav_mae": CAVMAE}
+NETWORKS: dict[str, type[AudioVisualModel]] = {
+    "avsiam": AVSiam,
+    "cav_mae": CAVMAE,
+    "mavil": MAViL,
+    "diffmavil": MAViL,
+}
 
 
 def create_model(
@@ -18,7 +24,7 @@ def create_model(
     *,
     num_classes: int = 0,
     init: str = "random",
-    variant: str = "paper",
+    variant: str = "",
     **overrides: Any,
 ) -> AudioVisualModel:
     """Build a network and fill its weights.
@@ -28,7 +34,8 @@ def create_model(
         num_classes: 0 = with the pre-training decoder; more = with classification heads instead.
         init: "random"; "timm" = ImageNet weights from timm's hub; or the path of an image ViT's
             state dict (.safetensors or .pth).
-        variant: "paper" or "released"; sets the defaults that ``overrides`` may change.
+        variant: sets the defaults that ``overrides`` may change; empty = the method's first, which
+            for AVSiam and CAV-MAE is "paper" beside "released".
         overrides: fields of the method's config.
 
     Raises:

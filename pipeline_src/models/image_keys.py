@@ -2,7 +2,9 @@
 
 AVSiam (arXiv:2403.19638): positions stretched over audio, audio kernel = mean over RGB. CAV-MAE
 (arXiv:2210.07839): first blocks to both branches, the rest to the shared ones, audio kernel = sum
-over RGB, audio positions stay sin-cos; MAE's decoder fills the decoder where a file has it.
+over RGB, audio positions stay sin-cos; MAE's decoder fills the decoder where a file has it. MAViL
+(arXiv:2212.08071), ours: both encoders, audio kernel = sum over RGB, video kernel = an equal part
+in each frame of a tubelet, so that a still clip starts as its image; positions stay sin-cos.
 """
 
 import math
@@ -82,6 +84,23 @@ def _mae_decoder(key: str, value: Tensor, model: AudioVisualModel) -> Targets:
     return {f"decoder.{key.removeprefix('decoder_')}": value}
 
 
+def mavil_targets(key: str, value: Tensor, model: AudioVisualModel) -> Targets:
+    """Map one tensor of a timm ViT to MAViL's encoders."""
+    if key == "patch_embed.proj.weight":
+        num_frames, *side = model.config.video_patch
+        frame = resample_patch_embed(value, side) / num_frames
+        audio = resample_patch_embed(
+            value.sum(dim=1, keepdim=True), list(model.config.audio_token_patch)
+        )
+        return {
+            f"audio.{key}": audio,
+            f"video.{key}": frame[:, :, None].repeat(1, 1, num_frames, 1, 1),
+        }
+    if key == "pos_embed":
+        return {}
+    return {f"{side}.{key}": value for side in ("audio", "video")}
+
+
 def _kernels(
     model: AudioVisualModel, *, audio: dict[str, Tensor], video: dict[str, Tensor]
 ) -> Targets:
@@ -119,6 +138,8 @@ def _fit_positions(image_1LD: Tensor, model: AudioVisualModel) -> Tensor:
 IMAGE_TARGETS: dict[str, Callable[[str, Tensor, AudioVisualModel], Targets]] = {
     "avsiam": avsiam_targets,
     "cav_mae": cav_mae_targets,
+    "mavil": mavil_targets,
+    "diffmavil": mavil_targets,
 }
 
 

@@ -24,12 +24,17 @@ _AVSIAM_NAMES = {
     "huge": "vit_huge_patch14_224.orig_in21k",
 }
 # The encoders alone: the hub's MAE files hold no decoder.
-_CAV_MAE_NAMES = {
+_MAE_NAMES = {
     "base": "vit_base_patch16_224.mae",
     "large": "vit_large_patch16_224.mae",
     "huge": "vit_huge_patch14_224.mae",
 }
-TIMM_NAMES = {"avsiam": _AVSIAM_NAMES, "cav_mae": _CAV_MAE_NAMES}
+TIMM_NAMES = {
+    "avsiam": _AVSIAM_NAMES,
+    "cav_mae": _MAE_NAMES,
+    "mavil": _MAE_NAMES,
+    "diffmavil": _MAE_NAMES,
+}
 
 
 def load_image_weights(model: AudioVisualModel, init: str, *, method: str, size: str) -> KeyReport:
@@ -52,7 +57,7 @@ def load_image_weights(model: AudioVisualModel, init: str, *, method: str, size:
     model.load_state_dict(target, strict=False)
     copies = model.init_copies()
     report.missing = {
-        key: "a copy of other layers" if key.startswith(copies) else "random"
+        key: "a copy of other layers" if key.startswith(copies) else "its own start value"
         for key in own
         if key not in target
     }

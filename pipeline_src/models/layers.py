@@ -58,14 +58,20 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, dim: int, num_heads: int, mlp_ratio: float = 4.0, *, norms: tuple[NormName, ...]
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        *,
+        norms: tuple[NormName, ...],
+        norm_eps: float = BLOCK_NORM_EPS,
     ) -> None:
         super().__init__()
         if dim % num_heads:
             raise ValueError(f"embed_dim ({dim}) must be divisible by num_heads ({num_heads})")
         for name in norms:
-            setattr(self, f"norm1{NORM_SUFFIX[name]}", nn.LayerNorm(dim, eps=BLOCK_NORM_EPS))
-            setattr(self, f"norm2{NORM_SUFFIX[name]}", nn.LayerNorm(dim, eps=BLOCK_NORM_EPS))
+            setattr(self, f"norm1{NORM_SUFFIX[name]}", nn.LayerNorm(dim, eps=norm_eps))
+            setattr(self, f"norm2{NORM_SUFFIX[name]}", nn.LayerNorm(dim, eps=norm_eps))
         self.attn = FastAttention(dim, num_heads, qkv_bias=True)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 
@@ -107,7 +113,7 @@ def run_blocks(
 
 def init_weights(module: nn.Module) -> None:
     """Fill linear and patch-projection weights Xavier-uniform and their biases with 0 (MAE)."""
-    if isinstance(module, nn.Linear | nn.Conv2d):
+    if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
         nn.init.xavier_uniform_(module.weight.view(module.weight.shape[0], -1))
         if module.bias is not None:
             nn.init.zeros_(module.bias)

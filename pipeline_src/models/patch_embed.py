@@ -10,11 +10,12 @@ a patch.
 import torch
 import torch.nn.functional as F
 from timm.layers import PatchEmbed
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline_src.architectures import NetworkConfig
 
 PatchSize = tuple[int, int]
+TubeletSize = tuple[int, int, int]  # frames, rows, columns
 
 
 class LinearPatchEmbed(PatchEmbed):
@@ -41,6 +42,20 @@ def make_patch_embed(
         in_chans=in_chans,
         embed_dim=embed_dim,
     )
+
+
+class TubeletEmbed(nn.Module):
+    """Embedding of video patches of several frames: a 3-D convolution as one matrix product."""
+
+    def __init__(self, tubelet_size: TubeletSize, *, embed_dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv3d(3, embed_dim, kernel_size=tubelet_size, stride=tubelet_size)
+
+    def forward(self, frames_BFCHW: Tensor) -> Tensor:
+        """Embed frames as tokens (B, L, D), ordered (time, row, column)."""
+        frames, rows, columns = self.proj.kernel_size
+        patches_BLP = patchify_video(frames_BFCHW, (frames, rows, columns), channels_first=True)
+        return F.linear(patches_BLP, self.proj.weight.flatten(1), self.proj.bias)
 
 
 def check_logmel(config: NetworkConfig, logmel_BTM: Tensor) -> None:
@@ -96,6 +111,37 @@ def unpatchify(patches_BLP: Tensor, patch_size: PatchSize, grid_size: tuple[int,
     patches = patches_BLP.reshape(num_clips, rows, columns, patch_height, patch_width, -1)
     image = patches.permute(0, 5, 1, 3, 2, 4)
     return image.reshape(num_clips, -1, rows * patch_height, columns * patch_width)
+
+
+def patchify_video(
+    frames_BFCHW: Tensor, tubelet_size: TubeletSize, *, channels_first: bool = False
+) -> Tensor:
+    """Cut frames into patch vectors (B, L, P), tokens ordered (time, row, column).
+
+    Inside a vector the order is (frame, row, column, channel), or with ``channels_first`` as a 3-D
+    convolution kernel. A remainder smaller than one patch is dropped, frames included.
+    """
+    num_clips, num_frames, num_channels, height, width = frames_BFCHW.shape
+    depth, patch_height, patch_width = tubelet_size
+    times, rows, columns = num_frames // depth, height // patch_height, width // patch_width
+    x = frames_BFCHW[:, : times * depth, :, : rows * patch_height, : columns * patch_width]
+    x = x.reshape(num_clips, times, depth, num_channels, rows, patch_height, columns, patch_width)
+    order = (0, 1, 4, 6, 3, 2, 5, 7) if channels_first else (0, 1, 4, 6, 2, 5, 7, 3)
+    return x.permute(order).reshape(num_clips, times * rows * columns, -1)
+
+
+def unpatchify_video(
+    patches_BLP: Tensor, tubelet_size: TubeletSize, grid_size: tuple[int, int]
+) -> Tensor:
+    """Put patch vectors back into frames (B, F, C, H, W); ``grid_size`` = rows, columns."""
+    rows, columns = grid_size
+    depth, patch_height, patch_width = tubelet_size
+    num_clips, num_tokens = patches_BLP.shape[:2]
+    times = num_tokens // (rows * columns)
+    x = patches_BLP.reshape(
+        num_clips, times, rows, columns, depth, patch_height, patch_width, -1
+    ).permute(0, 1, 4, 7, 2, 5, 3, 6)
+    return x.reshape(num_clips, times * depth, -1, rows * patch_height, columns * patch_width)
 
 
 def normalise_patches(patches_BLP: Tensor) -> tuple[Tensor, Tensor, Tensor]:

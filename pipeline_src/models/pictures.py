@@ -11,12 +11,13 @@ from torch import Tensor
 
 from pipeline_src.architectures import NetworkConfig
 from pipeline_src.models.patch_embed import (
-    PatchSize,
     image_to_logmel,
     logmel_to_image,
     normalise_patches,
     patchify,
+    patchify_video,
     unpatchify,
+    unpatchify_video,
 )
 
 
@@ -35,13 +36,13 @@ class Reconstruction(NamedTuple):
 
 def audio_patches(config: NetworkConfig, logmel_BTM: Tensor) -> Tensor:
     """Cut log-mels into patch vectors in token order: (B, La, P)."""
-    return patchify(logmel_to_image(logmel_BTM), config.audio_patch)
+    image = logmel_BTM[:, None] if config.time_major else logmel_to_image(logmel_BTM)
+    return patchify(image, config.audio_token_patch)
 
 
 def video_patches(config: NetworkConfig, frames_BFCHW: Tensor) -> Tensor:
     """Cut frames into patch vectors in token order: (B, Lv, P), frame by frame."""
-    patches = patchify(frames_BFCHW.flatten(0, 1), (config.patch_size, config.patch_size))
-    return patches.unflatten(0, (-1, frames_BFCHW.shape[1])).flatten(1, 2)
+    return patchify_video(frames_BFCHW, config.video_patch)
 
 
 def picture_audio(
@@ -50,28 +51,27 @@ def picture_audio(
     """Put predictions into the hidden patches of log-mels; return them and the hidden cells."""
     target = audio_patches(config, logmel_BTM)
     filled, hidden = _fill(target, pred_BLP, is_masked_BL, norm_pix=config.norm_pix_loss)
-    return (
-        image_to_logmel(unpatchify(filled, config.audio_patch, config.audio_grid)),
-        image_to_logmel(unpatchify(hidden, config.audio_patch, config.audio_grid)),
-    )
+    return patches_to_logmel(config, filled), patches_to_logmel(config, hidden)
 
 
 def picture_video(
     config: NetworkConfig, frames_BFCHW: Tensor, pred_BLP: Tensor, is_masked_BL: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Put predictions into the hidden patches of frames; return them and the hidden pixels."""
-    grid = config.video_grid
-    patch: PatchSize = (config.patch_size, config.patch_size)
     target = video_patches(config, frames_BFCHW)
     filled, hidden = _fill(target, pred_BLP, is_masked_BL, norm_pix=config.norm_pix_loss)
-    per_frame = (-1, grid[0] * grid[1])
-    pictures = [
-        unpatchify(x.unflatten(1, per_frame).flatten(0, 1), patch, grid).unflatten(
-            0, (-1, config.num_frames)
-        )
-        for x in (filled, hidden)
-    ]
-    return pictures[0], pictures[1]
+    return patches_to_frames(config, filled), patches_to_frames(config, hidden)
+
+
+def patches_to_logmel(config: NetworkConfig, patches_BLP: Tensor) -> Tensor:
+    """Undo ``audio_patches``: (B, T, M)."""
+    image = unpatchify(patches_BLP, config.audio_token_patch, config.audio_token_grid)
+    return image.squeeze(1) if config.time_major else image_to_logmel(image)
+
+
+def patches_to_frames(config: NetworkConfig, patches_BLP: Tensor) -> Tensor:
+    """Undo ``video_patches``: (B, F, 3, H, W)."""
+    return unpatchify_video(patches_BLP, config.video_patch, config.video_grid)
 
 
 def _fill(

@@ -1,4 +1,4 @@
-"""Position tables: 2-D sin-cos start values, and image positions stretched over audio tokens.
+"""Position tables: 2-D and 3-D sin-cos values, and image positions stretched over audio tokens.
 
 Shape legend: L positions, D embed_dim.
 """
@@ -28,8 +28,30 @@ def sincos_2d(grid_size: tuple[int, int], dim: int) -> Tensor:
     return table_LD.float()[None]
 
 
+def sincos_3d(grid_size: tuple[int, int, int], dim: int) -> Tensor:
+    """Make the sin-cos table of a (time, rows, columns) grid, in that order.
+
+    About a quarter of the channels, a multiple of 4, encode time, the others a 2-D table (our
+    split: MAViL's is not known).
+
+    Returns:
+        (1, L, D), L = time * rows * columns.
+    """
+    num_times, rows, columns = grid_size
+    plane_dim = 4 * (3 * dim // 16)
+    plane_LD = sincos_2d((rows, columns), plane_dim)[0].repeat(num_times, 1)
+    time_L = torch.arange(num_times, dtype=torch.float64).repeat_interleave(rows * columns)
+    return torch.cat([plane_LD, _sincos_1d(time_L, dim - plane_dim).float()], dim=1)[None]
+
+
+def sinusoids(value_B: Tensor, dim: int) -> Tensor:
+    """Encode a number per clip, e.g. a diffusion step, as sines and cosines: (B, D)."""
+    return _sincos_1d(value_B.double(), dim).float()
+
+
 def _sincos_1d(position_L: Tensor, dim: int) -> Tensor:
     frequency = SINCOS_BASE ** (-torch.arange(dim // 2, dtype=torch.float64) / (dim / 2))
+    frequency = frequency.to(position_L.device)
     angle = position_L[:, None] * frequency[None]
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 

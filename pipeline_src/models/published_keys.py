@@ -15,6 +15,7 @@ from pipeline_src.architectures import split_name
 from pipeline_src.errors import ConfigError
 from pipeline_src.models.base import AudioVisualModel
 
+RELEASED_METHODS = ("avsiam", "cav_mae")  # with public pre-training weights
 NUM_IMAGENET_21K_CLASSES = 21843
 NORM_KEYS = tuple(
     f"norm{number}{suffix}.{kind}"
@@ -42,8 +43,14 @@ def published_keys(name: str, model: AudioVisualModel) -> list[PublishedKey]:
     """Every key of the released class of ``name``'s method with the structure of ``model``.
 
     Raises:
-        ConfigError: no released class has this structure.
+        ConfigError: the method has no released weights, or none of this structure.
     """
+    method = split_name(name)[0]
+    if method not in RELEASED_METHODS:
+        raise ConfigError(
+            f"{name}: no pre-training weights of {method} are published; an image ViT can start it "
+            "(--from image --variant reconstruction)"
+        )
     if getattr(model.config, "encoders", "shared") == "separate":
         raise ConfigError(f"{name}, encoders=separate: no published class has such blocks")
     live = [
@@ -51,7 +58,7 @@ def published_keys(name: str, model: AudioVisualModel) -> list[PublishedKey]:
         for key, value in model.state_dict().items()
         if "temporal_embed" not in key  # ours alone
     ]
-    if split_name(name)[0] == "avsiam":
+    if method == "avsiam":
         return _avsiam_keys(live, model)
     return [*live, *_unused_norms(live)]
 

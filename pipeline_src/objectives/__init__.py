@@ -2,9 +2,17 @@
 
 from pipeline_src.objectives.cav_mae import CAVMAEPretrain
 from pipeline_src.objectives.classify import Classify
+from pipeline_src.objectives.mavil import MAViLPretrain
 from pipeline_src.objectives.pretrain import AVSiamPretrain
 from pipeline_src.objectives.setting import StepSetting
 
-TrainObjective = AVSiamPretrain | CAVMAEPretrain | Classify
+TrainObjective = AVSiamPretrain | CAVMAEPretrain | MAViLPretrain | Classify
 
-__all__ = ["AVSiamPretrain", "CAVMAEPretrain", "Classify", "StepSetting", "TrainObjective"]
+__all__ = [
+    "AVSiamPretrain",
+    "CAVMAEPretrain",
+    "Classify",
+    "MAViLPretrain",
+    "StepSetting",
+    "TrainObjective",
+]

@@ -20,6 +20,16 @@ ARRAY_NAMES = (
     "clip_ids",
     *(f"{modality}_{part}" for modality in ("audio", "video") for part in PARTS),
 )
+# Of methods whose decoder denoises: the step of each state, and its pictures.
+DENOISED_NAMES = ("denoised_steps", "audio_denoised", "video_denoised")
+CAPTION = (
+    "the input, what the model was shown (grey = hidden), and its reconstruction. Log-mel: time to "
+    "the right, frequency upwards."
+)
+DENOISED_CAPTION = (
+    " Below, states of the sampler from noise (t = T) to its prediction (t = 0); where patches are "
+    "normalised one by one, the true mean and deviation of each hidden patch are used."
+)
 COLOUR_MAP = "magma"
 HIDDEN_RGB = np.array((128, 132, 138), dtype=np.uint8)
 SMALL_SIDE_PIXELS = 96  # below: PNG, shown with sharp pixels; above: JPEG
@@ -29,6 +39,8 @@ Modality = Literal["audio", "video"]
 
 def reconstruction_strips(arrays: Arrays, num_examples: int) -> list[Strip]:
     """Six pictures per clip: log-mel and frame, each as input, masked and reconstructed.
+
+    Where the arrays hold them, also a strip of the states from noise to prediction.
 
     Raises:
         ValueError: an array has an unexpected shape.
@@ -40,7 +52,28 @@ def reconstruction_strips(arrays: Arrays, num_examples: int) -> list[Strip]:
             *_pictures("video", [arrays[f"video_{part}"][index] for part in PARTS], str(clip_id)),
         ]
         strips.append(Strip(str(clip_id), images))
+        if DENOISED_NAMES[0] in arrays:
+            strips.append(_denoised_strip({name: arrays[name][index] for name in arrays}))
     return strips
+
+
+def strips_caption(arrays: Arrays) -> str:
+    """What the strips show."""
+    return CAPTION + DENOISED_CAPTION if DENOISED_NAMES[0] in arrays else CAPTION
+
+
+def _denoised_strip(clip: Arrays) -> Strip:
+    """States of one clip by diffusion step, log-mels before frames."""
+    images = []
+    low, high = np.nanpercentile(clip["audio_input"], (1, 99))
+    for kind, states in (("log-mel", clip["audio_denoised"]), ("frame", clip["video_denoised"])):
+        for step, values in zip(clip["denoised_steps"], states, strict=True):
+            is_audio = kind == "log-mel"
+            rgb = _spectrogram_rgb(values, low, high) if is_audio else _frame_rgb(values)
+            rgb = rgb.transpose(1, 0, 2)[::-1] if is_audio else rgb
+            alt = f"{kind} of clip {clip['clip_ids']}, diffusion step {step}"
+            images.append(_image(rgb, title=f"{kind}, t = {step}", alt=alt))
+    return Strip(f"{clip['clip_ids']}, denoising", images)
 
 
 def _pictures(modality: Modality, parts: list[NDArray], clip_id: str) -> list[Image]:

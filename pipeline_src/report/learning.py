@@ -27,7 +27,12 @@ from pipeline_src.report.curves import (
     validation_chart,
 )
 from pipeline_src.report.drawing import MODALITY_COLOURS, NEUTRAL_COLOUR
-from pipeline_src.report.examples import ARRAY_NAMES, reconstruction_strips
+from pipeline_src.report.examples import (
+    ARRAY_NAMES,
+    DENOISED_NAMES,
+    reconstruction_strips,
+    strips_caption,
+)
 from pipeline_src.report.load import Problems, read_arrays, read_rows, read_run_config
 from pipeline_src.report.records import Interval, ProbeMetrics
 from pipeline_src.report.results import report_ties, retrieval_table
@@ -167,16 +172,12 @@ def _probe_chart(probe: ProbeMetrics) -> list[Block]:
 
 def _read_strips(path: Path, probe: ProbeMetrics, num_examples: int) -> Strips:
     arrays_path = path.with_name("reconstructions.npz")
-    arrays = read_arrays(arrays_path, ARRAY_NAMES, PROBE_RULE)
+    arrays = read_arrays(arrays_path, ARRAY_NAMES, PROBE_RULE, optional=DENOISED_NAMES)
     try:
         strips = reconstruction_strips(arrays, num_examples)
     except ValueError as error:
         raise StageError(f"{probe.name}: reconstructions.npz cannot be shown: {error}") from error
-    return Strips(
-        f"Held-out clips, {probe.name}: the input, what the model was shown (grey = hidden), and "
-        "its reconstruction. Log-mel: time to the right, frequency upwards.",
-        strips,
-    )
+    return Strips(f"Held-out clips, {probe.name}: {strips_caption(arrays)}", strips)
 
 
 def training_section(run_dirs: Sequence[Path], finetunings: Sequence[tuple[Path, str]]) -> Section:

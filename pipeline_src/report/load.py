@@ -110,8 +110,10 @@ def read_rows(path: Path, written_by: str) -> list[dict[str, Any]]:
     return [rows[key] for key in sorted(rows)]
 
 
-def read_arrays(path: Path, names: Sequence[str], written_by: str) -> Arrays:
-    """The named arrays of an .npz, equally long."""
+def read_arrays(
+    path: Path, names: Sequence[str], written_by: str, *, optional: Sequence[str] = ()
+) -> Arrays:
+    """The named arrays of an .npz and those of ``optional`` that it holds, equally long."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             missing = [name for name in names if name not in stored.files]
@@ -119,7 +121,8 @@ def read_arrays(path: Path, names: Sequence[str], written_by: str) -> Arrays:
                 raise StageError(
                     f"{short_path(path)} lacks {', '.join(missing)}: run {written_by} again"
                 )
-            arrays = {name: stored[name] for name in names}
+            found = [*names, *(name for name in optional if name in stored.files)]
+            arrays = {name: stored[name] for name in found}
     except FileNotFoundError:
         raise StageError(f"{short_path(path)} is not there: {written_by} writes it") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:

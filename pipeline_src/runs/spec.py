@@ -30,6 +30,7 @@ OPERATIONAL_KEYS = {
     "max_batch_size",
     "checkpoint_run",  # its weights are in ``start``
     "checkpoint",  # likewise
+    "teacher_run",  # its weights are in ``teacher``
 }
 
 
@@ -47,6 +48,9 @@ class TrainSpec(Section):
     initial_checkpoint: Path | None = Field(
         default=None, description="done.json of the pre-training"
     )
+    teacher_checkpoint: Path | None = Field(
+        default=None, description="done.json of the pre-training that a second stage follows"
+    )
     num_threads: int = Field(default=1, gt=0, description="CPU threads per rank")
 
     def save(self) -> Path:
@@ -57,15 +61,14 @@ class TrainSpec(Section):
 
     def fingerprint(self) -> str:
         """Hash of all that decides the result: configuration, data, start, code version."""
-        start = None
-        if self.initial_checkpoint:
-            start = json.loads(self.initial_checkpoint.read_text(encoding="utf-8"))["sha256"]
+        teacher = self.teacher_checkpoint
         return json_sha256(
             {
                 "stage": self.stage,
                 **self._settings(),
                 "data": [index_fingerprint(path) for path in self.train_indexes],
-                "start": start,
+                "start": self.initial_checkpoint and _weights_sha256(self.initial_checkpoint),
+                **({"teacher": _weights_sha256(teacher)} if teacher else {}),
                 "version": getattr(versions, self.stage.upper()),
             }
         )
@@ -88,6 +91,10 @@ class TrainSpec(Section):
             "model": self.model.model_dump(mode="json"),
             "recipe": self.recipe.model_dump(mode="json", exclude=OPERATIONAL_KEYS),
         }
+
+
+def _weights_sha256(done: Path) -> str:
+    return json.loads(done.read_text(encoding="utf-8"))["sha256"]
 
 
 def load_spec(path: Path) -> TrainSpec:

@@ -19,7 +19,7 @@ def pretrain_stage(catalog: Catalog, run: str) -> Stage:
         name=f"pretrain_{run}",
         rules=("pretrain_model",),
         target=done,
-        deps=tuple(catalog.pretrain_indexes(run)),
+        deps=(*catalog.pretrain_indexes(run), *catalog.teacher_done(run)),
         params=_run_params(catalog, run, ("model", "pretrain")),
         versions=("PRETRAIN",),
         outs=_training_outs(done, (HISTORY,)),

@@ -84,7 +84,8 @@ def _spec(catalog: Catalog, stage: Stage) -> TrainSpec:
         model=run.model,
         recipe=run.pretrain if stage.kind == "pretrain" else run.finetune,
         train_indexes=tuple(indexes),
-        initial_checkpoint=start,
+        initial_checkpoint=None if stage.kind == "pretrain" else start,
+        teacher_checkpoint=start if stage.kind == "pretrain" else None,
     )
 
 

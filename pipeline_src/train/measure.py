@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pipeline_src.config import PretrainConfig, plan_segments, pretrain_network
+from pipeline_src.config import FinetuneConfig, PretrainConfig, plan_segments, pretrain_network
 from pipeline_src.models.base import HEADS
 from pipeline_src.objectives import Classify, StepSetting, TrainObjective
 from pipeline_src.objectives.classify import ClassifyPlan
@@ -98,15 +98,18 @@ def training_cost(run: str, spec: TrainSpec, *, num_mel_bins: int, num_classes: 
             seed=0,
         )
         batch = _batch(spec, num_clips, num_mel_bins, num_classes)
-    objective = build_objective(spec, model, "multiclass")
+    follows = getattr(model.config, "predicts", "patches") == "features"
+    teacher = model if follows else None  # costs what another of its shape would
+    objective = build_objective(spec, model, "multiclass", teacher)
     cost = Cost(run, spec.stage, spec.model.name, epochs=recipe.epochs)
     cost.parameters = _count_parameters(model)
     num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     cost.state_bytes = BYTES_PER_VALUE * (
         cost.num_parameters + num_trained * (1 + 2 * len(objective.passes))
     )
+    plans = _plans(objective, spec, num_clips, num_mel_bins)  # a plan is numbers, not shapes
     with shapes:
-        for share, plan in _plans(objective, spec, num_clips, num_mel_bins):
+        for share, plan in plans:
             for step_pass in objective.passes:
                 counter = _count_flops(objective, batch, plan, step_pass)
                 _add(cost.forward_flops, counter.forward, share / num_clips)
@@ -134,7 +137,11 @@ def _plans(
 
 def _sample_size(spec: TrainSpec) -> int:
     """As many clips as give every mask ratio its share."""
-    return len(getattr(spec.recipe, "contrast_ratios", (0,)))
+    if isinstance(spec.recipe, FinetuneConfig):
+        return 1
+    if spec.model.method in ("mavil", "diffmavil"):
+        return len(spec.recipe.mavil.mask_ratios) or 1
+    return len(spec.recipe.contrast_ratios)
 
 
 def _batch(

@@ -7,21 +7,33 @@ import torch
 
 from pipeline_src.config import FinetuneConfig, PretrainConfig
 from pipeline_src.models import AudioVisualModel
-from pipeline_src.objectives import AVSiamPretrain, CAVMAEPretrain, Classify, TrainObjective
+from pipeline_src.objectives import (
+    AVSiamPretrain,
+    CAVMAEPretrain,
+    Classify,
+    MAViLPretrain,
+    TrainObjective,
+)
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.optim import layer_lr_factor, make_optimizer, parameter_groups
 
 
 def build_objective(
-    spec: TrainSpec, model: AudioVisualModel, task: Literal["multiclass", "multilabel"]
+    spec: TrainSpec,
+    model: AudioVisualModel,
+    task: Literal["multiclass", "multilabel"],
+    teacher: AudioVisualModel | None = None,
 ) -> TrainObjective:
     """Model plus losses, as the module that the loop calls.
 
     Args:
         task: multiclass or multilabel; only fine-tuning looks at it.
+        teacher: finished network that a second stage follows; frozen.
     """
     recipe = spec.recipe
     if isinstance(recipe, PretrainConfig):
+        if teacher:
+            return _mavil(model, recipe, teacher)
         return PRETRAIN_OBJECTIVES[spec.model.method](model, recipe)
     return Classify(
         model,
@@ -60,9 +72,15 @@ def _cav_mae(model: Any, recipe: PretrainConfig) -> CAVMAEPretrain:
     return CAVMAEPretrain(model, **_shared_values(recipe))
 
 
+def _mavil(model: Any, recipe: PretrainConfig, teacher: Any = None) -> MAViLPretrain:
+    return MAViLPretrain(model, teacher=teacher, **dict(recipe.mavil), **_shared_values(recipe))
+
+
 PRETRAIN_OBJECTIVES: dict[str, Callable[[Any, PretrainConfig], TrainObjective]] = {
     "avsiam": _avsiam,
     "cav_mae": _cav_mae,
+    "mavil": _mavil,
+    "diffmavil": _mavil,
 }
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-NO_DECAY_NAMES = ("pos_embed", "mask_token", "modality", "temporal_embed")
+NO_DECAY_NAMES = ("pos_embed", "mask_token", "cls_token", "modality", "temporal_embed")
 
 
 def parameter_groups(

@@ -52,6 +52,7 @@ from pipeline_src.train.objective import build_objective, build_optimizers
 from pipeline_src.train.parallel import compile_blocks, shard_model
 from pipeline_src.train.plan import step_setting, training_timetable
 from pipeline_src.train.stop import StopFlag
+from pipeline_src.train.teacher import load_teacher
 
 logger = logging.getLogger(__name__)
 FOLDER_TIMEOUT_SECONDS = 60.0
@@ -131,7 +132,8 @@ def _train_on(
         logger.info("resuming %s at step %d of %d", spec.run_dir, clock.step, clock.num_steps)
     elif spec.initial_checkpoint:
         _start_from(spec.initial_checkpoint, model)
-    objective = build_objective(spec, model, shards.task)
+    teacher = load_teacher(spec, model, shards)
+    objective = build_objective(spec, model, shards.task, teacher)
     if spec.recipe.compile:
         compile_blocks(model)
     shares_tensors = ranks.world_size > 1 and spec.recipe.parallel == "fsdp"
@@ -272,7 +274,12 @@ def _start_from(done: Path, model: AudioVisualModel) -> None:
         allowed_missing=model.head_prefixes,
         allowed_unused=model.pretrain_prefixes,
     )
-    logger.info("started from %s; new: %s", checkpoint.folder, ", ".join(missing) or "nothing")
+    logger.info(
+        "started from %s; new: %s; left behind: %s",
+        checkpoint.folder,
+        ", ".join(missing) or "nothing",
+        ", ".join(f"{prefix}*" for prefix in model.pretrain_prefixes),
+    )
 
 
 def _state(spec: TrainSpec, shards: ShardSet, fingerprint: str) -> dict[str, Any]:

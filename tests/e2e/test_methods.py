@@ -52,6 +52,40 @@ def test_cav_mae_goes_from_pretraining_to_the_report(packed):
     assert "avsiam_tiny" in page
 
 
+MAVIL_RECIPE = {
+    "contrast_weight": 0.1,
+    "temperature": 0.1,
+    "reconstruct_ratio": 0.8,
+    "audio_mask": "unstructured",
+}
+
+
+def test_mavil_and_diffmavil_go_from_pretraining_to_the_report(packed):
+    overlays = {
+        "mavil_tiny": {"model": {"method": "mavil"}, "pretrain": MAVIL_RECIPE},
+        "diffmavil_tiny": {
+            "model": {"method": "diffmavil"},
+            "pretrain": {**MAVIL_RECIPE, "mavil": {"decode_fraction": 0.5}},
+        },
+        "mavil_stage2": {
+            "model": {"method": "mavil", "overrides": {"predicts": "features"}},
+            "pretrain": {**MAVIL_RECIPE, "teacher_run": "mavil_tiny"},
+        },
+    }
+    packed.snakemake(*with_runs(packed, **overlays), "all")
+    for run in overlays:
+        metrics = read(packed, f"{run}/eval/digits/metrics.json")
+        assert all(0 <= metrics[head]["accuracy"]["value"] <= 1 for head in HEADS)
+        errors = read(packed, f"{run}/probe/digits/metrics.json")["reconstruction"]
+        assert bool(errors) == (run != "mavil_stage2")  # it predicts no patches
+        rows = (packed.root / f"results/test/{run}/pretrain/metrics.jsonl").read_text()
+        assert {"contrast_loss", "intra_loss", "reconstruct_loss"} <= set(
+            json.loads(rows.splitlines()[-1])
+        )
+    page = (packed.root / "results/test/report/index.html").read_text()
+    assert page.count("t = 1000") == 2 * 2  # log-mel and frame of two clips, diffmavil alone
+
+
 def write_converted(workspace, name, *arguments, folder, num_classes=0):
     """Convert random weights of the tiny network, published as ``name``, on the command line."""
     tiny = yaml.safe_load((workspace.root / "config/test/tiny.yaml").read_text())

@@ -16,6 +16,12 @@ def defaults(root):
     return yaml.safe_load((root / "config" / "config.yaml").read_text())
 
 
+def second_stage(teacher):
+    """A run's values that follow ``teacher``."""
+    model = {"method": "mavil", "overrides": {"predicts": "features"}}
+    return {"model": model, "pretrain": {"teacher_run": teacher}}
+
+
 def test_generated_files_are_current(root):
     assert drifted_files(root / "config") == []
 
@@ -48,6 +54,32 @@ def test_every_experiment_overlay_is_accepted(root, defaults):
         ({"runs": {"a": {"finetune": {"lr": 0}}}}, ["runs.a.finetune.lr = 0"]),
         ({"runs": {"a b": {}}}, ["runs.a b", "a run name is"]),
         ({"runs": {"a": {"finetune": {"checkpoint_run": "b"}}}}, ["checkpoint_run = 'b'"]),
+        ({"pretrain": {"mavil": {"mask_ratios": [0.5, 0]}}}, ["mask_ratios: 0.0 is not in (0, 1)"]),
+        (
+            {
+                "model": {"method": "mavil"},
+                "pretrain": {"batch_size": 1, "mavil": {"mask_ratios": [0.5, 0.8]}},
+            },
+            ["batch_size=1", "mavil.mask_ratios, 2"],
+        ),
+        (
+            {"model": {"method": "mavil"}, "pretrain": {"mavil": {"decode_fraction": 0.5}}},
+            ["decode_fraction=0.5 would change nothing", "video_decoder: cross"],
+        ),
+        (
+            {"model": {"method": "mavil", "overrides": {"predicts": "features"}}},
+            ["teacher_run=''", "needs a teacher"],
+        ),
+        (
+            {"runs": {"a": {"pretrain": {"teacher_run": "avsiam_tiny"}}}},
+            ["teacher_run='avsiam_tiny'", "predicts='patches'"],
+        ),
+        ({"runs": {"a": second_stage("b")}}, ["runs.a.pretrain.teacher_run = 'b' is not a listed"]),
+        (
+            {"runs": {"a": second_stage("b"), "b": second_stage("a")}},
+            ["teacher_run = 'a' is its own teacher"],
+        ),
+        ({"runs": {"a": second_stage("avsiam_tiny")}}, ["is a run of avsiam", "mavil, diffmavil"]),
         ({"datasets": []}, ["datasets"]),
         ({"audio": {"high_freq_hz": 9000}}, ["high_freq_hz=9000", "sample_rate_hz=16000"]),
         (

@@ -15,7 +15,13 @@ from pipeline_src.config.training import AugmentConfig
 from pipeline_src.data.augment import augment_batch
 from pipeline_src.data.timetable import even_timetable
 from pipeline_src.models import create_model
-from pipeline_src.objectives import AVSiamPretrain, CAVMAEPretrain, Classify, StepSetting
+from pipeline_src.objectives import (
+    AVSiamPretrain,
+    CAVMAEPretrain,
+    Classify,
+    MAViLPretrain,
+    StepSetting,
+)
 from pipeline_src.objectives.setting import draw_candidates
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.guard import StepGuard
@@ -32,6 +38,9 @@ OBJECTIVES = {
     "avsiam": lambda: AVSiamPretrain(create_model("avsiam_tiny", **SHAPE), packed="never"),
     "avsiam packed": lambda: AVSiamPretrain(create_model("avsiam_tiny", **SHAPE), packed="always"),
     "cav_mae": lambda: CAVMAEPretrain(create_model("cav_mae_tiny", **SHAPE)),
+    "diffmavil": lambda: MAViLPretrain(
+        create_model("diffmavil_tiny", **SHAPE, num_frames=1, tubelet_size=1), decode_fraction=0.5
+    ),
     "classify": lambda: Classify(
         create_model("avsiam_tiny", num_classes=4, **SHAPE), task="multilabel", all_heads=True
     ),

@@ -11,8 +11,9 @@ from pipeline_src.architectures import MaskRatios
 from pipeline_src.config import PretrainConfig
 from pipeline_src.data.timetable import make_timetable
 from pipeline_src.models import create_model
-from pipeline_src.objectives import AVSiamPretrain, CAVMAEPretrain, StepSetting
+from pipeline_src.objectives import AVSiamPretrain, CAVMAEPretrain, MAViLPretrain, StepSetting
 from pipeline_src.objectives.contrastive import contrastive_loss, gather_clips
+from pipeline_src.objectives.mavil import MAViLPlan
 from pipeline_src.objectives.setting import draw_candidates
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.plan import step_setting
@@ -23,7 +24,9 @@ SMALL = {
     "decoder_num_heads": 2,
 }  # fmt: skip
 NUM_CLIPS, TOKENS = 6, 32  # of either modality
-OBJECTIVES = {"avsiam": AVSiamPretrain, "cav_mae": CAVMAEPretrain}
+OBJECTIVES = {
+    "avsiam": AVSiamPretrain, "cav_mae": CAVMAEPretrain, "diffmavil": MAViLPretrain
+}  # fmt: skip
 CPU = torch.device("cpu")
 
 
@@ -33,7 +36,15 @@ def seeded(seed=0):
 
 def make_objective(method):
     torch.manual_seed(0)
-    return OBJECTIVES[method](create_model(f"{method}_tiny", **SMALL))
+    patches = {"tubelet_size": 1} if method == "diffmavil" else {}
+    return OBJECTIVES[method](create_model(f"{method}_tiny", **SMALL, **patches))
+
+
+def masks_of(plan):
+    """The masks of audio and of video that are reconstructed."""
+    if isinstance(plan, MAViLPlan):
+        return plan.chunks[0].views[0].masks
+    return plan.audio_mask, plan.video_mask
 
 
 def make_batch(num_clips=NUM_CLIPS):
@@ -47,8 +58,7 @@ def make_batch(num_clips=NUM_CLIPS):
 def test_a_method_masks_with_the_ratios_of_the_step(method):
     setting = StepSetting(MaskRatios(0.75, 0.5, (0.0, 0.25)))
     plan = make_objective(method).draw(NUM_CLIPS, seeded(), "cpu", setting)
-    assert plan.audio_mask.num_hidden == 0.75 * TOKENS
-    assert plan.video_mask.num_hidden == 0.5 * TOKENS
+    assert [mask.num_hidden for mask in masks_of(plan)] == [0.75 * TOKENS, 0.5 * TOKENS]
     if method == "avsiam":
         for chunks in (plan.audio_chunks, plan.video_chunks):
             assert [chunk.ids_keep.shape for chunk in chunks] == [(3, 32), (3, 24)]
@@ -59,8 +69,8 @@ def test_the_own_ratios_as_a_setting_change_nothing(method):
     objective = make_objective(method)
     own = objective.draw(NUM_CLIPS, seeded())
     told = objective.draw(NUM_CLIPS, seeded(), "cpu", StepSetting(objective.ratios))
-    assert torch.equal(own.audio_mask.ids_keep, told.audio_mask.ids_keep)
-    assert torch.equal(own.video_mask.ids_keep, told.video_mask.ids_keep)
+    for mine, other in zip(masks_of(own), masks_of(told), strict=True):
+        assert torch.equal(mine.ids_keep, other.ids_keep)
 
 
 @pytest.mark.parametrize("method", sorted(OBJECTIVES))

@@ -1,0 +1,49 @@
+"""The finished network that a second stage of pre-training follows (MAViL, arXiv:2212.08071)."""
+
+from pipeline_src.errors import CheckpointError
+from pipeline_src.models import AudioVisualModel
+from pipeline_src.runs.build import restore_model
+from pipeline_src.runs.done import read_done
+from pipeline_src.runs.spec import TrainSpec
+from pipeline_src.shards.read import ShardSet
+
+# What a teacher must share with the network that follows it: its inputs' tokens, and their width.
+TEACHER_KEYS = (
+    "embed_dim",
+    "num_mel_bins",
+    "target_length",
+    "img_size",
+    "num_frames",
+    "tubelet_size",
+    "audio_patch",
+    "patch_size",
+)
+
+
+def load_teacher(
+    spec: TrainSpec, model: AudioVisualModel, shards: ShardSet
+) -> AudioVisualModel | None:
+    """The frozen network that a second stage follows.
+
+    Raises:
+        CheckpointError: it sees other tokens or another log-mel scale than the network.
+    """
+    if spec.teacher_checkpoint is None:
+        return None
+    checkpoint = read_done(spec.teacher_checkpoint)
+    teacher = restore_model(checkpoint)[0]
+    for key in TEACHER_KEYS:
+        theirs, own = getattr(teacher.config, key, None), getattr(model.config, key)
+        if theirs != own:
+            raise CheckpointError(
+                f"{checkpoint.folder}: the teacher's {key} is {theirs}, the network's {own}; "
+                "give both runs the same"
+            )
+    scale = (checkpoint.state["logmel_mean"], checkpoint.state["logmel_std"])
+    if scale != (shards.logmel_mean, shards.logmel_std):
+        raise CheckpointError(
+            f"{checkpoint.folder}: the teacher knows log-mels of mean, std {scale}, these have "
+            f"{(shards.logmel_mean, shards.logmel_std)}; pre-train both runs on the same data sets"
+        )
+    device = next(model.parameters()).device
+    return teacher.requires_grad_(False).to(device)
