@@ -8,19 +8,12 @@ from pipeline_src.config.data import (
     PlanConfig,
     ShardsConfig,
 )
+from pipeline_src.config.evaluation import EvaluateConfig, ReportConfig, SubmitConfig
 from pipeline_src.config.load import load_config, pretrain_network, resolve_run
+from pipeline_src.config.optim import AugmentConfig, OptimConfig
 from pipeline_src.config.root import Config, RunConfig
 from pipeline_src.config.segments import Segment, plan_segments
-from pipeline_src.config.training import (
-    AugmentConfig,
-    EvaluateConfig,
-    FinetuneConfig,
-    ModelConfig,
-    OptimConfig,
-    PretrainConfig,
-    ReportConfig,
-    SubmitConfig,
-)
+from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig
 
 __all__ = [
     "AudioConfig",

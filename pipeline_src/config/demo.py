@@ -4,13 +4,9 @@ Small enough for two CPU cores: few tokens, many epochs. Chosen on the validatio
 """
 
 from pipeline_src.config.data import AudioConfig, MediaConfig
-from pipeline_src.config.training import (
-    AugmentConfig,
-    EvaluateConfig,
-    FinetuneConfig,
-    ModelConfig,
-    PretrainConfig,
-)
+from pipeline_src.config.evaluation import EvaluateConfig
+from pipeline_src.config.optim import AugmentConfig
+from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig
 
 MEDIA = MediaConfig(frame_size=32)
 AUDIO = AudioConfig(num_mel_bins=64, high_freq_hz=4000)  # the recordings hold nothing above 4 kHz

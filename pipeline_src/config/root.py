@@ -13,15 +13,9 @@ from pipeline_src.config.data import (
     PlanConfig,
     ShardsConfig,
 )
+from pipeline_src.config.evaluation import EvaluateConfig, ReportConfig, SubmitConfig
 from pipeline_src.config.section import Section
-from pipeline_src.config.training import (
-    EvaluateConfig,
-    FinetuneConfig,
-    ModelConfig,
-    PretrainConfig,
-    ReportConfig,
-    SubmitConfig,
-)
+from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig
 
 RUN_SECTIONS = ("model", "pretrain", "finetune", "evaluate")
 NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_]*$"

@@ -1,4 +1,4 @@
-"""Sections of the learning stages: model, pretrain, finetune, evaluate, submit, report."""
+"""Sections of the trainings: the network, pre-training, fine-tuning."""
 
 from typing import Any, Literal
 
@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from pipeline_src.config.curriculum import CurriculumConfig
 from pipeline_src.config.mavil import MAViLRecipe
+from pipeline_src.config.optim import AugmentConfig, OptimConfig
 from pipeline_src.config.section import Section
 
 
@@ -37,104 +38,6 @@ class ModelConfig(Section):
     def name(self) -> str:
         """The name that ``create_model`` takes, e.g. avsiam_tiny."""
         return f"{self.method}_{self.size}"
-
-
-class OptimConfig(Section):
-    """Optimiser, schedule and clock shared by pre-training and fine-tuning."""
-
-    epochs: float = Field(default=25, gt=0, description="passes over the training clips")
-    batch_size: int = Field(default=96, gt=0, description="clips per optimiser step over all ranks")
-    lr: float = Field(default=1e-4, gt=0, description="peak learning rate")
-    schedule: Literal["cosine", "step"] = Field(
-        default="cosine",
-        description="learning rate after warm-up: half a cosine to min_lr, or constant with the "
-        "decay_* steps (AVSiam, CAV-MAE)",
-    )
-    min_lr: float = Field(default=0.0, ge=0, description="cosine: learning rate at the end")
-    decay_start_epoch: int = Field(
-        default=10, gt=0, description="step: the rate falls first at the end of this epoch"
-    )
-    decay_every_epochs: int = Field(
-        default=5, gt=0, description="step: epochs between two falls of the rate"
-    )
-    decay_factor: float = Field(
-        default=0.5, gt=0, le=1, description="step: factor of each fall of the rate"
-    )
-    warmup_epochs: float = Field(default=1, ge=0, description="linear warm-up; 0 = none")
-    optimizer: Literal["adamw", "adam"] = Field(
-        default="adamw",
-        description="adamw: decoupled weight decay; adam: L2 weight decay (AVSiam, CAV-MAE)",
-    )
-    weight_decay: float = Field(
-        default=0.05,
-        ge=0,
-        description="adamw: not on norms, biases, positions; adam: on every tensor",
-    )
-    beta1: float = Field(default=0.9, ge=0, lt=1, description="of the first moment")
-    beta2: float = Field(default=0.95, ge=0, lt=1, description="of the second moment")
-    max_grad_norm: float = Field(
-        default=1.0, ge=0, description="gradients are clipped to this L2 norm; 0 = not clipped"
-    )
-    amp: bool = Field(default=True, description="bfloat16 autocast")
-    compile: bool = Field(default=False, description="torch.compile the blocks of the network")
-    parallel: Literal["ddp", "fsdp"] = Field(
-        default="ddp",
-        description="several ranks: ddp = a copy of the network each, fsdp = a part of each "
-        "tensor (FSDP2, for the large sizes)",
-    )
-    num_workers: int = Field(default=2, ge=0, description="loader processes per rank")
-    log_every: int = Field(default=10, gt=0, description="steps between rows of metrics.jsonl")
-    save_every_seconds: float = Field(
-        default=60.0, gt=0, description="time between checkpoints; the last step is always saved"
-    )
-    keep_checkpoints: int = Field(default=2, gt=0, description="newest checkpoints kept")
-    seed: int = Field(
-        default=0, ge=0, description="of initial weights, data order, masks and augmentation"
-    )
-
-    @property
-    def batch_unit(self) -> tuple[str, int]:
-        """Name and value of the key that the number of clips of every step is a multiple of."""
-        return "batch_size", self.batch_size
-
-
-class AugmentConfig(Section):
-    """Training augmentation; each is off at 0."""
-
-    noise: float = Field(
-        default=0.0,
-        ge=0,
-        description="uniform noise on the normalised log-mel, up to this amplitude",
-    )
-    time_shift: int = Field(
-        default=0, ge=0, description="random shift of the log-mel, up to this many frames"
-    )
-    time_roll: int = Field(
-        default=0, ge=0, description="random roll of the log-mel, up to this many frames (CAV-MAE)"
-    )
-    freq_shift: int = Field(
-        default=0, ge=0, description="random shift of the log-mel, up to this many mel bins"
-    )
-    gain: float = Field(
-        default=0.0, ge=0, description="random level of the log-mel, up to this many std"
-    )
-    freq_mask: int = Field(default=0, ge=0, description="SpecAugment: widest masked band, mel bins")
-    time_mask: int = Field(default=0, ge=0, description="SpecAugment: longest masked span, frames")
-    mask_fill: Literal["mean", "zero"] = Field(
-        default="mean",
-        description="what masked cells hold: the training mean, or 0 before normalisation "
-        "(AVSiam, CAV-MAE)",
-    )
-    crop_scale: float = Field(
-        default=1.0, gt=0, le=1, description="smallest area of the random resized crop; 1 = off"
-    )
-    image_shift: float = Field(
-        default=0.0, ge=0, lt=1, description="random shift of the frame, share of its side"
-    )
-    image_rotate: float = Field(
-        default=0.0, ge=0, le=180, description="random rotation of the frame, degrees"
-    )
-    flip: bool = Field(default=False, description="random horizontal flip")
 
 
 class PretrainConfig(OptimConfig):
@@ -365,78 +268,3 @@ class FinetuneConfig(OptimConfig):
                 f"epochs={self.epochs:g}"
             )
         return self
-
-
-class EvaluateConfig(Section):
-    """Scoring of checkpoints."""
-
-    datasets: tuple[str, ...] = Field(
-        default=(),
-        description="data sets that the pre-training is scored on, also such that it never saw; "
-        "empty = all that are listed",
-    )
-    probes: bool = Field(
-        default=True,
-        description="score the pre-training by probes and reconstruction too, which needs training "
-        "clips with labels; else by retrieval alone",
-    )
-    split: Literal["val", "test"] = Field(default="test", description="split that is scored")
-    batch_size: int = Field(default=100, gt=0, description="clips per forward pass")
-    num_frames: int = Field(
-        default=10,
-        gt=0,
-        description="frames per clip; outputs are averaged over groups of the model's num_frames",
-    )
-    num_workers: int = Field(default=2, ge=0, description="loader processes")
-    num_bootstrap: int = Field(default=1000, ge=0, description="resamples of the 95 % intervals")
-    retrieval_per_class: int | None = Field(
-        default=None,
-        ge=0,
-        description="retrieval gallery: the first n clips per class; 0 = every clip; null = as "
-        "published for the data set",
-    )
-    retrieval_size: int | None = Field(
-        default=None,
-        gt=0,
-        description="retrieval gallery: the n clips whose ids have the lowest sha256; null = by "
-        "retrieval_per_class",
-    )
-    knn: int = Field(default=20, gt=0, description="neighbours of the k-NN probe")
-    seed: int = Field(
-        default=0,
-        ge=0,
-        description="of resampling and of the untrained encoder that probes compare with",
-    )
-
-    @model_validator(mode="after")
-    def _check_gallery(self) -> "EvaluateConfig":
-        if self.retrieval_size is not None and self.retrieval_per_class is not None:
-            raise ValueError(
-                f"retrieval_size={self.retrieval_size} and retrieval_per_class="
-                f"{self.retrieval_per_class} both name the gallery; set one of them to null"
-            )
-        return self
-
-
-class SubmitConfig(Section):
-    """How training jobs are run; what they ask of a machine stands in its profile."""
-
-    cluster: Literal["auto", "local", "slurm"] = Field(
-        default="auto", description="auto = where the other jobs run: slurm with --profile slurm"
-    )
-    on_interrupt: Literal["stop", "leave"] = Field(
-        default="stop",
-        description="what Ctrl-C does with a Slurm job: stop = save and end, leave = let it go on",
-    )
-    poll_seconds: float = Field(
-        default=0.0, ge=0, le=600, description="time between looks at a job; 0 = 0.5 local, 5 Slurm"
-    )
-
-
-class ReportConfig(Section):
-    """The report page."""
-
-    num_examples: int = Field(
-        default=4, gt=0, le=20, description="clips in the reconstruction panel"
-    )
-    tsne_clips: int = Field(default=500, gt=1, le=5000, description="clips in the t-SNE map")

@@ -45,6 +45,24 @@ class MetricsLog:
         self._board.close()
 
 
+class NoLog:
+    """The log of every rank but the first."""
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Write nothing."""
+
+    def __enter__(self) -> "NoLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def open_log(run_dir: Path, resumed_step: int, *, writes: bool) -> MetricsLog | NoLog:
+    """The log of a run on the rank that writes, and one that takes nothing on the others."""
+    return MetricsLog(run_dir, resumed_step) if writes else NoLog()
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """All complete rows; a last line cut off by a kill is left out."""
     rows = []

@@ -24,13 +24,14 @@ from pipeline_src.objectives import StepSetting
 from pipeline_src.runs.checkpoint import save_checkpoint
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER
 from pipeline_src.train.average import WeightAverage
+from pipeline_src.train.clock import Clock
 from pipeline_src.train.distributed import Ranks, any_rank, mean_over_ranks, wait_for_all
 from pipeline_src.train.generators import seeded_generator
 from pipeline_src.train.guard import StepGuard
-from pipeline_src.train.log import MetricsLog
+from pipeline_src.train.log import open_log
 from pipeline_src.train.optim import set_learning_rate
 from pipeline_src.train.parallel import clip_gradients
-from pipeline_src.train.schedule import cosine_with_warmup, falling_with_warmup
+from pipeline_src.train.schedule import learning_rate
 from pipeline_src.train.stop import StopFlag, StopRequestedError
 
 logger = logging.getLogger(__name__)
@@ -64,41 +65,6 @@ class Objective(Protocol):
     def __call__(self, batch: Batch, plan: Any, step_pass: str) -> dict[str, Tensor]:
         """{"loss": 0-d, ...}; the other values are only logged."""
         ...
-
-
-@dataclass
-class Clock:
-    """Where the run is; all of it is a function of ``step``."""
-
-    step: int
-    timetable: Timetable
-    seconds: float = 0.0
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def num_steps(self) -> int:
-        """Steps of the whole training."""
-        return self.timetable.num_steps
-
-    @property
-    def steps_per_epoch(self) -> float:
-        """Steps of the recipe's ``batch_size`` in an epoch."""
-        return self.timetable.steps_per_epoch
-
-    @property
-    def total_seconds(self) -> float:
-        """Training time, earlier attempts counted in."""
-        return self.seconds + time.monotonic() - self.started
-
-    @property
-    def samples_seen(self) -> int:
-        """Clips of the steps that are done."""
-        return self.timetable.samples_seen(self.step)
-
-    @property
-    def epoch(self) -> float:
-        """Passes over the data so far."""
-        return self.samples_seen / self.timetable.batch_size / self.steps_per_epoch
 
 
 @dataclass(frozen=True)
@@ -142,7 +108,7 @@ def train(run: Run, batches: Iterator[Batch], clock: Clock, stop: StopFlag) -> P
         StopRequestedError: ``stop`` was set on some rank; a checkpoint has been written.
     """
     saved_at, folder = time.monotonic(), Path()
-    with _open_log(run, clock.step) as log:
+    with open_log(run.folder, clock.step, writes=run.ranks.is_main) as log:
         while clock.step < clock.num_steps:
             values = _take_step(run, next(batches), clock)
             clock.step += 1
@@ -196,34 +162,6 @@ def _take_step(run: Run, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         logged |= values | {"loss": total}
         logged[f"grad_norm{suffix}"] = grad_norm.detach()
     return logged
-
-
-def learning_rate(recipe: OptimConfig, clock: Clock) -> float:
-    """Peak rate shaped by warm-up and schedule at the clock's step, by the clips seen.
-
-    A batch of another size than the recipe's scales it linearly.
-    """
-    timetable = clock.timetable
-    scale = timetable.stretch(clock.step).batch_size / timetable.batch_size
-    step = clock.samples_seen / timetable.batch_size + (scale - 1) / 2  # same middle
-    warmup_steps = round(recipe.warmup_epochs * clock.steps_per_epoch)
-    if recipe.schedule == "step":
-        return scale * falling_with_warmup(
-            step,
-            epoch=clock.epoch,
-            warmup_steps=warmup_steps,
-            peak=recipe.lr,
-            start_epoch=recipe.decay_start_epoch,
-            every_epochs=recipe.decay_every_epochs,
-            factor=recipe.decay_factor,
-        )
-    return scale * cosine_with_warmup(
-        step,
-        num_steps=timetable.samples_seen(clock.num_steps) / timetable.batch_size,
-        warmup_steps=warmup_steps,
-        peak=recipe.lr,
-        end=recipe.min_lr,
-    )
 
 
 def step_generator(run: Run, purpose: str, step: int) -> torch.Generator:
@@ -287,20 +225,3 @@ def _save(run: Run, clock: Clock) -> Path:
         writes=run.ranks.is_main,
         sums=run.average.sums,
     )
-
-
-class _NoLog:
-    """The log of every rank but the first."""
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Write nothing."""
-
-    def __enter__(self) -> "_NoLog":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
-def _open_log(run: Run, step: int) -> MetricsLog | _NoLog:
-    return MetricsLog(run.folder, step) if run.ranks.is_main else _NoLog()

@@ -2,9 +2,6 @@
 
 import logging
 import os
-import shutil
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,43 +11,32 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipeline_src.config import FinetuneConfig, PretrainConfig
 from pipeline_src.data.augment import augment_batch
-from pipeline_src.data.dataset import ClipDataset, ClipFormat
-from pipeline_src.data.loader import Batch, to_device, training_batches
-from pipeline_src.data.mixup import Mixup, read_mixup
-from pipeline_src.data.sampler import (
-    ClipWeights,
-    EpochSampler,
-    balanced_weights,
-    stratified_subset,
-)
-from pipeline_src.errors import ManifestError
-from pipeline_src.eval.predict import quick_accuracy
-from pipeline_src.models import AudioVisualModel
 from pipeline_src.objectives import TrainObjective
 from pipeline_src.provenance import git_commit, package_versions
 from pipeline_src.runs.build import build_model
 from pipeline_src.runs.checkpoint import (
     Checkpoint,
-    load_matching,
     load_optimizers,
     load_weights,
-    newest_checkpoint,
     read_checkpoint,
 )
-from pipeline_src.runs.done import read_done, write_done
+from pipeline_src.runs.done import write_done
 from pipeline_src.runs.history import HISTORY_FILE, VALIDATION_FILE, write_history
-from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, TrainSpec, step_folder
-from pipeline_src.shards.read import ShardSet, open_shards
+from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, TrainSpec
+from pipeline_src.shards.read import ShardSet
 from pipeline_src.train.average import WeightAverage, epoch_end_steps
-from pipeline_src.train.distributed import Ranks, from_main, join_ranks
+from pipeline_src.train.clips import training_shards, training_stream, validation
+from pipeline_src.train.clock import Clock
+from pipeline_src.train.distributed import Ranks, join_ranks
 from pipeline_src.train.guard import StepGuard
 from pipeline_src.train.log import METRICS_FILE, read_metrics
-from pipeline_src.train.loop import Clock, Run, train
+from pipeline_src.train.loop import Run, train
 from pipeline_src.train.measure import cost_record
 from pipeline_src.train.memory import keep_freed_memory
 from pipeline_src.train.objective import build_objective, build_optimizers
 from pipeline_src.train.parallel import compile_blocks, shard_model
 from pipeline_src.train.plan import step_setting, training_timetable
+from pipeline_src.train.resume import resume_point, set_aside, start_from
 from pipeline_src.train.stop import StopFlag
 from pipeline_src.train.teacher import load_teacher
 
@@ -73,9 +59,9 @@ def run_training(spec: TrainSpec, stop: StopFlag) -> Path:
     keep_freed_memory()
     with join_ranks() as ranks:
         fingerprint = spec.fingerprint()
-        resumed = _resume_point(spec.run_dir / CHECKPOINTS_FOLDER, fingerprint, ranks)
+        resumed = resume_point(spec.run_dir / CHECKPOINTS_FOLDER, fingerprint, ranks)
         if ranks.is_main and resumed is None:
-            _set_aside(spec.run_dir)
+            set_aside(spec.run_dir)
         folder = _train_on(spec, ranks, fingerprint, resumed, stop)
     return _publish(spec, read_checkpoint(folder)) if ranks.is_main else spec.run_dir
 
@@ -94,19 +80,6 @@ def _publish(spec: TrainSpec, checkpoint: Checkpoint) -> Path:
     )
 
 
-def _resume_point(parent: Path, fingerprint: str, ranks: Ranks) -> Checkpoint | None:
-    """Rank 0 chooses: on a network file system the ranks may see different folders for a while."""
-    found = newest_checkpoint(parent, fingerprint) if ranks.is_main else None
-    step = from_main(found.step if found else 0, ranks)
-    if ranks.is_main or step == 0:
-        return found
-    folder = parent / step_folder(step)
-    deadline = time.monotonic() + FOLDER_TIMEOUT_SECONDS
-    while folder not in parent.iterdir() and time.monotonic() < deadline:  # looks anew
-        time.sleep(1)
-    return read_checkpoint(folder)
-
-
 def _train_on(
     spec: TrainSpec,
     ranks: Ranks,
@@ -114,7 +87,7 @@ def _train_on(
     resumed: Checkpoint | None,
     stop: StopFlag,
 ) -> Path:
-    shards = _training_shards(spec)
+    shards = training_shards(spec)
     clock = Clock(0, training_timetable(spec, len(shards), shards.num_mel_bins))
     if resumed and resumed.step >= clock.num_steps:
         return resumed.folder
@@ -131,7 +104,7 @@ def _train_on(
         clock.step, clock.seconds = resumed.step, float(resumed.state["seconds"])
         logger.info("resuming %s at step %d of %d", spec.run_dir, clock.step, clock.num_steps)
     elif spec.initial_checkpoint:
-        _start_from(spec.initial_checkpoint, model)
+        start_from(spec.initial_checkpoint, model)
     teacher = load_teacher(spec, model, shards)
     objective = build_objective(spec, model, shards.task, teacher)
     if spec.recipe.compile:
@@ -157,7 +130,7 @@ def _train_on(
             zero_level=-shards.logmel_mean / shards.logmel_std,
             **spec.recipe.augment.model_dump(),
         ),
-        validate=_validation(spec, model, shards, ranks),
+        validate=validation(spec, model, shards, ranks),
         validate_every_steps=_validation_steps(spec, clock),
         describe=lambda indices: [shards.samples[i].clip_id for i in indices.tolist()],
         state=_state(spec, shards, fingerprint),
@@ -166,18 +139,7 @@ def _train_on(
         average=average,
         setting=lambda step: step_setting(spec.recipe, clock.timetable, step, ranks),
     )
-    return train(run, _batches(spec, shards, clock, ranks), clock, stop)
-
-
-def _training_shards(spec: TrainSpec) -> ShardSet:
-    shards = open_shards(spec.train_indexes)
-    fraction = getattr(spec.recipe, "label_fraction", 1.0)
-    if fraction < 1:
-        labels = [sample.labels for sample in shards.samples]
-        shards = shards.subset(stratified_subset(labels, fraction, spec.recipe.seed))
-    if not len(shards):
-        raise ManifestError(f"{spec.train_indexes[0]}: the training split holds no clips")
-    return shards
+    return train(run, training_stream(spec, shards, clock, ranks), clock, stop)
 
 
 def _average(spec: TrainSpec, clock: Clock) -> WeightAverage:
@@ -188,52 +150,6 @@ def _average(spec: TrainSpec, clock: Clock) -> WeightAverage:
     return WeightAverage(steps)
 
 
-def _format(spec: TrainSpec, shards: ShardSet, *, training: bool) -> ClipFormat:
-    return ClipFormat(
-        target_length=spec.model.target_length,
-        img_size=spec.model.img_size,
-        num_frames=spec.recipe.num_frames,
-        logmel_mean=shards.logmel_mean,
-        logmel_std=shards.logmel_std,
-        training=training,
-        seed=spec.recipe.seed,
-    )
-
-
-def _batches(spec: TrainSpec, shards: ShardSet, clock: Clock, ranks: Ranks) -> Iterator[Batch]:
-    recipe = spec.recipe
-    sampler = EpochSampler(
-        len(shards),
-        clock.timetable,
-        recipe.seed,
-        ranks.rank,
-        ranks.world_size,
-        _clip_weights(recipe, shards),
-    )
-    batches = training_batches(
-        ClipDataset(shards, _format(spec, shards, training=True), _mixup(spec)),
-        sampler,
-        first_step=clock.step,
-        last_step=clock.num_steps,
-        num_workers=recipe.num_workers,
-        pin_memory=ranks.device.type == "cuda",
-    )
-    return (to_device(batch, ranks.device) for batch in batches)
-
-
-def _clip_weights(recipe: PretrainConfig | FinetuneConfig, shards: ShardSet) -> ClipWeights | None:
-    if not isinstance(recipe, FinetuneConfig) or not recipe.balanced_sampling:
-        return None
-    return balanced_weights([sample.labels for sample in shards.samples])
-
-
-def _mixup(spec: TrainSpec) -> Mixup | None:
-    recipe = spec.recipe
-    if not isinstance(recipe, FinetuneConfig) or not recipe.mixup:
-        return None
-    return read_mixup(spec.train_indexes, probability=recipe.mixup, alpha=recipe.mixup_alpha)
-
-
 def _driven(objective: TrainObjective, *, copied: bool) -> nn.Module:
     """The objective as the loop calls it: under DDP or plain."""
     if not copied:
@@ -242,44 +158,10 @@ def _driven(objective: TrainObjective, *, copied: bool) -> nn.Module:
     return DistributedDataParallel(objective, find_unused_parameters=unused)
 
 
-def _validation(
-    spec: TrainSpec, model: AudioVisualModel, shards: ShardSet, ranks: Ranks
-) -> Callable[[], dict[str, float]] | None:
-    held_out = open_shards(spec.val_indexes) if spec.val_indexes else None
-    if not isinstance(spec.recipe, FinetuneConfig) or held_out is None or not len(held_out):
-        return None
-    dataset = ClipDataset(held_out, _format(spec, shards, training=False))
-    batch_size = spec.recipe.batch_size
-    return lambda: quick_accuracy(
-        model,
-        dataset,
-        batch_size=batch_size,
-        device=ranks.device,
-        rank=ranks.rank,
-        world_size=ranks.world_size,
-    )
-
-
 def _validation_steps(spec: TrainSpec, clock: Clock) -> int:
     if isinstance(spec.recipe, PretrainConfig):
         return clock.num_steps
     return max(1, round(spec.recipe.validate_every_epochs * clock.steps_per_epoch))
-
-
-def _start_from(done: Path, model: AudioVisualModel) -> None:
-    checkpoint = read_done(done)
-    missing = load_matching(
-        checkpoint,
-        model,
-        allowed_missing=model.head_prefixes,
-        allowed_unused=model.pretrain_prefixes,
-    )
-    logger.info(
-        "started from %s; new: %s; left behind: %s",
-        checkpoint.folder,
-        ", ".join(missing) or "nothing",
-        ", ".join(f"{prefix}*" for prefix in model.pretrain_prefixes),
-    )
 
 
 def _state(spec: TrainSpec, shards: ShardSet, fingerprint: str) -> dict[str, Any]:
@@ -298,18 +180,3 @@ def _state(spec: TrainSpec, shards: ShardSet, fingerprint: str) -> dict[str, Any
         "git_commit": git_commit(),
         "versions": package_versions(),
     }
-
-
-def _set_aside(run_dir: Path) -> None:
-    """Move what an earlier configuration left here into ``superseded``; nothing is lost."""
-    left = [run_dir / name for name in (CHECKPOINTS_FOLDER, "tensorboard", METRICS_FILE)]
-    left = [path for path in left if path.exists()]
-    if not left:
-        return
-    parent = run_dir / "superseded"
-    taken = [int(path.name) for path in parent.glob("[0-9][0-9][0-9]")]
-    target = parent / f"{max(taken, default=-1) + 1:03d}"
-    target.mkdir(parents=True)
-    for path in left:
-        shutil.move(path, target / path.name)
-    logger.warning("%s: files of another configuration moved to %s", run_dir, target)

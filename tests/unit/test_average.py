@@ -22,8 +22,9 @@ from pipeline_src.runs.checkpoint import (
 from pipeline_src.runs.done import read_done, write_done
 from pipeline_src.runs.sharded import gather
 from pipeline_src.train.average import WeightAverage, epoch_end_steps
+from pipeline_src.train.clock import Clock
 from pipeline_src.train.distributed import Ranks
-from pipeline_src.train.loop import Clock, train
+from pipeline_src.train.loop import train
 from pipeline_src.train.parallel import shard_model
 from pipeline_src.train.stop import StopFlag
 from tests.unit.test_train_loop import Noisy, batches, make_run

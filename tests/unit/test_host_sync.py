@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from pipeline_src.config import OptimConfig
-from pipeline_src.config.training import AugmentConfig
+from pipeline_src.config import AugmentConfig, OptimConfig
 from pipeline_src.data.augment import augment_batch
 from pipeline_src.data.timetable import even_timetable
 from pipeline_src.models import create_model
@@ -23,9 +22,10 @@ from pipeline_src.objectives import (
     StepSetting,
 )
 from pipeline_src.objectives.setting import draw_candidates
+from pipeline_src.train.clock import Clock
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.guard import StepGuard
-from pipeline_src.train.loop import Clock, Run, _take_step
+from pipeline_src.train.loop import Run, _take_step
 from pipeline_src.train.optim import make_optimizer, parameter_groups
 
 SHAPE = {"img_size": 32, "target_length": 96, "num_mel_bins": 64, "patch_size": 16}

@@ -6,10 +6,11 @@ from torch import nn
 
 from pipeline_src.config import OptimConfig
 from pipeline_src.data.timetable import even_timetable
+from pipeline_src.train.clock import Clock
 from pipeline_src.train.guard import StepGuard
-from pipeline_src.train.loop import Clock, learning_rate
 from pipeline_src.train.optim import make_optimizer, parameter_groups
 from pipeline_src.train.parallel import clip_gradients
+from pipeline_src.train.schedule import learning_rate
 
 
 def rates(num_clips, batch_size, num_epochs, **recipe):

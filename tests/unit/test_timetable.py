@@ -5,8 +5,8 @@ import pytest
 from pipeline_src.architectures import MaskRatios
 from pipeline_src.config import OptimConfig
 from pipeline_src.data.timetable import Stretch, even_timetable, make_timetable
-from pipeline_src.train.loop import Clock, learning_rate
-from pipeline_src.train.schedule import cosine_with_warmup
+from pipeline_src.train.clock import Clock
+from pipeline_src.train.schedule import cosine_with_warmup, learning_rate
 
 HIGH, LOW = MaskRatios(0.9, 0.9), MaskRatios(0.8, 0.8)
 

@@ -13,9 +13,10 @@ from pipeline_src.config import OptimConfig
 from pipeline_src.data.timetable import even_timetable
 from pipeline_src.errors import TrainingError
 from pipeline_src.runs.checkpoint import load_optimizers, load_weights, newest_checkpoint
+from pipeline_src.train.clock import Clock
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.log import read_metrics
-from pipeline_src.train.loop import Clock, Run, train
+from pipeline_src.train.loop import Run, train
 from pipeline_src.train.optim import layer_lr_factor, make_optimizer, parameter_groups
 from pipeline_src.train.schedule import cosine_with_warmup
 from pipeline_src.train.stop import StopFlag, StopRequestedError

@@ -1,0 +1,105 @@
+"""The clips of a training: which, in which form, in which order, and those it is validated on."""
+
+from collections.abc import Callable, Iterator
+
+from pipeline_src.config import FinetuneConfig, PretrainConfig
+from pipeline_src.data.dataset import ClipDataset, ClipFormat
+from pipeline_src.data.loader import Batch, to_device, training_batches
+from pipeline_src.data.mixup import Mixup, read_mixup
+from pipeline_src.data.sampler import (
+    ClipWeights,
+    EpochSampler,
+    balanced_weights,
+    stratified_subset,
+)
+from pipeline_src.errors import ManifestError
+from pipeline_src.eval.predict import quick_accuracy
+from pipeline_src.models import AudioVisualModel
+from pipeline_src.runs.spec import TrainSpec
+from pipeline_src.shards.read import ShardSet, open_shards
+from pipeline_src.train.clock import Clock
+from pipeline_src.train.distributed import Ranks
+
+
+def training_shards(spec: TrainSpec) -> ShardSet:
+    """The labelled share of the training splits that the recipe learns from.
+
+    Raises:
+        ManifestError: there are no clips.
+    """
+    shards = open_shards(spec.train_indexes)
+    fraction = getattr(spec.recipe, "label_fraction", 1.0)
+    if fraction < 1:
+        labels = [sample.labels for sample in shards.samples]
+        shards = shards.subset(stratified_subset(labels, fraction, spec.recipe.seed))
+    if not len(shards):
+        raise ManifestError(f"{spec.train_indexes[0]}: the training split holds no clips")
+    return shards
+
+
+def training_stream(
+    spec: TrainSpec, shards: ShardSet, clock: Clock, ranks: Ranks
+) -> Iterator[Batch]:
+    """This rank's batches from the clock's step to the last, on its device."""
+    recipe = spec.recipe
+    sampler = EpochSampler(
+        len(shards),
+        clock.timetable,
+        recipe.seed,
+        ranks.rank,
+        ranks.world_size,
+        _clip_weights(recipe, shards),
+    )
+    batches = training_batches(
+        ClipDataset(shards, _format(spec, shards, training=True), _mixup(spec)),
+        sampler,
+        first_step=clock.step,
+        last_step=clock.num_steps,
+        num_workers=recipe.num_workers,
+        pin_memory=ranks.device.type == "cuda",
+    )
+    return (to_device(batch, ranks.device) for batch in batches)
+
+
+def validation(
+    spec: TrainSpec, model: AudioVisualModel, shards: ShardSet, ranks: Ranks
+) -> Callable[[], dict[str, float]] | None:
+    """What scores the network between epochs; None in a pre-training and without such clips."""
+    held_out = open_shards(spec.val_indexes) if spec.val_indexes else None
+    if not isinstance(spec.recipe, FinetuneConfig) or held_out is None or not len(held_out):
+        return None
+    dataset = ClipDataset(held_out, _format(spec, shards, training=False))
+    batch_size = spec.recipe.batch_size
+    return lambda: quick_accuracy(
+        model,
+        dataset,
+        batch_size=batch_size,
+        device=ranks.device,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+    )
+
+
+def _format(spec: TrainSpec, shards: ShardSet, *, training: bool) -> ClipFormat:
+    return ClipFormat(
+        target_length=spec.model.target_length,
+        img_size=spec.model.img_size,
+        num_frames=spec.recipe.num_frames,
+        logmel_mean=shards.logmel_mean,
+        logmel_std=shards.logmel_std,
+        training=training,
+        seed=spec.recipe.seed,
+    )
+
+
+def _clip_weights(recipe: PretrainConfig | FinetuneConfig, shards: ShardSet) -> ClipWeights | None:
+    if not isinstance(recipe, FinetuneConfig) or not recipe.balanced_sampling:
+        return None
+    return balanced_weights([sample.labels for sample in shards.samples])
+
+
+def _mixup(spec: TrainSpec) -> Mixup | None:
+    recipe = spec.recipe
+    if not isinstance(recipe, FinetuneConfig) or not recipe.mixup:
+        return None
+    return read_mixup(spec.train_indexes, probability=recipe.mixup, alpha=recipe.mixup_alpha)

@@ -1,0 +1,73 @@
+"""Where a training starts: its own newest checkpoint, an earlier training's result, or nothing."""
+
+import logging
+import shutil
+import time
+from pathlib import Path
+
+from pipeline_src.models import AudioVisualModel
+from pipeline_src.runs.checkpoint import (
+    Checkpoint,
+    load_matching,
+    newest_checkpoint,
+    read_checkpoint,
+)
+from pipeline_src.runs.done import read_done
+from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, step_folder
+from pipeline_src.train.distributed import Ranks, from_main
+from pipeline_src.train.log import METRICS_FILE
+
+logger = logging.getLogger(__name__)
+FOLDER_TIMEOUT_SECONDS = 60.0
+
+
+def resume_point(parent: Path, fingerprint: str, ranks: Ranks) -> Checkpoint | None:
+    """The newest checkpoint of a configuration, the same on every rank.
+
+    Rank 0 chooses: on a network file system the ranks may see different folders for a while.
+    """
+    found = newest_checkpoint(parent, fingerprint) if ranks.is_main else None
+    step = from_main(found.step if found else 0, ranks)
+    if ranks.is_main or step == 0:
+        return found
+    folder = parent / step_folder(step)
+    deadline = time.monotonic() + FOLDER_TIMEOUT_SECONDS
+    while folder not in parent.iterdir() and time.monotonic() < deadline:  # looks anew
+        time.sleep(1)
+    return read_checkpoint(folder)
+
+
+def start_from(done: Path, model: AudioVisualModel) -> None:
+    """Fill ``model`` with the weights of a finished training; what only one has stays or is left.
+
+    Raises:
+        CheckpointError: it does not fit the network.
+    """
+    checkpoint = read_done(done)
+    missing = load_matching(
+        checkpoint,
+        model,
+        allowed_missing=model.head_prefixes,
+        allowed_unused=model.pretrain_prefixes,
+    )
+    logger.info(
+        "started from %s; new: %s; left behind: %s",
+        checkpoint.folder,
+        ", ".join(missing) or "nothing",
+        ", ".join(f"{prefix}*" for prefix in model.pretrain_prefixes),
+    )
+
+
+def set_aside(run_dir: Path) -> None:
+    """Move what an earlier configuration left here into ``superseded``; nothing is lost."""
+    left = [run_dir / name for name in (CHECKPOINTS_FOLDER, "tensorboard", METRICS_FILE)]
+    left = [path for path in left if path.exists()]
+    if not left:
+        return
+    parent = run_dir / "superseded"
+    taken = [int(path.name) for path in parent.glob("[0-9][0-9][0-9]")]
+    target = parent / f"{max(taken, default=-1) + 1:03d}"
+    target.mkdir(parents=True)
+    for path in left:
+        shutil.move(path, target / path.name)
+    logger.warning("%s: files of another configuration moved to %s", run_dir, target)
