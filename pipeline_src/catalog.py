@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
 
-from pipeline_src.config import Config, RunConfig, resolve_run
+from pipeline_src.config import Config, MediaConfig, RunConfig, resolve_run
+from pipeline_src.config.heads import possible_shares
 from pipeline_src.errors import ConfigError, ManifestError
 from pipeline_src.lock import refuse_if_held
-from pipeline_src.manifest.datasets import SPLITS, DatasetConfig, load_dataset
+from pipeline_src.manifest.datasets import DatasetConfig, load_dataset, split_view
 from pipeline_src.manifest.galleries import load_gallery
 from pipeline_src.manifest.plan import ensure_plan
 
@@ -98,6 +99,11 @@ class Catalog:
             before_write=lambda: refuse_if_held(self.results),
         )
 
+    def media(self, name: str) -> MediaConfig:
+        """How the clips of a data set are decoded: without frames where they have no video."""
+        media = self.config.media
+        return media if self.dataset(name).has_video else media.without_frames()
+
     def dataset_path(self, name: str) -> Path:
         """The YAML file of a data set."""
         self.dataset(name)
@@ -114,8 +120,9 @@ class Catalog:
         return [str(path) for path in dataset.described_by]
 
     def splits(self, name: str) -> tuple[str, ...]:
-        """Splits that the clip list fills, in the order train, val, test."""
-        return tuple(split for split in SPLITS if self.num_chunks(name).get(split))
+        """Splits that the clip list fills, in the order train, val, test, or of the folds."""
+        filled = self.num_chunks(name)
+        return tuple(split for split in self.dataset(name).splits if filled.get(split))
 
     def chunk_files(self, stage: str, name: str, split: str = "") -> list[str]:
         """The ``stage``'s file of every chunk: plans are .csv, manifests .json."""
@@ -134,9 +141,11 @@ class Catalog:
             ManifestError: the list has no such split.
         """
         if split not in self.splits(name):
+            folds = "; each of its folds is a data set of its own, e.g. {name}_fold1"
             raise ManifestError(
                 f"data set {name}: no clip has split {split!r}; "
                 f"splits in the list: {', '.join(self.splits(name))}"
+                + (folds.format(name=name) if self.dataset(name).folds else "")
             )
         return f"{self.results}/{name}/shards/{split}/index.json"
 
@@ -158,8 +167,19 @@ class Catalog:
         return resolve_run(self.config, name)
 
     def pretrain_datasets(self, run: str) -> tuple[str, ...]:
-        """Data sets that a run's pre-training learns from."""
-        return self.run(run).pretrain.datasets or self.listed
+        """Data sets that a run's pre-training learns from.
+
+        Raises:
+            ConfigError: one of them has no video; every objective compares sound and picture.
+        """
+        names = self.run(run).pretrain.datasets or self.listed
+        for name in names:
+            if not self.dataset(name).has_video:
+                raise ConfigError(
+                    f"run {run}: data set {name} has sound alone (modalities: [audio]), and "
+                    "pre-training needs sound and video; name others in pretrain.datasets"
+                )
+        return names
 
     def finetune_datasets(self, run: str) -> tuple[str, ...]:
         """Data sets that a run is fine-tuned on by ``all``."""
@@ -169,6 +189,47 @@ class Catalog:
     def probe_datasets(self, run: str) -> tuple[str, ...]:
         """Data sets that a run's pre-training is scored on by ``all``."""
         return self.run(run).evaluate.datasets or self.listed
+
+    def views(self, name: str) -> tuple[str, ...]:
+        """What is fine-tuned and scored for a data set: itself, or each of its folds held out."""
+        if split_view(name)[1] or not self.dataset(name).folds:
+            return (name,)
+        return tuple(f"{name}_{fold}" for fold in self.dataset(name).splits)
+
+    def finetune_train_indexes(self, run: str, view: str) -> list[str]:
+        """What a run is fine-tuned on: the training split, or the folds that are not held out.
+
+        Raises:
+            ConfigError: the run trains no head that the clips of the data set can train.
+        """
+        name, held_out = split_view(view)
+        try:
+            possible_shares(self.run(run).finetune.modality_probs, self.dataset(name).modalities)
+        except ValueError as error:
+            raise ConfigError(f"run {run}, data set {name}: finetune.{error}") from None
+        if not held_out:
+            return [self.index(name, "train")]
+        return [self.index(name, fold) for fold in self.splits(name) if fold != held_out]
+
+    def finetune_val_indexes(self, view: str) -> list[str]:
+        """What a fine-tuning is validated on; nothing where a fold is held out."""
+        name, held_out = split_view(view)
+        return [] if held_out else self.optional_index(name, "val")
+
+    def scored_index(self, run: str, view: str) -> str:
+        """index.json of the clips that a run is scored on.
+
+        Raises:
+            ConfigError: the run is scored on validation clips, and folds have none.
+        """
+        name, held_out = split_view(view)
+        split = self.run(run).evaluate.split
+        if held_out and split != "test":
+            raise ConfigError(
+                f"run {run}, data set {name}: evaluate.split is {split}, but the clips of a "
+                "held-out fold are test clips; set it to test"
+            )
+        return self.index(name, held_out or split)
 
     def pretrain_source(self, run: str) -> str:
         """The run whose pre-training fine-tuning starts from; empty when from scratch.
@@ -213,7 +274,8 @@ class Catalog:
 
     def finetune_dones(self, name: str) -> list[str]:
         """done.json of every run that is fine-tuned, on a data set."""
-        return [self.finetune_done(run, name) for run in self.finetuned_runs()]
+        views = self.views(name)
+        return [self.finetune_done(run, view) for run in self.finetuned_runs() for view in views]
 
     def finetuned_runs(self) -> list[str]:
         """Runs with a fine-tuning."""
@@ -224,17 +286,33 @@ class Catalog:
         return [self.own_pretrain_done(run) for run in self.pretrained_runs()]
 
     def metrics(self, name: str, runs: Sequence[str] = ()) -> list[str]:
-        """metrics.json of every run that is fine-tuned, on a data set."""
+        """metrics.json of every run that is fine-tuned, on a data set or each of its folds."""
+        return [
+            f"{self.results}/{run}/eval/{view}/metrics.json"
+            for run in runs or self.finetuned_runs()
+            for view in self.views(name)
+        ]
+
+    def cross_validations(self, name: str, runs: Sequence[str] = ()) -> list[str]:
+        """metrics.json of every run over all folds of a data set; none where it has no folds."""
+        if self.views(name) == (name,):
+            return []
         scored = runs or self.finetuned_runs()
-        return [f"{self.results}/{run}/eval/{name}/metrics.json" for run in scored]
+        return [f"{self.results}/{run}/folds/{name}/metrics.json" for run in scored]
 
     def probes(self, name: str) -> list[str]:
         """Label-free evaluations on a data set, one per pre-training that is scored on it."""
         return [
             f"{self.results}/{run}/probe/{name}/metrics.json"
             for run in self.pretrained_runs()
-            if name in (self.run(run).evaluate.datasets or (name,))
+            if name in (self.run(run).evaluate.datasets or (name,)) and self._is_probed(run, name)
         ]
+
+    def _is_probed(self, run: str, name: str) -> bool:
+        """Whether a pre-training can be scored: not on folds, and sound alone only by probes."""
+        has_pairs = self.dataset(name).has_video
+        is_scored = has_pairs or bool(self.probe_train_index(run, name))
+        return is_scored and not self.dataset(name).folds
 
     def probe_train_index(self, run: str, name: str) -> list[str]:
         """What the probes of a run learn from; nothing where it is scored by retrieval alone."""
@@ -246,14 +324,15 @@ class Catalog:
 
     def evaluations(self, name: str) -> list[str]:
         """Everything that ``eval_<name>`` makes."""
-        return self.metrics(name) + self.probes(name)
+        return self.metrics(name) + self.cross_validations(name) + self.probes(name)
 
     def report_metrics(self) -> list[str]:
-        """metrics.json of every run on each data set that it is fine-tuned on."""
+        """metrics.json of every run on each data set that it is fine-tuned on, folds left out."""
         return [
             path
             for run in self.run_names
             for name in self.finetune_datasets(run)
+            if self.views(name) == (name,)
             for path in self.metrics(name, (run,))
         ]
 
@@ -263,13 +342,22 @@ class Catalog:
             f"{self.results}/{run}/probe/{name}/metrics.json"
             for name in self.scored_datasets()
             for run in self.pretrained_runs()
-            if name in self.probe_datasets(run)
+            if name in self.probe_datasets(run) and self._is_probed(run, name)
         ]
 
     def scored_datasets(self) -> tuple[str, ...]:
         """Listed data sets, then others that a pre-training is scored on."""
         named = [name for run in self.pretrained_runs() for name in self.probe_datasets(run)]
         return tuple(dict.fromkeys([*self.listed, *named]))
+
+    def report_folds(self) -> list[str]:
+        """metrics.json over all folds of every run on each data set with folds."""
+        return [
+            path
+            for run in self.run_names
+            for name in self.finetune_datasets(run)
+            for path in self.cross_validations(name, (run,))
+        ]
 
 
 def _converted(run: str, stage: str, folder: str) -> str:

@@ -16,7 +16,7 @@ import yaml
 from pipeline_src.atomic import write_text
 from pipeline_src.config import load_config
 from pipeline_src.errors import StageError
-from pipeline_src.manifest.datasets import load_dataset
+from pipeline_src.manifest.datasets import FOLD_PREFIX, load_dataset
 from pipeline_src.provenance import package_versions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -128,8 +128,10 @@ def _link(folder: Path, path: Path) -> None:
 
 def target_of(stored: Mapping[str, Any]) -> str:
     """The file that the workflow is asked for."""
-    kind = "probe" if "probes" in stored else "eval"
-    return f"results/{stored['run']}/{kind}/{stored['dataset']}/metrics.json"
+    kind, name = "probe" if "probes" in stored else "eval", stored["dataset"]
+    if stored.get("split", "").startswith(FOLD_PREFIX):
+        name = f"{name}_{stored['split']}"
+    return f"results/{stored['run']}/{kind}/{name}/metrics.json"
 
 
 def run_workflow(folder: Path, target: str) -> None:

@@ -35,7 +35,16 @@ class MediaConfig(Section):
 
     sample_rate_hz: int = Field(default=16000, ge=4000, le=192000, description="audio sample rate")
     num_frames: int = Field(
-        default=10, gt=0, le=1000, description="frames per clip, uniform in time, mid-bin"
+        default=10,
+        ge=0,
+        le=1000,
+        description="frames per clip, uniform in time, mid-bin; 0 = by frame_rate",
+    )
+    frame_rate: float = Field(
+        default=0.0,
+        ge=0,
+        le=60,
+        description="frames per second of the clip, mid-bin; 0 = by num_frames",
     )
     frame_size: int = Field(
         default=224, ge=16, le=2048, description="side of the square frame in pixels"
@@ -68,6 +77,24 @@ class MediaConfig(Section):
                 f"min_seconds={self.min_seconds} must be below max_seconds={self.max_seconds}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_frames(self) -> "MediaConfig":
+        if self.num_frames and self.frame_rate:
+            raise ValueError(
+                f"num_frames={self.num_frames} and frame_rate={self.frame_rate:g} both say how "
+                "many frames a clip has; set one of them to 0"
+            )
+        return self
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether frames are made at all; not for data sets of sound alone."""
+        return self.num_frames > 0 or self.frame_rate > 0
+
+    def without_frames(self) -> "MediaConfig":
+        """The same for a data set whose clips have no video."""
+        return self.model_copy(update={"num_frames": 0, "frame_rate": 0.0})
 
 
 class AudioConfig(Section):

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from pipeline_src.architectures import MAViLConfig, NetworkConfig, make_architecture
+from pipeline_src.config.data import MediaConfig
 from pipeline_src.config.root import NAME_PATTERN, RUN_SECTIONS, Config, RunConfig
 from pipeline_src.config.section import Section
 from pipeline_src.config.segments import plan_segments
@@ -55,10 +56,35 @@ def resolve_run(config: Config, name: str, files: Sequence[Path] = ()) -> RunCon
         raise ConfigError(
             f"run {name}: finetune.mixup = {mixup:g} mixes waveforms; set shards.waveform: true"
         )
+    _check_windows(name, run, config.media)
     _check_network(name, run, config.audio.num_mel_bins)
     _check_plan(name, run, config.audio.num_mel_bins)
     _check_teacher(config, name, run)
     return run
+
+
+def _check_windows(name: str, run: RunConfig, media: MediaConfig) -> None:
+    """Refuse windows of frames that no clip can give.
+
+    Raises:
+        ConfigError: frames are stored at a lower rate, or the window is longer than any clip.
+    """
+    for stage, recipe in (("pretrain", run.pretrain), ("finetune", run.finetune)):
+        if not recipe.fps:
+            continue
+        if recipe.fps > media.frame_rate:
+            raise ConfigError(
+                f"run {name}: {stage}.fps = {recipe.fps:g} needs frames stored at that rate, but "
+                f"media.frame_rate = {media.frame_rate:g}; set media.frame_rate to {recipe.fps:g} "
+                "or more and media.num_frames to 0"
+            )
+        seconds = recipe.num_frames / recipe.fps
+        if seconds > media.max_seconds:
+            raise ConfigError(
+                f"run {name}: {stage}.num_frames = {recipe.num_frames} at fps = {recipe.fps:g} "
+                f"last {seconds:g} s, longer than any clip (media.max_seconds = "
+                f"{media.max_seconds:g})"
+            )
 
 
 def _check_network(name: str, run: RunConfig, num_mel_bins: int) -> None:

@@ -82,6 +82,16 @@ class RunConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_windows(self) -> "RunConfig":
+        shown, size = self.evaluate.num_frames, self.finetune.num_frames
+        if self.finetune.fps and shown % size:
+            raise ValueError(
+                f"evaluate.num_frames={shown} must be a multiple of finetune.num_frames={size}: "
+                f"with finetune.fps={self.finetune.fps:g} it is a number of whole windows"
+            )
+        return self
+
 
 class Config(Section):
     """config.yaml, an experiment overlay and --config, merged and checked."""
@@ -115,6 +125,11 @@ class Config(Section):
     def _check_runs(self) -> "Config":
         if not self.run_names:
             raise ValueError("runs: none is listed")
+        if not self.media.has_frames:
+            raise ValueError(
+                "media.num_frames and media.frame_rate are both 0; set one (data sets of sound "
+                "alone say `modalities: [audio]` in their YAML file)"
+            )
         highest = self.media.sample_rate_hz / 2
         top = self.audio.high_freq_hz
         if not self.audio.low_freq_hz < (top if top > 0 else highest + top) <= highest:

@@ -9,6 +9,11 @@ from pipeline_src.config.mavil import MAViLRecipe
 from pipeline_src.config.optim import AugmentConfig, OptimConfig
 from pipeline_src.config.section import Section
 
+FPS = (
+    "frames per second in a window of num_frames / fps seconds, at random in training; needs "
+    "media.frame_rate; 0 = num_frames spread over the clip"
+)
+
 
 class ModelConfig(Section):
     """Which network. ``overrides`` are constructor arguments of the method's class."""
@@ -62,6 +67,7 @@ class PretrainConfig(OptimConfig):
     num_frames: int = Field(
         default=1, gt=0, description="frames per clip, one at random in each of as many equal spans"
     )
+    fps: float = Field(default=0.0, ge=0, le=60, description=FPS)
     contrast_ratios: tuple[float, ...] = Field(
         default=(0.0, 0.125, 0.25, 0.375, 0.5),
         min_length=1,
@@ -194,6 +200,7 @@ class FinetuneConfig(OptimConfig):
     num_frames: int = Field(
         default=1, gt=0, description="frames per clip, one at random in each of as many equal spans"
     )
+    fps: float = Field(default=0.0, ge=0, le=60, description=FPS)
     balanced_sampling: bool = Field(
         default=False,
         description="an epoch is as many draws with replacement as there are clips; a clip's "

@@ -32,14 +32,14 @@ def augment_batch(
     image_rotate: float = 0.0,
     flip: bool = False,
 ) -> dict[str, Tensor]:
-    """Return the batch with "logmel" (B, T, M) and "frames" (B, F, 3, H, W) augmented.
+    """Return the batch with "logmel" (B, T, M) and, if any, "frames" (B, F, 3, H, W) augmented.
 
     The arguments are the fields of ``AugmentConfig``; each is off at 0 (``crop_scale`` at 1).
 
     Args:
         zero_level: what a log-mel of 0 nats has become by normalisation.
     """
-    logmel, frames = batch["logmel"], batch["frames"]
+    logmel = batch["logmel"]
     if time_roll:
         logmel = roll_logmel(logmel, time_roll, generator=generator)
     if time_shift or freq_shift:
@@ -54,16 +54,17 @@ def augment_batch(
         logmel = mask_spans(bins_first, freq_mask, fill, generator=generator).transpose(1, 2)
     if time_mask:
         logmel = mask_spans(logmel, time_mask, fill, generator=generator)
-    if crop_scale < 1 or image_shift or image_rotate or flip:
-        frames = warp_frames(
-            frames,
+    augmented = {**batch, "logmel": logmel}
+    if "frames" in batch and (crop_scale < 1 or image_shift or image_rotate or flip):
+        augmented["frames"] = warp_frames(
+            batch["frames"],
             crop_scale=crop_scale,
             image_shift=image_shift,
             image_rotate=image_rotate,
             flip=flip,
             generator=generator,
         )
-    return {**batch, "logmel": logmel, "frames": frames}
+    return augmented
 
 
 def _uniform(num_clips: int, generator: torch.Generator, like: Tensor) -> Tensor:

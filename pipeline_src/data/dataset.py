@@ -5,7 +5,8 @@ C classes.
 """
 
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,13 +20,15 @@ from torchvision.transforms.functional import InterpolationMode, resize
 
 from pipeline_src.data.mixup import Mix, Mixup, mix_frames
 from pipeline_src.data.sampler import Draw
+from pipeline_src.data.windows import window_frames
 from pipeline_src.errors import ManifestError, MediaError
 from pipeline_src.media.audio import read_flac, to_float
-from pipeline_src.shards.read import ShardReader, ShardSet
+from pipeline_src.shards.read import Sample, ShardReader, ShardSet
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet statistics: CAV-MAE, AVSiam, MAViL
 IMAGE_STD = (0.229, 0.224, 0.225)
 NO_WAVEFORM = np.zeros(0, np.float32)
+Members = dict[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class ClipFormat:
             before normalisation (CAV-MAE).
         img_size: H = W; stored frames of another size are resized (bicubic).
         num_frames: F; in training one at random in each of F equal spans, else evenly spread.
+        fps: > 0 takes the frames from windows of the clip instead, see ``windows.py``.
+        window_frames: frames of one window, a divisor of ``num_frames``; 0 = all of them.
         logmel_mean, logmel_std: normalisation of the log-mel, in its own unit (nats).
         training: random choices, seeded by ``seed`` and the clip's position in the stream.
     """
@@ -49,13 +54,18 @@ class ClipFormat:
     logmel_std: float
     training: bool
     seed: int = 0
+    fps: float = 0.0
+    window_frames: int = 0
 
 
 class _Clip(NamedTuple):
-    """One decoded clip, or a mixture of two; ``waveform_S`` is empty unless it was asked for."""
+    """One decoded clip, or a mixture of two.
+
+    ``waveform_S`` is empty unless it was asked for; there are no frames where clips have no video.
+    """
 
     logmel_TM: NDArray
-    frames_F3HW: Tensor
+    frames_F3HW: Tensor | None
     targets_C: Tensor
     waveform_S: NDArray
 
@@ -63,8 +73,8 @@ class _Clip(NamedTuple):
 class ClipDataset(Dataset[dict[str, Tensor]]):
     """Random access to decoded clips by ``Draw``; a clip that cannot be decoded is an error.
 
-    Each item: ``logmel`` (T, M) float32 normalised, ``frames`` (F, 3, H, W) uint8, ``targets`` (C,)
-    float32, ``index`` () int64.
+    Each item: ``logmel`` (T, M) float32 normalised, ``frames`` (F, 3, H, W) uint8 unless the clips
+    are sound alone, ``targets`` (C,) float32, ``index`` () int64.
     """
 
     def __init__(
@@ -87,12 +97,12 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         clip = self._decode(draw.index, rng, needs_waveform=mix is not None)
         if mixup and mix:
             clip = self._mix(mixup, clip, mix)
-        return {
+        item = {
             "logmel": torch.from_numpy(self._fit_logmel(clip.logmel_TM, rng)),
-            "frames": clip.frames_F3HW,
             "targets": clip.targets_C,
             "index": torch.tensor(draw.index),
         }
+        return item if clip.frames_F3HW is None else {**item, "frames": clip.frames_F3HW}
 
     def _decode(self, index: int, rng: np.random.Generator, *, needs_waveform: bool) -> _Clip:
         sample = self.shards.samples[index]
@@ -102,12 +112,12 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
                 f"{sample.shard}: sample {sample.key!r} has no waveform, which finetune.mixup "
                 "needs; set shards.waveform: true and run again"
             )
-        names = sorted(name for name in members if name.startswith("frame_"))
+        has_video = "video" in self.shards.modalities
         targets = torch.zeros(len(self.shards.class_names))
         targets[list(sample.labels)] = 1
         try:
-            chosen = self._choose_frames(len(names), rng)
-            frames = [decode_frame(members[names[i]], self.format.img_size) for i in chosen]
+            chosen = self._choose_frames(sample, members, rng) if has_video else ()
+            frames = [decode_frame(jpeg, self.format.img_size) for jpeg in chosen]
             logmel = load_array(members["logmel.npy"])
             waveform = to_float(read_flac(members["flac"])) if needs_waveform else NO_WAVEFORM
         except (MediaError, RuntimeError, ValueError, LookupError) as error:
@@ -115,18 +125,43 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
                 f"{sample.shard}: sample {sample.key!r} cannot be decoded: {error}; delete the "
                 "shard's manifest and run again"
             ) from error
-        return _Clip(logmel, torch.stack(frames), targets, waveform)
+        return _Clip(logmel, torch.stack(frames) if has_video else None, targets, waveform)
 
     def _mix(self, mixup: Mixup, first: _Clip, mix: Mix) -> _Clip:
         second = self._decode(mix.second, mix.rng, needs_waveform=True)
+        frames = None
+        if first.frames_F3HW is not None and second.frames_F3HW is not None:
+            frames = mix_frames(first.frames_F3HW, second.frames_F3HW, mix.share)
         return _Clip(
             mixup.mix_logmel(first.waveform_S, second.waveform_S, mix.share),
-            mix_frames(first.frames_F3HW, second.frames_F3HW, mix.share),
+            frames,
             mix.share * first.targets_C + (1 - mix.share) * second.targets_C,
             NO_WAVEFORM,
         )
 
-    def _choose_frames(self, num_stored: int, rng: np.random.Generator) -> Sequence[int]:
+    def _choose_frames(
+        self, sample: Sample, members: Members, rng: np.random.Generator
+    ) -> Iterator[bytes]:
+        """The JPEG files that the model is to see."""
+        names = sorted(name for name in members if name.startswith("frame_"))
+        if not self.format.fps:
+            return (members[names[i]] for i in self._spread(len(names), rng))
+        size = self.format.window_frames or self.format.num_frames
+        clip = json.loads(members["json"])
+        try:
+            chosen = window_frames(
+                clip["frame_seconds"],
+                clip["duration_seconds"],
+                fps=self.format.fps,
+                num_frames=size,
+                num_windows=self.format.num_frames // size,
+                rng=rng if self.format.training else None,
+            )
+        except ValueError as error:
+            raise ManifestError(f"{sample.shard}: sample {sample.key!r}: {error}") from error
+        return (members[names[i]] for i in chosen)
+
+    def _spread(self, num_stored: int, rng: np.random.Generator) -> Sequence[int]:
         wanted = self.format.num_frames
         if not self.format.training or wanted > num_stored:
             return even_frames(num_stored, wanted)

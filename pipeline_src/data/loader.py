@@ -71,10 +71,11 @@ def evaluation_batches(
 
 
 def to_device(batch: Mapping[str, Tensor], device: torch.device) -> Batch:
-    """Move a batch and turn ``frames`` from uint8 into ImageNet-normalised float32."""
+    """Move a batch and turn ``frames``, if any, from uint8 into ImageNet-normalised float32."""
     moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-    mean, std = _image_moments(device)
-    moved["frames"] = (moved["frames"].float() - mean) / std
+    if "frames" in moved:
+        mean, std = _image_moments(device)
+        moved["frames"] = (moved["frames"].float() - mean) / std
     return moved
 
 

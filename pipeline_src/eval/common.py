@@ -34,10 +34,15 @@ class Split:
             self.shards, evaluation_format(checkpoint, num_frames=evaluate.num_frames)
         )
 
+    @property
+    def has_video(self) -> bool:
+        """Whether its clips have frames."""
+        return "video" in self.shards.modalities
+
     def coverage(self) -> dict[str, Any]:
         """How many of the listed clips are scored, and the hash of which."""
-        keys = ("dataset", "split", "task", "num_clips", "num_clips_in_list", "clip_ids_sha256")
-        return {key: self.index[key] for key in keys}
+        keys = ("dataset", "split", "task", "modalities", "num_clips", "num_clips_in_list")
+        return {key: self.index[key] for key in (*keys, "clip_ids_sha256")}
 
 
 def open_split(index_path: Path) -> Split:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from pipeline_src.atomic import write_json
-from pipeline_src.config import EvaluateConfig, ModelConfig
+from pipeline_src.config import EvaluateConfig, FinetuneConfig, ModelConfig
+from pipeline_src.config.heads import HEADS, scored_heads
 from pipeline_src.errors import CheckpointError
 from pipeline_src.eval.common import (
     Split,
@@ -34,8 +35,6 @@ from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.done import read_done
 from pipeline_src.runs.spec import TrainSpec
 
-HEADS = ("audio", "video", "audio_video")
-
 
 def evaluate_finetuned(
     *,
@@ -49,9 +48,10 @@ def evaluate_finetuned(
     config: dict[str, Any],
     num_threads: int,
 ) -> None:
-    """Score every clip of a split once, with audio, video and both.
+    """Score every clip of a split once, with each input that it has and the checkpoint learnt.
 
-    Retrieval uses the pre-trained encoder, as the field does; without one, the fine-tuned encoder.
+    Retrieval, of clips with video, uses the pre-trained encoder, as the field does; without one,
+    the fine-tuned encoder.
 
     Args:
         config: the whole configuration, kept in metrics.json.
@@ -66,27 +66,25 @@ def evaluate_finetuned(
     checkpoint = read_done(finetune_done)
     check_fits(checkpoint, split, model)
     _check_classes(checkpoint, split, finetune_done)
-    scores = _scores(checkpoint, split, evaluate)
+    heads = _heads(checkpoint, split)
+    scores = _scores(checkpoint, split, evaluate, heads)
     encoder = read_done(pretrain_done) if pretrain_done else checkpoint
     check_fits(encoder, split, model)
     features = pooled(encoder, split, evaluate)
     clip_ids = np.array([split.shards.samples[i].clip_id for i in scores["index"]])
     labelled = {"clip_ids": clip_ids, "targets": scores["targets"]}
     folder = metrics_path.parent
-    save_arrays(folder / "predictions.npz", labelled | {head: scores[head] for head in HEADS})
-    vectors = {name: features[name] for name in ("audio", "video")}
+    save_arrays(folder / "predictions.npz", labelled | {head: scores[head] for head in heads})
+    vectors = {name: features[name] for name in split.shards.modalities}
     save_arrays(folder / "embeddings.npz", labelled | vectors)
     metrics = {
         "run": run,
         **split.coverage(),
-        "num_frames": evaluate.num_frames,
-        **_classification(scores, HEADS, split.index["task"], evaluate),
+        "heads": heads,
+        "num_frames": evaluate.num_frames if split.has_video else 0,
+        **_classification(scores, heads, split.index["task"], evaluate),
         **_single_frame(checkpoint, scores, split.index["task"], evaluate),
-        "retrieval": {
-            "checkpoint": "pretrain" if pretrain_done else "finetune",
-            **checkpoint_past(encoder, split),
-            **score_retrieval(features, split, evaluate),
-        },
+        **_retrieval(encoder, bool(pretrain_done), features, split, evaluate),
         **provenance(checkpoint, split, evaluate, config),
         "seconds": round(time.monotonic() - started, 2),
     }
@@ -97,7 +95,7 @@ def evaluate_finetuned(
 def pooled(
     checkpoint: Checkpoint, split: Split, evaluate: EvaluateConfig, *, trained: bool = True
 ) -> Outputs:
-    """Pooled audio and video features of a split; ``trained=False``: of the initial weights."""
+    """Pooled features of each modality of a split; ``trained=False``: of the initial weights."""
     device = pick_device()
     model = restore_model(checkpoint, trained=trained)[0].to(device)
     return run_over(
@@ -109,13 +107,41 @@ def pooled(
     )
 
 
-def _scores(checkpoint: Checkpoint, split: Split, evaluate: EvaluateConfig) -> Outputs:
+def _heads(checkpoint: Checkpoint, split: Split) -> tuple[str, ...]:
+    recipe = TrainSpec.model_validate(checkpoint.state["spec"]).recipe
+    if not isinstance(recipe, FinetuneConfig):
+        raise CheckpointError(f"{checkpoint.folder}: holds a pre-training, it has no heads")
+    return scored_heads(recipe.modality_probs, split.shards.modalities)
+
+
+def _retrieval(
+    encoder: Checkpoint,
+    is_pretrained: bool,
+    features: Outputs,
+    split: Split,
+    evaluate: EvaluateConfig,
+) -> dict[str, Any]:
+    """Retrieval figures as ``retrieval``; nothing where the clips have no video."""
+    if not split.has_video:
+        return {}
+    return {
+        "retrieval": {
+            "checkpoint": "pretrain" if is_pretrained else "finetune",
+            **checkpoint_past(encoder, split),
+            **score_retrieval(features, split, evaluate),
+        }
+    }
+
+
+def _scores(
+    checkpoint: Checkpoint, split: Split, evaluate: EvaluateConfig, heads: Sequence[str]
+) -> Outputs:
     device = pick_device()
     model = restore_model(checkpoint)[0].to(device)
     task = split.index["task"]
     return run_over(
         split.dataset(checkpoint, evaluate),
-        lambda batch: head_probabilities(model, batch, task=task),
+        lambda batch: head_probabilities(model, batch, task=task, heads=heads),
         batch_size=evaluate.batch_size,
         device=device,
         num_workers=evaluate.num_workers,

@@ -3,8 +3,7 @@
 Shape legend: N clips, C classes, D feature width, G frame groups.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from pipeline_src.data.dataset import ClipDataset
 from pipeline_src.data.loader import Batch, evaluation_batches, to_device
 from pipeline_src.models import AudioVisualModel
+from pipeline_src.models.base import HEADS
 
 Outputs = dict[str, NDArray]
 SINGLE = "single_frame_"  # before the name of what the middle frame group alone gives
@@ -49,13 +49,15 @@ def run_over(
     return outputs
 
 
-def head_probabilities(model: AudioVisualModel, batch: Batch, *, task: str) -> dict[str, Tensor]:
-    """audio, video, audio_video (N, C): sigmoid or softmax by task, then the mean over frames.
+def head_probabilities(
+    model: AudioVisualModel, batch: Batch, *, task: str, heads: Collection[str] = HEADS
+) -> dict[str, Tensor]:
+    """Each of ``heads`` (N, C): sigmoid or softmax by task, then the mean over frames.
 
     Where there are several frame groups, ``single_frame_video`` and ``single_frame_audio_video``
     (N, C) are those of the middle one: frame 5 of 10, CAV-MAE's single-frame figure.
     """
-    logits = model.forward_heads(batch["logmel"], batch["frames"])
+    logits = head_logits(model, batch, heads)
     squash = torch.sigmoid if task == "multilabel" else _softmax
     scores = {head: squash(value.float()) for head, value in logits.items()}  # (N, G, C) each
     single = {SINGLE + head: _middle(value) for head, value in scores.items() if value.shape[1] > 1}
@@ -63,13 +65,15 @@ def head_probabilities(model: AudioVisualModel, batch: Batch, *, task: str) -> d
 
 
 def pooled_features(model: AudioVisualModel, batch: Batch) -> dict[str, Tensor]:
-    """audio, video (N, D): mean over all unmasked tokens of each encoder pass.
+    """audio, and video if any, (N, D): mean over all unmasked tokens of each encoder pass.
 
     Where there are several frame groups, ``single_frame_video`` (N, D) is that of the middle one,
     which published retrieval uses. Where the contrastive loss compares projections of these, they
     have ``_contrasted`` after their name.
     """
     audio_ND = model.embed(audio=batch["logmel"])["audio"]
+    if "frames" not in batch:
+        return {"audio": audio_ND}
     tokens_NLD = model.encode_video(batch["frames"]).float()
     groups_NGLD = tokens_NLD.unflatten(1, (-1, model.num_video_tokens))
     pooled = {"audio": audio_ND, "video": tokens_NLD.mean(1)}
@@ -90,6 +94,7 @@ def quick_accuracy(
     model: AudioVisualModel,
     dataset: ClipDataset,
     *,
+    heads: Collection[str] = HEADS,
     batch_size: int,
     device: torch.device,
     rank: int = 0,
@@ -99,7 +104,7 @@ def quick_accuracy(
     model.eval()
     outputs = run_over(
         dataset,
-        lambda batch: {k: v.mean(1) for k, v in model.forward_heads(**_inputs(batch)).items()},
+        lambda batch: {k: v.mean(1) for k, v in head_logits(model, batch, heads).items()},
         batch_size=batch_size,
         device=device,
         rank=rank,
@@ -116,8 +121,13 @@ def quick_accuracy(
     return {head: float(total / totals[-1]) for head, total in zip(hits, totals, strict=False)}
 
 
-def _inputs(batch: Batch) -> dict[str, Any]:
-    return {"audio": batch["logmel"], "video": batch["frames"]}
+def head_logits(
+    model: AudioVisualModel, batch: Batch, heads: Collection[str] = HEADS
+) -> dict[str, Tensor]:
+    """Logits (N, G, C) of those of ``heads`` that the batch has the inputs of."""
+    audio = None if set(heads) == {"video"} else batch["logmel"]
+    video = None if set(heads) == {"audio"} else batch.get("frames")
+    return model.forward_heads(audio, video, heads)
 
 
 def _softmax(logits: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 Retrieval, and where there are training clips, reconstruction of held-out clips, linear and k-NN
 probes; writes metrics.json and reconstructions.npz. The data set need not be one that it learnt
-from.
+from. Of clips without video only the audio features are probed.
 """
 
 import time
@@ -14,16 +14,16 @@ import torch
 
 from pipeline_src.atomic import write_json
 from pipeline_src.config import EvaluateConfig, ModelConfig
-from pipeline_src.eval.common import check_fits, open_split, provenance
+from pipeline_src.config.heads import HEADS
+from pipeline_src.eval.common import Split, check_fits, open_split, provenance
 from pipeline_src.eval.finetuned import pooled
 from pipeline_src.eval.gallery import checkpoint_past, score_retrieval
 from pipeline_src.eval.predict import Outputs
 from pipeline_src.eval.probes import LabelledFeatures, probe_features
 from pipeline_src.eval.reconstruction import evaluate_reconstruction
 from pipeline_src.eval.summary import SUMMARY_FILE, summarise_probe
+from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.done import read_done
-
-MODALITIES = ("audio", "video")
 
 
 def evaluate_pretrained(
@@ -65,7 +65,7 @@ def evaluate_pretrained(
     }
     test = splits["test"]
     errors = {}
-    if "train" in splits:
+    if "train" in splits and test.has_video:
         errors = evaluate_reconstruction(
             checkpoint,
             train=splits["train"],
@@ -77,19 +77,14 @@ def evaluate_pretrained(
     metrics = {
         "run": run,
         **test.coverage(),
-        "num_frames": evaluate.num_frames,
+        "num_frames": evaluate.num_frames if test.has_video else 0,
         "reconstruction": errors,
         "probes": {
             state: _probes(by_split, test.index["task"], evaluate)
             for state, by_split in features.items()
             if "train" in by_split
         },
-        "retrieval": {
-            "checkpoint": "pretrain",
-            **checkpoint_past(checkpoint, test),
-            **score_retrieval(features["pretrained"]["test"], test, evaluate),
-        },
-        "retrieval_untrained": score_retrieval(features["untrained"]["test"], test, evaluate),
+        **(_retrievals(checkpoint, features, test, evaluate) if test.has_video else {}),
         **provenance(checkpoint, splits["test"], evaluate, config),
         "seconds": round(time.monotonic() - started, 2),
     }
@@ -97,10 +92,28 @@ def evaluate_pretrained(
     write_json(metrics_path, metrics)
 
 
+def _retrievals(
+    checkpoint: Checkpoint,
+    features: dict[str, dict[str, Outputs]],
+    test: Split,
+    evaluate: EvaluateConfig,
+) -> dict[str, Any]:
+    """Retrieval of the pre-trained and of the untrained encoder."""
+    pretrained, untrained = (features[state]["test"] for state in ("pretrained", "untrained"))
+    return {
+        "retrieval": {
+            "checkpoint": "pretrain",
+            **checkpoint_past(checkpoint, test),
+            **score_retrieval(pretrained, test, evaluate),
+        },
+        "retrieval_untrained": score_retrieval(untrained, test, evaluate),
+    }
+
+
 def _probes(by_split: dict[str, Outputs], task: str, evaluate: EvaluateConfig) -> dict[str, Any]:
     def labelled(name: str, modality: str) -> LabelledFeatures:
         outputs = by_split[name]
-        parts = MODALITIES if modality == "audio_video" else (modality,)
+        parts = ("audio", "video") if modality == "audio_video" else (modality,)
         return LabelledFeatures(
             np.concatenate([outputs[part] for part in parts], axis=1), outputs["targets"]
         )
@@ -115,5 +128,5 @@ def _probes(by_split: dict[str, Outputs], task: str, evaluate: EvaluateConfig) -
             num_resamples=evaluate.num_bootstrap,
             seed=evaluate.seed,
         )
-        for modality in (*MODALITIES, "audio_video")
+        for modality in (HEADS if "video" in by_split["test"] else ("audio",))
     }

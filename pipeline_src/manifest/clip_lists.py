@@ -1,4 +1,4 @@
-"""Streaming readers of clip lists: our own CSV form and the official AudioSet and VGGSound files.
+"""Streaming reader of clip lists of every form, see ``list_formats``.
 
 Every row is checked before any job runs; a refusal names the file, the line, the value and what
 is allowed.
@@ -7,23 +7,18 @@ is allowed.
 import csv
 import gzip
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from pipeline_src.errors import ManifestError
 from pipeline_src.manifest.datasets import (
-    SPLITS,
     ClassList,
     DatasetConfig,
     load_classes,
     missing_list,
 )
-
-COLUMNS = ("clip_id", "source", "start_seconds", "end_seconds", "labels", "split")
-AUDIOSET_FIELDS = 4
-VGGSOUND_FIELDS = 4
-VGGSOUND_CLIP_SECONDS = 10
+from pipeline_src.manifest.list_formats import PARSERS, RawRow, unlisted_words
 
 
 class ClipRow(NamedTuple):
@@ -38,18 +33,6 @@ class ClipRow(NamedTuple):
     line: int
 
 
-class RawRow(NamedTuple):
-    """The same clip as text, before any check."""
-
-    line: int
-    clip_id: str
-    source: str
-    start: str
-    end: str
-    labels: list[str]
-    split: str
-
-
 def read_clips(dataset: DatasetConfig, *, max_seconds: float) -> Iterator[ClipRow]:
     """Yield every clip of the data set in list order, each checked.
 
@@ -61,19 +44,14 @@ def read_clips(dataset: DatasetConfig, *, max_seconds: float) -> Iterator[ClipRo
     classes = load_classes(dataset)
     first_line_of: dict[str, str] = {}
     split_of: dict[str, str] = {}
-    listed = [(split, path) for split, paths in dataset.clip_lists.items() for path in paths]
-    for split, path in listed:
-        for raw in _read_rows(dataset, path, split):
-            where = f"{path}:{raw.line}"
-            row = _check_row(raw, dataset, classes, max_seconds, where)
-            first = first_line_of.setdefault(row.clip_id, where)
-            if first is not where:
-                raise ManifestError(
-                    f"{where}: clip_id {row.clip_id!r} was already listed at {first}"
-                )
-            if dataset.format == "clips":  # the official lists are taken as published
-                _check_split(row, split_of, where)
-            yield row
+    for where, raw in _all_rows(dataset):
+        row = _check_row(raw, dataset, classes, max_seconds, where)
+        first = first_line_of.setdefault(row.clip_id, where)
+        if first is not where:
+            raise ManifestError(f"{where}: clip_id {row.clip_id!r} was already listed at {first}")
+        if dataset.format == "clips":  # the official lists are taken as published
+            _check_split(row, split_of, where)
+        yield row
     if not first_line_of:
         raise ManifestError(f"{', '.join(map(str, dataset.list_files))}: no clips at all")
 
@@ -86,6 +64,20 @@ def _check_split(row: ClipRow, split_of: dict[str, str], where: str) -> None:
             f"{where}: source {row.source!r} is in split {row.split} and in {split}; all clips of "
             "one file belong to one split"
         )
+
+
+def _all_rows(dataset: DatasetConfig) -> Iterator[tuple[str, RawRow]]:
+    """Every clip with the place that it stands at."""
+    listed: set[str] = set()
+    lists = [(split, path) for split, paths in dataset.clip_lists.items() for path in paths]
+    for split, path in lists:
+        for raw in _read_rows(dataset, path, split):
+            if dataset.word_folders:
+                listed.add(raw.source)
+            yield f"{path}:{raw.line}", raw
+    for folder in dataset.word_folders:
+        for raw in unlisted_words(folder, listed):
+            yield f"{folder}:{raw.line}", raw
 
 
 def _read_rows(dataset: DatasetConfig, path: Path, split: str) -> Iterator[RawRow]:
@@ -110,74 +102,15 @@ def _open_text(path: Path) -> TextIO:
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def _parse_clips(path: Path, stream: Iterable[str], split: str) -> Iterator[RawRow]:
-    del split  # the rows name it
-    reader = csv.reader(stream)
-    header = next(reader, [])
-    for column in COLUMNS:
-        if header.count(column) != 1:
-            raise ManifestError(f"{path}:1: column {column!r} must be there once; found {header}")
-    clip_id, source, start, end, labels, split_at = (header.index(column) for column in COLUMNS)
-    for row in reader:
-        if not row:
-            continue
-        _check_width(path, reader.line_num, row, len(header))
-        names = [label.strip() for label in row[labels].split(";") if label.strip()]
-        yield RawRow(
-            reader.line_num, row[clip_id], row[source], row[start], row[end], names, row[split_at]
-        )
-
-
-def _parse_audioset(path: Path, stream: Iterable[str], split: str) -> Iterator[RawRow]:
-    reader = csv.reader(stream, skipinitialspace=True)
-    for row in reader:
-        if not row or row[0].startswith("#"):
-            continue
-        _check_width(path, reader.line_num, row, AUDIOSET_FIELDS)
-        youtube_id, start, end, labels = row
-        names = [label.strip() for label in labels.split(",") if label.strip()]
-        yield RawRow(reader.line_num, youtube_id, f"youtube:{youtube_id}", start, end, names, split)
-
-
-def _parse_vggsound(path: Path, stream: Iterable[str], split: str) -> Iterator[RawRow]:
-    del split  # the rows name it
-    reader = csv.reader(stream)
-    for row in reader:
-        if not row:
-            continue
-        _check_width(path, reader.line_num, row, VGGSOUND_FIELDS)
-        youtube_id, start, label, row_split = row
-        if not start.isdecimal():
-            raise ManifestError(
-                f"{path}:{reader.line_num}: start {start!r} is not a whole number of seconds"
-            )
-        clip_id = f"{youtube_id}_{int(start):06d}" if youtube_id else ""
-        end = str(int(start) + VGGSOUND_CLIP_SECONDS)
-        yield RawRow(
-            reader.line_num, clip_id, f"youtube:{youtube_id}", start, end, [label], row_split
-        )
-
-
-PARSERS: dict[str, Callable[[Path, Iterable[str], str], Iterator[RawRow]]] = {
-    "clips": _parse_clips,
-    "audioset": _parse_audioset,
-    "vggsound": _parse_vggsound,
-}
-
-
-def _check_width(path: Path, line: int, row: list[str], expected: int) -> None:
-    if len(row) != expected:
-        raise ManifestError(f"{path}:{line}: {len(row)} fields, expected {expected}: {row}")
-
-
 def _check_row(
     raw: RawRow, dataset: DatasetConfig, classes: ClassList, max_seconds: float, where: str
 ) -> ClipRow:
     for column, text in (("clip_id", raw.clip_id), ("source", raw.source)):
         if not text.strip() or not text.isprintable():
             raise ManifestError(f"{where}: {column} {text!r} is empty or holds control characters")
-    if raw.split not in SPLITS:
-        raise ManifestError(f"{where}: split {raw.split!r} is not one of {', '.join(SPLITS)}")
+    if raw.split not in dataset.splits:
+        allowed = ", ".join(dataset.splits)
+        raise ManifestError(f"{where}: split {raw.split!r} is not one of {allowed}")
     start, end = _check_times(raw, max_seconds, where)
     labels = _check_labels(raw, dataset, classes, where)
     return ClipRow(raw.clip_id, raw.source, start, end, labels, raw.split, raw.line)

@@ -4,6 +4,7 @@ With the clip list it is all that a new data set needs; paths in it are relative
 """
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -16,6 +17,10 @@ from pipeline_src.config.section import Section
 from pipeline_src.errors import ConfigError, ManifestError
 
 SPLITS = ("train", "val", "test")
+FOLD_PREFIX = "fold"
+# A view of a data set with folds, e.g. esc50_fold3: that fold is held out.
+FOLD_NAME = re.compile(r"(?P<dataset>\w+)_(?P<split>fold[1-9]\d*)")
+MAX_FOLDS = 99
 ID_COLUMNS = ("id", "mid")
 
 OFFICIAL_LISTS = {
@@ -24,7 +29,15 @@ OFFICIAL_LISTS = {
     "unbalanced_train_segments.csv, eval_segments.csv and class_labels_indices.csv",
     "vggsound": "the Visual Geometry Group (Oxford) publishes vggsound.csv on the VGGSound page; "
     "class lists with the columns index,mid,display_name come with the CAV-MAE code",
+    "esc50": "it is meta/esc50.csv of the ESC-50 archive; unpack it where the data set's root is",
+    "speech_commands": "validation_list.txt and testing_list.txt are in the archive "
+    "speech_commands_v0.02; unpack it where the data set's root is",
 }
+LISTS_PER_SPLIT = {
+    "audioset": "a path per split (train: ..., test: ...)",
+    "speech_commands": "the two official lists (val: ..., test: ...); the rest is train",
+}
+FORMATS_WITH_FOLDS = ("clips", "esc50")
 
 
 class DatasetConfig(Section):
@@ -34,11 +47,23 @@ class DatasetConfig(Section):
         pattern=NAME_PATTERN, description="folder under results and part of target names"
     )
     task: Literal["multiclass", "multilabel"] = Field(description="one label per clip, or several")
-    format: Literal["clips", "audioset", "vggsound"] = Field(
+    format: Literal["clips", "audioset", "vggsound", "esc50", "speech_commands"] = Field(
         default="clips", description="form of the clip list"
     )
+    modalities: tuple[Literal["audio", "video"], ...] = Field(
+        default=("audio", "video"),
+        description="what every clip has; [audio] = sound alone, video is not looked for",
+    )
+    folds: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_FOLDS,
+        description="cross-validation: the splits are fold1 .. fold<folds>, each is held out once; "
+        "0 = train, val, test",
+    )
     clip_list: Path | dict[Literal["train", "val", "test"], Path | tuple[Path, ...]] = Field(
-        description="CSV or CSV.GZ; for audioset one or several per split"
+        description="CSV or CSV.GZ; for audioset one or several per split, for speech_commands the "
+        "official lists of val and test"
     )
     class_names: Path = Field(description="CSV: index,id,display_name")
     root: Path = Field(default=Path(), description="folder that local sources start from")
@@ -73,6 +98,13 @@ class DatasetConfig(Section):
             return tuple(folder / path for path in value)
         return None if value is None else folder / value
 
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if FOLD_NAME.fullmatch(value):
+            raise ValueError("a name that ends in _fold and a number stands for a fold; rename it")
+        return value
+
     @field_validator("clip_file")
     @classmethod
     def _check_clip_file(cls, value: str) -> str:
@@ -84,14 +116,19 @@ class DatasetConfig(Section):
     @model_validator(mode="after")
     def _check_lists(self) -> "DatasetConfig":
         is_mapping = isinstance(self.clip_list, dict)
-        if (self.format == "audioset") != is_mapping or self.clip_list == {} or self._has_gap():
+        is_wrong = (self.format in LISTS_PER_SPLIT) != is_mapping or self.clip_list == {}
+        if isinstance(self.clip_list, dict) and self.format == "speech_commands":
+            is_wrong = set(self.clip_list) != {"val", "test"}
+        if is_wrong or self._has_gap():
+            needed = LISTS_PER_SPLIT.get(self.format, "one path")
+            raise ValueError(f"clip_list: format {self.format} needs {needed}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_modalities(self) -> "DatasetConfig":
+        if self.modalities not in (("audio",), ("audio", "video")):
             raise ValueError(
-                f"clip_list: format {self.format} needs "
-                + (
-                    "a path per split (train: ..., test: ...)"
-                    if self.format == "audioset"
-                    else "one path"
-                )
+                f"modalities: {list(self.modalities)} must be [audio] or [audio, video]"
             )
         return self
 
@@ -105,6 +142,40 @@ class DatasetConfig(Section):
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} both name the retrieval gallery; keep one")
         return self
+
+    @model_validator(mode="after")
+    def _check_folds(self) -> "DatasetConfig":
+        if self.folds == 1:
+            raise ValueError("folds: 1 leaves nothing to train on; at least 2, or 0 for none")
+        if self.folds and self.format not in FORMATS_WITH_FOLDS:
+            raise ValueError(
+                f"folds: {self.folds}, but the lists of format {self.format} name no folds"
+            )
+        if self.format == "esc50" and not self.folds:
+            raise ValueError("folds: format esc50 names a fold for each clip; set folds: 5")
+        return self
+
+    @property
+    def has_video(self) -> bool:
+        """Whether its clips have frames."""
+        return "video" in self.modalities
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """What the clips may be split into, in order."""
+        if not self.folds:
+            return SPLITS
+        return tuple(f"{FOLD_PREFIX}{number}" for number in range(1, self.folds + 1))
+
+    @property
+    def word_folders(self) -> tuple[Path, ...]:
+        """The folders whose files are clips without standing in a list (Speech Commands).
+
+        Folders such as _background_noise_ hold no words.
+        """
+        if self.format != "speech_commands" or not self.root.is_dir():
+            return ()
+        return tuple(sorted(p for p in self.root.iterdir() if p.is_dir() and p.name[0] not in "_."))
 
     @property
     def clip_lists(self) -> dict[str, tuple[Path, ...]]:
@@ -175,6 +246,12 @@ def _describe(error: ValidationError) -> str:
         else:
             problems.append(f"{key}: {problem['input']!r}: {problem['msg']}")
     return "; ".join(problems)
+
+
+def split_view(name: str) -> tuple[str, str]:
+    """Data set and held-out fold that a name of a view stands for; no fold in a plain name."""
+    match = FOLD_NAME.fullmatch(name)
+    return (match["dataset"], match["split"]) if match else (name, "")
 
 
 def load_classes(dataset: DatasetConfig) -> ClassList:

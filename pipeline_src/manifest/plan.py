@@ -10,7 +10,7 @@ from pipeline_src import versions
 from pipeline_src.atomic import write_json, write_text
 from pipeline_src.errors import ManifestError
 from pipeline_src.manifest.clip_lists import ClipRow, read_clips
-from pipeline_src.manifest.datasets import SPLITS, DatasetConfig, missing_list
+from pipeline_src.manifest.datasets import DatasetConfig, missing_list
 
 STATE_FILE = "plan.json"
 PLAN_COLUMNS = ("clip_id", "source", "start_seconds", "end_seconds", "labels", "line")
@@ -41,7 +41,7 @@ def ensure_plan(
     if known is None or known["list"] != key:
         clips = list(read_clips(dataset, max_seconds=max_seconds))  # refuse before writing
         before_write()
-        known = {"list": key, "num_chunks": _write_plan(clips, chunk_size, folder)}
+        known = {"list": key, "num_chunks": _write_plan(clips, dataset, chunk_size, folder)}
         write_json(state_path, known)
     return known["num_chunks"]
 
@@ -55,7 +55,7 @@ def _read_state(path: Path) -> dict | None:
 
 def _list_key(dataset: DatasetConfig, *, chunk_size: int, max_seconds: float) -> list:
     """All that decides whether a list is right, as JSON; sizes and times stand for contents."""
-    files = [*dataset.list_files, dataset.class_names]
+    files = [*dataset.list_files, dataset.class_names, *dataset.word_folders]
     stamps = []
     for path in files:
         try:
@@ -65,14 +65,16 @@ def _list_key(dataset: DatasetConfig, *, chunk_size: int, max_seconds: float) ->
         stamps.append([str(path.absolute()), status.st_size, status.st_mtime_ns])
     limits = [versions.PLAN, chunk_size, max_seconds]
     splits = [split for split, paths in dataset.clip_lists.items() for _ in paths]
-    return [*limits, dataset.format, dataset.task, splits, stamps]
+    return [*limits, dataset.format, dataset.task, splits, dataset.folds, stamps]
 
 
-def _write_plan(clips: list[ClipRow], chunk_size: int, folder: Path) -> dict[str, int]:
+def _write_plan(
+    clips: list[ClipRow], dataset: DatasetConfig, chunk_size: int, folder: Path
+) -> dict[str, int]:
     """Write the chunks that differ from what is there; remove those that a longer list left."""
     planned: dict[Path, str] = {}
     num_chunks: dict[str, int] = {}
-    for split in SPLITS:
+    for split in dataset.splits:
         rows = [clip for clip in clips if clip.split == split]
         chunks = [rows[first : first + chunk_size] for first in range(0, len(rows), chunk_size)]
         for number, chunk in enumerate(chunks):

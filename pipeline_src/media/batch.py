@@ -10,7 +10,13 @@ from pipeline_src.errors import MediaError
 from pipeline_src.media.audio import read_flac
 from pipeline_src.media.ffmpeg import run
 from pipeline_src.media.flags import is_silent, is_static
-from pipeline_src.media.graph import ClipJob, audio_name, build_arguments, frame_name
+from pipeline_src.media.graph import (
+    ClipJob,
+    audio_name,
+    build_arguments,
+    count_frames,
+    frame_name,
+)
 
 # Start-up dominates short clips only; long ones share a process for no longer than this, so that
 # the time-out of one clip also bounds a batch.
@@ -24,7 +30,7 @@ class Decoded:
 
     Args:
         flac: 16-bit mono audio.
-        frames: JPEG frames in time order.
+        frames: JPEG frames in time order; none for sound alone.
         num_samples: length of the audio.
     """
 
@@ -59,7 +65,7 @@ def decode_batch(jobs: Sequence[ClipJob], media: MediaConfig) -> list[Decoded | 
             if len(jobs) == 1:
                 return [_refine(error)]
         else:
-            return [_collect(folder, index, media) for index in range(len(jobs))]
+            return [_collect(folder, index, job, media) for index, job in enumerate(jobs)]
     half = len(jobs) // 2
     return decode_batch(jobs[:half], media) + decode_batch(jobs[half:], media)
 
@@ -70,12 +76,13 @@ def _refine(error: MediaError) -> MediaError:
     return error
 
 
-def _collect(folder: Path, index: int, media: MediaConfig) -> Decoded | MediaError:
+def _collect(folder: Path, index: int, job: ClipJob, media: MediaConfig) -> Decoded | MediaError:
+    num_frames = count_frames(job.duration_seconds, media)
     try:
         flac = (folder / audio_name(index)).read_bytes()
         frames = tuple(
             (folder / frame_name(index, f"{number:04d}")).read_bytes()
-            for number in range(1, media.num_frames + 1)
+            for number in range(1, num_frames + 1)
         )
         samples = read_flac(flac)
     except FileNotFoundError as error:

@@ -1,12 +1,14 @@
 """The ffmpeg command line for a batch of clips: one process, one decode per clip.
 
 Each clip [start, start + duration) gives a mono FLAC and N JPEG frames: frame k is the one shown
-at (k + 0.5) / N of the clip, exactly. For that the video clock is stretched so that these moments
-fall on 0, 1, 2, ...; ``fps=1:round=up`` then shows at n the last frame with time <= n. Seeking goes
+at (k + 0.5) / N of the clip, or at (k + 0.5) / frame_rate seconds, exactly. For that the video
+clock is stretched so that these moments fall on 0, 1, 2, ...; ``fps=1:round=up`` then shows at n
+the last frame with time <= n. Seeking goes
 to the key frame before ``start`` and drops nothing, so a frame shown since before ``start`` counts.
 Every output has its own small filter chain: one graph for all is slower with many inputs.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,14 +36,14 @@ class ClipJob:
     """What to decode of one file.
 
     Args:
-        audio_index, video_index: stream numbers in the file.
+        audio_index, video_index: stream numbers in the file; None = no frames.
     """
 
     path: Path
     start_seconds: float
     duration_seconds: float
     audio_index: int
-    video_index: int
+    video_index: int | None
 
 
 def build_arguments(jobs: Sequence[ClipJob], media: MediaConfig) -> list[str]:
@@ -49,11 +51,9 @@ def build_arguments(jobs: Sequence[ClipJob], media: MediaConfig) -> list[str]:
     outputs = []
     for index, job in enumerate(jobs):
         source = ffmpeg.input(input_url(job.path.absolute()), **_input_options(job))
-        audio = source[str(job.audio_index)]
-        video = source[str(job.video_index)]
         outputs.append(
             ffmpeg.output(
-                audio,
+                source[str(job.audio_index)],
                 audio_name(index),
                 af=audio_chain(job.duration_seconds, media.sample_rate_hz),
                 acodec="flac",
@@ -62,9 +62,11 @@ def build_arguments(jobs: Sequence[ClipJob], media: MediaConfig) -> list[str]:
                 bitexact=None,
             )
         )
+        if job.video_index is None:
+            continue
         outputs.append(
             ffmpeg.output(
-                video,
+                source[str(job.video_index)],
                 frame_name(index, "%04d"),
                 vf=video_chain(job.duration_seconds, media),
                 format="image2",
@@ -88,9 +90,19 @@ def frame_name(index: int, number: str) -> str:
     return f"{index:03d}_{number}.jpg"
 
 
-def frame_seconds(duration_seconds: float, num_frames: int) -> list[float]:
+def count_frames(duration_seconds: float, media: MediaConfig) -> int:
+    """Frames of a clip: with ``frame_rate`` as many as have their moment within it, at least 1."""
+    if media.frame_rate:
+        return max(1, math.ceil(duration_seconds * media.frame_rate - 0.5))
+    return media.num_frames
+
+
+def frame_seconds(duration_seconds: float, media: MediaConfig) -> list[float]:
     """Mid-bin moments of a clip, from its start."""
-    return [round((k + 0.5) / num_frames * duration_seconds, 6) for k in range(num_frames)]
+    count = count_frames(duration_seconds, media)
+    if media.frame_rate:
+        return [round((k + 0.5) / media.frame_rate, 6) for k in range(count)]
+    return [round((k + 0.5) / count * duration_seconds, 6) for k in range(count)]
 
 
 def _input_options(job: ClipJob) -> dict[str, str | int | None]:
@@ -115,8 +127,8 @@ def video_chain(duration_seconds: float, media: MediaConfig) -> str:
     Padded before ``fps``, which drops a last frame that no moment falls on, and after it, for a
     video that ends long before the clip begins.
     """
-    count = media.num_frames
-    per_second = count / duration_seconds
+    count = count_frames(duration_seconds, media)
+    per_second = media.frame_rate or count / duration_seconds
     return (
         f"tpad=stop_mode=clone:stop_duration={duration_seconds:.6f},"
         f"settb=1/{CLOCK_HZ},setpts=(T*{per_second!r}-0.5)/TB-1,fps=fps=1:start_time=0:round=up,"

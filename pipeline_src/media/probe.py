@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 
 from pipeline_src.errors import MediaError
 
@@ -24,22 +24,24 @@ class Probe:
     """A usable file.
 
     Args:
-        audio_index, video_index: stream numbers in the container.
+        audio_index, video_index: stream numbers in the container; None = no video is wanted.
         duration_seconds: of the container; of its longest stream where the header does not say.
-        fps: average frame rate, 0.0 where unknown.
+        fps: average frame rate, 0.0 where unknown or without video.
     """
 
     audio_index: int
-    video_index: int
+    video_index: int | None
     duration_seconds: float
     fps: float
     audio_codec: str
     video_codec: str
 
 
-def probe_file(path: Path) -> Probe:
+def probe_file(path: Path, *, needs_video: bool = True) -> Probe:
     """Look into a file without decoding it.
 
+    Args:
+        needs_video: False looks at the sound alone, whether there is video or not.
     Raises:
         MediaError: corrupt (no known container, no duration), no_audio, no_video, unsupported.
     """
@@ -47,7 +49,7 @@ def probe_file(path: Path) -> Probe:
         with av.open(
             input_url(path), options=INPUT_OPTIONS, metadata_errors="replace"
         ) as container:
-            return _probe(container)
+            return _probe(container, needs_video)
     except (FFmpegError, OSError, UnicodeDecodeError, ValueError) as error:
         raise MediaError("corrupt", f"cannot be opened: {error}") from error
 
@@ -57,20 +59,19 @@ def input_url(path: Path) -> str:
     return f"file:{path}"
 
 
-def _probe(container: InputContainer) -> Probe:
+def _probe(container: InputContainer, needs_video: bool) -> Probe:
     audio = container.streams.best("audio")
-    video = container.streams.best("video")
-    if video is not None and video.disposition & Disposition.attached_pic:
-        real = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-        video = real[0] if real else None
+    video = _video_stream(container)
     if not container.streams.audio and video is None:
         raise MediaError("corrupt", "neither an audio nor a video stream")
     if audio is None:
         raise MediaError("no_audio", "no audio stream")
-    if video is None:
+    if not needs_video:
+        video = None
+    elif video is None:
         raise MediaError("no_video", "no video stream")
     for stream in (audio, video):
-        if stream.codec_context is None:
+        if stream is not None and stream.codec_context is None:
             raise MediaError("unsupported", f"no decoder for the {stream.type} stream")
     rate = getattr(video, "average_rate", None)
     duration_seconds = _duration_seconds(container)
@@ -78,12 +79,21 @@ def _probe(container: InputContainer) -> Probe:
         raise MediaError("corrupt", "holds no media")
     return Probe(
         audio_index=audio.index,
-        video_index=video.index,
+        video_index=None if video is None else video.index,
         duration_seconds=duration_seconds,
         fps=float(rate) if rate else 0.0,
         audio_codec=audio.codec_context.name,
-        video_codec=video.codec_context.name,
+        video_codec="" if video is None else video.codec_context.name,
     )
+
+
+def _video_stream(container: InputContainer) -> Stream | None:
+    """The best video stream that is no cover picture."""
+    video = container.streams.best("video")
+    if video is not None and video.disposition & Disposition.attached_pic:
+        real = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        video = real[0] if real else None
+    return video
 
 
 def _duration_seconds(container: InputContainer) -> float:

@@ -30,6 +30,8 @@ from pipeline_src.media.probe import Probe, probe_file
 LOGGER = logging.getLogger(__name__)
 BATCHES_AHEAD = 2
 MIN_FRAME_DIGITS = 2
+# What readers of the frames and the sound must know.
+MEDIA_SETTINGS = {"sample_rate_hz", "num_frames", "frame_rate", "frame_size"}
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def transcode_chunk(
     """Decode every downloaded clip of a chunk once; a clip that fails is a row with a reason.
 
     Args:
+        media: without frames, clips need no video and are made sound only.
         num_workers: ffmpeg processes at a time, one thread each.
     Raises:
         StageError: no ffmpeg, the disk is full, or raw files that were fetched are gone.
@@ -91,7 +94,7 @@ def transcode_chunk(
         version=version,
         num_in=source.num_in,
         tar=describe_bulk(tar_path),
-        settings=media.model_dump(include={"sample_rate_hz", "num_frames", "frame_size"}),
+        settings=media.model_dump(include=MEDIA_SETTINGS),
         clips=clips,
         lost=lost,
         origin=chunk_origin([download_manifest], version, media=media),
@@ -154,7 +157,7 @@ def _plan(clip: Clip, folder: Path, media: MediaConfig) -> Plan | MediaError:
     """Decide from the container what to decode, or why not."""
     path = folder / clip["path"]
     try:
-        probe = probe_file(path)
+        probe = probe_file(path, needs_video=media.has_frames)
         start = clip["start_seconds"] or 0.0
         end = probe.duration_seconds if clip["end_seconds"] is None else clip["end_seconds"]
         seconds = min(end, probe.duration_seconds) - start
@@ -186,7 +189,7 @@ def _manifest_clip(clip: Clip, plan: Plan, decoded: Decoded, media: MediaConfig)
         "duration_seconds": round(job.duration_seconds, 6),
         "audio_seconds": audio_seconds,
         "fps": round(probe.fps, 6),
-        "frame_seconds": frame_seconds(job.duration_seconds, media.num_frames),
+        "frame_seconds": frame_seconds(job.duration_seconds, media),
         "audio_codec": probe.audio_codec,
         "video_codec": probe.video_codec,
         "flags": [flag for flag, is_set in marks.items() if is_set],

@@ -13,13 +13,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from pipeline_src.atomic import write_text
 from pipeline_src.report.blocks import Section
+from pipeline_src.report.folds import FOLDS_RULE, folds_section
 from pipeline_src.report.inventory import coverage_section, provenance_section, timing_section
 from pipeline_src.report.learning import PROBE_RULE, evidence_section, training_section
 from pipeline_src.report.load import Problems, Record, read_benchmarks, read_record, results_root
 from pipeline_src.report.methods import methods_section
 from pipeline_src.report.overview import key_cards, summary_sentences
 from pipeline_src.report.predictions import EVAL_RULE, predictions_section
-from pipeline_src.report.records import EvalMetrics, ProbeMetrics, SplitIndex
+from pipeline_src.report.records import EvalMetrics, FoldMetrics, ProbeMetrics, SplitIndex
 from pipeline_src.report.results import classification_section, retrieval_section
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class ReportSettings(Protocol):
 def build_report(
     *,
     metrics_files: Sequence[Path],
+    fold_files: Sequence[Path] = (),
     probe_files: Sequence[Path],
     index_files: Sequence[Path],
     output: Path,
@@ -50,31 +52,34 @@ def build_report(
     Args:
         metrics_files: results/<run>/eval/<dataset>/metrics.json, in the order they are to appear;
             predictions.npz, embeddings.npz, metrics.jsonl and config.yaml are found from them.
+        fold_files: results/<run>/folds/<dataset>/metrics.json.
         probe_files: results/<run>/probe/<dataset>/metrics.json; reconstructions.npz lies beside.
         index_files: results/<dataset>/shards/<split>/index.json.
 
     Raises:
         StageError: no input at all was named.
     """
-    root = results_root([*metrics_files, *probe_files, *index_files])
+    root = results_root([*metrics_files, *fold_files, *probe_files, *index_files])
     problems = Problems()
     evaluations = read_all(problems, metrics_files, EvalMetrics, EVAL_RULE)
     probes = read_all(problems, probe_files, ProbeMetrics, PROBE_RULE)
     indexes = read_all(problems, index_files, SplitIndex, "the rule pack_index")
+    folds = [record for _, record in read_all(problems, fold_files, FoldMetrics, FOLDS_RULE)]
     records = [record for _, record in evaluations]
     probe_records = [record for _, record in probes]
     splits = [record for _, record in indexes]
-    run_dirs = [root / name for name in _run_names([*metrics_files, *probe_files])]
+    run_dirs = [root / name for name in _run_names([*metrics_files, *fold_files, *probe_files])]
     class_names = {index.dataset: index.class_names for index in splits}
     finetunings = [(path.parents[2], path.parent.name) for path in metrics_files]
-    is_scored = bool(metrics_files) or not probe_files  # else pre-training alone was asked for
+    is_scored = bool(metrics_files) or not (probe_files or fold_files)
     methods = methods_section(evaluations)
     sections = [
         *([methods] if methods else []),
+        *([folds_section(folds)] if folds else []),
         *([classification_section(records), retrieval_section(records)] if is_scored else []),
         evidence_section(probes, config.num_examples),
         training_section(run_dirs, finetunings),
-        predictions_section(evaluations, class_names, config.tsne_clips),
+        *([predictions_section(evaluations, class_names, config.tsne_clips)] if is_scored else []),
         coverage_section(splits),
         timing_section(read_benchmarks(root), records, probe_records),
         provenance_section(records or probe_records, run_dirs),

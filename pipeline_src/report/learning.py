@@ -80,6 +80,8 @@ def evidence_section(probes: Sequence[tuple[Path, ProbeMetrics]], num_examples: 
 def _evidence_blocks(
     section: Section, path: Path, probe: ProbeMetrics, num_examples: int
 ) -> list[Block]:
+    if "video" not in probe.modalities:
+        return [_probe_table(probe), *_probe_chart(probe)]
     blocks = [] if probe.is_retrieval_only else _labelled_blocks(section, probe)
     retrievals = {"pre-trained": probe.retrieval, "untrained": probe.retrieval_untrained}
     known = {name: value for name, value in retrievals.items() if value is not None}

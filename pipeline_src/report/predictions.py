@@ -46,7 +46,9 @@ def predictions_section(
     section = Section("predictions", "Classes and embeddings", LEAD)
     for index, (path, evaluation) in enumerate(evaluations):
         blocks = _prediction_blocks(section.problems, path, evaluation, class_names)
-        if index < MAX_MAPS:
+        if "video" not in evaluation.modalities:
+            pass  # the map shows where the two modalities of a clip lie
+        elif index < MAX_MAPS:
             chart = section.problems.attempt(
                 lambda path=path, evaluation=evaluation: _map_chart(
                     path, evaluation, class_names, tsne_clips

@@ -74,6 +74,7 @@ class Scored(BaseModel):
     split: str
     clip_ids_sha256: str
     num_frames: int | None = None
+    modalities: tuple[str, ...] = ("audio", "video")
     checkpoint_sha256: str = ""
     config_sha256: str = ""
     git_commit: str = ""
@@ -93,6 +94,7 @@ class EvalMetrics(Scored):
     task: Literal["multiclass", "multilabel"]
     num_clips: int
     num_clips_in_list: int
+    heads: tuple[Modality, ...] = MODALITIES
     audio: dict[str, Interval] | None = None
     video: dict[str, Interval] | None = None
     audio_video: dict[str, Interval] | None = None
@@ -110,6 +112,33 @@ class EvalMetrics(Scored):
         """The same with the middle frame group alone; None for audio, or with one group."""
         figures = getattr(self.single_frame, modality, None)
         return (figures or {}).get(HEADLINE[self.task])
+
+
+class FoldFigure(BaseModel):
+    """A figure over folds: mean, standard deviation, and the value of each fold."""
+
+    value: float
+    std: float
+    folds: list[float]
+
+
+class FoldMetrics(BaseModel):
+    """metrics.json of one run over all folds of a data set."""
+
+    run: str
+    dataset: str
+    task: Literal["multiclass", "multilabel"]
+    heads: tuple[Modality, ...]
+    folds: list[str]
+    num_clips: int
+    num_clips_in_list: int
+    audio: dict[str, FoldFigure] = {}
+    video: dict[str, FoldFigure] = {}
+    audio_video: dict[str, FoldFigure] = {}
+
+    def figures(self, modality: Modality) -> dict[str, FoldFigure]:
+        """The metrics of one modality; none where it was not scored."""
+        return {"audio": self.audio, "video": self.video, "audio_video": self.audio_video}[modality]
 
 
 class Reconstruction(BaseModel):

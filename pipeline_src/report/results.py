@@ -86,7 +86,7 @@ def _results_table(runs: Sequence[EvalMetrics], caption: str) -> Table:
     single = _single_frame_label(runs)
     rows = []
     for run in runs:
-        for index, modality in enumerate(MODALITIES):
+        for index, modality in enumerate(run.heads):
             figures = run.figures(modality)
             cells = [Cell(MODALITY_LABELS[modality])]
             cells += [
@@ -96,7 +96,7 @@ def _results_table(runs: Sequence[EvalMetrics], caption: str) -> Table:
             if single:
                 cells.append(interval_cell(run.single_headline(modality), scale=100))
             if index == 0:
-                span = len(MODALITIES)
+                span = len(run.heads)
                 cells.insert(0, Cell(run.run, rowspan=span))
                 cells.append(coverage_cell(run.num_clips, run.num_clips_in_list, rowspan=span))
                 cells.append(hash_cell(run.clip_ids_sha256, rowspan=span))
@@ -131,7 +131,7 @@ def _results_chart(runs: Sequence[EvalMetrics]) -> Chart | None:
 
 def _check_comparable(section: Section, runs: Sequence[EvalMetrics]) -> None:
     for run in runs:
-        absent = [MODALITY_LABELS[m] for m in MODALITIES if run.figures(m) is None]
+        absent = [MODALITY_LABELS[m] for m in run.heads if run.figures(m) is None]
         if absent:
             section.problems.add(f"{run.name}: metrics.json has no figures for {', '.join(absent)}")
     if len({run.clip_ids_sha256 for run in runs}) > 1:
@@ -146,7 +146,7 @@ def retrieval_section(evaluations: Sequence[EvalMetrics]) -> Section:
     section = Section("retrieval", "Retrieval", RETRIEVAL_LEAD)
     named = {run.name: run.retrieval for run in evaluations if run.retrieval is not None}
     for run in evaluations:
-        if run.retrieval is None:
+        if run.retrieval is None and "video" in run.modalities:
             section.problems.add(f"{run.name}: metrics.json holds no retrieval figures")
     if named:
         section.blocks.append(retrieval_table(named, caption="Retrieval, both directions"))

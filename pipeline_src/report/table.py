@@ -10,6 +10,8 @@ from pipeline_src.report.records import (
     DIRECTIONS,
     MODALITIES,
     EvalMetrics,
+    FoldFigure,
+    FoldMetrics,
     Interval,
     ProbeMetrics,
     Retrieval,
@@ -18,6 +20,7 @@ from pipeline_src.report.records import (
 
 PATTERN = "*/eval/*/metrics.json"
 PROBE_PATTERN = "*/probe/*/metrics.json"
+FOLDS_PATTERN = "*/folds/*/metrics.json"
 HEAD = ("run", "data set", "input", "accuracy, %", "mAP, %", "clips")
 RETRIEVAL_HEAD = (
     "run",
@@ -32,11 +35,16 @@ RETRIEVAL_HEAD = (
 MISSING = "-"
 
 
-def format_table(metrics_files: Sequence[Path], probe_files: Sequence[Path] = ()) -> str:
+def format_table(
+    metrics_files: Sequence[Path],
+    probe_files: Sequence[Path] = (),
+    fold_files: Sequence[Path] = (),
+) -> str:
     """Classification and retrieval of every evaluation, with 95 % intervals in brackets.
 
     Args:
         probe_files: of pre-trainings on data sets where no fine-tuning was scored: retrieval only.
+        fold_files: of data sets with folds: mean and standard deviation over the folds.
     Raises:
         StageError: no file, or one that cannot be read.
     """
@@ -49,6 +57,8 @@ def format_table(metrics_files: Sequence[Path], probe_files: Sequence[Path] = ()
         read_record(path, ProbeMetrics, "the rule evaluate_pretrained") for path in probe_files
     ]
     rows = [row for evaluation in evaluations for row in _classification_rows(evaluation)]
+    folds = [read_record(path, FoldMetrics, "the rule evaluate_folds") for path in fold_files]
+    rows += [row for record in folds for row in _fold_rows(record)]
     parts = [_align([HEAD, *rows])] if rows else []
     rows = [row for scored in (*evaluations, *probes) for row in _retrieval_rows(scored)]
     if rows:
@@ -56,9 +66,13 @@ def format_table(metrics_files: Sequence[Path], probe_files: Sequence[Path] = ()
     return "\n\n".join(parts) + "\n"
 
 
-def print_table(metrics_files: Sequence[Path], probe_files: Sequence[Path] = ()) -> None:
+def print_table(
+    metrics_files: Sequence[Path],
+    probe_files: Sequence[Path] = (),
+    fold_files: Sequence[Path] = (),
+) -> None:
     """Write ``format_table`` to standard output."""
-    sys.stdout.write(format_table(metrics_files, probe_files))
+    sys.stdout.write(format_table(metrics_files, probe_files, fold_files))
 
 
 def _classification_rows(evaluation: EvalMetrics) -> list[tuple[str, ...]]:
@@ -75,6 +89,24 @@ def _classification_rows(evaluation: EvalMetrics) -> list[tuple[str, ...]]:
         for modality in MODALITIES
         if (figures := evaluation.figures(modality)) is not None
     ]
+
+
+def _fold_rows(record: FoldMetrics) -> list[tuple[str, ...]]:
+    clips = f"{record.num_clips} of {record.num_clips_in_list}"
+    return [
+        (
+            record.run,
+            f"{record.dataset}, mean of {len(record.folds)} folds",
+            modality,
+            *(_mean_text(record.figures(modality).get(key)) for key in ("accuracy", "mAP")),
+            clips,
+        )
+        for modality in record.heads
+    ]
+
+
+def _mean_text(figure: FoldFigure | None) -> str:
+    return f"{100 * figure.value:.1f} +- {100 * figure.std:.1f}" if figure else MISSING
 
 
 def _retrieval_rows(evaluation: Scored) -> list[tuple[str, ...]]:
@@ -121,8 +153,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         scored = sorted(root.glob(PATTERN))
         shown = {path.parents[2] / "probe" / path.parent.name for path in scored}
-        probes = sorted(root.glob(PROBE_PATTERN))
-        print_table(scored, [path for path in probes if path.parent not in shown])
+        probes = [p for p in sorted(root.glob(PROBE_PATTERN)) if p.parent not in shown]
+        print_table(scored, probes, sorted(root.glob(FOLDS_PATTERN)))
         page = root / "report" / "index.html"
         if page.is_file():
             sys.stdout.write(f"\nReport: {page}\n")

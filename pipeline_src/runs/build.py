@@ -4,6 +4,7 @@ import torch
 
 from pipeline_src.config.training import ModelConfig
 from pipeline_src.data.dataset import ClipFormat
+from pipeline_src.errors import CheckpointError
 from pipeline_src.models import AudioVisualModel, create_model
 from pipeline_src.runs.checkpoint import Checkpoint, load_weights
 from pipeline_src.runs.spec import TrainSpec
@@ -52,8 +53,17 @@ def restore_model(
 
 
 def evaluation_format(checkpoint: Checkpoint, *, num_frames: int) -> ClipFormat:
-    """Clips as the checkpoint was trained on them, with fixed frames and no random choice."""
+    """Clips as the checkpoint was trained on them, with fixed frames and no random choice.
+
+    Raises:
+        CheckpointError: ``num_frames`` are not whole windows of a checkpoint with ``fps``.
+    """
     spec = TrainSpec.model_validate(checkpoint.state["spec"])
+    if spec.recipe.fps and num_frames % spec.recipe.num_frames:
+        raise CheckpointError(
+            f"{checkpoint.folder}: sees windows of {spec.recipe.num_frames} frames; set "
+            f"evaluate.num_frames = {num_frames} to a multiple of that"
+        )
     return ClipFormat(
         target_length=spec.model.target_length,
         img_size=spec.model.img_size,
@@ -61,4 +71,6 @@ def evaluation_format(checkpoint: Checkpoint, *, num_frames: int) -> ClipFormat:
         logmel_mean=checkpoint.state["logmel_mean"],
         logmel_std=checkpoint.state["logmel_std"],
         training=False,
+        fps=spec.recipe.fps,
+        window_frames=spec.recipe.num_frames,
     )

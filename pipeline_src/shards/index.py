@@ -60,6 +60,7 @@ def write_index(
         "split": split,
         "task": dataset.task,
         "collection": dataset.collection,
+        "modalities": list(dataset.modalities),
         "retrieval_per_class": dataset.retrieval_per_class,
         "retrieval_size": dataset.retrieval_size,
         "retrieval_clips": load_gallery(dataset),
@@ -134,6 +135,7 @@ def _check_settings(
     expected = {
         "sample_rate_hz": media.sample_rate_hz,
         "num_frames": media.num_frames,
+        "frame_rate": media.frame_rate,
         "frame_size": media.frame_size,
         "num_mel_bins": audio.num_mel_bins,
         "hop_length_ms": audio.hop_length_ms,

@@ -42,6 +42,7 @@ class ShardSet:
 
     Args:
         logmel_mean, logmel_std: of the training clips' log-mel, in nats.
+        modalities: what every sample has; frames only with "video".
     """
 
     samples: Sequence[Sample]
@@ -50,6 +51,7 @@ class ShardSet:
     num_mel_bins: int
     logmel_mean: float
     logmel_std: float
+    modalities: tuple[str, ...] = ("audio", "video")
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -66,17 +68,19 @@ def open_shards(index_paths: Sequence[Path]) -> ShardSet:
     lists stand side by side (labels are shifted).
 
     Raises:
-        ManifestError: an index or a shard is missing or damaged, or the numbers of mel bins differ.
+        ManifestError: an index or a shard is missing or damaged, or the numbers of mel bins or the
+            modalities differ.
     """
     parts = [_open_split(path) for path in index_paths]
     first = parts[0]
     if len(parts) == 1:
         return first
-    if len({part.num_mel_bins for part in parts}) > 1:
-        listed = ", ".join(
-            f"{path}: {part.num_mel_bins}" for path, part in zip(index_paths, parts, strict=True)
-        )
-        raise ManifestError(f"num_mel_bins must be equal to be read together: {listed}")
+    for key in ("num_mel_bins", "modalities"):
+        values = [getattr(part, key) for part in parts]
+        if len(set(values)) > 1:
+            pairs = zip(index_paths, values, strict=True)
+            listed = ", ".join(f"{path}: {value}" for path, value in pairs)
+            raise ManifestError(f"{key} must be equal to be read together: {listed}")
     mean, std = _pool([(len(part), part.logmel_mean, part.logmel_std) for part in parts])
     is_one_list = all(
         (part.class_names, part.task) == (first.class_names, first.task) for part in parts
@@ -90,9 +94,8 @@ def open_shards(index_paths: Sequence[Path]) -> ShardSet:
             for sample in part.samples
         ]
         names = part.class_names if is_one_list else names + part.class_names
-    return ShardSet(
-        samples, first.task if is_one_list else "multilabel", names, first.num_mel_bins, mean, std
-    )
+    task = first.task if is_one_list else "multilabel"
+    return ShardSet(samples, task, names, first.num_mel_bins, mean, std, first.modalities)
 
 
 def _pool(parts: Sequence[tuple[int, float, float]]) -> tuple[float, float]:
@@ -131,6 +134,7 @@ def _open_split(index_path: Path) -> ShardSet:
         index["num_mel_bins"],
         index["logmel_mean"],
         index["logmel_std"],
+        tuple(index["modalities"]),
     )
 
 

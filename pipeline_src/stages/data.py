@@ -29,6 +29,7 @@ def data_stages(catalog: Catalog, name: str) -> Iterator[Stage]:
         deps: Sequence[str | Path],
         params: Sequence[str],
         versions: Sequence[str],
+        modalities_of: str = "",
     ) -> Stage:
         return Stage(
             name=f"{kind}_{name}",
@@ -38,11 +39,19 @@ def data_stages(catalog: Catalog, name: str) -> Iterator[Stage]:
             params=tuple(params),
             versions=tuple(versions),
             outs=(Out(folder[kind], persist=True),),
+            modalities_of=modalities_of,
             before=(f"python -m pipeline_src stages --drop-stale {kind}_{name}",),
         )
 
     yield stage("download", ["download_clips"], listed, ["plan", "download"], ["PLAN", "DOWNLOAD"])
-    yield stage("transcode", ["transcode_clips"], [folder["download"]], ["media"], ["TRANSCODE"])
+    yield stage(
+        "transcode",
+        ["transcode_clips"],
+        [folder["download"]],
+        ["media"],
+        ["TRANSCODE"],
+        "" if dataset.has_video else relative_path(catalog.dataset_path(name)),
+    )
     yield stage(
         "logmel",
         ["extract_logmel"],

@@ -8,6 +8,7 @@ import yaml
 
 from pipeline_src.catalog import Catalog
 from pipeline_src.config import load_config
+from pipeline_src.config.heads import HEADS
 from pipeline_src.errors import ConfigError
 from pipeline_src.stages.runs import HISTORY, VALIDATION
 from pipeline_src.stages.stage import Stage
@@ -21,7 +22,6 @@ HEADER = """\
 # One stage per target of the workflow for each listed data set and run; `dvc repro` runs what has
 # changed, and SNAKEMAKE_PROFILE=slurm sends the same stages to a cluster.
 """
-HEADS = ("audio", "video", "audio_video")
 
 
 def load_catalog(root: Path) -> Catalog:
@@ -43,10 +43,16 @@ def render(catalog: Catalog) -> str:
 
 def _entry(stage: Stage) -> dict[str, Any]:
     commands = list(stage.commands)
+    params = [
+        (stage.modalities_of, ("modalities",)),
+        (CONFIG_FILE, stage.params),
+        (VERSIONS_FILE, stage.versions),
+    ]
     entry: dict[str, Any] = {
         "cmd": commands if len(commands) > 1 else commands[0],
         "deps": list(stage.deps),
-        "params": [{CONFIG_FILE: list(stage.params)}, {VERSIONS_FILE: list(stage.versions)}],
+        # DVC takes a file without keys for every key in it.
+        "params": [{file: list(keys)} for file, keys in params if file and keys],
         "outs": [
             {out.path: {"persist": True}} if out.persist else out.path
             for out in stage.outs
@@ -65,7 +71,8 @@ def _plots(stages: Sequence[Stage]) -> list[dict[str, Any]]:
         files = _tables(stages, kind, HISTORY)
         plots.append(_plot(f"{kind} loss", dict.fromkeys(files, "loss")))
     for head in HEADS:
-        files = _tables(stages, "finetune", VALIDATION)
+        validated = [stage for stage in stages if head in stage.heads]
+        files = _tables(validated, "finetune", VALIDATION)
         plots.append(_plot(f"validation accuracy {head}", dict.fromkeys(files, head)))
     return [plot for plot in plots if plot]
 

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline_src.catalog import Catalog
+from pipeline_src.config.heads import scored_heads
 from pipeline_src.config.root import RUN_SECTIONS
+from pipeline_src.manifest.datasets import split_view
 from pipeline_src.stages.stage import Out, Stage
 
 METRICS = "metrics.json"
@@ -27,16 +29,23 @@ def pretrain_stage(catalog: Catalog, run: str) -> Stage:
 
 
 def finetune_stage(catalog: Catalog, run: str, name: str) -> Stage:
+    """``name``: a data set, or a view with one fold held out."""
     done = f"{catalog.results}/{run}/finetune/{name}/done.json"
-    validation = catalog.optional_index(name, "val")
+    validation = catalog.finetune_val_indexes(name)
+    modalities = catalog.dataset(split_view(name)[0]).modalities
     return Stage(
         name=f"finetune_{run}_{name}",
         rules=("finetune_model",),
         target=done,
-        deps=(catalog.index(name, "train"), *validation, *catalog.pretrain_done(run)),
+        deps=(
+            *catalog.finetune_train_indexes(run, name),
+            *validation,
+            *catalog.pretrain_done(run),
+        ),
         params=_run_params(catalog, run, ("model", "finetune")),
         versions=("FINETUNE",),
         outs=_training_outs(done, (HISTORY, VALIDATION) if validation else (HISTORY,)),
+        heads=scored_heads(catalog.run(run).finetune.modality_probs, modalities),
     )
 
 
@@ -52,7 +61,7 @@ def _training_outs(done: str, tables: Sequence[str]) -> tuple[Out, ...]:
 
 def evaluate_stage(catalog: Catalog, run: str, name: str) -> Stage:
     (target,) = catalog.metrics(name, (run,))
-    scored = catalog.index(name, catalog.run(run).evaluate.split)
+    scored = catalog.scored_index(run, name)
     return Stage(
         name=f"evaluate_{run}_{name}",
         rules=("evaluate_finetuned",),
@@ -64,9 +73,23 @@ def evaluate_stage(catalog: Catalog, run: str, name: str) -> Stage:
     )
 
 
+def folds_stage(catalog: Catalog, target: str) -> Stage:
+    run, _, name, _ = Path(target).relative_to(catalog.results).parts
+    return Stage(
+        name=f"folds_{run}_{name}",
+        rules=("evaluate_folds",),
+        target=target,
+        deps=tuple(catalog.metrics(name, (run,))),
+        params=(),
+        versions=("EVALUATE",),
+        outs=_scores(target, ()),
+    )
+
+
 def probe_stage(catalog: Catalog, target: str) -> Stage:
     run, _, name, _ = Path(target).relative_to(catalog.results).parts
     scored = catalog.index(name, catalog.run(run).evaluate.split)
+    has_pictures = catalog.dataset(name).has_video and bool(catalog.probe_train_index(run, name))
     learnt = [*catalog.probe_train_index(run, name), *catalog.probe_val_index(run, name)]
     return Stage(
         name=f"probe_{run}_{name}",
@@ -75,7 +98,7 @@ def probe_stage(catalog: Catalog, target: str) -> Stage:
         deps=(catalog.own_pretrain_done(run), *(path for path in learnt if path != scored), scored),
         params=(*_run_params(catalog, run, ("model", "evaluate")), "report.num_examples"),
         versions=("EVALUATE",),
-        outs=_scores(target, ("reconstructions.npz",) if learnt else ()),
+        outs=_scores(target, ("reconstructions.npz",) if has_pictures else ()),
     )
 
 
@@ -89,7 +112,8 @@ def _scores(metrics: str, arrays: Sequence[str]) -> tuple[Out, ...]:
 
 
 def report_stage(catalog: Catalog, stages: Sequence[Stage]) -> Stage:
-    scored = [stage.target for stage in stages if stage.target.endswith(METRICS)]
+    scored = [*catalog.report_metrics(), *catalog.report_folds()]
+    scored += [stage.target for stage in stages if stage.kind == "probe"]
     indexes = [path for name in catalog.listed for path in catalog.indexes(name)]
     configs = [f"{catalog.results}/{run}/config.yaml" for run in catalog.run_names]
     return Stage(

@@ -31,6 +31,8 @@ class Stage:
         params: keys of ``config/config.yaml`` that its rules use, whole sections or dotted.
         versions: constants of ``pipeline_src/versions.py`` that its rules use.
         before: commands that run first.
+        modalities_of: YAML of a data set whose ``modalities`` its rules use.
+        heads: inputs that a fine-tuning is validated on.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Stage:
     versions: tuple[str, ...]
     outs: tuple[Out, ...]
     before: tuple[str, ...] = ()
+    modalities_of: str = ""
+    heads: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:

@@ -8,12 +8,11 @@ from pathlib import Path
 
 from pipeline_src import versions
 from pipeline_src.catalog import Catalog
-from pipeline_src.config import Config
 from pipeline_src.errors import ConfigError
 from pipeline_src.manifest.origin import chunk_origin
 from pipeline_src.stages.data import DATA_STAGES
 
-CHUNK_PATTERN = re.compile(r"(?:[a-z]+-)?(\d{5})\.(?:json|ledger\.csv|tar)")
+CHUNK_PATTERN = re.compile(r"(?:[a-z]+\d*-)?(\d{5})\.(?:json|ledger\.csv|tar)")
 # Stage -> the stages whose chunk files it reads.
 INPUTS = {
     "download": ("plan",),
@@ -29,7 +28,7 @@ def stale_manifests(catalog: Catalog, kind: str, name: str) -> list[Path]:
     columns = [catalog.chunk_files(stage, name) for stage in (kind, *INPUTS[kind])]
     stale = []
     for manifest, *inputs in (map(Path, row) for row in zip(*columns, strict=True)):
-        if manifest.is_file() and _origin_of(manifest) != _expected(catalog.config, kind, inputs):
+        if manifest.is_file() and _origin_of(manifest) != _expected(catalog, kind, name, inputs):
             stale.append(manifest)
     return stale
 
@@ -58,12 +57,13 @@ def _origin_of(manifest: Path) -> str:
         return ""
 
 
-def _expected(config: Config, kind: str, inputs: Sequence[Path]) -> str:
+def _expected(catalog: Catalog, kind: str, name: str, inputs: Sequence[Path]) -> str:
+    config = catalog.config
     if not all(path.is_file() for path in inputs):
         return "unknown"
     origins: dict[str, Callable[[], str]] = {
         "download": lambda: chunk_origin(inputs, versions.DOWNLOAD, download=config.download),
-        "transcode": lambda: chunk_origin(inputs, versions.TRANSCODE, media=config.media),
+        "transcode": lambda: chunk_origin(inputs, versions.TRANSCODE, media=catalog.media(name)),
         "logmel": lambda: chunk_origin(
             inputs,
             versions.LOGMEL,

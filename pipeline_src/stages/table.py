@@ -8,6 +8,7 @@ from pipeline_src.stages.data import data_stages
 from pipeline_src.stages.runs import (
     evaluate_stage,
     finetune_stage,
+    folds_stage,
     pretrain_stage,
     probe_stage,
     report_stage,
@@ -29,9 +30,11 @@ def all_stages(catalog: Catalog) -> list[Stage]:
     ]
     for run in catalog.run_names:
         for name in catalog.finetune_datasets(run):
-            if not catalog.run(run).finetune.checkpoint:
-                stages.append(finetune_stage(catalog, run, name))
-            stages.append(evaluate_stage(catalog, run, name))
+            for view in catalog.views(name):
+                if not catalog.run(run).finetune.checkpoint:
+                    stages.append(finetune_stage(catalog, run, view))
+                stages.append(evaluate_stage(catalog, run, view))
+            stages += [folds_stage(catalog, p) for p in catalog.cross_validations(name, (run,))]
     stages += [probe_stage(catalog, path) for path in catalog.report_probes()]
     stages.append(report_stage(catalog, stages))
     name, count = Counter(stage.name for stage in stages).most_common(1)[0]

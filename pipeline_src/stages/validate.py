@@ -34,6 +34,7 @@ def check_outputs(catalog: Catalog, stage: Stage) -> None:
         "pretrain": _check_training,
         "finetune": _check_training,
         "evaluate": _check_scores,
+        "folds": _check_folds,
         "probe": _check_scores,
         "report": _check_report,
     }
@@ -75,15 +76,19 @@ def _check_training(catalog: Catalog, stage: Stage) -> None:
 
 def _spec(catalog: Catalog, stage: Stage) -> TrainSpec:
     done = Path(stage.target)
-    run = catalog.run(done.relative_to(catalog.results).parts[0])
-    indexes = [Path(path) for path in stage.deps if path.endswith("train/index.json")]
+    name, _, *view = done.relative_to(catalog.results).parts
+    run = catalog.run(name)
+    if stage.kind == "pretrain":
+        indexes = catalog.pretrain_indexes(name)
+    else:
+        indexes = catalog.finetune_train_indexes(name, view[0])
     start = next((Path(path) for path in stage.deps if path.endswith("done.json")), None)
     return TrainSpec(
         stage="pretrain" if stage.kind == "pretrain" else "finetune",
         run_dir=done.parent,
         model=run.model,
         recipe=run.pretrain if stage.kind == "pretrain" else run.finetune,
-        train_indexes=tuple(indexes),
+        train_indexes=tuple(map(Path, indexes)),
         initial_checkpoint=None if stage.kind == "pretrain" else start,
         teacher_checkpoint=start if stage.kind == "pretrain" else None,
     )
@@ -97,6 +102,13 @@ def _check_scores(catalog: Catalog, stage: Stage) -> None:
     expected["checkpoint_sha256"] = done["sha256"]
     if other := [name for name, value in expected.items() if metrics[name] != value]:
         raise StageError(f"{stage.target} was computed from another {', '.join(other)}")
+
+
+def _check_folds(catalog: Catalog, stage: Stage) -> None:
+    del catalog  # the files name each other
+    scored = [_read(Path(path))["checkpoint_sha256"] for path in stage.deps]
+    if _read(Path(stage.target))["checkpoint_sha256"] != scored:
+        raise StageError(f"{stage.target} was computed from other folds")
 
 
 def _check_report(catalog: Catalog, stage: Stage) -> None:

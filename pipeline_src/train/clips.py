@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from pipeline_src.config import FinetuneConfig, PretrainConfig
+from pipeline_src.config.heads import scored_heads
 from pipeline_src.data.dataset import ClipDataset, ClipFormat
 from pipeline_src.data.loader import Batch, to_device, training_batches
 from pipeline_src.data.mixup import Mixup, read_mixup
@@ -70,9 +71,11 @@ def validation(
         return None
     dataset = ClipDataset(held_out, _format(spec, shards, training=False))
     batch_size = spec.recipe.batch_size
+    heads = scored_heads(spec.recipe.modality_probs, shards.modalities)
     return lambda: quick_accuracy(
         model,
         dataset,
+        heads=heads,
         batch_size=batch_size,
         device=ranks.device,
         rank=ranks.rank,
@@ -89,6 +92,7 @@ def _format(spec: TrainSpec, shards: ShardSet, *, training: bool) -> ClipFormat:
         logmel_std=shards.logmel_std,
         training=training,
         seed=spec.recipe.seed,
+        fps=spec.recipe.fps,
     )
 
 

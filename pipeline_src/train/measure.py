@@ -6,7 +6,7 @@ bytes that a forward pass keeps for its backward pass, in fp32.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -72,6 +72,7 @@ def cost_record(spec: TrainSpec, state: Mapping[str, Any]) -> dict[str, float]:
         spec,
         num_mel_bins=state["num_mel_bins"],
         num_classes=len(state["class_names"]),
+        modalities=state["modalities"],
     )
     return {
         "parameters": cost.num_parameters,
@@ -81,11 +82,18 @@ def cost_record(spec: TrainSpec, state: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def training_cost(run: str, spec: TrainSpec, *, num_mel_bins: int, num_classes: int) -> Cost:
+def training_cost(
+    run: str,
+    spec: TrainSpec,
+    *,
+    num_mel_bins: int,
+    num_classes: int,
+    modalities: Collection[str] = ("audio", "video"),
+) -> Cost:
     """Measure one training on shapes alone.
 
     Args:
-        num_classes: outputs of the heads; 0 for pre-training.
+        num_classes: outputs of the heads; 0 for pre-training. modalities: what the clips have.
     """
     recipe, num_clips = spec.recipe, _sample_size(spec)
     shapes = FakeTensorMode(allow_non_fake_inputs=True)
@@ -100,7 +108,7 @@ def training_cost(run: str, spec: TrainSpec, *, num_mel_bins: int, num_classes: 
         batch = _batch(spec, num_clips, num_mel_bins, num_classes)
     follows = getattr(model.config, "predicts", "patches") == "features"
     teacher = model if follows else None  # costs what another of its shape would
-    objective = build_objective(spec, model, "multiclass", teacher)
+    objective = build_objective(spec, model, "multiclass", teacher, modalities)
     cost = Cost(run, spec.stage, spec.model.name, epochs=recipe.epochs)
     cost.parameters = _count_parameters(model)
     num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)

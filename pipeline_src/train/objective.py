@@ -1,11 +1,12 @@
 """The objective and the optimisers of a recipe."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 import torch
 
 from pipeline_src.config import FinetuneConfig, PretrainConfig
+from pipeline_src.config.heads import possible_shares
 from pipeline_src.models import AudioVisualModel
 from pipeline_src.objectives import (
     AVSiamPretrain,
@@ -23,12 +24,14 @@ def build_objective(
     model: AudioVisualModel,
     task: Literal["multiclass", "multilabel"],
     teacher: AudioVisualModel | None = None,
+    modalities: Collection[str] = ("audio", "video"),
 ) -> TrainObjective:
     """Model plus losses, as the module that the loop calls.
 
     Args:
         task: multiclass or multilabel; only fine-tuning looks at it.
         teacher: finished network that a second stage follows; frozen.
+        modalities: what the clips have; fine-tuning trains the heads that these allow.
     """
     recipe = spec.recipe
     if isinstance(recipe, PretrainConfig):
@@ -39,7 +42,7 @@ def build_objective(
         model,
         task=task,
         label_smoothing=recipe.label_smoothing,
-        modality_probs=recipe.modality_probs,
+        modality_probs=possible_shares(recipe.modality_probs, modalities),
         all_heads=recipe.all_heads,
     )
 

@@ -106,7 +106,7 @@ def _train_on(
     elif spec.initial_checkpoint:
         start_from(spec.initial_checkpoint, model)
     teacher = load_teacher(spec, model, shards)
-    objective = build_objective(spec, model, shards.task, teacher)
+    objective = build_objective(spec, model, shards.task, teacher, shards.modalities)
     if spec.recipe.compile:
         compile_blocks(model)
     shares_tensors = ranks.world_size > 1 and spec.recipe.parallel == "fsdp"
@@ -174,6 +174,7 @@ def _state(spec: TrainSpec, shards: ShardSet, fingerprint: str) -> dict[str, Any
         "spec": spec.model_dump(mode="json"),
         "class_names": list(shards.class_names) if spec.stage == "finetune" else [],
         "task": shards.task,
+        "modalities": list(shards.modalities),
         "num_mel_bins": shards.num_mel_bins,
         "logmel_mean": shards.logmel_mean,
         "logmel_std": shards.logmel_std,

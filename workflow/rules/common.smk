@@ -37,8 +37,9 @@ pathvars:
 
 
 wildcard_constraints:
-    dataset="|".join(catalog.names),
-    split="train|val|test",
+    # <data set>_fold<k>: that fold held out, a view of its shards.
+    dataset=f"(?:{'|'.join(catalog.names)})(?:_fold[1-9][0-9]*)?",
+    split="train|val|test|fold[1-9][0-9]*",
     chunk=r"\d{5}",
     run="|".join(catalog.run_names),
 
@@ -97,12 +98,12 @@ def recipe_params(section):
 # Input functions: which files a wildcard stands for. The catalog knows the paths.
 split_shards = checked(lambda w: catalog.chunk_files("shards", w.dataset, w.split))
 train_shards = checked(lambda w: catalog.chunk_files("shards", w.dataset, "train"))
-scored_index = checked(
-    lambda w: catalog.index(w.dataset, catalog.run(w.run).evaluate.split)
+scored_index = checked(lambda w: catalog.scored_index(w.run, w.dataset))
+finetune_train_indexes = checked(
+    lambda w: catalog.finetune_train_indexes(w.run, w.dataset)
 )
+finetune_val_indexes = checked(lambda w: catalog.finetune_val_indexes(w.dataset))
 dataset_files = checked(lambda w: catalog.dataset_files(w.dataset))
-finetune_train_index = checked(lambda w: catalog.index(w.dataset, "train"))
-finetune_val_index = checked(lambda w: catalog.optional_index(w.dataset, "val"))
 pretrain_indexes = checked(lambda w: catalog.pretrain_indexes(w.run))
 pretrain_done = checked(lambda w: catalog.pretrain_done(w.run))
 probe_train_index = checked(lambda w: catalog.probe_train_index(w.run, w.dataset))
@@ -110,6 +111,8 @@ probe_val_index = checked(lambda w: catalog.probe_val_index(w.run, w.dataset))
 teacher_done = checked(lambda w: catalog.teacher_done(w.run))
 own_pretrain_done = checked(lambda w: catalog.own_pretrain_done(w.run))
 finetune_done = checked(lambda w: catalog.finetune_done(w.run, w.dataset))
+fold_metrics = checked(lambda w: catalog.metrics(w.dataset, (w.run,)))
+report_folds = checked(lambda _: catalog.report_folds())
 report_metrics = checked(lambda _: catalog.report_metrics())
 report_probes = checked(lambda _: catalog.report_probes())
 report_indexes = checked(

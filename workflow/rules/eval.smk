@@ -25,6 +25,20 @@ rule evaluate_finetuned:
         "../scripts/evaluate_finetuned.py"
 
 
+rule evaluate_folds:
+    input:
+        folds=fold_metrics,
+    output:
+        metrics="<results>/{run}/folds/{dataset}/metrics.json",
+    log:
+        "<logs>/evaluate_folds/{run}/{dataset}.log",
+    localrule: True
+    params:
+        step_version=versions.EVALUATE,
+    script:
+        "../scripts/evaluate_folds.py"
+
+
 rule evaluate_pretrained:
     input:
         pretrain=own_pretrain_done,

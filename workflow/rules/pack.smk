@@ -40,7 +40,7 @@ rule pack_index:
     params:
         max_failed_fraction=settings.shards.max_failed_fraction,
         audio=dump(settings.audio),
-        media=dump(settings.media),
+        media=lambda wildcards: dump(catalog.media(wildcards.dataset)),
         step_version=versions.INDEX,
     script:
         "../scripts/pack_index.py"

@@ -16,6 +16,7 @@ rule resolve_config:
 rule report_results:
     input:
         metrics=report_metrics,
+        folds=report_folds,
         probes=report_probes,
         indexes=report_indexes,
         configs=expand("<results>/{run}/config.yaml", run=catalog.run_names),

@@ -32,8 +32,8 @@ rule pretrain_model:
 
 rule finetune_model:
     input:
-        train=finetune_train_index,
-        val=finetune_val_index,
+        train=finetune_train_indexes,
+        val=finetune_val_indexes,
         pretrain=pretrain_done,
     output:
         done="<results>/{run}/finetune/{dataset}/done.json",

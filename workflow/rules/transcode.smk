@@ -16,7 +16,7 @@ rule transcode_clips:
         mem_mb=3000,
         runtime=720,
     params:
-        media=dump(settings.media),
+        media=lambda wildcards: dump(catalog.media(wildcards.dataset)),
         step_version=versions.TRANSCODE,
     script:
         "../scripts/transcode_clips.py"

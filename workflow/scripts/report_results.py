@@ -9,6 +9,7 @@ from pipeline_src.report.build import build_report
 with log_to_file(snakemake.log[0]):
     build_report(
         metrics_files=[Path(path) for path in snakemake.input.metrics],
+        fold_files=[Path(path) for path in snakemake.input.folds],
         probe_files=[Path(path) for path in snakemake.input.probes],
         index_files=[Path(path) for path in snakemake.input.indexes],
         output=Path(snakemake.output.page),
