@@ -146,28 +146,40 @@ def frame_numbers(members: Mapping[str, bytes]) -> list[int]:
 
 
 def make_shards(
-    folder: Path, clips: Sequence[Mapping[str, object]], audio: AudioConfig, num_classes: int = 4
+    folder: Path,
+    clips: Sequence[Mapping[str, object]],
+    audio: AudioConfig,
+    num_classes: int = 4,
+    media: MediaConfig = SMALL,
 ) -> Path:
     """Run every data stage on clips below ``folder``; return the index of the one split."""
-    transcode_path = transcode(download(folder, clips))
+    transcode_path = transcode(download(folder, clips), media)
     logmel_path = folder / "results" / "logmel" / "00000.json"
     extract_chunk(
         transcode_manifest=transcode_path,
         manifest_path=logmel_path,
         ledger_path=logmel_path.with_suffix(".ledger.csv"),
         audio=audio,
-        sample_rate_hz=SMALL.sample_rate_hz,
+        sample_rate_hz=media.sample_rate_hz,
         num_workers=1,
         version=1,
     )
     rows = [f"{n},class{n},Class {n}" for n in range(num_classes)]
     (folder / "classes.csv").write_text("\n".join(["index,id,display_name", *rows]) + "\n")
-    lines = ("name: toy", "task: multilabel", "clip_list: toy.csv", "class_names: classes.csv")
+    lines = ["name: toy", "task: multilabel", "clip_list: toy.csv", "class_names: classes.csv"]
+    if not media.has_frames:
+        lines.append("modalities: [audio]")
     (folder / "toy.yaml").write_text("\n".join(lines))
-    return pack_shards(folder, audio)
+    return pack_shards(folder, audio, media=media)
 
 
-def pack_shards(folder: Path, audio: AudioConfig, name: str = "shards", **shards: bool) -> Path:
+def pack_shards(
+    folder: Path,
+    audio: AudioConfig,
+    name: str = "shards",
+    media: MediaConfig = SMALL,
+    **shards: bool,
+) -> Path:
     """Pack what ``make_shards`` has extracted, with other ``ShardsConfig``; return the index."""
     manifest_path = folder / "results" / name / "00000.json"
     pack_chunk(
@@ -188,7 +200,7 @@ def pack_shards(folder: Path, audio: AudioConfig, name: str = "shards", **shards
         split="train",
         max_failed_fraction=0.5,
         audio=audio,
-        media=SMALL,
+        media=media,
         version=1,
     )
     return path

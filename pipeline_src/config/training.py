@@ -10,8 +10,8 @@ from pipeline_src.config.optim import AugmentConfig, OptimConfig
 from pipeline_src.config.section import Section
 
 FPS = (
-    "frames per second in a window of num_frames / fps seconds, at random in training; needs "
-    "media.frame_rate; 0 = num_frames spread over the clip"
+    "num_frames at this rate, in frames per second, from one window of the clip, in training a "
+    "random one; needs media.frame_rate; 0 = spread over the clip"
 )
 
 

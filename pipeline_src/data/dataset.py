@@ -147,11 +147,10 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         if not self.format.fps:
             return (members[names[i]] for i in self._spread(len(names), rng))
         size = self.format.window_frames or self.format.num_frames
-        clip = json.loads(members["json"])
+        moments = json.loads(members["json"])["frame_seconds"]
         try:
             chosen = window_frames(
-                clip["frame_seconds"],
-                clip["duration_seconds"],
+                moments,
                 fps=self.format.fps,
                 num_frames=size,
                 num_windows=self.format.num_frames // size,

@@ -62,6 +62,80 @@ def test_official_vggsound_form(tmp_path):
     ]
 
 
+ESC50 = "filename,fold,target,category,esc10,src_file,take\n"
+
+
+def test_official_esc50_form(tmp_path):
+    rows = "1-100032-A-0.wav,1,0,Rain,True,100032,A\n2-7-B-1.wav,2,1,Speech,False,7,B\n"
+    dataset = make_dataset(
+        tmp_path, ESC50 + rows, form="esc50\nmodalities: [audio]\nfolds: 2", task="multiclass"
+    )
+    assert read(dataset) == [
+        ClipRow("1-100032-A-0", "audio/1-100032-A-0.wav", None, None, (2,), "fold1", 2),
+        ClipRow("2-7-B-1", "audio/2-7-B-1.wav", None, None, (0,), "fold2", 3),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (ESC50 + "a.wav,3,0,Rain,True,1,A\n", [":2:", "'fold3'", "fold1, fold2"]),
+        (ESC50.replace("fold", "part"), [":1:", "'fold'"]),
+        (ESC50 + "a.wav,1,0,Rain\n", [":2:", "4 fields", "expected 7"]),
+    ],
+)
+def test_a_wrong_row_of_esc50_is_refused(tmp_path, text, parts):
+    dataset = make_dataset(tmp_path, text, form="esc50\nfolds: 2")
+    with pytest.raises(ManifestError) as caught:
+        read(dataset)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def make_words(folder, *, val="Rain/b.wav\n", test="Speech/a.wav\n\n"):
+    """Speech Commands' layout: a folder per word, background noise, two lists."""
+    for name in ("Rain/a.wav", "Rain/b.wav", "Speech/a.wav", "Speech/c.wav", "Rain/notes.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    (folder / "_background_noise_").mkdir(exist_ok=True)
+    (folder / "_background_noise_/hum.wav").touch()
+    lists = {"val": val, "test": test}
+    return make_dataset(folder, lists, form="speech_commands", task="multiclass", name="ing.txt")
+
+
+def test_official_speech_commands_form(tmp_path):
+    assert read(make_words(tmp_path)) == [
+        ClipRow("Rain/b", "Rain/b.wav", None, None, (2,), "val", 1),
+        ClipRow("Speech/a", "Speech/a.wav", None, None, (0,), "test", 1),
+        ClipRow("Rain/a", "Rain/a.wav", None, None, (2,), "train", 1),
+        ClipRow("Speech/c", "Speech/c.wav", None, None, (0,), "train", 2),
+    ]
+
+
+def test_a_wrong_line_of_speech_commands_is_refused(tmp_path):
+    with pytest.raises(ManifestError, match=r"valing.txt:2: 'b.wav' is not of the form word/file"):
+        read(make_words(tmp_path, val="Rain/b.wav\nb.wav\n"))
+    with pytest.raises(ManifestError, match=r"testing.txt:1: clip_id 'Rain/b' .*valing.txt:1"):
+        read(make_words(tmp_path, test="Rain/b.wav\n"))
+
+
+def test_a_folder_that_is_no_word_of_the_class_list_is_refused(tmp_path):
+    dataset = make_words(tmp_path)
+    (tmp_path / "Snow").mkdir()
+    (tmp_path / "Snow/a.wav").touch()
+    with pytest.raises(ManifestError, match=r"Snow:1: label 'Snow' is not in .*classes.csv"):
+        read(dataset)
+
+
+def test_our_own_form_takes_folds(tmp_path):
+    rows = "a,a.wav,,,Rain,fold1\nb,b.wav,,,Speech,fold2\n"
+    dataset = make_dataset(tmp_path, HEADER + rows, form="clips\nfolds: 2")
+    assert [clip.split for clip in read(dataset)] == ["fold1", "fold2"]
+    dataset = make_dataset(tmp_path, HEADER + "a,a.wav,,,Rain,train\n", form="clips\nfolds: 2")
+    with pytest.raises(ManifestError, match=r"'train' is not one of fold1, fold2"):
+        read(dataset)
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [

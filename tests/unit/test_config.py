@@ -49,6 +49,28 @@ def test_every_experiment_overlay_is_accepted(root, defaults):
         ({"model": {"size": "enormous"}}, ["model.size = 'enormous'", "'huge'"]),
         ({"pretrain": {"contrast_ratios": [0.5, 1.5]}}, ["1.5 is not in [0, 1)"]),
         ({"finetune": {"modality_probs": [0.5, 0.5, 0.5]}}, ["sum to 1"]),
+        ({"media": {"frame_rate": 4}}, ["num_frames=10 and frame_rate=4", "set one of them to 0"]),
+        ({"media": {"num_frames": 0}}, ["both 0", "modalities: [audio]"]),
+        (
+            {"media": {"num_frames": 0, "frame_rate": 2}, "finetune": {"fps": 4}},
+            ["avsiam_tiny: finetune.fps = 4", "media.frame_rate = 2"],
+        ),
+        ({"pretrain": {"fps": 2}}, ["pretrain.fps = 2", "media.frame_rate = 0", "num_frames to 0"]),
+        (
+            {
+                "media": {"num_frames": 0, "frame_rate": 2, "max_seconds": 2},
+                "pretrain": {"fps": 2},
+            },
+            ["pretrain.num_frames = 5 at fps = 2 last 2.5 s", "media.max_seconds = 2"],
+        ),
+        (
+            {
+                "media": {"num_frames": 0, "frame_rate": 2},
+                "finetune": {"fps": 2},
+                "evaluate": {"num_frames": 12},
+            },
+            ["evaluate.num_frames=12 must be a multiple of finetune.num_frames=5"],
+        ),
         ({"submt": {}}, ["submt", "unknown key", "submit"]),
         ({"runs": {"a": {"modle": {}}}}, ["runs.a.modle", "unknown key", "pretrain"]),
         ({"runs": {"a": {"finetune": {"lr": 0}}}}, ["runs.a.finetune.lr = 0"]),
@@ -115,7 +137,7 @@ def test_an_error_names_the_file_that_sets_the_key(tmp_path):
     base, overlay = tmp_path / "base.yaml", tmp_path / "overlay.yaml"
     base.write_text("finetune: {lr: 0.1}\n")
     overlay.write_text("finetune: {lr: -2}\n")
-    merged = {"finetune": {"lr": -2}, "media": {"num_frames": 0}}
+    merged = {"finetune": {"lr": -2}, "media": {"num_frames": -1}}
     with pytest.raises(ConfigError) as caught:
         load_config(merged, [base, overlay])
     lines = str(caught.value).splitlines()

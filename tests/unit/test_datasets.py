@@ -3,7 +3,8 @@
 import pytest
 
 from pipeline_src.errors import ConfigError, ManifestError
-from pipeline_src.manifest.datasets import load_classes, load_dataset
+from pipeline_src.manifest.clip_lists import read_clips
+from pipeline_src.manifest.datasets import load_classes, load_dataset, split_view
 from pipeline_src.manifest.galleries import load_gallery
 
 GOOD = "name: toy\ntask: multiclass\nclip_list: toy.csv\nclass_names: classes.csv\n"
@@ -43,6 +44,13 @@ def test_paths_are_relative_to_the_yaml(tmp_path):
             ["size and retrieval_clips"],
         ),
         (GOOD + "retrieval_size: -1\n", ["retrieval_size", "-1"]),
+        (GOOD + "modalities: [video]\n", ["modalities", "['video']", "[audio, video]"]),
+        (GOOD + "modalities: [sound]\n", ["modalities", "'sound'"]),
+        (GOOD + "folds: 1\n", ["folds: 1", "at least 2"]),
+        (GOOD + "format: vggsound\nfolds: 5\n", ["folds: 5", "vggsound"]),
+        (GOOD + "format: esc50\n", ["esc50", "folds: 5"]),
+        (GOOD + "format: speech_commands\n", ["clip_list", "val: ..., test: ..."]),
+        (GOOD.replace("name: toy", "name: toy_fold2"), ["name", "'toy_fold2'", "rename"]),
         ("- 1\n", ["expected keys"]),
         ("a: [", ["not valid YAML"]),
     ],
@@ -127,3 +135,19 @@ def test_shipped_data_sets_say_where_their_lists_come_from(root, tmp_path, name,
     dataset = load_dataset(tmp_path / f"{name}.yaml")
     with pytest.raises(ManifestError, match=origin):
         load_classes(dataset)
+
+
+@pytest.mark.parametrize(("name", "num_classes"), [("esc50", 50), ("speech_commands", 35)])
+def test_data_sets_of_sound_alone_ship_their_classes(root, name, num_classes):
+    dataset = load_dataset(root / "config" / "datasets" / f"{name}.yaml")
+    assert not dataset.has_video
+    assert len(load_classes(dataset).names) == num_classes
+    assert dataset.licence.startswith("CC-BY")
+    with pytest.raises(ManifestError, match=r"no such file; data set .*unpack it"):
+        list(read_clips(dataset, max_seconds=600))
+
+
+def test_a_view_names_a_data_set_and_the_fold_held_out():
+    assert split_view("esc50_fold3") == ("esc50", "fold3")
+    assert split_view("my_fold") == ("my_fold", "")
+    assert split_view("a_fold2_fold1") == ("a_fold2", "fold1")

@@ -45,7 +45,22 @@ def listed(tmp_path_factory, shell_env) -> Workspace:
         for clip in range(8):
             split = "train" if clip < 5 else "test"
             csv.writer(stream).writerow([f"--v{clip}", clip, f"Sound {clip}, of a kind", split])
+    write_sounds(workspace.root / "data/raw")
     return workspace
+
+
+def write_sounds(folder: Path) -> None:
+    """ESC-50 and Speech Commands where their YAML files look for them; the sounds are empty."""
+    meta = folder / "ESC-50-master/meta/esc50.csv"
+    meta.parent.mkdir(parents=True)
+    rows = [f"{fold}-1-A-0.wav,{fold},0,dog,True,1,A" for fold in range(1, 6)]
+    meta.write_text("\n".join(["filename,fold,target,category,esc10,src_file,take", *rows]) + "\n")
+    words = folder / "speech_commands_v0.02"
+    for name in ("yes/a.wav", "yes/b.wav", "no/c.wav", "_background_noise_/hum.wav"):
+        (words / name).parent.mkdir(parents=True, exist_ok=True)
+        (words / name).touch()
+    (words / "validation_list.txt").write_text("yes/b.wav\n")
+    (words / "testing_list.txt").write_text("no/c.wav\n")
 
 
 def runs_of(path: Path):
@@ -62,7 +77,10 @@ def test_an_experiment_is_accepted_and_planned(listed, path):
     jobs = planned_jobs(output)
     runs = runs_of(path)
     tuned = [run for run in runs.values() if not run.finetune.skip]
-    assert jobs["finetune_model"] == jobs["evaluate_finetuned"] == len(tuned)
+    num_folds = 5 * sum("esc50" in run.finetune.datasets for run in tuned)
+    num_models = len(tuned) + num_folds - num_folds // 5
+    assert jobs["finetune_model"] == jobs["evaluate_finetuned"] == num_models
+    assert jobs.get("evaluate_folds", 0) == num_folds // 5
     assert jobs["resolve_config"] == len(runs)
 
 
@@ -87,7 +105,7 @@ def test_a_recipe_says_whose_its_values_are_and_trains_as_published(path):
 def test_a_pretraining_that_several_files_name_is_trained_once():
     seen: dict[str, tuple] = {}
     shared = set()
-    for path in RECIPES:
+    for path in (*RECIPES, ROOT / "config/experiments/downstream_audio.yaml"):
         for name, run in runs_of(path).items():
             if run.finetune.checkpoint_run:
                 continue
