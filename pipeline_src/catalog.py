@@ -309,10 +309,22 @@ class Catalog:
         ]
 
     def _is_probed(self, run: str, name: str) -> bool:
-        """Whether a pre-training can be scored: not on folds, and sound alone only by probes."""
-        has_pairs = self.dataset(name).has_video
-        is_scored = has_pairs or bool(self.probe_train_index(run, name))
-        return is_scored and not self.dataset(name).folds
+        """Whether a pre-training can be scored: not on folds, and sound alone only by probes.
+
+        Raises:
+            ConfigError: it cannot, and the run names the data set.
+        """
+        dataset = self.dataset(name)
+        has_probes = not dataset.folds and bool(self.probe_train_index(run, name))
+        if has_probes or (dataset.has_video and not dataset.folds):
+            return True
+        if name in self.run(run).evaluate.datasets:
+            raise ConfigError(
+                f"run {run}: a pre-training cannot be scored on {name}, which has "
+                + ("folds" if dataset.folds else "sound alone and no probes")
+                + "; take it out of evaluate.datasets"
+            )
+        return False
 
     def probe_train_index(self, run: str, name: str) -> list[str]:
         """What the probes of a run learn from; nothing where it is scored by retrieval alone."""

@@ -149,6 +149,7 @@ def test_done_json_keeps_the_operations_of_the_clips_that_were_seen():
     recipe = FinetuneConfig(batch_size=8, all_heads=True)
     measured = measure("cav_mae", recipe, num_classes=4)
     state = {"num_mel_bins": MEL, "class_names": list("abcd"), "samples_seen": 40}
+    state["modalities"] = ["audio", "video"]
     assert cost_record(make_spec("cav_mae", recipe, 4), state) == {
         "parameters": measured.num_parameters,
         "flops_per_clip": measured.flops,
@@ -203,3 +204,15 @@ def test_default_configuration_has_a_cost():
     costs = run_costs(Config(), "avsiam_tiny", "vggsound")
     assert [cost.stage for cost in costs] == ["pretrain", "finetune"]
     assert all(cost.flops > 0 for cost in costs)
+
+
+def test_sound_alone_costs_what_the_audio_head_costs():
+    recipe = FinetuneConfig(batch_size=8, all_heads=True)
+    spec = make_spec("cav_mae", recipe, 4)
+    state = {"num_mel_bins": MEL, "class_names": list("abcd"), "samples_seen": 1}
+    both, sound = (
+        cost_record(spec, {**state, "modalities": modalities})["flops"]
+        for modalities in (["audio", "video"], ["audio"])
+    )
+    alone = measure("cav_mae", FinetuneConfig(modality_probs=(1, 0, 0)), num_classes=4)
+    assert sound == alone.flops < both

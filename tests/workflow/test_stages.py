@@ -23,6 +23,7 @@ WILDCARDS = SimpleNamespace(dataset="digits", run="avsiam_tiny", split="train", 
 # The clip list is cut when the Snakefile is parsed; the rest says where and which, or how.
 NOT_IN_RULES = {"plan", "results", "datasets", "submit"}
 SCRATCH = {"finetune": {"init": "scratch"}}
+BY_RATE = {"media": {"num_frames": 0, "frame_rate": 8}}
 CURRICULUM = {"shape": "linear", "start": 0.7, "end": 0.5}
 SCHEDULED = {"pretrain": {"curriculum": CURRICULUM, "max_batch_size": 64}}
 # Outputs that scripts write beside the one that the rule names.
@@ -131,7 +132,7 @@ def test_dvc_yaml_of_the_checkout_is_current(fresh):
 
 def test_every_setting_of_a_rule_is_a_parameter_of_its_stage_and_no_other(stages, in_tiny):
     unchanged = []
-    configs = (in_tiny, merge(in_tiny, SCRATCH), merge(in_tiny, SCHEDULED))
+    configs = (in_tiny, *(merge(in_tiny, other) for other in (SCRATCH, SCHEDULED, BY_RATE)))
     bases = [(base, rule_params(base)) for base in configs]
     for key, value in leaves(in_tiny):
         if key.split(".")[0] in NOT_IN_RULES | {"runs"}:
