@@ -107,7 +107,7 @@ def test_masks_follow_from_the_draws(case, mode):
     }
     shaped = noise.view(-1, AXES["rows"], AXES["columns"])
     marked = mark_noise(shaped, columns=marks.get("columns"), rows=marks.get("rows"))
-    audio, video = plan_of(case, mode)
+    audio, video, _ = plan_of(case, mode)
     check_order(marked, audio, RATIO)
     check_order(seeded_noise(case, next(draws)), video, RATIO)
 
