@@ -97,6 +97,11 @@ class Catalog:
             before_write=lambda: refuse_if_held(self.results),
         )
 
+    def places(self, name: str) -> dict[str, str | bool]:
+        """Where a data set's clips lie beside what its list says."""
+        dataset = self.dataset(name)
+        return dataset.model_dump(include={"clip_file", "mirror", "mirror_is_cut"})
+
     def dataset_path(self, name: str) -> Path:
         """The YAML file of a data set."""
         self.dataset(name)

@@ -4,6 +4,7 @@ from pipeline_src.config.data import (
     AudioConfig,
     DownloadConfig,
     MediaConfig,
+    NetworkConfig,
     PlanConfig,
     ShardsConfig,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "FinetuneConfig",
     "MediaConfig",
     "ModelConfig",
+    "NetworkConfig",
     "OptimConfig",
     "PlanConfig",
     "PretrainConfig",

@@ -9,6 +9,7 @@ from pipeline_src.config.data import (
     AudioConfig,
     DownloadConfig,
     MediaConfig,
+    NetworkConfig,
     PlanConfig,
     ShardsConfig,
 )
@@ -73,6 +74,7 @@ class Config(Section):
     )
     plan: PlanConfig = PlanConfig()
     download: DownloadConfig = DownloadConfig()
+    network: NetworkConfig = NetworkConfig()
     media: MediaConfig = demo.MEDIA
     audio: AudioConfig = demo.AUDIO
     shards: ShardsConfig = ShardsConfig()

@@ -17,8 +17,9 @@ rule download_clips:
         runtime=720,
     params:
         root=lambda wildcards: str(catalog.dataset(wildcards.dataset).root),
-        clip_file=lambda wildcards: catalog.dataset(wildcards.dataset).clip_file,
+        places=lambda wildcards: catalog.places(wildcards.dataset),
         raw=lambda w: f"{settings.results}/{w.dataset}/raw/{w.split}/{w.chunk}",
+        limits=f"{settings.results}/.hosts",
         download=dump(settings.download),
         step_version=versions.DOWNLOAD,
     script:
