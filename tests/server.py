@@ -23,7 +23,7 @@ class Server(ThreadingHTTPServer):
     ``huge``, ``trickle``, ``text``: what the word says. ``see-<word>``: a page with that video.
     ``flaky``: 503 the first time. ``limit``: 429 while ``is_ill``. ``ill``: 503 while ``is_ill``.
     ``torn``: half the body, then a reset, but a Range is served. ``slow``: after ``slow_seconds``.
-    ``files``: name -> body, with Range and ETag.
+    ``files``: name -> body, with Range and ETag; ``body`` is that of ``good``.
     """
 
     def __init__(self) -> None:
@@ -33,6 +33,7 @@ class Server(ThreadingHTTPServer):
         self.ranges: list[tuple[str, str]] = []
         self.headers: list[dict[str, str]] = []
         self.files: dict[str, bytes] = {}
+        self.body = BODY
         self.etag = '"one"'
         self.is_ill = True
         self.slow_seconds = 0.2
@@ -90,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.server.num_running -= 1
 
     def answer_good(self) -> None:
-        self.reply(200, BODY, Content_Type="video/mp4")
+        self.reply(200, self.server.body, Content_Type="video/mp4")
 
     def answer_cut(self) -> None:
         self.reply(200, BODY[:1000], len(BODY))

@@ -194,12 +194,13 @@ def _as_media_error(error: Exception, source: str) -> MediaError:
         if isinstance(one, MediaError):
             return one
         if isinstance(one, HTTPError):
-            return _of_status(one.status, detail, is_youtube, one.response.headers)
+            after = one.response.headers.get("Retry-After", "")
+            return _of_status(one.status, detail, is_youtube, after)
         if isinstance(one, GeoRestrictedError):
             return MediaError("geo_blocked", detail)
     words = str(error).lower()
     if match := STATUS_WORDS.search(words):  # a download's own errors come without a chain
-        return _of_status(int(match[1]), detail, is_youtube, {})
+        return _of_status(int(match[1]), detail, is_youtube)
     for reason, pattern in REASON_OF_WORDS:
         if re.search(pattern, words):
             is_slow = reason in ("bot_check", "rate_limited")
@@ -207,12 +208,10 @@ def _as_media_error(error: Exception, source: str) -> MediaError:
     return MediaError("unsupported", detail)
 
 
-def _of_status(
-    status: int, detail: str, is_youtube: bool, headers: Mapping[str, str]
-) -> MediaError:
+def _of_status(status: int, detail: str, is_youtube: bool, retry_after: str = "") -> MediaError:
     if is_youtube and status == HTTPStatus.FORBIDDEN:
         return MediaError("network", detail)  # an expired or throttled address
-    return status_error(status, detail, headers.get("Retry-After", ""))
+    return status_error(status, detail, retry_after)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

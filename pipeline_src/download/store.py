@@ -120,7 +120,7 @@ class Part:
             if error.reason not in TRANSIENT_REASONS or not self.validator:
                 self.discard()
             raise
-        except StageError:  # the disk is full
+        except Exception:  # the disk is full, an archive is damaged
             self.discard()
             raise
 

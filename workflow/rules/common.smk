@@ -39,6 +39,7 @@ wildcard_constraints:
     dataset="|".join(catalog.names),
     split="train|val|test",
     chunk=r"\d{5}",
+    number=r"\d{3}",
     run="|".join(catalog.run_names),
 
 
@@ -80,7 +81,18 @@ def run_params(section):
     return lambda wildcards: dump(getattr(catalog.run(wildcards.run), section))
 
 
+def retried_indexes(name):
+    """The indexes of a data set; its chunks with transient failures are fetched again for them."""
+    retries = catalog.request_retries(name)
+    logger.info(
+        f"{name}: {retries.num_clips} clips with transient failures in "
+        f"{len(retries.requests)} chunks are fetched again"
+    )
+    return catalog.indexes(name)
+
+
 # Input functions: which files a wildcard stands for. The catalog knows the paths.
+retry_requests = checked(lambda w: catalog.retry_requests(w.dataset, w.split, w.chunk))
 split_shards = checked(lambda w: catalog.chunk_files("shards", w.dataset, w.split))
 train_shards = checked(lambda w: catalog.chunk_files("shards", w.dataset, "train"))
 scored_index = checked(

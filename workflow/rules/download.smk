@@ -4,6 +4,7 @@
 rule download_clips:
     input:
         clips="<results>/{dataset}/plan/{split}/{chunk}.csv",
+        retries=retry_requests,
     output:
         manifest="<results>/{dataset}/download/{split}/{chunk}.json",
         ledger="<results>/{dataset}/download/{split}/{chunk}.ledger.csv",
@@ -24,3 +25,10 @@ rule download_clips:
         step_version=versions.DOWNLOAD,
     script:
         "../scripts/download_clips.py"
+
+
+# `retry_failed_<dataset>` asks for one per chunk with transient failures.
+rule request_retry:
+    output:
+        touch("<results>/{dataset}/retry/{split}/{chunk}.{number}"),
+    localrule: True

@@ -31,6 +31,13 @@ for dataset_name in catalog.names:
 
     rule:
         name:
+            f"retry_failed_{dataset_name}"
+        input:
+            target(retried_indexes, dataset_name),
+        localrule: True
+
+    rule:
+        name:
             f"finetune_{dataset_name}"
         input:
             target(catalog.finetune_dones, dataset_name),
