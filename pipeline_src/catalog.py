@@ -12,10 +12,18 @@ from pipeline_src.errors import ConfigError, ManifestError
 from pipeline_src.lock import refuse_if_held
 from pipeline_src.manifest.datasets import SPLITS, DatasetConfig, load_dataset
 from pipeline_src.manifest.plan import ensure_plan
-from pipeline_src.manifest.retries import Retries, made_requests, new_requests
 
 # Folders of the results, and names that would turn a target into a rule's name.
-RESERVED_NAMES = {"clips", "model", "finetuned", "pretrained", "logs", "benchmarks", "report"}
+RESERVED_NAMES = {
+    "clips",
+    "ledger",
+    "model",
+    "finetuned",
+    "pretrained",
+    "logs",
+    "benchmarks",
+    "report",
+}
 
 
 class Catalog:
@@ -33,7 +41,6 @@ class Catalog:
         known = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
         self.listed = tuple(self._add_listed(entry, known) for entry in config.datasets)
         self._paths = known
-        self._requested: set[str] = set()
         if reserved := RESERVED_NAMES & (set(known) | set(config.run_names)):
             raise ConfigError(
                 f"{min(reserved)!r} is a name that the workflow uses; rename the data set or run"
@@ -123,21 +130,13 @@ class Catalog:
             if split in ("", one)
         ]
 
-    @cache  # noqa: B019
-    def request_retries(self, name: str) -> Retries:
-        """Ask for every chunk with transient failures once more; ``retry_requests`` then has it."""
-        retries = new_requests(self.chunk_files("download", name), self._retry_folder(name))
-        self._requested |= set(retries.requests)
-        return retries
+    def downloads(self, name: str) -> list[str]:
+        """Everything that ``download_<name>`` makes."""
+        return [*self.chunk_files("download", name), self.download_ledger(name)]
 
-    def retry_requests(self, name: str, split: str, chunk: str) -> list[str]:
-        """The requests that a chunk's download answers: those made, and the one just asked for."""
-        folder = self._retry_folder(name)
-        wanted = {path for path in self._requested if path.startswith(f"{folder}/{split}/{chunk}.")}
-        return sorted({*made_requests(folder, split, chunk), *wanted})
-
-    def _retry_folder(self, name: str) -> Path:
-        return self.results / name / "retry"
+    def download_ledger(self, name: str) -> str:
+        """The download ledgers of all chunks in one file."""
+        return f"{self.results}/{name}/download/ledger.parquet"
 
     def index(self, name: str, split: str) -> str:
         """index.json of one split.

@@ -8,7 +8,7 @@ from pipeline_src.config.data import (
     PlanConfig,
     ShardsConfig,
 )
-from pipeline_src.config.load import load_config, resolve_run
+from pipeline_src.config.load import load_config, read_config, resolve_run
 from pipeline_src.config.root import Config, RunConfig
 from pipeline_src.config.training import (
     AugmentConfig,
@@ -39,5 +39,6 @@ __all__ = [
     "ShardsConfig",
     "SubmitConfig",
     "load_config",
+    "read_config",
     "resolve_run",
 ]

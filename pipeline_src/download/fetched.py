@@ -51,7 +51,7 @@ class FetchedLog:
     def __init__(self, raw_folder: Path, settings: str) -> None:
         self.folder = raw_folder
         self._settings = settings
-        self._records = _read(raw_folder / FILE_NAME)
+        self._records = read_records(raw_folder / FILE_NAME)
         self._stream = (raw_folder / FILE_NAME).open("a", encoding="utf-8")
         self._stream.write("\n")  # ends a line that a kill cut short
         self._lock = threading.Lock()
@@ -118,7 +118,7 @@ def _is_whole(path: Path, record: Record) -> bool:
     return has_size and file_sha256(path) == record.sha256
 
 
-def _read(path: Path) -> dict[str, Record]:
+def read_records(path: Path) -> dict[str, Record]:
     """The last record of each source; lines that a kill cut short, and empty ones, are left out."""
     if not path.is_file():
         return {}

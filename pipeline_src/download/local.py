@@ -86,8 +86,7 @@ def fetch_members(
     """
     missing = dict(targets)
     try:
-        fileobj = cast(BinaryIO, BoundedArchive(stream))
-        with tarfile.open(fileobj=fileobj, mode="r:") as tar:
+        with _open_tar(stream) as tar:
             for member in _forward_only(tar):
                 if member.name in missing and member.isreg() and not member.issparse():
                     yield member.name, _extract(tar, member, missing.pop(member.name), max_bytes)
@@ -100,6 +99,23 @@ def fetch_members(
         reason, detail = "corrupt", f"{archive}: {error}"
     for name in missing:
         yield name, Lost(reason, detail)
+
+
+def member_sizes(archive: Path) -> dict[str, int]:
+    """Name -> bytes of the regular members of a local archive; what cannot be read is left out."""
+    sizes: dict[str, int] = {}
+    try:
+        with archive.open("rb") as stream, _open_tar(stream) as tar:
+            for member in _forward_only(tar):
+                if member.isreg():
+                    sizes[member.name] = member.size
+    except DAMAGE:
+        pass
+    return sizes
+
+
+def _open_tar(stream: BinaryIO) -> tarfile.TarFile:
+    return tarfile.open(fileobj=cast(BinaryIO, BoundedArchive(stream)), mode="r:")
 
 
 def _forward_only(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:

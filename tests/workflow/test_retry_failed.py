@@ -3,11 +3,14 @@
 import csv
 import json
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.media import make_clip
 from tests.server import running_server
 from tests.workspace import Workspace, planned_jobs
+
+pytestmark = pytest.mark.slow
 
 # Chunks of three clips: one all good, one with an error of the server, one with a 429.
 WORDS = ("good", "good", "good", "good", "ill", "404", "limit", "good", "good")
@@ -54,8 +57,9 @@ def test_only_what_failed_for_a_time_is_fetched_again(web):
 
     plan = ("-n", *flags, "retry_failed_web")
     expected = {"request_retry": 2, "download_clips": 2}
-    assert planned_jobs(workspace.snakemake(*plan)).items() >= expected.items()
-    assert "2 clips with transient failures in 2 chunks" in workspace.snakemake(*plan)
+    output = workspace.snakemake(*plan)
+    assert planned_jobs(output).items() >= expected.items()
+    assert "2 clips with transient failures in 2 chunks" in output
     assert not (workspace.root / "results/web/web/retry").exists()
 
     workspace.snakemake(*flags, "retry_failed_web")  # still ill
@@ -67,11 +71,14 @@ def test_only_what_failed_for_a_time_is_fetched_again(web):
     workspace.snakemake(*flags, "retry_failed_web")
     assert server.requests - asked == {"ill-4.mp4": 1, "limit-6.mp4": 1}
     assert json.loads(index.read_text())["num_clips"] == 8
+    ledger = pq.read_table(workspace.root / "results/web/web/download/ledger.parquet").to_pydict()
+    assert ledger["clip_id"] == [f"c{number}" for number in range(len(WORDS))]
+    assert ledger["attempts"] == [1, 1, 1, 1, 5, 1, 1, 1, 1]
+    assert ledger["reason"] == ["", "", "", "", "", "unavailable", "", "", ""]
     assert good.stat().st_mtime_ns == packed_at
     assert all(path.read_bytes() != old for path, old in zip(others, before, strict=True))
 
     asked = server.requests.copy()
     jobs = planned_jobs(workspace.snakemake("-n", *flags, "retry_failed_web"))
     assert set(jobs) <= {"retry_failed_web"}
-    assert set(planned_jobs(workspace.snakemake("-n", *flags, "shards_web"))) <= {"shards_web"}
     assert not server.requests - asked

@@ -20,7 +20,7 @@ from tests.workspace import Workspace
 
 WILDCARDS = SimpleNamespace(dataset="digits", run="avsiam_tiny", split="train", chunk="00000")
 # The clip list is cut when the Snakefile is parsed; the rest says where and which, or how.
-NOT_IN_RULES = {"plan", "results", "datasets", "submit"}
+NOT_IN_RULES = {"plan", "results", "datasets", "submit", "network"}
 SCRATCH = {"finetune": {"init": "scratch"}}
 # Outputs that scripts write beside the one that the rule names.
 BESIDE = {

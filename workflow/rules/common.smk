@@ -11,6 +11,7 @@ from pipeline_src.config import load_config
 from pipeline_src.errors import PipelineError
 from pipeline_src.executor import announce_executor, keep_slurm_conf
 from pipeline_src.lock import hold_results
+from pipeline_src.manifest.retries import RetryRequests
 from pipeline_src.submit.orphans import cancel_orphans
 
 ROOT = Path(workflow.current_basedir, "../..").resolve()
@@ -81,18 +82,22 @@ def run_params(section):
     return lambda wildcards: dump(getattr(catalog.run(wildcards.run), section))
 
 
+requests = RetryRequests(Path(settings.results))
+
+
 def retried_indexes(name):
     """The indexes of a data set; its chunks with transient failures are fetched again for them."""
-    retries = catalog.request_retries(name)
+    asked = requests.ask(catalog.chunk_files("download", name))
     logger.info(
-        f"{name}: {retries.num_clips} clips with transient failures in "
-        f"{len(retries.requests)} chunks are fetched again"
+        f"{name}: {asked.num_clips} clips with transient failures in "
+        f"{asked.num_chunks} chunks are fetched again"
     )
-    return catalog.indexes(name)
+    return [*catalog.indexes(name), catalog.download_ledger(name)]
 
 
 # Input functions: which files a wildcard stands for. The catalog knows the paths.
-retry_requests = checked(lambda w: catalog.retry_requests(w.dataset, w.split, w.chunk))
+retry_requests = checked(lambda w: requests.of(w.dataset, w.split, w.chunk))
+dataset_downloads = checked(lambda w: catalog.chunk_files("download", w.dataset))
 split_shards = checked(lambda w: catalog.chunk_files("shards", w.dataset, w.split))
 train_shards = checked(lambda w: catalog.chunk_files("shards", w.dataset, "train"))
 scored_index = checked(

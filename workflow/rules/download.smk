@@ -32,3 +32,17 @@ rule request_retry:
     output:
         touch("<results>/{dataset}/retry/{split}/{chunk}.{number}"),
     localrule: True
+
+
+rule download_ledger:
+    input:
+        dataset_downloads,
+    output:
+        ledger="<results>/{dataset}/download/ledger.parquet",
+    log:
+        "<logs>/download_ledger/{dataset}.log",
+    benchmark:
+        "<benchmarks>/download_ledger/{dataset}.tsv"
+    localrule: True
+    script:
+        "../scripts/download_ledger.py"

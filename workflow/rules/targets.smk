@@ -5,7 +5,7 @@ for dataset_name in catalog.names:
         name:
             f"download_{dataset_name}"
         input:
-            target(catalog.chunk_files, "download", dataset_name),
+            target(catalog.downloads, dataset_name),
         localrule: True
 
     rule:
