@@ -32,7 +32,7 @@ RECORDINGS = {
     *(".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus"),
 }
 UNFINISHED = (".part", ".ytdl", ".temp")
-# What sites say, in the words of yt-dlp 2026.10; the first that fits counts.
+# What sites say, in the words of yt-dlp 2026.8; the first that fits counts.
 REASON_OF_WORDS = (
     ("bot_check", r"not a bot|captcha|unusual traffic"),
     ("rate_limited", r"rate.limited|too many requests|try again later"),
@@ -131,7 +131,7 @@ def _run(source: str, folder: Path, config: DownloadConfig, secrets: Secrets, ff
     except (MediaError, OSError):
         raise
     except Exception as error:  # extractors fail in every way that a page can be odd
-        raise _as_media_error(error, source) from error
+        raise as_media_error(error, source) from error
 
 
 def _options(folder: Path, config: DownloadConfig, secrets: Secrets, ffmpeg: str) -> dict[str, Any]:
@@ -183,8 +183,8 @@ def _only_file(folder: Path, source: str) -> Path:
     return files[0]
 
 
-def _as_media_error(error: Exception, source: str) -> MediaError:
-    """What the chain of exceptions and its words say of the clip."""
+def as_media_error(error: Exception, source: str) -> MediaError:
+    """What the exceptions that yt-dlp chained, and their words, say of the clip."""
     from yt_dlp.networking.exceptions import HTTPError
     from yt_dlp.utils import GeoRestrictedError
 

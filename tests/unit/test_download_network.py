@@ -1,16 +1,19 @@
 """Fetching over the network: resuming, archives and mirrors, limits per host, pages, secrets."""
 
 import json
+import sys
 import tarfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from yt_dlp.utils import DownloadError
 
 from pipeline_src.config.data import DownloadConfig, NetworkConfig
 from pipeline_src.download.candidates import mirror_source
 from pipeline_src.download.hosts import Host, HostShutError, SlowDownError
+from pipeline_src.download.pages import as_media_error, tool_name
 from pipeline_src.download.rows import FetchRow
 from pipeline_src.errors import ConfigError
 from pipeline_src.ledger import read_ledger
@@ -308,3 +311,43 @@ def test_secrets_have_no_place_in_the_configuration():
     for name in ("cookiefile", "proxy", "password", "http_headers", "outtmpl"):
         with pytest.raises(ValueError, match=name):
             DownloadConfig(ytdlp_options={name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("Sign in to confirm you're not a bot. Use --cookies", "bot_check"),
+        (
+            "This content isn't available, try again later. Your account is rate-limited",
+            "rate_limited",
+        ),
+        ("Sign in to confirm your age. This video may be inappropriate", "age_restricted"),
+        ("Private video. Sign in if you've been granted access to this video", "private"),
+        ("Join this channel to get access to members-only content", "private"),
+        ("This video has been removed by the uploader", "removed"),
+        (
+            "Video unavailable. The account associated with this video has been terminated",
+            "removed",
+        ),
+        ("The uploader has not made this video available in your country", "geo_blocked"),
+        ("Video unavailable", "unavailable"),
+        ("Requested format is not available", "unsupported"),
+        ("Unable to download webpage: HTTP Error 503: Service Unavailable", "network"),
+        ("The read operation timed out", "timeout"),
+        ("Unable to extract yt initial data", "unsupported"),
+    ],
+)
+def test_what_a_site_says_becomes_a_reason(words, reason):
+    error = as_media_error(DownloadError(f"ERROR: [youtube] abc: {words}"), "youtube:abc")
+    assert error.reason == reason
+    assert isinstance(error, SlowDownError) == (reason in ("bot_check", "rate_limited"))
+
+
+def test_without_yt_dlp_a_page_says_what_is_missing(tmp_path, server, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yt_dlp", None)
+    tool_name.cache_clear()
+    for source in ("youtube:abc", server.url("see-good")):
+        row, _ = one(tmp_path, source)
+        assert row.reason == "unsupported"
+        assert "pip install 'yt-dlp[default]'" in row.detail
+    tool_name.cache_clear()
