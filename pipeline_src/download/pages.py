@@ -22,7 +22,7 @@ from pipeline_src.download.secrets import Secrets
 from pipeline_src.download.sources import YOUTUBE_PREFIX, Fetched, source_kind
 from pipeline_src.download.statuses import status_error
 from pipeline_src.download.store import BLOCK_BYTES, check_size, stage_error_when_full, take_over
-from pipeline_src.errors import MediaError
+from pipeline_src.errors import MediaError, StageError, describe_disk_full, is_disk_full
 from pipeline_src.ledger import TRANSIENT_REASONS
 
 WATCH_URL = "https://www.youtube.com/watch?v="
@@ -39,6 +39,7 @@ REASON_OF_WORDS = (
     ("age_restricted", r"confirm your age|age.restricted|inappropriate for some users"),
     ("private", r"private video|members.only|join this channel|sign in|log in|registered users"),
     ("removed", r"removed|terminated|copyright|deleted"),
+    ("unsupported", r"format is not available"),
     ("geo_blocked", r"in your country|geo.?restrict|from your location"),
     (
         "unavailable",
@@ -184,7 +185,11 @@ def _only_file(folder: Path, source: str) -> Path:
 
 
 def as_media_error(error: Exception, source: str) -> MediaError:
-    """What the exceptions that yt-dlp chained, and their words, say of the clip."""
+    """What the exceptions that yt-dlp chained, and their words, say of the clip.
+
+    Raises:
+        StageError: the disk is full, which says nothing of the clip.
+    """
     from yt_dlp.networking.exceptions import HTTPError
     from yt_dlp.utils import GeoRestrictedError
 
@@ -193,6 +198,8 @@ def as_media_error(error: Exception, source: str) -> MediaError:
     for one in _chain(error):
         if isinstance(one, MediaError):
             return one
+        if is_disk_full(one):
+            raise StageError(describe_disk_full(one, "download")) from error
         if isinstance(one, HTTPError):
             after = one.response.headers.get("Retry-After", "")
             return _of_status(one.status, detail, is_youtube, after)

@@ -15,7 +15,7 @@ from pipeline_src.download.candidates import mirror_source
 from pipeline_src.download.hosts import Host, HostShutError, SlowDownError
 from pipeline_src.download.pages import as_media_error, tool_name
 from pipeline_src.download.rows import FetchRow
-from pipeline_src.errors import ConfigError
+from pipeline_src.errors import ConfigError, StageError
 from pipeline_src.ledger import read_ledger
 from pipeline_src.manifest.chunks import read_chunk
 from tests.media import QUICK, download
@@ -318,7 +318,7 @@ def test_secrets_have_no_place_in_the_configuration():
     [
         ("Sign in to confirm you're not a bot. Use --cookies", "bot_check"),
         (
-            "This content isn't available, try again later. Your account is rate-limited",
+            "This content isn't available, try again later. It is rate-limited",
             "rate_limited",
         ),
         ("Sign in to confirm your age. This video may be inappropriate", "age_restricted"),
@@ -326,7 +326,7 @@ def test_secrets_have_no_place_in_the_configuration():
         ("Join this channel to get access to members-only content", "private"),
         ("This video has been removed by the uploader", "removed"),
         (
-            "Video unavailable. The account associated with this video has been terminated",
+            "Video unavailable. The account of this video has been terminated",
             "removed",
         ),
         ("The uploader has not made this video available in your country", "geo_blocked"),
@@ -341,6 +341,12 @@ def test_what_a_site_says_becomes_a_reason(words, reason):
     error = as_media_error(DownloadError(f"ERROR: [youtube] abc: {words}"), "youtube:abc")
     assert error.reason == reason
     assert isinstance(error, SlowDownError) == (reason in ("bot_check", "rate_limited"))
+
+
+def test_a_full_disk_is_not_the_clips_fault():
+    words = "ERROR: unable to write data: [Errno 28] No space left on device"
+    with pytest.raises(StageError, match="disk full"):
+        as_media_error(DownloadError(words), "youtube:abc")
 
 
 def test_without_yt_dlp_a_page_says_what_is_missing(tmp_path, server, monkeypatch):
