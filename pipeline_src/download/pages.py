@@ -21,7 +21,7 @@ from pipeline_src.download.hosts import SlowDownError
 from pipeline_src.download.secrets import Secrets
 from pipeline_src.download.sources import YOUTUBE_PREFIX, Fetched, source_kind
 from pipeline_src.download.statuses import status_error
-from pipeline_src.download.store import BLOCK_BYTES, check_size, stage_error_when_full, take_over
+from pipeline_src.download.store import BLOCK_BYTES, check_size, take_over
 from pipeline_src.errors import MediaError, StageError, describe_disk_full, is_disk_full
 from pipeline_src.ledger import TRANSIENT_REASONS
 
@@ -94,8 +94,7 @@ def fetch_page(
     folder.mkdir(exist_ok=True)
     is_kept = False
     try:
-        with stage_error_when_full(folder):
-            _run(source, folder, config, secrets, ffmpeg)
+        _run(source, folder, config, secrets, ffmpeg)
         body = _only_file(folder, source)
         check_size(body.stat().st_size, config.max_bytes)
         with body.open("rb") as stream:
@@ -129,8 +128,6 @@ def _run(source: str, folder: Path, config: DownloadConfig, secrets: Secrets, ff
     try:
         with YoutubeDL(cast(Any, options)) as downloader:
             downloader.extract_info(url)
-    except (MediaError, OSError):
-        raise
     except Exception as error:  # extractors fail in every way that a page can be odd
         raise as_media_error(error, source) from error
 
@@ -142,7 +139,7 @@ def _options(folder: Path, config: DownloadConfig, secrets: Secrets, ffmpeg: str
         "playlist_items": "1",
         **config.ytdlp_options,
         **secrets.ytdlp_options,
-        "outtmpl": {"default": f"{folder}".replace("%", "%%") + "/body.%(ext)s"},
+        "outtmpl": {"default": f"{folder}".replace("%", "%%") + "/body.%(format_id)s.%(ext)s"},
         "noplaylist": True,
         "max_filesize": config.max_bytes,
         "socket_timeout": config.timeout_seconds,
@@ -199,7 +196,7 @@ def as_media_error(error: Exception, source: str) -> MediaError:
         if isinstance(one, MediaError):
             return one
         if is_disk_full(one):
-            raise StageError(describe_disk_full(one, "download")) from error
+            raise StageError(describe_disk_full(one, "the raw folder")) from error
         if isinstance(one, HTTPError):
             after = one.response.headers.get("Retry-After", "")
             return _of_status(one.status, detail, is_youtube, after)

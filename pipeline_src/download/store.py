@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from pipeline_src.atomic import write_json
 from pipeline_src.download.sources import Fetched
 from pipeline_src.errors import MediaError, StageError, describe_disk_full, is_disk_full
 from pipeline_src.ledger import TRANSIENT_REASONS
@@ -79,7 +78,8 @@ class Part:
         self.discard()
         self.validator = validator
         if validator:
-            write_json(self._note_path, {"source": self.source, "validator": validator})
+            note = {"source": self.source, "validator": validator}
+            self._note_path.write_text(json.dumps(note), encoding="utf-8")  # torn = start over
 
     def extend(self, blocks: Iterable[bytes], *, max_bytes: int, max_seconds: float) -> Fetched:
         """Append ``blocks`` and describe the whole body.
