@@ -51,7 +51,7 @@ config: setup
 lock:
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/python -m uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-header --no-annotate --extra dev \
+		--generate-hashes --no-emit-index-url --no-header --no-annotate --extra pages --extra dev \
 		pyproject.toml -o requirements.lock
 
 # A real three-node Slurm on this machine; says how to install Slurm where it is missing.

@@ -16,7 +16,16 @@ from pipeline_src.manifest.galleries import load_gallery
 from pipeline_src.manifest.plan import ensure_plan
 
 # Folders of the results, and names that would turn a target into a rule's name.
-RESERVED_NAMES = {"clips", "model", "finetuned", "pretrained", "logs", "benchmarks", "report"}
+RESERVED_NAMES = {
+    "clips",
+    "ledger",
+    "model",
+    "finetuned",
+    "pretrained",
+    "logs",
+    "benchmarks",
+    "report",
+}
 
 
 class Catalog:
@@ -104,6 +113,11 @@ class Catalog:
         media = self.config.media
         return media if self.dataset(name).has_video else media.without_frames()
 
+    def places(self, name: str) -> dict[str, str | bool]:
+        """Where a data set's clips lie beside what its list says."""
+        dataset = self.dataset(name)
+        return dataset.model_dump(include={"clip_file", "mirror", "mirror_is_cut"})
+
     def dataset_path(self, name: str) -> Path:
         """The YAML file of a data set."""
         self.dataset(name)
@@ -133,6 +147,14 @@ class Catalog:
             for chunk in range(count)
             if split in ("", one)
         ]
+
+    def downloads(self, name: str) -> list[str]:
+        """Everything that ``download_<name>`` makes."""
+        return [*self.chunk_files("download", name), self.download_ledger(name)]
+
+    def download_ledger(self, name: str) -> str:
+        """The download ledgers of all chunks in one file."""
+        return f"{self.results}/{name}/download/ledger.parquet"
 
     def index(self, name: str, split: str) -> str:
         """index.json of one split.

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from pipeline_src.atomic import write_text
 from pipeline_src.errors import ManifestError
@@ -37,6 +37,7 @@ TRANSIENT_REASONS = (
     "disk_full",
 )
 REASONS = PERMANENT_REASONS + TRANSIENT_REASONS
+MAX_DETAIL_CHARS = 1000
 FLAGS = ("silent_audio", "static_video", "short")
 
 Status = Literal["ok", "skipped", "failed"]
@@ -48,7 +49,8 @@ class LedgerRow:
 
     Args:
         reason: one of REASONS unless status is ok, then empty.
-        attempts: how often this stage tried; 0 where it did not need to.
+        attempts: how often this stage tried; 0 where it did not need to. Requests that were told
+            to slow down do not count.
         flags: subset of FLAGS joined by ``;`` on ok rows.
         detail: a human sentence: the tail of the tool's error.
     """
@@ -67,27 +69,41 @@ class LedgerRow:
             raise ValueError(f"{self.clip_id}: reason {self.reason!r} is not one of {REASONS}")
 
 
-COLUMNS = tuple(field.name for field in fields(LedgerRow))
+RowT = TypeVar("RowT", bound=LedgerRow)
 
 
 def write_ledger(path: Path, rows: Sequence[LedgerRow], num_in: int) -> None:
     """Write the ledger of one chunk; every clip that went in must have exactly one row."""
-    if len({row.clip_id for row in rows}) != len(rows) or len(rows) != num_in:
+    if len({row.clip_id for row in rows}) != len(rows) or len(rows) != num_in or not rows:
         raise AssertionError(f"{path}: {len(rows)} rows for {num_in} clips")
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, [field.name for field in fields(rows[0])], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
+    writer.writerows({**asdict(row), "detail": _one_line(row.detail)} for row in rows)
     write_text(path, text.getvalue())
 
 
-def read_ledger(path: Path) -> list[LedgerRow]:
-    """Read a ledger back, refusing a damaged one."""
+def read_ledger(path: Path, row_type: type[RowT] = LedgerRow) -> list[RowT]:
+    """Read a ledger back, refusing a damaged one; further columns of a stage are left out."""
+    columns = {field.name: field.type for field in fields(row_type)}
     with path.open(newline="", encoding="utf-8") as stream:
         reader = csv.DictReader(stream)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ManifestError(f"{path}: columns {reader.fieldnames}, expected {COLUMNS}")
-        return [LedgerRow(**{**row, "attempts": int(row["attempts"])}) for row in reader]
+        if missing := columns.keys() - set(reader.fieldnames or ()):
+            raise ManifestError(f"{path}: columns {sorted(missing)} are missing")
+        return [
+            row_type(**{name: _typed(row[name], kind) for name, kind in columns.items()})
+            for row in reader
+        ]
+
+
+def _one_line(text: str) -> str:
+    """Text of a foreign tool without what would tear a CSV file or a terminal."""
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(printable.split())[:MAX_DETAIL_CHARS]
+
+
+def _typed(text: str, kind: object) -> Any:
+    return int(text) if kind is int else float(text) if kind is float else text
 
 
 def count_status(rows: Iterable[LedgerRow]) -> dict[str, int]:

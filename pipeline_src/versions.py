@@ -6,7 +6,7 @@ loads it.
 """
 
 PLAN = 1
-DOWNLOAD = 2
+DOWNLOAD = 3
 TRANSCODE = 3
 LOGMEL = 2
 PACK = 2

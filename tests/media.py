@@ -12,10 +12,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline_src.config.data import AudioConfig, DownloadConfig, MediaConfig, ShardsConfig
+from pipeline_src.config.data import (
+    AudioConfig,
+    DownloadConfig,
+    MediaConfig,
+    NetworkConfig,
+    ShardsConfig,
+)
+from pipeline_src.download.candidates import Places
 from pipeline_src.download.chunk import download_chunk
 from pipeline_src.features.chunk import extract_chunk
-from pipeline_src.manifest.chunks import ChunkManifest, read_chunk
+from pipeline_src.manifest.chunks import ChunkId, ChunkManifest, read_chunk
 from pipeline_src.manifest.plan import PLAN_COLUMNS
 from pipeline_src.manifest.tars import read_samples
 from pipeline_src.media.ffmpeg import find_ffmpeg
@@ -24,6 +31,9 @@ from pipeline_src.shards.index import write_index
 from pipeline_src.shards.write import pack_chunk
 
 LEVEL_STEP = 8
+QUICK = NetworkConfig(
+    requests_per_second=0, backoff_seconds=0.01, pause_seconds=0.1, max_pause_seconds=0.4
+)
 SMALL = MediaConfig(num_frames=4, frame_size=32)
 
 
@@ -97,21 +107,22 @@ def download(
     folder: Path,
     clips: Sequence[Mapping[str, object]],
     config: DownloadConfig | None = None,
-    clip_file: str = "",
+    network: NetworkConfig = QUICK,
+    **places: str | bool,
 ) -> Path:
     """Run the download stage on clips below ``folder``; return the manifest."""
     manifest_path = folder / "results" / "download" / "00000.json"
     download_chunk(
         chunk_csv=write_plan_chunk(folder / "results" / "plan" / "00000.csv", clips),
-        dataset_name="toy",
-        split="train",
-        chunk="00000",
-        root=folder,
-        clip_file=clip_file,
+        id=ChunkId("toy", "train", "00000"),
+        places=Places(folder, **places),
         raw_folder=folder / "results" / "raw",
+        limits_folder=folder / "results" / ".hosts",
         manifest_path=manifest_path,
         ledger_path=manifest_path.with_suffix(".ledger.csv"),
         config=config or DownloadConfig(timeout_seconds=2, max_attempts=2),
+        network=network,
+        ffmpeg=find_ffmpeg(),
         version=1,
     )
     return manifest_path

@@ -5,11 +5,12 @@ from pipeline_src.config.data import (
     AudioConfig,
     DownloadConfig,
     MediaConfig,
+    NetworkConfig,
     PlanConfig,
     ShardsConfig,
 )
 from pipeline_src.config.evaluation import EvaluateConfig, ReportConfig, SubmitConfig
-from pipeline_src.config.load import load_config, pretrain_network, resolve_run
+from pipeline_src.config.load import load_config, pretrain_network, read_config, resolve_run
 from pipeline_src.config.optim import AugmentConfig, OptimConfig
 from pipeline_src.config.root import Config, RunConfig
 from pipeline_src.config.segments import Segment, plan_segments
@@ -25,6 +26,7 @@ __all__ = [
     "FinetuneConfig",
     "MediaConfig",
     "ModelConfig",
+    "NetworkConfig",
     "OptimConfig",
     "PlanConfig",
     "PretrainConfig",
@@ -36,5 +38,6 @@ __all__ = [
     "load_config",
     "plan_segments",
     "pretrain_network",
+    "read_config",
     "resolve_run",
 ]

@@ -1,10 +1,17 @@
-"""Sections of the data stages: plan, download, media, audio, shards."""
+"""Sections of the data stages: plan, download, network, media, audio, shards."""
 
-from typing import Literal
+import re
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline_src.config.section import Section
+
+# What yt-dlp writes, and where, is the pipeline's; and a configuration is no place for secrets.
+OWN_YTDLP_OPTIONS = frozenset(
+    {"outtmpl", "paths", "logger", "progress_hooks", "max_filesize", "external_downloader"}
+)
+SECRET_OPTION = re.compile("user|pass|secret|token|cookie|proxy|header|certificate|mso|factor")
 
 
 class PlanConfig(Section):
@@ -25,8 +32,64 @@ class DownloadConfig(Section):
     max_bytes: int = Field(
         default=2_000_000_000, gt=0, description="a larger file or archive member is refused"
     )
+    max_transfer_seconds: float = Field(
+        default=3600.0, gt=0, description="an attempt that takes longer ends, whatever it brings"
+    )
+    ytdlp_format: str = Field(
+        default="bv*[height<=480]+ba/b[height<=480]/bv*+ba/b",
+        description="yt-dlp's format selection for youtube:<id> and other pages",
+    )
+    ytdlp_options: dict[str, Any] = Field(
+        default={},
+        description="further options of yt_dlp.YoutubeDL; secrets go into PIPELINE_COOKIES, "
+        "PIPELINE_PROXY and PIPELINE_YTDLP_OPTIONS (JSON) of the environment",
+    )
     num_connections: int = Field(
-        default=8, gt=0, le=256, description="http(s) transfers at a time per chunk"
+        default=8, gt=0, le=256, description="http(s) and yt-dlp transfers at a time per chunk"
+    )
+
+    @model_validator(mode="after")
+    def _check_options(self) -> "DownloadConfig":
+        for name in self.ytdlp_options:
+            if name in OWN_YTDLP_OPTIONS:
+                raise ValueError(f"ytdlp_options.{name} is set by the pipeline itself")
+            if SECRET_OPTION.search(name):
+                raise ValueError(
+                    f"ytdlp_options.{name} may be private and would be written into results; put "
+                    "it into the environment: PIPELINE_YTDLP_OPTIONS, PIPELINE_COOKIES or "
+                    "PIPELINE_PROXY"
+                )
+        return self
+
+
+class NetworkConfig(Section):
+    """How politely hosts are asked, all jobs together. No result depends on it: nothing re-runs."""
+
+    requests_per_second: float = Field(
+        default=5.0, ge=0, description="transfers begun per host; 0 = no limit"
+    )
+    host_requests_per_second: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default={"youtube.com": 0.5}, description="the same for single hosts"
+    )
+    connections_per_host: int = Field(
+        default=8, gt=0, le=256, description="transfers at a time per host"
+    )
+    backoff_seconds: float = Field(
+        default=2.0, ge=0, description="wait after a clip's first failure; doubles, with jitter"
+    )
+    max_backoff_seconds: float = Field(default=120.0, ge=0, description="longest such wait")
+    pause_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="first pause of a host after a 429 or a bot check; doubles until it answers",
+    )
+    max_pause_seconds: float = Field(
+        default=3600.0, gt=0, description="longest pause, also where the host asks for more"
+    )
+    max_pauses: int = Field(
+        default=5,
+        gt=0,
+        description="pauses in a row before the clips of a host end as rate_limited or bot_check",
     )
 
 

@@ -41,6 +41,22 @@ def load_config(merged: Mapping[str, Any], files: Sequence[Path] = ()) -> Config
     return config
 
 
+def read_config(files: Sequence[Path]) -> Config:
+    """The default configuration with overlays on top, first file first.
+
+    Raises:
+        ConfigError: a file cannot be read, or a value is not allowed.
+    """
+    merged: dict[str, Any] = Config().model_dump(mode="json")
+    for path in files:
+        try:
+            overlay = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+        merged = merge(merged, overlay or {})
+    return load_config(merged, files)
+
+
 def resolve_run(config: Config, name: str, files: Sequence[Path] = ()) -> RunConfig:
     """Return the sections of run ``name``: the top-level ones with the run's own values on top."""
     overlay = config.runs.get(name)

@@ -10,6 +10,7 @@ from pipeline_src.config.data import (
     AudioConfig,
     DownloadConfig,
     MediaConfig,
+    NetworkConfig,
     PlanConfig,
     ShardsConfig,
 )
@@ -106,6 +107,7 @@ class Config(Section):
     )
     plan: PlanConfig = PlanConfig()
     download: DownloadConfig = DownloadConfig()
+    network: NetworkConfig = NetworkConfig()
     media: MediaConfig = demo.MEDIA
     audio: AudioConfig = demo.AUDIO
     shards: ShardsConfig = ShardsConfig()

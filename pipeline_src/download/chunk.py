@@ -2,27 +2,20 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-import requests
-from requests.adapters import HTTPAdapter
-
-from pipeline_src.config.data import DownloadConfig
+from pipeline_src.atomic import json_sha256
+from pipeline_src.config.data import DownloadConfig, NetworkConfig
+from pipeline_src.download.candidates import Places, candidates
+from pipeline_src.download.fetch import Fetcher
 from pipeline_src.download.fetched import FetchedLog
-from pipeline_src.download.sources import (
-    Fetched,
-    Lost,
-    Outcome,
-    fetch_http,
-    fetch_local,
-    fetch_members,
-    raw_extension,
-    source_kind,
-    split_member,
-)
-from pipeline_src.ledger import LedgerRow, describe_losses
+from pipeline_src.download.patience import Patience
+from pipeline_src.download.rows import FetchRow
+from pipeline_src.download.secrets import read_secrets
+from pipeline_src.download.sources import Fetched, Lost, Outcome
+from pipeline_src.ledger import TRANSIENT_REASONS, describe_losses
 from pipeline_src.manifest.chunks import ChunkId, ChunkManifest, Clip, clip_key, write_chunk
 from pipeline_src.manifest.clip_lists import ClipRow
 from pipeline_src.manifest.origin import chunk_origin
@@ -32,18 +25,25 @@ from pipeline_src.manifest.progress import Progress
 LOGGER = logging.getLogger(__name__)
 
 
+class Result(NamedTuple):
+    """A clip as the place that was asked last gives it, and what came of it."""
+
+    clip: ClipRow
+    outcome: Outcome
+
+
 def download_chunk(
     *,
     chunk_csv: Path,
-    dataset_name: str,
-    split: str,
-    chunk: str,
-    root: Path,
-    clip_file: str,
+    id: ChunkId,
+    places: Places,
     raw_folder: Path,
+    limits_folder: Path,
     manifest_path: Path,
     ledger_path: Path,
     config: DownloadConfig,
+    network: NetworkConfig,
+    ffmpeg: str,
     version: int,
 ) -> None:
     """Fetch every clip of a chunk; write the download manifest and ledger.
@@ -51,134 +51,88 @@ def download_chunk(
     A clip that cannot be had is a row of the ledger, not an error.
 
     Args:
-        root: folder that local paths and archives start from.
-        clip_file: name of a ready-cut clip below it, with {clip_id}; empty = there are none.
-        raw_folder: where archive members and http(s) bodies are kept; survives a killed job.
+        raw_folder: where archive members and bodies are kept; survives a killed job.
+        limits_folder: shared by all jobs that download.
+        ffmpeg: path of the binary that merges what yt-dlp brings.
     """
-    listed = read_plan_chunk(chunk_csv, split)
-    clips = [_ready_cut(clip, root, clip_file) for clip in listed] if clip_file else listed
+    listed = read_plan_chunk(chunk_csv, id.split)
     raw_folder.mkdir(parents=True, exist_ok=True)
-    with FetchedLog(raw_folder) as log:
-        outcomes = _fetch_all(clips, root, log, config)
-    rows = [_ledger_row(clip, outcomes[clip.clip_id]) for clip in clips]
+    secrets = read_secrets()
+    settings = json_sha256([version, config.model_dump(mode="json")])
+    with FetchedLog(raw_folder, settings) as log:
+        patience = Patience(limits_folder, network, config.max_attempts)
+        fetcher = Fetcher(places.root, log, config, patience, secrets, ffmpeg)
+        results = _fetch_all([candidates(clip, places) for clip in listed], fetcher)
+        rows = [_ledger_row(results[clip.clip_id], log) for clip in listed]
+    found = [
+        _manifest_clip(clip, outcome, raw_folder, manifest_path.parent)
+        for clip, outcome in (results[clip.clip_id] for clip in listed)
+        if isinstance(outcome, Fetched)
+    ]
     manifest = ChunkManifest(
         stage="download",
-        id=ChunkId(dataset_name, split, chunk),
+        id=id,
         version=version,
-        num_in=len(clips),
+        num_in=len(listed),
         tar=None,
         settings={},
-        clips=[
-            _manifest_clip(clip, fetched, raw_folder, manifest_path.parent)
-            for clip in clips
-            if isinstance(fetched := outcomes[clip.clip_id], Fetched)
-        ],
+        clips=found,
         lost=[{"clip_id": r.clip_id, "reason": r.reason} for r in rows if r.status != "ok"],
         origin=chunk_origin([chunk_csv], version, download=config),
     )
     write_chunk(manifest_path, ledger_path, manifest, rows)
-    LOGGER.info("download %s/%s/%s: %s", dataset_name, split, chunk, describe_losses(rows))
+    LOGGER.info("download %s/%s/%s: %s", id.dataset, id.split, id.chunk, describe_losses(rows))
 
 
-def _ready_cut(clip: ClipRow, root: Path, clip_file: str) -> ClipRow:
-    """The clip as a whole local file where there is one; the name cannot lead out of ``root``."""
-    name = clip_file.replace("{clip_id}", clip.clip_id)
-    if {"/", "\\"} & set(clip.clip_id) or not (root / name).is_file():
-        return clip
-    return clip._replace(source=name, start_seconds=None, end_seconds=None)
+def _fetch_all(choices: Sequence[tuple[ClipRow, ...]], fetcher: Fetcher) -> dict[str, Result]:
+    """Ask each clip's first place, then the next one for those that it does not have for good."""
+    progress = Progress("download", len(choices))
+    results: dict[str, Result] = {}
+    pending = {choice[0].clip_id: choice for choice in choices}
+    while pending:
+        for clip_id, outcome in fetcher.fetch_all([choice[0] for choice in pending.values()]):
+            clip, *others = pending[clip_id]
+            outcome = _with_earlier_detail(outcome, results.get(clip_id))
+            results[clip_id] = Result(clip, outcome)
+            is_final = isinstance(outcome, Fetched) or outcome.reason in TRANSIENT_REASONS
+            if is_final or not others:
+                progress.update()
+        pending = {
+            clip_id: choice[1:]
+            for clip_id, choice in pending.items()
+            if len(choice) > 1 and _is_absent(results[clip_id].outcome)
+        }
+    return results
 
 
-def _fetch_all(
-    clips: Sequence[ClipRow], root: Path, log: FetchedLog, config: DownloadConfig
-) -> dict[str, Outcome]:
-    by_kind: dict[str, list[ClipRow]] = {"local": [], "member": [], "http": [], "unsupported": []}
-    for clip in clips:
-        by_kind[source_kind(clip.source)].append(clip)
-    outcomes: dict[str, Outcome] = {}
-    progress = Progress("download", len(clips))
-    streams = (
-        _unsupported(by_kind["unsupported"]),
-        _local(by_kind["local"], root, config),
-        _members(by_kind["member"], root, log, config),
-        _http(by_kind["http"], log, config),
+def _is_absent(outcome: Outcome) -> bool:
+    """Whether a place does not have the clip, and will not."""
+    return isinstance(outcome, Lost) and outcome.reason not in TRANSIENT_REASONS
+
+
+def _with_earlier_detail(outcome: Outcome, earlier: Result | None) -> Outcome:
+    if isinstance(outcome, Fetched) or earlier is None or not isinstance(earlier.outcome, Lost):
+        return outcome
+    return outcome._replace(detail=f"{outcome.detail}; before that: {earlier.outcome.detail}")
+
+
+def _ledger_row(result: Result, log: FetchedLog) -> FetchRow:
+    clip, outcome = result
+    record = log.record(clip.source)
+    is_lost = isinstance(outcome, Lost)
+    return FetchRow(
+        clip.clip_id,
+        "failed" if is_lost else "ok",
+        outcome.reason if is_lost else "",
+        outcome.attempts,
+        detail=outcome.detail if is_lost else "",
+        source=clip.source,
+        bytes=0 if is_lost else outcome.bytes,
+        sha256="" if is_lost else outcome.sha256,
+        seconds=record.seconds if record else 0.0,
+        finished=record.finished if record else "",
+        tool=record.tool if record else "",
     )
-    for stream in streams:
-        for clip_id, outcome in stream:
-            outcomes[clip_id] = outcome
-            progress.update()
-    return outcomes
-
-
-def _unsupported(clips: Sequence[ClipRow]) -> Iterator[tuple[str, Outcome]]:
-    for clip in clips:
-        detail = f"{clip.source}: only local files, archive.tar::member and http(s) can be fetched"
-        yield clip.clip_id, Lost("unsupported", detail)
-
-
-def _local(
-    clips: Sequence[ClipRow], root: Path, config: DownloadConfig
-) -> Iterator[tuple[str, Outcome]]:
-    for clip in clips:
-        yield clip.clip_id, fetch_local(root / clip.source, config.max_bytes)
-
-
-def _members(
-    clips: Sequence[ClipRow], root: Path, log: FetchedLog, config: DownloadConfig
-) -> Iterator[tuple[str, Outcome]]:
-    """Read each archive once; several clips may be cut from one member, which is stored once."""
-    wanted: dict[str, dict[str, list[ClipRow]]] = {}
-    for clip in clips:
-        archive, member = split_member(clip.source)
-        wanted.setdefault(archive, {}).setdefault(member, []).append(clip)
-    for archive, members in wanted.items():
-        targets = {}
-        for name, sharing in members.items():
-            target = _raw_path(log.folder, sharing[0])
-            known = log.find(sharing[0].source, target)
-            if known is None:
-                targets[name] = target
-            else:
-                yield from ((clip.clip_id, known) for clip in sharing)
-        if not targets:
-            continue
-        for name, outcome in fetch_members(root / archive, targets, config.max_bytes):
-            if isinstance(outcome, Fetched):
-                log.add(members[name][0].source, outcome)
-            yield from ((clip.clip_id, outcome) for clip in members[name])
-
-
-def _http(
-    clips: Sequence[ClipRow], log: FetchedLog, config: DownloadConfig
-) -> Iterator[tuple[str, Outcome]]:
-    if not clips:
-        return
-    with requests.Session() as session, ThreadPoolExecutor(config.num_connections) as pool:
-        adapter = HTTPAdapter(pool_maxsize=config.num_connections)
-        session.mount("http://", adapter)
-        session.mount("https://", adapter)
-
-        def fetch(clip: ClipRow) -> tuple[str, Outcome]:
-            target = _raw_path(log.folder, clip)
-            if known := log.find(clip.source, target):
-                return clip.clip_id, known
-            outcome = fetch_http(session, clip.source, target, config)
-            if isinstance(outcome, Fetched):
-                log.add(clip.source, outcome)
-            return clip.clip_id, outcome
-
-        yield from pool.map(fetch, clips)
-
-
-def _raw_path(raw_folder: Path, clip: ClipRow) -> Path:
-    return raw_folder / (clip_key(clip.clip_id) + raw_extension(clip.source))
-
-
-def _ledger_row(clip: ClipRow, outcome: Outcome) -> LedgerRow:
-    if isinstance(outcome, Lost):
-        return LedgerRow(
-            clip.clip_id, "failed", outcome.reason, outcome.attempts, detail=outcome.detail
-        )
-    return LedgerRow(clip.clip_id, "ok", attempts=outcome.attempts)
 
 
 def _manifest_clip(clip: ClipRow, fetched: Fetched, raw_folder: Path, folder: Path) -> Clip:

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -72,6 +73,16 @@ class DatasetConfig(Section):
         description="ready-cut clip below root with {clip_id} in its name; where it exists it is "
         "taken whole, before the list's source",
     )
+    mirror: str = Field(
+        default="",
+        description="http(s) URL with {clip_id} in it, or of an archive and its member "
+        "(https://host/a.tar::{clip_id}.mp4); asked before the list's source",
+    )
+    mirror_is_cut: bool = Field(
+        default=True,
+        description="the mirror's files are ready-cut clips, taken whole; false: they are cut as "
+        "the list's sources are",
+    )
     retrieval_per_class: int = Field(
         default=0,
         ge=0,
@@ -111,6 +122,17 @@ class DatasetConfig(Section):
         path = PurePosixPath(value)
         if value and ("{clip_id}" not in value or path.is_absolute() or ".." in path.parts):
             raise ValueError("a file name below root with {clip_id} in it, e.g. {clip_id}.mp4")
+        return value
+
+    @field_validator("mirror")
+    @classmethod
+    def _check_mirror(cls, value: str) -> str:
+        address = urlsplit(value)
+        is_url = address.scheme in ("http", "https") and address.hostname
+        if value and ("{clip_id}" not in value or not is_url):
+            raise ValueError("an http(s) URL with {clip_id} in it, e.g. https://host/{clip_id}.mp4")
+        if "@" in address.netloc:
+            raise ValueError("no user or password here: ~/.netrc, PIPELINE_COOKIES or a proxy")
         return value
 
     @model_validator(mode="after")

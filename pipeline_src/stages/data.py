@@ -43,7 +43,13 @@ def data_stages(catalog: Catalog, name: str) -> Iterator[Stage]:
             before=(f"python -m pipeline_src stages --drop-stale {kind}_{name}",),
         )
 
-    yield stage("download", ["download_clips"], listed, ["plan", "download"], ["PLAN", "DOWNLOAD"])
+    yield stage(
+        "download",
+        ["download_clips", "download_ledger"],
+        listed,
+        ["plan", "download"],
+        ["PLAN", "DOWNLOAD"],
+    )
     yield stage(
         "transcode",
         ["transcode_clips"],

@@ -11,12 +11,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import yaml
-
-from pipeline_src.config import Config, FinetuneConfig, RunConfig, load_config, resolve_run
-from pipeline_src.config.load import merge
+from pipeline_src.config import Config, FinetuneConfig, RunConfig, read_config, resolve_run
 from pipeline_src.errors import ConfigError, PipelineError
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.measure import Cost, training_cost
@@ -70,22 +67,6 @@ def run_costs(config: Config, name: str, dataset: str) -> list[Cost]:
             )
         )
     return costs
-
-
-def read_config(files: Sequence[Path]) -> Config:
-    """The default configuration with overlays on top, first file first.
-
-    Raises:
-        ConfigError: a file cannot be read, or a value is not allowed.
-    """
-    merged: dict[str, Any] = Config().model_dump(mode="json")
-    for path in files:
-        try:
-            overlay = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
-        merged = merge(merged, overlay or {})
-    return load_config(merged, files)
 
 
 def chosen_runs(configs: Sequence[Config], names: Sequence[str]) -> list[tuple[Config, str]]:

@@ -13,12 +13,13 @@ from pipeline_src.config import (
     FinetuneConfig,
     ModelConfig,
     PretrainConfig,
+    read_config,
 )
 from pipeline_src.errors import ConfigError
 from pipeline_src.models.masking import num_kept
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train import cost as cost_module
-from pipeline_src.train.cost import gpu_hours, read_config, run_costs
+from pipeline_src.train.cost import gpu_hours, run_costs
 from pipeline_src.train.measure import cost_record, training_cost
 
 MEL, FRAMES, SIDE, PATCH = 32, 64, 32, 8

@@ -4,8 +4,8 @@ import csv
 
 import pytest
 
-from pipeline_src.config import Config, resolve_run
-from pipeline_src.train.cost import DATASETS, read_config, run_costs, total_flops
+from pipeline_src.config import Config, read_config, resolve_run
+from pipeline_src.train.cost import DATASETS, run_costs, total_flops
 
 EXPERIMENT = "config/experiments/avdigits_methods.yaml"
 TOLERANCE = 0.05

@@ -31,6 +31,8 @@ ONLY_IN = {
     "snakemake": "nobody",
     "torchaudio": "features",
     "timm": "models",
+    "yt_dlp": "download",
+    "pyarrow": "download",
 }
 
 

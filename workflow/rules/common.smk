@@ -11,6 +11,7 @@ from pipeline_src.config import load_config
 from pipeline_src.errors import PipelineError
 from pipeline_src.executor import announce_executor, keep_slurm_conf
 from pipeline_src.lock import hold_results
+from pipeline_src.manifest.retries import RetryRequests
 from pipeline_src.submit.orphans import cancel_orphans
 from pipeline_src.submit.request import JobRequest
 
@@ -41,6 +42,7 @@ wildcard_constraints:
     dataset=f"(?:{'|'.join(catalog.names)})(?:_fold[1-9][0-9]*)?",
     split="train|val|test|fold[1-9][0-9]*",
     chunk=r"\d{5}",
+    number=r"\d{3}",
     run="|".join(catalog.run_names),
 
 
@@ -95,7 +97,22 @@ def recipe_params(section):
     )(wildcards)
 
 
+requests = RetryRequests(Path(settings.results))
+
+
+def retried_indexes(name):
+    """The indexes of a data set; its chunks with transient failures are fetched again for them."""
+    asked = requests.ask(catalog.chunk_files("download", name))
+    logger.info(
+        f"{name}: {asked.num_clips} clips with transient failures in "
+        f"{asked.num_chunks} chunks are fetched again"
+    )
+    return [*catalog.indexes(name), catalog.download_ledger(name)]
+
+
 # Input functions: which files a wildcard stands for. The catalog knows the paths.
+retry_requests = checked(lambda w: requests.of(w.dataset, w.split, w.chunk))
+dataset_downloads = checked(lambda w: catalog.chunk_files("download", w.dataset))
 split_shards = checked(lambda w: catalog.chunk_files("shards", w.dataset, w.split))
 train_shards = checked(lambda w: catalog.chunk_files("shards", w.dataset, "train"))
 scored_index = checked(lambda w: catalog.scored_index(w.run, w.dataset))

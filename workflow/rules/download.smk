@@ -4,6 +4,7 @@
 rule download_clips:
     input:
         clips="<results>/{dataset}/plan/{split}/{chunk}.csv",
+        retries=retry_requests,
     output:
         manifest="<results>/{dataset}/download/{split}/{chunk}.json",
         ledger="<results>/{dataset}/download/{split}/{chunk}.ledger.csv",
@@ -17,9 +18,31 @@ rule download_clips:
         runtime=720,
     params:
         root=lambda wildcards: str(catalog.dataset(wildcards.dataset).root),
-        clip_file=lambda wildcards: catalog.dataset(wildcards.dataset).clip_file,
+        places=lambda wildcards: catalog.places(wildcards.dataset),
         raw=lambda w: f"{settings.results}/{w.dataset}/raw/{w.split}/{w.chunk}",
+        limits=f"{settings.results}/.hosts",
         download=dump(settings.download),
         step_version=versions.DOWNLOAD,
     script:
         "../scripts/download_clips.py"
+
+
+# `retry_failed_<dataset>` asks for one per chunk with transient failures.
+rule request_retry:
+    output:
+        touch("<results>/{dataset}/retry/{split}/{chunk}.{number}"),
+    localrule: True
+
+
+rule download_ledger:
+    input:
+        dataset_downloads,
+    output:
+        ledger="<results>/{dataset}/download/ledger.parquet",
+    log:
+        "<logs>/download_ledger/{dataset}.log",
+    benchmark:
+        "<benchmarks>/download_ledger/{dataset}.tsv"
+    localrule: True
+    script:
+        "../scripts/download_ledger.py"

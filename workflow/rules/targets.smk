@@ -5,7 +5,7 @@ for dataset_name in catalog.names:
         name:
             f"download_{dataset_name}"
         input:
-            target(catalog.chunk_files, "download", dataset_name),
+            target(catalog.downloads, dataset_name),
         localrule: True
 
     rule:
@@ -27,6 +27,13 @@ for dataset_name in catalog.names:
             f"shards_{dataset_name}"
         input:
             target(catalog.indexes, dataset_name),
+        localrule: True
+
+    rule:
+        name:
+            f"retry_failed_{dataset_name}"
+        input:
+            target(retried_indexes, dataset_name),
         localrule: True
 
     rule:

@@ -2,21 +2,24 @@
 
 from pathlib import Path
 
-from pipeline_src.config import DownloadConfig
+from pipeline_src.config import DownloadConfig, NetworkConfig
+from pipeline_src.download.candidates import Places
 from pipeline_src.download.chunk import download_chunk
 from pipeline_src.joblog import log_to_file
+from pipeline_src.manifest.chunks import ChunkId
+from pipeline_src.media.ffmpeg import find_ffmpeg
 
 with log_to_file(snakemake.log[0]):
     download_chunk(
         chunk_csv=Path(snakemake.input.clips),
-        dataset_name=snakemake.wildcards.dataset,
-        split=snakemake.wildcards.split,
-        chunk=snakemake.wildcards.chunk,
-        root=Path(snakemake.params.root),
-        clip_file=snakemake.params.clip_file,
+        id=ChunkId(*(snakemake.wildcards[name] for name in ("dataset", "split", "chunk"))),
+        places=Places(Path(snakemake.params.root), **snakemake.params.places),
         raw_folder=Path(snakemake.params.raw),
+        limits_folder=Path(snakemake.params.limits),
         manifest_path=Path(snakemake.output.manifest),
         ledger_path=Path(snakemake.output.ledger),
         config=DownloadConfig(**snakemake.params.download),
+        network=NetworkConfig(**snakemake.config.get("network", {})),
+        ffmpeg=find_ffmpeg(),
         version=snakemake.params.step_version,
     )

@@ -1,0 +1,177 @@
+"""Fetch sources, each once however many clips are cut from it, kind by kind."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+import requests
+
+from pipeline_src.config.data import DownloadConfig
+from pipeline_src.download.fetched import FetchedLog
+from pipeline_src.download.http import PageError, fetch_http, open_session
+from pipeline_src.download.local import fetch_local, fetch_local_members
+from pipeline_src.download.pages import fetch_page, is_site, tool_name
+from pipeline_src.download.patience import Patience
+from pipeline_src.download.remote_archive import fetch_remote_members
+from pipeline_src.download.secrets import Secrets
+from pipeline_src.download.sources import (
+    Fetched,
+    Kind,
+    Lost,
+    Outcome,
+    host_of,
+    raw_extension,
+    source_kind,
+    split_member,
+)
+from pipeline_src.manifest.chunks import clip_key
+from pipeline_src.manifest.clip_lists import ClipRow
+
+HTTP_TOOL = f"requests {requests.__version__}"
+TAR_TOOL = "tarfile"
+
+
+class Job(NamedTuple):
+    """One source, the clips that need it, and where it is kept."""
+
+    source: str
+    target: Path
+    clip_ids: tuple[str, ...]
+
+
+class Fetcher:
+    """All that fetching the clips of one chunk needs."""
+
+    def __init__(
+        self,
+        root: Path,
+        log: FetchedLog,
+        config: DownloadConfig,
+        patience: Patience,
+        secrets: Secrets,
+        ffmpeg: str,
+    ) -> None:
+        self._root = root
+        self._log = log
+        self._config = config
+        self._patience = patience
+        self._secrets = secrets
+        self._ffmpeg = ffmpeg
+
+    def fetch_all(self, clips: Sequence[ClipRow]) -> Iterator[tuple[str, Outcome]]:
+        """Yield each clip's id and what became of its source."""
+        by_kind: dict[Kind, list[Job]] = {}
+        for job in _jobs(clips, self._log.folder):
+            by_kind.setdefault(source_kind(job.source), []).append(job)
+        streams = (
+            self._unsupported(by_kind.get("unsupported", [])),
+            self._local(by_kind.get("local", [])),
+            self._members(by_kind.get("member", [])),
+            self._remote(by_kind.get("http", []) + by_kind.get("youtube", [])),
+        )
+        for stream in streams:
+            for job, outcome in stream:
+                if isinstance(outcome, Lost):
+                    outcome = outcome._replace(detail=self._secrets.scrub(outcome.detail))
+                yield from ((clip_id, outcome) for clip_id in job.clip_ids)
+
+    def _unsupported(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
+        known = "local files, archive.tar::member, http(s) and youtube:<id> can be fetched"
+        for job in jobs:
+            yield job, Lost("unsupported", f"{job.source}: only {known}", attempts=0)
+
+    def _local(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
+        for job in jobs:
+            yield job, fetch_local(self._root / job.source, self._config.max_bytes)
+
+    def _members(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
+        """Read each archive once."""
+        wanted: dict[str, dict[str, Job]] = {}
+        for job in jobs:
+            if known := self._log.find(job.source, job.target):
+                yield job, known
+            else:
+                archive, member = split_member(job.source)
+                wanted.setdefault(archive, {})[member] = job
+        if not wanted:
+            return
+        with open_session(1, self._secrets) as session:
+            for archive, members in wanted.items():
+                yield from self._read_archive(session, archive, members)
+
+    def _read_archive(
+        self, session: requests.Session, archive: str, members: Mapping[str, Job]
+    ) -> Iterator[tuple[Job, Outcome]]:
+        targets = {name: job.target for name, job in members.items()}
+        is_local = source_kind(archive) == "local"
+        if is_local:
+            path = self._root / archive
+            found = fetch_local_members(path, targets, self._config.max_bytes)
+        else:
+            found = fetch_remote_members(session, archive, targets, self._config, self._patience)
+        started = time.monotonic()
+        for name, outcome in found:
+            job = members[name]
+            seconds = time.monotonic() - started
+            started += seconds
+            # A local archive may be mended and is looked into again for nothing.
+            is_kept = isinstance(outcome, Fetched) or not is_local
+            yield job, self._keep(job, outcome, seconds, TAR_TOOL) if is_kept else outcome
+
+    def _remote(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
+        if not jobs:
+            return
+        num_connections = self._config.num_connections
+        with (
+            open_session(num_connections, self._secrets) as session,
+            ThreadPoolExecutor(num_connections) as pool,
+        ):
+            running = {pool.submit(self._fetch_remote, session, job): job for job in jobs}
+            try:
+                for done in as_completed(running):
+                    yield running[done], done.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _fetch_remote(self, session: requests.Session, job: Job) -> Outcome:
+        if known := self._log.find(job.source, job.target):
+            return known
+        seconds = 0.0
+        is_page = is_site(job.source)
+
+        def attempt() -> Fetched:
+            nonlocal seconds, is_page
+            started = time.monotonic()
+            try:
+                if not is_page:
+                    try:
+                        return fetch_http(session, job.source, job.target, self._config)
+                    except PageError:
+                        is_page = True
+                return fetch_page(job.source, job.target, self._config, self._secrets, self._ffmpeg)
+            finally:
+                seconds += time.monotonic() - started
+
+        outcome = self._patience.fetch(host_of(job.source), attempt)
+        return self._keep(job, outcome, seconds, tool_name() if is_page else HTTP_TOOL)
+
+    def _keep(self, job: Job, outcome: Outcome, seconds: float, tool: str) -> Outcome:
+        if isinstance(outcome, Lost):
+            outcome = outcome._replace(detail=self._secrets.scrub(outcome.detail))
+        return self._log.keep(job.source, job.target, outcome, seconds=seconds, tool=tool)
+
+
+def _jobs(clips: Sequence[ClipRow], folder: Path) -> list[Job]:
+    by_source: dict[str, list[ClipRow]] = {}
+    for clip in clips:
+        by_source.setdefault(clip.source, []).append(clip)
+    return [
+        Job(source, _raw_path(folder, sharing[0]), tuple(clip.clip_id for clip in sharing))
+        for source, sharing in by_source.items()
+    ]
+
+
+def _raw_path(raw_folder: Path, clip: ClipRow) -> Path:
+    return raw_folder / (clip_key(clip.clip_id) + raw_extension(clip.source))

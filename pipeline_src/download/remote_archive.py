@@ -1,0 +1,145 @@
+"""A remote archive as a file that tarfile can walk: read in order, skipped over by Range requests.
+
+Nothing but the wanted members is stored. A connection that breaks is opened again where it broke,
+and an archive that changed meanwhile is an error.
+"""
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import requests
+
+from pipeline_src.config.data import DownloadConfig
+from pipeline_src.download.http import (
+    media_errors,
+    open_reply,
+    range_start,
+    read_reply,
+    validator_of,
+)
+from pipeline_src.download.local import fetch_members
+from pipeline_src.download.patience import GivenUpError, Patience
+from pipeline_src.download.sources import Outcome, host_of
+from pipeline_src.download.store import BLOCK_BYTES
+from pipeline_src.errors import MediaError
+
+# A shorter gap is read over: cheaper than another request.
+MAX_READ_OVER_BYTES = 4 * BLOCK_BYTES
+
+
+class RemoteArchive(io.RawIOBase):
+    """A seekable view of one URL; every failure is a MediaError once patience is at its end."""
+
+    def __init__(
+        self, session: requests.Session, url: str, config: DownloadConfig, patience: Patience
+    ) -> None:
+        self._session = session
+        self._url = url
+        self._config = config
+        self._patience = patience
+        self._position = 0
+        self._validator = ""
+        self._reply: requests.Response | None = None
+        self._reply_position = 0
+        self._open_reply = ExitStack()
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Move; nothing is asked before the next read."""
+        if whence == io.SEEK_END:
+            raise io.UnsupportedOperation("the end of a remote archive is not known")
+        self._position = offset + (self._position if whence == io.SEEK_CUR else 0)
+        return self._position
+
+    def tell(self) -> int:
+        """Where the next read begins."""
+        return self._position
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Read up to ``len(buffer)`` bytes; 0 at the end."""
+        block = self._read(len(buffer))
+        buffer[: len(block)] = block
+        self._position += len(block)
+        return len(block)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._hang_up()
+        super().close()
+
+    def _read(self, size: int) -> bytes:
+        failures = 0
+        while True:
+            try:
+                reply = self._at_position()
+                with media_errors(self._url):
+                    block = read_reply(reply, size)
+                self._reply_position += len(block)
+                return block
+            except MediaError as error:
+                self._hang_up()
+                failures += 1
+                if not self._patience.goes_on(error, failures):
+                    raise
+
+    def _at_position(self) -> requests.Response:
+        gap = self._position - self._reply_position
+        if self._reply is None or not 0 <= gap <= MAX_READ_OVER_BYTES:
+            self._hang_up()
+            tried = self._patience.try_often(host_of(self._url), self._connect)
+            if tried.error:
+                raise GivenUpError(tried.error.reason, tried.error.detail)
+            self._reply = tried.value
+        assert self._reply is not None
+        with media_errors(self._url):
+            while gap := self._position - self._reply_position:
+                block = read_reply(self._reply, min(gap, BLOCK_BYTES))
+                if not block:
+                    break
+                self._reply_position += len(block)
+        return self._reply
+
+    def _connect(self) -> requests.Response:
+        headers = {}
+        if self._position:
+            headers["Range"] = f"bytes={self._position}-"
+        timeout = self._config.timeout_seconds
+        asked = open_reply(self._session, self._url, headers, timeout)
+        reply = self._open_reply.enter_context(asked)
+        is_whole = reply.status_code == HTTPStatus.OK
+        if not is_whole and range_start(reply) != self._position:
+            raise MediaError("corrupt", "ends before its members do")
+        validator = validator_of(reply)
+        if self._validator and validator != self._validator:
+            raise MediaError("corrupt", "changed while it was read")
+        self._validator = validator
+        self._reply_position = 0 if is_whole else self._position
+        return reply
+
+    def _hang_up(self) -> None:
+        self._open_reply.close()
+        self._reply = None
+
+
+def fetch_remote_members(
+    session: requests.Session,
+    url: str,
+    targets: Mapping[str, Path],
+    config: DownloadConfig,
+    patience: Patience,
+) -> Iterator[tuple[str, Outcome]]:
+    """``fetch_members`` of an archive at an http(s) URL."""
+    with closing(RemoteArchive(session, url, config, patience)) as raw:
+        stream = io.BufferedReader(raw, BLOCK_BYTES)
+        yield from fetch_members(cast(BinaryIO, stream), url, targets, config.max_bytes)

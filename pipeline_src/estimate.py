@@ -1,0 +1,211 @@
+"""``python -m pipeline_src.media.plan <dataset>``: clips, gigabytes and hours before any request.
+
+Sizes of local files and archive members are read. Those of a host are measured where clips of it
+have been fetched already, and assumed from the options where not; the table says which.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pipeline_src.config import Config, read_config
+from pipeline_src.download.candidates import Places, candidates
+from pipeline_src.download.fetched import FILE_NAME, read_records
+from pipeline_src.download.local import member_sizes
+from pipeline_src.download.sources import host_of, source_kind, split_member
+from pipeline_src.errors import ConfigError, PipelineError
+from pipeline_src.ledger import TRANSIENT_REASONS
+from pipeline_src.manifest.clip_lists import ClipRow, read_clips
+from pipeline_src.manifest.datasets import DatasetConfig, load_dataset
+
+CONFIG_FILE = Path("config/config.yaml")
+DATASETS = Path("config/datasets")
+LOCAL = "this machine"
+DEFAULT_CLIP_SECONDS = 10.0
+BYTES_PER_GB = 1e9
+SECONDS_PER_HOUR = 3600.0
+
+
+@dataclass
+class Place:
+    """What one host, or this machine, has to give.
+
+    Args:
+        num_missing: local files that are not there. hours: of this place alone, at its limits.
+        basis: read | measured on n clips | assumed.
+    """
+
+    name: str
+    num_clips: int = 0
+    num_sources: int = 0
+    num_done: int = 0
+    num_missing: int = 0
+    gigabytes: float = 0.0
+    hours: float = 0.0
+    basis: str = "read"
+    sizes: list[float] = field(default_factory=list, repr=False)
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """What stands for sizes that nobody has measured yet."""
+
+    kbit_per_second: float
+    minutes_per_video: float
+    mbit_per_second: float
+
+
+def estimate(dataset: DatasetConfig, config: Config, assumed: Assumed) -> list[Place]:
+    """What each place has to give for a data set, by name; asks no host."""
+    logs = Path(config.results, dataset.name, "raw").glob(f"*/*/{FILE_NAME}")
+    records = {source: record for log in logs for source, record in read_records(log).items()}
+    found: dict[str, Place] = {}
+    sizes = LocalSizes(dataset.root)
+    for source, listed in _sources(dataset, config).items():
+        place = found.setdefault(_place_name(source), Place(_place_name(source)))
+        place.num_clips += len(listed)
+        place.num_sources += 1
+        if place.name == LOCAL:
+            size = sizes.of(source)
+            place.num_missing += size is None
+            place.gigabytes += (size or 0) / BYTES_PER_GB
+        elif (record := records.get(source)) and record.reason not in TRANSIENT_REASONS:
+            place.num_done += 1
+            place.sizes += [] if record.reason else [record.bytes]
+        else:
+            place.gigabytes += _assumed_bytes(*listed[0], assumed) / BYTES_PER_GB
+            place.basis = "assumed"
+    for place in found.values():
+        if place.name != LOCAL:
+            _settle(place, config, assumed)
+    return sorted(found.values(), key=lambda place: place.name)
+
+
+def _sources(dataset: DatasetConfig, config: Config) -> dict[str, list[tuple[ClipRow, ClipRow]]]:
+    """Source -> its clips, each as its first place gives it and as listed."""
+    places = Places(dataset.root, dataset.clip_file, dataset.mirror, dataset.mirror_is_cut)
+    by_source: dict[str, list[tuple[ClipRow, ClipRow]]] = {}
+    for clip in read_clips(dataset, max_seconds=config.media.max_seconds):
+        first = candidates(clip, places)[0]
+        by_source.setdefault(first.source, []).append((first, clip))
+    return by_source
+
+
+def _place_name(source: str) -> str:
+    """The host that a source asks, or this machine."""
+    kind = source_kind(source)
+    if kind == "member" and source_kind(split_member(source)[0]) == "local":
+        return LOCAL
+    return LOCAL if kind == "local" else host_of(source) or kind
+
+
+class LocalSizes:
+    """Sizes of local files and of members of local archives; each archive's headers read once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._members: dict[str, dict[str, int]] = {}
+
+    def of(self, source: str) -> int | None:
+        """Bytes of a source; None where it is not there."""
+        if source_kind(source) != "member":
+            path = self._root / source
+            return path.stat().st_size if path.is_file() else None
+        archive, member = split_member(source)
+        if archive not in self._members:
+            self._members[archive] = member_sizes(self._root / archive)
+        return self._members[archive].get(member)
+
+
+def _settle(place: Place, config: Config, assumed: Assumed) -> None:
+    """Replace assumed sizes by the mean of what was fetched, and set the hours."""
+    num_left = place.num_sources - place.num_done
+    if place.sizes:
+        place.gigabytes = num_left * statistics.fmean(place.sizes) / BYTES_PER_GB
+        place.basis = f"measured on {len(place.sizes)}"
+    network = config.network
+    rate = network.host_requests_per_second.get(place.name, network.requests_per_second)
+    spaced = num_left / rate if rate else 0.0
+    place.hours = max(spaced, transfer_seconds(place.gigabytes, assumed)) / SECONDS_PER_HOUR
+
+
+def transfer_seconds(gigabytes: float, assumed: Assumed) -> float:
+    """How long the line needs."""
+    return gigabytes * BYTES_PER_GB * 8 / (assumed.mbit_per_second * 1e6)
+
+
+def _assumed_bytes(first: ClipRow, listed: ClipRow, assumed: Assumed) -> float:
+    """Of a ready-cut clip its listed length, of a file to cut from a whole video is fetched."""
+    if first.end_seconds is not None:
+        seconds = assumed.minutes_per_video * 60
+    elif listed.end_seconds is not None:
+        seconds = listed.end_seconds - (listed.start_seconds or 0.0)
+    else:
+        seconds = DEFAULT_CLIP_SECONDS
+    return seconds * assumed.kbit_per_second * 1000 / 8
+
+
+def describe(places: Sequence[Place], assumed: Assumed) -> Iterable[str]:
+    """The table, and what it stands on."""
+    yield f"{'place':28} {'clips':>9} {'to fetch':>9} {'GB':>9} {'hours':>8}  sizes"
+    for place in places:
+        left = 0 if place.name == LOCAL else place.num_sources - place.num_done
+        row = f"{place.name:28} {place.num_clips:9} {left:9} {place.gigabytes:9.1f}"
+        missing = f", {place.num_missing} missing" if place.num_missing else ""
+        yield f"{row} {place.hours:8.1f}  {place.basis}{missing}"
+    remote = [place for place in places if place.name != LOCAL]
+    gigabytes = sum(place.gigabytes for place in remote)
+    line_hours = transfer_seconds(gigabytes, assumed) / SECONDS_PER_HOUR
+    hours = max([line_hours, *(place.hours for place in remote)])
+    num_clips = sum(place.num_clips for place in places)
+    yield f"{num_clips} clips; {gigabytes:.1f} GB to fetch in {hours:.1f} h"
+    if any(place.basis == "assumed" for place in remote):
+        yield (
+            f"assumed: {assumed.kbit_per_second:g} kbit/s of media, whole videos of "
+            f"{assumed.minutes_per_video:g} min, a line of {assumed.mbit_per_second:g} Mbit/s, "
+            "every source still there"
+        )
+
+
+def _find_dataset(name: str) -> DatasetConfig:
+    path = Path(name) if name.endswith((".yaml", ".yml")) else DATASETS / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(one.stem for one in DATASETS.glob("*.yaml")))
+        raise ConfigError(f"unknown data set {name!r}; known: {known}, or the path of a YAML file")
+    return load_dataset(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pipeline_src.media.plan", description=__doc__)
+    add = parser.add_argument
+    add("dataset", help="name, or path of a data set's YAML file")
+    add("configs", type=Path, nargs="*", help="overlays of config.yaml, later ones win")
+    add("--kbit-per-second", type=float, default=1000.0, help="media rate of unmeasured sources")
+    add("--minutes-per-video", type=float, default=4.0, help="length of an unmeasured whole video")
+    add("--mbit-per-second", type=float, default=100.0, help="the line")
+    add("--json", action="store_true", help="print JSON instead of a table")
+    return parser
+
+
+def main() -> None:
+    """Print the estimate for what the command line names."""
+    options = _parser().parse_args()
+    assumed = Assumed(options.kbit_per_second, options.minutes_per_video, options.mbit_per_second)
+    try:
+        config = read_config([CONFIG_FILE, *options.configs])
+        places = estimate(_find_dataset(options.dataset), config, assumed)
+    except PipelineError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    if options.json:
+        rows = [{k: v for k, v in asdict(p).items() if k != "sizes"} for p in places]
+        print(json.dumps({"places": rows, "assumed": asdict(assumed)}, indent=1))
+    else:
+        print("\n".join(describe(places, assumed)))
+
+
+if __name__ == "__main__":
+    main()

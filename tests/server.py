@@ -1,0 +1,203 @@
+"""A real HTTP server on loopback that misbehaves on demand, by the path that is asked for."""
+
+import re
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+BODY = b"\0video" * 50_000
+PAGE = "<html><head><title>clip</title></head><body>{}</body></html>"
+HANG_SECONDS = 3.0
+
+
+class Server(ThreadingHTTPServer):
+    """Counts the requests of each name; the name says how they are answered.
+
+    ``404``: that status. ``good``: a body. ``cut``, ``hang``, ``reset``, ``endless``, ``empty``,
+    ``huge``, ``trickle``, ``text``: what the word says. ``see-<word>``: a page with that video.
+    ``flaky``: 503 the first time. ``limit``: 429 while ``is_ill``. ``ill``: 503 while ``is_ill``.
+    ``torn``: half the body, then a reset, but a Range is served. ``slow``: after ``slow_seconds``.
+    ``files``: name -> body, with Range and ETag; ``body`` is that of ``good``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests: Counter[str] = Counter()
+        self.times: list[float] = []
+        self.ranges: list[tuple[str, str]] = []
+        self.headers: list[dict[str, str]] = []
+        self.files: dict[str, bytes] = {}
+        self.body = BODY
+        self.etag = '"one"'
+        self.is_ill = True
+        self.slow_seconds = 0.2
+        self.num_running = self.most_running = 0
+        self.lock = threading.Lock()
+
+    def handle_error(self, request, client_address) -> None:
+        """Clients that hang up are part of the tests."""
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{path}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+    name = ""
+
+    def log_message(self, format, *args) -> None:
+        """Stay quiet."""
+
+    def reply(
+        self, status: int, body: bytes = b"", length: int | None = None, **headers: str
+    ) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+            self.wfile.flush()
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        self.name = urlsplit(self.path).path.strip("/")  # a proxy is asked for whole URLs
+        with self.server.lock:
+            self.server.requests[self.name] += 1
+            self.server.times.append(time.monotonic())
+            self.server.headers.append(dict(self.headers))
+            self.server.num_running += 1
+            self.server.most_running = max(self.server.most_running, self.server.num_running)
+        try:
+            word = re.split(r"[.-]", self.name.rpartition("/")[2])[0]
+            if word.isdecimal():
+                self.reply(int(word))
+            elif self.name in self.server.files:
+                self.serve_file(self.server.files[self.name])
+            else:
+                answer: Callable[[], None] = getattr(self, f"answer_{word}", self.answer_good)
+                answer()
+        finally:
+            with self.server.lock:
+                self.server.num_running -= 1
+
+    def answer_good(self) -> None:
+        self.reply(200, self.server.body, Content_Type="video/mp4")
+
+    def answer_cut(self) -> None:
+        self.reply(200, BODY[:1000], len(BODY))
+
+    def answer_hang(self) -> None:
+        self.reply(200, BODY[:1000], len(BODY))
+        time.sleep(HANG_SECONDS)
+
+    def answer_reset(self) -> None:
+        self.reply(200, BODY[:1000], len(BODY))
+        self.hang_up()
+
+    def answer_flaky(self) -> None:
+        if self.server.requests[self.name] == 1:
+            self.reply(503)
+        else:
+            self.answer_good()
+
+    def answer_limit(self) -> None:
+        if self.server.is_ill:
+            self.reply(429, Retry_After="1")
+        else:
+            self.answer_good()
+
+    def answer_ill(self) -> None:
+        if self.server.is_ill:
+            self.reply(503)
+        else:
+            self.answer_good()
+
+    def answer_empty(self) -> None:
+        self.reply(200)
+
+    def answer_endless(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        while True:
+            self.wfile.write(BODY)
+
+    def answer_trickle(self) -> None:
+        self.reply(200, b"", len(BODY))
+        for _ in range(20):
+            self.wfile.write(b"\0")
+            time.sleep(0.1)
+
+    def answer_huge(self) -> None:
+        self.reply(200, BODY, 10 << 30, Content_Type="video/mp4")
+
+    def answer_see(self) -> None:
+        video = f"<video src='/{self.name.removeprefix('see-')}.mp4'></video>"
+        self.reply(200, PAGE.format(video).encode(), Content_Type="text/html; charset=utf-8")
+
+    def answer_text(self) -> None:
+        self.reply(200, PAGE.encode(), Content_Type="text/html; charset=utf-8")
+
+    def answer_json(self) -> None:
+        self.reply(200, b'{"error": "gone"}', Content_Type="application/json")
+
+    def answer_mistyped(self) -> None:
+        self.reply(200, BODY, Content_Type="text/plain")
+
+    def answer_slow(self) -> None:
+        time.sleep(self.server.slow_seconds)
+        self.answer_good()
+
+    def answer_half(self) -> None:
+        """The first 200 bytes of a tar header of a longer body."""
+        header = b"a.mp4".ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2
+        self.reply(200, header, len(BODY))
+
+    def answer_torn(self) -> None:
+        if "Range" in self.headers:
+            self.serve_file(BODY)
+        else:
+            self.reply(200, BODY[: len(BODY) // 2], len(BODY), ETag=self.server.etag)
+            self.hang_up()
+
+    def serve_file(self, body: bytes) -> None:
+        """Serve a range of ``body`` if it is asked for under the current ETag."""
+        asked = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if asked:
+            self.server.ranges.append((self.name, asked[0]))
+        if not asked or self.headers.get("If-Range", self.server.etag) != self.server.etag:
+            self.reply(200, body, ETag=self.server.etag)
+            return
+        first, end = int(asked[1]), len(body)
+        if first >= end:
+            self.reply(416, Content_Range=f"bytes */{end}")
+            return
+        span = f"bytes {first}-{end - 1}/{end}"
+        self.reply(206, body[first:], ETag=self.server.etag, Content_Range=span)
+
+    def hang_up(self) -> None:
+        """Close the connection with a reset; what was sent has arrived."""
+        time.sleep(0.1)
+        linger = struct.pack("ii", 1, 0)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.connection.close()
+
+
+@contextmanager
+def running_server() -> Iterator[Server]:
+    """Serve on a free port until the block ends."""
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()

@@ -1,0 +1,89 @@
+"""What a data set costs to fetch, before anything is fetched."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pipeline_src.config import Config, DownloadConfig, NetworkConfig
+from pipeline_src.estimate import Assumed, describe, estimate
+from pipeline_src.manifest.datasets import load_dataset
+from tests.media import download
+from tests.server import BODY, running_server
+
+ASSUMED = Assumed(kbit_per_second=1000, minutes_per_video=4, mbit_per_second=100)
+
+
+def make_dataset(folder, rows, **keys):
+    header = "clip_id,source,start_seconds,end_seconds,labels,split\n"
+    (folder / "list.csv").write_text(header + "\n".join(rows) + "\n")
+    (folder / "classes.csv").write_text("index,id,display_name\n0,a,A\n1,b,B\n")
+    keys = {"name": "toy", "task": "multiclass", "clip_list": "list.csv"} | keys
+    text = "".join(f"{key}: {value!r}\n" for key, value in keys.items())
+    (folder / "toy.yaml").write_text(text + "class_names: classes.csv\n")
+    return load_dataset(folder / "toy.yaml")
+
+
+def by_name(folder, rows, config=None, **keys):
+    dataset = make_dataset(folder, rows, **keys)
+    config = config or Config(results=str(folder / "results"))
+    return {place.name: place for place in estimate(dataset, config, ASSUMED)}
+
+
+def test_local_sizes_are_read_and_hosts_assumed(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(bytes(1000))
+    rows = [
+        "a,a.mp4,,,a,train",
+        "b,gone.mp4,,,a,train",
+        "c,youtube:x,0,10,a,train",
+        "d,youtube:x,20,30,a,train",
+        "e,https://h/e.mp4,,,a,train",
+    ]
+    places = by_name(tmp_path, rows)
+    assert set(places) == {"this machine", "youtube.com", "h"}
+    local, youtube = places["this machine"], places["youtube.com"]
+    assert (local.num_clips, local.num_missing, local.gigabytes) == (2, 1, 1e-6)
+    assert (youtube.num_clips, youtube.num_sources, youtube.basis) == (2, 1, "assumed")
+    assert youtube.gigabytes == pytest.approx(240 * 1e6 / 8 / 1e9)  # the whole video
+    text = "\n".join(describe([*places.values()], ASSUMED))
+    assert "5 clips" in text
+    assert "assumed: 1000 kbit/s" in text
+
+
+def test_hours_follow_from_the_rate_of_a_host_or_the_line(tmp_path):
+    rows = [f"c{n},youtube:{n},0,10,a,train" for n in range(100)]
+    slow = Config(network=NetworkConfig(host_requests_per_second={"youtube.com": 0.01}))
+    assert by_name(tmp_path, rows, slow)["youtube.com"].hours == pytest.approx(10_000 / 3600)
+    fast = Config(network=NetworkConfig(host_requests_per_second={"youtube.com": 0}))
+    seconds = 100 * 240 * 1e6 / 100e6
+    assert by_name(tmp_path, rows, fast)["youtube.com"].hours == pytest.approx(seconds / 3600)
+
+
+def test_a_mirror_of_ready_cut_clips_is_smaller(tmp_path):
+    rows = ["c,youtube:x,0,10,a,train"]
+    place = by_name(tmp_path, rows, mirror="https://m/{clip_id}.mp4")["m"]
+    assert place.gigabytes == pytest.approx(10 * 1e6 / 8 / 1e9)
+
+
+def test_what_was_fetched_is_not_counted_and_measures_the_rest(tmp_path):
+    with running_server() as server:
+        sources = [server.url(name) for name in ("good.mp4", "404.mp4", "500.mp4", "later.mp4")]
+        config = DownloadConfig(max_attempts=1)
+        download(tmp_path, [{"source": source} for source in sources[:3]], config)
+    raw = tmp_path / "results/toy/raw/train"
+    raw.mkdir(parents=True)
+    (tmp_path / "results/raw").rename(raw / "00000")
+    rows = [f"c{n},{source},,,a,train" for n, source in enumerate(sources)]
+    place = by_name(tmp_path, rows)["127.0.0.1"]
+    assert (place.num_sources, place.num_done, place.basis) == (4, 2, "measured on 1")
+    assert place.gigabytes == pytest.approx(2 * len(BODY) / 1e9)
+
+
+def test_the_command_names_what_is_known(root):
+    command = [sys.executable, "-m", "pipeline_src.media.plan"]
+    done = subprocess.run([*command, "avdigits"], cwd=root, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "3000 clips; 0.0 GB to fetch" in done.stdout
+    wrong = subprocess.run([*command, "nowhere"], cwd=root, capture_output=True, text=True)
+    assert wrong.returncode
+    assert "unknown data set 'nowhere'; known: audioset_20k, avdigits" in wrong.stderr
