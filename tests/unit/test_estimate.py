@@ -86,4 +86,4 @@ def test_the_command_names_what_is_known(root):
     assert "3000 clips; 0.0 GB to fetch" in done.stdout
     wrong = subprocess.run([*command, "nowhere"], cwd=root, capture_output=True, text=True)
     assert wrong.returncode
-    assert "unknown data set 'nowhere'; known: audioset_20k, avdigits" in wrong.stderr
+    assert "unknown data set 'nowhere'; known: audioset_20k" in wrong.stderr
