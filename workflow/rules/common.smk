@@ -84,16 +84,19 @@ def run_params(section):
     return lambda wildcards: dump(getattr(catalog.run(wildcards.run), section))
 
 
-def recipe_params(section):
-    """run_params of a training, refused where its ranks could not share every batch."""
+def shared_by_ranks(section):
+    """A params function: ranks of a training, refused where they could not share every batch.
 
-    def read(wildcards, resources):
-        recipe = getattr(catalog.run(wildcards.run), section)
-        JobRequest.from_resources(resources).check_batches(section, recipe)
-        return dump(recipe)
+    On its own, because Snakemake compares no param that follows from resources: as part of the
+    recipe it would hide every change of it.
+    """
+
+    def count(wildcards, request):
+        request.check_batches(section, getattr(catalog.run(wildcards.run), section))
+        return request.num_ranks
 
     return lambda wildcards, resources: checked(
-        lambda w: read(w, dict(resources.items()))
+        lambda w: count(w, JobRequest.from_resources(dict(resources.items())))
     )(wildcards)
 
 

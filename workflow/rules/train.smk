@@ -24,7 +24,8 @@ rule pretrain_model:
         gpus_per_node=0,
     params:
         model=run_params("model"),
-        recipe=recipe_params("pretrain"),
+        recipe=run_params("pretrain"),
+        num_ranks=shared_by_ranks("pretrain"),
         step_version=versions.PRETRAIN,
     script:
         "../scripts/pretrain_model.py"
@@ -53,7 +54,8 @@ rule finetune_model:
         gpus_per_node=0,
     params:
         model=run_params("model"),
-        recipe=recipe_params("finetune"),
+        recipe=run_params("finetune"),
+        num_ranks=shared_by_ranks("finetune"),
         step_version=versions.FINETUNE,
     script:
         "../scripts/finetune_model.py"
