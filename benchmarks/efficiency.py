@@ -1,0 +1,310 @@
+"""What DiffMAViL's parts and their controls save: operations, steps, time and memory.
+
+    python benchmarks/efficiency.py           # minutes on a GPU; on two CPU cores about an hour
+
+Operations of base size in closed form and counted on the real network, forward and backward;
+optimiser steps that the adaptive batch saves. Then training steps of every variant in turn in one
+process, so that a busy machine slows all alike: base size on a GPU, else tiny, where with --threads 1 the
+CPU time says most on a busy machine. Inputs are random and in memory: loading is not timed. A curriculum is timed at the ratios and batches of
+``--timed-epochs`` epochs, one step each. Peak memory is measured on a GPU; for a CPU the bytes
+that one step keeps are counted. Writes benchmarks/results/efficiency.json.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, median
+from typing import Any, NamedTuple
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from pipeline_src.atomic import write_json  # noqa: E402
+from pipeline_src.config import PretrainConfig, plan_segments, pretrain_network  # noqa: E402
+from pipeline_src.config.segments import Segment  # noqa: E402
+from pipeline_src.config.variants import (  # noqa: E402
+    NUM_MEL_BINS,
+    REFERENCE,
+    VARIANTS,
+    Variant,
+    closed_form,
+    steps_saved,
+)
+from pipeline_src.objectives import StepSetting  # noqa: E402
+from pipeline_src.objectives.setting import draw_candidates  # noqa: E402
+from pipeline_src.provenance import git_commit, machine  # noqa: E402
+from pipeline_src.runs.build import build_model  # noqa: E402
+from pipeline_src.runs.spec import TrainSpec  # noqa: E402
+from pipeline_src.train.measure import training_cost  # noqa: E402
+from pipeline_src.train.memory import keep_freed_memory  # noqa: E402
+from pipeline_src.train.objective import build_objective, build_optimizers  # noqa: E402
+from pipeline_src.train.parallel import clip_gradients  # noqa: E402
+
+OUTPUT = ROOT / "benchmarks" / "results" / "efficiency.json"
+TOLERANCE = 0.02
+MILLION = 1e6
+
+
+def make_spec(variant: Variant, num_frames: int, size: str, **changes: Any) -> TrainSpec:
+    """The pre-training of a variant."""
+    model, recipe = variant.sections(num_frames, size, **changes)
+    return TrainSpec(stage="pretrain", run_dir=Path("benchmark"), model=model, recipe=recipe)
+
+
+def counted_costs(num_frames: int, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Operations, steps and counted memory of every variant at ``options.counted_size``."""
+    rows = {}
+    for name, variant in VARIANTS.items():
+        spec = make_spec(variant, num_frames, options.counted_size, epochs=options.counted_epochs)
+        cost = training_cost(name, spec, num_mel_bins=NUM_MEL_BINS, num_classes=0)
+        recipe = variant.sections(num_frames)[1]
+        rows[name] = {
+            "closed_form_gflop": closed_form(spec.model, recipe) / 1e9,
+            "counted_gflop": cost.flops / 1e9,
+            "counted_over_closed_form": cost.flops / closed_form(spec.model, spec.recipe),
+            "steps_saved": steps_saved(spec.model, recipe),
+            "counted_memory_gb": cost.memory_bytes(recipe.batch_size) / 1e9,
+        }
+        print(f"{num_frames} frames, {name}: counted", file=sys.stderr, flush=True)
+    for row in rows.values():
+        for kind in ("closed_form", "counted"):
+            row[f"{kind}_saved"] = 1 - row[f"{kind}_gflop"] / rows[REFERENCE][f"{kind}_gflop"]
+    return rows
+
+
+@dataclass
+class Trainer:
+    """One variant that takes training steps on random clips, as the training loop does."""
+
+    spec: TrainSpec
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        recipe = self.spec.recipe
+        assert isinstance(recipe, PretrainConfig)
+        self.segments = plan_segments(
+            pretrain_network(self.spec.model, recipe, NUM_MEL_BINS), recipe
+        )
+        model = build_model(
+            self.spec.model,
+            num_classes=0,
+            num_mel_bins=NUM_MEL_BINS,
+            num_frames=recipe.num_frames,
+            seed=0,
+        ).to(self.device)
+        self.objective = build_objective(self.spec, model, "multiclass")
+        self.optimizers = build_optimizers(self.spec, model, self.objective.passes)
+        self.generator = torch.Generator(self.device).manual_seed(0)
+
+    def state_bytes(self) -> int:
+        """Weights and moments; gradients live inside a step."""
+        moments = [
+            value
+            for optimizer in self.optimizers.values()
+            for state in optimizer.state.values()
+            for value in state.values()
+        ]
+        tensors = [*self.objective.parameters(), *moments]
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+    def step(self, segment: Segment, batch: dict[str, torch.Tensor]) -> None:
+        """Masks, forward, backward, clipping and optimiser."""
+        recipe = self.spec.recipe
+        assert segment.ratios is not None
+        candidates = draw_candidates(segment.batch_size, recipe.batch_size, self.generator)
+        setting = StepSetting(segment.ratios, candidates)
+        plan = self.objective.draw(segment.batch_size, self.generator, self.device, setting)
+        for step_pass, optimizer in self.optimizers.items():
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=recipe.amp):
+                loss = self.objective(batch, plan, step_pass)["loss"]
+            loss.backward()
+            clip_gradients(self.objective.parameters(), recipe.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+
+def make_trainers(num_frames: int, options: argparse.Namespace) -> dict[str, Trainer]:
+    """Every variant, ready to take steps."""
+    changes = {"batch_size": options.batch_size, "batch_multiple": 1}
+    epochs = options.timed_epochs
+    return {
+        name: Trainer(
+            make_spec(variant, num_frames, options.size, epochs=epochs, **changes), options.device
+        )
+        for name, variant in VARIANTS.items()
+    }
+
+
+def timed_costs(num_frames: int, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Hours per million clips, ratios to MAViL and peak memory; the first round warms up."""
+    trainers = make_trainers(num_frames, options)
+    rounds = [timed_round(trainers, num_frames) for _ in range(options.repeats + 1)][1:]
+    flops = {name: closed_form(one.spec.model, one.spec.recipe) for name, one in trainers.items()}
+    rows = {}
+    for name in trainers:
+        taken = [one[name] for one in rounds]
+        rows[name] = {
+            "timed_flops_saved": 1 - flops[name] / flops[REFERENCE],
+            "hours_per_million_clips": median(t.wall for t in taken) * MILLION / 3600,
+        }
+        for clock in ("wall", "cpu"):
+            ratios = [getattr(r[name], clock) / getattr(r[REFERENCE], clock) for r in rounds]
+            rows[name] |= {
+                f"{clock}_over_mavil": median(ratios),
+                f"{clock}_over_mavil_lowest": min(ratios),
+                f"{clock}_over_mavil_highest": max(ratios),
+            }
+        if options.device.type == "cuda":
+            rows[name]["peak_memory_gb"] = max(t.peak for t in taken) / 1e9
+    return rows
+
+
+class Taken(NamedTuple):
+    """Of a round: seconds per clip by two clocks, the mean over a schedule; peak bytes."""
+
+    wall: float
+    cpu: float
+    peak: float
+
+
+def timed_round(trainers: dict[str, Trainer], num_frames: int) -> dict[str, Taken]:
+    """Take the steps of every variant in turn."""
+    taken: dict[str, list[Taken]] = {name: [] for name in trainers}
+    for name, segment in in_turn(trainers):
+        taken[name].append(timed_step(trainers[name], segment, num_frames))
+    return {
+        name: Taken(
+            mean(t.wall for t in all_), mean(t.cpu for t in all_), max(t.peak for t in all_)
+        )
+        for name, all_ in taken.items()
+    }
+
+
+def timed_step(trainer: Trainer, segment: Segment, num_frames: int) -> Taken:
+    """One step on new clips; on a GPU its peak memory, the other variants' weights left out."""
+    on_gpu, num_clips = trainer.device.type == "cuda", segment.batch_size
+    batch = random_batch(num_clips, num_frames, trainer.device)
+    inputs = sum(t.numel() * t.element_size() for t in batch.values())
+    if on_gpu:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    held = torch.cuda.memory_allocated() if on_gpu else 0
+    wall, cpu = time.perf_counter(), time.process_time()
+    trainer.step(segment, batch)
+    if on_gpu:
+        torch.cuda.synchronize()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    added = torch.cuda.max_memory_allocated() - held if on_gpu else 0
+    return Taken(wall / num_clips, cpu / num_clips, trainer.state_bytes() + inputs + added)
+
+
+def in_turn(trainers: dict[str, Trainer]) -> Iterator[tuple[str, Segment]]:
+    """One step of every variant, then the next; those with one epoch take theirs each time."""
+    for place in range(max(len(trainer.segments) for trainer in trainers.values())):
+        for name, trainer in trainers.items():
+            yield name, trainer.segments[place % len(trainer.segments)]
+
+
+def random_batch(num_clips: int, num_frames: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """Clips of the size that the base recipes see."""
+    return {
+        "logmel": torch.randn(num_clips, 1024, NUM_MEL_BINS, device=device),
+        "frames": torch.randn(num_clips, num_frames, 3, 224, 224, device=device),
+    }
+
+
+def table(rows: dict[str, dict[str, float]], title: str) -> str:
+    """Operations and steps on the left, what was timed on the right."""
+    peak = "peak_memory_gb" if "peak_memory_gb" in rows[REFERENCE] else "counted_memory_gb"
+    columns = {
+        "closed_form_gflop": ("GFLOP", ".0f"),
+        "counted_gflop": ("counted", ".0f"),
+        "counted_saved": ("saved", ".1%"),
+        "steps_saved": ("steps saved", ".1%"),
+        "timed_flops_saved": ("timed: saved", ".1%"),
+        "wall_over_mavil": ("wall clock", ".3f"),
+        "cpu_over_mavil": ("CPU time", ".3f"),
+        peak: ("memory GB", ".1f"),
+    }
+    lines = [f"{title:<32}" + "".join(f"{head:>14}" for head, _ in columns.values())]
+    for name, row in rows.items():
+        cells = (f"{row[key]:{form}}" for key, (_, form) in columns.items())
+        lines.append(f"{name:<32}" + "".join(f"{cell:>14}" for cell in cells))
+    return "\n".join(lines)
+
+
+def parse_options() -> argparse.Namespace:
+    """Command line, with what depends on the device or on ``--quick`` filled in."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--frames", type=int, nargs="+", default=[8, 16])
+    add("--repeats", type=int, default=5, help="timed rounds; the first round is left out")
+    add("--timed-epochs", type=int, default=3, help="ratios of a curriculum that are timed")
+    add("--batch-size", type=int, default=0, help="0 = 60 on a GPU, 5 on a CPU")
+    add("--threads", type=int, default=torch.get_num_threads())
+    add("--shared", action="store_true", help="note that others used the machine")
+    add("--quick", action="store_true", help="a try: tiny size, 2 frames, one round, short counts")
+    add("--output", type=Path, default=OUTPUT)
+    options = parser.parse_args()
+    options.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = options.device.type == "cuda"
+    options.size = "base" if on_gpu and not options.quick else "tiny"
+    options.batch_size = options.batch_size or (60 if on_gpu else 5)
+    options.counted_size, options.counted_epochs = "base", 20
+    if options.quick:
+        options.frames, options.repeats, options.timed_epochs = [2], 1, 2
+        options.counted_size, options.counted_epochs, options.batch_size = "tiny", 2, 5
+    return options
+
+
+def off_the_closed_form(frames: dict[int, dict[str, dict[str, float]]]) -> list[str]:
+    """Variants whose count is more than the tolerance from the closed form."""
+    return [
+        f"{name} at {num_frames} frames: {row['counted_over_closed_form']:.3f}"
+        for num_frames, rows in frames.items()
+        for name, row in rows.items()
+        if abs(row["counted_over_closed_form"] - 1) > TOLERANCE
+    ]
+
+
+def main() -> None:
+    """Count, time, write the JSON, print the tables; a count off the closed form is an error."""
+    options = parse_options()
+    torch.set_num_threads(options.threads)
+    keep_freed_memory()
+    result: dict[str, object] = {
+        "device": torch.cuda.get_device_name() if options.device.type == "cuda" else "cpu",
+        "machine": machine(),
+        "torch": torch.__version__,
+        "git_commit": git_commit(),
+        "num_threads": options.threads,
+        "load_average_before": [round(value, 2) for value in os.getloadavg()],
+        "machine_was_shared": options.shared,
+        "counted_size": options.counted_size,
+        "timed_size": options.size,
+        "timed_batch_size": options.batch_size,
+        "repeats": options.repeats,
+    }
+    frames: dict[int, dict[str, dict[str, float]]] = {}
+    for num_frames in options.frames:
+        counted, timed = counted_costs(num_frames, options), timed_costs(num_frames, options)
+        frames[num_frames] = {name: counted[name] | timed[name] for name in VARIANTS}
+        print(table(frames[num_frames], f"{num_frames} frames"))
+    write_json(options.output, result | {"frames": frames})
+    print(
+        f"GFLOP, saved: a clip at size {options.counted_size}, forward and backward. Clocks: size "
+        f"{options.size} on {result['device']}, over MAViL's. Memory: "
+        + ("measured." if options.device.type == "cuda" else "counted, a step of 64 clips, fp32.")
+    )
+    if not options.quick and (apart := off_the_closed_form(frames)):
+        sys.exit(f"closed form and count differ by more than {TOLERANCE:.0%}: {'; '.join(apart)}")
+
+
+if __name__ == "__main__":
+    main()
