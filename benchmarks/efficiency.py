@@ -4,10 +4,10 @@
 
 Operations of base size in closed form and counted on the real network, forward and backward;
 optimiser steps that the adaptive batch saves. Then training steps of every variant in turn in one
-process, so that a busy machine slows all alike: base size on a GPU, else tiny, where with --threads 1 the
-CPU time says most on a busy machine. Inputs are random and in memory: loading is not timed. A curriculum is timed at the ratios and batches of
-``--timed-epochs`` epochs, one step each. Peak memory is measured on a GPU; for a CPU the bytes
-that one step keeps are counted. Writes benchmarks/results/efficiency.json.
+process, so that a busy machine slows all alike: base size on a GPU, else tiny, where the CPU time
+with --threads 1 says most. Inputs are random and in memory: loading is not timed. A curriculum is
+timed at the ratios and batches of ``--timed-epochs`` epochs. Peak memory is measured on a GPU; for
+a CPU the bytes of a step are counted. Writes benchmarks/results/efficiency.json.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -26,13 +26,17 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pipeline_src.atomic import write_json  # noqa: E402
-from pipeline_src.config import PretrainConfig, plan_segments, pretrain_network  # noqa: E402
+from pipeline_src.config import (  # noqa: E402
+    ModelConfig,
+    PretrainConfig,
+    plan_segments,
+    pretrain_network,
+)
 from pipeline_src.config.segments import Segment  # noqa: E402
 from pipeline_src.config.variants import (  # noqa: E402
     NUM_MEL_BINS,
     REFERENCE,
     VARIANTS,
-    Variant,
     closed_form,
     steps_saved,
 )
@@ -51,9 +55,8 @@ TOLERANCE = 0.02
 MILLION = 1e6
 
 
-def make_spec(variant: Variant, num_frames: int, size: str, **changes: Any) -> TrainSpec:
-    """The pre-training of a variant."""
-    model, recipe = variant.sections(num_frames, size, **changes)
+def make_spec(model: ModelConfig, recipe: PretrainConfig) -> TrainSpec:
+    """A pre-training that reads no data."""
     return TrainSpec(stage="pretrain", run_dir=Path("benchmark"), model=model, recipe=recipe)
 
 
@@ -61,14 +64,17 @@ def counted_costs(num_frames: int, options: argparse.Namespace) -> dict[str, dic
     """Operations, steps and counted memory of every variant at ``options.counted_size``."""
     rows = {}
     for name, variant in VARIANTS.items():
-        spec = make_spec(variant, num_frames, options.counted_size, epochs=options.counted_epochs)
-        cost = training_cost(name, spec, num_mel_bins=NUM_MEL_BINS, num_classes=0)
-        recipe = variant.sections(num_frames)[1]
+        size, epochs = options.counted_size, options.counted_epochs
+        model, recipe = variant.sections(num_frames, size, epochs=epochs)
+        cost = training_cost(
+            name, make_spec(model, recipe), num_mel_bins=NUM_MEL_BINS, num_classes=0
+        )
+        flops = closed_form(model, recipe)
         rows[name] = {
-            "closed_form_gflop": closed_form(spec.model, recipe) / 1e9,
+            "closed_form_gflop": flops / 1e9,
             "counted_gflop": cost.flops / 1e9,
-            "counted_over_closed_form": cost.flops / closed_form(spec.model, spec.recipe),
-            "steps_saved": steps_saved(spec.model, recipe),
+            "counted_over_closed_form": cost.flops / flops,
+            "steps_saved": steps_saved(model, recipe),
             "counted_memory_gb": cost.memory_bytes(recipe.batch_size) / 1e9,
         }
         print(f"{num_frames} frames, {name}: counted", file=sys.stderr, flush=True)
@@ -82,24 +88,22 @@ def counted_costs(num_frames: int, options: argparse.Namespace) -> dict[str, dic
 class Trainer:
     """One variant that takes training steps on random clips, as the training loop does."""
 
-    spec: TrainSpec
+    model: ModelConfig
+    recipe: PretrainConfig
     device: torch.device
 
     def __post_init__(self) -> None:
-        recipe = self.spec.recipe
-        assert isinstance(recipe, PretrainConfig)
-        self.segments = plan_segments(
-            pretrain_network(self.spec.model, recipe, NUM_MEL_BINS), recipe
-        )
-        model = build_model(
-            self.spec.model,
+        spec, recipe = make_spec(self.model, self.recipe), self.recipe
+        self.segments = plan_segments(pretrain_network(self.model, recipe, NUM_MEL_BINS), recipe)
+        network = build_model(
+            self.model,
             num_classes=0,
             num_mel_bins=NUM_MEL_BINS,
             num_frames=recipe.num_frames,
             seed=0,
         ).to(self.device)
-        self.objective = build_objective(self.spec, model, "multiclass")
-        self.optimizers = build_optimizers(self.spec, model, self.objective.passes)
+        self.objective = build_objective(spec, network, "multiclass")
+        self.optimizers = build_optimizers(spec, network, self.objective.passes)
         self.generator = torch.Generator(self.device).manual_seed(0)
 
     def state_bytes(self) -> int:
@@ -115,7 +119,7 @@ class Trainer:
 
     def step(self, segment: Segment, batch: dict[str, torch.Tensor]) -> None:
         """Masks, forward, backward, clipping and optimiser."""
-        recipe = self.spec.recipe
+        recipe = self.recipe
         assert segment.ratios is not None
         candidates = draw_candidates(segment.batch_size, recipe.batch_size, self.generator)
         setting = StepSetting(segment.ratios, candidates)
@@ -131,11 +135,11 @@ class Trainer:
 
 def make_trainers(num_frames: int, options: argparse.Namespace) -> dict[str, Trainer]:
     """Every variant, ready to take steps."""
-    changes = {"batch_size": options.batch_size, "batch_multiple": 1}
-    epochs = options.timed_epochs
+    changes = {"epochs": options.timed_epochs, "batch_size": options.batch_size}
     return {
         name: Trainer(
-            make_spec(variant, num_frames, options.size, epochs=epochs, **changes), options.device
+            *variant.sections(num_frames, options.size, batch_multiple=1, **changes),
+            options.device,
         )
         for name, variant in VARIANTS.items()
     }
@@ -145,7 +149,7 @@ def timed_costs(num_frames: int, options: argparse.Namespace) -> dict[str, dict[
     """Hours per million clips, ratios to MAViL and peak memory; the first round warms up."""
     trainers = make_trainers(num_frames, options)
     rounds = [timed_round(trainers, num_frames) for _ in range(options.repeats + 1)][1:]
-    flops = {name: closed_form(one.spec.model, one.spec.recipe) for name, one in trainers.items()}
+    flops = {name: closed_form(one.model, one.recipe) for name, one in trainers.items()}
     rows = {}
     for name in trainers:
         taken = [one[name] for one in rounds]
@@ -241,7 +245,7 @@ def table(rows: dict[str, dict[str, float]], title: str) -> str:
 
 def parse_options() -> argparse.Namespace:
     """Command line, with what depends on the device or on ``--quick`` filled in."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="What DiffMAViL's parts save.")
     add = parser.add_argument
     add("--frames", type=int, nargs="+", default=[8, 16])
     add("--repeats", type=int, default=5, help="timed rounds; the first round is left out")
