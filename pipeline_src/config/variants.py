@@ -95,9 +95,11 @@ READINGS = {
 }
 
 
-def closed_form(model: ModelConfig, recipe: PretrainConfig) -> float:
+def closed_form(
+    model: ModelConfig, recipe: PretrainConfig, num_mel_bins: int = NUM_MEL_BINS
+) -> float:
     """Operations per clip, forward and backward, the mean over the training."""
-    network = pretrain_network(model, recipe, NUM_MEL_BINS)
+    network = pretrain_network(model, recipe, num_mel_bins)
     assert isinstance(network, MAViLConfig)
     return trained_flops(network, mavil_steps(network, recipe))
 

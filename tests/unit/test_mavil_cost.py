@@ -8,7 +8,7 @@ import pytest
 
 from pipeline_src.architectures import MAViLConfig, make_architecture
 from pipeline_src.architectures.mavil_cost import Step, forward_macs, trained_flops
-from pipeline_src.config import plan_segments, pretrain_network
+from pipeline_src.config import plan_segments, pretrain_network, resolve_run
 from pipeline_src.config.segments import mavil_steps
 from pipeline_src.config.variants import (
     READINGS,
@@ -21,7 +21,7 @@ from pipeline_src.config.variants import (
 )
 from pipeline_src.models.masking import num_kept
 from pipeline_src.runs.spec import TrainSpec
-from pipeline_src.train.cost import training_cost
+from pipeline_src.train.cost import read_config, training_cost
 
 # Derived figures: percent saved against MAViL at 8 and at 16 frames. Each one's arithmetic is that
 # of the convention in mavil_cost.py; the ratios come from the configuration's own curriculum.
@@ -67,6 +67,40 @@ def test_the_variants_save_what_was_derived(place):
         assert saved == pytest.approx(expected[place], abs=0.06), name
     second_stage = trained_flops(base(num_frames=frames), [Step(has_teacher=True)])
     assert second_stage / 1e9 == pytest.approx((846, 1496)[place], abs=0.5)
+
+
+# Experiment -> run -> the variant whose cost the documentation gives, and its frames.
+EXPERIMENTS = {
+    "mavil_base": {"mavil_base": (REFERENCE, 8)},
+    "diffmavil_base": {
+        "diffmavil_base": ("reconstruction", 8),
+        "mavil_base_16": (REFERENCE, 16),
+        "diffmavil_base_16": ("reconstruction", 16),
+    },
+    "mavil_diffusion": {
+        "diffusion_joint": ("diffusion, joint decoders", 8),
+        "diffusion_cross": ("diffusion, cross video decoder", 8),
+    },
+    "mavil_curriculum": {"curriculum_alone": ("curriculum alone", 8)},
+    "mavil_cross": {"cross_alone": ("cross video decoder alone", 8)},
+    "mavil_partial_decoding": {
+        "quarter_noise": ("quarter decoded, noise", 8),
+        "quarter_no_noise": ("quarter decoded, no noise", 8),
+    },
+    "mavil_multi_ratio": {"multi_ratio": ("several ratios alone", 8)},
+}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_costs_what_its_variant_does(root, name):
+    files = [root / f"config/experiments/{file}.yaml" for file in ("mavil_base", name)]
+    config = read_config(files)
+    assert set(EXPERIMENTS[name]) | {"mavil_base"} == set(config.run_names)
+    for run_name, (variant, frames) in EXPERIMENTS[name].items():
+        run = resolve_run(config, run_name)
+        expected = VARIANTS[variant].sections(frames, batch_size=512)
+        assert closed_form(run.model, run.pretrain) == closed_form(*expected), run_name
+        assert steps_saved(run.model, run.pretrain) == steps_saved(*expected), run_name
 
 
 def test_no_reading_meets_the_published_saving_at_both_lengths():

@@ -48,17 +48,28 @@ def listed(tmp_path_factory, shell_env) -> Workspace:
     return workspace
 
 
+def files_of(path: Path) -> list[str]:
+    """The files that the command in an experiment's header reads, itself last."""
+    command = re.search(r"^#   snakemake .*--configfile (.+?) --", path.read_text(), re.MULTILINE)
+    own = str(path.relative_to(ROOT))
+    files = command[1].split() if command else [own]
+    assert files[-1] == own
+    return files
+
+
 def runs_of(path: Path):
     """The resolved runs of an experiment file."""
-    defaults = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-    config = load_config(merge(defaults, yaml.safe_load(path.read_text())))
+    values = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    for name in files_of(path):
+        values = merge(values, yaml.safe_load((ROOT / name).read_text()))
+    config = load_config(values)
     return {name: resolve_run(config, name) for name in config.run_names}
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_an_experiment_is_accepted_and_planned(listed, path):
     assert re.search(r"^#   (snakemake|make) ", path.read_text(), re.MULTILINE)
-    output = listed.snakemake("-n", "--configfile", f"config/experiments/{path.name}", "--", "all")
+    output = listed.snakemake("-n", "--configfile", *files_of(path), "--", "all")
     jobs = planned_jobs(output)
     runs = runs_of(path)
     tuned = [run for run in runs.values() if not run.finetune.skip]
