@@ -48,7 +48,7 @@ def test_variants_are_compared_at_equal_samples_and_at_equal_operations(root):
     first = runs["mavil"]
     for name, run in runs.items():
         if name.endswith("_flops"):
-            assert spent(run) == pytest.approx(spent(first), rel=0.01), name
+            assert spent(run) == pytest.approx(spent(first), rel=0.02), name
             epochs = {"epochs": first.pretrain.epochs}
             equal_samples = runs[name.removesuffix("_flops")]
             assert run.model == equal_samples.model
