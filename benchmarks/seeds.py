@@ -18,11 +18,11 @@ from pathlib import Path
 MODALITIES = ("audio", "video", "audio_video")
 
 
-def collect(folders: Sequence[Path]) -> dict[str, list[dict[str, float]]]:
+def collect(folders: Sequence[Path], dataset: str) -> dict[str, list[dict[str, float]]]:
     """Run without its seed -> accuracy by modality, one entry per seed, in the order of names."""
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
     for folder in folders:
-        for path in sorted(folder.glob("*/eval/*/metrics.json")):
+        for path in sorted(folder.glob(f"*/eval/{dataset}/metrics.json")):
             metrics = json.loads(path.read_text(encoding="utf-8"))
             scores = {name: metrics[name]["accuracy"]["value"] for name in MODALITIES}
             found[re.sub(r"_seed\d+$", "", path.parts[-4])].append(scores)
@@ -33,9 +33,13 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Mean accuracy over seeds.")
     parser.add_argument("results", type=Path, nargs="+", help="results folders of the experiment")
-    found = collect(parser.parse_args().results)
+    parser.add_argument("--dataset", default="avdigits")
+    options = parser.parse_args()
+    found = collect(options.results, options.dataset)
     if not found:
-        raise SystemExit("no <run>/eval/<data set>/metrics.json here; run the experiment first")
+        raise SystemExit(
+            f"no <run>/eval/{options.dataset}/metrics.json here; run the experiment first"
+        )
     print("| run | seeds | audio | video | audio + video |\n|---|---|---|---|---|")
     for run, seeds in found.items():
         cells = []
