@@ -11,7 +11,7 @@ from pipeline_src.config import load_config, resolve_run
 from pipeline_src.config.load import merge
 from pipeline_src.manifest.clip_lists import read_clips
 from pipeline_src.manifest.datasets import load_classes, load_dataset
-from tests.workspace import ROOT, Workspace, planned_jobs
+from tests.workspace import ROOT, Workspace, experiment_files, planned_jobs
 
 EXPERIMENTS = sorted((ROOT / "config/experiments").glob("*.yaml"))
 RECIPES = [path for path in EXPERIMENTS if path.stem.endswith(("_as2m", "_as20k", "_vggsound"))]
@@ -48,19 +48,10 @@ def listed(tmp_path_factory, shell_env) -> Workspace:
     return workspace
 
 
-def files_of(path: Path) -> list[str]:
-    """The files that the command in an experiment's header reads, itself last."""
-    command = re.search(r"^#   snakemake .*--configfile (.+?) --", path.read_text(), re.MULTILINE)
-    own = str(path.relative_to(ROOT))
-    files = command[1].split() if command else [own]
-    assert files[-1] == own
-    return files
-
-
 def runs_of(path: Path):
     """The resolved runs of an experiment file."""
     values = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-    for name in files_of(path):
+    for name in experiment_files(path):
         values = merge(values, yaml.safe_load((ROOT / name).read_text()))
     config = load_config(values)
     return {name: resolve_run(config, name) for name in config.run_names}
@@ -69,7 +60,7 @@ def runs_of(path: Path):
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_an_experiment_is_accepted_and_planned(listed, path):
     assert re.search(r"^#   (snakemake|make) ", path.read_text(), re.MULTILINE)
-    output = listed.snakemake("-n", "--configfile", *files_of(path), "--", "all")
+    output = listed.snakemake("-n", "--configfile", *experiment_files(path), "--", "all")
     jobs = planned_jobs(output)
     runs = runs_of(path)
     tuned = [run for run in runs.values() if not run.finetune.skip]
