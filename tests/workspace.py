@@ -136,6 +136,15 @@ class Workspace:
         process.communicate()
 
 
+def experiment_files(path: Path) -> list[str]:
+    """The files that the command in an experiment's header reads, itself last."""
+    command = re.search(r"^#   snakemake .*--configfile (.+?) --", path.read_text(), re.MULTILINE)
+    own = str(path.relative_to(ROOT))
+    files = command[1].split() if command else [own]
+    assert files[-1] == own, f"{own}: its command reads another file last"
+    return files
+
+
 def planned_jobs(output: str) -> dict[str, int]:
     """Rule -> number of jobs, from the table of a dry run; empty when there is nothing to do."""
     table = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)\ntotal", output, re.DOTALL)

@@ -1,7 +1,5 @@
 """Cost of a MAViL or DiffMAViL training in closed form.
 
-``python -m pipeline_src.architectures.mavil_cost`` prints it for the variants of the ablation.
-
 Multiply-accumulates of matrix products, two operations each; a backward pass costs two forward
 ones. Not counted: norms, softmax, biases, activations, additions, the optimiser, the projections of
 the contrast. A joint decoder counts its prediction at every place, as MAE (arXiv:2111.06377) does;
@@ -13,10 +11,9 @@ Letters: n tokens, q queries, k tokens that are read, d width.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pipeline_src.architectures import MAViLConfig, make_architecture
+from pipeline_src.architectures import MAViLConfig
 from pipeline_src.architectures.mavil import DecoderKind
 
-EPOCHS = 20  # of a schedule whose cost is printed
 TRAINED = 6  # operations per forward multiply-accumulate: 2, three times
 FORWARD = 2
 
@@ -114,65 +111,3 @@ def _cross_block(q: int, k: int, d: int, mlp_ratio: float) -> int:
 
 def _mlp(n: int, d: int, mlp_ratio: float) -> int:
     return 2 * n * d * int(d * mlp_ratio)
-
-
-def linear_curriculum(
-    start: float, end: float, *, with_audio: bool = True, num_epochs: int = EPOCHS
-) -> list[Step]:
-    """A step of each epoch while the ratio goes in a line from ``start`` to ``end``.
-
-    Args:
-        with_audio: false = the video ratio only; audio stays at ``end``.
-    """
-    ratios = [start + (end - start) * epoch / (num_epochs - 1) for epoch in range(num_epochs)]
-    return [Step(ratio if with_audio else end, ratio) for ratio in ratios]
-
-
-def variant_table(num_frames: int) -> list[tuple[str, float]]:
-    """Name and operations per clip of the variants that the ablation compares, at base size."""
-    joint = {"video_decoder": "joint"}
-    falling = linear_curriculum(0.9, 0.8)
-    rows: list[tuple[str, str, dict[str, str], Sequence[Step]]] = [
-        ("MAViL, stage 1", "mavil", {}, [Step()]),
-        ("diffusion, joint decoders", "diffmavil", joint, [Step()]),
-        ("cross video decoder", "diffmavil", {}, [Step()]),
-        ("cross-self video decoder", "diffmavil", {"video_decoder": "cross_self"}, [Step()]),
-        ("curriculum .90 to .80, joint", "diffmavil", joint, falling),
-        ("cross + curriculum", "diffmavil", {}, falling),
-        (
-            "same, video ratio only",
-            "diffmavil",
-            {},
-            linear_curriculum(0.9, 0.8, with_audio=False),
-        ),
-        ("same, both modalities read", "diffmavil", {"context": "both"}, falling),
-        ("same, cross in both decoders", "diffmavil", {"audio_decoder": "cross"}, falling),
-        ("cross, half of the hidden", "diffmavil", {}, [Step(decode_fraction=0.5)]),
-        ("cross, quarter of the hidden", "diffmavil", {}, [Step(decode_fraction=0.25)]),
-        ("MAViL, stage 2", "mavil", {}, [Step(has_teacher=True)]),
-    ]
-    return [
-        (name, trained_flops(_base(method, num_frames, overrides), steps))
-        for name, method, overrides, steps in rows
-    ]
-
-
-def _base(method: str, num_frames: int, overrides: dict[str, str]) -> MAViLConfig:
-    config = make_architecture(f"{method}_base", num_frames=num_frames, **overrides)
-    assert isinstance(config, MAViLConfig)
-    return config
-
-
-def main() -> None:
-    """Print operations per clip and the saving against MAViL, for 8 and 16 frames."""
-    tables = [variant_table(num_frames) for num_frames in (8, 16)]
-    print(f"{'GFLOP per clip':<32}{'8 frames':>10}{'saved':>9}{'16 frames':>12}{'saved':>9}")
-    for rows in zip(*tables, strict=True):
-        line = f"{rows[0][0]:<32}"
-        for (_, flops), table, width in zip(rows, tables, (10, 12), strict=True):
-            line += f"{flops / 1e9:>{width}.0f}{1 - flops / table[0][1]:>9.1%}"
-        print(line)
-
-
-if __name__ == "__main__":
-    main()

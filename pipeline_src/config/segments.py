@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from pipeline_src.architectures import MaskRatios, MAViLConfig, NetworkConfig
-from pipeline_src.architectures.mavil_cost import Step, forward_macs
+from pipeline_src.architectures.mavil_cost import Step, trained_flops
 from pipeline_src.config.training import PretrainConfig
 from pipeline_src.errors import ConfigError
 
@@ -59,19 +59,30 @@ def _load(network: NetworkConfig, recipe: PretrainConfig, ratios: MaskRatios) ->
 
 
 def _operations(network: NetworkConfig, recipe: PretrainConfig, ratios: MaskRatios) -> Fraction:
-    """Multiply-accumulates of a clip's forward passes."""
+    """Matrix products of a clip in a step, up to a factor that is the method's own."""
     if not isinstance(network, MAViLConfig):
         return network.forward_macs(ratios)
+    return Fraction(trained_flops(network, [_mavil_step(network, recipe, ratios)]))
+
+
+def mavil_steps(network: MAViLConfig, recipe: PretrainConfig) -> list[Step]:
+    """What a clip passes in each segment, or under each of ``mask_ratios``: equal shares."""
+    listed = [MaskRatios(ratio, ratio) for ratio in recipe.mavil.mask_ratios]
+    planned = [segment.ratios for segment in plan_segments(network, recipe) if segment.ratios]
+    return [_mavil_step(network, recipe, ratios) for ratios in listed or planned]
+
+
+def _mavil_step(network: MAViLConfig, recipe: PretrainConfig, ratios: MaskRatios) -> Step:
     mavil = recipe.mavil
     full = mavil.second_view == "full"
-    step = Step(
+    return Step(
         ratios.audio,
         ratios.video,
         num_views=2 if full or mavil.intra_weight > 0 else 1,
-        num_decoded=2 if full else 1,
+        num_decoded=0 if recipe.reconstruct_weight == 0 else 2 if full else 1,
         decode_fraction=mavil.decode_fraction,
+        has_teacher=network.predicts == "features",
     )
-    return Fraction(sum(forward_macs(network, step).values()))
 
 
 def adapted_batch_size(reference: int, saving: Fraction | float, *, unit: int) -> int:

@@ -31,7 +31,11 @@ BYTES_PER_VALUE = 4
 
 @dataclass
 class Cost:
-    """One training. Operations are per clip; components are the network's own parts."""
+    """One training. Operations are per clip; components are the network's own parts.
+
+    ``activation_bytes``: of one of ``batch_size`` clips in the largest step; a batch that grows
+    beyond them counts in full.
+    """
 
     run: str
     stage: str
@@ -117,30 +121,37 @@ def training_cost(
     )
     plans = _plans(objective, spec, num_clips, num_mel_bins)  # a plan is numbers, not shapes
     with shapes:
-        for share, plan in plans:
+        for share, growth, plan in plans:
             for step_pass in objective.passes:
                 counter = _count_flops(objective, batch, plan, step_pass)
                 _add(cost.forward_flops, counter.forward, share / num_clips)
                 _add(cost.backward_flops, counter.backward, share / num_clips)
-                kept = _count_activations(objective, batch, plan, step_pass) / num_clips
+                kept = growth * _count_activations(objective, batch, plan, step_pass) / num_clips
                 cost.activation_bytes = max(cost.activation_bytes, kept)
     return cost
 
 
 def _plans(
     objective: TrainObjective, spec: TrainSpec, num_clips: int, num_mel_bins: int
-) -> list[tuple[float, Any]]:
-    """What steps draw, with their shares of the clips: heads, or mask ratios of a curriculum."""
+) -> list[tuple[float, float, Any]]:
+    """What steps draw, heads or mask ratios of a curriculum.
+
+    Returns:
+        Share of the clips, size of the batch in terms of the recipe's, and plan.
+    """
     recipe = spec.recipe
     if isinstance(recipe, PretrainConfig):
         segments = plan_segments(pretrain_network(spec.model, recipe, num_mel_bins), recipe)
-        counts = Counter(StepSetting(segment.ratios) for segment in segments if segment.ratios)
         draw = partial(objective.draw, num_clips, torch.Generator().manual_seed(0))
-        return [(n / len(segments), draw(setting=setting)) for setting, n in counts.items()]
+        return [
+            (count / len(segments), size / recipe.batch_size, draw(setting=StepSetting(ratios)))
+            for (size, ratios), count in Counter(segments).items()
+            if ratios
+        ]
     if isinstance(objective, Classify) and not objective.all_heads:
         shares = zip(HEADS, objective.modality_probs, strict=True)
-        return [(share, ClassifyPlan({head: 1.0})) for head, share in shares if share > 0]
-    return [(1.0, objective.draw(num_clips, torch.Generator().manual_seed(0)))]
+        return [(share, 1.0, ClassifyPlan({head: 1.0})) for head, share in shares if share > 0]
+    return [(1.0, 1.0, objective.draw(num_clips, torch.Generator().manual_seed(0)))]
 
 
 def _sample_size(spec: TrainSpec) -> int:

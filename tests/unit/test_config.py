@@ -9,6 +9,7 @@ from pipeline_src.config import Config, load_config, resolve_run
 from pipeline_src.config.generate import drifted_files
 from pipeline_src.config.load import merge
 from pipeline_src.errors import ConfigError
+from tests.workspace import experiment_files
 
 
 @pytest.fixture
@@ -31,11 +32,13 @@ def test_config_yaml_holds_exactly_the_defaults(defaults):
 
 
 def test_every_experiment_overlay_is_accepted(root, defaults):
-    overlays = sorted((root / "config").glob("experiments/*.yaml"))
-    overlays.append(root / "config" / "test" / "tiny.yaml")
+    overlays = [experiment_files(path) for path in (root / "config/experiments").glob("*.yaml")]
     assert len(overlays) > 1
-    for path in overlays:
-        config = load_config(merge(defaults, yaml.safe_load(path.read_text())))
+    for files in (*overlays, ["config/test/tiny.yaml"]):
+        values = defaults
+        for name in files:
+            values = merge(values, yaml.safe_load((root / name).read_text()))
+        config = load_config(values)
         for name in config.run_names:
             resolve_run(config, name)
 

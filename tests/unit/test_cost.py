@@ -125,6 +125,16 @@ def test_a_curriculum_costs_the_mean_of_its_epochs():
     assert scheduled.activation_bytes == last.activation_bytes > first.activation_bytes
 
 
+def test_a_batch_that_grows_needs_the_memory_of_all_its_clips():
+    keys = {"shape": "step", "start": 0.75, "end": 0.25}
+    recipe = {"epochs": 2, "batch_size": 8, "batch_multiple": 8, "curriculum": keys}
+    measured = measure("cav_mae", PretrainConfig(adaptive_batch="tokens", **recipe))
+    alone = measure("cav_mae", PretrainConfig(reconstruct_ratio=0.75))
+    assert measured.activation_bytes == pytest.approx(
+        3 * alone.activation_bytes
+    )  # 12 of 48 tokens, then 36
+
+
 def test_fine_tuning_is_the_mean_over_its_heads():
     def flops(**values):
         return measure("avsiam", FinetuneConfig(**values), num_classes=4).flops

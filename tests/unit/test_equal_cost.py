@@ -5,8 +5,10 @@ import csv
 import pytest
 
 from pipeline_src.config import Config, read_config, resolve_run
+from pipeline_src.config.variants import VARIANTS, closed_form
 from pipeline_src.train.cost import DATASETS, run_costs, total_flops
 
+EFFICIENCY = "config/experiments/avdigits_efficiency.yaml"
 EXPERIMENT = "config/experiments/avdigits_methods.yaml"
 TOLERANCE = 0.05
 
@@ -26,6 +28,34 @@ def test_every_run_spends_what_the_demo_does(spent, stage):
     assert len(found) > 1
     for run, flops in found.items():
         assert flops == pytest.approx(found["avsiam_tiny"], rel=TOLERANCE), run
+
+
+def test_the_four_methods_are_compared(root):
+    config = read_config([root / EXPERIMENT])
+    methods = [resolve_run(config, name).model.method for name in config.run_names]
+    assert methods == ["avsiam", "cav_mae", "mavil", "diffmavil"]
+
+
+def test_variants_are_compared_at_equal_samples_and_at_equal_operations(root):
+    config = read_config([root / EFFICIENCY])
+    runs = {name: resolve_run(config, name) for name in config.run_names}
+    assert len([name for name in runs if not name.endswith("_flops")]) == len(VARIANTS)
+
+    def spent(run):
+        per_clip = closed_form(run.model, run.pretrain, config.audio.num_mel_bins)
+        return per_clip * run.pretrain.epochs
+
+    first = runs["mavil"]
+    for name, run in runs.items():
+        if name.endswith("_flops"):
+            assert spent(run) == pytest.approx(spent(first), rel=0.02), name
+            epochs = {"epochs": first.pretrain.epochs}
+            equal_samples = runs[name.removesuffix("_flops")]
+            assert run.model == equal_samples.model
+            assert run.pretrain.model_copy(update=epochs) == equal_samples.pretrain
+        else:
+            assert run.pretrain.epochs == first.pretrain.epochs
+        assert run.finetune == first.finetune
 
 
 def test_the_demo_of_the_experiment_is_the_demo(root):

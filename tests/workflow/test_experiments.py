@@ -11,7 +11,7 @@ from pipeline_src.config import load_config, resolve_run
 from pipeline_src.config.load import merge
 from pipeline_src.manifest.clip_lists import read_clips
 from pipeline_src.manifest.datasets import load_classes, load_dataset
-from tests.workspace import ROOT, Workspace, planned_jobs
+from tests.workspace import ROOT, Workspace, experiment_files, planned_jobs
 
 EXPERIMENTS = sorted((ROOT / "config/experiments").glob("*.yaml"))
 RECIPES = [path for path in EXPERIMENTS if path.stem.endswith(("_as2m", "_as20k", "_vggsound"))]
@@ -65,15 +65,17 @@ def write_sounds(folder: Path) -> None:
 
 def runs_of(path: Path):
     """The resolved runs of an experiment file."""
-    defaults = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-    config = load_config(merge(defaults, yaml.safe_load(path.read_text())))
+    values = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    for name in experiment_files(path):
+        values = merge(values, yaml.safe_load((ROOT / name).read_text()))
+    config = load_config(values)
     return {name: resolve_run(config, name) for name in config.run_names}
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_an_experiment_is_accepted_and_planned(listed, path):
     assert re.search(r"^#   (snakemake|make) ", path.read_text(), re.MULTILINE)
-    output = listed.snakemake("-n", "--configfile", f"config/experiments/{path.name}", "--", "all")
+    output = listed.snakemake("-n", "--configfile", *experiment_files(path), "--", "all")
     jobs = planned_jobs(output)
     runs = runs_of(path)
     tuned = [run for run in runs.values() if not run.finetune.skip]

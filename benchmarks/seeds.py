@@ -1,0 +1,54 @@
+"""Mean accuracy over seeds of the runs of an experiment.
+
+    python benchmarks/seeds.py results > benchmarks/results/label_efficiency.md
+    python benchmarks/seeds.py results results/seed1 results/seed2
+
+Runs that differ in ``_seed<n>`` at the end of their name, and runs of one name in several result
+folders, are seeds of one row; the interval is the range over them.
+"""
+
+import argparse
+import json
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+MODALITIES = ("audio", "video", "audio_video")
+
+
+def collect(folders: Sequence[Path], dataset: str) -> dict[str, list[dict[str, float]]]:
+    """Run without its seed -> accuracy by modality, one entry per seed, in the order of names."""
+    found: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for folder in folders:
+        for path in sorted(folder.glob(f"*/eval/{dataset}/metrics.json")):
+            metrics = json.loads(path.read_text(encoding="utf-8"))
+            scores = {name: metrics[name]["accuracy"]["value"] for name in MODALITIES}
+            found[re.sub(r"_seed\d+$", "", path.parts[-4])].append(scores)
+    return found
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="Mean accuracy over seeds.")
+    parser.add_argument("results", type=Path, nargs="+", help="results folders of the experiment")
+    parser.add_argument("--dataset", default="avdigits")
+    options = parser.parse_args()
+    found = collect(options.results, options.dataset)
+    if not found:
+        raise SystemExit(
+            f"no <run>/eval/{options.dataset}/metrics.json here; run the experiment first"
+        )
+    print("| run | seeds | audio | video | audio + video |\n|---|---|---|---|---|")
+    for run, seeds in found.items():
+        cells = []
+        for modality in MODALITIES:
+            values = [scores[modality] for scores in seeds]
+            mean = statistics.mean(values)
+            cells.append(f"{mean:.3f} ({min(values):.3f} to {max(values):.3f})")
+        print(f"| {run} | {len(seeds)} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()

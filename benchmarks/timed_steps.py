@@ -1,0 +1,131 @@
+"""Training steps of pre-trainings, timed in turn in one process; benchmarks/efficiency.py asks.
+
+The steps are those of the training loop, on random clips that are already in memory.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import NamedTuple
+
+import torch
+
+from pipeline_src.config import ModelConfig, PretrainConfig, plan_segments, pretrain_network
+from pipeline_src.config.segments import Segment
+from pipeline_src.config.variants import NUM_MEL_BINS
+from pipeline_src.objectives import StepSetting
+from pipeline_src.objectives.setting import draw_candidates
+from pipeline_src.runs.build import build_model
+from pipeline_src.runs.spec import TrainSpec
+from pipeline_src.train.objective import build_objective, build_optimizers
+from pipeline_src.train.parallel import clip_gradients
+
+
+def make_spec(model: ModelConfig, recipe: PretrainConfig) -> TrainSpec:
+    """A pre-training that reads no data."""
+    return TrainSpec(stage="pretrain", run_dir=Path("benchmark"), model=model, recipe=recipe)
+
+
+@dataclass
+class Trainer:
+    """One variant that takes training steps on random clips, as the training loop does."""
+
+    model: ModelConfig
+    recipe: PretrainConfig
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        spec, recipe = make_spec(self.model, self.recipe), self.recipe
+        self.segments = plan_segments(pretrain_network(self.model, recipe, NUM_MEL_BINS), recipe)
+        network = build_model(
+            self.model,
+            num_classes=0,
+            num_mel_bins=NUM_MEL_BINS,
+            num_frames=recipe.num_frames,
+            seed=0,
+        ).to(self.device)
+        self.objective = build_objective(spec, network, "multiclass")
+        self.optimizers = build_optimizers(spec, network, self.objective.passes)
+        self.generator = torch.Generator(self.device).manual_seed(0)
+
+    def state_bytes(self) -> int:
+        """Weights and moments; gradients live inside a step."""
+        moments = [
+            value
+            for optimizer in self.optimizers.values()
+            for state in optimizer.state.values()
+            for value in state.values()
+        ]
+        tensors = [*self.objective.parameters(), *moments]
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+    def step(self, segment: Segment, batch: dict[str, torch.Tensor]) -> None:
+        """Masks, forward, backward, clipping and optimiser."""
+        recipe = self.recipe
+        assert segment.ratios is not None
+        candidates = draw_candidates(segment.batch_size, recipe.batch_size, self.generator)
+        setting = StepSetting(segment.ratios, candidates)
+        plan = self.objective.draw(segment.batch_size, self.generator, self.device, setting)
+        for step_pass, optimizer in self.optimizers.items():
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=recipe.amp):
+                loss = self.objective(batch, plan, step_pass)["loss"]
+            loss.backward()
+            clip_gradients(self.objective.parameters(), recipe.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+
+class Taken(NamedTuple):
+    """Of a round: seconds per clip by two clocks, the mean over a schedule; peak bytes."""
+
+    wall: float
+    cpu: float
+    peak: float
+
+
+def timed_round(trainers: dict[str, Trainer], num_frames: int) -> dict[str, Taken]:
+    """Take the steps of every variant in turn."""
+    taken: dict[str, list[Taken]] = {name: [] for name in trainers}
+    for name, segment in in_turn(trainers):
+        taken[name].append(timed_step(trainers[name], segment, num_frames))
+    return {
+        name: Taken(
+            mean(t.wall for t in all_), mean(t.cpu for t in all_), max(t.peak for t in all_)
+        )
+        for name, all_ in taken.items()
+    }
+
+
+def timed_step(trainer: Trainer, segment: Segment, num_frames: int) -> Taken:
+    """One step on new clips; on a GPU its peak memory, the other variants' weights left out."""
+    on_gpu, num_clips = trainer.device.type == "cuda", segment.batch_size
+    batch = random_batch(num_clips, num_frames, trainer.device)
+    inputs = sum(t.numel() * t.element_size() for t in batch.values())
+    if on_gpu:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    held = torch.cuda.memory_allocated() if on_gpu else 0
+    wall, cpu = time.perf_counter(), time.process_time()
+    trainer.step(segment, batch)
+    if on_gpu:
+        torch.cuda.synchronize()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    added = torch.cuda.max_memory_allocated() - held if on_gpu else 0
+    return Taken(wall / num_clips, cpu / num_clips, trainer.state_bytes() + inputs + added)
+
+
+def in_turn(trainers: dict[str, Trainer]) -> Iterator[tuple[str, Segment]]:
+    """One step of every variant, then the next; those with one epoch take theirs each time."""
+    for place in range(max(len(trainer.segments) for trainer in trainers.values())):
+        for name, trainer in trainers.items():
+            yield name, trainer.segments[place % len(trainer.segments)]
+
+
+def random_batch(num_clips: int, num_frames: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """Clips of the size that the base recipes see."""
+    return {
+        "logmel": torch.randn(num_clips, 1024, NUM_MEL_BINS, device=device),
+        "frames": torch.randn(num_clips, num_frames, 3, 224, 224, device=device),
+    }
