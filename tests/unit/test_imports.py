@@ -11,6 +11,7 @@ ALLOWED = {
     "architectures": {"errors"},
     "config": {"errors", "atomic", "architectures"},
     "manifest": BASE,
+    "catalog": BASE | {"manifest", "lock"},
     "download": BASE | {"manifest"},
     "media": BASE | {"manifest"},
     "features": BASE | {"manifest", "media"},

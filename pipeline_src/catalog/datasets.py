@@ -1,0 +1,170 @@
+"""Which data sets a target can name, and which files their stages write."""
+
+from functools import cache, cached_property
+from pathlib import Path
+
+from pipeline_src.config import Config, MediaConfig
+from pipeline_src.errors import ConfigError, ManifestError
+from pipeline_src.lock import refuse_if_held
+from pipeline_src.manifest.datasets import DatasetConfig, load_dataset
+from pipeline_src.manifest.galleries import load_gallery
+from pipeline_src.manifest.plan import ensure_plan
+
+# Folders of the results, and names that would turn a target into a rule's name.
+RESERVED_NAMES = {
+    "clips",
+    "ledger",
+    "model",
+    "finetuned",
+    "pretrained",
+    "logs",
+    "benchmarks",
+    "report",
+}
+
+
+class DatasetCatalog:
+    """Data sets by name for one configuration, and the files of their stages.
+
+    Args:
+        folder: where named data sets are described, one ``<name>.yaml`` each.
+    Raises:
+        ConfigError: a listed data set does not exist, or two things share a name.
+    """
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.config = config
+        self.results = Path(config.results)
+        known = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+        self.listed = tuple(self._add_listed(entry, known) for entry in config.datasets)
+        self._paths = known
+        if reserved := RESERVED_NAMES & (set(known) | set(config.run_names)):
+            raise ConfigError(
+                f"{min(reserved)!r} is a name that the workflow uses; rename the data set or run"
+            )
+        if shared := set(known) & set(config.run_names):
+            raise ConfigError(f"runs.{min(shared)}: a data set has this name; rename the run")
+
+    def _add_listed(self, entry: str, known: dict[str, Path]) -> str:
+        if entry in known:
+            return entry
+        path = Path(entry)
+        if path.suffix not in (".yaml", ".yml") or not path.is_file():
+            raise ConfigError(
+                f"datasets: {entry!r} is neither a known data set ({', '.join(known)}) nor the "
+                "path of a data set's YAML file"
+            )
+        name = load_dataset(path).name
+        if name in known and known[name].resolve() != path.resolve():
+            raise ConfigError(
+                f"datasets: {path} has the name of {known[name]}: {name!r}; rename it"
+            )
+        known[name] = path
+        return name
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Every data set that a target can name."""
+        return tuple(self._paths)
+
+    @cache  # noqa: B019 - one catalog lives as long as the process
+    def dataset(self, name: str) -> DatasetConfig:
+        """The checked description of a data set.
+
+        Raises:
+            ConfigError: unknown name or a wrong file.
+        """
+        if name not in self._paths:
+            raise ConfigError(f"unknown data set {name!r}; known: {', '.join(self.names)}")
+        dataset = load_dataset(self._paths[name])
+        if dataset.name != name:
+            raise ConfigError(
+                f"{self._paths[name]}: name: {dataset.name!r}, the file says {name!r}"
+            )
+        return dataset
+
+    @cache  # noqa: B019
+    def num_chunks(self, name: str) -> dict[str, int]:
+        """Chunks per split; plans the clip list again when it has changed.
+
+        Raises:
+            ManifestError: the list is missing or wrong: file, line and value.
+        """
+        return ensure_plan(
+            self.dataset(name),
+            chunk_size=self.config.plan.chunk_size,
+            max_seconds=self.config.media.max_seconds,
+            folder=self.results / name / "plan",
+            before_write=lambda: refuse_if_held(self.results),
+        )
+
+    def media(self, name: str) -> MediaConfig:
+        """How the clips of a data set are decoded: without frames where they have no video."""
+        media = self.config.media
+        return media if self.dataset(name).has_video else media.without_frames()
+
+    def places(self, name: str) -> dict[str, str | bool]:
+        """Where a data set's clips lie beside what its list says."""
+        dataset = self.dataset(name)
+        return dataset.model_dump(include={"clip_file", "mirror", "mirror_is_cut"})
+
+    def dataset_path(self, name: str) -> Path:
+        """The YAML file of a data set."""
+        self.dataset(name)
+        return self._paths[name]
+
+    def dataset_files(self, name: str) -> list[str]:
+        """The files beside the YAML that an index is made from; a gallery's list is checked.
+
+        Raises:
+            ManifestError: the list of the gallery is missing or wrong.
+        """
+        dataset = self.dataset(name)
+        load_gallery(dataset)
+        return [str(path) for path in dataset.described_by]
+
+    def splits(self, name: str) -> tuple[str, ...]:
+        """Splits that the clip list fills, in the order train, val, test, or of the folds."""
+        filled = self.num_chunks(name)
+        return tuple(split for split in self.dataset(name).splits if filled.get(split))
+
+    def chunk_files(self, stage: str, name: str, split: str = "") -> list[str]:
+        """The ``stage``'s file of every chunk: plans are .csv, manifests .json."""
+        suffix = "csv" if stage == "plan" else "json"
+        return [
+            f"{self.results}/{name}/{stage}/{one}/{chunk:05d}.{suffix}"
+            for one, count in self.num_chunks(name).items()
+            for chunk in range(count)
+            if split in ("", one)
+        ]
+
+    def downloads(self, name: str) -> list[str]:
+        """Everything that ``download_<name>`` makes."""
+        return [*self.chunk_files("download", name), self.download_ledger(name)]
+
+    def download_ledger(self, name: str) -> str:
+        """The download ledgers of all chunks in one file."""
+        return f"{self.results}/{name}/download/ledger.parquet"
+
+    def index(self, name: str, split: str) -> str:
+        """index.json of one split.
+
+        Raises:
+            ManifestError: the list has no such split.
+        """
+        if split not in self.splits(name):
+            folds = "; each of its folds is a data set of its own, e.g. {name}_fold1"
+            raise ManifestError(
+                f"data set {name}: no clip has split {split!r}; "
+                f"splits in the list: {', '.join(self.splits(name))}"
+                + (folds.format(name=name) if self.dataset(name).folds else "")
+            )
+        return f"{self.results}/{name}/shards/{split}/index.json"
+
+    def optional_index(self, name: str, split: str) -> list[str]:
+        """index.json of a split, or nothing where the list has no such split."""
+        return [self.index(name, split)] if split in self.splits(name) else []
+
+    def indexes(self, name: str) -> list[str]:
+        """index.json of every split."""
+        return [self.index(name, split) for split in self.splits(name)]
