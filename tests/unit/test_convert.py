@@ -16,19 +16,8 @@ from pipeline_src.models.tensor_files import read_tensors
 from pipeline_src.runs import convert
 from pipeline_src.runs.build import restore_model
 from pipeline_src.runs.done import read_done
+from tests.networks import SMALL
 
-SMALL = {
-    "img_size": 16,
-    "patch_size": 8,
-    "num_mel_bins": 16,
-    "target_length": 24,
-    "embed_dim": 16,
-    "depth": 2,
-    "num_heads": 2,
-    "decoder_embed_dim": 8,
-    "decoder_depth": 1,
-    "decoder_num_heads": 2,
-}
 NAMES = ["avsiam_tiny", "cav_mae_tiny"]
 SETTINGS = [f"--set={key}={value}" for key, value in SMALL.items()]
 

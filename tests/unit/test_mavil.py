@@ -21,21 +21,9 @@ from pipeline_src.models.pictures import (
 )
 from pipeline_src.models.pos_embed import sincos_3d
 from pipeline_src.objectives import Classify
+from tests import networks
 
-SMALL = {
-    "img_size": 16,
-    "patch_size": 8,
-    "num_mel_bins": 16,
-    "target_length": 24,
-    "num_frames": 4,
-    "embed_dim": 16,
-    "depth": 2,
-    "num_heads": 2,
-    "decoder_embed_dim": 8,
-    "decoder_depth": 1,
-    "decoder_num_heads": 2,
-    "proj_dim": 8,
-}
+SMALL = networks.SMALL | {"num_frames": 4, "proj_dim": 8}
 NAMES = ("mavil_tiny", "diffmavil_tiny")
 
 

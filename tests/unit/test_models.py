@@ -12,20 +12,9 @@ from pipeline_src.models.masking import draw_noise, mask_from_noise
 from pipeline_src.models.patch_embed import patchify, unpatchify
 from pipeline_src.models.pictures import audio_patches, video_patches
 from pipeline_src.models.pos_embed import sincos_2d, stretch_positions
+from tests import networks
 
-SMALL = {
-    "img_size": 16,
-    "patch_size": 8,
-    "audio_patch_size": (8, 4),
-    "num_mel_bins": 16,
-    "target_length": 12,
-    "embed_dim": 16,
-    "depth": 2,
-    "num_heads": 2,
-    "decoder_embed_dim": 8,
-    "decoder_depth": 1,
-    "decoder_num_heads": 2,
-}
+SMALL = networks.SMALL | {"audio_patch_size": (8, 4), "target_length": 12}
 
 
 def make_model(num_classes=0, **overrides):

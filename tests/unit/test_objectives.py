@@ -13,20 +13,9 @@ from pipeline_src.models.masking import mask_from_restore
 from pipeline_src.objectives import AVSiamPretrain, Classify
 from pipeline_src.objectives.contrastive import contrastive_loss, feature_spread, gather_clips
 from pipeline_src.objectives.reconstruction import masked_mse
+from tests import networks
 
-SMALL = {
-    "img_size": 16,
-    "patch_size": 4,
-    "num_mel_bins": 16,
-    "target_length": 32,
-    "num_frames": 2,
-    "embed_dim": 16,
-    "depth": 2,
-    "num_heads": 2,
-    "decoder_embed_dim": 8,
-    "decoder_depth": 1,
-    "decoder_num_heads": 2,
-}
+SMALL = networks.SMALL | {"patch_size": 4, "target_length": 32, "num_frames": 2}
 
 
 def make_model(num_classes=0):

@@ -9,19 +9,9 @@ import torch.nn.functional as F
 from pipeline_src.models import create_model, packing
 from pipeline_src.models.packing import Packing, packed_attention
 from pipeline_src.objectives import AVSiamPretrain
+from tests import networks
 
-SMALL = {
-    "img_size": 16,
-    "patch_size": 4,
-    "num_mel_bins": 16,
-    "target_length": 32,
-    "embed_dim": 16,
-    "depth": 2,
-    "num_heads": 2,
-    "decoder_embed_dim": 8,
-    "decoder_depth": 1,
-    "decoder_num_heads": 2,
-}
+SMALL = networks.SMALL | {"patch_size": 4, "target_length": 32}
 CPU = torch.device("cpu")
 
 

@@ -11,20 +11,10 @@ from pipeline_src.data.loader import to_device
 from pipeline_src.eval.predict import SINGLE, head_probabilities, pooled_features, run_over
 from pipeline_src.models import create_model
 from pipeline_src.shards.read import Sample, ShardSet
+from tests import networks
 from tests.unit.test_dataset import MemoryReader
 
-SMALL = {
-    "img_size": 16,
-    "patch_size": 8,
-    "num_mel_bins": 8,
-    "target_length": 24,
-    "embed_dim": 16,
-    "depth": 2,
-    "num_heads": 2,
-    "decoder_embed_dim": 8,
-    "decoder_depth": 1,
-    "decoder_num_heads": 2,
-}
+SMALL = networks.SMALL | {"num_mel_bins": 8}
 METHODS = ("avsiam_tiny", "cav_mae_tiny")
 
 

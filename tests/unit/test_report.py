@@ -5,161 +5,24 @@ import re
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from pipeline_src.errors import StageError
-from pipeline_src.eval.intervals import bootstrap_means, classification_intervals
-from pipeline_src.eval.retrieval import retrieval_metrics
 from pipeline_src.report.build import build_report
 from pipeline_src.report.load import read_record
 from pipeline_src.report.records import EvalMetrics
 from pipeline_src.report.table import format_table, main
+from tests.report_files import (
+    interval,
+    write_evaluation,
+    write_index,
+    write_json,
+    write_probe,
+    write_training,
+)
 
-NUM_CLASSES = 6
-CLASS_NAMES = ["zero", "one", "two", "three", "four", "five & <six>"]
-SIGNALS = {"audio": 2.0, "video": 3.5, "audio_video": 5.0}
 CONFIG = SimpleNamespace(num_examples=2, tsne_clips=40)
 EXTERNAL = re.compile(r"""(?:src|href)\s*=\s*["'](?!data:|#)|url\((?!#)|@import""")
-
-
-def write_json(path, value):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, allow_nan=False))
-    return path
-
-
-def fake_embeddings(rng, targets, strength):
-    centres = rng.standard_normal((targets.shape[1], 16))
-    audio = targets @ centres + 0.7 * rng.standard_normal((len(targets), 16))
-    return audio, strength * audio + rng.standard_normal(audio.shape)
-
-
-def write_evaluation(root, run, *, dataset="digits", num_clips=60, task="multiclass", seed=0):
-    rng = np.random.default_rng(seed)
-    targets = np.eye(NUM_CLASSES, dtype=int)[np.arange(num_clips) % NUM_CLASSES]
-    if task == "multilabel":
-        targets |= rng.random(targets.shape) < 0.2
-    options = {"task": task, "num_resamples": 100, "seed": 0}
-    scores = {
-        modality: 1 / (1 + np.exp(-rng.standard_normal(targets.shape) - strength * targets))
-        for modality, strength in SIGNALS.items()
-    }
-    audio, video = fake_embeddings(rng, targets, 0.8)
-    retrieval = retrieval_metrics(audio, video, num_resamples=100, seed=0)
-    folder = root / run / "eval" / dataset
-    path = write_json(
-        folder / "metrics.json",
-        {
-            "run": run, "dataset": dataset, "split": "test", "task": task,
-            "num_clips": num_clips, "num_clips_in_list": num_clips + 2,
-            "clip_ids_sha256": "ab" * 32, "num_frames": 4,
-            **{m: classification_intervals(s, targets, **options) for m, s in scores.items()},
-            "retrieval": {"checkpoint": "finetune", **retrieval},
-            "checkpoint_sha256": "cd" * 32, "config_sha256": "ef" * 32,
-            "git_commit": "0123456789abcdef-dirty", "versions": {"torch": "2.11.0"},
-            "seconds": 12.5,
-        },
-    )  # fmt: skip
-    ids = np.array([f"clip_{index}" for index in range(num_clips)])
-    np.savez(folder / "predictions.npz", clip_ids=ids, targets=targets, **scores)
-    np.savez(folder / "embeddings.npz", clip_ids=ids, targets=targets, audio=audio, video=video)
-    return path
-
-
-def interval(value, width):
-    return {"value": value, "low": value - width, "high": value + width}
-
-
-def write_probe(root, run, *, dataset="digits", num_mel_bins=32, frame_size=32):
-    rng = np.random.default_rng(1)
-    audio, video = fake_embeddings(rng, np.eye(NUM_CLASSES)[np.arange(60) % NUM_CLASSES], 0.5)
-    worse = np.array([0, 0.5, 0, 0.5])
-    errors = bootstrap_means(rng.random((60, 4)) + worse, num_resamples=50, seed=0)
-    trained = {
-        m: {"metric": "accuracy", "linear": interval(v, 0.05), "knn": interval(v - 0.1, 0.05)}
-        for m, v in (("audio", 0.5), ("video", 0.7), ("audio_video", 0.75))
-    }
-    untrained = {
-        m: {"metric": "accuracy", "linear": interval(v, 0.05), "knn": interval(v - 0.1, 0.05)}
-        for m, v in (("audio", 0.35), ("video", 0.66), ("audio_video", 0.7))
-    }
-    path = write_json(
-        root / run / "probe" / dataset / "metrics.json",
-        {
-            "run": run, "dataset": dataset, "split": "test", "clip_ids_sha256": "ab" * 32,
-            "reconstruction": {
-                "audio": {"model": errors[0], "mean_patch": errors[1], "mean_position": errors[1]},
-                "video": {"model": errors[2], "mean_patch": errors[3], "mean_position": errors[3]},
-            },
-            "probes": {"pretrained": trained, "untrained": untrained},
-            "retrieval": {
-                "checkpoint": "pretrain",
-                **retrieval_metrics(audio, video, num_resamples=50, seed=0),
-            },
-            "retrieval_untrained": retrieval_metrics(
-                audio, rng.standard_normal(video.shape), num_resamples=50, seed=0
-            ),
-            "seconds": 30.0,
-        },
-    )  # fmt: skip
-    logmel = np.cumsum(rng.standard_normal((3, 98, num_mel_bins)), axis=1).astype(np.float32)
-    row, column = np.mgrid[:frame_size, :frame_size] / frame_size
-    frames = np.stack([np.stack([row, column, np.full_like(row, s)], -1) for s in (0.1, 0.5, 0.9)])
-    audio_hidden = np.kron(rng.random((3, 14, num_mel_bins // 8)) < 0.75, np.ones((7, 8))) > 0
-    video_masked = frames.copy()
-    video_masked[:, : frame_size // 2] = np.nan
-    np.savez(
-        path.with_name("reconstructions.npz"),
-        clip_ids=np.array(["clip_0", "clip_1", "clip_2"]),
-        audio_input=np.pad(logmel, ((0, 0), (0, 2), (0, 0))), audio_masked=audio_hidden,
-        audio_reconstructed=logmel * 0.9,
-        video_input=(frames * 255).astype(np.uint8), video_masked=video_masked,
-        video_reconstructed=frames * 0.9,
-    )  # fmt: skip
-    return path
-
-
-def write_training(root, run, *, dataset="digits", num_steps=300):
-    rows = []
-    for step in range(10, num_steps + 1, 10):
-        decay = np.exp(-3 * step / num_steps)
-        rows.append({
-            "step": step, "epoch": step / 10, "samples_seen": step * 96, "seconds": step * 0.5,
-            "loss": 1 + 4 * decay, "contrast_loss": 0.5 + 2.5 * decay,
-            "reconstruct_loss": 0.5 + decay, "audio_reconstruct_loss": 0.6 + decay,
-            "video_reconstruct_loss": 0.4 + decay, "audio_spread": 0.08 - 0.05 * decay,
-            "video_spread": 0.07 - 0.04 * decay, "lr": 1e-3, "contrast_accuracy": 0.6 - 0.5 * decay,
-            "grad_norm": 1 + decay, "grad_norm_contrast": 1 + decay,
-        })  # fmt: skip
-    write_lines(root / run / "pretrain" / "metrics.jsonl", rows)
-    scored = [
-        {"step": row["step"], "epoch": row["epoch"], "samples_seen": row["samples_seen"],
-         "val": {m: 1 - np.exp(-row["step"] / 90 * s) for m, s in SIGNALS.items()}}
-        for row in rows[4::5]
-    ]  # fmt: skip
-    kept = ("step", "epoch", "samples_seen", "seconds", "loss", "grad_norm")
-    plain = [{key: row[key] for key in kept} for row in rows]
-    write_lines(root / run / "finetune" / dataset / "metrics.jsonl", plain + scored)
-    (root / run / "config.yaml").write_text("model:\n  size: tiny\nfinetune:\n  init: pretrain\n")
-
-
-def write_lines(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def write_index(root, split, *, dataset="digits", num_clips=60, reasons=None, names=CLASS_NAMES):
-    reasons = reasons or {}
-    return write_json(
-        root / dataset / "shards" / split / "index.json",
-        {
-            "version": 1, "dataset": dataset, "split": split, "task": "multiclass",
-            "class_names": names, "num_clips": num_clips,
-            "num_clips_in_list": num_clips + sum(reasons.values()),
-            "clip_ids_sha256": "12" * 32, "reasons": reasons, "flags": {"short": 3}, "shards": [],
-        },
-    )  # fmt: skip
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pipeline_src.report.learning import training_section
 from pipeline_src.report.load import read_record
 from pipeline_src.report.methods import methods_section
 from pipeline_src.report.records import EvalMetrics
-from tests.unit.test_report import write_evaluation, write_json, write_training
+from tests.report_files import write_evaluation, write_json, write_training
 
 
 def write_done(folder, flops):

@@ -17,12 +17,9 @@ from pipeline_src.objectives.mavil import MAViLPlan
 from pipeline_src.objectives.setting import draw_candidates
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.plan import step_setting
+from tests import networks
 
-SMALL = {
-    "img_size": 16, "patch_size": 4, "num_mel_bins": 16, "target_length": 32, "num_frames": 2,
-    "embed_dim": 16, "depth": 2, "num_heads": 2, "decoder_embed_dim": 8, "decoder_depth": 1,
-    "decoder_num_heads": 2,
-}  # fmt: skip
+SMALL = networks.SMALL | {"patch_size": 4, "target_length": 32, "num_frames": 2}
 NUM_CLIPS, TOKENS = 6, 32  # of either modality
 OBJECTIVES = {
     "avsiam": AVSiamPretrain, "cav_mae": CAVMAEPretrain, "diffmavil": MAViLPretrain
