@@ -43,7 +43,7 @@ REASON_OF_WORDS = (
     ("geo_blocked", r"in your country|geo.?restrict|from your location"),
     (
         "unavailable",
-        r"unavailable|not available|no longer|not exist|premieres|live event",
+        r"unavailable|not available|no longer|not exist|premieres|live event|incomplete youtube id",
     ),
     ("timeout", r"timed? ?out"),
     ("truncated", r"more expected|incomplete"),

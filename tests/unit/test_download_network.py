@@ -330,6 +330,7 @@ def test_secrets_have_no_place_in_the_configuration():
             "removed",
         ),
         ("The uploader has not made this video available in your country", "geo_blocked"),
+        ("Incomplete YouTube ID abc. URL looks truncated.", "unavailable"),
         ("Video unavailable", "unavailable"),
         ("Requested format is not available", "unsupported"),
         ("Unable to download webpage: HTTP Error 503: Service Unavailable", "network"),
