@@ -107,10 +107,20 @@ class Catalog(DatasetCatalog):
     def pretrained_runs(self) -> list[str]:
         """Runs with a pre-training of their own that something needs."""
         needed = {source for run in self.run_names if (source := self.pretrain_source(run))}
-        teachers = needed
-        while teachers := {t for run in teachers if (t := self.run(run).pretrain.teacher_run)}:
-            needed = needed | teachers
+        added = needed
+        while added := {source for run in added for source in self._pretrained_from(run)}:
+            needed = needed | added
         return [run for run in self.run_names if run in needed]
+
+    def _pretrained_from(self, run: str) -> list[str]:
+        """Runs whose pre-training that of a run needs: where it starts, and whom it follows."""
+        recipe = self.run(run).pretrain
+        return [source for source in (recipe.checkpoint_run, recipe.teacher_run) if source]
+
+    def start_done(self, run: str) -> list[str]:
+        """done.json of the pre-training that a run's own pre-training goes on from, if any."""
+        source = self.run(run).pretrain.checkpoint_run
+        return [self.own_pretrain_done(source)] if source else []
 
     def teacher_done(self, run: str) -> list[str]:
         """done.json of the pre-training that a run's second stage follows, if any."""

@@ -14,10 +14,10 @@ from pipeline_src.config.data import MediaConfig
 from pipeline_src.config.root import NAME_PATTERN, RUN_SECTIONS, Config, RunConfig
 from pipeline_src.config.section import Section
 from pipeline_src.config.segments import plan_segments
+from pipeline_src.config.sources import check_sources
 from pipeline_src.config.training import ModelConfig, PretrainConfig
 from pipeline_src.errors import ConfigError
 
-MAVIL_METHODS = ("mavil", "diffmavil")
 SectionT = TypeVar("SectionT", bound=Section)
 
 
@@ -64,9 +64,6 @@ def resolve_run(config: Config, name: str, files: Sequence[Path] = ()) -> RunCon
         raise ConfigError(f"run {name!r} is not listed; listed runs: {', '.join(config.run_names)}")
     base = {section: getattr(config, section).model_dump(mode="json") for section in RUN_SECTIONS}
     run = _validate(RunConfig, merge(base, overlay), ("runs", name), files)
-    source = run.finetune.checkpoint_run
-    if source and config.runs.get(source) is None:
-        raise ConfigError(f"runs.{name}.finetune.checkpoint_run = {source!r} is not a listed run")
     mixup = run.finetune.mixup
     if mixup and not config.shards.waveform and not run.finetune.checkpoint:
         raise ConfigError(
@@ -75,7 +72,7 @@ def resolve_run(config: Config, name: str, files: Sequence[Path] = ()) -> RunCon
     _check_windows(name, run, config.media)
     _check_network(name, run, config.audio.num_mel_bins)
     _check_plan(name, run, config.audio.num_mel_bins)
-    _check_teacher(config, name, run)
+    check_sources(config, name, run)
     return run
 
 
@@ -131,39 +128,6 @@ def _check_network(name: str, run: RunConfig, num_mel_bins: int) -> None:
             f"run {name}: pretrain.mavil.decode_fraction={fraction} would change nothing: both "
             "decoders are joint; set model.overrides.video_decoder: cross"
         )
-
-
-def _check_teacher(config: Config, name: str, run: RunConfig) -> None:
-    """Refuse a teacher that is not there or cannot be followed.
-
-    Raises:
-        ConfigError: names the keys and their values.
-    """
-    teacher = run.pretrain.teacher_run
-    follows = run.model.overrides.get("predicts") == "features"
-    if bool(teacher) != follows:
-        raise ConfigError(
-            f"run {name}: pretrain.teacher_run={teacher!r} and model.overrides.predicts="
-            f"{run.model.overrides.get('predicts', 'patches')!r}: a second stage needs a teacher "
-            "and predicts: features, the first neither"
-        )
-    seen = [name]
-    while teacher:
-        if teacher in seen or config.runs.get(teacher) is None:
-            raise ConfigError(
-                f"runs.{seen[-1]}.pretrain.teacher_run = {teacher!r} is "
-                + ("its own teacher" if teacher in seen else "not a listed run")
-            )
-        seen.append(teacher)
-        overlay = config.runs[teacher] or {}
-        method = (overlay.get("model") or {}).get("method", config.model.method)
-        if method not in MAVIL_METHODS:
-            raise ConfigError(
-                f"runs.{seen[-2]}.pretrain.teacher_run = {teacher!r} is a run of {method}; allowed "
-                f"methods: {', '.join(MAVIL_METHODS)}"
-            )
-        own = overlay.get("pretrain") or {}
-        teacher = own.get("teacher_run", config.pretrain.teacher_run)
 
 
 def _check_plan(name: str, run: RunConfig, num_mel_bins: int) -> None:

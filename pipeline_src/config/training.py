@@ -59,6 +59,11 @@ class PretrainConfig(OptimConfig):
         description="folder that pipeline_src.models.convert wrote: it stands for this "
         "pre-training, nothing is trained; empty = train",
     )
+    checkpoint_run: str = Field(
+        default="",
+        description="run whose pre-training this one goes on from, with a new optimiser and its "
+        "own data sets; empty = from model.init",
+    )
     teacher_run: str = Field(
         default="",
         description="mavil, stage 2: run whose pre-training hidden tokens are learned from; needs "

@@ -46,7 +46,7 @@ class TrainSpec(Section):
     )
     val_indexes: tuple[Path, ...] = Field(default=(), description="index.json of validation splits")
     initial_checkpoint: Path | None = Field(
-        default=None, description="done.json of the pre-training"
+        default=None, description="done.json of the pre-training that it starts from"
     )
     teacher_checkpoint: Path | None = Field(
         default=None, description="done.json of the pre-training that a second stage follows"

@@ -21,7 +21,11 @@ def pretrain_stage(catalog: Catalog, run: str) -> Stage:
         name=f"pretrain_{run}",
         rules=("pretrain_model",),
         target=done,
-        deps=(*catalog.pretrain_indexes(run), *catalog.teacher_done(run)),
+        deps=(
+            *catalog.pretrain_indexes(run),
+            *catalog.start_done(run),
+            *catalog.teacher_done(run),
+        ),
         params=_run_params(catalog, run, ("model", "pretrain")),
         versions=("PRETRAIN",),
         outs=_training_outs(done, (HISTORY,)),

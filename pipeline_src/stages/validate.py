@@ -4,7 +4,7 @@ Snakemake's records are of this checkout, DVC's of its last run; the files thems
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,19 +79,27 @@ def _spec(catalog: Catalog, stage: Stage) -> TrainSpec:
     name, _, *view = done.relative_to(catalog.results).parts
     run = catalog.run(name)
     if stage.kind == "pretrain":
-        indexes = catalog.pretrain_indexes(name)
-    else:
-        indexes = catalog.finetune_train_indexes(name, view[0])
-    start = next((Path(path) for path in stage.deps if path.endswith("done.json")), None)
+        return TrainSpec(
+            stage="pretrain",
+            run_dir=done.parent,
+            model=run.model,
+            recipe=run.pretrain,
+            train_indexes=tuple(map(Path, catalog.pretrain_indexes(name))),
+            initial_checkpoint=_first(catalog.start_done(name)),
+            teacher_checkpoint=_first(catalog.teacher_done(name)),
+        )
     return TrainSpec(
-        stage="pretrain" if stage.kind == "pretrain" else "finetune",
+        stage="finetune",
         run_dir=done.parent,
         model=run.model,
-        recipe=run.pretrain if stage.kind == "pretrain" else run.finetune,
-        train_indexes=tuple(map(Path, indexes)),
-        initial_checkpoint=None if stage.kind == "pretrain" else start,
-        teacher_checkpoint=start if stage.kind == "pretrain" else None,
+        recipe=run.finetune,
+        train_indexes=tuple(map(Path, catalog.finetune_train_indexes(name, view[0]))),
+        initial_checkpoint=_first(catalog.pretrain_done(name)),
     )
+
+
+def _first(paths: Sequence[str]) -> Path | None:
+    return Path(paths[0]) if paths else None
 
 
 def _check_scores(catalog: Catalog, stage: Stage) -> None:

@@ -50,11 +50,13 @@ def start_from(done: Path, model: AudioVisualModel) -> None:
         allowed_missing=model.head_prefixes,
         allowed_unused=model.pretrain_prefixes,
     )
+    own = tuple(model.state_dict())
+    left = [p for p in model.pretrain_prefixes if not any(key.startswith(p) for key in own)]
     logger.info(
         "started from %s; new: %s; left behind: %s",
         checkpoint.folder,
         ", ".join(missing) or "nothing",
-        ", ".join(f"{prefix}*" for prefix in model.pretrain_prefixes),
+        ", ".join(f"{prefix}*" for prefix in left) or "nothing",
     )
 
 

@@ -102,7 +102,30 @@ def test_every_experiment_overlay_is_accepted(root, defaults):
         ({"runs": {"a": second_stage("b")}}, ["runs.a.pretrain.teacher_run = 'b' is not a listed"]),
         (
             {"runs": {"a": second_stage("b"), "b": second_stage("a")}},
-            ["teacher_run = 'a' is its own teacher"],
+            ["teacher_run = 'a' leads back to itself"],
+        ),
+        (
+            {"runs": {"a": {"pretrain": {"checkpoint_run": "b"}}}},
+            ["runs.a.pretrain.checkpoint_run = 'b' is not a listed run"],
+        ),
+        (
+            {"runs": {"a": {"pretrain": {"checkpoint_run": "a"}}}},
+            ["runs.a.pretrain.checkpoint_run = 'a' leads back to itself"],
+        ),
+        (
+            {
+                "runs": {
+                    "a": {
+                        "model": {"method": "cav_mae"},
+                        "pretrain": {"checkpoint_run": "avsiam_tiny"},
+                    }
+                }
+            },
+            ["'avsiam_tiny' is a run of avsiam, a one of cav_mae"],
+        ),
+        (
+            {"runs": {"a": {"pretrain": {"checkpoint_run": "avsiam_tiny", "checkpoint": "x"}}}},
+            ["run a: pretrain.checkpoint_run = 'avsiam_tiny' and pretrain.checkpoint = 'x'"],
         ),
         ({"runs": {"a": second_stage("avsiam_tiny")}}, ["is a run of avsiam", "mavil, diffmavil"]),
         ({"datasets": []}, ["datasets"]),

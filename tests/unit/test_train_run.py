@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline_src.config import AudioConfig, FinetuneConfig, ModelConfig
+from pipeline_src.config import AudioConfig, FinetuneConfig, ModelConfig, PretrainConfig
+from pipeline_src.errors import CheckpointError
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.log import read_metrics
 from pipeline_src.train.run import run_training
@@ -38,16 +39,31 @@ def index_path(tmp_path_factory):
     return media.make_shards(folder, clips, AUDIO)
 
 
-def make_spec(index_path, run_dir, **changes):
+def make_model(**changes):
     small = {"patch_size": 16, "audio_patch_size": [16, 16], "embed_dim": 32, "depth": 2}
+    overrides = small | {"num_heads": 2, "decoder_embed_dim": 32, "decoder_num_heads": 2} | changes
+    return ModelConfig(size="tiny", img_size=32, target_length=96, overrides=overrides)
+
+
+def make_spec(index_path, run_dir, **changes):
     return TrainSpec(
         stage="finetune",
         run_dir=run_dir,
-        model=ModelConfig(
-            size="tiny", img_size=32, target_length=96, overrides=small | {"num_heads": 2}
-        ),
+        model=make_model(),
         recipe=FinetuneConfig(**{**PUBLISHED, **changes}),
         train_indexes=(index_path,),
+    )
+
+
+def pretrain_spec(index_path, run_dir, *, start=None, model=None, **changes):
+    few = {"epochs": 1, "batch_size": 2, "warmup_epochs": 0, "amp": False, "num_workers": 0}
+    return TrainSpec(
+        stage="pretrain",
+        run_dir=run_dir,
+        model=model or make_model(),
+        recipe=PretrainConfig(**{**few, "contrast_ratios": (0.0, 0.5), **changes}),
+        train_indexes=(index_path,),
+        initial_checkpoint=start,
     )
 
 
@@ -92,3 +108,27 @@ def test_each_key_of_the_recipe_changes_the_training(index_path, tmp_path, chang
         run_training(spec, StopFlag())
         curves.append([row["loss"] for row in rows(tmp_path / name)])
     assert curves[0] != curves[1]
+
+
+def test_a_pretraining_goes_on_from_that_of_another_run(index_path, tmp_path):
+    first = run_training(pretrain_spec(index_path, tmp_path / "first"), StopFlag())
+    still = pretrain_spec(
+        index_path, tmp_path / "still", start=first, lr=1e-12, weight_decay=0.0, seed=1
+    )
+    run_training(still, StopFlag())
+    before, after = weights(tmp_path / "first/checkpoint"), weights(tmp_path / "still/checkpoint")
+    assert before.keys() == after.keys()  # the decoder too
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=0, atol=1e-9, msg=name)
+    assert (
+        still.fingerprint() != still.model_copy(update={"initial_checkpoint": None}).fingerprint()
+    )
+
+
+def test_a_pretraining_does_not_go_on_from_another_network(index_path, tmp_path):
+    first = run_training(pretrain_spec(index_path, tmp_path / "first"), StopFlag())
+    deeper = pretrain_spec(
+        index_path, tmp_path / "deeper", start=first, model=make_model(decoder_depth=3)
+    )
+    with pytest.raises(CheckpointError, match=r"first.* do not fit this model: missing decoder"):
+        run_training(deeper, StopFlag())

@@ -5,6 +5,7 @@
 rule pretrain_model:
     input:
         train=pretrain_indexes,
+        start=start_done,
         teacher=teacher_done,
     output:
         done="<results>/{run}/pretrain/done.json",

@@ -16,6 +16,7 @@ with log_to_file(snakemake.log[0]):
             model=snakemake.params.model,
             recipe=snakemake.params.recipe,
             train_indexes=snakemake.input.train,
+            initial_checkpoint=next(iter(snakemake.input.start), None),
             teacher_checkpoint=next(iter(snakemake.input.teacher), None),
         ),
         SubmitConfig(**snakemake.config.get("submit", {})),
