@@ -60,7 +60,7 @@ def measure(folder: Path) -> dict[str, object]:
 
 def main() -> None:
     """Measure and write the record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="What the Slurm path costs.")
     default = ROOT / "benchmarks/results/scheduler.json"
     parser.add_argument("--output", type=Path, default=default)
     arguments = parser.parse_args()

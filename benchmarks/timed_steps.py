@@ -1,4 +1,4 @@
-"""Training steps of pre-trainings, timed in turn in one process; benchmarks/efficiency.py asks.
+"""Training steps of pre-trainings, timed in turn in one process; for the other benchmarks.
 
 The steps are those of the training loop, on random clips that are already in memory.
 """
@@ -20,7 +20,7 @@ from pipeline_src.objectives.setting import draw_candidates
 from pipeline_src.runs.build import build_model
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.objective import build_objective, build_optimizers
-from pipeline_src.train.parallel import clip_gradients
+from pipeline_src.train.parallel import clip_gradients, compile_blocks
 
 
 def make_spec(model: ModelConfig, recipe: PretrainConfig) -> TrainSpec:
@@ -47,6 +47,8 @@ class Trainer:
             seed=0,
         ).to(self.device)
         self.objective = build_objective(spec, network, "multiclass")
+        if recipe.compile:
+            compile_blocks(network)
         self.optimizers = build_optimizers(spec, network, self.objective.passes)
         self.generator = torch.Generator(self.device).manual_seed(0)
 
