@@ -2,7 +2,11 @@
 
 import os
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 EXECUTOR_VARIABLE = "PIPELINE_EXECUTOR"
 CONF_VARIABLE = "PIPELINE_SLURM_CONF"
@@ -11,6 +15,23 @@ CONF_VARIABLE = "PIPELINE_SLURM_CONF"
 def announce_executor(name: str) -> None:
     """Tell the waiters of training jobs which executor runs the workflow."""
     os.environ[EXECUTOR_VARIABLE] = name
+
+
+def replaced_resources(
+    profile: Path, given: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, list[str]]]:
+    """Rules of a profile's ``set-resources`` and what they ask for no more.
+
+    Snakemake takes --set-resources in place of the profile's, not on top of them: who raises one
+    value on the command line loses all others, GPUs and memory included.
+
+    Args:
+        given: resources by rule as Snakemake has them.
+    """
+    values = yaml.safe_load(profile.read_text(encoding="utf-8")).get("set-resources", {})
+    for rule, resources in values.items():
+        if lost := sorted(resources.keys() - given.get(rule, {}).keys()):
+            yield rule, lost
 
 
 def pick_cluster(wanted: str) -> str:

@@ -68,6 +68,10 @@ class SubmitConfig(Section):
         default="stop",
         description="what Ctrl-C does with a Slurm job: stop = save and end, leave = let it go on",
     )
+    without_gpu: Literal["fail", "cpu"] = Field(
+        default="fail",
+        description="a training that was given GPUs of which none works: end it, or use the CPU",
+    )
     poll_seconds: float = Field(
         default=0.0, ge=0, le=600, description="time between looks at a job; 0 = 0.5 local, 5 Slurm"
     )

@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 import submitit
 from submitit.helpers import TorchDistributedEnvironment
@@ -25,13 +26,21 @@ class TrainJob:
     """Picklable job; finds the newest complete checkpoint by itself, so it may start any time.
 
     Args:
-        num_gpus: per node, as asked for.
+        num_gpus: per node, as asked for. without_gpu: what to do when none of them works.
         visible_gpus: the submitter's CUDA_VISIBLE_DEVICES, for a job on the same machine.
     """
 
-    def __init__(self, spec_path: Path, *, num_gpus: int, visible_gpus: str | None = None) -> None:
+    def __init__(
+        self,
+        spec_path: Path,
+        *,
+        num_gpus: int,
+        without_gpu: Literal["fail", "cpu"],
+        visible_gpus: str | None = None,
+    ) -> None:
         self.spec_path = spec_path
         self.num_gpus = num_gpus
+        self.without_gpu = without_gpu
         self.visible_gpus = visible_gpus
 
     def __call__(self) -> None:
@@ -43,15 +52,12 @@ class TrainJob:
             if environment.cluster == "local":
                 self._see_all_gpus()
             # torch is loaded in the job only: the waiter lives on a login node.
-            import torch
-
             from pipeline_src.runs.spec import load_spec
             from pipeline_src.train.run import run_training
 
-            if self.num_gpus and not torch.cuda.is_available():
-                logger.warning("%d GPUs were asked for, none works: CPU it is", self.num_gpus)
             spec = load_spec(self.spec_path)
             try:
+                self._check_gpus()
                 run_training(spec, stop)
             except StopRequestedError as error:
                 logger.warning("%s", error)
@@ -62,6 +68,19 @@ class TrainJob:
                 if isinstance(error, PipelineError):
                     write_text(spec.run_dir / ERROR_FILE, str(error))
                 raise
+
+    def _check_gpus(self) -> None:
+        import torch
+
+        if not self.num_gpus or torch.cuda.is_available():
+            return
+        problem = f"{self.num_gpus} GPUs were asked for, and none works on {socket.gethostname()}"
+        if self.without_gpu == "fail":
+            raise TrainingError(
+                f"{problem}: leave this node out (slurm_extra: --exclude=...), ask for none "
+                "(gpus_per_node: 0 in the profile), or set submit.without_gpu: cpu"
+            )
+        logger.warning("%s: CPU it is", problem)
 
     def _see_all_gpus(self) -> None:
         """Undo submitit's choice of GPUs, which knows nothing of the caller's own."""

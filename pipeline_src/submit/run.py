@@ -50,7 +50,7 @@ def run_and_wait(
     if record is None and step >= wanted:
         cluster, request = "local", JobRequest()  # trained to its end: only done.json is missing
     while True:
-        record = record or submit(spec, request, cluster)
+        record = record or submit(spec, request, cluster, without_gpu=config.without_gpu)
         with interruptible():
             state = _wait(spec, record, config)
         if done := _finished(spec):

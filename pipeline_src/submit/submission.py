@@ -3,7 +3,7 @@
 import logging
 import os
 import socket
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import submitit
@@ -45,7 +45,9 @@ def find_running(spec: TrainSpec, cluster: str) -> JobRecord | None:
     return None
 
 
-def submit(spec: TrainSpec, request: JobRequest, cluster: str) -> JobRecord:
+def submit(
+    spec: TrainSpec, request: JobRequest, cluster: str, *, without_gpu: Literal["fail", "cpu"]
+) -> JobRecord:
     """Put the training into the queue and write job.json.
 
     Raises:
@@ -61,10 +63,13 @@ def submit(spec: TrainSpec, request: JobRequest, cluster: str) -> JobRecord:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
         executor.update_parameters(**_parameters(spec, request, cluster))
         try:
-            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-            num_gpus = request.gpus_per_node
             job = executor.submit(
-                TrainJob(spec_path.absolute(), num_gpus=num_gpus, visible_gpus=visible)
+                TrainJob(
+                    spec_path.absolute(),
+                    num_gpus=request.gpus_per_node,
+                    without_gpu=without_gpu,
+                    visible_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
+                )
             )
         except FailedJobError as error:
             raise TrainingError(f"{cluster} refused the job of {spec.run_dir}: {error}") from None

@@ -68,6 +68,19 @@ def test_a_batch_that_the_ranks_cannot_share_is_refused(prepared):
     assert "Traceback" not in output
 
 
+def test_a_node_whose_gpus_do_not_work_ends_the_training_by_name(prepared):
+    overrides = ("submit={without_gpu: fail}", "runs={no_gpu: {}}")
+    one_gpu = ("--set-resources", "pretrain_model:gpus_per_node=1")
+    target = "results/test/no_gpu/pretrain/done.json"
+    output = prepared.snakemake(*SLURM, *one_gpu, "--config", *overrides, "--", target, fails=True)
+    assert "\nTrainingError: 1 GPUs were asked for, and none works on" in output
+    assert "slurm_extra: --exclude" in output
+    assert "pretrain_model goes without the Slurm profile's cpus_per_task, mem_mb" in output
+    assert "Traceback" not in output
+    logs = prepared.root.glob("results/test/no_gpu/pretrain/jobs/*_0_log.out")
+    assert len(list(logs)) == 1  # not tried again
+
+
 def test_what_slurm_refuses_is_said_in_its_words(prepared):
     runs = "runs={nowhere: {}}"
     nowhere = ("--set-resources", "pretrain_model:slurm_partition=nowhere")

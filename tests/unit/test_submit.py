@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from pipeline_src.errors import ConfigError, TrainingError
-from pipeline_src.executor import keep_slurm_conf
+from pipeline_src.executor import keep_slurm_conf, replaced_resources
 from pipeline_src.submit import slurm
 from pipeline_src.submit.environment import deaf_to_terminal, freeze_code, job_environment
 from pipeline_src.submit.request import JobRequest
@@ -24,6 +25,16 @@ LEAKS = {
     "MASTER_ADDR": "elsewhere",
     "WORLD_SIZE": "8",
 }
+
+
+def test_what_the_command_line_takes_from_the_profile_is_found(root):
+    profile = root / "workflow/profiles/slurm/profile.yaml"
+    whole = yaml.safe_load(profile.read_text())["set-resources"]
+    assert list(replaced_resources(profile, whole)) == []
+    lost = dict(replaced_resources(profile, {"pretrain_model": {"nodes": 4}}))
+    assert lost.keys() == whole.keys()
+    assert {"gpus_per_node", "mem_mb", "runtime"} < set(lost["pretrain_model"])
+    assert "nodes" not in lost["pretrain_model"]
 
 
 @pytest.mark.parametrize("name", sorted(LEAKS))

@@ -9,7 +9,11 @@ from pipeline_src import versions
 from pipeline_src.catalog import Catalog
 from pipeline_src.config import load_config
 from pipeline_src.errors import PipelineError
-from pipeline_src.executor import announce_executor, keep_slurm_conf
+from pipeline_src.executor import (
+    announce_executor,
+    keep_slurm_conf,
+    replaced_resources,
+)
 from pipeline_src.lock import hold_results
 from pipeline_src.manifest.retries import RetryRequests
 from pipeline_src.submit.orphans import cancel_orphans
@@ -20,7 +24,8 @@ ROOT = Path(workflow.current_basedir, "../..").resolve()
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(ROOT), os.environ.get("PYTHONPATH", "")]
 )
-keep_slurm_conf(ROOT / "workflow/profiles/slurm/bin")
+SLURM_PROFILE = ROOT / "workflow/profiles/slurm"
+keep_slurm_conf(SLURM_PROFILE / "bin")
 
 CONFIG_FILES = [ROOT / "config" / "config.yaml"]
 CONFIG_FILES += [Path(path) for path in workflow.overwrite_configfiles]
@@ -51,6 +56,12 @@ onstart:
     hold_results(Path(settings.results))
     announce_executor(workflow.executor_plugin.name)
     if workflow.executor_plugin.name == "slurm":
+        given = workflow.resource_settings.overwrite_resources
+        for rule, lost in replaced_resources(SLURM_PROFILE / "profile.yaml", given):
+            logger.warning(
+                f"{rule} goes without the Slurm profile's {', '.join(lost)}: --set-resources "
+                "replaces all of a profile's; name them there too, or edit a copy of the profile"
+            )
         if left := cancel_orphans():
             logger.warning(
                 f"Cancelled chunk jobs that an earlier call left: {left}"
