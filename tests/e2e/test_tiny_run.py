@@ -16,7 +16,8 @@ pytestmark = pytest.mark.e2e
 TINY = ("--workflow-profile", "test")
 AFTER_FINETUNE = {"finetune_model", "evaluate_finetuned", "resolve_config", "report_results", "all"}
 AFTER_PRETRAIN = AFTER_FINETUNE | {"pretrain_model", "evaluate_pretrained"}
-AFTER_LOGMEL = AFTER_PRETRAIN - {"resolve_config"} | {"extract_logmel", "pack_shard", "pack_index"}
+PACKED = {"pack_shard", "pack_index", "pack_ledger"}
+AFTER_LOGMEL = AFTER_PRETRAIN - {"resolve_config"} | {"extract_logmel"} | PACKED
 AFTER_TRANSCODE = AFTER_LOGMEL | {"transcode_clips"}
 AFTER_EVALUATE = {"evaluate_finetuned", "evaluate_pretrained", "resolve_config", "report_results"}
 
