@@ -105,12 +105,17 @@ def _format_chunk(rows: Iterable[ClipRow]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(PLAN_COLUMNS)
-    for row in rows:
-        times = [
-            "" if value is None else repr(value) for value in (row.start_seconds, row.end_seconds)
-        ]
-        labels = ";".join(str(label) for label in row.labels)
-        writer.writerow([row.clip_id, row.source, *times, labels, row.line])
+    writer.writerows(
+        (
+            row.clip_id,
+            row.source,
+            row.start_seconds,  # None is written as nothing, a float as its repr
+            row.end_seconds,
+            ";".join(map(str, row.labels)),
+            row.line,
+        )
+        for row in rows
+    )
     return text.getvalue().encode()
 
 
