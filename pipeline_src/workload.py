@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline_src.config import Config
 from pipeline_src.manifest.chunks import read_chunk
 
-# Stage -> its rule, and the stage's name in the recorded benchmark.
+# Folder -> its rule, and its name in manifests and in the recorded benchmark.
 RULES = {
     "download": ("download_clips", "download"),
     "transcode": ("transcode_clips", "transcode"),
@@ -93,7 +93,7 @@ def _measured(results: Path, name: str, stage: str) -> Rates | None:
     for timing in sorted(folder.glob("*/*.tsv"))[:SAMPLED_CHUNKS]:
         path = results / name / stage / timing.relative_to(folder).with_suffix(".json")
         if path.is_file():
-            manifest = read_chunk(path, stage)
+            manifest = read_chunk(path, RULES[stage][1])
             num_clips.append(manifest.num_in)
             num_bytes.append(manifest.tar.bytes if manifest.tar else 0)
             seconds.append(_job_seconds(timing))
