@@ -28,4 +28,5 @@ rule all:
     default_target: True
     input:
         rules.report.input,
+        target(listed_ledgers),
     localrule: True

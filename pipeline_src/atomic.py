@@ -3,32 +3,37 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 HASH_BLOCK_BYTES = 1 << 20
+SYNCS_AT_ONCE = 16  # the file system answers them together
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; fsync and rename it on success, else remove it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = _temporary(path)
     try:
         yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
+        fsync(temporary)
         temporary.replace(path)
-        fsync_folder(path.parent)
+        fsync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def fsync_folder(folder: Path) -> None:
-    """Make a rename inside ``folder`` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def fsync(path: Path) -> None:
+    """Make the content of a file, or the renames inside a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -39,6 +44,24 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` atomically."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def write_files(files: Mapping[Path, bytes]) -> None:
+    """Write many small files, each atomically; synced at once: far faster than in turn."""
+    for folder in {path.parent for path in files}:
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        for path, data in files.items():
+            _temporary(path).write_bytes(data)
+        with ThreadPoolExecutor(SYNCS_AT_ONCE) as pool:
+            list(pool.map(fsync, map(_temporary, files)))
+        for path in files:
+            _temporary(path).replace(path)
+        for folder in {path.parent for path in files}:
+            fsync(folder)
+    finally:
+        for path in files:
+            _temporary(path).unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

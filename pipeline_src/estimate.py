@@ -1,13 +1,15 @@
 """``python -m pipeline_src.media.plan <dataset>``: clips, gigabytes and hours before any request.
 
-Sizes of local files and archive members are read. Those of a host are measured where clips of it
-have been fetched already, and assumed from the options where not; the table says which.
+What fetching takes is here, what processing takes in ``workload``. Sizes of local files and archive
+members are read. Those of a host are measured where clips of it have been fetched already, and
+assumed from the options where not; the table says which.
 """
 
 import argparse
 import json
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ from pipeline_src.errors import ConfigError, PipelineError
 from pipeline_src.ledger import TRANSIENT_REASONS
 from pipeline_src.manifest.clip_lists import ClipRow, read_clips
 from pipeline_src.manifest.datasets import DatasetConfig, load_dataset
+from pipeline_src.workload import describe_workload, workload
 
 CONFIG_FILE = Path("config/config.yaml")
 DATASETS = Path("config/datasets")
@@ -59,15 +62,52 @@ class Assumed:
     mbit_per_second: float
 
 
-def estimate(dataset: DatasetConfig, config: Config, assumed: Assumed) -> list[Place]:
+@dataclass
+class Listing:
+    """A clip list, as far as an estimate needs it.
+
+    Args:
+        sources: source -> its clips, and the bytes to be assumed where nobody has measured it.
+        seconds: listed lengths in all; num_timed: of so many clips.
+    """
+
+    sources: dict[str, tuple[int, float]] = field(default_factory=dict)
+    clips_per_split: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    num_timed: int = 0
+
+    @property
+    def mean_seconds(self) -> float:
+        """Mean listed length; 0 where the list gives none."""
+        return self.seconds / self.num_timed if self.num_timed else 0.0
+
+
+def read_listing(dataset: DatasetConfig, config: Config, assumed: Assumed) -> Listing:
+    """Read the clip list; each clip at its first place."""
+    places = Places(dataset.root, dataset.clip_file, dataset.mirror, dataset.mirror_is_cut)
+    listing = Listing()
+    for clip in read_clips(dataset, max_seconds=config.media.max_seconds):
+        first = candidates(clip, places)[0]
+        known = listing.sources.get(first.source) or (0, _assumed_bytes(first, clip, assumed))
+        listing.sources[first.source] = (known[0] + 1, known[1])
+        listing.clips_per_split[clip.split] += 1
+        if clip.end_seconds is not None:
+            listing.seconds += clip.end_seconds - (clip.start_seconds or 0.0)
+            listing.num_timed += 1
+    return listing
+
+
+def estimate(
+    listing: Listing, dataset: DatasetConfig, config: Config, assumed: Assumed
+) -> list[Place]:
     """What each place has to give for a data set, by name; asks no host."""
     logs = Path(config.results, dataset.name, "raw").glob(f"*/*/{FILE_NAME}")
     records = {source: record for log in logs for source, record in read_records(log).items()}
     found: dict[str, Place] = {}
     sizes = LocalSizes(dataset.root)
-    for source, listed in _sources(dataset, config).items():
+    for source, (num_clips, assumed_bytes) in listing.sources.items():
         place = found.setdefault(_place_name(source), Place(_place_name(source)))
-        place.num_clips += len(listed)
+        place.num_clips += num_clips
         place.num_sources += 1
         if place.name == LOCAL:
             size = sizes.of(source)
@@ -77,22 +117,12 @@ def estimate(dataset: DatasetConfig, config: Config, assumed: Assumed) -> list[P
             place.num_done += 1
             place.sizes += [] if record.reason else [record.bytes]
         else:
-            place.gigabytes += _assumed_bytes(*listed[0], assumed) / BYTES_PER_GB
+            place.gigabytes += assumed_bytes / BYTES_PER_GB
             place.basis = "assumed"
     for place in found.values():
         if place.name != LOCAL:
             _settle(place, config, assumed)
     return sorted(found.values(), key=lambda place: place.name)
-
-
-def _sources(dataset: DatasetConfig, config: Config) -> dict[str, list[tuple[ClipRow, ClipRow]]]:
-    """Source -> its clips, each as its first place gives it and as listed."""
-    places = Places(dataset.root, dataset.clip_file, dataset.mirror, dataset.mirror_is_cut)
-    by_source: dict[str, list[tuple[ClipRow, ClipRow]]] = {}
-    for clip in read_clips(dataset, max_seconds=config.media.max_seconds):
-        first = candidates(clip, places)[0]
-        by_source.setdefault(first.source, []).append((first, clip))
-    return by_source
 
 
 def _place_name(source: str) -> str:
@@ -197,14 +227,20 @@ def main() -> None:
     assumed = Assumed(options.kbit_per_second, options.minutes_per_video, options.mbit_per_second)
     try:
         config = read_config([CONFIG_FILE, *options.configs])
-        places = estimate(_find_dataset(options.dataset), config, assumed)
+        dataset = _find_dataset(options.dataset)
+        listing = read_listing(dataset, config, assumed)
+        places = estimate(listing, dataset, config, assumed)
+        clips, seconds = listing.clips_per_split, listing.mean_seconds
+        loads = workload(config, dataset.name, clips, seconds)
     except PipelineError as error:
         sys.exit(f"{type(error).__name__}: {error}")
     if options.json:
         rows = [{k: v for k, v in asdict(p).items() if k != "sizes"} for p in places]
-        print(json.dumps({"places": rows, "assumed": asdict(assumed)}, indent=1))
+        stages = [asdict(load) for load in loads]
+        print(json.dumps({"places": rows, "assumed": asdict(assumed), "stages": stages}, indent=1))
     else:
-        print("\n".join(describe(places, assumed)))
+        num_raw = sum(place.num_sources for place in places if place.name != LOCAL)
+        print("\n".join([*describe(places, assumed), "", *describe_workload(loads, num_raw)]))
 
 
 if __name__ == "__main__":

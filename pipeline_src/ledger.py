@@ -96,6 +96,18 @@ def read_ledger(path: Path, row_type: type[RowT] = LedgerRow) -> list[RowT]:
         ]
 
 
+def count_transient(path: Path) -> int:
+    """How many clips a stage itself gave up for now; much faster than reading the rows."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = csv.reader(stream)
+        header = next(rows, [])
+        try:
+            status, reason = header.index("status"), header.index("reason")
+            return sum(row[status] == "failed" and row[reason] in TRANSIENT_REASONS for row in rows)
+        except (ValueError, IndexError):
+            raise ManifestError(f"{path}: no ledger; delete it and run again") from None
+
+
 def _one_line(text: str) -> str:
     """Text of a foreign tool without what would tear a CSV file or a terminal."""
     printable = "".join(char if char.isprintable() else " " for char in text)

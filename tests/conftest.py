@@ -1,7 +1,10 @@
 """Shared fixtures: the repository's folder and a process environment like a user's shell."""
 
+import fcntl
 import os
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,32 @@ import pytest
 from tests.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
+# Begun first, so that no process is left alone with one of them; neighbours need different things,
+# and a cluster waits more than it works.
+LONGEST_FIRST = (
+    "slurm/test_disturbed.py",
+    "workflow/test_dvc.py",
+    "slurm/test_profile.py",
+    "slurm/test_dvc.py",
+    "e2e/test_methods.py",
+    "slurm/test_submission.py",
+    "e2e/test_audio_only.py",
+    "slurm/test_orphans.py",
+    "e2e/test_interrupted.py",
+    "workflow/test_dvc_remotes.py",
+    "e2e/test_tiny_run.py",
+    "workflow/test_retry_failed.py",
+    "workflow/test_experiments.py",
+    "e2e/test_own_dataset.py",
+    "e2e/test_vggsound.py",
+    "e2e/test_full_disk.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first; --no-loadscope-reorder hands them out in this order."""
+    order = {str(ROOT / "tests" / name): rank for rank, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(str(item.path), len(order)))
 
 
 @pytest.fixture(scope="session")
@@ -31,20 +60,46 @@ def fresh(tmp_path_factory, shell_env) -> Workspace:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory, shell_env) -> Workspace:
-    """A copy in which the tiny run has been built once, from raw video to report."""
-    workspace = Workspace.make(tmp_path_factory.mktemp("built"), shell_env)
-    workspace.snakemake("--workflow-profile", "test", "all")
-    return workspace
+def once(tmp_path_factory, shell_env):
+    """Have a workspace made once for all test processes; the caller's own copy of it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    def copy(name: str, make: Callable[[Path], None]) -> Workspace:
+        made, record = folder / f"shared_{name}", folder / f"shared_{name}.done"
+        with (folder / f"shared_{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not record.exists():
+                shutil.rmtree(made, ignore_errors=True)  # of a process that failed
+                made.mkdir()
+                make(made)
+                record.touch()
+        return Workspace(made / "copy", shell_env).copied_to(tmp_path_factory.mktemp(name))
+
+    return copy
 
 
 @pytest.fixture(scope="session")
-def versioned(tmp_path_factory, shell_env) -> Workspace:
+def built(once, shell_env) -> Workspace:
+    """A copy in which the tiny run has been built, from raw video to report."""
+
+    def make(folder: Path) -> None:
+        Workspace.make(folder, shell_env).snakemake("--workflow-profile", "test", "all")
+
+    return once("built", make)
+
+
+@pytest.fixture(scope="session")
+def versioned(once, shell_env) -> Workspace:
     """A git repository in which ``dvc repro`` has built the tiny run and dvc.lock is committed."""
-    workspace = Workspace.versioned(tmp_path_factory.mktemp("versioned"), shell_env)
-    workspace.run("dvc", "repro")
-    workspace.commit("results of the tiny run")
-    return workspace
+
+    def make(folder: Path) -> None:
+        workspace = Workspace.versioned(folder, shell_env)
+        workspace.run("dvc", "repro")
+        workspace.commit("results of the tiny run")
+
+    return once("versioned", make)
 
 
 @pytest.fixture

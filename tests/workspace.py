@@ -44,12 +44,20 @@ class Workspace:
                 target.symlink_to(source.readlink())
             else:
                 shutil.copy2(source, target)
+        return cls._in(folder, env)
+
+    @classmethod
+    def _in(cls, folder: Path, env: dict[str, str]) -> "Workspace":
         home = folder / "home"
         home.mkdir()
         clean = {k: v for k, v in env.items() if not k.startswith(("SNAKEMAKE", "PYTHONPATH"))}
-        return cls(
-            root, {**clean, "HOME": str(home), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-        )
+        settings = {"HOME": str(home), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+        return cls(folder / "copy", {**clean, **settings})
+
+    def copied_to(self, folder: Path) -> "Workspace":
+        """All of it in another folder, times, links and records of both tools included."""
+        shutil.copytree(self.root, folder / "copy", symlinks=True)
+        return self._in(folder, {**self.env, "DVC_SITE_CACHE_DIR": str(folder / "site")})
 
     def copy_results_to(self, other: "Workspace") -> None:
         """Give another copy what was built here, times and Snakemake's records included."""

@@ -12,7 +12,6 @@ from pipeline_src.download.candidates import Places, candidates
 from pipeline_src.download.fetch import Fetcher
 from pipeline_src.download.fetched import FetchedLog
 from pipeline_src.download.patience import Patience
-from pipeline_src.download.rows import FetchRow
 from pipeline_src.download.secrets import read_secrets
 from pipeline_src.download.sources import Fetched, Lost, Outcome
 from pipeline_src.ledger import TRANSIENT_REASONS, describe_losses
@@ -21,6 +20,7 @@ from pipeline_src.manifest.clip_lists import ClipRow
 from pipeline_src.manifest.origin import chunk_origin
 from pipeline_src.manifest.plan import read_plan_chunk
 from pipeline_src.manifest.progress import Progress
+from pipeline_src.manifest.rows import FetchRow
 
 LOGGER = logging.getLogger(__name__)
 

@@ -42,42 +42,52 @@ def read_clips(dataset: DatasetConfig, *, max_seconds: float) -> Iterator[ClipRo
         ManifestError: at the first row that is wrong, or when there is no row at all.
     """
     classes = load_classes(dataset)
-    first_line_of: dict[str, str] = {}
+    seen: set[str] = set()
     split_of: dict[str, str] = {}
-    for where, raw in _all_rows(dataset):
-        row = _check_row(raw, dataset, classes, max_seconds, where)
-        first = first_line_of.setdefault(row.clip_id, where)
-        if first is not where:
-            raise ManifestError(f"{where}: clip_id {row.clip_id!r} was already listed at {first}")
-        if dataset.format == "clips":  # the official lists are taken as published
-            _check_split(row, split_of, where)
+    for path, raw in _all_rows(dataset):
+        try:
+            row = _check_row(raw, dataset, classes, max_seconds)
+            if row.clip_id in seen:
+                first = _first_place(dataset, row.clip_id)
+                raise ManifestError(f"clip_id {row.clip_id!r} was already listed at {first}")
+            if dataset.format == "clips":  # the official lists are taken as published
+                _check_split(row, split_of)
+        except ManifestError as error:
+            raise ManifestError(f"{path}:{raw.line}: {error}") from None
+        seen.add(row.clip_id)
         yield row
-    if not first_line_of:
+    if not seen:
         raise ManifestError(f"{', '.join(map(str, dataset.list_files))}: no clips at all")
 
 
-def _check_split(row: ClipRow, split_of: dict[str, str], where: str) -> None:
+def _first_place(dataset: DatasetConfig, clip_id: str) -> str:
+    """File and line that list a clip first; read again, since lists are long and errors rare."""
+    rows = _all_rows(dataset)
+    return next(f"{path}:{raw.line}" for path, raw in rows if raw.clip_id == clip_id)
+
+
+def _check_split(row: ClipRow, split_of: dict[str, str]) -> None:
     """Refuse a file whose clips stand in two splits: a test clip would have been trained on."""
     split = split_of.setdefault(row.source, row.split)
     if split != row.split:
         raise ManifestError(
-            f"{where}: source {row.source!r} is in split {row.split} and in {split}; all clips of "
-            "one file belong to one split"
+            f"source {row.source!r} is in split {row.split} and in {split}; all clips of one file "
+            "belong to one split"
         )
 
 
-def _all_rows(dataset: DatasetConfig) -> Iterator[tuple[str, RawRow]]:
-    """Every clip with the place that it stands at."""
+def _all_rows(dataset: DatasetConfig) -> Iterator[tuple[Path, RawRow]]:
+    """Every clip with the file, or folder, that lists it."""
     listed: set[str] = set()
     lists = [(split, path) for split, paths in dataset.clip_lists.items() for path in paths]
     for split, path in lists:
         for raw in _read_rows(dataset, path, split):
-            if dataset.word_folders:
+            if dataset.format == "speech_commands":
                 listed.add(raw.source)
-            yield f"{path}:{raw.line}", raw
+            yield path, raw
     for folder in dataset.word_folders:
         for raw in unlisted_words(folder, listed):
-            yield f"{folder}:{raw.line}", raw
+            yield folder, raw
 
 
 def _read_rows(dataset: DatasetConfig, path: Path, split: str) -> Iterator[RawRow]:
@@ -103,36 +113,34 @@ def _open_text(path: Path) -> TextIO:
 
 
 def _check_row(
-    raw: RawRow, dataset: DatasetConfig, classes: ClassList, max_seconds: float, where: str
+    raw: RawRow, dataset: DatasetConfig, classes: ClassList, max_seconds: float
 ) -> ClipRow:
     for column, text in (("clip_id", raw.clip_id), ("source", raw.source)):
         if not text.strip() or not text.isprintable():
-            raise ManifestError(f"{where}: {column} {text!r} is empty or holds control characters")
+            raise ManifestError(f"{column} {text!r} is empty or holds control characters")
     if raw.split not in dataset.splits:
         allowed = ", ".join(dataset.splits)
-        raise ManifestError(f"{where}: split {raw.split!r} is not one of {allowed}")
-    start, end = _check_times(raw, max_seconds, where)
-    labels = _check_labels(raw, dataset, classes, where)
+        raise ManifestError(f"split {raw.split!r} is not one of {allowed}")
+    start, end = _check_times(raw, max_seconds)
+    labels = _check_labels(raw, dataset, classes)
     return ClipRow(raw.clip_id, raw.source, start, end, labels, raw.split, raw.line)
 
 
-def _check_times(raw: RawRow, max_seconds: float, where: str) -> tuple[float | None, float | None]:
-    start = _seconds("start_seconds", raw.start, where)
-    end = _seconds("end_seconds", raw.end, where)
+def _check_times(raw: RawRow, max_seconds: float) -> tuple[float | None, float | None]:
+    start = _seconds("start_seconds", raw.start)
+    end = _seconds("end_seconds", raw.end)
     if end is not None:
         if (start or 0.0) >= end:
-            raise ManifestError(
-                f"{where}: start_seconds {raw.start!r} is not below end_seconds {raw.end!r}"
-            )
+            raise ManifestError(f"start_seconds {raw.start!r} is not below end_seconds {raw.end!r}")
         if end - (start or 0.0) > max_seconds:
             raise ManifestError(
-                f"{where}: clip of {end - (start or 0.0):g} s is longer than "
+                f"clip of {end - (start or 0.0):g} s is longer than "
                 f"media.max_seconds={max_seconds:g}"
             )
     return start, end
 
 
-def _seconds(column: str, text: str, where: str) -> float | None:
+def _seconds(column: str, text: str) -> float | None:
     if not text.strip():
         return None
     try:
@@ -140,21 +148,17 @@ def _seconds(column: str, text: str, where: str) -> float | None:
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
-        raise ManifestError(f"{where}: {column} {text!r} is not a number of seconds >= 0")
+        raise ManifestError(f"{column} {text!r} is not a number of seconds >= 0")
     return value
 
 
-def _check_labels(
-    raw: RawRow, dataset: DatasetConfig, classes: ClassList, where: str
-) -> tuple[int, ...]:
-    for label in raw.labels:
-        if label not in classes.index:
-            raise ManifestError(f"{where}: label {label!r} is not in {dataset.class_names}")
-    labels = tuple(sorted({classes.index[label] for label in raw.labels}))
+def _check_labels(raw: RawRow, dataset: DatasetConfig, classes: ClassList) -> tuple[int, ...]:
+    try:
+        labels = tuple(sorted({classes.index[label] for label in raw.labels}))
+    except KeyError as unknown:
+        raise ManifestError(f"label {unknown} is not in {dataset.class_names}") from None
     if not labels:
-        raise ManifestError(f"{where}: clip {raw.clip_id!r} has no label")
+        raise ManifestError(f"clip {raw.clip_id!r} has no label")
     if dataset.task == "multiclass" and len(labels) > 1:
-        raise ManifestError(
-            f"{where}: {len(labels)} labels {raw.labels}, but task is multiclass (one each)"
-        )
+        raise ManifestError(f"{len(labels)} labels {raw.labels}, but task is multiclass (one each)")
     return labels

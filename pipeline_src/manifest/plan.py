@@ -3,11 +3,11 @@
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline_src import versions
-from pipeline_src.atomic import write_json, write_text
+from pipeline_src.atomic import write_files, write_json
 from pipeline_src.errors import ManifestError
 from pipeline_src.manifest.clip_lists import ClipRow, read_clips
 from pipeline_src.manifest.datasets import DatasetConfig, missing_list
@@ -39,9 +39,11 @@ def ensure_plan(
     key = _list_key(dataset, chunk_size=chunk_size, max_seconds=max_seconds)
     known = _read_state(state_path)
     if known is None or known["list"] != key:
-        clips = list(read_clips(dataset, max_seconds=max_seconds))  # refuse before writing
+        clips = read_clips(dataset, max_seconds=max_seconds)
+        chunks = _format_chunks(clips, dataset.splits, chunk_size)  # refuse before writing
         before_write()
-        known = {"list": key, "num_chunks": _write_plan(clips, dataset, chunk_size, folder)}
+        _write_plan(chunks, folder)
+        known = {"list": key, "num_chunks": {split: len(texts) for split, texts in chunks.items()}}
         write_json(state_path, known)
     return known["num_chunks"]
 
@@ -68,38 +70,53 @@ def _list_key(dataset: DatasetConfig, *, chunk_size: int, max_seconds: float) ->
     return [*limits, dataset.format, dataset.task, splits, dataset.folds, stamps]
 
 
-def _write_plan(
-    clips: list[ClipRow], dataset: DatasetConfig, chunk_size: int, folder: Path
-) -> dict[str, int]:
+def _format_chunks(
+    clips: Iterable[ClipRow], splits: Sequence[str], chunk_size: int
+) -> dict[str, list[bytes]]:
+    """The chunks of every split that has clips, as files hold them: a tenth of the rows' memory."""
+    pending: dict[str, list[ClipRow]] = {split: [] for split in splits}
+    chunks: dict[str, list[bytes]] = {split: [] for split in splits}
+    for clip in clips:
+        rows = pending[clip.split]
+        rows.append(clip)
+        if len(rows) == chunk_size:
+            chunks[clip.split].append(_format_chunk(rows))
+            rows.clear()
+    for split, rows in pending.items():
+        if rows:
+            chunks[split].append(_format_chunk(rows))
+    return {split: texts for split, texts in chunks.items() if texts}
+
+
+def _write_plan(chunks: Mapping[str, Sequence[bytes]], folder: Path) -> None:
     """Write the chunks that differ from what is there; remove those that a longer list left."""
-    planned: dict[Path, str] = {}
-    num_chunks: dict[str, int] = {}
-    for split in dataset.splits:
-        rows = [clip for clip in clips if clip.split == split]
-        chunks = [rows[first : first + chunk_size] for first in range(0, len(rows), chunk_size)]
-        for number, chunk in enumerate(chunks):
-            planned[folder / split / f"{number:05d}.csv"] = _format_chunk(chunk)
-        if chunks:
-            num_chunks[split] = len(chunks)
+    planned = {
+        folder / split / f"{number:05d}.csv": text
+        for split, texts in chunks.items()
+        for number, text in enumerate(texts)
+    }
     for path in set(folder.glob("*/[0-9][0-9][0-9][0-9][0-9].csv")) - set(planned):
-        path.unlink()
-    for path, text in planned.items():
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            write_text(path, text)
-    return num_chunks
+        path.unlink(missing_ok=True)  # another dry run may have been faster
+    is_current = {path: path.is_file() and path.read_bytes() == planned[path] for path in planned}
+    write_files({path: text for path, text in planned.items() if not is_current[path]})
 
 
-def _format_chunk(rows: list[ClipRow]) -> str:
+def _format_chunk(rows: Iterable[ClipRow]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(PLAN_COLUMNS)
-    for row in rows:
-        times = [
-            "" if value is None else repr(value) for value in (row.start_seconds, row.end_seconds)
-        ]
-        labels = ";".join(str(label) for label in row.labels)
-        writer.writerow([row.clip_id, row.source, *times, labels, row.line])
-    return text.getvalue()
+    writer.writerows(
+        (
+            row.clip_id,
+            row.source,
+            row.start_seconds,  # None is written as nothing, a float as its repr
+            row.end_seconds,
+            ";".join(map(str, row.labels)),
+            row.line,
+        )
+        for row in rows
+    )
+    return text.getvalue().encode()
 
 
 def read_plan_chunk(path: Path, split: str) -> list[ClipRow]:

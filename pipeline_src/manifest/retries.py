@@ -1,62 +1,73 @@
-"""Which chunks are fetched again for their transient failures.
+"""Which chunks are made again for their transient failures.
 
-A request is an empty file that becomes an input of the chunk's download: the job runs once for
-each, and what was requested earlier stays in the results. Good clips and permanent failures are
-known to the chunk's log and are not asked again.
+A request is an empty file that becomes an input of the chunk's download or transcoding: the job
+runs once for each, and what was requested earlier stays in the results. Good clips and permanent
+failures of a download are known to the chunk's log and are not asked again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline_src.ledger import TRANSIENT_REASONS, read_ledger
+from pipeline_src.ledger import count_transient
+
+# The stages that can lose a clip for a time, the earlier one first: its request runs both.
+RETRIED_STAGES = ("download", "transcode")
 
 
 class Asked(NamedTuple):
-    """How much is fetched again."""
+    """How much is tried again."""
 
     num_chunks: int
     num_clips: int
 
 
 class RetryRequests:
-    """Requests below ``<results>/<dataset>/retry/<split>/<chunk>.<number>``, made and asked for."""
+    """Requests below ``<results>/<dataset>/retry/<stage>/<split>/<chunk>.<number>``."""
 
     def __init__(self, results: Path) -> None:
         self._results = results
-        self._asked: set[str] = set()
+        self._asked: dict[Path, str] = {}
 
-    def ask(self, manifests: Sequence[str]) -> Asked:
-        """Ask for one more request of every chunk whose ledger holds a transient failure.
+    def ask(self, manifests: Mapping[str, Sequence[str]]) -> Asked:
+        """Ask for one more request of every chunk that lost a clip for a time.
 
         Args:
-            manifests: download manifests, ``<results>/<dataset>/download/<split>/<chunk>.json``; a
-                chunk that has not been fetched yet needs no request.
+            manifests: retried stage -> its manifest of every chunk, the same chunks in the same
+                order: ``<results>/<dataset>/<stage>/<split>/<chunk>.json``. One that is not there
+                yet needs no request.
         """
         num_chunks = num_clips = 0
-        for path in map(Path, manifests):
-            if count := _num_transient(path):
-                dataset, _, split, _ = path.relative_to(self._results).parts
-                number = len(self._made(dataset, split, path.stem)) + 1
-                self._asked.add(f"{self._folder(dataset, split)}/{path.stem}.{number:03d}")
+        for chunk in zip(*(manifests[stage] for stage in RETRIED_STAGES), strict=True):
+            counts = {path: _num_transient(path) for path in map(Path, chunk)}
+            if path := next((path for path, count in counts.items() if count), None):
+                dataset, stage, split, _ = path.relative_to(self._results).parts
+                prefix = self._folder(dataset, stage, split) / path.stem
+                number = len(self.of(dataset, stage, split, path.stem)) + 1
+                self._asked[prefix] = f"{prefix}.{number:03d}"
                 num_chunks += 1
-                num_clips += count
+                num_clips += sum(counts.values())
         return Asked(num_chunks, num_clips)
 
-    def of(self, dataset: str, split: str, chunk: str) -> list[str]:
-        """The requests that a chunk's download answers, oldest first."""
-        prefix = f"{self._folder(dataset, split)}/{chunk}."
-        asked = {path for path in self._asked if path.startswith(prefix)}
-        return sorted({*self._made(dataset, split, chunk), *asked})
+    def of(self, dataset: str, stage: str, split: str, chunk: str) -> list[str]:
+        """The requests that a chunk's job answers, oldest first."""
+        folder = self._folder(dataset, stage, split)
+        asked = self._asked.get(folder / chunk)
+        return sorted({*self._made(folder).get(chunk, ()), *([asked] if asked else [])})
 
-    def _made(self, dataset: str, split: str, chunk: str) -> list[str]:
-        return [str(path) for path in self._folder(dataset, split).glob(f"{chunk}.[0-9][0-9][0-9]")]
+    @cache  # noqa: B019 - one folder holds the requests of thousands of chunks
+    def _made(self, folder: Path) -> dict[str, list[str]]:
+        """Chunk -> its requests that are there; none is removed, and new ones are ``_asked``."""
+        made: dict[str, list[str]] = {}
+        for path in folder.glob("[0-9]*.[0-9][0-9][0-9]"):
+            made.setdefault(path.stem, []).append(str(path))
+        return made
 
-    def _folder(self, dataset: str, split: str) -> Path:
-        return self._results / dataset / "retry" / split
+    def _folder(self, dataset: str, stage: str, split: str) -> Path:
+        return self._results / dataset / "retry" / stage / split
 
 
 def _num_transient(manifest: Path) -> int:
     ledger = manifest.with_suffix(".ledger.csv")
-    rows = read_ledger(ledger) if manifest.is_file() and ledger.is_file() else []
-    return sum(row.reason in TRANSIENT_REASONS for row in rows)
+    return count_transient(ledger) if manifest.is_file() and ledger.is_file() else 0

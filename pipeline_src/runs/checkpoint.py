@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pipeline_src.atomic import file_sha256, fsync_folder, write_json
+from pipeline_src.atomic import file_sha256, fsync, write_json
 from pipeline_src.errors import CheckpointError
 from pipeline_src.runs.sharded import gather, like
 from pipeline_src.runs.spec import STATE_FILE, step_folder
@@ -82,7 +82,7 @@ def save_checkpoint(
         raise
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
-    fsync_folder(parent)
+    fsync(parent)
     _delete_others(folder, keep)
     return folder
 
@@ -94,8 +94,7 @@ def _write_files(
         save_file(values, folder / name)
     hashes = {name: file_sha256(folder / name) for name in tensors}
     for name in hashes:
-        with (folder / name).open("rb") as stream:
-            os.fsync(stream.fileno())
+        fsync(folder / name)
     write_json(folder / STATE_FILE, {**state, "sha256": hashes})
 
 

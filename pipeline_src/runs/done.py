@@ -8,7 +8,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from pipeline_src.atomic import file_sha256, fsync_folder, write_json
+from pipeline_src.atomic import file_sha256, fsync, write_json
 from pipeline_src.errors import CheckpointError
 from pipeline_src.runs.checkpoint import (
     AVERAGE_FILE,
@@ -39,7 +39,7 @@ def publish_checkpoint(run_dir: Path, checkpoint: Checkpoint) -> Checkpoint:
     if folder.exists():
         shutil.rmtree(folder)
     temporary.rename(folder)
-    fsync_folder(run_dir)
+    fsync(run_dir)
     return Checkpoint(folder, state)
 
 
@@ -50,7 +50,7 @@ def _write_weights(checkpoint: Checkpoint, path: Path) -> str:
         _link_or_copy(checkpoint.folder / MODEL_FILE, path)
         return hashes[MODEL_FILE]
     save_file(mean_weights(checkpoint), path)
-    _fsync(path)
+    fsync(path)
     return file_sha256(path)
 
 
@@ -59,12 +59,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
         target.hardlink_to(source)
     except OSError:
         shutil.copyfile(source, target)
-        _fsync(target)
-
-
-def _fsync(path: Path) -> None:
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
+        fsync(target)
 
 
 def write_done(

@@ -67,8 +67,8 @@ def data_stages(catalog: Catalog, name: str) -> Iterator[Stage]:
     )
     yield stage(
         "shards",
-        ["pack_shard", "pack_index"],
-        [folder["transcode"], folder["logmel"], *described],
+        ["pack_shard", "pack_index", "pack_ledger"],
+        [folder["download"], folder["transcode"], folder["logmel"], *described],
         ["shards", "audio", "media"],
         ["PACK", "INDEX"],
     )

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.e2e
 TINY = ("--workflow-profile", "test")
 AFTER_FINETUNE = {"finetune_model", "evaluate_finetuned", "resolve_config", "report_results", "all"}
 AFTER_PRETRAIN = AFTER_FINETUNE | {"pretrain_model", "evaluate_pretrained"}
-AFTER_LOGMEL = AFTER_PRETRAIN - {"resolve_config"} | {"extract_logmel", "pack_shard", "pack_index"}
+PACKED = {"pack_shard", "pack_index", "pack_ledger"}
+AFTER_LOGMEL = AFTER_PRETRAIN - {"resolve_config"} | {"extract_logmel"} | PACKED
 AFTER_TRANSCODE = AFTER_LOGMEL | {"transcode_clips"}
 AFTER_EVALUATE = {"evaluate_finetuned", "evaluate_pretrained", "resolve_config", "report_results"}
 
@@ -73,6 +74,14 @@ def test_the_report_stands_alone(built):
     assert "avsiam_tiny" in page
     assert "<script src" not in page
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_what_a_data_set_takes_is_measured_on_what_was_made(built):
+    command = ("-m", "pipeline_src.media.plan", "config/test/digits.yaml", "config/test/tiny.yaml")
+    rows = [line.split(maxsplit=5) for line in built.run("python", *command).splitlines()]
+    measured = {row[0]: row for row in rows if row and row[-1] == "jobs of 4 chunks"}
+    assert list(measured) == ["download", "transcode", "logmel", "shards"]
+    assert {row[1] for row in measured.values()} == {"4"}
 
 
 def test_a_second_run_has_nothing_to_do(built):

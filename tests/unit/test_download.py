@@ -73,7 +73,10 @@ def link(name, target, kind=tarfile.SYMTYPE):
     return info, b""
 
 
-def test_only_regular_members_are_extracted_and_only_into_the_raw_folder(tmp_path):
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_only_regular_members_are_extracted_and_only_into_the_raw_folder(
+    tmp_path, server, is_remote
+):
     (tmp_path / "secret.mp4").write_bytes(b"secret")
     members = [
         ("x/a.mp4", BODY),
@@ -85,7 +88,9 @@ def test_only_regular_members_are_extracted_and_only_into_the_raw_folder(tmp_pat
     ]
     make_archive(tmp_path / "t.tar", members)
     names = ["x/a.mp4", "../../evil.mp4", "/abs.mp4", "link.mp4", "hard.mp4", "empty.mp4", "no.mp4"]
-    path, clips, rows = fetch(tmp_path, *(f"t.tar::{name}" for name in names))
+    server.files["t.tar"] = (tmp_path / "t.tar").read_bytes()
+    prefix = server.url("t.tar::") if is_remote else "t.tar::"
+    path, clips, rows = fetch(tmp_path, *(f"{prefix}{name}" for name in names))
     reasons = [row.reason for row in rows.values()]
     assert reasons == ["", "", "", "unavailable", "unavailable", "corrupt", "unavailable"]
     raw = tmp_path / "results" / "raw"

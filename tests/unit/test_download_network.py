@@ -14,10 +14,10 @@ from pipeline_src.config.data import DownloadConfig, NetworkConfig
 from pipeline_src.download.candidates import mirror_source
 from pipeline_src.download.hosts import Host, HostShutError, SlowDownError
 from pipeline_src.download.pages import as_media_error, tool_name
-from pipeline_src.download.rows import FetchRow
 from pipeline_src.errors import ConfigError, StageError
 from pipeline_src.ledger import read_ledger
 from pipeline_src.manifest.chunks import read_chunk
+from pipeline_src.manifest.rows import FetchRow
 from tests.media import QUICK, download
 from tests.server import BODY, running_server
 

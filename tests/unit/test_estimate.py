@@ -1,13 +1,16 @@
 """What a data set costs to fetch, before anything is fetched."""
 
+import json
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
 from pipeline_src.config import Config, DownloadConfig, NetworkConfig
-from pipeline_src.estimate import Assumed, describe, estimate
+from pipeline_src.estimate import Assumed, describe, estimate, read_listing
 from pipeline_src.manifest.datasets import load_dataset
+from pipeline_src.workload import describe_workload, workload
 from tests.media import download
 from tests.server import BODY, running_server
 
@@ -27,7 +30,8 @@ def make_dataset(folder, rows, **keys):
 def by_name(folder, rows, config=None, **keys):
     dataset = make_dataset(folder, rows, **keys)
     config = config or Config(results=str(folder / "results"))
-    return {place.name: place for place in estimate(dataset, config, ASSUMED)}
+    listing = read_listing(dataset, config, ASSUMED)
+    return {place.name: place for place in estimate(listing, dataset, config, ASSUMED)}
 
 
 def test_local_sizes_are_read_and_hosts_assumed(tmp_path):
@@ -77,6 +81,46 @@ def test_what_was_fetched_is_not_counted_and_measures_the_rest(tmp_path):
     place = by_name(tmp_path, rows)["127.0.0.1"]
     assert (place.num_sources, place.num_done, place.basis) == (4, 2, "measured on 1")
     assert place.gigabytes == pytest.approx(2 * len(BODY) / 1e9)
+
+
+def timed_chunk(folder, chunk, seconds):
+    """A chunk that has been fetched and timed: two clips, one of which is not there."""
+    config = DownloadConfig(max_attempts=1)
+    download(folder, [{"source": "a.mp4"}, {"source": "no.mp4"}], config)
+    made = folder / "results/toy/download/train"
+    made.mkdir(parents=True, exist_ok=True)
+    (folder / "results/download/00000.json").rename(made / f"{chunk}.json")
+    timing = folder / f"results/benchmarks/download_clips/toy/train/{chunk}.tsv"
+    timing.parent.mkdir(parents=True, exist_ok=True)
+    timing.write_text(f"s\th:m:s\tcpu_time\n{seconds}\t0:00:01\tNA\n")
+
+
+def test_the_work_follows_from_chunks_that_were_made_and_else_stays_unknown(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"a")
+    timed_chunk(tmp_path, "00000", 30.0)
+    timed_chunk(tmp_path, "00001", 50.0)
+    config = Config(results=str(tmp_path / "results"))
+    loads = {load.stage: load for load in workload(config, "toy", Counter(train=2500, test=1), 7.0)}
+    assert {load.num_jobs for load in loads.values()} == {4}
+    fetched, decoded = loads["download"], loads["transcode"]
+    assert fetched.hours == pytest.approx(2501 * 20 / 3600)
+    assert fetched.basis == "jobs of 2 chunks"
+    assert (fetched.gigabytes, fetched.num_files) == (None, 32)
+    assert (decoded.gigabytes, decoded.hours, decoded.basis) == (None, None, "unknown")
+    _, row, *_ = describe_workload([*loads.values()], num_raw=100)
+    assert row.split()[:5] == ["download", "4", "132", "?", "13.9"]
+
+
+def test_the_recorded_rate_is_taken_for_clips_of_its_length_alone(tmp_path, monkeypatch):
+    rates = {"download": 1.0, "transcode": 90.0, "logmel": 9.0, "pack": 18.0}
+    record = {"clip_seconds": 10.0, "num_clips": 9, "cpu_seconds": rates}
+    path = tmp_path / "benchmarks/results/preprocess.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"by_clip_seconds": [record]}))
+    monkeypatch.chdir(tmp_path)
+    for seconds, hours in ((10.0, [100.0, 10.0, 20.0]), (1.0, [None] * 3), (0.0, [None] * 3)):
+        loads = workload(Config(), "toy", Counter(train=36_000), seconds)
+        assert [load.hours for load in loads[1:]] == hours
 
 
 def test_the_command_names_what_is_known(root):

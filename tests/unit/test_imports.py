@@ -33,7 +33,7 @@ ONLY_IN = {
     "torchaudio": "features",
     "timm": "models",
     "yt_dlp": "download",
-    "pyarrow": "download",
+    "pyarrow": "manifest",
 }
 
 

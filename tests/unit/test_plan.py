@@ -1,6 +1,10 @@
 """Cutting a list into chunks: deterministic, cached, and only what changed is written again."""
 
+import json
+import subprocess
+import sys
 import time
+import tracemalloc
 
 import pytest
 
@@ -61,6 +65,49 @@ def test_a_known_list_is_not_read_again(tmp_path):
     started = time.perf_counter()
     assert plan(dataset, tmp_path / "plan", 1000) == counts == {"train": 20}
     assert time.perf_counter() - started < 0.2
+
+
+def test_a_long_list_is_never_whole_in_memory(tmp_path):
+    num_clips = 20_000
+    dataset = make_dataset(
+        tmp_path, [f"c{n},c{n}.mp4,{n},{n + 1},a;b,train\n" for n in range(num_clips)]
+    )
+    tracemalloc.start()
+    try:
+        plan(dataset, tmp_path / "plan", 1000)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes / num_clips < 450  # 580 with its rows and places
+
+
+def test_two_calls_at_once_make_the_same_plan(tmp_path):
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from pipeline_src.manifest.datasets import load_dataset\n"
+        "from tests.unit.test_plan import plan\n"
+        "plan(load_dataset(Path(sys.argv[1])), Path(sys.argv[2]), 10)\n"
+    )
+    folder = tmp_path / "plan"
+    plan(make_dataset(tmp_path, ROWS), folder, 1)  # chunks to change and chunks to remove
+    make_dataset(tmp_path, [f"c{n},c{n}.mp4,,,a,train\n" for n in range(3000)])
+    command = [sys.executable, "-c", code, str(tmp_path / "toy.yaml"), str(folder)]
+    calls = [subprocess.Popen(command) for _ in range(3)]
+    assert [call.wait(60) for call in calls] == [0, 0, 0]
+    assert json.loads((folder / "plan.json").read_text())["num_chunks"] == {"train": 300}
+    plan(load_dataset(tmp_path / "toy.yaml"), tmp_path / "alone", 10)
+    assert contents(folder) == contents(tmp_path / "alone")
+    assert not list(folder.glob("*/.*"))
+
+
+def test_the_recorded_plan_of_two_million_clips_is_within_its_goals(root):
+    record = json.loads((root / "benchmarks/results/scale.json").read_text())
+    goals = record["goals"]
+    assert (record["num_clips"], record["num_chunks_per_stage"]) == (2_000_000, 2000)
+    for used in record["commands"].values():
+        assert used["seconds"] <= goals["plan_seconds"]
+        assert used["max_megabytes"] <= goals["plan_megabytes"]
+    assert record["parse_seconds"] <= goals["parse_seconds"]
 
 
 def test_a_wrong_list_is_refused_before_anything_is_written(tmp_path):

@@ -16,6 +16,7 @@ KIND_OF_RULE = {
     "extract_logmel": "logmel",
     "pack_shard": "shards",
     "pack_index": "shards",
+    "pack_ledger": "shards",
     "pretrain_model": "pretrain",
     "finetune_model": "finetune",
     "evaluate_finetuned": "evaluate",

@@ -1,4 +1,4 @@
-"""``retry_failed_<dataset>`` fetches what failed for a time only, and packs it with the rest."""
+"""``retry_failed_<dataset>`` tries what failed for a time only, and packs it with the rest."""
 
 import csv
 import json
@@ -71,14 +71,34 @@ def test_only_what_failed_for_a_time_is_fetched_again(web):
     workspace.snakemake(*flags, "retry_failed_web")
     assert server.requests - asked == {"ill-4.mp4": 1, "limit-6.mp4": 1}
     assert json.loads(index.read_text())["num_clips"] == 8
-    ledger = pq.read_table(workspace.root / "results/web/web/download/ledger.parquet").to_pydict()
+    ledger = pq.read_table(index.parents[1] / "ledger.parquet").to_pydict()
     assert ledger["clip_id"] == [f"c{number}" for number in range(len(WORDS))]
     assert ledger["attempts"] == [1, 1, 1, 1, 5, 1, 1, 1, 1]
     assert ledger["reason"] == ["", "", "", "", "", "unavailable", "", "", ""]
+    assert ledger["stage"] == ["download" if end else "shards" for end in ledger["reason"]]
+    assert ledger["duration_seconds"] == [None if end else 1.0 for end in ledger["reason"]]
     assert good.stat().st_mtime_ns == packed_at
     assert all(path.read_bytes() != old for path, old in zip(others, before, strict=True))
 
     asked = server.requests.copy()
     jobs = planned_jobs(workspace.snakemake("-n", *flags, "retry_failed_web"))
     assert set(jobs) <= {"retry_failed_web"}
+
+    decode_timeout_is_tried_again(workspace, flags)
     assert not server.requests - asked
+
+
+def decode_timeout_is_tried_again(workspace, flags):
+    folder = workspace.root / "results/web/web"
+    ledger = folder / "transcode/train/00000.ledger.csv"
+    whole = ledger.read_text()
+    # As a machine under load would have left it.
+    ledger.write_text(whole.replace("c1,ok,,1,,", "c1,failed,timeout,1,,killed"))
+    assert ledger.read_text() != whole
+    plan = planned_jobs(workspace.snakemake("-n", *flags, "retry_failed_web"))
+    assert plan.items() >= {"request_retry": 1, "transcode_clips": 1, "extract_logmel": 1}.items()
+    assert "download_clips" not in plan
+    workspace.snakemake(*flags, "retry_failed_web")
+    assert ledger.read_text() == whole
+    assert (folder / "retry/transcode/train/00000.001").is_file()
+    assert planned_jobs(workspace.snakemake("-n", *flags, "shards_web")) == {}

@@ -13,6 +13,7 @@ def test_all_plans_every_stage_once_per_chunk(fresh):
     jobs = planned_jobs(fresh.snakemake("-n", "all"))
     assert jobs == DATA_JOBS | {
         "pack_index": 3,
+        "pack_ledger": 1,
         "pretrain_model": 1,
         "finetune_model": 1,
         "evaluate_finetuned": 1,

@@ -15,7 +15,7 @@ from pipeline_src.executor import (
     replaced_resources,
 )
 from pipeline_src.lock import hold_results
-from pipeline_src.manifest.retries import RetryRequests
+from pipeline_src.manifest.retries import RETRIED_STAGES, RetryRequests
 from pipeline_src.submit.orphans import cancel_orphans
 from pipeline_src.submit.request import JobRequest
 
@@ -48,6 +48,7 @@ wildcard_constraints:
     split="train|val|test|fold[1-9][0-9]*",
     chunk=r"\d{5}",
     number=r"\d{3}",
+    stage="|".join(RETRIED_STAGES),
     run="|".join(catalog.run_names),
 
 
@@ -114,19 +115,32 @@ def shared_by_ranks(section):
 requests = RetryRequests(Path(settings.results))
 
 
-def retried_indexes(name):
-    """The indexes of a data set; its chunks with transient failures are fetched again for them."""
-    asked = requests.ask(catalog.chunk_files("download", name))
+def retried_shards(name):
+    """The shards of a data set; its chunks with transient failures are made again for them."""
+    asked = requests.ask({s: catalog.chunk_files(s, name) for s in RETRIED_STAGES})
     logger.info(
         f"{name}: {asked.num_clips} clips with transient failures in "
-        f"{asked.num_chunks} chunks are fetched again"
+        f"{asked.num_chunks} chunks are tried again"
     )
-    return [*catalog.indexes(name), catalog.download_ledger(name)]
+    return [*catalog.shards(name), catalog.download_ledger(name)]
+
+
+def retry_requests(stage):
+    """An input function: the requests that the stage's job of a chunk answers."""
+    return checked(lambda w: requests.of(w.dataset, stage, w.split, w.chunk))
+
+
+def listed_ledgers():
+    """What became of every clip of every listed data set."""
+    return [catalog.ledger(name) for name in catalog.listed]
+
+
+def dataset_chunks(stage):
+    """An input function: the stage's manifests of a whole data set."""
+    return checked(lambda w: catalog.chunk_files(stage, w.dataset))
 
 
 # Input functions: which files a wildcard stands for. The catalog knows the paths.
-retry_requests = checked(lambda w: requests.of(w.dataset, w.split, w.chunk))
-dataset_downloads = checked(lambda w: catalog.chunk_files("download", w.dataset))
 split_shards = checked(lambda w: catalog.chunk_files("shards", w.dataset, w.split))
 train_shards = checked(lambda w: catalog.chunk_files("shards", w.dataset, "train"))
 scored_index = checked(lambda w: catalog.scored_index(w.run, w.dataset))

@@ -4,7 +4,7 @@
 rule download_clips:
     input:
         clips="<results>/{dataset}/plan/{split}/{chunk}.csv",
-        retries=retry_requests,
+        retries=retry_requests("download"),
     output:
         manifest="<results>/{dataset}/download/{split}/{chunk}.json",
         ledger="<results>/{dataset}/download/{split}/{chunk}.ledger.csv",
@@ -27,16 +27,16 @@ rule download_clips:
         "../scripts/download_clips.py"
 
 
-# `retry_failed_<dataset>` asks for one per chunk with transient failures.
+# `retry_failed_<dataset>` asks for one per chunk and stage with transient failures.
 rule request_retry:
     output:
-        touch("<results>/{dataset}/retry/{split}/{chunk}.{number}"),
+        touch("<results>/{dataset}/retry/{stage}/{split}/{chunk}.{number}"),
     localrule: True
 
 
 rule download_ledger:
     input:
-        dataset_downloads,
+        download=dataset_chunks("download"),
     output:
         ledger="<results>/{dataset}/download/ledger.parquet",
     log:

@@ -1,4 +1,4 @@
-# Log-mel, frames and labels -> one WebDataset shard per chunk, then one index per split.
+# Log-mel, frames and labels -> one WebDataset shard per chunk, then one index per split and one ledger.
 
 
 rule pack_shard:
@@ -44,3 +44,20 @@ rule pack_index:
         step_version=versions.INDEX,
     script:
         "../scripts/pack_index.py"
+
+
+rule pack_ledger:
+    input:
+        download=dataset_chunks("download"),
+        transcode=dataset_chunks("transcode"),
+        logmel=dataset_chunks("logmel"),
+        shards=dataset_chunks("shards"),
+    output:
+        ledger="<results>/{dataset}/shards/ledger.parquet",
+    log:
+        "<logs>/pack_ledger/{dataset}.log",
+    benchmark:
+        "<benchmarks>/pack_ledger/{dataset}.tsv"
+    localrule: True
+    script:
+        "../scripts/pack_ledger.py"

@@ -26,14 +26,14 @@ for dataset_name in catalog.names:
         name:
             f"shards_{dataset_name}"
         input:
-            target(catalog.indexes, dataset_name),
+            target(catalog.shards, dataset_name),
         localrule: True
 
     rule:
         name:
             f"retry_failed_{dataset_name}"
         input:
-            target(retried_indexes, dataset_name),
+            target(retried_shards, dataset_name),
         localrule: True
 
     rule:

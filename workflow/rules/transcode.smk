@@ -4,6 +4,7 @@
 rule transcode_clips:
     input:
         clips="<results>/{dataset}/download/{split}/{chunk}.json",
+        retries=retry_requests("transcode"),
     output:
         manifest="<results>/{dataset}/transcode/{split}/{chunk}.json",
         ledger="<results>/{dataset}/transcode/{split}/{chunk}.ledger.csv",

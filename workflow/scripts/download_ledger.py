@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from pipeline_src.download.collect import collect_ledgers
 from pipeline_src.joblog import log_to_file
+from pipeline_src.manifest.collect import collect_ledgers
 
 with log_to_file(snakemake.log[0]):
-    collect_ledgers([Path(path) for path in snakemake.input], Path(snakemake.output.ledger))
+    manifests = {stage: [Path(path) for path in paths] for stage, paths in snakemake.input.items()}
+    collect_ledgers(manifests, Path(snakemake.output.ledger))
