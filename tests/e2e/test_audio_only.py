@@ -56,6 +56,12 @@ def settings(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def built(built, tmp_path_factory):
+    """A copy of its own: others count on the tiny run alone."""
+    return built.copied_to(tmp_path_factory.mktemp("sounds_built"))
+
+
+@pytest.fixture(scope="module")
 def results(built, settings):
     built.snakemake(*settings, "all")
     return built.root / "results/test"

@@ -1,7 +1,6 @@
 """The other methods, and weights from elsewhere, through the same workflow as the tiny run."""
 
 import json
-import shutil
 import subprocess
 import sys
 
@@ -11,7 +10,7 @@ import yaml
 
 from pipeline_src.models import create_model
 from pipeline_src.models.convert import to_published
-from tests.workspace import Workspace, planned_jobs
+from tests.workspace import planned_jobs
 
 pytestmark = pytest.mark.e2e
 
@@ -21,9 +20,7 @@ HEADS = ("audio", "video", "audio_video")
 @pytest.fixture(scope="module")
 def packed(built, tmp_path_factory):
     """A copy of the built tiny run: its shards and its AVSiam run are there."""
-    root = tmp_path_factory.mktemp("packed") / "copy"
-    shutil.copytree(built.root, root, symlinks=True)
-    return Workspace(root, built.env)
+    return built.copied_to(tmp_path_factory.mktemp("packed"))
 
 
 def read(workspace, name):

@@ -14,10 +14,11 @@ STAGES = ("download_clips", "transcode_clips", "extract_logmel", "pack_shard")
 
 
 @pytest.fixture(scope="module")
-def one_process(built):
+def one_process(built, tmp_path_factory):
     """The same two runs, each trained by one process on this machine."""
-    built.snakemake("--workflow-profile", "test", "--config", SCRATCH_TOO, "--", "all")
-    return built
+    workspace = built.copied_to(tmp_path_factory.mktemp("one_process"))
+    workspace.snakemake("--workflow-profile", "test", "--config", SCRATCH_TOO, "--", "all")
+    return workspace
 
 
 def read(workspace, name):
