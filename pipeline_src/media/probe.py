@@ -6,7 +6,8 @@ from pathlib import Path
 import av
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.stream import Disposition, Stream
+from av.stream import Disposition
+from av.video.stream import VideoStream
 
 from pipeline_src.errors import MediaError
 
@@ -17,6 +18,8 @@ CONTAINERS = (
 )
 INPUT_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
 MICROSECONDS = 1_000_000
+# Of a pixel format that the header does not tell.
+UNKNOWN_BITS_PER_PIXEL = 24
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Probe:
         audio_index, video_index: stream numbers in the container; None = no video is wanted.
         duration_seconds: of the container; of its longest stream where the header does not say.
         fps: average frame rate, 0.0 where unknown or without video.
+        width, height: of the stored picture in pixels; 0 where unknown or without video.
+        bytes_per_pixel: of a decoded picture.
     """
 
     audio_index: int
@@ -35,23 +40,32 @@ class Probe:
     fps: float
     audio_codec: str
     video_codec: str
+    width: int
+    height: int
+    bytes_per_pixel: float
 
 
-def probe_file(path: Path, *, needs_video: bool = True) -> Probe:
+def probe_file(path: Path, *, max_pixels: int, needs_video: bool = True) -> Probe:
     """Look into a file without decoding it.
 
     Args:
+        max_pixels: larger pictures are refused.
         needs_video: False looks at the sound alone, whether there is video or not.
     Raises:
         MediaError: corrupt (no known container, no duration), no_audio, no_video, unsupported.
     """
+    # libav decodes pictures here where a header is incomplete; those it must not even try.
+    options = {**INPUT_OPTIONS, "max_pixels": str(max_pixels)}
     try:
-        with av.open(
-            input_url(path), options=INPUT_OPTIONS, metadata_errors="replace"
-        ) as container:
-            return _probe(container, needs_video)
+        with av.open(input_url(path), options=options, metadata_errors="replace") as container:
+            probe = _probe(container, needs_video)
     except (FFmpegError, OSError, UnicodeDecodeError, ValueError) as error:
         raise MediaError("corrupt", f"cannot be opened: {error}") from error
+    if probe.width * probe.height > max_pixels:
+        raise MediaError(
+            "unsupported", f"{probe.width}x{probe.height} pixels; media.max_pixels={max_pixels}"
+        )
+    return probe
 
 
 def input_url(path: Path) -> str:
@@ -73,7 +87,6 @@ def _probe(container: InputContainer, needs_video: bool) -> Probe:
     for stream in (audio, video):
         if stream is not None and stream.codec_context is None:
             raise MediaError("unsupported", f"no decoder for the {stream.type} stream")
-    rate = getattr(video, "average_rate", None)
     duration_seconds = _duration_seconds(container)
     if duration_seconds <= 0:
         raise MediaError("corrupt", "holds no media")
@@ -81,19 +94,25 @@ def _probe(container: InputContainer, needs_video: bool) -> Probe:
         audio_index=audio.index,
         video_index=None if video is None else video.index,
         duration_seconds=duration_seconds,
-        fps=float(rate) if rate else 0.0,
+        fps=float(video.average_rate or 0) if video else 0.0,
         audio_codec=audio.codec_context.name,
-        video_codec="" if video is None else video.codec_context.name,
+        video_codec=video.codec_context.name if video else "",
+        width=video.codec_context.width if video else 0,
+        height=video.codec_context.height if video else 0,
+        bytes_per_pixel=_bits_per_pixel(video) / 8 if video else 0.0,
     )
 
 
-def _video_stream(container: InputContainer) -> Stream | None:
+def _bits_per_pixel(video: VideoStream) -> int:
+    known = video.codec_context.format
+    return known.padded_bits_per_pixel if known else UNKNOWN_BITS_PER_PIXEL
+
+
+def _video_stream(container: InputContainer) -> VideoStream | None:
     """The best video stream that is no cover picture."""
-    video = container.streams.best("video")
-    if video is not None and video.disposition & Disposition.attached_pic:
-        real = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-        video = real[0] if real else None
-    return video
+    real = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    best = container.streams.best("video")
+    return next((stream for stream in real if stream is best), real[0] if real else None)
 
 
 def _duration_seconds(container: InputContainer) -> float:

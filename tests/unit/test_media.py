@@ -14,7 +14,7 @@ from pipeline_src.ledger import read_ledger
 from pipeline_src.media.audio import read_flac
 from pipeline_src.media.batch import make_batches
 from pipeline_src.media.ffmpeg import find_ffmpeg, run
-from pipeline_src.media.graph import ClipJob
+from pipeline_src.media.graph import ClipJob, Picture
 from pipeline_src.media.probe import probe_file
 from tests import media
 
@@ -131,13 +131,18 @@ def test_attached_pictures_are_no_video(tmp_path):
     options = ["-map", "0", "-map", "1", "-c", "copy", "-disposition:v:0", "attached_pic"]
     run([*inputs, *options, "song.m4a"], timeout_seconds=20, folder=tmp_path)
     with pytest.raises(MediaError) as caught:
-        probe_file(tmp_path / "song.m4a")
+        probe_file(tmp_path / "song.m4a", max_pixels=10**6)
     assert caught.value.reason == "no_video"
 
 
-def test_batches_are_bounded_by_clips_and_by_seconds(tmp_path):
-    jobs = [ClipJob(tmp_path, 0, seconds, 0, 1) for seconds in (1, 1, 1, 59, 1, 1, 200, 1)]
-    assert [len(batch) for batch in make_batches(jobs, 2)] == [2, 2, 2, 1, 1]
+def test_batches_are_bounded_by_clips_seconds_and_memory(tmp_path):
+    def jobs(picture, *seconds):
+        return [ClipJob(tmp_path, 0, length, 0, 1, picture) for length in seconds]
+
+    small, large = Picture(10_000, 1.5), Picture(3840 * 2160, 1.5)
+    batches = make_batches(jobs(small, 1, 1, 1, 59, 1, 1, 200, 1), 2)
+    assert [len(batch) for batch in batches] == [2, 2, 2, 1, 1]
+    assert [len(batch) for batch in make_batches(jobs(large, 1, 1), 2)] == [1, 1]
     assert list(make_batches([], 2)) == []
 
 
