@@ -122,7 +122,7 @@ def _next_attempt(job: ClipJob, error: MediaError, media: MediaConfig) -> ClipJo
     if job.key_seconds:  # these cannot be decoded without the frames between, e.g. open GOPs
         return replace(job, key_seconds=())
     if job.is_steady and (is_too_large or RESTART_MESSAGE in error.detail):
-        picture = Picture(media.max_pixels, job.picture.bytes_per_pixel)
+        picture = Picture.up_to(media.max_pixels, job.picture.bytes_per_pixel)
         return replace(job, is_steady=False, picture=picture)
     if job.is_strict and media.decode_errors == "tolerate" and not is_too_large:
         return replace(job, is_strict=False)

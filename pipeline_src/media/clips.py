@@ -9,7 +9,7 @@ from pipeline_src.manifest.chunks import Clip
 from pipeline_src.media.batch import Decoded
 from pipeline_src.media.flags import SHORT_TOLERANCE_SECONDS
 from pipeline_src.media.graph import ClipJob, Picture
-from pipeline_src.media.keyframes import nearest_key_frames
+from pipeline_src.media.keyframes import find_key_frames
 from pipeline_src.media.moments import frame_seconds
 from pipeline_src.media.probe import Probe, probe_file
 
@@ -61,19 +61,21 @@ def plan_clip(clip: Clip, folder: Path, media: MediaConfig) -> Plan | MediaError
 def _job(
     path: Path, start_seconds: float, seconds: float, probe: Probe, media: MediaConfig
 ) -> ClipJob:
-    key_seconds: tuple[float, ...] = ()
-    if probe.video_index is not None and media.frame_times == "keyframe":
-        moments = frame_seconds(seconds, media)
-        key_seconds = nearest_key_frames(path, probe.video_index, start_seconds, moments)
+    seek_seconds, key_seconds = start_seconds, ()
+    moments = frame_seconds(seconds, media) if media.frame_times == "keyframe" else []
+    if probe.video_index is not None and (moments or start_seconds > 0):
+        seek_seconds, key_seconds = find_key_frames(path, probe.video_index, start_seconds, moments)
+    picture = Picture(probe.width, probe.height, probe.bytes_per_pixel)
+    if not probe.width * probe.height:
+        picture = Picture.up_to(media.max_pixels, probe.bytes_per_pixel)
     return ClipJob(
         path=path,
         start_seconds=start_seconds,
         duration_seconds=seconds,
         audio_index=probe.audio_index,
         video_index=probe.video_index,
-        picture=Picture.of_size(
-            probe.width, probe.height, probe.bytes_per_pixel, limit=media.max_pixels
-        ),
+        seek_seconds=seek_seconds,
+        picture=picture,
         key_seconds=key_seconds if len(set(key_seconds)) <= MAX_KEY_FRAMES else (),
     )
 

@@ -1,10 +1,11 @@
 """The ffmpeg command line for a batch of clips: one process, one decode per clip.
 
-Each clip [start, start + duration) gives a mono FLAC and JPEG frames. Seeking goes to the key frame
+Each clip [start, start + duration) gives a mono FLAC and JPEG frames. Seeking goes to a key frame
 before ``start`` and drops nothing, so a frame shown since before ``start`` counts.
 Every output has its own small filter chain: one graph for all is slower with many inputs.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,27 +23,33 @@ TOLERANT_OPTIONS = ("-loglevel", "repeat+error", "-max_error_rate", "1")
 # A decoder holds up to 16 pictures for reference and reordering; queues and filters the others.
 PICTURES_HELD = 30
 CLIP_BYTES = 10_000_000
-# Decoders round a picture's sides up.
-EDGE_PIXELS = 128
+# Decoders add at most this to each side of a picture; measured up to 232.
+EDGE_PIXELS = 256
 
 
 @dataclass(frozen=True)
 class Picture:
-    """How large pictures may get in a decoder, and in memory.
+    """What the pictures of a stream may measure, in pixels, and what one takes when decoded."""
 
-    Args:
-        max_pixels: the decoder refuses larger ones.
-        bytes_per_pixel: decoded.
-    """
-
-    max_pixels: int
+    width: int
+    height: int
     bytes_per_pixel: float
 
     @classmethod
-    def of_size(cls, width: int, height: int, bytes_per_pixel: float, limit: int) -> "Picture":
-        """Room for pictures of one size; up to ``limit`` pixels where the size is unknown."""
-        pixels = (width + EDGE_PIXELS) * (height + EDGE_PIXELS)
-        return cls(pixels if width * height else limit, bytes_per_pixel)
+    def up_to(cls, num_pixels: int, bytes_per_pixel: float) -> "Picture":
+        """A picture of unknown shape."""
+        side = math.isqrt(num_pixels)
+        return cls(side, side, bytes_per_pixel)
+
+    @property
+    def max_pixels(self) -> int:
+        """What a decoder may allocate for it."""
+        return (self.width + EDGE_PIXELS) * (self.height + EDGE_PIXELS)
+
+    @property
+    def num_bytes(self) -> float:
+        """Of one decoded picture."""
+        return self.width * self.height * self.bytes_per_pixel
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,7 @@ class ClipJob:
 
     Args:
         audio_index, video_index: stream numbers in the file; None = no frames.
+        seek_seconds: where decoding has to begin, at or before ``start_seconds``.
         picture: of the video.
         key_seconds: for each frame the time of the key frame that stands for it, ascending, from
             the clip's start; empty = frames at the exact moments.
@@ -64,6 +72,7 @@ class ClipJob:
     duration_seconds: float
     audio_index: int
     video_index: int | None
+    seek_seconds: float
     picture: Picture
     key_seconds: tuple[float, ...] = ()
     is_steady: bool = True
@@ -72,8 +81,8 @@ class ClipJob:
     @property
     def memory_bytes(self) -> int:
         """What decoding it may take at most."""
-        pictures = self.picture.max_pixels * self.picture.bytes_per_pixel * PICTURES_HELD
-        return CLIP_BYTES + (0 if self.video_index is None else round(pictures))
+        has_video = self.video_index is not None
+        return CLIP_BYTES + round(has_video * PICTURES_HELD * self.picture.num_bytes)
 
     @property
     def unique_key_seconds(self) -> list[float]:
@@ -134,8 +143,10 @@ def _video_chain(job: ClipJob, media: MediaConfig) -> str:
 
 def _input_options(job: ClipJob) -> dict[str, str | int | None]:
     options: dict[str, str | int | None] = {**INPUT_OPTIONS, "threads": 1}
-    if job.start_seconds > 0:
-        options |= {"noaccurate_seek": None, "ss": f"{job.start_seconds:.6f}"}
+    if job.seek_seconds > 0:
+        options |= {"noaccurate_seek": None, "ss": f"{job.seek_seconds:.6f}"}
+    if job.seek_seconds < job.start_seconds:
+        options["itsoffset"] = f"{job.seek_seconds - job.start_seconds:.6f}"
     if job.video_index is None:
         return options
     options["max_pixels"] = job.picture.max_pixels
