@@ -17,13 +17,13 @@ from pipeline_src.media.ffmpeg import run
 from pipeline_src.media.flags import is_silent, is_static
 from pipeline_src.media.graph import (
     ClipJob,
-    Picture,
     audio_name,
     build_arguments,
     frame_name,
 )
 from pipeline_src.media.memory import BYTES_PER_WORKER, MemoryBudget
 from pipeline_src.media.moments import count_frames, frame_seconds
+from pipeline_src.media.probe import Picture
 
 # Start-up dominates short clips only; long ones share a process for no longer than this, so that
 # the time-out of one clip also bounds a batch.

@@ -8,10 +8,10 @@ from pipeline_src.errors import MediaError
 from pipeline_src.manifest.chunks import Clip
 from pipeline_src.media.batch import Decoded
 from pipeline_src.media.flags import SHORT_TOLERANCE_SECONDS
-from pipeline_src.media.graph import ClipJob, Picture
+from pipeline_src.media.graph import ClipJob
 from pipeline_src.media.keyframes import find_key_frames
 from pipeline_src.media.moments import frame_seconds
-from pipeline_src.media.probe import Probe, probe_file
+from pipeline_src.media.probe import Picture, Probe, probe_file
 
 # A longer filter would not fit into ffmpeg's command line; such clips get exact frames.
 MAX_KEY_FRAMES = 1000
@@ -65,9 +65,9 @@ def _job(
     moments = frame_seconds(seconds, media) if media.frame_times == "keyframe" else []
     if probe.video_index is not None and (moments or start_seconds > 0):
         seek_seconds, key_seconds = find_key_frames(path, probe.video_index, start_seconds, moments)
-    picture = Picture(probe.width, probe.height, probe.bytes_per_pixel)
-    if not probe.width * probe.height:
-        picture = Picture.up_to(media.max_pixels, probe.bytes_per_pixel)
+    picture = probe.picture
+    if not picture.num_pixels:
+        picture = Picture.up_to(media.max_pixels, picture.bytes_per_pixel)
     return ClipJob(
         path=path,
         start_seconds=start_seconds,

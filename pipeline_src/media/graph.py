@@ -5,7 +5,6 @@ before ``start`` and drops nothing, so a frame shown since before ``start`` coun
 Every output has its own small filter chain: one graph for all is slower with many inputs.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import ffmpeg
 
 from pipeline_src.config.data import MediaConfig
 from pipeline_src.media.chains import audio_chain, exact_chain, key_chain
-from pipeline_src.media.probe import INPUT_OPTIONS, input_url
+from pipeline_src.media.probe import INPUT_OPTIONS, Picture, input_url
 
 GLOBAL_OPTIONS = ("-hide_banner", "-nostdin", "-filter_threads", "1")
 STRICT_OPTIONS = ("-loglevel", "error", "-xerror")
@@ -23,33 +22,6 @@ TOLERANT_OPTIONS = ("-loglevel", "repeat+error", "-max_error_rate", "1")
 # A decoder holds up to 16 pictures for reference and reordering; queues and filters the others.
 PICTURES_HELD = 30
 CLIP_BYTES = 10_000_000
-# Decoders add at most this to each side of a picture; measured up to 232.
-EDGE_PIXELS = 256
-
-
-@dataclass(frozen=True)
-class Picture:
-    """What the pictures of a stream may measure, in pixels, and what one takes when decoded."""
-
-    width: int
-    height: int
-    bytes_per_pixel: float
-
-    @classmethod
-    def up_to(cls, num_pixels: int, bytes_per_pixel: float) -> "Picture":
-        """A picture of unknown shape."""
-        side = math.isqrt(num_pixels)
-        return cls(side, side, bytes_per_pixel)
-
-    @property
-    def max_pixels(self) -> int:
-        """What a decoder may allocate for it."""
-        return (self.width + EDGE_PIXELS) * (self.height + EDGE_PIXELS)
-
-    @property
-    def num_bytes(self) -> float:
-        """Of one decoded picture."""
-        return self.width * self.height * self.bytes_per_pixel
 
 
 @dataclass(frozen=True)
@@ -149,7 +121,7 @@ def _input_options(job: ClipJob) -> dict[str, str | int | None]:
         options["itsoffset"] = f"{job.seek_seconds - job.start_seconds:.6f}"
     if job.video_index is None:
         return options
-    options["max_pixels"] = job.picture.max_pixels
+    options["max_pixels"] = job.picture.decoder_pixels
     if job.key_seconds:  # some decoders, VP9's for one, know no such option themselves
         options["bsf:v"] = "noise=drop=not(key)"
     if not job.is_steady:  # of all filters only scale may see pictures of several sizes

@@ -1,5 +1,6 @@
 """What a raw file holds, by PyAV: streams to use, duration, codecs, or the reason it is useless."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,38 @@ INPUT_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
 MICROSECONDS = 1_000_000
 # Of a pixel format that the header does not tell.
 UNKNOWN_BITS_PER_PIXEL = 24
+# Decoders add at most this to each side of a picture; measured up to 232.
+EDGE_PIXELS = 256
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Size of a decoded picture in pixels; 0 x 0 where there is none or the header does not say."""
+
+    width: int
+    height: int
+    bytes_per_pixel: float
+
+    @classmethod
+    def up_to(cls, num_pixels: int, bytes_per_pixel: float) -> "Picture":
+        """The largest picture, of a shape that does not matter."""
+        side = math.isqrt(num_pixels)
+        return cls(side, side, bytes_per_pixel)
+
+    @property
+    def num_pixels(self) -> int:
+        """Visible ones."""
+        return self.width * self.height
+
+    @property
+    def decoder_pixels(self) -> int:
+        """What a decoder may allocate for it."""
+        return (self.width + EDGE_PIXELS) * (self.height + EDGE_PIXELS)
+
+    @property
+    def num_bytes(self) -> float:
+        """What it takes in memory."""
+        return self.num_pixels * self.bytes_per_pixel
 
 
 @dataclass(frozen=True)
@@ -30,8 +63,6 @@ class Probe:
         audio_index, video_index: stream numbers in the container; None = no video is wanted.
         duration_seconds: of the container; of its longest stream where the header does not say.
         fps: average frame rate, 0.0 where unknown or without video.
-        width, height: of the stored picture in pixels; 0 where unknown or without video.
-        bytes_per_pixel: of a decoded picture.
     """
 
     audio_index: int
@@ -40,9 +71,7 @@ class Probe:
     fps: float
     audio_codec: str
     video_codec: str
-    width: int
-    height: int
-    bytes_per_pixel: float
+    picture: Picture
 
 
 def probe_file(path: Path, *, max_pixels: int, needs_video: bool = True) -> Probe:
@@ -55,16 +84,16 @@ def probe_file(path: Path, *, max_pixels: int, needs_video: bool = True) -> Prob
         MediaError: corrupt (no known container, no duration), no_audio, no_video, unsupported.
     """
     # libav decodes pictures here where a header is incomplete; those it must not even try.
-    options = {**INPUT_OPTIONS, "max_pixels": str(max_pixels)}
+    limit = Picture.up_to(max_pixels, UNKNOWN_BITS_PER_PIXEL / 8).decoder_pixels
+    options = {**INPUT_OPTIONS, "max_pixels": str(limit)}
     try:
         with av.open(input_url(path), options=options, metadata_errors="replace") as container:
             probe = _probe(container, needs_video)
     except (FFmpegError, OSError, UnicodeDecodeError, ValueError) as error:
         raise MediaError("corrupt", f"cannot be opened: {error}") from error
-    if probe.width * probe.height > max_pixels:
-        raise MediaError(
-            "unsupported", f"{probe.width}x{probe.height} pixels; media.max_pixels={max_pixels}"
-        )
+    if probe.picture.num_pixels > max_pixels:
+        size = f"{probe.picture.width}x{probe.picture.height}"
+        raise MediaError("unsupported", f"{size} pixels; media.max_pixels={max_pixels}")
     return probe
 
 
@@ -97,15 +126,14 @@ def _probe(container: InputContainer, needs_video: bool) -> Probe:
         fps=float(video.average_rate or 0) if video else 0.0,
         audio_codec=audio.codec_context.name,
         video_codec=video.codec_context.name if video else "",
-        width=video.codec_context.width if video else 0,
-        height=video.codec_context.height if video else 0,
-        bytes_per_pixel=_bits_per_pixel(video) / 8 if video else 0.0,
+        picture=_picture(video) if video else Picture(0, 0, 0.0),
     )
 
 
-def _bits_per_pixel(video: VideoStream) -> int:
-    known = video.codec_context.format
-    return known.padded_bits_per_pixel if known else UNKNOWN_BITS_PER_PIXEL
+def _picture(video: VideoStream) -> Picture:
+    decoder = video.codec_context
+    bits = decoder.format.padded_bits_per_pixel if decoder.format else UNKNOWN_BITS_PER_PIXEL
+    return Picture(decoder.width, decoder.height, bits / 8)
 
 
 def _video_stream(container: InputContainer) -> VideoStream | None:

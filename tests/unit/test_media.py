@@ -14,8 +14,8 @@ from pipeline_src.ledger import read_ledger
 from pipeline_src.media.audio import read_flac
 from pipeline_src.media.batch import make_batches
 from pipeline_src.media.ffmpeg import find_ffmpeg, run
-from pipeline_src.media.graph import ClipJob, Picture
-from pipeline_src.media.probe import probe_file
+from pipeline_src.media.graph import ClipJob
+from pipeline_src.media.probe import Picture, probe_file
 from tests import media
 from tests.media import transcode_one
 

@@ -236,7 +236,7 @@ def test_damaged_streams_may_be_kept_with_a_count(root, tmp_path):
 def test_a_stream_that_gives_nothing_is_corrupt_even_if_errors_are_tolerated(tmp_path):
     make_clip(tmp_path / "a.mkv", options=("-c:v", "mjpeg", "-c:a", "pcm_s16le"))
     data = (tmp_path / "a.mkv").read_bytes()
-    (tmp_path / "blank.mkv").write_bytes(data.replace(b"\xff\xd8", b"\x00\x00"))
+    (tmp_path / "blank.mkv").write_bytes(data.replace(b"\xff\xc0", b"\xff\xfe"))
     config = TEN.model_copy(update={"decode_errors": "tolerate"})
     assert lose_one(tmp_path, config, source="blank.mkv").reason == "corrupt"
 
