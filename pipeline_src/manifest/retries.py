@@ -1,4 +1,4 @@
-"""Which chunks are fetched again for their transient failures.
+"""Which chunks are made again for their transient failures, in fetching or in transcoding.
 
 A request is an empty file that becomes an input of the chunk's download: the job runs once for
 each, and what was requested earlier stays in the results. Good clips and permanent failures are
@@ -35,8 +35,9 @@ class RetryRequests:
         """
         num_chunks = num_clips = 0
         for path in map(Path, manifests):
-            if count := _num_transient(path):
-                dataset, _, split, _ = path.relative_to(self._results).parts
+            dataset, _, split, name = path.relative_to(self._results).parts
+            transcoded = self._results / dataset / "transcode" / split / name
+            if count := _num_transient(path) + _num_transient(transcoded):
                 number = len(self._made(dataset, split, path.stem)) + 1
                 self._asked.add(f"{self._folder(dataset, split)}/{path.stem}.{number:03d}")
                 num_chunks += 1
@@ -59,4 +60,5 @@ class RetryRequests:
 def _num_transient(manifest: Path) -> int:
     ledger = manifest.with_suffix(".ledger.csv")
     rows = read_ledger(ledger) if manifest.is_file() and ledger.is_file() else []
-    return sum(row.reason in TRANSIENT_REASONS for row in rows)
+    # What is skipped, another stage has failed.
+    return sum(row.status == "failed" and row.reason in TRANSIENT_REASONS for row in rows)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import time
 
 import numpy as np
@@ -168,6 +169,15 @@ def test_time_out_kills_the_whole_process_group(tmp_path, fake_ffmpeg):
     while is_running(sleeper) and time.monotonic() - started < 20:  # a kill takes its time
         time.sleep(0.05)
     assert not is_running(sleeper)
+
+
+def test_a_clip_that_takes_too_long_ends_as_timeout(root, tmp_path, fake_ffmpeg):
+    shutil.copy(root / "tests" / "assets" / "frog_vfr.mp4", tmp_path)
+    fake_ffmpeg("sleep 60")
+    downloaded = media.download(tmp_path, [{"source": "frog_vfr.mp4"}])
+    path = media.transcode(downloaded, MediaConfig(num_frames=1, timeout_seconds=0.2))
+    (row,) = read_ledger(path.with_suffix(".ledger.csv"))
+    assert (row.status, row.reason) == ("failed", "timeout")
 
 
 def test_a_flood_on_stderr_neither_blocks_nor_is_kept(tmp_path, fake_ffmpeg):

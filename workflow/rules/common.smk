@@ -104,11 +104,11 @@ requests = RetryRequests(Path(settings.results))
 
 
 def retried_indexes(name):
-    """The indexes of a data set; its chunks with transient failures are fetched again for them."""
+    """The indexes of a data set; its chunks with transient failures are made again for them."""
     asked = requests.ask(catalog.chunk_files("download", name))
     logger.info(
         f"{name}: {asked.num_clips} clips with transient failures in "
-        f"{asked.num_chunks} chunks are fetched again"
+        f"{asked.num_chunks} chunks are tried again"
     )
     return [*catalog.indexes(name), catalog.download_ledger(name)]
 
