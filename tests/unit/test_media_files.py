@@ -1,6 +1,7 @@
 """Files as they are found: turned, uneven, many streams, odd, late, damaged. Real ffmpeg."""
 
 import io
+import json
 import shutil
 import subprocess
 
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline_src.config.data import MediaConfig
+from pipeline_src.config.data import AudioConfig, MediaConfig
 from pipeline_src.ledger import read_ledger
+from pipeline_src.manifest.tars import read_samples
 from pipeline_src.media.audio import read_flac
 from pipeline_src.media.ffmpeg import find_ffmpeg
 from tests import media
@@ -231,6 +233,22 @@ def test_damaged_streams_may_be_kept_with_a_count(root, tmp_path):
     assert all(clip["num_decode_errors"] > 0 for clip in kept.clips[1:])
     assert members[kept.clips[0]["key"]] == strict_members[strict.clips[0]["key"]]
     assert len(members[kept.clips[1]["key"]]) == 1 + 10
+
+
+def test_shards_tell_of_tolerated_errors_or_leave_such_clips_out(root, tmp_path):
+    clips = assets(root, tmp_path, "frog_vfr.mp4", "frog_broken_bitflips.mp4")
+    config = TEN.model_copy(update={"decode_errors": "tolerate"})
+    index = media.make_shards(tmp_path, clips, AudioConfig(), media=config)
+    assert json.loads(index.read_text())["flags"]["decode_errors"] == 1
+    _, samples = zip(*read_samples(index.parent / "train-00000.tar"), strict=True)
+    good, bad = (json.loads(members["json"]) for members in samples)
+    assert bad["flags"] == ["decode_errors"]
+    assert bad.keys() - good.keys() == {"num_decode_errors"}
+    lean = media.pack_shards(
+        tmp_path, AudioConfig(), "lean", media=config, exclude_flags=["decode_errors"]
+    )
+    value = json.loads(lean.read_text())
+    assert (value["num_clips"], value["reasons"]) == (1, {"corrupt": 1})
 
 
 def test_a_stream_that_gives_nothing_is_corrupt_even_if_errors_are_tolerated(tmp_path):
