@@ -13,8 +13,6 @@ from pipeline_src.media.moments import count_frames
 
 CLOCK_HZ = 1_000_000
 JPEG_PIXELS = "yuvj420p"
-# Key frames are found by their time; two are never this near.
-KEY_TOLERANCE_SECONDS = 0.0005
 # A picture a few pixels high must not become one of gigabytes.
 MAX_ASPECT = 32
 
@@ -44,10 +42,10 @@ def exact_chain(duration_seconds: float, media: MediaConfig) -> str:
     )
 
 
-def key_chain(key_seconds: Sequence[float], media: MediaConfig) -> str:
+def key_chain(key_seconds: Sequence[float], tolerance_seconds: float, media: MediaConfig) -> str:
     """The frames at ``key_seconds``, ascending and each once; other key frames are dropped."""
     wanted = "+".join(
-        f"lt(abs(t-({seconds:.6f}))\\,{KEY_TOLERANCE_SECONDS})" for seconds in key_seconds
+        f"lt(abs(t-({seconds:.6f}))\\,{tolerance_seconds:.6f})" for seconds in key_seconds
     )
     return (
         f"select={wanted},trim=end_frame={len(key_seconds)},"

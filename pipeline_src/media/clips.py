@@ -9,7 +9,7 @@ from pipeline_src.manifest.chunks import Clip
 from pipeline_src.media.batch import Decoded
 from pipeline_src.media.flags import SHORT_TOLERANCE_SECONDS
 from pipeline_src.media.graph import ClipJob
-from pipeline_src.media.keyframes import find_key_frames
+from pipeline_src.media.keyframes import KeyFrames, find_key_frames
 from pipeline_src.media.moments import frame_seconds
 from pipeline_src.media.probe import Picture, Probe, probe_file
 
@@ -61,22 +61,24 @@ def plan_clip(clip: Clip, folder: Path, media: MediaConfig) -> Plan | MediaError
 def _job(
     path: Path, start_seconds: float, seconds: float, probe: Probe, media: MediaConfig
 ) -> ClipJob:
-    seek_seconds, key_seconds = start_seconds, ()
+    keys = KeyFrames(start_seconds, (), 0.0)
     moments = frame_seconds(seconds, media) if media.frame_times == "keyframe" else []
     if probe.video_index is not None and (moments or start_seconds > 0):
-        seek_seconds, key_seconds = find_key_frames(path, probe.video_index, start_seconds, moments)
+        keys = find_key_frames(path, probe.video_index, start_seconds, moments)
     picture = probe.picture
     if not picture.num_pixels:
         picture = Picture.up_to(media.max_pixels, picture.bytes_per_pixel)
+    is_few = len(set(keys.nearest_seconds)) <= MAX_KEY_FRAMES
     return ClipJob(
         path=path,
         start_seconds=start_seconds,
         duration_seconds=seconds,
         audio_index=probe.audio_index,
         video_index=probe.video_index,
-        seek_seconds=seek_seconds,
+        seek_seconds=keys.seek_seconds,
         picture=picture,
-        key_seconds=key_seconds if len(set(key_seconds)) <= MAX_KEY_FRAMES else (),
+        key_seconds=keys.nearest_seconds if is_few else (),
+        key_tolerance_seconds=keys.tolerance_seconds,
     )
 
 

@@ -34,6 +34,7 @@ class ClipJob:
         picture: of the video.
         key_seconds: for each frame the time of the key frame that stands for it, ascending, from
             the clip's start; empty = frames at the exact moments.
+        key_tolerance_seconds: how far a decoder's times may be from these.
         is_steady: False = the picture's size changes midway. Then the frames are scaled to the
             shape of the first one, and are not rotated.
         is_strict: False = go on after a decoding error.
@@ -47,6 +48,7 @@ class ClipJob:
     seek_seconds: float
     picture: Picture
     key_seconds: tuple[float, ...] = ()
+    key_tolerance_seconds: float = 0.0
     is_steady: bool = True
     is_strict: bool = True
 
@@ -109,7 +111,7 @@ def frame_name(index: int, number: str) -> str:
 
 def _video_chain(job: ClipJob, media: MediaConfig) -> str:
     if job.key_seconds:
-        return key_chain(job.unique_key_seconds, media)
+        return key_chain(job.unique_key_seconds, job.key_tolerance_seconds, media)
     return exact_chain(job.duration_seconds, media)
 
 

@@ -1,6 +1,7 @@
 """Where the key frames of a clip are, by its packets: nothing is decoded."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,9 @@ from pipeline_src.media.probe import INPUT_OPTIONS, MICROSECONDS, input_url
 
 # How long before the clip to look for a key frame, where a container cannot seek to one (MPEG-TS).
 STEPS_BACK_SECONDS = (0.0, 2.0, 8.0, 32.0)
+# Versions of libav disagree where a file begins, and AVI and Ogg what time it is after a seek.
+MAX_TOLERANCE_SECONDS = 0.1
+TOLERANCE_OF_GAP = 0.4
 
 
 class KeyFrames(NamedTuple):
@@ -21,11 +25,15 @@ class KeyFrames(NamedTuple):
 
     Args:
         seek_seconds: a seek to here reaches a key frame at or before the clip's start.
-        nearest_seconds: from the clip's start, ascending; may lie outside the clip.
+        nearest_seconds: from the clip's start, ascending; may lie outside the clip. Empty where
+            the packets tell of no key frame.
+        tolerance_seconds: a decoder's time of a key frame is nearer than this to its own, and
+            further from every other.
     """
 
     seek_seconds: float
     nearest_seconds: tuple[float, ...]
+    tolerance_seconds: float
 
 
 def find_key_frames(
@@ -37,7 +45,7 @@ def find_key_frames(
         moments: ascending, from the clip's start at ``start_seconds``; none to look for its
             beginning only.
     Raises:
-        MediaError: corrupt; no key frame.
+        MediaError: corrupt.
     """
     try:
         with av.open(
@@ -47,14 +55,16 @@ def find_key_frames(
             for stream in container.streams:
                 stream.discard = Discard.default if stream is video else Discard.all
             seek_seconds = _find_beginning(container, video, start_seconds)
-            _seek(container, seek_seconds)
-            keys = sorted(_keys_near(container, video, start_seconds, moments))
+            is_there = start_seconds == 0 or _seek(container, seek_seconds)
+            keys = sorted(
+                set(_keys_near(container, video, start_seconds, moments) if is_there else ())
+            )
     except (FFmpegError, OSError, ValueError) as error:
         raise MediaError("corrupt", f"cannot be read: {error}") from error
-    if moments and not keys:
-        raise MediaError("corrupt", "the video stream has no key frame")
-    nearest = (min(keys, key=lambda key: abs(key - moment)) for moment in moments)
-    return KeyFrames(seek_seconds, tuple(nearest))
+    nearest = [min(keys, key=lambda key: abs(key - moment)) for moment in moments if keys]
+    gap = min((b - a for a, b in pairwise(keys)), default=1.0)
+    tolerance = min(MAX_TOLERANCE_SECONDS, TOLERANCE_OF_GAP * gap)
+    return KeyFrames(seek_seconds, tuple(nearest), tolerance)
 
 
 def _find_beginning(container: InputContainer, video: Stream, start_seconds: float) -> float:
@@ -62,7 +72,8 @@ def _find_beginning(container: InputContainer, video: Stream, start_seconds: flo
         seek_seconds = start_seconds - back_seconds
         if seek_seconds <= 0:
             return 0.0
-        _seek(container, seek_seconds)
+        if not _seek(container, seek_seconds):
+            return 0.0
         for seconds, is_key in _packets(container, video):
             if is_key and seconds <= start_seconds:
                 return seek_seconds
@@ -87,8 +98,13 @@ def _keys_near(
             return
 
 
-def _seek(container: InputContainer, seconds: float) -> None:
-    container.seek((container.start_time or 0) + round(seconds * MICROSECONDS))
+def _seek(container: InputContainer, seconds: float) -> bool:
+    """Whether the container can seek; ffmpeg itself then reads from the beginning."""
+    try:
+        container.seek((container.start_time or 0) + round(seconds * MICROSECONDS))
+    except FFmpegError:
+        return False
+    return True
 
 
 def _packets(container: InputContainer, video: Stream) -> Iterator[tuple[float, bool]]:
