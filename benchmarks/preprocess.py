@@ -1,34 +1,37 @@
-"""Time the way from raw clips to packed shards on the demo archive (3,000 one-second clips).
+"""Time the way from raw clips to packed shards, in two parts.
 
-Runs the functions that the workflow's rules call, chunk by chunk in two processes of one thread, as
-``snakemake --cores 2`` does, and beside it ``ffmpeg -i clip -f null -``, one process per clip: what
-merely decoding costs without batching. CPU seconds tell more than wall seconds on a busy machine.
-Prints a table and writes benchmarks/results/preprocess.json.
+On a busy machine CPU seconds tell more than wall seconds.
+
+``demo``, the demo archive (3,000 one-second clips): runs the functions that the workflow's rules
+call, chunk by chunk in two processes of one thread, as ``snakemake --cores 2`` does, and beside it
+``ffmpeg -i clip -f null -``, one process per clip: what merely decoding costs without batching.
+Writes benchmarks/results/preprocess.json.
+
+``clips``, transcoding of ten-second clips beside decoding and the usual scripts' way, see
+``clip_costs.py``. Writes benchmarks/results/preprocess_clips.json.
 """
 
 import argparse
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.costs import Cost, timed  # noqa: E402
 from pipeline_src import versions  # noqa: E402
 from pipeline_src.atomic import write_json  # noqa: E402
 from pipeline_src.config import Config  # noqa: E402
-from pipeline_src.manifest.chunks import read_chunk  # noqa: E402
+from pipeline_src.manifest.chunks import ChunkId, read_chunk  # noqa: E402
 from pipeline_src.manifest.datasets import load_dataset  # noqa: E402
 from pipeline_src.manifest.plan import ensure_plan  # noqa: E402
 from pipeline_src.media.ffmpeg import find_ffmpeg  # noqa: E402
@@ -37,7 +40,8 @@ from pipeline_src.shards.index import write_index  # noqa: E402
 
 # Stages import inside their functions: each process pays for what its rule imports, and no more.
 DATASET = ROOT / "config" / "datasets" / "avdigits.yaml"
-OUTPUT = ROOT / "benchmarks" / "results" / "preprocess.json"
+RESULTS = ROOT / "benchmarks" / "results"
+FREE_CLIPS = ROOT / "tests" / "assets"
 SETTINGS = Config()
 GOAL_SECONDS = 90.0
 
@@ -63,16 +67,18 @@ class Chunk:
 
 
 def download(chunk: Chunk) -> None:
+    from pipeline_src.download.candidates import Places
     from pipeline_src.download.chunk import download_chunk
 
     download_chunk(
         chunk_csv=chunk.path("plan", ".csv"),
-        dataset_name="avdigits",
-        split=chunk.split,
-        chunk=chunk.number,
-        root=load_dataset(DATASET).root,
+        id=ChunkId("avdigits", chunk.split, chunk.number),
+        places=Places(load_dataset(DATASET).root),
         raw_folder=chunk.path("raw", ""),
+        limits_folder=chunk.folder / ".hosts",
         config=SETTINGS.download,
+        network=SETTINGS.network,
+        ffmpeg=find_ffmpeg(),
         version=versions.DOWNLOAD,
         **chunk.outputs("download"),
     )
@@ -152,23 +158,6 @@ def decode_only(paths: Sequence[Path], num_workers: int) -> None:
         list(pool.map(decode, paths))
 
 
-class Cost(NamedTuple):
-    """Wall seconds, and CPU seconds of this process and all that it started."""
-
-    seconds: float
-    cpu_seconds: float
-
-
-def timed(function: Callable[[], object]) -> Cost:
-    started, cpu_started = time.perf_counter(), cpu_seconds()
-    function()
-    return Cost(time.perf_counter() - started, cpu_seconds() - cpu_started)
-
-
-def cpu_seconds() -> float:
-    return sum(os.times()[:4])
-
-
 def run(folder: Path, num_workers: int) -> tuple[dict[str, Cost], int]:
     """Cost of each stage, and the number of clips packed."""
     plan = ensure_plan(
@@ -206,6 +195,7 @@ def describe_machine() -> dict[str, object]:
         "cpu": model or platform.processor(),
         "num_cores": os.cpu_count(),
         "load_average_before": [round(load, 2) for load in os.getloadavg()],
+        "note": "others may have been at work: see the load, trust CPU seconds",
         "python": platform.python_version(),
         "git_commit": git_commit(),
     }
@@ -213,20 +203,39 @@ def describe_machine() -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workers", type=int, default=2, help="processes at a time")
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="JSON file to write")
+    add = parser.add_argument
+    add("--part", choices=("demo", "clips", "all"), default="all")
+    add("--workers", type=int, default=2, help="processes at a time (demo)")
+    add("--rounds", type=int, default=3, help="of each way (clips)")
+    add("--free", type=Path, default=FREE_CLIPS, help="folder of further clips (clips)")
+    add("--results", type=Path, default=RESULTS, help="folder of the JSON files")
     arguments = parser.parse_args()
     machine = describe_machine()
-    folder = Path(tempfile.mkdtemp(prefix="preprocess-", dir=ROOT))
-    try:
-        costs, num_clips = run(folder, arguments.workers)
-    finally:
-        shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix="preprocess-", dir=ROOT) as name:
+        folder = Path(name)
+        if arguments.part != "clips":
+            result = run_demo(folder, arguments.workers)
+            write_json(arguments.results / "preprocess.json", {**machine, **result})
+        if arguments.part != "demo":
+            from benchmarks.clip_costs import measure, report
+
+            result = measure(folder, arguments.free, arguments.rounds)
+            report({**machine, **result}, arguments.results / "preprocess_clips.json")
+    print(json.dumps(machine))
+
+
+def run_demo(folder: Path, num_workers: int) -> dict[str, object]:
+    """Time all stages, print a table and return the figures."""
+    costs, num_clips = run(folder, num_workers)
     decode = costs.pop("decode_only")
     total = Cost(*(sum(column) for column in zip(*costs.values(), strict=True)))
-    result = {
-        **machine,
-        "num_workers": arguments.workers,
+    print(f"{'stage':12} {'wall s':>8} {'cpu s':>8} {'clips/s':>8}")
+    for name, cost in [*costs.items(), ("total", total), ("decode only", decode)]:
+        rate = num_clips / cost.seconds
+        print(f"{name:12} {cost.seconds:8.1f} {cost.cpu_seconds:8.1f} {rate:8.0f}")
+    print(f"goal: {GOAL_SECONDS:g} s in all; decode only: one ffmpeg process per clip")
+    return {
+        "num_workers": num_workers,
         "num_clips": num_clips,
         "seconds": {name: round(cost.seconds, 2) for name, cost in costs.items()},
         "cpu_seconds": {name: round(cost.cpu_seconds, 2) for name, cost in costs.items()},
@@ -239,13 +248,6 @@ def main() -> None:
         "ratio_to_decode_only": round(total.seconds / decode.seconds, 2),
         "cpu_ratio_to_decode_only": round(total.cpu_seconds / decode.cpu_seconds, 2),
     }
-    write_json(arguments.output, result)
-    print(f"{'stage':12} {'wall s':>8} {'cpu s':>8} {'clips/s':>8}")
-    for name, cost in [*costs.items(), ("total", total), ("decode only", decode)]:
-        rate = num_clips / cost.seconds
-        print(f"{name:12} {cost.seconds:8.1f} {cost.cpu_seconds:8.1f} {rate:8.0f}")
-    print(f"goal: {GOAL_SECONDS:g} s in all; decode only: one ffmpeg process per clip")
-    print(json.dumps(machine))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from pipeline_src.config.data import (
 from pipeline_src.download.candidates import Places
 from pipeline_src.download.chunk import download_chunk
 from pipeline_src.features.chunk import extract_chunk
-from pipeline_src.manifest.chunks import ChunkId, ChunkManifest, read_chunk
+from pipeline_src.ledger import LedgerRow, read_ledger
+from pipeline_src.manifest.chunks import ChunkId, ChunkManifest, Clip, read_chunk
 from pipeline_src.manifest.plan import PLAN_COLUMNS
 from pipeline_src.manifest.tars import read_samples
 from pipeline_src.media.ffmpeg import find_ffmpeg
@@ -31,6 +32,7 @@ from pipeline_src.shards.index import write_index
 from pipeline_src.shards.write import pack_chunk
 
 LEVEL_STEP = 8
+CODECS = ("-c:v", "mpeg4", "-q:v", "1", "-c:a", "aac", "-movflags", "+faststart")
 QUICK = NetworkConfig(
     requests_per_second=0, backoff_seconds=0.01, pause_seconds=0.1, max_pause_seconds=0.4
 )
@@ -47,25 +49,32 @@ def make_clip(
     has_video: bool = True,
     is_static: bool = False,
     sample_rate_hz: int = 16000,
+    size: str = "64x48",
+    options: Sequence[str] = CODECS,
 ) -> Path:
     """Write a clip with ffmpeg.
 
     Args:
         tone: span of the 1 kHz tone in seconds; None = no audio stream.
         video_seconds: where the video ends; None = with the audio.
+        options: of the output: codecs, filters, container.
     """
     level = "128" if is_static else f"16+{LEVEL_STEP}*N"
-    video = f"color=s=64x48:r={fps}:d={video_seconds or seconds},geq=lum='{level}':cb=128:cr=128"
+    video = f"color=s={size}:r={fps}:d={video_seconds or seconds},geq=lum='{level}':cb=128:cr=128"
     arguments: list[str] = []
     if has_video:
         arguments += ["-f", "lavfi", "-i", video]
     if tone is not None:
         sound = f"0.5*sin(2*PI*1000*t)*between(t,{tone[0]},{tone[1]})"
         arguments += ["-f", "lavfi", "-i", f"aevalsrc='{sound}':s={sample_rate_hz}:d={seconds}"]
-    codecs = ["-c:v", "mpeg4", "-q:v", "1", "-c:a", "aac", "-movflags", "+faststart"]
-    command = [find_ffmpeg(), "-y", "-loglevel", "error", *arguments, *codecs, f"file:{path}"]
+    return run_ffmpeg(*arguments, *options, output=path)
+
+
+def run_ffmpeg(*arguments: str, output: Path) -> Path:
+    """Write a file with ffmpeg."""
+    command = [find_ffmpeg(), "-y", "-loglevel", "error", *arguments, f"file:{output}"]
     subprocess.run(command, check=True, timeout=60, stdin=subprocess.DEVNULL)
-    return path
+    return output
 
 
 def make_broken_clips(folder: Path) -> dict[str, str]:
@@ -140,6 +149,24 @@ def transcode(download_manifest: Path, media: MediaConfig = SMALL, name: str = "
         version=1,
     )
     return manifest_path
+
+
+def transcode_one(
+    folder: Path, config: MediaConfig = SMALL, **clip: object
+) -> tuple[Clip, dict[str, bytes]]:
+    """Download and transcode one clip that must be fine; return its entry and its members."""
+    manifest_path = transcode(download(folder, [clip]), config)
+    manifest, samples = read_transcoded(manifest_path)
+    assert not manifest.lost, read_ledger(manifest_path.with_suffix(".ledger.csv"))
+    return manifest.clips[0], samples[manifest.clips[0]["key"]]
+
+
+def lose_one(folder: Path, config: MediaConfig = SMALL, **clip: object) -> LedgerRow:
+    """Download and transcode one clip that must fail in transcoding; return its row."""
+    manifest_path = transcode(download(folder, [clip]), config)
+    (row,) = read_ledger(manifest_path.with_suffix(".ledger.csv"))
+    assert row.status == "failed"
+    return row
 
 
 def read_transcoded(manifest_path: Path) -> tuple[ChunkManifest, dict[str, dict[str, bytes]]]:

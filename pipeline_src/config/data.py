@@ -110,11 +110,20 @@ class MediaConfig(Section):
         description="frames per second of the clip, mid-bin; 0 = by num_frames",
     )
     frame_size: int = Field(
-        default=224, ge=16, le=2048, description="side of the square frame in pixels"
+        default=224,
+        ge=16,
+        le=2048,
+        description="side of the square frame or, with short_side, the shorter side, in pixels",
     )
-    frame_fit: Literal["crop", "squash"] = Field(
+    frame_times: Literal["exact", "keyframe"] = Field(
+        default="exact",
+        description="exact: the frames of the mid-bin moments; keyframe: the key frames nearest to "
+        "them, and only key frames are decoded",
+    )
+    frame_fit: Literal["crop", "squash", "short_side"] = Field(
         default="crop",
-        description="crop: shorter side to frame_size, then centre crop; squash: both sides",
+        description="crop: shorter side to frame_size, then centre crop; squash: both sides; "
+        "short_side: shorter side, nothing cut off (the loader crops)",
     )
     jpeg_quality: int = Field(
         default=2, ge=1, le=31, description="ffmpeg -q:v of the frames: 1 best, 31 worst"
@@ -122,6 +131,22 @@ class MediaConfig(Section):
     min_seconds: float = Field(default=0.2, gt=0, description="a shorter clip is too_short")
     max_seconds: float = Field(
         default=600.0, gt=0, description="longest clip that a list may ask for"
+    )
+    max_pixels: int = Field(
+        default=8192 * 4320,
+        gt=0,
+        le=2**28,
+        description="larger pictures are unsupported; refused before they are decoded",
+    )
+    decode_errors: Literal["reject", "tolerate"] = Field(
+        default="reject",
+        description="clips with damaged streams: reject as corrupt, or tolerate: keep what can be "
+        "decoded, with the flag decode_errors",
+    )
+    out_of_range: Literal["cut", "reject"] = Field(
+        default="cut",
+        description="clips that end before their listed end: cut: keep them with the flag short; "
+        "reject as too_short",
     )
     timeout_seconds: float = Field(
         default=120.0, gt=0, description="ffmpeg is killed after this long on one clip"
@@ -176,8 +201,8 @@ class ShardsConfig(Section):
     """How clips are packed."""
 
     waveform: bool = Field(default=True, description="keep the 16 kHz audio as .flac in the shards")
-    exclude_flags: tuple[Literal["silent_audio", "static_video", "short"], ...] = Field(
-        default=(), description="clips with one of these flags stay out of the shards"
+    exclude_flags: tuple[Literal["silent_audio", "static_video", "short", "decode_errors"], ...] = (
+        Field(default=(), description="clips with one of these flags stay out of the shards")
     )
     max_failed_fraction: float = Field(
         default=0.2,

@@ -80,7 +80,8 @@ def _check_windows(name: str, run: RunConfig, media: MediaConfig) -> None:
     """Refuse windows of frames that no clip can give.
 
     Raises:
-        ConfigError: frames are stored at a lower rate, or the window is longer than any clip.
+        ConfigError: frames are stored at a lower rate or unevenly, or the window is longer than
+            any clip.
     """
     for stage, recipe in (("pretrain", run.pretrain), ("finetune", run.finetune)):
         if not recipe.fps:
@@ -90,6 +91,11 @@ def _check_windows(name: str, run: RunConfig, media: MediaConfig) -> None:
                 f"run {name}: {stage}.fps = {recipe.fps:g} needs frames stored at that rate, but "
                 f"media.frame_rate = {media.frame_rate:g}; set media.frame_rate to {recipe.fps:g} "
                 "or more and media.num_frames to 0"
+            )
+        if media.frame_times != "exact":
+            raise ConfigError(
+                f"run {name}: {stage}.fps = {recipe.fps:g} needs evenly spaced frames, but "
+                f"media.frame_times = {media.frame_times}; set media.frame_times to exact"
             )
         seconds = recipe.num_frames / recipe.fps
         if seconds > media.max_seconds:

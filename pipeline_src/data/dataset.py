@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.io import ImageReadMode, decode_jpeg
-from torchvision.transforms.functional import InterpolationMode, resize
+from torchvision.transforms.functional import InterpolationMode, center_crop, resize
 
 from pipeline_src.data.mixup import Mix, Mixup, mix_frames
 from pipeline_src.data.sampler import Draw
@@ -182,13 +182,14 @@ def even_frames(num_stored: int, wanted: int) -> list[int]:
 
 
 def decode_frame(jpeg: bytes, img_size: int) -> Tensor:
-    """JPEG -> (3, H, W) uint8 with H = W = img_size."""
+    """JPEG -> (3, H, W) uint8 with H = W = img_size: shorter side to img_size, centre crop."""
     data = torch.frombuffer(bytearray(jpeg), dtype=torch.uint8)
     image = decode_jpeg(data, mode=ImageReadMode.RGB)
     assert isinstance(image, Tensor)  # one JPEG in, one image out
     if image.shape[1:] == (img_size, img_size):
         return image
-    return resize(image, [img_size, img_size], InterpolationMode.BICUBIC, antialias=True)
+    resized = resize(image, [img_size], InterpolationMode.BICUBIC, antialias=True)
+    return center_crop(resized, [img_size])
 
 
 def load_array(npy: bytes) -> NDArray:

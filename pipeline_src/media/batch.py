@@ -1,9 +1,14 @@
-"""Decode a batch of clips in one ffmpeg process; halve the batch until a bad clip stands alone."""
+"""Decode a batch of clips in one ffmpeg process; halve the batch until a bad clip stands alone.
+
+A clip that fails alone may get another attempt, for which the first error tells what it needs.
+"""
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from pipeline_src.config.data import MediaConfig
 from pipeline_src.errors import MediaError
@@ -14,14 +19,19 @@ from pipeline_src.media.graph import (
     ClipJob,
     audio_name,
     build_arguments,
-    count_frames,
     frame_name,
 )
+from pipeline_src.media.memory import BYTES_PER_WORKER, MemoryBudget
+from pipeline_src.media.moments import count_frames, frame_seconds
+from pipeline_src.media.probe import Picture
 
 # Start-up dominates short clips only; long ones share a process for no longer than this, so that
 # the time-out of one clip also bounds a batch.
 BATCH_SECONDS = 60.0
 NO_DECODER_MESSAGES = ("no decoder found", "Decoder not found", "Unknown decoder")
+TOO_LARGE_MESSAGE = "Picture size"
+# A new picture size starts the filters, and so the frames' clock, anew.
+RESTART_MESSAGE = "Invalid pts"
 
 
 @dataclass(frozen=True)
@@ -31,70 +41,141 @@ class Decoded:
     Args:
         flac: 16-bit mono audio.
         frames: JPEG frames in time order; none for sound alone.
+        frame_seconds: their times from the clip's start.
         num_samples: length of the audio.
+        num_errors: what ffmpeg complained of; 0 unless the clip was decoded in spite of errors.
     """
 
     flac: bytes
     frames: tuple[bytes, ...]
+    frame_seconds: tuple[float, ...]
     num_samples: int
+    num_errors: int
     is_silent: bool
     is_static: bool
 
 
 def make_batches(jobs: Sequence[ClipJob], clips_per_process: int) -> Iterator[Sequence[ClipJob]]:
-    """Cut ``jobs`` into runs of at most ``clips_per_process`` clips and BATCH_SECONDS of media."""
+    """Cut ``jobs`` into runs within a number of clips, BATCH_SECONDS of media and their memory."""
     first = 0
-    seconds = 0.0
+    seconds, num_bytes = 0.0, 0
     for index, job in enumerate(jobs):
-        is_full = index - first == clips_per_process
-        if index > first and (is_full or seconds + job.duration_seconds > BATCH_SECONDS):
+        is_full = (
+            index - first == clips_per_process
+            or seconds + job.duration_seconds > BATCH_SECONDS
+            or num_bytes + job.memory_bytes > BYTES_PER_WORKER
+        )
+        if index > first and is_full:
             yield jobs[first:index]
-            first, seconds = index, 0.0
+            first, seconds, num_bytes = index, 0.0, 0
         seconds += job.duration_seconds
+        num_bytes += job.memory_bytes
     if first < len(jobs):
         yield jobs[first:]
 
 
-def decode_batch(jobs: Sequence[ClipJob], media: MediaConfig) -> list[Decoded | MediaError]:
+def decode_batch(
+    jobs: Sequence[ClipJob], media: MediaConfig, memory: MemoryBudget
+) -> list[Decoded | MediaError]:
     """Decode ``jobs``; one result each, in order."""
+    try:
+        results = _decode_together(jobs, media, memory)
+    except MediaError as error:
+        if len(jobs) > 1:
+            half = len(jobs) // 2
+            parts = (jobs[:half], jobs[half:])
+            return [result for part in parts for result in decode_batch(part, media, memory)]
+        results = [error]
+    return [_settle(job, result, media, memory) for job, result in zip(jobs, results, strict=True)]
+
+
+def _decode_together(
+    jobs: Sequence[ClipJob], media: MediaConfig, memory: MemoryBudget
+) -> list[Decoded | MediaError]:
     with tempfile.TemporaryDirectory(prefix="transcode-") as name:
         folder = Path(name)
-        try:
-            run(build_arguments(jobs, media), timeout_seconds=media.timeout_seconds, folder=folder)
-        except MediaError as error:
-            if len(jobs) == 1:
-                return [_refine(error)]
-        else:
-            return [_collect(folder, index, job, media) for index, job in enumerate(jobs)]
-    half = len(jobs) // 2
-    return decode_batch(jobs[:half], media) + decode_batch(jobs[half:], media)
+        with memory.hold(sum(job.memory_bytes for job in jobs)):
+            num_errors = run(
+                build_arguments(jobs, media), timeout_seconds=media.timeout_seconds, folder=folder
+            )
+        return [_collect(folder, index, job, media, num_errors) for index, job in enumerate(jobs)]
 
 
-def _refine(error: MediaError) -> MediaError:
-    if any(message in error.detail for message in NO_DECODER_MESSAGES):
-        return MediaError("unsupported", error.detail)
-    return error
+def _settle(
+    job: ClipJob, result: Decoded | MediaError, media: MediaConfig, memory: MemoryBudget
+) -> Decoded | MediaError:
+    """The clip's result, that of a further attempt, or why there is none."""
+    if isinstance(result, Decoded):
+        return result
+    if again := _next_attempt(job, result, media):
+        return decode_batch([again], media, memory)[0]
+    if any(message in result.detail for message in (*NO_DECODER_MESSAGES, TOO_LARGE_MESSAGE)):
+        return MediaError("unsupported", result.detail)
+    return result
 
 
-def _collect(folder: Path, index: int, job: ClipJob, media: MediaConfig) -> Decoded | MediaError:
-    num_frames = count_frames(job.duration_seconds, media)
+def _next_attempt(job: ClipJob, error: MediaError, media: MediaConfig) -> ClipJob | None:
+    """What else may work for a clip that failed alone."""
+    if error.reason != "corrupt":
+        return None
+    is_too_large = TOO_LARGE_MESSAGE in error.detail
+    if job.key_seconds:  # these cannot be decoded without the frames between, e.g. open GOPs
+        return replace(job, key_seconds=())
+    if job.is_steady and (is_too_large or RESTART_MESSAGE in error.detail):
+        picture = Picture.up_to(media.max_pixels, job.picture.bytes_per_pixel)
+        return replace(job, is_steady=False, picture=picture)
+    if job.is_strict and media.decode_errors == "tolerate" and not is_too_large:
+        return replace(job, is_strict=False)
+    return None
+
+
+def _collect(
+    folder: Path, index: int, job: ClipJob, media: MediaConfig, num_errors: int
+) -> Decoded | MediaError:
     try:
         flac = (folder / audio_name(index)).read_bytes()
-        frames = tuple(
-            (folder / frame_name(index, f"{number:04d}")).read_bytes()
-            for number in range(1, num_frames + 1)
-        )
+        shown = _read_frames(folder, index, job, media)
         samples = read_flac(flac)
+        _check_audio(samples, job, media)
     except FileNotFoundError as error:
-        return MediaError(
-            "corrupt", f"ffmpeg wrote no {Path(error.filename).suffix[1:]} for this clip"
-        )
+        kind = Path(error.filename).suffix[1:]
+        return MediaError("corrupt", f"ffmpeg wrote no {kind} for this clip")
     except MediaError as error:
         return error
+    frames, moments = shown, job.key_seconds
+    if job.key_seconds:
+        pictures = dict(zip(job.unique_key_seconds, shown, strict=True))
+        frames = tuple(pictures[seconds] for seconds in job.key_seconds)
+    elif shown:
+        moments = tuple(frame_seconds(job.duration_seconds, media))
+    return Decoded(
+        flac=flac,
+        frames=frames,
+        frame_seconds=moments,
+        num_samples=len(samples),
+        num_errors=0 if job.is_strict else max(1, num_errors),
+        is_silent=is_silent(samples),
+        is_static=is_static(shown),
+    )
+
+
+def _read_frames(folder: Path, index: int, job: ClipJob, media: MediaConfig) -> tuple[bytes, ...]:
+    """Each picture that ffmpeg wrote, once."""
+    if job.video_index is None:
+        return ()
+    count = len(job.unique_key_seconds) or count_frames(job.duration_seconds, media)
+    paths = [folder / frame_name(index, f"{number:04d}") for number in range(1, count + 2)]
+    if paths[-1].exists():
+        raise MediaError("corrupt", f"{RESTART_MESSAGE}: more than {count} frames")
+    return tuple(path.read_bytes() for path in paths[:-1])
+
+
+def _check_audio(samples: np.ndarray, job: ClipJob, media: MediaConfig) -> None:
+    rate = media.sample_rate_hz
     if not samples.size:
-        return MediaError("no_audio", "the audio stream holds nothing within the clip")
-    if len(samples) < media.min_seconds * media.sample_rate_hz:
-        return MediaError(
-            "too_short", f"{len(samples)} samples of audio at {media.sample_rate_hz} Hz"
-        )
-    return Decoded(flac, frames, len(samples), is_silent(samples), is_static(frames))
+        reason = "no_audio" if job.is_strict else "corrupt"
+        raise MediaError(reason, "the audio stream holds nothing within the clip")
+    if len(samples) > round(job.duration_seconds * rate):
+        raise MediaError("unsupported", "the sound's format changes midway")
+    if len(samples) < media.min_seconds * rate:
+        raise MediaError("too_short", f"{len(samples)} samples of audio at {rate} Hz")

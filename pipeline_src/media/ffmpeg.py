@@ -18,6 +18,7 @@ from pipeline_src.errors import MediaError, StageError
 ENVIRONMENT_VARIABLE = "PIPELINE_FFMPEG"
 TAIL_LINES = 20
 LINE_CHARS = 500
+TOO_OLD_MESSAGES = ("Unrecognized option", "cannot be applied to")
 DISK_FULL_MESSAGES = ("No space left on device", "Disk quota exceeded")
 
 
@@ -38,16 +39,18 @@ def find_ffmpeg() -> str:
     return chosen
 
 
-def run(arguments: Sequence[str], *, timeout_seconds: float, folder: Path) -> None:
+def run(arguments: Sequence[str], *, timeout_seconds: float, folder: Path) -> int:
     """Run ffmpeg to its end.
 
     Args:
         arguments: without the program's name.
         timeout_seconds: after this long it is killed with everything it started.
         folder: working folder.
+    Returns:
+        How many lines it wrote to stderr.
     Raises:
         MediaError: ``timeout``, or ``corrupt`` with the tail of stderr.
-        StageError: the disk is full.
+        StageError: the disk is full, or this ffmpeg lacks an option.
     """
     process = subprocess.Popen(
         [find_ffmpeg(), *arguments],
@@ -58,8 +61,8 @@ def run(arguments: Sequence[str], *, timeout_seconds: float, folder: Path) -> No
         start_new_session=True,
     )
     assert process.stderr is not None
-    tail: collections.deque[bytes] = collections.deque(maxlen=TAIL_LINES)
-    reader = threading.Thread(target=_drain, args=(process.stderr, tail), daemon=True)
+    tail = Tail()
+    reader = threading.Thread(target=tail.drain, args=(process.stderr,), daemon=True)
     reader.start()
     try:
         code = process.wait(timeout_seconds)
@@ -71,17 +74,35 @@ def run(arguments: Sequence[str], *, timeout_seconds: float, folder: Path) -> No
             process.wait()
         reader.join()
         process.stderr.close()
-    message = b"\n".join(tail).decode(errors="replace").strip()
+    message = tail.text()
     if any(text in message for text in DISK_FULL_MESSAGES):
         raise StageError(
             f"{folder}: disk full; free space or set TMPDIR, then run the same command again"
         )
-    if code != 0:
-        raise MediaError("corrupt", f"ffmpeg exit code {code}: {message}")
+    if code == 0:
+        return tail.num_lines
+    if any(text in message for text in TOO_OLD_MESSAGES):
+        raise StageError(
+            f"{find_ffmpeg()} is too old (5.1 is needed, 7.0 for media.frame_times: keyframe): "
+            f"{message}; let {ENVIRONMENT_VARIABLE} name another one"
+        )
+    raise MediaError("corrupt", f"ffmpeg exit code {code}: {message}")
 
 
-def _drain(stream: IO[bytes], tail: "collections.deque[bytes]") -> None:
-    """Read to the end, so that ffmpeg never blocks on a full pipe; keep only the last lines."""
-    while line := stream.readline(LINE_CHARS):
-        if line.strip():
-            tail.append(line.rstrip())
+class Tail:
+    """The last lines of a stream, and how many there were."""
+
+    def __init__(self) -> None:
+        self.num_lines = 0
+        self._lines: collections.deque[bytes] = collections.deque(maxlen=TAIL_LINES)
+
+    def drain(self, stream: IO[bytes]) -> None:
+        """Read to the end, so that ffmpeg never blocks on a full pipe."""
+        while line := stream.readline(LINE_CHARS):
+            self.num_lines += line.endswith(b"\n")
+            if line.strip():
+                self._lines.append(line.rstrip())
+
+    def text(self) -> str:
+        """The last lines."""
+        return b"\n".join(self._lines).decode(errors="replace").strip()

@@ -1,14 +1,10 @@
 """The ffmpeg command line for a batch of clips: one process, one decode per clip.
 
-Each clip [start, start + duration) gives a mono FLAC and N JPEG frames: frame k is the one shown
-at (k + 0.5) / N of the clip, or at (k + 0.5) / frame_rate seconds, exactly. For that the video
-clock is stretched so that these moments fall on 0, 1, 2, ...; ``fps=1:round=up`` then shows at n
-the last frame with time <= n. Seeking goes
-to the key frame before ``start`` and drops nothing, so a frame shown since before ``start`` counts.
+Each clip [start, start + duration) gives a mono FLAC and JPEG frames. Seeking goes to a key frame
+before ``start`` and drops nothing, so a frame shown since before ``start`` counts.
 Every output has its own small filter chain: one graph for all is slower with many inputs.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,19 +12,16 @@ from pathlib import Path
 import ffmpeg
 
 from pipeline_src.config.data import MediaConfig
-from pipeline_src.media.probe import INPUT_OPTIONS, input_url
+from pipeline_src.media.chains import audio_chain, exact_chain, key_chain
+from pipeline_src.media.probe import INPUT_OPTIONS, Picture, input_url
 
-GLOBAL_OPTIONS = (
-    "-hide_banner",
-    "-nostdin",
-    "-loglevel",
-    "error",
-    "-xerror",
-    "-filter_threads",
-    "1",
-)
-CLOCK_HZ = 1_000_000
-JPEG_PIXELS = "yuvj420p"
+GLOBAL_OPTIONS = ("-hide_banner", "-nostdin", "-filter_threads", "1")
+STRICT_OPTIONS = ("-loglevel", "error", "-xerror")
+# Every error is a line to be counted, and none ends the decoding.
+TOLERANT_OPTIONS = ("-loglevel", "repeat+error", "-max_error_rate", "1")
+# A decoder holds up to 16 pictures for reference and reordering; queues and filters the others.
+PICTURES_HELD = 30
+CLIP_BYTES = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -37,6 +30,14 @@ class ClipJob:
 
     Args:
         audio_index, video_index: stream numbers in the file; None = no frames.
+        seek_seconds: where decoding has to begin, at or before ``start_seconds``.
+        picture: of the video.
+        key_seconds: for each frame the time of the key frame that stands for it, ascending, from
+            the clip's start; empty = frames at the exact moments.
+        key_tolerance_seconds: how far a decoder's times may be from these.
+        is_steady: False = the picture's size changes midway. Then the frames are scaled to the
+            shape of the first one, and are not rotated.
+        is_strict: False = go on after a decoding error.
     """
 
     path: Path
@@ -44,6 +45,23 @@ class ClipJob:
     duration_seconds: float
     audio_index: int
     video_index: int | None
+    seek_seconds: float
+    picture: Picture
+    key_seconds: tuple[float, ...] = ()
+    key_tolerance_seconds: float = 0.0
+    is_steady: bool = True
+    is_strict: bool = True
+
+    @property
+    def memory_bytes(self) -> int:
+        """What decoding it may take at most."""
+        has_video = self.video_index is not None
+        return CLIP_BYTES + round(has_video * PICTURES_HELD * self.picture.num_bytes)
+
+    @property
+    def unique_key_seconds(self) -> list[float]:
+        """Each key frame once, in time order."""
+        return sorted(set(self.key_seconds))
 
 
 def build_arguments(jobs: Sequence[ClipJob], media: MediaConfig) -> list[str]:
@@ -68,7 +86,7 @@ def build_arguments(jobs: Sequence[ClipJob], media: MediaConfig) -> list[str]:
             ffmpeg.output(
                 source[str(job.video_index)],
                 frame_name(index, "%04d"),
-                vf=video_chain(job.duration_seconds, media),
+                vf=_video_chain(job, media),
                 format="image2",
                 vcodec="mjpeg",
                 threads=1,
@@ -77,7 +95,8 @@ def build_arguments(jobs: Sequence[ClipJob], media: MediaConfig) -> list[str]:
                 **{"q:v": media.jpeg_quality},
             )
         )
-    return ffmpeg.merge_outputs(*outputs).global_args(*GLOBAL_OPTIONS).get_args()
+    errors = STRICT_OPTIONS if all(job.is_strict for job in jobs) else TOLERANT_OPTIONS
+    return ffmpeg.merge_outputs(*outputs).global_args(*GLOBAL_OPTIONS, *errors).get_args()
 
 
 def audio_name(index: int) -> str:
@@ -90,58 +109,23 @@ def frame_name(index: int, number: str) -> str:
     return f"{index:03d}_{number}.jpg"
 
 
-def count_frames(duration_seconds: float, media: MediaConfig) -> int:
-    """Frames of a clip: with ``frame_rate`` as many as have their moment within it, at least 1."""
-    if media.frame_rate:
-        return max(1, math.ceil(duration_seconds * media.frame_rate - 0.5))
-    return media.num_frames
-
-
-def frame_seconds(duration_seconds: float, media: MediaConfig) -> list[float]:
-    """Mid-bin moments of a clip, from its start."""
-    count = count_frames(duration_seconds, media)
-    if media.frame_rate:
-        return [round((k + 0.5) / media.frame_rate, 6) for k in range(count)]
-    return [round((k + 0.5) / count * duration_seconds, 6) for k in range(count)]
+def _video_chain(job: ClipJob, media: MediaConfig) -> str:
+    if job.key_seconds:
+        return key_chain(job.unique_key_seconds, job.key_tolerance_seconds, media)
+    return exact_chain(job.duration_seconds, media)
 
 
 def _input_options(job: ClipJob) -> dict[str, str | int | None]:
     options: dict[str, str | int | None] = {**INPUT_OPTIONS, "threads": 1}
-    if job.start_seconds > 0:
-        options |= {"noaccurate_seek": None, "ss": f"{job.start_seconds:.6f}"}
+    if job.seek_seconds > 0:
+        options |= {"noaccurate_seek": None, "ss": f"{job.seek_seconds:.6f}"}
+    if job.seek_seconds < job.start_seconds:
+        options["itsoffset"] = f"{job.seek_seconds - job.start_seconds:.6f}"
+    if job.video_index is None:
+        return options
+    options["max_pixels"] = job.picture.decoder_pixels
+    if job.key_seconds:  # some decoders, VP9's for one, know no such option themselves
+        options["bsf:v"] = "noise=drop=not(key)"
+    if not job.is_steady:  # of all filters only scale may see pictures of several sizes
+        options |= {"reinit_filter:v": 0, "noautorotate": None}
     return options
-
-
-def audio_chain(duration_seconds: float, sample_rate_hz: int) -> str:
-    """Mono, resampled, from the clip's start; a late start and gaps become silence."""
-    return (
-        "atrim=start=0,aformat=channel_layouts=mono,"
-        f"aresample={sample_rate_hz}:async=1:first_pts=0,"
-        f"atrim=end_sample={round(duration_seconds * sample_rate_hz)}"
-    )
-
-
-def video_chain(duration_seconds: float, media: MediaConfig) -> str:
-    """N square frames, the last repeated where the video ends early; one tick of slack.
-
-    Padded before ``fps``, which drops a last frame that no moment falls on, and after it, for a
-    video that ends long before the clip begins.
-    """
-    count = count_frames(duration_seconds, media)
-    per_second = media.frame_rate or count / duration_seconds
-    return (
-        f"tpad=stop_mode=clone:stop_duration={duration_seconds:.6f},"
-        f"settb=1/{CLOCK_HZ},setpts=(T*{per_second!r}-0.5)/TB-1,fps=fps=1:start_time=0:round=up,"
-        f"tpad=stop_mode=clone:stop={count},trim=end_frame={count},"
-        f"{_scale_chain(media)},format={JPEG_PIXELS}"
-    )
-
-
-def _scale_chain(media: MediaConfig) -> str:
-    """Scale with square pixels; ``dar`` is the shape as displayed. JPEG is full-range BT.601."""
-    side = media.frame_size
-    flags = "flags=bilinear+accurate_rnd+bitexact:out_range=pc:out_color_matrix=bt601"
-    if media.frame_fit == "squash":
-        return f"scale=w={side}:h={side}:{flags},setsar=1"
-    width, height = f"'ceil({side}*max(dar,1))'", f"'ceil({side}*max(1/dar,1))'"
-    return f"scale=w={width}:h={height}:{flags},crop={side}:{side},setsar=1"

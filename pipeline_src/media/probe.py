@@ -1,12 +1,14 @@
 """What a raw file holds, by PyAV: streams to use, duration, codecs, or the reason it is useless."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.stream import Disposition, Stream
+from av.stream import Disposition
+from av.video.stream import VideoStream
 
 from pipeline_src.errors import MediaError
 
@@ -17,6 +19,40 @@ CONTAINERS = (
 )
 INPUT_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
 MICROSECONDS = 1_000_000
+# Of a pixel format that the header does not tell.
+UNKNOWN_BITS_PER_PIXEL = 24
+# Decoders add at most this to each side of a picture; measured up to 232.
+EDGE_PIXELS = 256
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Size of a decoded picture in pixels; 0 x 0 where there is none or the header does not say."""
+
+    width: int
+    height: int
+    bytes_per_pixel: float
+
+    @classmethod
+    def up_to(cls, num_pixels: int, bytes_per_pixel: float) -> "Picture":
+        """The largest picture, of a shape that does not matter."""
+        side = math.isqrt(num_pixels)
+        return cls(side, side, bytes_per_pixel)
+
+    @property
+    def num_pixels(self) -> int:
+        """Visible ones."""
+        return self.width * self.height
+
+    @property
+    def decoder_pixels(self) -> int:
+        """What a decoder may allocate for it."""
+        return (self.width + EDGE_PIXELS) * (self.height + EDGE_PIXELS)
+
+    @property
+    def num_bytes(self) -> float:
+        """What it takes in memory."""
+        return self.num_pixels * self.bytes_per_pixel
 
 
 @dataclass(frozen=True)
@@ -35,23 +71,30 @@ class Probe:
     fps: float
     audio_codec: str
     video_codec: str
+    picture: Picture
 
 
-def probe_file(path: Path, *, needs_video: bool = True) -> Probe:
+def probe_file(path: Path, *, max_pixels: int, needs_video: bool = True) -> Probe:
     """Look into a file without decoding it.
 
     Args:
+        max_pixels: larger pictures are refused.
         needs_video: False looks at the sound alone, whether there is video or not.
     Raises:
         MediaError: corrupt (no known container, no duration), no_audio, no_video, unsupported.
     """
+    # libav decodes pictures here where a header is incomplete; those it must not even try.
+    limit = Picture.up_to(max_pixels, UNKNOWN_BITS_PER_PIXEL / 8).decoder_pixels
+    options = {**INPUT_OPTIONS, "max_pixels": str(limit)}
     try:
-        with av.open(
-            input_url(path), options=INPUT_OPTIONS, metadata_errors="replace"
-        ) as container:
-            return _probe(container, needs_video)
+        with av.open(input_url(path), options=options, metadata_errors="replace") as container:
+            probe = _probe(container, needs_video)
     except (FFmpegError, OSError, UnicodeDecodeError, ValueError) as error:
         raise MediaError("corrupt", f"cannot be opened: {error}") from error
+    if probe.picture.num_pixels > max_pixels:
+        size = f"{probe.picture.width}x{probe.picture.height}"
+        raise MediaError("unsupported", f"{size} pixels; media.max_pixels={max_pixels}")
+    return probe
 
 
 def input_url(path: Path) -> str:
@@ -73,7 +116,6 @@ def _probe(container: InputContainer, needs_video: bool) -> Probe:
     for stream in (audio, video):
         if stream is not None and stream.codec_context is None:
             raise MediaError("unsupported", f"no decoder for the {stream.type} stream")
-    rate = getattr(video, "average_rate", None)
     duration_seconds = _duration_seconds(container)
     if duration_seconds <= 0:
         raise MediaError("corrupt", "holds no media")
@@ -81,19 +123,24 @@ def _probe(container: InputContainer, needs_video: bool) -> Probe:
         audio_index=audio.index,
         video_index=None if video is None else video.index,
         duration_seconds=duration_seconds,
-        fps=float(rate) if rate else 0.0,
+        fps=float(video.average_rate or 0) if video else 0.0,
         audio_codec=audio.codec_context.name,
-        video_codec="" if video is None else video.codec_context.name,
+        video_codec=video.codec_context.name if video else "",
+        picture=_picture(video) if video else Picture(0, 0, 0.0),
     )
 
 
-def _video_stream(container: InputContainer) -> Stream | None:
+def _picture(video: VideoStream) -> Picture:
+    decoder = video.codec_context
+    bits = decoder.format.padded_bits_per_pixel if decoder.format else UNKNOWN_BITS_PER_PIXEL
+    return Picture(decoder.width, decoder.height, bits / 8)
+
+
+def _video_stream(container: InputContainer) -> VideoStream | None:
     """The best video stream that is no cover picture."""
-    video = container.streams.best("video")
-    if video is not None and video.disposition & Disposition.attached_pic:
-        real = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-        video = real[0] if real else None
-    return video
+    real = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    best = container.streams.best("video")
+    return next((stream for stream in real if stream is best), real[0] if real else None)
 
 
 def _duration_seconds(container: InputContainer) -> float:

@@ -42,7 +42,14 @@ JSON_KEYS = (
     "flags",
     "source",
 )
-REASON_OF_FLAG = {"silent_audio": "no_audio", "static_video": "no_video", "short": "too_short"}
+# Only where the media stage has something to say.
+OPTIONAL_JSON_KEYS = ("num_decode_errors",)
+REASON_OF_FLAG = {
+    "silent_audio": "no_audio",
+    "static_video": "no_video",
+    "short": "too_short",
+    "decode_errors": "corrupt",
+}
 
 Members = dict[str, bytes]
 
@@ -93,6 +100,11 @@ def _judge(clip: Clip, shards: ShardsConfig) -> LedgerRow:
     return LedgerRow(clip["clip_id"], "ok", flags=flags)
 
 
+def _sidecar(clip: Clip) -> dict[str, Any]:
+    present = [key for key in OPTIONAL_JSON_KEYS if key in clip]
+    return {key: clip[key] for key in (*JSON_KEYS, *present)}
+
+
 def _join(clips: list[Clip], media_tar: Path, logmel_tar: Path) -> Iterator[tuple[Clip, Members]]:
     """Yield each clip with its members of both tars; both are in list order: one pass is enough."""
     media, logmel = read_samples(media_tar), read_samples(logmel_tar)
@@ -127,7 +139,7 @@ def _write_shard(
             )
             if not shards.waveform:
                 del members["flac"]
-            metadata = json.dumps({key: clip[key] for key in JSON_KEYS}).encode()
+            metadata = json.dumps(_sidecar(clip)).encode()
             offset_bytes = tar.tarstream.offset
             tar.write({"__key__": clip["key"], "json": metadata, **members})
             size_bytes = tar.tarstream.offset - offset_bytes

@@ -61,6 +61,13 @@ def test_every_experiment_overlay_is_accepted(root, defaults):
         ({"pretrain": {"fps": 2}}, ["pretrain.fps = 2", "media.frame_rate = 0", "num_frames to 0"]),
         (
             {
+                "media": {"num_frames": 0, "frame_rate": 2, "frame_times": "keyframe"},
+                "pretrain": {"fps": 2},
+            },
+            ["pretrain.fps = 2", "evenly spaced", "media.frame_times to exact"],
+        ),
+        (
+            {
                 "media": {"num_frames": 0, "frame_rate": 2, "max_seconds": 2},
                 "pretrain": {"fps": 2},
             },

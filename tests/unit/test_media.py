@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import time
 
 import numpy as np
@@ -15,15 +16,9 @@ from pipeline_src.media.audio import read_flac
 from pipeline_src.media.batch import make_batches
 from pipeline_src.media.ffmpeg import find_ffmpeg, run
 from pipeline_src.media.graph import ClipJob
-from pipeline_src.media.probe import probe_file
+from pipeline_src.media.probe import Picture, probe_file
 from tests import media
-
-
-def transcode_one(folder, config=media.SMALL, **clip):
-    manifest_path = media.transcode(media.download(folder, [clip]), config)
-    manifest, samples = media.read_transcoded(manifest_path)
-    assert not manifest.lost, read_ledger(manifest_path.with_suffix(".ledger.csv"))
-    return manifest.clips[0], samples[manifest.clips[0]["key"]]
+from tests.media import transcode_one
 
 
 def test_every_kind_of_bad_clip_gets_its_reason_and_spoils_no_other(tmp_path):
@@ -131,13 +126,18 @@ def test_attached_pictures_are_no_video(tmp_path):
     options = ["-map", "0", "-map", "1", "-c", "copy", "-disposition:v:0", "attached_pic"]
     run([*inputs, *options, "song.m4a"], timeout_seconds=20, folder=tmp_path)
     with pytest.raises(MediaError) as caught:
-        probe_file(tmp_path / "song.m4a")
+        probe_file(tmp_path / "song.m4a", max_pixels=10**6)
     assert caught.value.reason == "no_video"
 
 
-def test_batches_are_bounded_by_clips_and_by_seconds(tmp_path):
-    jobs = [ClipJob(tmp_path, 0, seconds, 0, 1) for seconds in (1, 1, 1, 59, 1, 1, 200, 1)]
-    assert [len(batch) for batch in make_batches(jobs, 2)] == [2, 2, 2, 1, 1]
+def test_batches_are_bounded_by_clips_seconds_and_memory(tmp_path):
+    def jobs(picture, *seconds):
+        return [ClipJob(tmp_path, 0, length, 0, 1, 0, picture) for length in seconds]
+
+    small, large = Picture(100, 100, 1.5), Picture(3840, 2160, 1.5)
+    batches = make_batches(jobs(small, 1, 1, 1, 59, 1, 1, 200, 1), 2)
+    assert [len(batch) for batch in batches] == [2, 2, 2, 1, 1]
+    assert [len(batch) for batch in make_batches(jobs(large, 1, 1), 2)] == [1, 1]
     assert list(make_batches([], 2)) == []
 
 
@@ -169,6 +169,15 @@ def test_time_out_kills_the_whole_process_group(tmp_path, fake_ffmpeg):
     while is_running(sleeper) and time.monotonic() - started < 20:  # a kill takes its time
         time.sleep(0.05)
     assert not is_running(sleeper)
+
+
+def test_a_clip_that_takes_too_long_ends_as_timeout(root, tmp_path, fake_ffmpeg):
+    shutil.copy(root / "tests" / "assets" / "frog_vfr.mp4", tmp_path)
+    fake_ffmpeg("sleep 60")
+    downloaded = media.download(tmp_path, [{"source": "frog_vfr.mp4"}])
+    path = media.transcode(downloaded, MediaConfig(num_frames=1, timeout_seconds=0.2))
+    (row,) = read_ledger(path.with_suffix(".ledger.csv"))
+    assert (row.status, row.reason) == ("failed", "timeout")
 
 
 def test_a_flood_on_stderr_neither_blocks_nor_is_kept(tmp_path, fake_ffmpeg):

@@ -155,7 +155,12 @@ def test_the_index_states_coverage_and_statistics(results):
     value = json.loads(path.read_text())
     assert (value["num_clips"], value["num_clips_in_list"]) == (3, 4)
     assert value["reasons"] == {"unavailable": 1}
-    assert value["flags"] == {"silent_audio": 1, "static_video": 0, "short": 0}
+    assert value["flags"] == {
+        "silent_audio": 1,
+        "static_video": 0,
+        "short": 0,
+        "decode_errors": 0,
+    }
     assert value["class_names"] == ["Alpha", "Beta"]
     assert value["audio"] == AudioConfig().model_dump()
     ids = "\n".join(sorted(clip["clip_id"] for clip in CLIPS if clip["clip_id"] != "gone"))

@@ -9,7 +9,7 @@ from pipeline_src.data.dataset import ClipDataset, ClipFormat
 from pipeline_src.data.sampler import Draw
 from pipeline_src.data.windows import window_frames
 from pipeline_src.errors import ManifestError
-from pipeline_src.media.graph import count_frames, frame_seconds
+from pipeline_src.media.moments import count_frames, frame_seconds
 from pipeline_src.models import create_model
 from pipeline_src.shards.read import open_shards
 from tests import media

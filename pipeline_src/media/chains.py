@@ -1,0 +1,66 @@
+"""The filter chains: sound from the clip's start, and frames at exact moments or at key frames.
+
+Exact: frame k is the one shown at (k + 0.5) / N of the clip, or at (k + 0.5) / frame_rate seconds.
+For that the video clock is stretched so that these moments fall on 0, 1, 2, ...;
+``fps=1:round=up`` then shows at n the last frame with time <= n. Only the frames that are kept are
+scaled.
+"""
+
+from collections.abc import Sequence
+
+from pipeline_src.config.data import MediaConfig
+from pipeline_src.media.moments import count_frames
+
+CLOCK_HZ = 1_000_000
+JPEG_PIXELS = "yuvj420p"
+# A picture a few pixels high must not become one of gigabytes.
+MAX_ASPECT = 32
+
+
+def audio_chain(duration_seconds: float, sample_rate_hz: int) -> str:
+    """Mono, resampled, from the clip's start; a late start and gaps become silence."""
+    return (
+        "atrim=start=0,aformat=channel_layouts=mono,"
+        f"aresample={sample_rate_hz}:async=1:first_pts=0,"
+        f"atrim=end_sample={round(duration_seconds * sample_rate_hz)}"
+    )
+
+
+def exact_chain(duration_seconds: float, media: MediaConfig) -> str:
+    """N frames, the last repeated where the video ends early; one tick of slack.
+
+    Padded before ``fps``, which drops a last frame that no moment falls on, and after it, for a
+    video that ends long before the clip begins.
+    """
+    count = count_frames(duration_seconds, media)
+    per_second = media.frame_rate or count / duration_seconds
+    return (
+        f"tpad=stop_mode=clone:stop_duration={duration_seconds:.6f},"
+        f"settb=1/{CLOCK_HZ},setpts=(T*{per_second!r}-0.5)/TB-1,fps=fps=1:start_time=0:round=up,"
+        f"tpad=stop_mode=clone:stop={count},trim=end_frame={count},"
+        f"{_scale_chain(media)},format={JPEG_PIXELS}"
+    )
+
+
+def key_chain(key_seconds: Sequence[float], tolerance_seconds: float, media: MediaConfig) -> str:
+    """The frames at ``key_seconds``, ascending and each once; other key frames are dropped."""
+    wanted = "+".join(
+        f"lt(abs(t-({seconds:.6f}))\\,{tolerance_seconds:.6f})" for seconds in key_seconds
+    )
+    return (
+        f"select={wanted},trim=end_frame={len(key_seconds)},"
+        f"{_scale_chain(media)},format={JPEG_PIXELS}"
+    )
+
+
+def _scale_chain(media: MediaConfig) -> str:
+    """Scale with square pixels; ``dar`` is the shape as displayed. JPEG is full-range BT.601."""
+    side = media.frame_size
+    flags = "flags=bilinear+accurate_rnd+bitexact:out_range=pc:out_color_matrix=bt601"
+    if media.frame_fit == "squash":
+        return f"scale=w={side}:h={side}:{flags},setsar=1"
+    width = f"'ceil({side}*clip(dar,1,{MAX_ASPECT}))'"
+    height = f"'ceil({side}*clip(1/dar,1,{MAX_ASPECT}))'"
+    scale = f"scale=w={width}:h={height}:{flags}"
+    crop = f",crop={side}:{side}" if media.frame_fit == "crop" else ""
+    return f"{scale}{crop},setsar=1"

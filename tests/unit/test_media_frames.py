@@ -1,0 +1,232 @@
+"""Which frames of a clip are kept: key frames, shapes, and what a hostile picture may cost."""
+
+import contextlib
+import io
+import struct
+import threading
+
+import av
+import psutil
+import pytest
+from PIL import Image
+
+from pipeline_src.config.data import MediaConfig
+from pipeline_src.data.dataset import decode_frame
+from pipeline_src.errors import StageError
+from pipeline_src.media import memory
+from pipeline_src.media.ffmpeg import find_ffmpeg, run
+from tests import media
+from tests.media import lose_one, make_clip, transcode_one
+
+KEYS = MediaConfig(num_frames=6, frame_size=32, frame_times="keyframe")
+ONE_MOMENT_SECONDS = 0.005
+GOP = 5  # half a second at 10 frames per second
+CODECS = {
+    "a.mp4": ("-c:v", "mpeg4", "-q:v", "1", "-bf", "2", "-c:a", "aac"),
+    "b.mkv": ("-c:v", "libx264", "-crf", "4", "-c:a", "aac"),
+    "c.mp4": ("-c:v", "libx265", "-x265-params", "log-level=error:crf=4", "-c:a", "aac"),
+    "d.webm": ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-crf", "2", "-c:a", "libopus"),
+    "e.ts": ("-c:v", "mpeg2video", "-q:v", "1", "-c:a", "mp2"),
+    "f.avi": ("-c:v", "mpeg4", "-q:v", "1", "-c:a", "libmp3lame"),
+    "h.flv": ("-c:v", "flv1", "-q:v", "1", "-c:a", "libmp3lame", "-ar", "44100"),
+    "g.ogv": ("-c:v", "libtheora", "-q:v", "10", "-c:a", "libvorbis"),
+}
+
+
+def make_keyed(folder, name, *options, gop=GOP):
+    never = "0" if "264" in CODECS[name][1] else "1000000000"
+    fixed = ("-g", str(gop), "-keyint_min", str(gop), "-sc_threshold", never)
+    return make_clip(folder / name, seconds=2.4, options=(*CODECS[name], *fixed, *options))
+
+
+def decode_all(path):
+    """Time of every frame, and the numbers of the key frames."""
+    with av.open(str(path)) as container:
+        start = (container.start_time or 0) / 1e6
+        frames = list(container.decode(video=0))
+    keys = [number for number, frame in enumerate(frames) if frame.key_frame]
+    return [frame.time - start for frame in frames], keys
+
+
+@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize(("start", "end"), [(0, 2.4), (0.73, 1.93)])
+def test_the_nearest_key_frame_stands_for_each_moment(tmp_path, name, start, end):
+    seconds, keys = decode_all(make_keyed(tmp_path, name))
+    assert 5 <= len(keys) <= 8
+    clip, members = transcode_one(tmp_path, KEYS, source=name, start_seconds=start, end_seconds=end)
+    moments = [start + (k + 0.5) / 6 * (end - start) for k in range(6)]
+    expected = [min(keys, key=lambda n, t=t: (round(abs(seconds[n] - t), 6), n)) for t in moments]
+    times = [seconds[number] - start for number in expected]
+    assert clip["frame_seconds"] == pytest.approx(times, abs=1e-5)
+    assert media.frame_numbers(members) == expected
+
+
+def test_a_video_with_one_key_frame_gives_that_one_and_is_not_called_static(tmp_path):
+    make_keyed(tmp_path, "a.mp4", gop=100)
+    clip, members = transcode_one(tmp_path, KEYS, source="a.mp4", start_seconds=1, end_seconds=2)
+    assert media.frame_numbers(members) == [0] * 6
+    assert clip["frame_seconds"] == [-1.0] * 6
+    assert clip["flags"] == []
+
+
+def test_key_frames_that_need_other_frames_give_exact_ones(tmp_path):
+    """H.264 with open GOPs: its counters make no sense where pictures are left out."""
+    opened = "open-gop=1:keyint=20:min-keyint=20:scenecut=0:bframes=3"
+    _, keys = decode_all(make_keyed(tmp_path, "b.mkv", "-x264-params", opened, gop=20))
+    assert keys == [0, 20]
+    clip, members = transcode_one(tmp_path, KEYS, source="b.mkv", start_seconds=0, end_seconds=2.4)
+    assert clip["frame_seconds"] == pytest.approx([(k + 0.5) / 6 * 2.4 for k in range(6)])
+    assert media.frame_numbers(members) == [2, 6, 10, 14, 18, 22]
+
+
+@pytest.mark.parametrize(("size", "expected"), [("64x48", (43, 32)), ("48x64", (32, 43))])
+def test_short_side_keeps_the_shape_and_the_loader_crops(tmp_path, size, expected):
+    make_clip(tmp_path / "a.mp4", size=size)
+    config = MediaConfig(num_frames=1, frame_size=32, frame_fit="short_side")
+    _, members = transcode_one(tmp_path, config, source="a.mp4")
+    jpeg = members["frame_00.jpg"]
+    assert Image.open(io.BytesIO(jpeg)).size == expected
+    assert decode_frame(jpeg, 24).shape == decode_frame(jpeg, 32)[:, :24, :24].shape == (3, 24, 24)
+
+
+def test_the_loader_cuts_the_same_from_both_sides():
+    image = Image.new("RGB", (96, 32))
+    image.paste((255, 255, 255), (32, 0, 64, 32))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=100)
+    frame = decode_frame(stream.getvalue(), 32)
+    assert frame.shape == (3, 32, 32)
+    assert frame.min() > 240
+
+
+def test_a_very_flat_picture_costs_little(tmp_path):
+    make_clip(tmp_path / "a.mkv", size="4096x2", options=("-c:v", "mjpeg", "-c:a", "pcm_s16le"))
+    config = MediaConfig(num_frames=1, frame_size=32, frame_fit="short_side")
+    _, members = transcode_one(tmp_path, config, source="a.mkv")
+    assert Image.open(io.BytesIO(members["frame_00.jpg"])).size == (1024, 32)
+
+
+class Peak:
+    num_bytes = 0
+
+
+@contextlib.contextmanager
+def watch_children():
+    """Sample the memory of the ffmpeg processes below this one."""
+    peak, done = Peak(), threading.Event()
+
+    def sample():
+        while not done.wait(ONE_MOMENT_SECONDS):
+            with contextlib.suppress(psutil.Error):
+                children = psutil.Process().children(recursive=True)
+                sizes = [c.memory_info().rss for c in children if "ffmpeg" in c.name()]
+                peak.num_bytes = max(peak.num_bytes, sum(sizes))
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        thread.join()
+
+
+def make_liar(folder, *, header, stream):
+    """A file whose container says one size and whose JPEG pictures another; None = the true one."""
+    make_clip(folder / "true.avi", options=("-c:v", "mjpeg", "-c:a", "pcm_s16le"))
+    data = (folder / "true.avi").read_bytes()
+    if header:
+        true = struct.pack("<III", 40, 64, 48)
+        assert true in data
+        data = data.replace(true, struct.pack("<III", 40, *header))
+    if stream:
+        true = b"\xff\xc0\x00\x11\x08" + struct.pack(">HH", 48, 64)
+        assert true in data
+        data = data.replace(true, true[:5] + struct.pack(">HH", *stream))
+    (folder / "liar.avi").write_bytes(data)
+
+
+GIANT = (20000, 20000)
+
+
+@pytest.mark.parametrize("errors", ["reject", "tolerate"])
+@pytest.mark.parametrize(
+    ("header", "stream"), [(GIANT, GIANT), (None, GIANT), ((16000, 16000), (16000, 16000))]
+)
+def test_a_giant_picture_is_unsupported_also_if_the_header_lies(tmp_path, header, stream, errors):
+    make_liar(tmp_path, header=header, stream=stream)
+    config = MediaConfig(num_frames=4, frame_size=32, decode_errors=errors)
+    with watch_children() as peak:
+        row = lose_one(tmp_path, config, source="liar.avi")
+    assert row.reason == "unsupported"
+    assert "{}x{}".format(*stream) in row.detail
+    assert peak.num_bytes < 100_000_000
+
+
+def test_a_giant_that_only_the_header_tells_of_costs_nothing(tmp_path):
+    make_liar(tmp_path, header=GIANT, stream=None)
+    with watch_children() as peak:
+        _, members = transcode_one(tmp_path, source="liar.avi")
+    assert len(members) == 1 + media.SMALL.num_frames
+    assert peak.num_bytes < 100_000_000
+
+
+def test_raw_pictures_are_as_large_as_the_header_says(tmp_path):
+    make_clip(tmp_path / "a.avi", options=("-c:v", "rawvideo", "-c:a", "pcm_s16le"))
+    data = (tmp_path / "a.avi").read_bytes()
+    giant = data.replace(struct.pack("<III", 40, 64, 48), struct.pack("<III", 40, *GIANT))
+    (tmp_path / "giant.avi").write_bytes(giant)
+    row = lose_one(tmp_path, source="giant.avi")
+    assert row.reason == "unsupported"
+    assert "20000x20000" in row.detail
+
+
+def test_the_limit_itself_is_allowed(tmp_path):
+    make_clip(tmp_path / "a.mp4")
+    exact = MediaConfig(num_frames=1, frame_size=32, max_pixels=64 * 48)
+    transcode_one(tmp_path, exact, source="a.mp4")
+    less = exact.model_copy(update={"max_pixels": 64 * 48 - 1})
+    row = lose_one(tmp_path, less, source="a.mp4")
+    assert (row.reason, row.detail) == ("unsupported", "64x48 pixels; media.max_pixels=3071")
+
+
+def test_pictures_of_4k_stay_within_the_memory_of_a_worker(tmp_path):
+    options = ("-c:v", "libx264", "-preset", "ultrafast", "-refs", "4", "-bf", "3", "-c:a", "aac")
+    make_clip(tmp_path / "a.mp4", fps=10, seconds=1.2, size="3840x2160", options=options)
+    clips = [{"clip_id": f"{n}", "source": "a.mp4"} for n in range(3)]
+    downloaded = media.download(tmp_path, clips)
+    with watch_children() as peak:
+        path = media.transcode(downloaded)
+    assert len(media.read_transcoded(path)[0].clips) == 3
+    assert 60_000_000 < peak.num_bytes < memory.BYTES_PER_WORKER
+
+
+def test_threads_wait_for_memory_and_a_giant_runs_alone(monkeypatch):
+    monkeypatch.setattr(memory, "BYTES_PER_WORKER", 100)
+    budget = memory.MemoryBudget(2)
+    held, peaks, giants = [], [], []
+
+    def work(num_bytes):
+        with budget.hold(num_bytes):
+            held.append(num_bytes)
+            peaks.append(sum(held))
+            if num_bytes > 200:
+                giants.append(len(held))
+            threading.Event().wait(0.002)
+            held.remove(num_bytes)
+
+    sizes = [60, 150, 1000, 40, 100, 90, 1000, 10] * 4
+    threads = [threading.Thread(target=work, args=(size,)) for size in sizes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(peaks) == len(sizes)
+    assert all(peak <= 200 for peak in peaks if peak < 1000)
+    assert giants == [1] * 8
+
+
+def test_an_old_ffmpeg_is_named_and_loses_no_clip(tmp_path):
+    with pytest.raises(StageError, match="too old") as caught:
+        run(["-no_such_option", "1"], timeout_seconds=20, folder=tmp_path)
+    assert find_ffmpeg() in str(caught.value)
