@@ -64,7 +64,9 @@ def _job(
     keys = KeyFrames(start_seconds, (), 0.0)
     moments = frame_seconds(seconds, media) if media.frame_times == "keyframe" else []
     if probe.video_index is not None and (moments or start_seconds > 0):
-        keys = find_key_frames(path, probe.video_index, start_seconds, moments)
+        keys = find_key_frames(
+            path, probe.video_index, start_seconds, moments, max_pixels=media.max_pixels
+        )
     picture = probe.picture
     if not picture.num_pixels:
         picture = Picture.up_to(media.max_pixels, picture.bytes_per_pixel)

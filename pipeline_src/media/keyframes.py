@@ -5,13 +5,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-import av
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.stream import Discard, Stream
 
-from pipeline_src.errors import MediaError
-from pipeline_src.media.probe import INPUT_OPTIONS, MICROSECONDS, input_url
+from pipeline_src.media.probe import MICROSECONDS, open_container
 
 # How long before the clip to look for a key frame, where a container cannot seek to one (MPEG-TS).
 STEPS_BACK_SECONDS = (0.0, 2.0, 8.0, 32.0)
@@ -37,30 +36,30 @@ class KeyFrames(NamedTuple):
 
 
 def find_key_frames(
-    path: Path, video_index: int, start_seconds: float, moments: Sequence[float]
+    path: Path,
+    video_index: int,
+    start_seconds: float,
+    moments: Sequence[float],
+    *,
+    max_pixels: int,
 ) -> KeyFrames:
     """Look for key frames; of two equally near a moment the earlier one counts.
 
     Args:
         moments: ascending, from the clip's start at ``start_seconds``; none to look for its
             beginning only.
+        max_pixels: as for the probe.
     Raises:
         MediaError: corrupt.
     """
-    try:
-        with av.open(
-            input_url(path), options=INPUT_OPTIONS, metadata_errors="replace"
-        ) as container:
-            video = container.streams[video_index]
-            for stream in container.streams:
-                stream.discard = Discard.default if stream is video else Discard.all
-            seek_seconds = _find_beginning(container, video, start_seconds)
-            is_there = start_seconds == 0 or _seek(container, seek_seconds)
-            keys = sorted(
-                set(_keys_near(container, video, start_seconds, moments) if is_there else ())
-            )
-    except (FFmpegError, OSError, ValueError) as error:
-        raise MediaError("corrupt", f"cannot be read: {error}") from error
+    with open_container(path, max_pixels) as container:
+        video = container.streams[video_index]
+        for stream in container.streams:
+            stream.discard = Discard.default if stream is video else Discard.all
+        seek_seconds = _find_beginning(container, video, start_seconds)
+        is_there = start_seconds == 0 or _seek(container, seek_seconds)
+        found = _keys_near(container, video, start_seconds, moments) if is_there else ()
+        keys = sorted(set(found))
     nearest = [min(keys, key=lambda key: abs(key - moment)) for moment in moments if keys]
     gap = min((b - a for a, b in pairwise(keys)), default=1.0)
     tolerance = min(MAX_TOLERANCE_SECONDS, TOLERANCE_OF_GAP * gap)
@@ -110,7 +109,16 @@ def _seek(container: InputContainer, seconds: float) -> bool:
 def _packets(container: InputContainer, video: Stream) -> Iterator[tuple[float, bool]]:
     """Time in the file, and whether it is a key frame, of each picture that has a time."""
     start_seconds = (container.start_time or 0) / MICROSECONDS
-    for packet in container.demux(video):
+    packets = container.demux(video)
+    while (packet := _next_packet(packets)) is not None:
         ticks = packet.dts if packet.pts is None else packet.pts
         if ticks is not None and packet.time_base is not None:
             yield float(ticks * packet.time_base) - start_seconds, packet.is_keyframe
+
+
+def _next_packet(packets: Iterator[Packet]) -> Packet | None:
+    """None at the end, and where the file is damaged: decoding judges that."""
+    try:
+        return next(packets, None)
+    except FFmpegError:
+        return None

@@ -1,6 +1,8 @@
 """What a raw file holds, by PyAV: streams to use, duration, codecs, or the reason it is useless."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,18 +85,28 @@ def probe_file(path: Path, *, max_pixels: int, needs_video: bool = True) -> Prob
     Raises:
         MediaError: corrupt (no known container, no duration), no_audio, no_video, unsupported.
     """
-    # libav decodes pictures here where a header is incomplete; those it must not even try.
-    limit = Picture.up_to(max_pixels, UNKNOWN_BITS_PER_PIXEL / 8).decoder_pixels
-    options = {**INPUT_OPTIONS, "max_pixels": str(limit)}
-    try:
-        with av.open(input_url(path), options=options, metadata_errors="replace") as container:
-            probe = _probe(container, needs_video)
-    except (FFmpegError, OSError, UnicodeDecodeError, ValueError) as error:
-        raise MediaError("corrupt", f"cannot be opened: {error}") from error
+    with open_container(path, max_pixels) as container:
+        probe = _probe(container, needs_video)
     if probe.picture.num_pixels > max_pixels:
         size = f"{probe.picture.width}x{probe.picture.height}"
         raise MediaError("unsupported", f"{size} pixels; media.max_pixels={max_pixels}")
     return probe
+
+
+@contextmanager
+def open_container(path: Path, max_pixels: int) -> Iterator[InputContainer]:
+    """Open a file for its packets; where a header is incomplete, libav decodes a few of them.
+
+    Raises:
+        MediaError: corrupt; also where reading fails within the ``with`` block.
+    """
+    limit = Picture.up_to(max_pixels, UNKNOWN_BITS_PER_PIXEL / 8).decoder_pixels
+    options = {**INPUT_OPTIONS, "max_pixels": str(limit)}
+    try:
+        with av.open(input_url(path), options=options, metadata_errors="replace") as container:
+            yield container
+    except (FFmpegError, OSError, UnicodeDecodeError, ValueError) as error:
+        raise MediaError("corrupt", f"cannot be opened: {error}") from error
 
 
 def input_url(path: Path) -> str:
