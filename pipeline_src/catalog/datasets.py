@@ -138,6 +138,15 @@ class DatasetCatalog:
             if split in ("", one)
         ]
 
+    def earlier_shards(self, name: str, split: str) -> list[str]:
+        """Manifests of the splits whose clips one of ``split`` may be a duplicate of.
+
+        What is scored comes before what is learnt from, see ``shards.duplicates``; folds in order.
+        """
+        splits = self.splits(name) if self.dataset(name).folds else self.splits(name)[::-1]
+        earlier = splits[: splits.index(split)]
+        return [path for one in earlier for path in self.chunk_files("shards", name, one)]
+
     def downloads(self, name: str) -> list[str]:
         """Everything that ``download_<name>`` makes."""
         return [*self.chunk_files("download", name), self.download_ledger(name)]

@@ -18,7 +18,10 @@ class PlanConfig(Section):
     """How a clip list is cut into units of work."""
 
     chunk_size: int = Field(
-        default=1000, gt=0, le=20000, description="clips per chunk: one job and one shard each"
+        default=1000,
+        gt=0,
+        le=20000,
+        description="clips per chunk: one job, and one shard up to shards.target_bytes",
     )
 
 
@@ -176,8 +179,18 @@ class ShardsConfig(Section):
     """How clips are packed."""
 
     waveform: bool = Field(default=True, description="keep the 16 kHz audio as .flac in the shards")
-    exclude_flags: tuple[Literal["silent_audio", "static_video", "short"], ...] = Field(
-        default=(), description="clips with one of these flags stay out of the shards"
+    target_bytes: int = Field(
+        default=1_000_000_000,
+        ge=1_000_000,
+        description="a chunk's next shard begins once one holds so many bytes; plan.chunk_size "
+        "bounds the clips",
+    )
+    exclude_flags: tuple[Literal["silent_audio", "static_video", "short", "duplicate"], ...] = (
+        Field(
+            default=(),
+            description="clips with one of these flags stay out of the shards; duplicate: out of "
+            "the index, the shards stay as they are",
+        )
     )
     max_failed_fraction: float = Field(
         default=0.2,
@@ -185,3 +198,11 @@ class ShardsConfig(Section):
         le=1,
         description="share of a split's clips that may be lost before the stage fails",
     )
+
+    @property
+    def of_tars(self) -> "ShardsConfig":
+        """What the tars depend on; the values of the index alone are left at their defaults."""
+        flags = tuple(flag for flag in self.exclude_flags if flag != "duplicate")
+        return ShardsConfig(
+            waveform=self.waveform, target_bytes=self.target_bytes, exclude_flags=flags
+        )

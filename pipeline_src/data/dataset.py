@@ -23,7 +23,8 @@ from pipeline_src.data.sampler import Draw
 from pipeline_src.data.windows import window_frames
 from pipeline_src.errors import ManifestError, MediaError
 from pipeline_src.media.audio import read_flac, to_float
-from pipeline_src.shards.read import Sample, ShardReader, ShardSet
+from pipeline_src.shards.read import Sample, ShardSet
+from pipeline_src.shards.reader import ShardReader
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet statistics: CAV-MAE, AVSiam, MAViL
 IMAGE_STD = (0.229, 0.224, 0.225)

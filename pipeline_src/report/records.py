@@ -201,3 +201,5 @@ class SplitIndex(BaseModel):
     clip_ids_sha256: str = ""
     reasons: dict[str, int] = {}
     flags: dict[str, int] = {}
+    excludes_duplicates: bool = False
+    duplicates: list[tuple[str, str, str]] = []  # clip_id, split and clip_id of the earlier one

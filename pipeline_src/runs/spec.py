@@ -136,6 +136,7 @@ def score_hashes(
 def index_fingerprint(path: Path) -> dict[str, Any]:
     """The parts of an index that decide what a model learns from it."""
     index = json.loads(path.read_text(encoding="utf-8"))
+    leaves_out = index["excludes_duplicates"] and index["duplicates"]
     return {
         "dataset": index["dataset"],
         "split": index["split"],
@@ -144,4 +145,5 @@ def index_fingerprint(path: Path) -> dict[str, Any]:
         "logmel_mean": index["logmel_mean"],
         "logmel_std": index["logmel_std"],
         "shards": [shard["sha256"] for shard in index["shards"]],
+        **({"clip_ids": index["clip_ids_sha256"]} if leaves_out else {}),
     }

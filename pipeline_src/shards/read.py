@@ -1,24 +1,16 @@
-"""Shards for reading: which samples there are; one read per sample, headers parsed in memory."""
+"""Shards for reading: which samples there are, and where each lies."""
 
 import json
 import math
-import os
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pipeline_src.errors import ManifestError
-from pipeline_src.manifest.chunks import bulk_path, read_chunk
-
-MAX_OPEN_SHARDS = 256
-BLOCK_BYTES = 512
-NAME = slice(0, 100)
-SIZE = slice(124, 136)
-CHECKSUM = slice(148, 156)
-TYPE = slice(156, 157)
-REGULAR, PAX_HEADER = b"0", b"x"
-PAX_PATH = b" path="
+from pipeline_src.manifest.chunks import ChunkManifest, read_chunk
+from pipeline_src.shards.duplicates import DUPLICATE
+from pipeline_src.shards.files import SAMPLES, shard_files, shard_paths
 
 
 class Sample(NamedTuple):
@@ -26,6 +18,7 @@ class Sample(NamedTuple):
 
     Args:
         offset_bytes, size_bytes: all its members in the shard, one after the other.
+        crc32: of those bytes.
     """
 
     shard: Path
@@ -34,6 +27,7 @@ class Sample(NamedTuple):
     size_bytes: int
     labels: tuple[int, ...]
     clip_id: str
+    crc32: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,15 +107,7 @@ def _open_split(index_path: Path) -> ShardSet:
         index: dict[str, Any] = json.loads(index_path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ManifestError(f"{index_path}: index not readable: {error}") from error
-    samples: list[Sample] = []
-    for shard in index["shards"]:
-        manifest_path = index_path.parent / shard["manifest"]
-        manifest = read_chunk(manifest_path, "pack")
-        path = bulk_path(manifest_path, manifest)
-        samples += [
-            Sample(path, key, offset, size, tuple(labels), clip_id)
-            for key, offset, size, labels, clip_id in manifest.extra["samples"]
-        ]
+    samples = list(_samples(index_path, index))
     if len(samples) != index["num_clips"]:
         raise ManifestError(
             f"{index_path}: {index['num_clips']} clips, but the shards hold {len(samples)}; "
@@ -138,104 +124,29 @@ def _open_split(index_path: Path) -> ShardSet:
     )
 
 
+def chunk_manifests(index_path: Path, index: dict[str, Any]) -> dict[Path, ChunkManifest]:
+    """The manifests of the chunks that an index lists, in its order."""
+    names = dict.fromkeys(shard["manifest"] for shard in index["shards"])
+    return {path: read_chunk(path, "pack") for path in (index_path.parent / name for name in names)}
+
+
+def _samples(index_path: Path, index: dict[str, Any]) -> Iterator[Sample]:
+    left_out = {one[0] for one in index["duplicates"]} if index["excludes_duplicates"] else set()
+    for path, manifest in chunk_manifests(index_path, index).items():
+        shards = zip(shard_paths(path, manifest), shard_files(manifest), strict=True)
+        holders = (tar for tar, shard in shards for _ in range(shard.num_samples))
+        for tar, (key, labels, clip_id, offset, size, crc32) in zip(
+            holders, manifest.extra[SAMPLES], strict=True
+        ):
+            if clip_id not in left_out:
+                yield Sample(tar, key, offset, size, tuple(labels), clip_id, crc32)
+
+
 def lost_clips(index_path: Path) -> dict[str, str]:
-    """Reason by clip_id of the clips of a split's list that are not in its shards."""
-    shards = json.loads(index_path.read_text(encoding="utf-8"))["shards"]
-    manifests = [read_chunk(index_path.parent / shard["manifest"], "pack") for shard in shards]
-    return {item["clip_id"]: item["reason"] for manifest in manifests for item in manifest.lost}
-
-
-class ShardReader:
-    """Read samples; shards open on first use and stay open. Safe to share, fork and pickle."""
-
-    def __init__(self) -> None:
-        self._descriptors: dict[Path, int] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_descriptors": {}}
-
-    def __del__(self) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close all shards; the next read opens its shard again."""
-        while self._descriptors:
-            os.close(self._descriptors.popitem()[1])
-
-    def read(self, sample: Sample, extensions: Collection[str] | None = None) -> dict[str, bytes]:
-        """Return {extension: content} of a sample: ``logmel.npy``, ``frame_03.jpg``, ``json``, ...
-
-        Args:
-            extensions: only these; None = all.
-        Raises:
-            ManifestError: the shard is missing or damaged there, or lacks a wanted member.
-        """
-        data = os.pread(self._open(sample.shard), sample.size_bytes, sample.offset_bytes)
-        if len(data) != sample.size_bytes:
-            raise _damaged(sample, f"ends after {len(data)} of {sample.size_bytes} bytes")
-        members = _parse(sample, data, extensions)
-        missing = sorted(set(extensions or ()) - members.keys())
-        if missing:
-            raise _damaged(sample, f"has no member {', '.join(missing)}")
-        return members
-
-    def _open(self, path: Path) -> int:
-        if path not in self._descriptors:
-            if len(self._descriptors) >= MAX_OPEN_SHARDS:  # the oldest; far below ulimit -n
-                os.close(self._descriptors.pop(next(iter(self._descriptors))))
-            try:
-                self._descriptors[path] = os.open(path, os.O_RDONLY)
-            except FileNotFoundError:
-                raise ManifestError(
-                    f"{path}: shard is missing; delete its manifest and run again"
-                ) from None
-        return self._descriptors[path]
-
-
-def _parse(sample: Sample, data: bytes, extensions: Collection[str] | None) -> dict[str, bytes]:
-    members: dict[str, bytes] = {}
-    position = 0
-    long_name: str | None = None
-    while position < len(data):
-        header = data[position : position + BLOCK_BYTES]
-        size = _check_header(sample, header)
-        content = data[position + BLOCK_BYTES : position + BLOCK_BYTES + size]
-        if len(content) != size:
-            raise _damaged(sample, "member reaches over the sample's end")
-        position += BLOCK_BYTES + -(-size // BLOCK_BYTES) * BLOCK_BYTES
-        if header[TYPE] == PAX_HEADER:
-            long_name = _pax_path(content)
-            continue
-        name = long_name or header[NAME].rstrip(b"\0").decode()
-        long_name = None
-        member_key, _, extension = name.partition(".")
-        if member_key != sample.key or header[TYPE] != REGULAR:
-            raise _damaged(sample, f"found member {name!r}")
-        if extensions is None or extension in extensions:
-            members[extension] = content
-    return members
-
-
-def _check_header(sample: Sample, header: bytes) -> int:
-    """Verify the header's checksum (own field counted as blanks); return the member's size."""
-    try:
-        checksum = int(header[CHECKSUM].rstrip(b"\0 "), 8)
-        size = int(header[SIZE].rstrip(b"\0 "), 8)
-    except ValueError:
-        raise _damaged(sample, "no tar header where one must be") from None
-    if sum(header) - sum(header[CHECKSUM]) + 8 * ord(" ") != checksum:
-        raise _damaged(sample, "tar header with a wrong checksum")
-    return size
-
-
-def _damaged(sample: Sample, what: str) -> ManifestError:
-    return ManifestError(
-        f"{sample.shard}: sample {sample.key!r} {what}: the shard is damaged; "
-        "delete its manifest and run again"
-    )
-
-
-def _pax_path(content: bytes) -> str:
-    """The member name in a PAX header, which tar writes for names over 100 bytes."""
-    records = content.split(b"\n")
-    return next(record.split(PAX_PATH, 1)[1].decode() for record in records if PAX_PATH in record)
+    """Reason by clip_id of the clips of a split's list that its readers do not see."""
+    index = json.loads(index_path.read_text(encoding="utf-8"))
+    lost = [item for one in chunk_manifests(index_path, index).values() for item in one.lost]
+    reasons = {item["clip_id"]: item["reason"] for item in lost}
+    if index["excludes_duplicates"]:
+        reasons |= {one[0]: DUPLICATE for one in index["duplicates"]}
+    return reasons

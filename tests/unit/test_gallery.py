@@ -30,6 +30,8 @@ INDEX = {
     "retrieval_per_class": 0,
     "retrieval_size": 0,
     "retrieval_clips": None,
+    "excludes_duplicates": False,
+    "duplicates": [],
     "shards": [{"manifest": "00000.json"}],
 }
 VGGSOUND = {"dataset": "vggsound", "collection": "vggsound"}

@@ -24,7 +24,7 @@ ALLOWED = {
     "train": BASE | {"data", "models", "objectives", "runs", "shards", "eval"},
     "submit": BASE | {"runs", "train", "executor"},
     "report": BASE | {"eval"},
-    "stages": BASE | {"catalog", "download", "manifest", "runs"},
+    "stages": BASE | {"catalog", "download", "manifest", "runs", "shards"},
 }
 ONLY_IN = {
     "submitit": "submit",

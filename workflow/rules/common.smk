@@ -118,6 +118,7 @@ retry_requests = checked(lambda w: requests.of(w.dataset, w.split, w.chunk))
 dataset_downloads = checked(lambda w: catalog.chunk_files("download", w.dataset))
 split_shards = checked(lambda w: catalog.chunk_files("shards", w.dataset, w.split))
 train_shards = checked(lambda w: catalog.chunk_files("shards", w.dataset, "train"))
+earlier_shards = checked(lambda w: catalog.earlier_shards(w.dataset, w.split))
 scored_index = checked(lambda w: catalog.scored_index(w.run, w.dataset))
 finetune_train_indexes = checked(
     lambda w: catalog.finetune_train_indexes(w.run, w.dataset)

@@ -1,4 +1,4 @@
-# Log-mel, frames and labels -> one WebDataset shard per chunk, then one index per split.
+# Log-mel, frames and labels -> WebDataset shards of each chunk, then one index per split.
 
 
 rule pack_shard:
@@ -17,7 +17,7 @@ rule pack_shard:
         mem_mb=2000,
         runtime=120,
     params:
-        shards=dump(settings.shards),
+        shards=dump(settings.shards.of_tars),
         step_version=versions.PACK,
     script:
         "../scripts/pack_shard.py"
@@ -27,6 +27,7 @@ rule pack_index:
     input:
         shards=split_shards,
         train=train_shards,
+        earlier=earlier_shards,
         dataset=lambda wildcards: str(catalog.dataset_path(wildcards.dataset)),
         described=dataset_files,
     output:
@@ -38,6 +39,7 @@ rule pack_index:
     retries: 0
     localrule: True
     params:
+        exclude_duplicates="duplicate" in settings.shards.exclude_flags,
         max_failed_fraction=settings.shards.max_failed_fraction,
         audio=dump(settings.audio),
         media=lambda wildcards: dump(catalog.media(wildcards.dataset)),

@@ -1,0 +1,114 @@
+"""Random access to samples: one read per sample, tar headers parsed in memory."""
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from pipeline_src.errors import ManifestError
+from pipeline_src.shards.read import Sample
+
+MAX_OPEN_SHARDS = 256
+BLOCK_BYTES = 512
+NAME = slice(0, 100)
+SIZE = slice(124, 136)
+CHECKSUM = slice(148, 156)
+TYPE = slice(156, 157)
+REGULAR, PAX_HEADER = b"0", b"x"
+PAX_PATH = b" path="
+
+
+class ShardReader:
+    """Read samples; shards open on first use and stay open. Safe to share, fork and pickle."""
+
+    def __init__(self) -> None:
+        self._descriptors: dict[Path, int] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_descriptors": {}}
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all shards; the next read opens its shard again."""
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
+
+    def read(self, sample: Sample, extensions: Collection[str] | None = None) -> dict[str, bytes]:
+        """Return {extension: content} of a sample: ``logmel.npy``, ``frame_03.jpg``, ``json``, ...
+
+        Args:
+            extensions: only these; None = all.
+        Raises:
+            ManifestError: the shard is missing or damaged there, or lacks a wanted member.
+        """
+        data = os.pread(self._open(sample.shard), sample.size_bytes, sample.offset_bytes)
+        if len(data) != sample.size_bytes:
+            raise _damaged(sample, f"ends after {len(data)} of {sample.size_bytes} bytes")
+        members = _parse(sample, data, extensions)
+        missing = sorted(set(extensions or ()) - members.keys())
+        if missing:
+            raise _damaged(sample, f"has no member {', '.join(missing)}")
+        return members
+
+    def _open(self, path: Path) -> int:
+        if path not in self._descriptors:
+            if len(self._descriptors) >= MAX_OPEN_SHARDS:  # the oldest; far below ulimit -n
+                os.close(self._descriptors.pop(next(iter(self._descriptors))))
+            try:
+                self._descriptors[path] = os.open(path, os.O_RDONLY)
+            except FileNotFoundError:
+                raise ManifestError(
+                    f"{path}: shard is missing; delete its manifest and run again"
+                ) from None
+        return self._descriptors[path]
+
+
+def _parse(sample: Sample, data: bytes, extensions: Collection[str] | None) -> dict[str, bytes]:
+    members: dict[str, bytes] = {}
+    position = 0
+    long_name: str | None = None
+    while position < len(data):
+        header = data[position : position + BLOCK_BYTES]
+        size = _check_header(sample, header)
+        content = data[position + BLOCK_BYTES : position + BLOCK_BYTES + size]
+        if len(content) != size:
+            raise _damaged(sample, "member reaches over the sample's end")
+        position += BLOCK_BYTES + -(-size // BLOCK_BYTES) * BLOCK_BYTES
+        if header[TYPE] == PAX_HEADER:
+            long_name = _pax_path(content)
+            continue
+        name = long_name or header[NAME].rstrip(b"\0").decode()
+        long_name = None
+        member_key, _, extension = name.partition(".")
+        if member_key != sample.key or header[TYPE] != REGULAR:
+            raise _damaged(sample, f"found member {name!r}")
+        if extensions is None or extension in extensions:
+            members[extension] = content
+    return members
+
+
+def _check_header(sample: Sample, header: bytes) -> int:
+    """Verify the header's checksum (own field counted as blanks); return the member's size."""
+    try:
+        checksum = int(header[CHECKSUM].rstrip(b"\0 "), 8)
+        size = int(header[SIZE].rstrip(b"\0 "), 8)
+    except ValueError:
+        raise _damaged(sample, "no tar header where one must be") from None
+    if sum(header) - sum(header[CHECKSUM]) + 8 * ord(" ") != checksum:
+        raise _damaged(sample, "tar header with a wrong checksum")
+    return size
+
+
+def _damaged(sample: Sample, what: str) -> ManifestError:
+    return ManifestError(
+        f"{sample.shard}: sample {sample.key!r} {what}: the shard is damaged; "
+        "delete its manifest and run again"
+    )
+
+
+def _pax_path(content: bytes) -> str:
+    """The member name in a PAX header, which tar writes for names over 100 bytes."""
+    records = content.split(b"\n")
+    return next(record.split(PAX_PATH, 1)[1].decode() for record in records if PAX_PATH in record)
