@@ -32,8 +32,14 @@ def training_batches(
             pin_memory=pin_memory,
             prefetch_factor=4 if num_workers else None,
             worker_init_fn=_leave_signals_to_the_rank,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]
         )
     )
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    """The data set makes whole batches."""
+    return batch
 
 
 def _leave_signals_to_the_rank(_worker: int) -> None:
@@ -66,6 +72,7 @@ def evaluation_batches(
             dataset,
             batch_sampler=batches,  # type: ignore[arg-type]
             num_workers=min(num_workers, len(batches)),
+            collate_fn=_as_it_is,  # type: ignore[arg-type]
         )
     )
 
@@ -75,7 +82,8 @@ def to_device(batch: Mapping[str, Tensor], device: torch.device) -> Batch:
     moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
     if "frames" in moved:
         mean, std = _image_moments(device)
-        moved["frames"] = (moved["frames"].float() - mean) / std
+        frames = moved["frames"].to(torch.float32, memory_format=torch.contiguous_format)
+        moved["frames"] = (frames - mean) / std
     return moved
 
 

@@ -23,8 +23,8 @@ from pipeline_src.report.records import EvalMetrics, ProbeMetrics, Scored, Split
 
 COVERAGE_LEAD = (
     "Every clip of a list ends in a shard or in a ledger with a reason. Flags mark clips that were "
-    "kept: nearly silent audio, a still picture, shorter than asked, or the content of another clip "
-    "of the data set."
+    "kept: nearly silent audio, a still picture, shorter than asked, or content that another clip "
+    "has too."
 )
 TIMING_LEAD = "Wall-clock time as Snakemake and the evaluations recorded it, on the machine used."
 PROVENANCE_LEAD = (

@@ -5,7 +5,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from pipeline_src.errors import ManifestError
+import numpy as np
+
+from pipeline_src.errors import ManifestError, SampleError
 from pipeline_src.shards.read import Sample
 
 MAX_OPEN_SHARDS = 256
@@ -16,6 +18,8 @@ CHECKSUM = slice(148, 156)
 TYPE = slice(156, 157)
 REGULAR, PAX_HEADER = b"0", b"x"
 PAX_PATH = b" path="
+
+Members = dict[str, memoryview]
 
 
 class ShardReader:
@@ -35,17 +39,21 @@ class ShardReader:
         while self._descriptors:
             os.close(self._descriptors.popitem()[1])
 
-    def read(self, sample: Sample, extensions: Collection[str] | None = None) -> dict[str, bytes]:
+    def read(self, sample: Sample, extensions: Collection[str] | None = None) -> Members:
         """Return {extension: content} of a sample: ``logmel.npy``, ``frame_03.jpg``, ``json``, ...
+
+        Contents are parts of one buffer of their own, which may be written to.
 
         Args:
             extensions: only these; None = all.
         Raises:
-            ManifestError: the shard is missing or damaged there, or lacks a wanted member.
+            SampleError: the shard is damaged there, or lacks a wanted member.
+            ManifestError: the shard is missing.
         """
-        data = os.pread(self._open(sample.shard), sample.size_bytes, sample.offset_bytes)
-        if len(data) != sample.size_bytes:
-            raise _damaged(sample, f"ends after {len(data)} of {sample.size_bytes} bytes")
+        data = memoryview(np.empty(sample.size_bytes, np.uint8))  # not zeroed first
+        num_read = os.preadv(self._open(sample.shard), [data], sample.offset_bytes)
+        if num_read != sample.size_bytes:
+            raise _damaged(sample, f"ends after {num_read} of {sample.size_bytes} bytes")
         members = _parse(sample, data, extensions)
         missing = sorted(set(extensions or ()) - members.keys())
         if missing:
@@ -65,19 +73,19 @@ class ShardReader:
         return self._descriptors[path]
 
 
-def _parse(sample: Sample, data: bytes, extensions: Collection[str] | None) -> dict[str, bytes]:
-    members: dict[str, bytes] = {}
+def _parse(sample: Sample, data: memoryview, extensions: Collection[str] | None) -> Members:
+    members: Members = {}
     position = 0
     long_name: str | None = None
     while position < len(data):
-        header = data[position : position + BLOCK_BYTES]
+        header = bytes(data[position : position + BLOCK_BYTES])
         size = _check_header(sample, header)
         content = data[position + BLOCK_BYTES : position + BLOCK_BYTES + size]
         if len(content) != size:
             raise _damaged(sample, "member reaches over the sample's end")
         position += BLOCK_BYTES + -(-size // BLOCK_BYTES) * BLOCK_BYTES
         if header[TYPE] == PAX_HEADER:
-            long_name = _pax_path(content)
+            long_name = _pax_path(bytes(content))
             continue
         name = long_name or header[NAME].rstrip(b"\0").decode()
         long_name = None
@@ -101,8 +109,8 @@ def _check_header(sample: Sample, header: bytes) -> int:
     return size
 
 
-def _damaged(sample: Sample, what: str) -> ManifestError:
-    return ManifestError(
+def _damaged(sample: Sample, what: str) -> SampleError:
+    return SampleError(
         f"{sample.shard}: sample {sample.key!r} {what}: the shard is damaged; "
         "delete its manifest and run again"
     )

@@ -13,9 +13,9 @@ from pipeline_src.data.dataset import (
     IMAGE_STD,
     ClipDataset,
     ClipFormat,
-    decode_frame,
     even_frames,
 )
+from pipeline_src.data.decode import decode_frame
 from pipeline_src.data.loader import evaluation_batches, to_device, training_batches
 from pipeline_src.data.sampler import Draw, EpochSampler
 from pipeline_src.data.timetable import even_timetable

@@ -107,7 +107,7 @@ def test_a_sample_holds_all_that_the_design_lists(results):
     members = ShardReader().read(shards.samples[1])
     frames = [f"frame_{n:02d}.jpg" for n in range(media.SMALL.num_frames)]
     assert sorted(members) == sorted(["flac", "json", "logmel.npy", *frames])
-    metadata = json.loads(members["json"])
+    metadata = json.loads(bytes(members["json"]))
     assert metadata == {
         "clip_id": CLIPS[2]["clip_id"],
         "labels": [0, 1],

@@ -1,0 +1,65 @@
+"""Members of a sample as tensors, and the memory of a batch.
+
+Shape legend: B clips, T log-mel frames, M mel bins, H W image side.
+"""
+
+import io
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import get_worker_info
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms.functional import InterpolationMode, resize
+
+Content = bytes | bytearray | memoryview  # of a member
+NPY_VERSION = slice(6, 8)
+NPY_HEADER_BYTES = slice(8, 10)
+NPY_PREFIX_BYTES = 10
+
+
+def decode_frame(jpeg: Content, img_size: int) -> Tensor:
+    """JPEG -> (3, H, W) uint8 with H = W = img_size."""
+    writable = bytearray(jpeg) if isinstance(jpeg, bytes) else jpeg  # torch warns otherwise
+    data = torch.frombuffer(writable, dtype=torch.uint8)
+    image = decode_jpeg(data, mode=ImageReadMode.RGB)
+    assert isinstance(image, Tensor)  # one JPEG in, one image out
+    if image.shape[1:] == (img_size, img_size):
+        return image
+    return resize(image, [img_size, img_size], InterpolationMode.BICUBIC, antialias=True)
+
+
+def load_array(npy: Content) -> NDArray:
+    """The array of a .npy member, without a copy; a pickled one is refused.
+
+    Raises:
+        ValueError: damaged, or no .npy of version 1, which every array of numbers has.
+    """
+    if bytes(npy[NPY_VERSION]) != b"\x01\x00":
+        raise ValueError("not a .npy file of version 1.0")
+    first = NPY_PREFIX_BYTES + int.from_bytes(npy[NPY_HEADER_BYTES], "little")
+    shape, dtype = _npy_layout(bytes(npy[:first]))
+    return np.frombuffer(npy, dtype, offset=first).reshape(shape)
+
+
+@lru_cache(maxsize=64)
+def _npy_layout(header: bytes) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type that a header says; the arrays of a data set have few different ones."""
+    stream = io.BytesIO(header)
+    np.lib.format.read_magic(stream)
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype.hasobject or is_fortran:
+        raise ValueError(f"an array of {dtype} in this order is not what packing writes")
+    return shape, dtype
+
+
+def empty_batch(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """A tensor to be filled; in a loader process it is one that the parent sees without a copy."""
+    if get_worker_info() is None:
+        return torch.empty(*shape, dtype=dtype)
+    num_bytes = int(np.prod(shape)) * dtype.itemsize
+    storage = torch.UntypedStorage._new_shared(num_bytes)
+    return torch.empty(0, dtype=dtype).set_(storage, 0, torch.Size(shape))  # type: ignore[call-overload]
