@@ -5,7 +5,7 @@ side, C classes.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pipeline_src.data.decode import decode_frame, empty_batch, load_array
+from pipeline_src.data.decode import decode_frame, load_array
 from pipeline_src.data.mixup import Mix, Mixup, mix_frames
 from pipeline_src.data.replace import MAX_REPLACEMENTS, Replacements
 from pipeline_src.data.sampler import Draw
@@ -66,7 +66,7 @@ class _Clip(NamedTuple):
 
     number: int
     logmel_TM: NDArray
-    targets_C: Tensor
+    targets_C: NDArray
     waveform_S: NDArray
 
 
@@ -74,8 +74,8 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
     """Random access to decoded clips by ``Draw``; a clip that cannot be decoded is an error.
 
     Each item: ``logmel`` (T, M) float32 normalised, ``frames`` (F, 3, H, W) uint8 unless the clips
-    are sound alone, ``targets`` (C,) float32, ``index`` () int64. A list of draws gives a whole
-    batch, decoded into its own memory: nothing is collated or copied to the parent process.
+    are sound alone, ``targets`` (C,) float32, ``index`` () int64. A list of draws gives a batch of
+    them, decoded into its own memory: there is nothing to collate.
 
     Args:
         replaces: a clip that cannot be decoded is replaced, see ``replace.py``; ``undecoded``
@@ -103,55 +103,51 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         return {name: value[0] for name, value in self.__getitems__([draw]).items()}
 
     def __getitems__(self, draws: Sequence[Draw]) -> dict[str, Tensor]:
-        batch = {
-            name: empty_batch((len(draws), *shape), dtype)
-            for name, (shape, dtype) in self._layout().items()
-        }
-        if "frames" in batch:
-            batch["frames"] = batch["frames"].movedim(-1, -3)
-        for row, draw in enumerate(draws):
-            self._fill({name: value[row] for name, value in batch.items()}, draw)
-        return batch
+        shapes = self.layout().items()
+        arrays = {name: np.empty((len(draws), *shape), kind) for name, (shape, kind) in shapes}
+        self.fill(arrays, draws)
+        return as_tensors(arrays)
 
-    def _layout(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-        """Shape and type in memory of what an item holds; of frames as decoding gives them."""
+    def layout(self) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:
+        """Shape and type of an item in memory; of its frames as decoding gives them."""
         wanted = self.format
-        layout: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
-            "logmel": ((wanted.target_length, self.shards.num_mel_bins), torch.float32),
-            "targets": ((len(self.shards.class_names),), torch.float32),
-            "index": ((), torch.int64),
+        layout: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
+            "logmel": ((wanted.target_length, self.shards.num_mel_bins), np.float32),
+            "targets": ((len(self.shards.class_names),), np.float32),
+            "index": ((), np.int64),
         }
         if "video" in self.shards.modalities:
             frames = (wanted.num_frames, wanted.img_size, wanted.img_size, 3)
-            layout["frames"] = (frames, torch.uint8)
+            layout["frames"] = (frames, np.uint8)
         if self.replaces:
-            layout[UNDECODED] = ((MAX_REPLACEMENTS,), torch.int64)
+            layout[UNDECODED] = ((MAX_REPLACEMENTS,), np.int64)
         return layout
 
-    def _fill(self, item: dict[str, Tensor], draw: Draw) -> None:
-        """Write a clip, or the mixture that it is a part of, into its row of a batch."""
-        seed, position = self.format.seed, draw.position
-        rng = np.random.default_rng((seed, position))
-        limit = MAX_REPLACEMENTS if self.replaces else 0
-        others = Replacements(len(self), seed=seed, position=position, limit=limit)
-        mixup, mix = self.mixup, None
-        if mixup:
-            mix = mixup.draw(len(self), seed=seed, position=position)
-        frames = item.get("frames")
-        clip = self._decode(draw.index, rng, frames, others, needs_waveform=mix is not None)
-        if mixup and mix:
-            clip = self._mix(mixup, clip, mix, frames, others)
-        item["index"].fill_(clip.number)
-        item["targets"].copy_(clip.targets_C)
-        self._fit_logmel(item["logmel"], clip.logmel_TM, rng)
-        if self.replaces:
-            item[UNDECODED].copy_(torch.tensor(others.padded()))
+    def fill(self, batch: Mapping[str, NDArray], draws: Sequence[Draw]) -> None:
+        """Write the clips of ``draws`` into the rows of arrays as ``layout`` says."""
+        for row, draw in enumerate(draws):
+            seed, position = self.format.seed, draw.position
+            rng = np.random.default_rng((seed, position))
+            limit = MAX_REPLACEMENTS if self.replaces else 0
+            others = Replacements(len(self), seed=seed, position=position, limit=limit)
+            mixup, mix = self.mixup, None
+            if mixup:
+                mix = mixup.draw(len(self), seed=seed, position=position)
+            frames = batch["frames"][row] if "frames" in batch else None
+            clip = self._decode(draw.index, rng, frames, others, needs_waveform=mix is not None)
+            if mixup and mix:
+                clip = self._mix(mixup, clip, mix, frames, others)
+            batch["index"][row] = clip.number
+            batch["targets"][row] = clip.targets_C
+            self._fit_logmel(batch["logmel"][row], clip.logmel_TM, rng)
+            if self.replaces:
+                batch[UNDECODED][row] = others.padded()
 
     def _decode(
         self,
         index: int,
         rng: np.random.Generator,
-        frames_F3HW: Tensor | None,
+        frames_FHW3: NDArray | None,
         others: Replacements,
         *,
         needs_waveform: bool,
@@ -159,12 +155,16 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         """Decode a clip, or the first of its replacements that can be."""
         while True:
             try:
-                return self._decode_one(index, rng, frames_F3HW, needs_waveform)
+                return self._decode_one(index, rng, frames_FHW3, needs_waveform)
             except SampleError as error:
                 index = others.instead_of(index, error)
 
     def _decode_one(
-        self, index: int, rng: np.random.Generator, frames_F3HW: Tensor | None, needs_waveform: bool
+        self,
+        index: int,
+        rng: np.random.Generator,
+        frames_FHW3: NDArray | None,
+        needs_waveform: bool,
     ) -> _Clip:
         sample = self.shards.samples[index]
         members = self._reader.read(sample)
@@ -173,13 +173,14 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
                 f"{sample.shard}: sample {sample.key!r} has no waveform, which finetune.mixup "
                 "needs; set shards.waveform: true and run again"
             )
-        targets = torch.zeros(len(self.shards.class_names))
+        targets = np.zeros(len(self.shards.class_names), np.float32)
         targets[list(sample.labels)] = 1
         try:
-            if frames_F3HW is not None:
+            if frames_FHW3 is not None:
                 chosen = self._choose_frames(sample, members, rng)
-                for place, jpeg in zip(frames_F3HW, chosen, strict=True):
-                    place.copy_(decode_frame(jpeg, self.format.img_size))
+                for place, jpeg in zip(frames_FHW3, chosen, strict=True):
+                    image = decode_frame(jpeg, self.format.img_size)
+                    place[...] = image.permute(1, 2, 0).numpy()
             logmel = load_array(members["logmel.npy"])
             if logmel.shape[1:] != (self.shards.num_mel_bins,):
                 raise ValueError(f"log-mel of shape {logmel.shape}")
@@ -198,14 +199,15 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         mixup: Mixup,
         first: _Clip,
         mix: Mix,
-        frames_F3HW: Tensor | None,
+        frames_FHW3: NDArray | None,
         others: Replacements,
     ) -> _Clip:
         """Mix a second clip into the first one and into its frames."""
-        added = None if frames_F3HW is None else torch.empty_like(frames_F3HW)
+        added = None if frames_FHW3 is None else np.empty_like(frames_FHW3)
         second = self._decode(mix.second, mix.rng, added, others, needs_waveform=True)
-        if frames_F3HW is not None and added is not None:
-            frames_F3HW.copy_(mix_frames(frames_F3HW, added, mix.share))
+        if frames_FHW3 is not None and added is not None:
+            pair = torch.from_numpy(frames_FHW3), torch.from_numpy(added)
+            frames_FHW3[...] = mix_frames(pair[0], pair[1], mix.share).numpy()
         return _Clip(
             first.number,
             mixup.mix_logmel(first.waveform_S, second.waveform_S, mix.share),
@@ -242,15 +244,24 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         edges = np.arange(wanted + 1) * num_stored // wanted
         return rng.integers(edges[:-1], edges[1:]).tolist()
 
-    def _fit_logmel(self, place_TM: Tensor, logmel_TM: NDArray, rng: np.random.Generator) -> None:
+    def _fit_logmel(self, place_TM: NDArray, logmel_TM: NDArray, rng: np.random.Generator) -> None:
         """Cut or pad a log-mel to the model's length, and normalise it."""
         length, wanted = len(logmel_TM), len(place_TM)
         first = int(rng.integers(length - wanted + 1)) if length > wanted else 0
         first = first if self.format.training else 0
         kept = torch.from_numpy(logmel_TM[first : first + wanted])
-        place_TM[: len(kept)].copy_(kept)
+        torch.from_numpy(place_TM[: len(kept)]).copy_(kept)  # numpy is slow with float16
         place_TM[len(kept) :] = 0
-        place_TM.sub_(self.format.logmel_mean).div_(self.format.logmel_std)
+        place_TM -= self.format.logmel_mean
+        place_TM /= self.format.logmel_std
+
+
+def as_tensors(arrays: Mapping[str, NDArray]) -> dict[str, Tensor]:
+    """A batch's arrays as tensors over the same memory, ``frames`` (B, F, 3, H, W)."""
+    batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    if "frames" in batch:
+        batch["frames"] = batch["frames"].movedim(-1, -3)
+    return batch
 
 
 def even_frames(num_stored: int, wanted: int) -> list[int]:

@@ -1,17 +1,12 @@
-"""Members of a sample as tensors, and the memory of a batch.
-
-Shape legend: B clips, T log-mel frames, M mel bins, H W image side.
-"""
+"""Members of a sample as arrays and tensors. Shape legend: H W image side."""
 
 import io
-from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import get_worker_info
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.functional import InterpolationMode, resize
 
@@ -54,12 +49,3 @@ def _npy_layout(header: bytes) -> tuple[tuple[int, ...], np.dtype]:
     if dtype.hasobject or is_fortran:
         raise ValueError(f"an array of {dtype} in this order is not what packing writes")
     return shape, dtype
-
-
-def empty_batch(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """A tensor to be filled; in a loader process it is one that the parent sees without a copy."""
-    if get_worker_info() is None:
-        return torch.empty(*shape, dtype=dtype)
-    num_bytes = int(np.prod(shape)) * dtype.itemsize
-    storage = torch.UntypedStorage._new_shared(num_bytes)
-    return torch.empty(0, dtype=dtype).set_(storage, 0, torch.Size(shape))  # type: ignore[call-overload]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 
 import numpy as np
 import pytest
@@ -101,6 +102,26 @@ def test_batches_are_the_same_with_and_without_workers(tmp_path, num_workers):
     batches = training_batches(dataset, sampler, first_step=3, last_step=6, num_workers=num_workers)
     expected = [[draw.index for draw in sampler.batch(step)] for step in (3, 4, 5)]
     assert [batch["index"].tolist() for batch in batches] == expected
+
+
+def test_places_are_used_again_and_no_batch_is_lost(tmp_path):
+    dataset = make_dataset(tmp_path, target_length=8)
+    sampler = EpochSampler(len(dataset), even_timetable(len(dataset), 4, epochs=40), seed=2)
+    steps = {"first_step": 0, "last_step": 60}
+    slow = training_batches(dataset, sampler, **steps, num_workers=2, prefetch=2)
+    seen = []
+    for number, batch in enumerate(slow):
+        if number < 3:
+            time.sleep(0.2)  # both processes have filled every place
+        frames = to_device(batch, torch.device("cpu"))["frames"]
+        seen.append({**batch, "frames": frames})
+    alone = [
+        {**batch, "frames": to_device(batch, torch.device("cpu"))["frames"]}
+        for batch in training_batches(dataset, sampler, **steps, num_workers=0)
+    ]
+    assert len(seen) == len(alone) == 60
+    for ours, expected in zip(seen, alone, strict=True):
+        assert all(torch.equal(ours[name], expected[name]) for name in expected)
 
 
 def test_evaluation_sees_each_clip_once_over_all_ranks(tmp_path):
