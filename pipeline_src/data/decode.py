@@ -10,16 +10,14 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.functional import InterpolationMode, resize
 
-Content = bytes | bytearray | memoryview  # of a member
 NPY_VERSION = slice(6, 8)
 NPY_HEADER_BYTES = slice(8, 10)
 NPY_PREFIX_BYTES = 10
 
 
-def decode_frame(jpeg: Content, img_size: int) -> Tensor:
+def decode_frame(jpeg: memoryview, img_size: int) -> Tensor:
     """JPEG -> (3, H, W) uint8 with H = W = img_size."""
-    writable = bytearray(jpeg) if isinstance(jpeg, bytes) else jpeg  # torch warns otherwise
-    data = torch.frombuffer(writable, dtype=torch.uint8)
+    data = torch.frombuffer(jpeg, dtype=torch.uint8)
     image = decode_jpeg(data, mode=ImageReadMode.RGB)
     assert isinstance(image, Tensor)  # one JPEG in, one image out
     if image.shape[1:] == (img_size, img_size):
@@ -27,7 +25,7 @@ def decode_frame(jpeg: Content, img_size: int) -> Tensor:
     return resize(image, [img_size, img_size], InterpolationMode.BICUBIC, antialias=True)
 
 
-def load_array(npy: Content) -> NDArray:
+def load_array(npy: memoryview) -> NDArray:
     """The array of a .npy member, without a copy; a pickled one is refused.
 
     Raises:

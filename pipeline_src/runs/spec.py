@@ -20,6 +20,8 @@ STATE_FILE = "state.json"  # of a checkpoint
 OPERATIONAL_KEYS = {
     "parallel",
     "num_workers",
+    "prefetch_batches",
+    "max_decode_errors",  # a training that it ended may go on with a higher one
     "log_every",
     "save_every_seconds",
     "keep_checkpoints",

@@ -20,6 +20,7 @@ from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.shards.read import ShardSet, open_shards
 from pipeline_src.train.clock import Clock
 from pipeline_src.train.distributed import Ranks
+from pipeline_src.train.undecoded import UndecodedClips
 
 
 def training_shards(spec: TrainSpec) -> ShardSet:
@@ -39,9 +40,13 @@ def training_shards(spec: TrainSpec) -> ShardSet:
 
 
 def training_stream(
-    spec: TrainSpec, shards: ShardSet, clock: Clock, ranks: Ranks
+    spec: TrainSpec, shards: ShardSet, clock: Clock, ranks: Ranks, undecoded: UndecodedClips
 ) -> Iterator[Batch]:
-    """This rank's batches from the clock's step to the last, on its device."""
+    """This rank's batches from the clock's step to the last, on its device.
+
+    Args:
+        undecoded: counts the clips that had to be replaced.
+    """
     recipe = spec.recipe
     sampler = EpochSampler(
         len(shards),
@@ -52,14 +57,20 @@ def training_stream(
         _clip_weights(recipe, shards),
     )
     batches = training_batches(
-        ClipDataset(shards, _format(spec, shards, training=True), _mixup(spec)),
+        ClipDataset(
+            shards,
+            _format(spec, shards, training=True),
+            _mixup(spec),
+            replaces=recipe.max_decode_errors > 0,
+        ),
         sampler,
         first_step=clock.step,
         last_step=clock.num_steps,
         num_workers=recipe.num_workers,
+        prefetch=recipe.prefetch_batches,
         pin_memory=ranks.device.type == "cuda",
     )
-    return (to_device(batch, ranks.device) for batch in batches)
+    return (to_device(undecoded.take(batch), ranks.device) for batch in batches)
 
 
 def validation(

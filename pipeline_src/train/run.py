@@ -39,6 +39,7 @@ from pipeline_src.train.plan import step_setting, training_timetable
 from pipeline_src.train.resume import resume_point, set_aside, start_from
 from pipeline_src.train.stop import StopFlag
 from pipeline_src.train.teacher import load_teacher
+from pipeline_src.train.undecoded import UndecodedClips
 
 logger = logging.getLogger(__name__)
 FOLDER_TIMEOUT_SECONDS = 60.0
@@ -117,6 +118,7 @@ def _train_on(
     if resumed:
         load_optimizers(resumed, model, optimizers)
         average.restore(resumed, model)
+    undecoded = UndecodedClips(shards, spec.recipe.max_decode_errors, ranks)
     run = Run(
         folder=spec.run_dir,
         recipe=spec.recipe,
@@ -137,9 +139,10 @@ def _train_on(
         ranks=ranks,
         guard=StepGuard(reads_at_once=shares_tensors),
         average=average,
+        count_faults=undecoded.count,
         setting=lambda step: step_setting(spec.recipe, clock.timetable, step, ranks),
     )
-    return train(run, training_stream(spec, shards, clock, ranks), clock, stop)
+    return train(run, training_stream(spec, shards, clock, ranks, undecoded), clock, stop)
 
 
 def _average(spec: TrainSpec, clock: Clock) -> WeightAverage:
