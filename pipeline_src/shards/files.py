@@ -31,7 +31,15 @@ class Span(NamedTuple):
 
 
 def shard_files(manifest: ChunkManifest) -> list[ShardFile]:
-    """The tars that a pack manifest names."""
+    """The tars that a pack manifest names.
+
+    Raises:
+        ManifestError: it was made by an older version.
+    """
+    if SHARDS not in manifest.extra:
+        raise ManifestError(
+            f"{manifest.id}: the pack manifest names no shards; delete it and run again"
+        )
     return [ShardFile(**shard) for shard in manifest.extra[SHARDS]]
 
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -11,6 +11,8 @@ from pipeline_src.errors import ManifestError
 from pipeline_src.manifest.chunks import ChunkManifest, read_chunk
 from pipeline_src.shards.duplicates import DUPLICATE
 from pipeline_src.shards.files import SAMPLES, shard_files, shard_paths
+
+REQUIRED_KEYS = {"shards", "num_clips", "class_names", "duplicates", "excludes_duplicates"}
 
 
 class Sample(NamedTuple):
@@ -103,11 +105,14 @@ def _pool(parts: Sequence[tuple[int, float, float]]) -> tuple[float, float]:
 
 
 def _open_split(index_path: Path) -> ShardSet:
-    try:
-        index: dict[str, Any] = json.loads(index_path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ManifestError(f"{index_path}: index not readable: {error}") from error
-    samples = list(_samples(index_path, index))
+    index = read_index(index_path)
+    hidden = left_out(index)
+    samples = [
+        sample
+        for path, manifest in chunk_manifests(index_path, index).items()
+        for sample in _checked_samples(path, manifest)
+        if sample.clip_id not in hidden
+    ]
     if len(samples) != index["num_clips"]:
         raise ManifestError(
             f"{index_path}: {index['num_clips']} clips, but the shards hold {len(samples)}; "
@@ -124,29 +129,53 @@ def _open_split(index_path: Path) -> ShardSet:
     )
 
 
+def read_index(index_path: Path) -> dict[str, Any]:
+    """index.json of a split.
+
+    Raises:
+        ManifestError: unreadable, or of an older version.
+    """
+    try:
+        index: dict[str, Any] = json.loads(index_path.read_text(encoding="utf-8"))
+        missing = REQUIRED_KEYS - index.keys()
+    except (OSError, ValueError, AttributeError) as error:
+        raise ManifestError(f"{index_path}: index not readable: {error}") from error
+    if missing:
+        raise ManifestError(
+            f"{index_path}: no index of this version ({', '.join(sorted(missing))} missing); "
+            "delete it and run again"
+        )
+    return index
+
+
 def chunk_manifests(index_path: Path, index: dict[str, Any]) -> dict[Path, ChunkManifest]:
     """The manifests of the chunks that an index lists, in its order."""
     names = dict.fromkeys(shard["manifest"] for shard in index["shards"])
     return {path: read_chunk(path, "pack") for path in (index_path.parent / name for name in names)}
 
 
-def _samples(index_path: Path, index: dict[str, Any]) -> Iterator[Sample]:
-    left_out = {one[0] for one in index["duplicates"]} if index["excludes_duplicates"] else set()
-    for path, manifest in chunk_manifests(index_path, index).items():
-        shards = zip(shard_paths(path, manifest), shard_files(manifest), strict=True)
-        holders = (tar for tar, shard in shards for _ in range(shard.num_samples))
-        for tar, (key, labels, clip_id, offset, size, crc32) in zip(
-            holders, manifest.extra[SAMPLES], strict=True
-        ):
-            if clip_id not in left_out:
-                yield Sample(tar, key, offset, size, tuple(labels), clip_id, crc32)
+def _checked_samples(manifest_path: Path, manifest: ChunkManifest) -> Iterator[Sample]:
+    shard_paths(manifest_path, manifest)
+    return chunk_samples(manifest_path.parent, manifest)
+
+
+def chunk_samples(folder: Path, manifest: ChunkManifest) -> Iterator[Sample]:
+    """The samples of a chunk's shards in ``folder``, duplicates too."""
+    shards = shard_files(manifest)
+    holders = (folder / shard.file for shard in shards for _ in range(shard.num_samples))
+    rows = zip(holders, manifest.extra[SAMPLES], strict=True)
+    for path, (key, labels, clip_id, offset, size, crc32) in rows:
+        yield Sample(path, key, offset, size, tuple(labels), clip_id, crc32)
+
+
+def left_out(index: Mapping[str, Any]) -> set[str]:
+    """Clip ids of the packed clips that readers of an index do not see."""
+    return {one[0] for one in index["duplicates"]} if index["excludes_duplicates"] else set()
 
 
 def lost_clips(index_path: Path) -> dict[str, str]:
     """Reason by clip_id of the clips of a split's list that its readers do not see."""
-    index = json.loads(index_path.read_text(encoding="utf-8"))
+    index = read_index(index_path)
     lost = [item for one in chunk_manifests(index_path, index).values() for item in one.lost]
     reasons = {item["clip_id"]: item["reason"] for item in lost}
-    if index["excludes_duplicates"]:
-        reasons |= {one[0]: DUPLICATE for one in index["duplicates"]}
-    return reasons
+    return reasons | dict.fromkeys(left_out(index), DUPLICATE)

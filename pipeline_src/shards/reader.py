@@ -54,7 +54,7 @@ class ShardReader:
         num_read = os.preadv(self._open(sample.shard), [data], sample.offset_bytes)
         if num_read != sample.size_bytes:
             raise _damaged(sample, f"ends after {num_read} of {sample.size_bytes} bytes")
-        members = _parse(sample, data, extensions)
+        members = parse_members(sample, data, extensions)
         missing = sorted(set(extensions or ()) - members.keys())
         if missing:
             raise _damaged(sample, f"has no member {', '.join(missing)}")
@@ -73,7 +73,14 @@ class ShardReader:
         return self._descriptors[path]
 
 
-def _parse(sample: Sample, data: memoryview, extensions: Collection[str] | None) -> Members:
+def parse_members(
+    sample: Sample, data: memoryview, extensions: Collection[str] | None = None
+) -> Members:
+    """The members in the bytes of a sample; ``extensions``: only these.
+
+    Raises:
+        SampleError: damaged, or of another sample.
+    """
     members: Members = {}
     position = 0
     long_name: str | None = None

@@ -32,6 +32,8 @@ INDEX = {
     "retrieval_clips": None,
     "excludes_duplicates": False,
     "duplicates": [],
+    "num_clips": len(IDS),
+    "class_names": ["a", "b", "c", "d"],
     "shards": [{"manifest": "00000.json"}],
 }
 VGGSOUND = {"dataset": "vggsound", "collection": "vggsound"}

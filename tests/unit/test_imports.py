@@ -15,7 +15,7 @@ ALLOWED = {
     "download": BASE | {"manifest"},
     "media": BASE | {"manifest"},
     "features": BASE | {"manifest", "media"},
-    "shards": BASE | {"manifest", "features"},
+    "shards": BASE | {"manifest", "media", "features"},
     "data": BASE | {"manifest", "media", "features", "shards"},
     "models": {"errors", "architectures"},
     "objectives": {"errors", "architectures", "models"},
