@@ -40,7 +40,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from preprocess import describe_machine  # noqa: E402
 
 from pipeline_src.atomic import write_json  # noqa: E402
-from pipeline_src.data.dataset import ClipDataset, ClipFormat, even_frames  # noqa: E402
+from pipeline_src.data.clip_format import ClipFormat, even_frames  # noqa: E402
+from pipeline_src.data.dataset import ClipDataset  # noqa: E402
 from pipeline_src.data.loader import training_batches  # noqa: E402
 from pipeline_src.data.sampler import EpochSampler  # noqa: E402
 from pipeline_src.data.timetable import even_timetable  # noqa: E402
@@ -149,7 +150,7 @@ def plan_reads(shards: ShardSet, num_frames: int, num_steps: int) -> list[list[R
         for draw in sampler.batch(step):
             sample = shards.samples[draw.index]
             rng = np.random.default_rng((dataset.format.seed, draw.position))
-            chosen = [members[sample.key][k] for k in dataset.spread(NUM_STORED, rng)]
+            chosen = [members[sample.key][k] for k in dataset.format.spread(NUM_STORED, rng)]
             places = tuple((first - sample.offset_bytes, size) for first, size in chosen)
             reads.append(Read(Path(sample.shard), sample.offset_bytes, sample.size_bytes, places))
         steps.append(reads)

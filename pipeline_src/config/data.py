@@ -202,7 +202,8 @@ class ShardsConfig(Section):
     @property
     def of_tars(self) -> "ShardsConfig":
         """What the tars depend on; the values of the index alone are left at their defaults."""
-        flags = tuple(flag for flag in self.exclude_flags if flag != "duplicate")
         return ShardsConfig(
-            waveform=self.waveform, target_bytes=self.target_bytes, exclude_flags=flags
+            waveform=self.waveform,
+            target_bytes=self.target_bytes,
+            exclude_flags=tuple(flag for flag in self.exclude_flags if flag != "duplicate"),
         )

@@ -4,9 +4,7 @@ Shape legend: B clips, S audio samples, T log-mel frames, M mel bins, F video fr
 side, C classes.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,47 +13,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pipeline_src.data.clip_format import ClipFormat
 from pipeline_src.data.decode import decode_frame, load_array
 from pipeline_src.data.mixup import Mix, Mixup, mix_frames
 from pipeline_src.data.replace import MAX_REPLACEMENTS, Replacements
 from pipeline_src.data.sampler import Draw
-from pipeline_src.data.windows import window_frames
 from pipeline_src.errors import ManifestError, MediaError, SampleError
 from pipeline_src.media.audio import read_flac, to_float
-from pipeline_src.shards.read import Sample, ShardSet
-from pipeline_src.shards.reader import Members, ShardReader
+from pipeline_src.shards.read import ShardSet
+from pipeline_src.shards.reader import ShardReader
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet statistics: CAV-MAE, AVSiam, MAViL
 IMAGE_STD = (0.229, 0.224, 0.225)
 NO_WAVEFORM = np.zeros(0, np.float32)
 UNDECODED = "undecoded"
-
-
-@dataclass(frozen=True)
-class ClipFormat:
-    """What the model wants to see.
-
-    Args:
-        target_length: T; a longer log-mel is cut (at random in training), a shorter one padded
-            with 0
-            before normalisation (CAV-MAE).
-        img_size: H = W; stored frames of another size are resized (bicubic).
-        num_frames: F; in training one at random in each of F equal spans, else evenly spread.
-        fps: > 0 takes the frames from windows of the clip instead, see ``windows.py``.
-        window_frames: frames of one window, a divisor of ``num_frames``; 0 = all of them.
-        logmel_mean, logmel_std: normalisation of the log-mel, in its own unit (nats).
-        training: random choices, seeded by ``seed`` and the clip's position in the stream.
-    """
-
-    target_length: int
-    img_size: int
-    num_frames: int
-    logmel_mean: float
-    logmel_std: float
-    training: bool
-    seed: int = 0
-    fps: float = 0.0
-    window_frames: int = 0
 
 
 class _Clip(NamedTuple):
@@ -139,7 +110,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
                 clip = self._mix(mixup, clip, mix, frames, others)
             batch["index"][row] = clip.number
             batch["targets"][row] = clip.targets_C
-            self._fit_logmel(batch["logmel"][row], clip.logmel_TM, rng)
+            self.format.fit_logmel(batch["logmel"][row], clip.logmel_TM, rng)
             if self.replaces:
                 batch[UNDECODED][row] = others.padded()
 
@@ -177,16 +148,14 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         targets[list(sample.labels)] = 1
         try:
             if frames_FHW3 is not None:
-                chosen = self._choose_frames(sample, members, rng)
+                chosen = self.format.choose_frames(sample, members, rng)
                 for place, jpeg in zip(frames_FHW3, chosen, strict=True):
                     image = decode_frame(jpeg, self.format.img_size)
                     place[...] = image.permute(1, 2, 0).numpy()
             logmel = load_array(members["logmel.npy"])
             if logmel.shape[1:] != (self.shards.num_mel_bins,):
                 raise ValueError(f"log-mel of shape {logmel.shape}")
-            waveform = (
-                to_float(read_flac(bytes(members["flac"]))) if needs_waveform else NO_WAVEFORM
-            )
+            waveform = _load_waveform(members["flac"]) if needs_waveform else NO_WAVEFORM
         except (MediaError, RuntimeError, ValueError, LookupError) as error:
             raise SampleError(
                 f"{sample.shard}: sample {sample.key!r} cannot be decoded: {error}; delete the "
@@ -215,46 +184,6 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
             NO_WAVEFORM,
         )
 
-    def _choose_frames(
-        self, sample: Sample, members: Members, rng: np.random.Generator
-    ) -> Iterator[memoryview]:
-        """The JPEG files that the model is to see."""
-        names = sorted(name for name in members if name.startswith("frame_"))
-        if not self.format.fps:
-            return (members[names[i]] for i in self.spread(len(names), rng))
-        size = self.format.window_frames or self.format.num_frames
-        moments = json.loads(bytes(members["json"]))["frame_seconds"]
-        try:
-            chosen = window_frames(
-                moments,
-                fps=self.format.fps,
-                num_frames=size,
-                num_windows=self.format.num_frames // size,
-                rng=rng if self.format.training else None,
-            )
-        except ValueError as error:
-            raise ManifestError(f"{sample.shard}: sample {sample.key!r}: {error}") from error
-        return (members[names[i]] for i in chosen)
-
-    def spread(self, num_stored: int, rng: np.random.Generator) -> Sequence[int]:
-        """Indices of the frames that the model sees of a clip: random ones in training."""
-        wanted = self.format.num_frames
-        if not self.format.training or wanted > num_stored:
-            return even_frames(num_stored, wanted)
-        edges = np.arange(wanted + 1) * num_stored // wanted
-        return rng.integers(edges[:-1], edges[1:]).tolist()
-
-    def _fit_logmel(self, place_TM: NDArray, logmel_TM: NDArray, rng: np.random.Generator) -> None:
-        """Cut or pad a log-mel to the model's length, and normalise it."""
-        length, wanted = len(logmel_TM), len(place_TM)
-        first = int(rng.integers(length - wanted + 1)) if length > wanted else 0
-        first = first if self.format.training else 0
-        kept = torch.from_numpy(logmel_TM[first : first + wanted])
-        torch.from_numpy(place_TM[: len(kept)]).copy_(kept)  # numpy is slow with float16
-        place_TM[len(kept) :] = 0
-        place_TM -= self.format.logmel_mean
-        place_TM /= self.format.logmel_std
-
 
 def as_tensors(arrays: Mapping[str, NDArray]) -> dict[str, Tensor]:
     """A batch's arrays as tensors over the same memory, ``frames`` (B, F, 3, H, W)."""
@@ -264,6 +193,9 @@ def as_tensors(arrays: Mapping[str, NDArray]) -> dict[str, Tensor]:
     return batch
 
 
-def even_frames(num_stored: int, wanted: int) -> list[int]:
-    """``wanted`` indices spread evenly over [0, num_stored), mid-bin; 1 gives the middle frame."""
-    return [int((k + 0.5) * num_stored / wanted) for k in range(wanted)]
+def _load_waveform(flac: memoryview) -> NDArray:
+    """The sound (S,) of a .flac member, in [-1, 1)."""
+    waveform_S = to_float(read_flac(bytes(flac)))
+    if not len(waveform_S):
+        raise ValueError("flac holds no sound")
+    return waveform_S

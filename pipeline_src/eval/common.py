@@ -16,6 +16,7 @@ from pipeline_src.errors import CheckpointError, ManifestError
 from pipeline_src.provenance import git_commit, package_versions
 from pipeline_src.runs.build import evaluation_format
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
+from pipeline_src.runs.normalisation import warn_of_differences
 from pipeline_src.runs.spec import score_hashes
 from pipeline_src.shards.read import ShardSet, open_shards
 
@@ -61,9 +62,11 @@ def open_split(index_path: Path) -> Split:
     return Split(shards, index, index_path)
 
 
-def check_fits(checkpoint: Checkpoint, split: Split, model: ModelConfig) -> None:
+def check_fits(checkpoint: Checkpoint, split: Split, model: ModelConfig) -> list[str]:
     """Refuse a checkpoint of another network than the run names, or for other inputs.
 
+    Returns:
+        Warnings: how the log-mels differ from those that it has learnt.
     Raises:
         CheckpointError: method or size differ, or the number of mel bins.
     """
@@ -79,6 +82,7 @@ def check_fits(checkpoint: Checkpoint, split: Split, model: ModelConfig) -> None
             f"{checkpoint.folder}: takes {expected} mel bins, the shards of "
             f"{split.index['dataset']} hold {found}; set audio.num_mel_bins: {expected}"
         )
+    return warn_of_differences(checkpoint, split.shards, "evaluate")
 
 
 def pick_device() -> torch.device:

@@ -55,7 +55,7 @@ def evaluate_pretrained(
         splits["train"] = open_split(train_index)
     if val_index and val_index != test_index:  # never choose on the scored clips
         splits["val"] = open_split(val_index)
-    check_fits(checkpoint, splits["test"], model)
+    warnings = check_fits(checkpoint, splits["test"], model)
     features = {
         state: {
             name: pooled(checkpoint, split, evaluate, trained=state == "pretrained")
@@ -77,6 +77,7 @@ def evaluate_pretrained(
     metrics = {
         "run": run,
         **test.coverage(),
+        **({"warnings": warnings} if warnings else {}),
         "num_frames": evaluate.num_frames if test.has_video else 0,
         "reconstruction": errors,
         "probes": {

@@ -80,6 +80,7 @@ class Scored(BaseModel):
     git_commit: str = ""
     versions: dict[str, str] = {}
     retrieval: Retrieval | None = None
+    warnings: list[str] = []
     seconds: float | None = None
 
     @property

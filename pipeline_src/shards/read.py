@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +12,10 @@ from pipeline_src.manifest.chunks import ChunkManifest, read_chunk
 from pipeline_src.shards.duplicates import DUPLICATE
 from pipeline_src.shards.files import SAMPLES, shard_files, shard_paths
 
-REQUIRED_KEYS = {"shards", "num_clips", "class_names", "duplicates", "excludes_duplicates"}
+REQUIRED_KEYS = {
+    *("shards", "num_clips", "class_names", "task", "modalities", "audio", "sample_rate_hz"),
+    *("num_mel_bins", "logmel_mean", "logmel_std", "duplicates", "excludes_duplicates"),
+}
 
 
 class Sample(NamedTuple):
@@ -39,6 +42,7 @@ class ShardSet:
     Args:
         logmel_mean, logmel_std: of the training clips' log-mel, in nats.
         modalities: what every sample has; frames only with "video".
+        front_end: how the log-mel was computed: the section ``audio``, and sample_rate_hz.
     """
 
     samples: Sequence[Sample]
@@ -48,6 +52,7 @@ class ShardSet:
     logmel_mean: float
     logmel_std: float
     modalities: tuple[str, ...] = ("audio", "video")
+    front_end: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -64,16 +69,16 @@ def open_shards(index_paths: Sequence[Path]) -> ShardSet:
     lists stand side by side (labels are shifted).
 
     Raises:
-        ManifestError: an index or a shard is missing or damaged, or the numbers of mel bins or the
+        ManifestError: an index or a shard is missing or damaged, or what their log-mel is or the
             modalities differ.
     """
     parts = [_open_split(path) for path in index_paths]
     first = parts[0]
     if len(parts) == 1:
         return first
-    for key in ("num_mel_bins", "modalities"):
+    for key in ("num_mel_bins", "modalities", "front_end"):
         values = [getattr(part, key) for part in parts]
-        if len(set(values)) > 1:
+        if any(value != values[0] for value in values):
             pairs = zip(index_paths, values, strict=True)
             listed = ", ".join(f"{path}: {value}" for path, value in pairs)
             raise ManifestError(f"{key} must be equal to be read together: {listed}")
@@ -91,7 +96,9 @@ def open_shards(index_paths: Sequence[Path]) -> ShardSet:
         ]
         names = part.class_names if is_one_list else names + part.class_names
     task = first.task if is_one_list else "multilabel"
-    return ShardSet(samples, task, names, first.num_mel_bins, mean, std, first.modalities)
+    return replace(
+        first, samples=samples, task=task, class_names=names, logmel_mean=mean, logmel_std=std
+    )
 
 
 def _pool(parts: Sequence[tuple[int, float, float]]) -> tuple[float, float]:
@@ -126,6 +133,7 @@ def _open_split(index_path: Path) -> ShardSet:
         index["logmel_mean"],
         index["logmel_std"],
         tuple(index["modalities"]),
+        {**index["audio"], "sample_rate_hz": index["sample_rate_hz"]},
     )
 
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 
 from pipeline_src.config import FinetuneConfig, PretrainConfig
 from pipeline_src.config.heads import scored_heads
-from pipeline_src.data.dataset import ClipDataset, ClipFormat
+from pipeline_src.data.clip_format import ClipFormat
+from pipeline_src.data.dataset import ClipDataset
 from pipeline_src.data.loader import Batch, to_device, training_batches
 from pipeline_src.data.mixup import Mixup, read_mixup
 from pipeline_src.data.sampler import (

@@ -105,7 +105,7 @@ def _train_on(
         clock.step, clock.seconds = resumed.step, float(resumed.state["seconds"])
         logger.info("resuming %s at step %d of %d", spec.run_dir, clock.step, clock.num_steps)
     elif spec.initial_checkpoint:
-        start_from(spec.initial_checkpoint, model)
+        start_from(spec.initial_checkpoint, model, shards)
     teacher = load_teacher(spec, model, shards)
     objective = build_objective(spec, model, shards.task, teacher, shards.modalities)
     if spec.recipe.compile:
@@ -181,6 +181,7 @@ def _state(spec: TrainSpec, shards: ShardSet, fingerprint: str) -> dict[str, Any
         "num_mel_bins": shards.num_mel_bins,
         "logmel_mean": shards.logmel_mean,
         "logmel_std": shards.logmel_std,
+        "front_end": dict(shards.front_end),
         "git_commit": git_commit(),
         "versions": package_versions(),
     }

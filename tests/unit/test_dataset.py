@@ -9,13 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline_src.data.dataset import (
-    IMAGE_MEAN,
-    IMAGE_STD,
-    ClipDataset,
-    ClipFormat,
-    even_frames,
-)
+from pipeline_src.data.clip_format import ClipFormat, even_frames
+from pipeline_src.data.dataset import IMAGE_MEAN, IMAGE_STD, ClipDataset
 from pipeline_src.data.decode import decode_frame
 from pipeline_src.data.loader import evaluation_batches, to_device, training_batches
 from pipeline_src.data.sampler import Draw, EpochSampler

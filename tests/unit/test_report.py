@@ -107,6 +107,12 @@ def test_clips_that_two_splits_share_are_named(results):
     assert "have the content" not in Reader(build(results)).text
 
 
+def test_a_warning_of_an_evaluation_is_on_the_page(results):
+    path = results["metrics_files"][0]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "warnings": ["learnt others"]}))
+    assert "its checkpoint learnt others" in Reader(build(results)).text
+
+
 def test_every_promised_part_is_on_the_page(results):
     reader = Reader(build(results))
     for expected in (

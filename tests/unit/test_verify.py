@@ -1,4 +1,4 @@
-"""Every kind of damage to packed shards is found, named with its clip, and ends with exit code 1."""
+"""Every kind of damage to packed shards is found, named with its clip; the exit code is 1."""
 
 import io
 import json
@@ -133,7 +133,7 @@ def test_as_many_clips_are_decoded_as_asked_for(shards):
 
 
 def test_a_folder_without_shards_is_refused(tmp_path):
-    with pytest.raises(ManifestError, match="no index.json in it"):
+    with pytest.raises(ManifestError, match=r"no index\.json in it"):
         next(verify([tmp_path], num_decoded=0, num_workers=1))
 
 
