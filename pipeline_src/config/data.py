@@ -1,4 +1,4 @@
-"""Sections of the data stages: plan, download, network, media, audio, shards."""
+"""Sections of the data stages: plan, download, network, media, audio, shards, remote."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -207,3 +207,26 @@ class ShardsConfig(Section):
             target_bytes=self.target_bytes,
             exclude_flags=tuple(flag for flag in self.exclude_flags if flag != "duplicate"),
         )
+
+
+class RemoteConfig(Section):
+    """How shards at URLs are read. No result depends on it: nothing re-runs."""
+
+    cache_folder: str = Field(
+        default="",
+        description="what has been read is kept here, best on a local disk; $VARIABLES are "
+        "replaced where it is read; empty = a folder below the system's for temporary files",
+    )
+    cache_gigabytes: float = Field(
+        default=20.0, gt=0, description="disk space that the folder may take"
+    )
+    num_connections: int = Field(
+        default=8, gt=0, le=64, description="transfers at a time per loader process"
+    )
+    max_attempts: int = Field(default=5, gt=0, description="attempts per clip")
+    backoff_seconds: float = Field(
+        default=1.0, ge=0, description="wait after the first failure; doubles, with jitter"
+    )
+    timeout_seconds: float = Field(
+        default=60.0, gt=0, description="no byte for this long ends an attempt"
+    )

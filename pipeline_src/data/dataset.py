@@ -20,6 +20,7 @@ from pipeline_src.data.replace import MAX_REPLACEMENTS, Replacements
 from pipeline_src.data.sampler import Draw
 from pipeline_src.errors import ManifestError, MediaError, SampleError
 from pipeline_src.media.audio import read_flac, to_float
+from pipeline_src.shards.files import RemoteShard
 from pipeline_src.shards.read import ShardSet
 from pipeline_src.shards.reader import ShardReader
 
@@ -65,7 +66,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         self.format = clip_format
         self.mixup = mixup
         self.replaces = replaces
-        self._reader = ShardReader()
+        self._reader = ShardReader(shards.remote)
 
     def __len__(self) -> int:
         return len(self.shards)
@@ -96,6 +97,8 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
 
     def fill(self, batch: Mapping[str, NDArray], draws: Sequence[Draw]) -> None:
         """Write the clips of ``draws`` into the rows of arrays as ``layout`` says."""
+        if any(isinstance(self.shards.samples[d.index].shard, RemoteShard) for d in draws):
+            self._reader.prefetch([self.shards.samples[draw.index] for draw in draws])
         for row, draw in enumerate(draws):
             seed, position = self.format.seed, draw.position
             rng = np.random.default_rng((seed, position))

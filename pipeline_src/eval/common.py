@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline_src.atomic import atomic_path
-from pipeline_src.config import EvaluateConfig, ModelConfig
+from pipeline_src.config import EvaluateConfig, ModelConfig, RemoteConfig
 from pipeline_src.data.dataset import ClipDataset
 from pipeline_src.errors import CheckpointError, ManifestError
 from pipeline_src.provenance import git_commit, package_versions
@@ -46,14 +46,16 @@ class Split:
         return {key: self.index[key] for key in (*keys, "clip_ids_sha256")}
 
 
-def open_split(index_path: Path) -> Split:
+def open_split(index_path: Path, config: dict[str, Any]) -> Split:
     """Open a split for scoring.
 
+    Args:
+        config: the whole configuration; its section remote says how shards at URLs are read.
     Raises:
         ManifestError: it holds no clips.
     """
     index = json.loads(index_path.read_text(encoding="utf-8"))
-    shards = open_shards((index_path,))
+    shards = open_shards((index_path,), RemoteConfig(**config.get("remote", {})))
     if not len(shards):
         raise ManifestError(
             f"{index_path}: 0 of {index['num_clips_in_list']} clips, nothing to score; "

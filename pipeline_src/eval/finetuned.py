@@ -62,7 +62,7 @@ def evaluate_finetuned(
     """
     started = time.monotonic()
     torch.set_num_threads(num_threads)
-    split = open_split(index_path)
+    split = open_split(index_path, config)
     checkpoint = read_done(finetune_done)
     warnings = check_fits(checkpoint, split, model)
     _check_classes(checkpoint, split, finetune_done)

@@ -50,11 +50,11 @@ def evaluate_pretrained(
     started = time.monotonic()
     torch.set_num_threads(num_threads)
     checkpoint = read_done(pretrain_done)
-    splits = {"test": open_split(test_index)}
+    splits = {"test": open_split(test_index, config)}
     if train_index:
-        splits["train"] = open_split(train_index)
+        splits["train"] = open_split(train_index, config)
     if val_index and val_index != test_index:  # never choose on the scored clips
-        splits["val"] = open_split(val_index)
+        splits["val"] = open_split(val_index, config)
     warnings = check_fits(checkpoint, splits["test"], model)
     features = {
         state: {

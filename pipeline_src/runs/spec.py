@@ -9,7 +9,13 @@ from pydantic import Field
 
 from pipeline_src import versions
 from pipeline_src.atomic import json_sha256, write_json
-from pipeline_src.config import EvaluateConfig, FinetuneConfig, ModelConfig, PretrainConfig
+from pipeline_src.config import (
+    EvaluateConfig,
+    FinetuneConfig,
+    ModelConfig,
+    PretrainConfig,
+    RemoteConfig,
+)
 from pipeline_src.config.section import Section
 
 SPEC_FILE = "spec.json"
@@ -53,6 +59,7 @@ class TrainSpec(Section):
     teacher_checkpoint: Path | None = Field(
         default=None, description="done.json of the pre-training that a second stage follows"
     )
+    remote: RemoteConfig = RemoteConfig()
     num_threads: int = Field(default=1, gt=0, description="CPU threads per rank")
 
     def save(self) -> Path:

@@ -13,6 +13,16 @@ from pipeline_src.manifest.chunks import ChunkManifest
 SHARDS, SAMPLES = "shards", "samples"  # in a pack manifest
 
 
+class RemoteShard(NamedTuple):
+    """A tar at a URL."""
+
+    url: str
+    bytes: int
+
+    def __str__(self) -> str:
+        return self.url
+
+
 class ShardFile(NamedTuple):
     """One tar, named relative to its manifest's folder, and how many samples it holds."""
 
@@ -43,15 +53,20 @@ def shard_files(manifest: ChunkManifest) -> list[ShardFile]:
     return [ShardFile(**shard) for shard in manifest.extra[SHARDS]]
 
 
-def shard_paths(manifest_path: Path, manifest: ChunkManifest) -> list[Path]:
-    """The tars beside a pack manifest, checked to be there with the sizes they had.
+def shard_paths(
+    manifest_path: Path, manifest: ChunkManifest, folder: Path | None = None
+) -> list[Path]:
+    """The tars of a pack manifest, checked to be there with the sizes they had.
+
+    Args:
+        folder: where they lie; None = beside the manifest.
 
     Raises:
         ManifestError: one is missing or has another size.
     """
     paths = []
     for shard in shard_files(manifest):
-        path = manifest_path.parent / shard.file
+        path = (folder or manifest_path.parent) / shard.file
         actual_bytes = path.stat().st_size if path.is_file() else -1
         if actual_bytes != shard.bytes:
             raise ManifestError(

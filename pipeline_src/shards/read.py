@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from pipeline_src.config.data import RemoteConfig
 from pipeline_src.errors import ManifestError
 from pipeline_src.manifest.chunks import ChunkManifest, read_chunk
 from pipeline_src.shards.duplicates import DUPLICATE
-from pipeline_src.shards.files import SAMPLES, shard_files, shard_paths
+from pipeline_src.shards.files import SAMPLES, RemoteShard, shard_files, shard_paths
 
+BASE_URL = "base_url"  # of an index that was fetched
 REQUIRED_KEYS = {
     *("shards", "num_clips", "class_names", "task", "modalities", "audio", "sample_rate_hz"),
     *("num_mel_bins", "logmel_mean", "logmel_std", "duplicates", "excludes_duplicates"),
@@ -26,7 +28,7 @@ class Sample(NamedTuple):
         crc32: of those bytes.
     """
 
-    shard: Path
+    shard: Path | RemoteShard
     key: str
     offset_bytes: int
     size_bytes: int
@@ -42,6 +44,7 @@ class ShardSet:
     Args:
         logmel_mean, logmel_std: of the training clips' log-mel, in nats.
         modalities: what every sample has; frames only with "video".
+        remote: how shards at URLs are read.
         front_end: how the log-mel was computed: the section ``audio``, and sample_rate_hz.
     """
 
@@ -53,6 +56,7 @@ class ShardSet:
     logmel_std: float
     modalities: tuple[str, ...] = ("audio", "video")
     front_end: Mapping[str, Any] = field(default_factory=dict)
+    remote: RemoteConfig = field(default_factory=RemoteConfig)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -62,8 +66,8 @@ class ShardSet:
         return replace(self, samples=[self.samples[index] for index in indices])
 
 
-def open_shards(index_paths: Sequence[Path]) -> ShardSet:
-    """Read the indexes of one or several splits and check that every shard has its bytes.
+def open_shards(index_paths: Sequence[Path], remote: RemoteConfig | None = None) -> ShardSet:
+    """Read the indexes of one or several splits and check that every local shard has its bytes.
 
     Several data sets: the statistics are those of all clips together, and classes of different
     lists stand side by side (labels are shifted).
@@ -72,7 +76,7 @@ def open_shards(index_paths: Sequence[Path]) -> ShardSet:
         ManifestError: an index or a shard is missing or damaged, or what their log-mel is or the
             modalities differ.
     """
-    parts = [_open_split(path) for path in index_paths]
+    parts = [_open_split(path, remote or RemoteConfig()) for path in index_paths]
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -111,13 +115,13 @@ def _pool(parts: Sequence[tuple[int, float, float]]) -> tuple[float, float]:
     return mean, math.sqrt(square)
 
 
-def _open_split(index_path: Path) -> ShardSet:
+def _open_split(index_path: Path, remote: RemoteConfig) -> ShardSet:
     index = read_index(index_path)
     hidden = left_out(index)
     samples = [
         sample
         for path, manifest in chunk_manifests(index_path, index).items()
-        for sample in _checked_samples(path, manifest)
+        for sample in _checked_samples(path, manifest, shards_base(index_path, index))
         if sample.clip_id not in hidden
     ]
     if len(samples) != index["num_clips"]:
@@ -134,6 +138,7 @@ def _open_split(index_path: Path) -> ShardSet:
         index["logmel_std"],
         tuple(index["modalities"]),
         {**index["audio"], "sample_rate_hz": index["sample_rate_hz"]},
+        remote,
     )
 
 
@@ -144,14 +149,19 @@ def read_index(index_path: Path) -> dict[str, Any]:
         ManifestError: unreadable, or of an older version.
     """
     try:
-        index: dict[str, Any] = json.loads(index_path.read_text(encoding="utf-8"))
-        missing = REQUIRED_KEYS - index.keys()
-    except (OSError, ValueError, AttributeError) as error:
+        index = json.loads(index_path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ManifestError(f"{index_path}: index not readable: {error}") from error
+    return check_index(index, index_path)
+
+
+def check_index(index: Any, where: Path | str) -> dict[str, Any]:
+    """An index with every key that readers need."""
+    missing = REQUIRED_KEYS - (index.keys() if isinstance(index, dict) else set())
     if missing:
         raise ManifestError(
-            f"{index_path}: no index of this version ({', '.join(sorted(missing))} missing); "
-            "delete it and run again"
+            f"{where}: no index of this version ({', '.join(sorted(missing))} missing); "
+            "delete it and run again where it was packed"
         )
     return index
 
@@ -162,18 +172,32 @@ def chunk_manifests(index_path: Path, index: dict[str, Any]) -> dict[Path, Chunk
     return {path: read_chunk(path, "pack") for path in (index_path.parent / name for name in names)}
 
 
-def _checked_samples(manifest_path: Path, manifest: ChunkManifest) -> Iterator[Sample]:
-    shard_paths(manifest_path, manifest)
-    return chunk_samples(manifest_path.parent, manifest)
+def shards_base(index_path: Path, index: Mapping[str, Any]) -> Path | str:
+    """The folder or URL that the shards of an index lie in."""
+    base = index.get(BASE_URL, "")
+    if not base:
+        return index_path.parent
+    return base if "://" in base else Path(base)
 
 
-def chunk_samples(folder: Path, manifest: ChunkManifest) -> Iterator[Sample]:
-    """The samples of a chunk's shards in ``folder``, duplicates too."""
-    shards = shard_files(manifest)
-    holders = (folder / shard.file for shard in shards for _ in range(shard.num_samples))
+def _checked_samples(
+    manifest_path: Path, manifest: ChunkManifest, base: Path | str
+) -> Iterator[Sample]:
+    if isinstance(base, Path):
+        shard_paths(manifest_path, manifest, base)
+    return chunk_samples(base, manifest)
+
+
+def chunk_samples(base: Path | str, manifest: ChunkManifest) -> Iterator[Sample]:
+    """The samples of a chunk's shards in a folder or below a URL, duplicates too."""
+    holders: list[Path | RemoteShard] = []
+    for shard in shard_files(manifest):
+        is_local = isinstance(base, Path)
+        place = base / shard.file if is_local else RemoteShard(f"{base}/{shard.file}", shard.bytes)
+        holders += [place] * shard.num_samples
     rows = zip(holders, manifest.extra[SAMPLES], strict=True)
-    for path, (key, labels, clip_id, offset, size, crc32) in rows:
-        yield Sample(path, key, offset, size, tuple(labels), clip_id, crc32)
+    for place, (key, labels, clip_id, offset, size, crc32) in rows:
+        yield Sample(place, key, offset, size, tuple(labels), clip_id, crc32)
 
 
 def left_out(index: Mapping[str, Any]) -> set[str]:

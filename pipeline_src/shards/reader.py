@@ -1,14 +1,17 @@
 """Random access to samples: one read per sample, tar headers parsed in memory."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline_src.config.data import RemoteConfig
 from pipeline_src.errors import ManifestError, SampleError
+from pipeline_src.shards.files import RemoteShard
 from pipeline_src.shards.read import Sample
+from pipeline_src.shards.remote import RemoteReader
 
 MAX_OPEN_SHARDS = 256
 BLOCK_BYTES = 512
@@ -25,11 +28,13 @@ Members = dict[str, memoryview]
 class ShardReader:
     """Read samples; shards open on first use and stay open. Safe to share, fork and pickle."""
 
-    def __init__(self) -> None:
+    def __init__(self, remote: RemoteConfig | None = None) -> None:
         self._descriptors: dict[Path, int] = {}
+        self._config = remote or RemoteConfig()
+        self._remote: tuple[int, RemoteReader] | None = None  # threads do not survive a fork
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_descriptors": {}}
+        return {"_descriptors": {}, "_config": self._config, "_remote": None}
 
     def __del__(self) -> None:
         self.close()
@@ -48,17 +53,33 @@ class ShardReader:
             extensions: only these; None = all.
         Raises:
             SampleError: the shard is damaged there, or lacks a wanted member.
-            ManifestError: the shard is missing.
+            ManifestError: the shard is missing or cannot be reached.
         """
-        data = np.empty(sample.size_bytes, np.uint8).data  # not zeroed first
-        num_read = os.preadv(self._open(sample.shard), [data], sample.offset_bytes)
-        if num_read != sample.size_bytes:
-            raise _damaged(sample, f"ends after {num_read} of {sample.size_bytes} bytes")
-        members = parse_members(sample, data, extensions)
+        members = parse_members(sample, self._bytes(sample), extensions)
         missing = sorted(set(extensions or ()) - members.keys())
         if missing:
             raise _damaged(sample, f"has no member {', '.join(missing)}")
         return members
+
+    def prefetch(self, samples: Sequence[Sample]) -> None:
+        """Bring samples at URLs near, several at a time; a file system does so by itself."""
+        remote = [sample for sample in samples if isinstance(sample.shard, RemoteShard)]
+        if remote:
+            self._remote_reader().prefetch(remote)
+
+    def _bytes(self, sample: Sample) -> memoryview:
+        if isinstance(sample.shard, RemoteShard):
+            return self._remote_reader().read(sample)
+        data = np.empty(sample.size_bytes, np.uint8).data  # not zeroed first
+        num_read = os.preadv(self._open(sample.shard), [data], sample.offset_bytes)
+        if num_read != sample.size_bytes:
+            raise _damaged(sample, f"ends after {num_read} of {sample.size_bytes} bytes")
+        return data
+
+    def _remote_reader(self) -> RemoteReader:
+        if self._remote is None or self._remote[0] != os.getpid():
+            self._remote = (os.getpid(), RemoteReader(self._config))
+        return self._remote[1]
 
     def _open(self, path: Path) -> int:
         if path not in self._descriptors:

@@ -22,7 +22,13 @@ from pipeline_src.manifest.chunks import ChunkManifest
 from pipeline_src.manifest.progress import Progress
 from pipeline_src.shards.check import ShardTask, check_shard
 from pipeline_src.shards.files import shard_files
-from pipeline_src.shards.read import chunk_manifests, chunk_samples, left_out, read_index
+from pipeline_src.shards.read import (
+    chunk_manifests,
+    chunk_samples,
+    left_out,
+    read_index,
+    shards_base,
+)
 
 INDEX_FILE = "index.json"
 DECODED_CLIPS = 200
@@ -51,7 +57,12 @@ def plan_index(index_path: Path, num_decoded: int) -> tuple[list[ShardTask], lis
     """
     index = read_index(index_path)
     manifests = chunk_manifests(index_path, index)
-    samples = [s for path, chunk in manifests.items() for s in chunk_samples(path.parent, chunk)]
+    base = shards_base(index_path, index)
+    if not isinstance(base, Path):
+        raise ManifestError(
+            f"{index_path}: its shards are at {base}; run this command where they lie"
+        )
+    samples = [s for chunk in manifests.values() for s in chunk_samples(base, chunk)]
     num = len(samples) if num_decoded < 0 else min(num_decoded, len(samples))
     chosen = {samples[k * len(samples) // num].clip_id for k in range(num)}
     tasks: list[ShardTask] = []
@@ -61,7 +72,7 @@ def plan_index(index_path: Path, num_decoded: int) -> tuple[list[ShardTask], lis
             held = tuple(samples[position : position + shard.num_samples])
             position += shard.num_samples
             decoded = frozenset(s.clip_id for s in held if s.clip_id in chosen)
-            tasks.append(ShardTask(path.parent / shard.file, path, shard, held, decoded, index))
+            tasks.append(ShardTask(base / shard.file, path, shard, held, decoded, index))
     return tasks, list(_check_index(index_path, index, manifests, tasks))
 
 

@@ -51,6 +51,8 @@ def check_outputs(catalog: Catalog, stage: Stage) -> None:
 
 def _check_chunks(catalog: Catalog, stage: Stage) -> None:
     name = stage.name.removeprefix(f"{stage.kind}_")
+    if catalog.dataset(name).is_packed:
+        return  # their content is another's
     if stale := stale_manifests(catalog, stage.kind, name):
         raise StageError(f"{stale[0]} was made with other settings or inputs")
     if stage.kind != "shards":

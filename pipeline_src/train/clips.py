@@ -30,7 +30,7 @@ def training_shards(spec: TrainSpec) -> ShardSet:
     Raises:
         ManifestError: there are no clips.
     """
-    shards = open_shards(spec.train_indexes)
+    shards = open_shards(spec.train_indexes, spec.remote)
     fraction = getattr(spec.recipe, "label_fraction", 1.0)
     if fraction < 1:
         labels = [sample.labels for sample in shards.samples]
@@ -78,7 +78,7 @@ def validation(
     spec: TrainSpec, model: AudioVisualModel, shards: ShardSet, ranks: Ranks
 ) -> Callable[[], dict[str, float]] | None:
     """What scores the network between epochs; None in a pre-training and without such clips."""
-    held_out = open_shards(spec.val_indexes) if spec.val_indexes else None
+    held_out = open_shards(spec.val_indexes, spec.remote) if spec.val_indexes else None
     if not isinstance(spec.recipe, FinetuneConfig) or held_out is None or not len(held_out):
         return None
     dataset = ClipDataset(held_out, _format(spec, shards, training=False))

@@ -46,3 +46,21 @@ rule pack_index:
         step_version=versions.INDEX,
     script:
         "../scripts/pack_index.py"
+
+
+# Of shards that lie elsewhere: the index and its manifests alone.
+rule fetch_index:
+    input:
+        dataset=lambda wildcards: str(catalog.dataset_path(wildcards.dataset)),
+    output:
+        index="<results>/{dataset}/remote/{split}/index.json",
+    log:
+        "<logs>/fetch_index/{dataset}/{split}.log",
+    benchmark:
+        "<benchmarks>/fetch_index/{dataset}/{split}.tsv"
+    retries: 0
+    localrule: True
+    params:
+        step_version=versions.INDEX,
+    script:
+        "../scripts/fetch_index.py"
