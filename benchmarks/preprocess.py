@@ -128,6 +128,8 @@ def write_indexes(folder: Path, chunks: Sequence[Chunk]) -> None:
         write_index(
             shard_manifests=[chunk.path("shards") for chunk in chunks if chunk.split == split],
             train_manifests=train,
+            earlier_manifests=[],
+            exclude_duplicates=False,
             index_path=folder / "shards" / split / "index.json",
             dataset_path=DATASET,
             split=split,

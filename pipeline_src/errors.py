@@ -15,6 +15,10 @@ class ManifestError(PipelineError):
     """A data set description, clip list or chunk manifest is wrong or missing."""
 
 
+class SampleError(ManifestError):
+    """One sample of a shard is damaged; the others may be whole."""
+
+
 class MediaError(PipelineError):
     """One clip cannot be fetched or decoded; carries a reason of the ledger's closed list."""
 

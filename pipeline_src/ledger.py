@@ -38,7 +38,7 @@ TRANSIENT_REASONS = (
 )
 REASONS = PERMANENT_REASONS + TRANSIENT_REASONS
 MAX_DETAIL_CHARS = 1000
-FLAGS = ("silent_audio", "static_video", "short", "decode_errors")
+FLAGS = ("silent_audio", "static_video", "short", "decode_errors", "duplicate")
 
 Status = Literal["ok", "skipped", "failed"]
 

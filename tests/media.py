@@ -233,8 +233,10 @@ def pack_shards(
     write_index(
         shard_manifests=[manifest_path],
         train_manifests=[manifest_path],
+        earlier_manifests=[],
         index_path=path,
         dataset_path=folder / "toy.yaml",
+        exclude_duplicates=False,
         split="train",
         max_failed_fraction=0.5,
         audio=audio,

@@ -23,7 +23,9 @@ class Server(ThreadingHTTPServer):
     ``huge``, ``trickle``, ``text``: what the word says. ``see-<word>``: a page with that video.
     ``flaky``: 503 the first time. ``limit``: 429 while ``is_ill``. ``ill``: 503 while ``is_ill``.
     ``torn``: half the body, then a reset, but a Range is served. ``slow``: after ``slow_seconds``.
-    ``files``: name -> body, with Range and ETag; ``body`` is that of ``good``.
+    ``files``: name -> body, with Range and ETag, or without where ``serves_ranges`` is false;
+    ``fail_every``: each so many-th request of one ends in a 503 or in half a body, by turns.
+    ``body`` is that of ``good``.
     """
 
     def __init__(self) -> None:
@@ -33,6 +35,8 @@ class Server(ThreadingHTTPServer):
         self.ranges: list[tuple[str, str]] = []
         self.headers: list[dict[str, str]] = []
         self.files: dict[str, bytes] = {}
+        self.serves_ranges = True
+        self.fail_every = 0
         self.body = BODY
         self.etag = '"one"'
         self.is_ill = True
@@ -79,10 +83,10 @@ class Handler(BaseHTTPRequestHandler):
             self.server.most_running = max(self.server.most_running, self.server.num_running)
         try:
             word = re.split(r"[.-]", self.name.rpartition("/")[2])[0]
-            if word.isdecimal():
+            if self.name in self.server.files:
+                self.serve_or_fail(self.server.files[self.name])
+            elif word.isdecimal():
                 self.reply(int(word))
-            elif self.name in self.server.files:
-                self.serve_file(self.server.files[self.name])
             else:
                 answer: Callable[[], None] = getattr(self, f"answer_{word}", self.answer_good)
                 answer()
@@ -169,9 +173,23 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(200, BODY[: len(BODY) // 2], len(BODY), ETag=self.server.etag)
             self.hang_up()
 
+    def serve_or_fail(self, body: bytes) -> None:
+        """Serve a body of ``files``, or fail as ``fail_every`` says."""
+        number, every = sum(self.server.requests.values()), self.server.fail_every
+        if every and number % every == 0:
+            if number % (2 * every):
+                self.reply(503)
+            else:
+                self.reply(200, body[: len(body) // 2], len(body))
+                self.hang_up()
+        else:
+            self.serve_file(body)
+
     def serve_file(self, body: bytes) -> None:
         """Serve a range of ``body`` if it is asked for under the current ETag."""
-        asked = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        asked = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if not self.server.serves_ranges:
+            asked = None
         if asked:
             self.server.ranges.append((self.name, asked[0]))
         if not asked or self.headers.get("If-Range", self.server.etag) != self.server.etag:
@@ -181,8 +199,9 @@ class Handler(BaseHTTPRequestHandler):
         if first >= end:
             self.reply(416, Content_Range=f"bytes */{end}")
             return
-        span = f"bytes {first}-{end - 1}/{end}"
-        self.reply(206, body[first:], ETag=self.server.etag, Content_Range=span)
+        last = min(int(asked[2] or end), end - 1)
+        span = f"bytes {first}-{last}/{end}"
+        self.reply(206, body[first : last + 1], ETag=self.server.etag, Content_Range=span)
 
     def hang_up(self) -> None:
         """Close the connection with a reset; what was sent has arrived."""

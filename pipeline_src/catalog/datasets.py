@@ -85,11 +85,13 @@ class DatasetCatalog:
 
     @cache  # noqa: B019
     def num_chunks(self, name: str) -> dict[str, int]:
-        """Chunks per split; plans the clip list again when it has changed.
+        """Chunks per split; plans the clip list again when it has changed. None of packed shards.
 
         Raises:
             ManifestError: the list is missing or wrong: file, line and value.
         """
+        if self.dataset(name).is_packed:
+            return {}
         return ensure_plan(
             self.dataset(name),
             chunk_size=self.config.plan.chunk_size,
@@ -125,11 +127,20 @@ class DatasetCatalog:
 
     def splits(self, name: str) -> tuple[str, ...]:
         """Splits that the clip list fills, in the order train, val, test, or of the folds."""
-        filled = self.num_chunks(name)
+        filled = self.dataset(name).index_urls or self.num_chunks(name)
         return tuple(split for split in self.dataset(name).splits if filled.get(split))
 
     def chunk_files(self, stage: str, name: str, split: str = "") -> list[str]:
-        """The ``stage``'s file of every chunk: plans are .csv, manifests .json."""
+        """The ``stage``'s file of every chunk: plans are .csv, manifests .json.
+
+        Raises:
+            ConfigError: the data set's shards are packed elsewhere.
+        """
+        if self.dataset(name).is_packed:
+            raise ConfigError(
+                f"data set {name}: its shards are packed already, there is no {stage} of it; "
+                f"shards_{name} fetches their index"
+            )
         suffix = "csv" if stage == "plan" else "json"
         return [
             f"{self.results}/{name}/{stage}/{one}/{chunk:05d}.{suffix}"
@@ -137,6 +148,15 @@ class DatasetCatalog:
             for chunk in range(count)
             if split in ("", one)
         ]
+
+    def earlier_shards(self, name: str, split: str) -> list[str]:
+        """Manifests of the splits whose clips one of ``split`` may be a duplicate of.
+
+        What is scored comes before what is learnt from, see ``shards.duplicates``; folds in order.
+        """
+        splits = self.splits(name) if self.dataset(name).folds else self.splits(name)[::-1]
+        earlier = splits[: splits.index(split)]
+        return [path for one in earlier for path in self.chunk_files("shards", name, one)]
 
     def downloads(self, name: str) -> list[str]:
         """Everything that ``download_<name>`` makes."""
@@ -167,7 +187,8 @@ class DatasetCatalog:
                 f"splits in the list: {', '.join(self.splits(name))}"
                 + (folds.format(name=name) if self.dataset(name).folds else "")
             )
-        return f"{self.results}/{name}/shards/{split}/index.json"
+        folder = "remote" if self.dataset(name).is_packed else "shards"
+        return f"{self.results}/{name}/{folder}/{split}/index.json"
 
     def optional_index(self, name: str, split: str) -> list[str]:
         """index.json of a split, or nothing where the list has no such split."""

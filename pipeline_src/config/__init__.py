@@ -7,6 +7,7 @@ from pipeline_src.config.data import (
     MediaConfig,
     NetworkConfig,
     PlanConfig,
+    RemoteConfig,
     ShardsConfig,
 )
 from pipeline_src.config.evaluation import EvaluateConfig, ReportConfig, SubmitConfig
@@ -30,6 +31,7 @@ __all__ = [
     "OptimConfig",
     "PlanConfig",
     "PretrainConfig",
+    "RemoteConfig",
     "ReportConfig",
     "RunConfig",
     "Segment",

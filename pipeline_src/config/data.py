@@ -1,4 +1,4 @@
-"""Sections of the data stages: plan, download, network, media, audio, shards."""
+"""Sections of the data stages: plan, download, network, media, audio, shards, remote."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -18,7 +18,10 @@ class PlanConfig(Section):
     """How a clip list is cut into units of work."""
 
     chunk_size: int = Field(
-        default=1000, gt=0, le=20000, description="clips per chunk: one job and one shard each"
+        default=1000,
+        gt=0,
+        le=20000,
+        description="clips per chunk: one job, and one shard up to shards.target_bytes",
     )
 
 
@@ -201,12 +204,54 @@ class ShardsConfig(Section):
     """How clips are packed."""
 
     waveform: bool = Field(default=True, description="keep the 16 kHz audio as .flac in the shards")
-    exclude_flags: tuple[Literal["silent_audio", "static_video", "short", "decode_errors"], ...] = (
-        Field(default=(), description="clips with one of these flags stay out of the shards")
+    target_bytes: int = Field(
+        default=1_000_000_000,
+        ge=1_000_000,
+        description="a chunk's next shard begins once one holds so many bytes; plan.chunk_size "
+        "bounds the clips",
+    )
+    exclude_flags: tuple[
+        Literal["silent_audio", "static_video", "short", "decode_errors", "duplicate"], ...
+    ] = Field(
+        default=(),
+        description="clips with one of these flags stay out of the shards; duplicate: out of "
+        "the index, the shards stay as they are",
     )
     max_failed_fraction: float = Field(
         default=0.2,
         ge=0,
         le=1,
         description="share of a split's clips that may be lost before the stage fails",
+    )
+
+    @property
+    def of_tars(self) -> "ShardsConfig":
+        """What the tars depend on; the values of the index alone are left at their defaults."""
+        return ShardsConfig(
+            waveform=self.waveform,
+            target_bytes=self.target_bytes,
+            exclude_flags=tuple(flag for flag in self.exclude_flags if flag != "duplicate"),
+        )
+
+
+class RemoteConfig(Section):
+    """How shards at URLs are read. No result depends on it: nothing re-runs."""
+
+    cache_folder: str = Field(
+        default="",
+        description="what has been read is kept here, best on a local disk; $VARIABLES are "
+        "replaced where it is read; empty = a folder below the system's for temporary files",
+    )
+    cache_gigabytes: float = Field(
+        default=20.0, gt=0, description="disk space that the folder may take"
+    )
+    num_connections: int = Field(
+        default=8, gt=0, le=64, description="transfers at a time per loader process"
+    )
+    max_attempts: int = Field(default=5, gt=0, description="attempts per clip")
+    backoff_seconds: float = Field(
+        default=1.0, ge=0, description="wait after the first failure; doubles, with jitter"
+    )
+    timeout_seconds: float = Field(
+        default=60.0, gt=0, description="no byte for this long ends an attempt"
     )

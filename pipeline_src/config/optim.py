@@ -51,6 +51,15 @@ class OptimConfig(Section):
         "tensor (FSDP2, for the large sizes)",
     )
     num_workers: int = Field(default=2, ge=0, description="loader processes per rank")
+    prefetch_batches: int = Field(
+        default=4, gt=0, le=64, description="batches that each loader process is ahead"
+    )
+    max_decode_errors: int = Field(
+        default=0,
+        ge=0,
+        description="training clips that may fail to decode; another one is drawn for each of "
+        "them, more end the training; 0 = the first one does",
+    )
     log_every: int = Field(default=10, gt=0, description="steps between rows of metrics.jsonl")
     save_every_seconds: float = Field(
         default=60.0, gt=0, description="time between checkpoints; the last step is always saved"

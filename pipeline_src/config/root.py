@@ -12,6 +12,7 @@ from pipeline_src.config.data import (
     MediaConfig,
     NetworkConfig,
     PlanConfig,
+    RemoteConfig,
     ShardsConfig,
 )
 from pipeline_src.config.evaluation import EvaluateConfig, ReportConfig, SubmitConfig
@@ -111,6 +112,7 @@ class Config(Section):
     media: MediaConfig = demo.MEDIA
     audio: AudioConfig = demo.AUDIO
     shards: ShardsConfig = ShardsConfig()
+    remote: RemoteConfig = RemoteConfig()
     model: ModelConfig = demo.MODEL
     pretrain: PretrainConfig = demo.PRETRAIN
     finetune: FinetuneConfig = demo.FINETUNE

@@ -1,13 +1,10 @@
-"""Clips of one or several shard sets as arrays.
+"""Clips of one or several shard sets as batches of tensors.
 
-Shape legend: S audio samples, T log-mel frames, M mel bins, F video frames, H W image side,
-C classes.
+Shape legend: B clips, S audio samples, T log-mel frames, M mel bins, F video frames, H W image
+side, C classes.
 """
 
-import io
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,58 +12,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.io import ImageReadMode, decode_jpeg
-from torchvision.transforms.functional import InterpolationMode, center_crop, resize
 
+from pipeline_src.data.clip_format import ClipFormat
+from pipeline_src.data.decode import decode_frame, load_array
 from pipeline_src.data.mixup import Mix, Mixup, mix_frames
+from pipeline_src.data.replace import MAX_REPLACEMENTS, Replacements
 from pipeline_src.data.sampler import Draw
-from pipeline_src.data.windows import window_frames
-from pipeline_src.errors import ManifestError, MediaError
+from pipeline_src.errors import ManifestError, MediaError, SampleError
 from pipeline_src.media.audio import read_flac, to_float
-from pipeline_src.shards.read import Sample, ShardReader, ShardSet
+from pipeline_src.shards.files import RemoteShard
+from pipeline_src.shards.read import ShardSet
+from pipeline_src.shards.reader import ShardReader
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet statistics: CAV-MAE, AVSiam, MAViL
 IMAGE_STD = (0.229, 0.224, 0.225)
 NO_WAVEFORM = np.zeros(0, np.float32)
-Members = dict[str, bytes]
-
-
-@dataclass(frozen=True)
-class ClipFormat:
-    """What the model wants to see.
-
-    Args:
-        target_length: T; a longer log-mel is cut (at random in training), a shorter one padded
-            with 0
-            before normalisation (CAV-MAE).
-        img_size: H = W; stored frames of another size are resized (bicubic).
-        num_frames: F; in training one at random in each of F equal spans, else evenly spread.
-        fps: > 0 takes the frames from windows of the clip instead, see ``windows.py``.
-        window_frames: frames of one window, a divisor of ``num_frames``; 0 = all of them.
-        logmel_mean, logmel_std: normalisation of the log-mel, in its own unit (nats).
-        training: random choices, seeded by ``seed`` and the clip's position in the stream.
-    """
-
-    target_length: int
-    img_size: int
-    num_frames: int
-    logmel_mean: float
-    logmel_std: float
-    training: bool
-    seed: int = 0
-    fps: float = 0.0
-    window_frames: int = 0
+UNDECODED = "undecoded"
 
 
 class _Clip(NamedTuple):
-    """One decoded clip, or a mixture of two.
+    """One decoded clip, or a mixture of two; its frames are where they were asked for.
 
-    ``waveform_S`` is empty unless it was asked for; there are no frames where clips have no video.
+    ``number`` is its index in the shard set; ``waveform_S`` is empty unless it was asked for.
     """
 
+    number: int
     logmel_TM: NDArray
-    frames_F3HW: Tensor | None
-    targets_C: Tensor
+    targets_C: NDArray
     waveform_S: NDArray
 
 
@@ -74,37 +46,100 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
     """Random access to decoded clips by ``Draw``; a clip that cannot be decoded is an error.
 
     Each item: ``logmel`` (T, M) float32 normalised, ``frames`` (F, 3, H, W) uint8 unless the clips
-    are sound alone, ``targets`` (C,) float32, ``index`` () int64.
+    are sound alone, ``targets`` (C,) float32, ``index`` () int64. A list of draws gives a batch of
+    them, decoded into its own memory: there is nothing to collate.
+
+    Args:
+        replaces: a clip that cannot be decoded is replaced, see ``replace.py``; ``undecoded``
+            (MAX_REPLACEMENTS,) int64 holds the indices of such clips, then -1.
     """
 
     def __init__(
-        self, shards: ShardSet, clip_format: ClipFormat, mixup: Mixup | None = None
+        self,
+        shards: ShardSet,
+        clip_format: ClipFormat,
+        mixup: Mixup | None = None,
+        *,
+        replaces: bool = False,
     ) -> None:
         self.shards = shards
         self.format = clip_format
         self.mixup = mixup
-        self._reader = ShardReader()
+        self.replaces = replaces
+        self._reader = ShardReader(shards.remote)
 
     def __len__(self) -> int:
         return len(self.shards)
 
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
-        seed = self.format.seed
-        rng = np.random.default_rng((seed, draw.position))
-        mixup, mix = self.mixup, None
-        if mixup:
-            mix = mixup.draw(len(self), seed=seed, position=draw.position)
-        clip = self._decode(draw.index, rng, needs_waveform=mix is not None)
-        if mixup and mix:
-            clip = self._mix(mixup, clip, mix)
-        item = {
-            "logmel": torch.from_numpy(self._fit_logmel(clip.logmel_TM, rng)),
-            "targets": clip.targets_C,
-            "index": torch.tensor(draw.index),
-        }
-        return item if clip.frames_F3HW is None else {**item, "frames": clip.frames_F3HW}
+        return {name: value[0] for name, value in self.__getitems__([draw]).items()}
 
-    def _decode(self, index: int, rng: np.random.Generator, *, needs_waveform: bool) -> _Clip:
+    def __getitems__(self, draws: Sequence[Draw]) -> dict[str, Tensor]:
+        shapes = self.layout().items()
+        arrays = {name: np.empty((len(draws), *shape), kind) for name, (shape, kind) in shapes}
+        self.fill(arrays, draws)
+        return as_tensors(arrays)
+
+    def layout(self) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:
+        """Shape and type of an item in memory; of its frames as decoding gives them."""
+        wanted = self.format
+        layout: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
+            "logmel": ((wanted.target_length, self.shards.num_mel_bins), np.float32),
+            "targets": ((len(self.shards.class_names),), np.float32),
+            "index": ((), np.int64),
+        }
+        if "video" in self.shards.modalities:
+            frames = (wanted.num_frames, wanted.img_size, wanted.img_size, 3)
+            layout["frames"] = (frames, np.uint8)
+        if self.replaces:
+            layout[UNDECODED] = ((MAX_REPLACEMENTS,), np.int64)
+        return layout
+
+    def fill(self, batch: Mapping[str, NDArray], draws: Sequence[Draw]) -> None:
+        """Write the clips of ``draws`` into the rows of arrays as ``layout`` says."""
+        if any(isinstance(self.shards.samples[d.index].shard, RemoteShard) for d in draws):
+            self._reader.prefetch([self.shards.samples[draw.index] for draw in draws])
+        for row, draw in enumerate(draws):
+            seed, position = self.format.seed, draw.position
+            rng = np.random.default_rng((seed, position))
+            limit = MAX_REPLACEMENTS if self.replaces else 0
+            others = Replacements(len(self), seed=seed, position=position, limit=limit)
+            mixup, mix = self.mixup, None
+            if mixup:
+                mix = mixup.draw(len(self), seed=seed, position=position)
+            frames = batch["frames"][row] if "frames" in batch else None
+            clip = self._decode(draw.index, rng, frames, others, needs_waveform=mix is not None)
+            if mixup and mix:
+                clip = self._mix(mixup, clip, mix, frames, others)
+            batch["index"][row] = clip.number
+            batch["targets"][row] = clip.targets_C
+            self.format.fit_logmel(batch["logmel"][row], clip.logmel_TM, rng)
+            if self.replaces:
+                batch[UNDECODED][row] = others.padded()
+
+    def _decode(
+        self,
+        index: int,
+        rng: np.random.Generator,
+        frames_FHW3: NDArray | None,
+        others: Replacements,
+        *,
+        needs_waveform: bool,
+    ) -> _Clip:
+        """Decode a clip, or the first of its replacements that can be."""
+        while True:
+            try:
+                return self._decode_one(index, rng, frames_FHW3, needs_waveform)
+            except SampleError as error:
+                index = others.instead_of(index, error)
+
+    def _decode_one(
+        self,
+        index: int,
+        rng: np.random.Generator,
+        frames_FHW3: NDArray | None,
+        needs_waveform: bool,
+    ) -> _Clip:
         sample = self.shards.samples[index]
         members = self._reader.read(sample)
         if needs_waveform and "flac" not in members:
@@ -112,86 +147,58 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
                 f"{sample.shard}: sample {sample.key!r} has no waveform, which finetune.mixup "
                 "needs; set shards.waveform: true and run again"
             )
-        has_video = "video" in self.shards.modalities
-        targets = torch.zeros(len(self.shards.class_names))
+        targets = np.zeros(len(self.shards.class_names), np.float32)
         targets[list(sample.labels)] = 1
         try:
-            chosen = self._choose_frames(sample, members, rng) if has_video else ()
-            frames = [decode_frame(jpeg, self.format.img_size) for jpeg in chosen]
+            if frames_FHW3 is not None:
+                chosen = self.format.choose_frames(sample, members, rng)
+                for place, jpeg in zip(frames_FHW3, chosen, strict=True):
+                    image = decode_frame(jpeg, self.format.img_size)
+                    place[...] = image.permute(1, 2, 0).numpy()
             logmel = load_array(members["logmel.npy"])
-            waveform = to_float(read_flac(members["flac"])) if needs_waveform else NO_WAVEFORM
+            if logmel.shape[1:] != (self.shards.num_mel_bins,):
+                raise ValueError(f"log-mel of shape {logmel.shape}")
+            waveform = _load_waveform(members["flac"]) if needs_waveform else NO_WAVEFORM
         except (MediaError, RuntimeError, ValueError, LookupError) as error:
-            raise ManifestError(
+            raise SampleError(
                 f"{sample.shard}: sample {sample.key!r} cannot be decoded: {error}; delete the "
                 "shard's manifest and run again"
             ) from error
-        return _Clip(logmel, torch.stack(frames) if has_video else None, targets, waveform)
+        return _Clip(index, logmel, targets, waveform)
 
-    def _mix(self, mixup: Mixup, first: _Clip, mix: Mix) -> _Clip:
-        second = self._decode(mix.second, mix.rng, needs_waveform=True)
-        frames = None
-        if first.frames_F3HW is not None and second.frames_F3HW is not None:
-            frames = mix_frames(first.frames_F3HW, second.frames_F3HW, mix.share)
+    def _mix(
+        self,
+        mixup: Mixup,
+        first: _Clip,
+        mix: Mix,
+        frames_FHW3: NDArray | None,
+        others: Replacements,
+    ) -> _Clip:
+        """Mix a second clip into the first one and into its frames."""
+        added = None if frames_FHW3 is None else np.empty_like(frames_FHW3)
+        second = self._decode(mix.second, mix.rng, added, others, needs_waveform=True)
+        if frames_FHW3 is not None and added is not None:
+            pair = torch.from_numpy(frames_FHW3), torch.from_numpy(added)
+            frames_FHW3[...] = mix_frames(pair[0], pair[1], mix.share).numpy()
         return _Clip(
+            first.number,
             mixup.mix_logmel(first.waveform_S, second.waveform_S, mix.share),
-            frames,
             mix.share * first.targets_C + (1 - mix.share) * second.targets_C,
             NO_WAVEFORM,
         )
 
-    def _choose_frames(
-        self, sample: Sample, members: Members, rng: np.random.Generator
-    ) -> Iterator[bytes]:
-        """The JPEG files that the model is to see."""
-        names = sorted(name for name in members if name.startswith("frame_"))
-        if not self.format.fps:
-            return (members[names[i]] for i in self._spread(len(names), rng))
-        size = self.format.window_frames or self.format.num_frames
-        moments = json.loads(members["json"])["frame_seconds"]
-        try:
-            chosen = window_frames(
-                moments,
-                fps=self.format.fps,
-                num_frames=size,
-                num_windows=self.format.num_frames // size,
-                rng=rng if self.format.training else None,
-            )
-        except ValueError as error:
-            raise ManifestError(f"{sample.shard}: sample {sample.key!r}: {error}") from error
-        return (members[names[i]] for i in chosen)
 
-    def _spread(self, num_stored: int, rng: np.random.Generator) -> Sequence[int]:
-        wanted = self.format.num_frames
-        if not self.format.training or wanted > num_stored:
-            return even_frames(num_stored, wanted)
-        edges = np.arange(wanted + 1) * num_stored // wanted
-        return rng.integers(edges[:-1], edges[1:]).tolist()
-
-    def _fit_logmel(self, logmel_TM: NDArray, rng: np.random.Generator) -> NDArray:
-        length, wanted = len(logmel_TM), self.format.target_length
-        first = int(rng.integers(length - wanted + 1)) if length > wanted else 0
-        first = first if self.format.training else 0
-        kept = logmel_TM[first : first + wanted].astype(np.float32)
-        padded = np.pad(kept, ((0, wanted - len(kept)), (0, 0)))
-        return (padded - np.float32(self.format.logmel_mean)) / np.float32(self.format.logmel_std)
+def as_tensors(arrays: Mapping[str, NDArray]) -> dict[str, Tensor]:
+    """A batch's arrays as tensors over the same memory, ``frames`` (B, F, 3, H, W)."""
+    batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    if "frames" in batch:
+        batch["frames"] = batch["frames"].movedim(-1, -3)
+    return batch
 
 
-def even_frames(num_stored: int, wanted: int) -> list[int]:
-    """``wanted`` indices spread evenly over [0, num_stored), mid-bin; 1 gives the middle frame."""
-    return [int((k + 0.5) * num_stored / wanted) for k in range(wanted)]
-
-
-def decode_frame(jpeg: bytes, img_size: int) -> Tensor:
-    """JPEG -> (3, H, W) uint8 with H = W = img_size: shorter side to img_size, centre crop."""
-    data = torch.frombuffer(bytearray(jpeg), dtype=torch.uint8)
-    image = decode_jpeg(data, mode=ImageReadMode.RGB)
-    assert isinstance(image, Tensor)  # one JPEG in, one image out
-    if image.shape[1:] == (img_size, img_size):
-        return image
-    resized = resize(image, [img_size], InterpolationMode.BICUBIC, antialias=True)
-    return center_crop(resized, [img_size])
-
-
-def load_array(npy: bytes) -> NDArray:
-    """The array of a .npy member; a pickled one is refused."""
-    return np.load(io.BytesIO(npy), allow_pickle=False)
+def _load_waveform(flac: memoryview) -> NDArray:
+    """The sound (S,) of a .flac member, in [-1, 1)."""
+    waveform_S = to_float(read_flac(bytes(flac)))
+    if not len(waveform_S):
+        raise ValueError("flac holds no sound")
+    return waveform_S

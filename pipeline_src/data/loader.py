@@ -1,7 +1,11 @@
-"""Batches of tensors for training (endless, exact) and for evaluation (each clip once)."""
+"""Batches of tensors for training (endless, exact) and for evaluation (each clip once).
+
+``frames`` of a batch hold until the next one is asked for, see ``ring.py``; ``to_device`` makes
+them the caller's own.
+"""
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import torch
@@ -9,9 +13,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from pipeline_src.data.dataset import IMAGE_MEAN, IMAGE_STD, ClipDataset
+from pipeline_src.data.ring import CAN_SHARE, BatchRing, RingBatch
 from pipeline_src.data.sampler import Draw, EpochSampler, rank_slice
 
 Batch = dict[str, Tensor]
+EVALUATION_PREFETCH = 2
 
 
 def training_batches(
@@ -21,19 +27,74 @@ def training_batches(
     first_step: int,
     last_step: int,
     num_workers: int,
+    prefetch: int = 4,
     pin_memory: bool = False,
 ) -> Iterator[Batch]:
-    """This rank's batches of steps [first_step, last_step), in order, whatever ``num_workers``."""
-    return iter(
-        DataLoader(
-            dataset,
-            batch_sampler=_StepRange(sampler, first_step, last_step),  # type: ignore[arg-type]
-            num_workers=num_workers,
-            pin_memory=pin_memory,
-            prefetch_factor=4 if num_workers else None,
-            worker_init_fn=_leave_signals_to_the_rank,
-        )
+    """This rank's batches of steps [first_step, last_step), in order, whatever ``num_workers``.
+
+    Args:
+        prefetch: batches that each loader process is ahead.
+    """
+    return _load(
+        dataset,
+        _StepRange(sampler, first_step, last_step),
+        batch_size=sampler.largest_batch,
+        num_workers=num_workers,
+        prefetch=prefetch,
+        pin_memory=pin_memory,
     )
+
+
+def evaluation_batches(
+    dataset: ClipDataset, *, batch_size: int, num_workers: int, rank: int = 0, world_size: int = 1
+) -> Iterator[Batch]:
+    """This rank's clips in order, each exactly once; the last batch may be smaller."""
+    draws = [Draw(i, i) for i in rank_slice(len(dataset), rank=rank, world_size=world_size)]
+    batches = [draws[i : i + batch_size] for i in range(0, len(draws), batch_size)]
+    return _load(
+        dataset,
+        batches,
+        batch_size=batch_size,
+        num_workers=min(num_workers, len(batches)),
+        prefetch=EVALUATION_PREFETCH,
+    )
+
+
+def _load(
+    dataset: ClipDataset,
+    batches: "_StepRange | Sequence[list[Draw]]",
+    *,
+    batch_size: int,
+    num_workers: int,
+    prefetch: int,
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    is_shared = num_workers > 0 and CAN_SHARE
+    source = dataset
+    if is_shared:
+        source = BatchRing(
+            dataset, batch_size=batch_size, num_workers=num_workers, prefetch=prefetch
+        )
+    loader: DataLoader[Batch | RingBatch] = DataLoader(
+        source,  # type: ignore[arg-type]
+        batch_sampler=batches,  # type: ignore[arg-type]
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        prefetch_factor=prefetch if num_workers else None,
+        worker_init_fn=_leave_signals_to_the_rank,
+        collate_fn=_as_it_is,  # type: ignore[arg-type]
+        multiprocessing_context="fork" if is_shared else None,
+    )
+    return (_tensors_of(batch) for batch in loader)
+
+
+def _as_it_is(batch: Batch | RingBatch) -> Batch | RingBatch:
+    """The data set makes whole batches."""
+    return batch
+
+
+def _tensors_of(batch: Batch | RingBatch) -> Batch:
+    return batch.tensors() if isinstance(batch, RingBatch) else batch
 
 
 def _leave_signals_to_the_rank(_worker: int) -> None:
@@ -55,27 +116,13 @@ class _StepRange:
         return map(self._sampler.batch, self._steps)
 
 
-def evaluation_batches(
-    dataset: ClipDataset, *, batch_size: int, num_workers: int, rank: int = 0, world_size: int = 1
-) -> Iterator[Batch]:
-    """This rank's clips in order, each exactly once; the last batch may be smaller."""
-    draws = [Draw(i, i) for i in rank_slice(len(dataset), rank=rank, world_size=world_size)]
-    batches = [draws[i : i + batch_size] for i in range(0, len(draws), batch_size)]
-    return iter(
-        DataLoader(
-            dataset,
-            batch_sampler=batches,  # type: ignore[arg-type]
-            num_workers=min(num_workers, len(batches)),
-        )
-    )
-
-
 def to_device(batch: Mapping[str, Tensor], device: torch.device) -> Batch:
     """Move a batch and turn ``frames``, if any, from uint8 into ImageNet-normalised float32."""
     moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
     if "frames" in moved:
         mean, std = _image_moments(device)
-        moved["frames"] = (moved["frames"].float() - mean) / std
+        frames = moved["frames"].to(torch.float32, memory_format=torch.contiguous_format)
+        moved["frames"] = (frames - mean) / std
     return moved
 
 

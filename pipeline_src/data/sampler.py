@@ -61,6 +61,12 @@ class EpochSampler:
                     f"batch_size={stretch.batch_size} is not divisible by {self.world_size} ranks"
                 )
 
+    @property
+    def largest_batch(self) -> int:
+        """Clips of this rank's largest batch."""
+        stretches = self.timetable.stretches
+        return max(stretch.batch_size for stretch in stretches) // self.world_size
+
     def batch(self, step: int) -> list[Draw]:
         """This rank's share of global batch ``step`` (0-based)."""
         positions = self.timetable.positions(step)

@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline_src.atomic import atomic_path
-from pipeline_src.config import EvaluateConfig, ModelConfig
+from pipeline_src.config import EvaluateConfig, ModelConfig, RemoteConfig
 from pipeline_src.data.dataset import ClipDataset
 from pipeline_src.errors import CheckpointError, ManifestError
 from pipeline_src.provenance import git_commit, package_versions
 from pipeline_src.runs.build import evaluation_format
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
+from pipeline_src.runs.normalisation import warn_of_differences
 from pipeline_src.runs.spec import score_hashes
 from pipeline_src.shards.read import ShardSet, open_shards
 
@@ -45,14 +46,16 @@ class Split:
         return {key: self.index[key] for key in (*keys, "clip_ids_sha256")}
 
 
-def open_split(index_path: Path) -> Split:
+def open_split(index_path: Path, config: dict[str, Any]) -> Split:
     """Open a split for scoring.
 
+    Args:
+        config: the whole configuration; its section remote says how shards at URLs are read.
     Raises:
         ManifestError: it holds no clips.
     """
     index = json.loads(index_path.read_text(encoding="utf-8"))
-    shards = open_shards((index_path,))
+    shards = open_shards((index_path,), RemoteConfig(**config.get("remote", {})))
     if not len(shards):
         raise ManifestError(
             f"{index_path}: 0 of {index['num_clips_in_list']} clips, nothing to score; "
@@ -61,9 +64,11 @@ def open_split(index_path: Path) -> Split:
     return Split(shards, index, index_path)
 
 
-def check_fits(checkpoint: Checkpoint, split: Split, model: ModelConfig) -> None:
+def check_fits(checkpoint: Checkpoint, split: Split, model: ModelConfig) -> list[str]:
     """Refuse a checkpoint of another network than the run names, or for other inputs.
 
+    Returns:
+        Warnings: how the log-mels differ from those that it has learnt.
     Raises:
         CheckpointError: method or size differ, or the number of mel bins.
     """
@@ -79,6 +84,7 @@ def check_fits(checkpoint: Checkpoint, split: Split, model: ModelConfig) -> None
             f"{checkpoint.folder}: takes {expected} mel bins, the shards of "
             f"{split.index['dataset']} hold {found}; set audio.num_mel_bins: {expected}"
         )
+    return warn_of_differences(checkpoint, split.shards, "evaluate")
 
 
 def pick_device() -> torch.device:

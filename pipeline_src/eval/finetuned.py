@@ -62,14 +62,14 @@ def evaluate_finetuned(
     """
     started = time.monotonic()
     torch.set_num_threads(num_threads)
-    split = open_split(index_path)
+    split = open_split(index_path, config)
     checkpoint = read_done(finetune_done)
-    check_fits(checkpoint, split, model)
+    warnings = check_fits(checkpoint, split, model)
     _check_classes(checkpoint, split, finetune_done)
     heads = _heads(checkpoint, split)
     scores = _scores(checkpoint, split, evaluate, heads)
     encoder = read_done(pretrain_done) if pretrain_done else checkpoint
-    check_fits(encoder, split, model)
+    warnings += [text for text in check_fits(encoder, split, model) if text not in warnings]
     features = pooled(encoder, split, evaluate)
     clip_ids = np.array([split.shards.samples[i].clip_id for i in scores["index"]])
     labelled = {"clip_ids": clip_ids, "targets": scores["targets"]}
@@ -80,6 +80,7 @@ def evaluate_finetuned(
     metrics = {
         "run": run,
         **split.coverage(),
+        **({"warnings": warnings} if warnings else {}),
         "heads": heads,
         "num_frames": evaluate.num_frames if split.has_video else 0,
         **_classification(scores, heads, split.index["task"], evaluate),

@@ -50,12 +50,12 @@ def evaluate_pretrained(
     started = time.monotonic()
     torch.set_num_threads(num_threads)
     checkpoint = read_done(pretrain_done)
-    splits = {"test": open_split(test_index)}
+    splits = {"test": open_split(test_index, config)}
     if train_index:
-        splits["train"] = open_split(train_index)
+        splits["train"] = open_split(train_index, config)
     if val_index and val_index != test_index:  # never choose on the scored clips
-        splits["val"] = open_split(val_index)
-    check_fits(checkpoint, splits["test"], model)
+        splits["val"] = open_split(val_index, config)
+    warnings = check_fits(checkpoint, splits["test"], model)
     features = {
         state: {
             name: pooled(checkpoint, split, evaluate, trained=state == "pretrained")
@@ -77,6 +77,7 @@ def evaluate_pretrained(
     metrics = {
         "run": run,
         **test.coverage(),
+        **({"warnings": warnings} if warnings else {}),
         "num_frames": evaluate.num_frames if test.has_video else 0,
         "reconstruction": errors,
         "probes": {

@@ -31,6 +31,7 @@ OFFICIAL_LISTS = {
     "vggsound": "the Visual Geometry Group (Oxford) publishes vggsound.csv on the VGGSound page; "
     "class lists with the columns index,mid,display_name come with the CAV-MAE code",
     "esc50": "it is meta/esc50.csv of the ESC-50 archive; unpack it where the data set's root is",
+    "shards": "index_urls name the index.json of shards that are packed already",
     "speech_commands": "validation_list.txt and testing_list.txt are in the archive "
     "speech_commands_v0.02; unpack it where the data set's root is",
 }
@@ -48,8 +49,8 @@ class DatasetConfig(Section):
         pattern=NAME_PATTERN, description="folder under results and part of target names"
     )
     task: Literal["multiclass", "multilabel"] = Field(description="one label per clip, or several")
-    format: Literal["clips", "audioset", "vggsound", "esc50", "speech_commands"] = Field(
-        default="clips", description="form of the clip list"
+    format: Literal["clips", "audioset", "vggsound", "esc50", "speech_commands", "shards"] = Field(
+        default="clips", description="form of the clip list; shards = none, see index_urls"
     )
     modalities: tuple[Literal["audio", "video"], ...] = Field(
         default=("audio", "video"),
@@ -63,10 +64,16 @@ class DatasetConfig(Section):
         "0 = train, val, test",
     )
     clip_list: Path | dict[Literal["train", "val", "test"], Path | tuple[Path, ...]] = Field(
+        default=Path(),
         description="CSV or CSV.GZ; for audioset one or several per split, for speech_commands the "
-        "official lists of val and test"
+        "official lists of val and test",
     )
-    class_names: Path = Field(description="CSV: index,id,display_name")
+    class_names: Path = Field(default=Path(), description="CSV: index,id,display_name")
+    index_urls: dict[str, str] = Field(
+        default={},
+        description="format shards: URL (http, https, s3, ...) or path of the index.json of each "
+        "split; the shards beside it are read where they lie",
+    )
     root: Path = Field(default=Path(), description="folder that local sources start from")
     clip_file: str = Field(
         default="",
@@ -135,6 +142,33 @@ class DatasetConfig(Section):
             raise ValueError("no user or password here: ~/.netrc, PIPELINE_COOKIES or a proxy")
         return value
 
+    @field_validator("index_urls")
+    @classmethod
+    def _check_urls(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        folder = (info.context or {}).get("folder", Path())
+        for split, url in value.items():
+            address = urlsplit(url)
+            if split not in SPLITS:
+                raise ValueError(f"{split!r} is no split; known: {', '.join(SPLITS)}")
+            if PurePosixPath(address.path).suffix != ".json":
+                raise ValueError(f"{split}: {url!r} is not the address of an index.json")
+            if "@" in address.netloc:
+                raise ValueError(f"{split}: no user or password here, but in ~/.netrc")
+        return {k: v if urlsplit(v).scheme else str(folder / v) for k, v in value.items()}
+
+    @model_validator(mode="after")
+    def _check_packed(self) -> "DatasetConfig":
+        listed = self.model_fields_set & {"clip_list", "class_names", "folds", "retrieval_clips"}
+        if self.is_packed and listed:
+            raise ValueError(f"format shards takes index_urls alone, not {min(listed)}")
+        if self.is_packed != bool(self.index_urls):
+            raise ValueError("index_urls and format: shards belong together")
+        if not self.is_packed:
+            for key in ("clip_list", "class_names"):
+                if key not in self.model_fields_set:
+                    raise ValueError(f"{key}: missing")
+        return self
+
     @model_validator(mode="after")
     def _check_lists(self) -> "DatasetConfig":
         is_mapping = isinstance(self.clip_list, dict)
@@ -178,6 +212,11 @@ class DatasetConfig(Section):
         return self
 
     @property
+    def is_packed(self) -> bool:
+        """Whether its shards are there already: nothing is downloaded, transcoded or packed."""
+        return self.format == "shards"
+
+    @property
     def has_video(self) -> bool:
         """Whether its clips have frames."""
         return "video" in self.modalities
@@ -215,12 +254,14 @@ class DatasetConfig(Section):
     @property
     def described_by(self) -> tuple[Path, ...]:
         """What the index of a split is made from beside the YAML: classes, and a gallery's list."""
+        if self.is_packed:
+            return ()
         return (self.class_names, *([self.retrieval_clips] if self.retrieval_clips else []))
 
     @property
     def collection(self) -> str:
         """What it is a part of: AudioSet, VGGSound, or itself."""
-        return self.name if self.format == "clips" else self.format
+        return self.name if self.format in ("clips", "shards") else self.format
 
 
 @dataclass(frozen=True)

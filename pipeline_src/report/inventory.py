@@ -1,5 +1,6 @@
 """Sections about the material: data coverage, timings, and where every figure comes from."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from pipeline_src.report.records import EvalMetrics, ProbeMetrics, Scored, Split
 
 COVERAGE_LEAD = (
     "Every clip of a list ends in a shard or in a ledger with a reason. Flags mark clips that were "
-    "kept: nearly silent audio, a still picture, or shorter than asked."
+    "kept: nearly silent audio, a still picture, shorter than asked, or content that another clip "
+    "has too."
 )
 TIMING_LEAD = "Wall-clock time as Snakemake and the evaluations recorded it, on the machine used."
 PROVENANCE_LEAD = (
@@ -45,6 +47,11 @@ def coverage_section(indexes: Sequence[SplitIndex]) -> Section:
                 f"{index.dataset} / {index.split}: {unexplained} clips are neither packed nor lost "
                 "with a reason"
             )
+        for split, count in _shared_clips(index).items():
+            section.problems.add(
+                f"{index.dataset} / {index.split}: {count} clips have the content of a clip in "
+                f"{split}; shards.exclude_flags: [duplicate] leaves them out"
+            )
         rows.append([
             Cell(index.dataset),
             Cell(index.split),
@@ -61,6 +68,13 @@ def coverage_section(indexes: Sequence[SplitIndex]) -> Section:
     chart = coverage_chart(kept, lost, title="Clips packed and lost")
     section.blocks.append(Charts([chart], is_wide=True))
     return section
+
+
+def _shared_clips(index: SplitIndex) -> Counter[str]:
+    """How many clips of a split are also in which other one."""
+    if index.excludes_duplicates:
+        return Counter()
+    return Counter(split for _, split, _ in index.duplicates if split != index.split)
 
 
 def _counts_cell(counts: dict[str, int]) -> Cell:

@@ -71,6 +71,8 @@ def evidence_section(probes: Sequence[tuple[Path, ProbeMetrics]], num_examples: 
             "<run>/probe/<dataset>/metrics.json"
         )
     for path, probe in probes:
+        for text in probe.warnings:
+            section.problems.add(f"{probe.name}: its checkpoint {text}")
         blocks = _evidence_blocks(section, path, probe, num_examples)
         is_only = len(probes) == 1
         section.blocks += blocks if is_only else [Fold(probe.name, blocks, probe is probes[0][1])]

@@ -80,6 +80,7 @@ class Scored(BaseModel):
     git_commit: str = ""
     versions: dict[str, str] = {}
     retrieval: Retrieval | None = None
+    warnings: list[str] = []
     seconds: float | None = None
 
     @property
@@ -201,3 +202,5 @@ class SplitIndex(BaseModel):
     clip_ids_sha256: str = ""
     reasons: dict[str, int] = {}
     flags: dict[str, int] = {}
+    excludes_duplicates: bool = False
+    duplicates: list[tuple[str, str, str]] = []  # clip_id, split and clip_id of the earlier one

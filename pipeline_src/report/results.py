@@ -131,6 +131,8 @@ def _results_chart(runs: Sequence[EvalMetrics]) -> Chart | None:
 
 def _check_comparable(section: Section, runs: Sequence[EvalMetrics]) -> None:
     for run in runs:
+        for text in run.warnings:
+            section.problems.add(f"{run.name}: its checkpoint {text}")
         absent = [MODALITY_LABELS[m] for m in run.heads if run.figures(m) is None]
         if absent:
             section.problems.add(f"{run.name}: metrics.json has no figures for {', '.join(absent)}")

@@ -3,7 +3,7 @@
 import torch
 
 from pipeline_src.config.training import ModelConfig
-from pipeline_src.data.dataset import ClipFormat
+from pipeline_src.data.clip_format import ClipFormat
 from pipeline_src.errors import CheckpointError
 from pipeline_src.models import AudioVisualModel, create_model
 from pipeline_src.runs.checkpoint import Checkpoint, load_weights

@@ -9,7 +9,13 @@ from pydantic import Field
 
 from pipeline_src import versions
 from pipeline_src.atomic import json_sha256, write_json
-from pipeline_src.config import EvaluateConfig, FinetuneConfig, ModelConfig, PretrainConfig
+from pipeline_src.config import (
+    EvaluateConfig,
+    FinetuneConfig,
+    ModelConfig,
+    PretrainConfig,
+    RemoteConfig,
+)
 from pipeline_src.config.section import Section
 
 SPEC_FILE = "spec.json"
@@ -20,6 +26,8 @@ STATE_FILE = "state.json"  # of a checkpoint
 OPERATIONAL_KEYS = {
     "parallel",
     "num_workers",
+    "prefetch_batches",
+    "max_decode_errors",  # a training that it ended may go on with a higher one
     "log_every",
     "save_every_seconds",
     "keep_checkpoints",
@@ -51,6 +59,7 @@ class TrainSpec(Section):
     teacher_checkpoint: Path | None = Field(
         default=None, description="done.json of the pre-training that a second stage follows"
     )
+    remote: RemoteConfig = RemoteConfig()
     num_threads: int = Field(default=1, gt=0, description="CPU threads per rank")
 
     def save(self) -> Path:
@@ -136,6 +145,7 @@ def score_hashes(
 def index_fingerprint(path: Path) -> dict[str, Any]:
     """The parts of an index that decide what a model learns from it."""
     index = json.loads(path.read_text(encoding="utf-8"))
+    leaves_out = index["excludes_duplicates"] and index["duplicates"]
     return {
         "dataset": index["dataset"],
         "split": index["split"],
@@ -144,4 +154,5 @@ def index_fingerprint(path: Path) -> dict[str, Any]:
         "logmel_mean": index["logmel_mean"],
         "logmel_std": index["logmel_std"],
         "shards": [shard["sha256"] for shard in index["shards"]],
+        **({"clip_ids": index["clip_ids_sha256"]} if leaves_out else {}),
     }

@@ -1,8 +1,10 @@
 """The index of one split: its shards, statistics, classes, and how much of the list is there."""
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +12,25 @@ from pipeline_src.atomic import write_json
 from pipeline_src.config.data import AudioConfig, MediaConfig
 from pipeline_src.errors import StageError
 from pipeline_src.ledger import FLAGS
-from pipeline_src.manifest.chunks import BulkFile, ChunkManifest, bulk_path, read_chunk
+from pipeline_src.manifest.chunks import ChunkManifest, read_chunk
 from pipeline_src.manifest.datasets import load_classes, load_dataset
 from pipeline_src.manifest.galleries import load_gallery
+from pipeline_src.shards.duplicates import DUPLICATE, ContentTable, Duplicate
+from pipeline_src.shards.files import shard_files, shard_paths
 from pipeline_src.shards.moments import Moments
+
+LOGGER = logging.getLogger(__name__)
 
 
 def write_index(
     *,
     shard_manifests: Sequence[Path],
     train_manifests: Sequence[Path],
+    earlier_manifests: Sequence[Path],
     index_path: Path,
     dataset_path: Path,
     split: str,
+    exclude_duplicates: bool,
     max_failed_fraction: float,
     audio: AudioConfig,
     media: MediaConfig,
@@ -34,26 +42,32 @@ def write_index(
         shard_manifests: of this split, in chunk order.
         train_manifests: of the train split, whose log-mel statistics hold for all splits; empty
             where the data set has none: then ``logmel_stats_split`` names this split.
+        earlier_manifests: of the splits whose clips this split's may be duplicates of.
         dataset_path: the data set's YAML.
+        exclude_duplicates: readers of the index see no duplicate; else it is only counted.
         max_failed_fraction: share of the list's clips that may be lost.
     Raises:
         StageError: too many clips are lost, none is left, or a shard was made with other settings.
         ManifestError: a shard is missing or has not its bytes.
     """
     dataset = load_dataset(dataset_path)
-    manifests = [read_chunk(path, "pack") for path in shard_manifests]
-    shards = [
-        _shard(path, manifest) for path, manifest in zip(shard_manifests, manifests, strict=True)
-    ]
-    settings = _check_settings(manifests, shard_manifests, audio, media)
-    reasons = Counter(item["reason"] for manifest in manifests for item in manifest.lost)
-    num_in_list = sum(manifest.num_in for manifest in manifests)
-    _check_losses(f"{dataset.name}/{split}", num_in_list, reasons, max_failed_fraction)
-    clip_ids = sorted(clip["clip_id"] for manifest in manifests for clip in manifest.clips)
-    flags = Counter(
-        flag for manifest in manifests for clip in manifest.clips for flag in clip["flags"]
-    )
-    moments, stats_split = _statistics(manifests, train_manifests, split)
+    settings = _settings(audio, media)
+    contents = ContentTable()
+    contents.add_all(read_chunk(path, "pack") for path in earlier_manifests)
+    found = _Found(settings, exclude_duplicates)
+    for path in shard_manifests:
+        found.add(path, contents)
+    _check_losses(f"{dataset.name}/{split}", found, max_failed_fraction)
+    if train_manifests and list(train_manifests) != list(shard_manifests):
+        moments, stats_split = _packed_moments(train_manifests), "train"
+    else:
+        moments, stats_split = found.moments, split
+    if not moments.count or moments.m2 <= 0:
+        raise StageError(
+            f"log-mel statistics of split {stats_split}: no clip, or all values are equal"
+        )
+    _report_duplicates(f"{dataset.name}/{split}", found)
+    found.clip_ids.sort()
     index = {
         "version": version,
         "dataset": dataset.name,
@@ -65,41 +79,68 @@ def write_index(
         "retrieval_size": dataset.retrieval_size,
         "retrieval_clips": load_gallery(dataset),
         "class_names": list(load_classes(dataset).names),
-        "num_clips": len(clip_ids),
-        "num_clips_in_list": num_in_list,
-        "clip_ids_sha256": hashlib.sha256("\n".join(clip_ids).encode()).hexdigest(),
+        "num_clips": len(found.clip_ids),
+        "num_clips_in_list": found.num_in_list,
+        "clip_ids_sha256": hashlib.sha256("\n".join(found.clip_ids).encode()).hexdigest(),
         "logmel_mean": moments.mean,
         "logmel_std": moments.std,
         "logmel_stats_split": stats_split,
         **settings,
         "audio": audio.model_dump(),
-        "reasons": dict(sorted(reasons.items())),
-        "flags": {flag: flags[flag] for flag in FLAGS},
-        "shards": shards,
+        "reasons": dict(sorted(found.reasons.items())),
+        "flags": {flag: found.flags[flag] for flag in FLAGS},
+        "excludes_duplicates": exclude_duplicates,
+        "duplicates": found.duplicates,
+        "shards": found.shards,
     }
     write_json(index_path, index)
 
 
-def _shard(manifest_path: Path, manifest: ChunkManifest) -> dict[str, Any]:
-    path = bulk_path(manifest_path, manifest)
-    bulk = manifest.tar
-    assert isinstance(bulk, BulkFile)  # bulk_path has checked it
-    return {
-        "file": path.name,
-        "manifest": manifest_path.name,
-        "num_samples": len(manifest.clips),
-        "bytes": bulk.bytes,
-        "sha256": bulk.sha256,
-    }
+@dataclass
+class _Found:
+    """What the chunks of a split hold together."""
+
+    settings: dict[str, Any]
+    exclude_duplicates: bool
+    num_in_list: int = 0
+    clip_ids: list[str] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    flags: Counter[str] = field(default_factory=Counter)
+    duplicates: list[Duplicate] = field(default_factory=list)
+    shards: list[dict[str, Any]] = field(default_factory=list)
+    moments: Moments = field(default_factory=Moments)
+
+    def add(self, path: Path, contents: ContentTable) -> None:
+        """Add one chunk; its shards are there and were made with the settings."""
+        chunk = read_chunk(path, "pack")
+        if chunk.settings != self.settings:
+            raise StageError(
+                f"{path}: made with {chunk.settings}, not {self.settings}; delete it and run again"
+            )
+        shard_paths(path, chunk)
+        duplicates = list(contents.add(chunk))
+        left_out = {one.clip_id for one in duplicates} if self.exclude_duplicates else set()
+        kept = [clip for clip in chunk.clips if clip["clip_id"] not in left_out]
+        self.num_in_list += chunk.num_in
+        self.clip_ids += [clip["clip_id"] for clip in kept]
+        self.reasons.update(item["reason"] for item in chunk.lost)
+        self.reasons.update([DUPLICATE] * len(left_out))
+        self.flags.update(flag for clip in kept for flag in clip["flags"])
+        self.flags.update([DUPLICATE] * (len(duplicates) - len(left_out)))
+        self.duplicates += duplicates
+        self.moments = self.moments.merge(Moments(**chunk.extra["logmel"]))
+        self.shards += _describe_shards(path, chunk)
 
 
-def _check_losses(
-    name: str, num_in_list: int, reasons: Counter[str], max_failed_fraction: float
-) -> None:
-    num_lost = reasons.total()
+def _describe_shards(manifest_path: Path, manifest: ChunkManifest) -> list[dict[str, Any]]:
+    return [{"manifest": manifest_path.name, **one._asdict()} for one in shard_files(manifest)]
+
+
+def _check_losses(name: str, found: _Found, max_failed_fraction: float) -> None:
+    num_lost, num_in_list = found.reasons.total(), found.num_in_list
     if num_lost < num_in_list and num_lost <= max_failed_fraction * num_in_list:
         return
-    listed = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+    listed = ", ".join(f"{reason} {count}" for reason, count in found.reasons.most_common())
     raise StageError(
         f"{name}: {num_lost} of {num_in_list} clips lost: {listed} "
         f"(allowed by shards.max_failed_fraction: {max_failed_fraction * 100:g} %). The ledgers "
@@ -108,31 +149,27 @@ def _check_losses(
     )
 
 
-def _statistics(
-    manifests: Sequence[ChunkManifest], train_manifests: Sequence[Path], split: str
-) -> tuple[Moments, str]:
-    """Log-mel moments over all bins of the train split, and the split they are of."""
-    used, stats_split = manifests, split
-    if train_manifests:
-        used, stats_split = [read_chunk(path, "pack") for path in train_manifests], "train"
+def _report_duplicates(name: str, found: _Found) -> None:
+    """Say in the log how many clips have the content of another, and in which split that is."""
+    if not found.duplicates:
+        return
+    counts = Counter(one.of_split for one in found.duplicates)
+    listed = ", ".join(f"{count} of a clip in {split}" for split, count in counts.most_common())
+    advice = "left out" if found.exclude_duplicates else "shards.exclude_flags can leave them out"
+    LOGGER.warning("%s: duplicates: %s; %s. index.json names them", name, listed, advice)
+
+
+def _packed_moments(manifests: Sequence[Path]) -> Moments:
+    """Log-mel moments over all bins of what these chunks hold, duplicates included."""
     moments = Moments()
-    for manifest in used:
-        moments = moments.merge(Moments(**manifest.extra["logmel"]))
-    if not moments.count or moments.m2 <= 0:
-        raise StageError(
-            f"log-mel statistics of split {stats_split}: no clip, or all values are equal"
-        )
-    return moments, stats_split
+    for path in manifests:
+        moments = moments.merge(Moments(**read_chunk(path, "pack").extra["logmel"]))
+    return moments
 
 
-def _check_settings(
-    manifests: Sequence[ChunkManifest],
-    paths: Sequence[Path],
-    audio: AudioConfig,
-    media: MediaConfig,
-) -> dict[str, Any]:
-    """What readers of the shards must know; every shard was made with it."""
-    expected = {
+def _settings(audio: AudioConfig, media: MediaConfig) -> dict[str, Any]:
+    """What readers of the shards must know; every shard is made with it."""
+    return {
         "sample_rate_hz": media.sample_rate_hz,
         "num_frames": media.num_frames,
         "frame_rate": media.frame_rate,
@@ -140,9 +177,3 @@ def _check_settings(
         "num_mel_bins": audio.num_mel_bins,
         "hop_length_ms": audio.hop_length_ms,
     }
-    for manifest, path in zip(manifests, paths, strict=True):
-        if manifest.settings != expected:
-            raise StageError(
-                f"{path}: made with {manifest.settings}, not {expected}; delete it and run again"
-            )
-    return expected

@@ -1,24 +1,23 @@
-"""Shards for reading: which samples there are; one read per sample, headers parsed in memory."""
+"""Shards for reading: which samples there are, and where each lies."""
 
 import json
 import math
-import os
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from pipeline_src.config.data import RemoteConfig
 from pipeline_src.errors import ManifestError
-from pipeline_src.manifest.chunks import bulk_path, read_chunk
+from pipeline_src.manifest.chunks import ChunkManifest, read_chunk
+from pipeline_src.shards.duplicates import DUPLICATE
+from pipeline_src.shards.files import SAMPLES, RemoteShard, shard_files, shard_paths
 
-MAX_OPEN_SHARDS = 256
-BLOCK_BYTES = 512
-NAME = slice(0, 100)
-SIZE = slice(124, 136)
-CHECKSUM = slice(148, 156)
-TYPE = slice(156, 157)
-REGULAR, PAX_HEADER = b"0", b"x"
-PAX_PATH = b" path="
+BASE_URL = "base_url"  # of an index that was fetched
+REQUIRED_KEYS = {
+    *("shards", "num_clips", "class_names", "task", "modalities", "audio", "sample_rate_hz"),
+    *("num_mel_bins", "logmel_mean", "logmel_std", "duplicates", "excludes_duplicates"),
+}
 
 
 class Sample(NamedTuple):
@@ -26,14 +25,16 @@ class Sample(NamedTuple):
 
     Args:
         offset_bytes, size_bytes: all its members in the shard, one after the other.
+        crc32: of those bytes.
     """
 
-    shard: Path
+    shard: Path | RemoteShard
     key: str
     offset_bytes: int
     size_bytes: int
     labels: tuple[int, ...]
     clip_id: str
+    crc32: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class ShardSet:
     Args:
         logmel_mean, logmel_std: of the training clips' log-mel, in nats.
         modalities: what every sample has; frames only with "video".
+        remote: how shards at URLs are read.
+        front_end: how the log-mel was computed: the section ``audio``, and sample_rate_hz.
     """
 
     samples: Sequence[Sample]
@@ -52,6 +55,8 @@ class ShardSet:
     logmel_mean: float
     logmel_std: float
     modalities: tuple[str, ...] = ("audio", "video")
+    front_end: Mapping[str, Any] = field(default_factory=dict)
+    remote: RemoteConfig = field(default_factory=RemoteConfig)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -61,23 +66,23 @@ class ShardSet:
         return replace(self, samples=[self.samples[index] for index in indices])
 
 
-def open_shards(index_paths: Sequence[Path]) -> ShardSet:
-    """Read the indexes of one or several splits and check that every shard has its bytes.
+def open_shards(index_paths: Sequence[Path], remote: RemoteConfig | None = None) -> ShardSet:
+    """Read the indexes of one or several splits and check that every local shard has its bytes.
 
     Several data sets: the statistics are those of all clips together, and classes of different
     lists stand side by side (labels are shifted).
 
     Raises:
-        ManifestError: an index or a shard is missing or damaged, or the numbers of mel bins or the
+        ManifestError: an index or a shard is missing or damaged, or what their log-mel is or the
             modalities differ.
     """
-    parts = [_open_split(path) for path in index_paths]
+    parts = [_open_split(path, remote or RemoteConfig()) for path in index_paths]
     first = parts[0]
     if len(parts) == 1:
         return first
-    for key in ("num_mel_bins", "modalities"):
+    for key in ("num_mel_bins", "modalities", "front_end"):
         values = [getattr(part, key) for part in parts]
-        if len(set(values)) > 1:
+        if any(value != values[0] for value in values):
             pairs = zip(index_paths, values, strict=True)
             listed = ", ".join(f"{path}: {value}" for path, value in pairs)
             raise ManifestError(f"{key} must be equal to be read together: {listed}")
@@ -95,7 +100,9 @@ def open_shards(index_paths: Sequence[Path]) -> ShardSet:
         ]
         names = part.class_names if is_one_list else names + part.class_names
     task = first.task if is_one_list else "multilabel"
-    return ShardSet(samples, task, names, first.num_mel_bins, mean, std, first.modalities)
+    return replace(
+        first, samples=samples, task=task, class_names=names, logmel_mean=mean, logmel_std=std
+    )
 
 
 def _pool(parts: Sequence[tuple[int, float, float]]) -> tuple[float, float]:
@@ -108,20 +115,15 @@ def _pool(parts: Sequence[tuple[int, float, float]]) -> tuple[float, float]:
     return mean, math.sqrt(square)
 
 
-def _open_split(index_path: Path) -> ShardSet:
-    try:
-        index: dict[str, Any] = json.loads(index_path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ManifestError(f"{index_path}: index not readable: {error}") from error
-    samples: list[Sample] = []
-    for shard in index["shards"]:
-        manifest_path = index_path.parent / shard["manifest"]
-        manifest = read_chunk(manifest_path, "pack")
-        path = bulk_path(manifest_path, manifest)
-        samples += [
-            Sample(path, key, offset, size, tuple(labels), clip_id)
-            for key, offset, size, labels, clip_id in manifest.extra["samples"]
-        ]
+def _open_split(index_path: Path, remote: RemoteConfig) -> ShardSet:
+    index = read_index(index_path)
+    hidden = left_out(index)
+    samples = [
+        sample
+        for path, manifest in chunk_manifests(index_path, index).items()
+        for sample in _checked_samples(path, manifest, shards_base(index_path, index))
+        if sample.clip_id not in hidden
+    ]
     if len(samples) != index["num_clips"]:
         raise ManifestError(
             f"{index_path}: {index['num_clips']} clips, but the shards hold {len(samples)}; "
@@ -135,107 +137,77 @@ def _open_split(index_path: Path) -> ShardSet:
         index["logmel_mean"],
         index["logmel_std"],
         tuple(index["modalities"]),
+        {**index["audio"], "sample_rate_hz": index["sample_rate_hz"]},
+        remote,
     )
+
+
+def read_index(index_path: Path) -> dict[str, Any]:
+    """index.json of a split.
+
+    Raises:
+        ManifestError: unreadable, or of an older version.
+    """
+    try:
+        index = json.loads(index_path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{index_path}: index not readable: {error}") from error
+    return check_index(index, index_path)
+
+
+def check_index(index: Any, where: Path | str) -> dict[str, Any]:
+    """An index with every key that readers need."""
+    missing = REQUIRED_KEYS - (index.keys() if isinstance(index, dict) else set())
+    if missing:
+        raise ManifestError(
+            f"{where}: no index of this version ({', '.join(sorted(missing))} missing); "
+            "delete it and run again where it was packed"
+        )
+    return index
+
+
+def chunk_manifests(index_path: Path, index: dict[str, Any]) -> dict[Path, ChunkManifest]:
+    """The manifests of the chunks that an index lists, in its order."""
+    names = dict.fromkeys(shard["manifest"] for shard in index["shards"])
+    return {path: read_chunk(path, "pack") for path in (index_path.parent / name for name in names)}
+
+
+def shards_base(index_path: Path, index: Mapping[str, Any]) -> Path | str:
+    """The folder or URL that the shards of an index lie in."""
+    base = index.get(BASE_URL, "")
+    if not base:
+        return index_path.parent
+    return base if "://" in base else Path(base)
+
+
+def _checked_samples(
+    manifest_path: Path, manifest: ChunkManifest, base: Path | str
+) -> Iterator[Sample]:
+    if isinstance(base, Path):
+        shard_paths(manifest_path, manifest, base)
+    return chunk_samples(base, manifest)
+
+
+def chunk_samples(base: Path | str, manifest: ChunkManifest) -> Iterator[Sample]:
+    """The samples of a chunk's shards in a folder or below a URL, duplicates too."""
+    holders: list[Path | RemoteShard] = []
+    for shard in shard_files(manifest):
+        is_local = isinstance(base, Path)
+        place = base / shard.file if is_local else RemoteShard(f"{base}/{shard.file}", shard.bytes)
+        holders += [place] * shard.num_samples
+    rows = zip(holders, manifest.extra[SAMPLES], strict=True)
+    for place, (key, labels, clip_id, offset, size, crc32) in rows:
+        yield Sample(place, key, offset, size, tuple(labels), clip_id, crc32)
+
+
+def left_out(index: Mapping[str, Any]) -> set[str]:
+    """Clip ids of the packed clips that readers of an index do not see."""
+    return {one[0] for one in index["duplicates"]} if index["excludes_duplicates"] else set()
 
 
 def lost_clips(index_path: Path) -> dict[str, str]:
-    """Reason by clip_id of the clips of a split's list that are not in its shards."""
-    shards = json.loads(index_path.read_text(encoding="utf-8"))["shards"]
-    manifests = [read_chunk(index_path.parent / shard["manifest"], "pack") for shard in shards]
-    return {item["clip_id"]: item["reason"] for manifest in manifests for item in manifest.lost}
-
-
-class ShardReader:
-    """Read samples; shards open on first use and stay open. Safe to share, fork and pickle."""
-
-    def __init__(self) -> None:
-        self._descriptors: dict[Path, int] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_descriptors": {}}
-
-    def __del__(self) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close all shards; the next read opens its shard again."""
-        while self._descriptors:
-            os.close(self._descriptors.popitem()[1])
-
-    def read(self, sample: Sample, extensions: Collection[str] | None = None) -> dict[str, bytes]:
-        """Return {extension: content} of a sample: ``logmel.npy``, ``frame_03.jpg``, ``json``, ...
-
-        Args:
-            extensions: only these; None = all.
-        Raises:
-            ManifestError: the shard is missing or damaged there, or lacks a wanted member.
-        """
-        data = os.pread(self._open(sample.shard), sample.size_bytes, sample.offset_bytes)
-        if len(data) != sample.size_bytes:
-            raise _damaged(sample, f"ends after {len(data)} of {sample.size_bytes} bytes")
-        members = _parse(sample, data, extensions)
-        missing = sorted(set(extensions or ()) - members.keys())
-        if missing:
-            raise _damaged(sample, f"has no member {', '.join(missing)}")
-        return members
-
-    def _open(self, path: Path) -> int:
-        if path not in self._descriptors:
-            if len(self._descriptors) >= MAX_OPEN_SHARDS:  # the oldest; far below ulimit -n
-                os.close(self._descriptors.pop(next(iter(self._descriptors))))
-            try:
-                self._descriptors[path] = os.open(path, os.O_RDONLY)
-            except FileNotFoundError:
-                raise ManifestError(
-                    f"{path}: shard is missing; delete its manifest and run again"
-                ) from None
-        return self._descriptors[path]
-
-
-def _parse(sample: Sample, data: bytes, extensions: Collection[str] | None) -> dict[str, bytes]:
-    members: dict[str, bytes] = {}
-    position = 0
-    long_name: str | None = None
-    while position < len(data):
-        header = data[position : position + BLOCK_BYTES]
-        size = _check_header(sample, header)
-        content = data[position + BLOCK_BYTES : position + BLOCK_BYTES + size]
-        if len(content) != size:
-            raise _damaged(sample, "member reaches over the sample's end")
-        position += BLOCK_BYTES + -(-size // BLOCK_BYTES) * BLOCK_BYTES
-        if header[TYPE] == PAX_HEADER:
-            long_name = _pax_path(content)
-            continue
-        name = long_name or header[NAME].rstrip(b"\0").decode()
-        long_name = None
-        member_key, _, extension = name.partition(".")
-        if member_key != sample.key or header[TYPE] != REGULAR:
-            raise _damaged(sample, f"found member {name!r}")
-        if extensions is None or extension in extensions:
-            members[extension] = content
-    return members
-
-
-def _check_header(sample: Sample, header: bytes) -> int:
-    """Verify the header's checksum (own field counted as blanks); return the member's size."""
-    try:
-        checksum = int(header[CHECKSUM].rstrip(b"\0 "), 8)
-        size = int(header[SIZE].rstrip(b"\0 "), 8)
-    except ValueError:
-        raise _damaged(sample, "no tar header where one must be") from None
-    if sum(header) - sum(header[CHECKSUM]) + 8 * ord(" ") != checksum:
-        raise _damaged(sample, "tar header with a wrong checksum")
-    return size
-
-
-def _damaged(sample: Sample, what: str) -> ManifestError:
-    return ManifestError(
-        f"{sample.shard}: sample {sample.key!r} {what}: the shard is damaged; "
-        "delete its manifest and run again"
-    )
-
-
-def _pax_path(content: bytes) -> str:
-    """The member name in a PAX header, which tar writes for names over 100 bytes."""
-    records = content.split(b"\n")
-    return next(record.split(PAX_PATH, 1)[1].decode() for record in records if PAX_PATH in record)
+    """Reason by clip_id of the clips of a split's list that its readers do not see."""
+    index = read_index(index_path)
+    lost = [item for one in chunk_manifests(index_path, index).values() for item in one.lost]
+    reasons = {item["clip_id"]: item["reason"] for item in lost}
+    return reasons | dict.fromkeys(left_out(index), DUPLICATE)

@@ -1,4 +1,4 @@
-"""Pack one chunk into one shard: log-mel, frames and (optionally) waveform of every clip."""
+"""Pack one chunk into shards: log-mel, frames and (optionally) waveform of every clip."""
 
 import io
 import json
@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from webdataset.writer import TarWriter
 
-from pipeline_src.atomic import atomic_path
 from pipeline_src.config.data import ShardsConfig
 from pipeline_src.errors import ManifestError
 from pipeline_src.ledger import LedgerRow, describe_losses
@@ -19,18 +17,20 @@ from pipeline_src.manifest.chunks import (
     ChunkManifest,
     Clip,
     bulk_path,
-    describe_bulk,
     merge_rows,
     read_chunk,
     write_chunk,
 )
 from pipeline_src.manifest.origin import chunk_origin
 from pipeline_src.manifest.progress import Progress
-from pipeline_src.manifest.tars import read_samples, remove_leftovers
+from pipeline_src.manifest.tars import read_samples
+from pipeline_src.shards.duplicates import CONTENT, content_hash
+from pipeline_src.shards.files import SAMPLES, SHARDS
 from pipeline_src.shards.moments import Moments, moments_of
+from pipeline_src.shards.tars import ShardWriter
 
 LOGGER = logging.getLogger(__name__)
-OWNER = "root"
+CLIP_KEYS = ("clip_id", "key", "labels", "flags")
 JSON_KEYS = (
     "clip_id",
     "labels",
@@ -64,28 +64,42 @@ def pack_chunk(
     shards: ShardsConfig,
     version: int,
 ) -> None:
-    """Write the shard of a chunk with its manifest and ledger; same input, same bytes.
+    """Write the shards of a chunk with its manifest and ledger; same input, same bytes.
 
     Clips with a flag of ``shards.exclude_flags`` stay out; their reason is the flag's nearest.
+
+    Args:
+        shard_path: of the first shard; see ``tars`` for the names of the others.
+        shards: without what only the index depends on (``ShardsConfig.of_tars``).
     """
     logmel = read_chunk(logmel_manifest, "logmel")
     rows = [_judge(clip, shards) for clip in logmel.clips]
     kept = [clip for clip, row in zip(logmel.clips, rows, strict=True) if row.status == "ok"]
     transcode = read_chunk(transcode_manifest, "transcode")
     paths = bulk_path(transcode_manifest, transcode), bulk_path(logmel_manifest, logmel)
-    samples, moments = _write_shard(shard_path, kept, _join(kept, *paths), shards)
+    writer, contents, moments = _write_tars(shard_path, kept, _join(kept, *paths), shards)
     all_rows, lost = merge_rows([clip["clip_id"] for clip in logmel.clips], logmel.lost, rows)
     manifest = ChunkManifest(
         stage="pack",
         id=logmel.id,
         version=version,
         num_in=logmel.num_in,
-        tar=describe_bulk(shard_path),
+        tar=None,
         settings=logmel.settings,
-        clips=[{key: clip[key] for key in ("clip_id", "key", "labels", "flags")} for clip in kept],
+        clips=[
+            {**{key: clip[key] for key in CLIP_KEYS}, CONTENT: content}
+            for clip, content in zip(kept, contents, strict=True)
+        ],
         lost=lost,
         origin=chunk_origin([logmel_manifest, transcode_manifest], version, shards=shards),
-        extra={"samples": samples, "logmel": asdict(moments)},
+        extra={
+            SHARDS: [shard._asdict() for shard in writer.files],
+            SAMPLES: [
+                [clip["key"], clip["labels"], clip["clip_id"], *span]
+                for clip, span in zip(kept, writer.spans, strict=True)
+            ],
+            "logmel": asdict(moments),
+        },
     )
     write_chunk(manifest_path, ledger_path, manifest, all_rows)
     LOGGER.info("pack %s: %s", logmel.id, describe_losses(all_rows))
@@ -120,29 +134,22 @@ def _join(clips: list[Clip], media_tar: Path, logmel_tar: Path) -> Iterator[tupl
         yield clip, members
 
 
-def _write_shard(
+def _write_tars(
     path: Path, clips: list[Clip], joined: Iterator[tuple[Clip, Members]], shards: ShardsConfig
-) -> tuple[list[list[Any]], Moments]:
-    """Write the tar; return (key, offset, size, labels, clip_id) per sample, and moments."""
-    samples: list[list[Any]] = []
+) -> tuple[ShardWriter, list[str], Moments]:
+    """Write the tars; return the writer, the hash of each clip's content, and moments."""
+    contents: list[str] = []
     moments = Moments()
     progress = Progress("pack", len(clips))
-    remove_leftovers(path)
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("wb") as stream,
-        TarWriter(stream, user=OWNER, group=OWNER, mtime=0, encoder=False) as tar,
-    ):
+    with ShardWriter(path, shards.target_bytes) as writer:
         for clip, members in joined:
             moments = moments.merge(
                 moments_of(np.load(io.BytesIO(members["logmel.npy"]), allow_pickle=False))
             )
+            contents.append(content_hash(members))
             if not shards.waveform:
                 del members["flac"]
             metadata = json.dumps(_sidecar(clip)).encode()
-            offset_bytes = tar.tarstream.offset
-            tar.write({"__key__": clip["key"], "json": metadata, **members})
-            size_bytes = tar.tarstream.offset - offset_bytes
-            samples.append([clip["key"], offset_bytes, size_bytes, clip["labels"], clip["clip_id"]])
+            writer.write(clip["key"], {"json": metadata, **members})
             progress.update()
-    return samples, moments
+    return writer, contents, moments

@@ -14,6 +14,9 @@ DATA_STAGES = ("download", "transcode", "logmel", "shards")
 
 def data_stages(catalog: Catalog, name: str) -> Iterator[Stage]:
     dataset = catalog.dataset(name)
+    if dataset.is_packed:
+        yield _packed_stage(catalog, name)
+        return
     folder = {stage: f"{catalog.results}/{name}/{stage}" for stage in DATA_STAGES}
     described = [catalog.dataset_path(name), *dataset.described_by]
     listed = [
@@ -71,6 +74,19 @@ def data_stages(catalog: Catalog, name: str) -> Iterator[Stage]:
         [folder["download"], folder["transcode"], folder["logmel"], *described],
         ["shards", "audio", "media"],
         ["PACK", "INDEX"],
+    )
+
+
+def _packed_stage(catalog: Catalog, name: str) -> Stage:
+    """The indexes of shards that are packed already; the shards themselves are not versioned."""
+    return Stage(
+        name=f"shards_{name}",
+        rules=("fetch_index", f"shards_{name}"),
+        target=f"shards_{name}",
+        deps=(relative_path(catalog.dataset_path(name)),),
+        params=(),
+        versions=("INDEX",),
+        outs=(Out(f"{catalog.results}/{name}/remote"),),
     )
 
 

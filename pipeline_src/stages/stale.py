@@ -12,7 +12,7 @@ from pipeline_src.errors import ConfigError
 from pipeline_src.manifest.origin import chunk_origin
 from pipeline_src.stages.data import DATA_STAGES
 
-CHUNK_PATTERN = re.compile(r"(?:[a-z]+\d*-)?(\d{5})\.(?:json|ledger\.csv|tar)")
+CHUNK_PATTERN = re.compile(r"(?:[a-z]+\d*-)?(\d{5})(?:_\d{3})?\.(?:json|ledger\.csv|tar)")
 # Stage -> the stages whose chunk files it reads.
 INPUTS = {
     "download": ("plan",),
@@ -70,7 +70,7 @@ def _expected(catalog: Catalog, kind: str, name: str, inputs: Sequence[Path]) ->
             audio=config.audio,
             sample_rate_hz=config.media.sample_rate_hz,
         ),
-        "shards": lambda: chunk_origin(inputs, versions.PACK, shards=config.shards),
+        "shards": lambda: chunk_origin(inputs, versions.PACK, shards=config.shards.of_tars),
     }
     return origins[kind]()
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 
 from pipeline_src.config import FinetuneConfig, PretrainConfig
 from pipeline_src.config.heads import scored_heads
-from pipeline_src.data.dataset import ClipDataset, ClipFormat
+from pipeline_src.data.clip_format import ClipFormat
+from pipeline_src.data.dataset import ClipDataset
 from pipeline_src.data.loader import Batch, to_device, training_batches
 from pipeline_src.data.mixup import Mixup, read_mixup
 from pipeline_src.data.sampler import (
@@ -20,6 +21,7 @@ from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.shards.read import ShardSet, open_shards
 from pipeline_src.train.clock import Clock
 from pipeline_src.train.distributed import Ranks
+from pipeline_src.train.undecoded import UndecodedClips
 
 
 def training_shards(spec: TrainSpec) -> ShardSet:
@@ -28,7 +30,7 @@ def training_shards(spec: TrainSpec) -> ShardSet:
     Raises:
         ManifestError: there are no clips.
     """
-    shards = open_shards(spec.train_indexes)
+    shards = open_shards(spec.train_indexes, spec.remote)
     fraction = getattr(spec.recipe, "label_fraction", 1.0)
     if fraction < 1:
         labels = [sample.labels for sample in shards.samples]
@@ -39,9 +41,13 @@ def training_shards(spec: TrainSpec) -> ShardSet:
 
 
 def training_stream(
-    spec: TrainSpec, shards: ShardSet, clock: Clock, ranks: Ranks
+    spec: TrainSpec, shards: ShardSet, clock: Clock, ranks: Ranks, undecoded: UndecodedClips
 ) -> Iterator[Batch]:
-    """This rank's batches from the clock's step to the last, on its device."""
+    """This rank's batches from the clock's step to the last, on its device.
+
+    Args:
+        undecoded: counts the clips that had to be replaced.
+    """
     recipe = spec.recipe
     sampler = EpochSampler(
         len(shards),
@@ -52,21 +58,27 @@ def training_stream(
         _clip_weights(recipe, shards),
     )
     batches = training_batches(
-        ClipDataset(shards, _format(spec, shards, training=True), _mixup(spec)),
+        ClipDataset(
+            shards,
+            _format(spec, shards, training=True),
+            _mixup(spec),
+            replaces=recipe.max_decode_errors > 0,
+        ),
         sampler,
         first_step=clock.step,
         last_step=clock.num_steps,
         num_workers=recipe.num_workers,
+        prefetch=recipe.prefetch_batches,
         pin_memory=ranks.device.type == "cuda",
     )
-    return (to_device(batch, ranks.device) for batch in batches)
+    return (to_device(undecoded.take(batch), ranks.device) for batch in batches)
 
 
 def validation(
     spec: TrainSpec, model: AudioVisualModel, shards: ShardSet, ranks: Ranks
 ) -> Callable[[], dict[str, float]] | None:
     """What scores the network between epochs; None in a pre-training and without such clips."""
-    held_out = open_shards(spec.val_indexes) if spec.val_indexes else None
+    held_out = open_shards(spec.val_indexes, spec.remote) if spec.val_indexes else None
     if not isinstance(spec.recipe, FinetuneConfig) or held_out is None or not len(held_out):
         return None
     dataset = ClipDataset(held_out, _format(spec, shards, training=False))

@@ -81,6 +81,8 @@ class Run:
         state: constant entries of state.json: fingerprint, versions, configuration.
         average: the sum of weights that becomes the result; without steps the last weights do.
         setting: step -> what the plan of a pre-training says about it; None in a fine-tuning.
+        count_faults: what else a row of the log says, asked on every rank; ends a training whose
+            clips are too bad.
     """
 
     folder: Path
@@ -98,6 +100,7 @@ class Run:
     guard: StepGuard = field(default_factory=StepGuard)
     average: WeightAverage = field(default_factory=WeightAverage)
     setting: Callable[[int], StepSetting | None] = lambda step: None
+    count_faults: Callable[[], Mapping[str, int]] = dict
 
 
 def train(run: Run, batches: Iterator[Batch], clock: Clock, stop: StopFlag) -> Path:
@@ -116,7 +119,8 @@ def train(run: Run, batches: Iterator[Batch], clock: Clock, stop: StopFlag) -> P
             is_last = clock.step == clock.num_steps
             if clock.step % run.recipe.log_every == 0 or is_last:
                 run.guard.settle()
-                log.write(_row(run, clock, mean_over_ranks(values, run.ranks)))
+                row = _row(run, clock, mean_over_ranks(values, run.ranks))
+                log.write({**row, **run.count_faults()})
             if run.validate and (is_last or clock.step % run.validate_every_steps == 0):
                 scores = run.validate()
                 log.write({"step": clock.step, "epoch": clock.epoch, "val": scores})

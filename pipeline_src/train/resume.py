@@ -13,7 +13,9 @@ from pipeline_src.runs.checkpoint import (
     read_checkpoint,
 )
 from pipeline_src.runs.done import read_done
+from pipeline_src.runs.normalisation import warn_of_differences
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, step_folder
+from pipeline_src.shards.read import ShardSet
 from pipeline_src.train.distributed import Ranks, from_main
 from pipeline_src.train.log import METRICS_FILE
 
@@ -37,13 +39,16 @@ def resume_point(parent: Path, fingerprint: str, ranks: Ranks) -> Checkpoint | N
     return read_checkpoint(folder)
 
 
-def start_from(done: Path, model: AudioVisualModel) -> None:
+def start_from(done: Path, model: AudioVisualModel, shards: ShardSet) -> None:
     """Fill ``model`` with the weights of a finished training; what only one has stays or is left.
+
+    Clips whose log-mel differs from what the weights have learnt are worth a warning.
 
     Raises:
         CheckpointError: it does not fit the network.
     """
     checkpoint = read_done(done)
+    warn_of_differences(checkpoint, shards, "train")
     missing = load_matching(
         checkpoint,
         model,

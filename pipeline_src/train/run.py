@@ -39,6 +39,7 @@ from pipeline_src.train.plan import step_setting, training_timetable
 from pipeline_src.train.resume import resume_point, set_aside, start_from
 from pipeline_src.train.stop import StopFlag
 from pipeline_src.train.teacher import load_teacher
+from pipeline_src.train.undecoded import UndecodedClips
 
 logger = logging.getLogger(__name__)
 FOLDER_TIMEOUT_SECONDS = 60.0
@@ -104,7 +105,7 @@ def _train_on(
         clock.step, clock.seconds = resumed.step, float(resumed.state["seconds"])
         logger.info("resuming %s at step %d of %d", spec.run_dir, clock.step, clock.num_steps)
     elif spec.initial_checkpoint:
-        start_from(spec.initial_checkpoint, model)
+        start_from(spec.initial_checkpoint, model, shards)
     teacher = load_teacher(spec, model, shards)
     objective = build_objective(spec, model, shards.task, teacher, shards.modalities)
     if spec.recipe.compile:
@@ -117,6 +118,7 @@ def _train_on(
     if resumed:
         load_optimizers(resumed, model, optimizers)
         average.restore(resumed, model)
+    undecoded = UndecodedClips(shards, spec.recipe.max_decode_errors, ranks)
     run = Run(
         folder=spec.run_dir,
         recipe=spec.recipe,
@@ -137,9 +139,10 @@ def _train_on(
         ranks=ranks,
         guard=StepGuard(reads_at_once=shares_tensors),
         average=average,
+        count_faults=undecoded.count,
         setting=lambda step: step_setting(spec.recipe, clock.timetable, step, ranks),
     )
-    return train(run, training_stream(spec, shards, clock, ranks), clock, stop)
+    return train(run, training_stream(spec, shards, clock, ranks, undecoded), clock, stop)
 
 
 def _average(spec: TrainSpec, clock: Clock) -> WeightAverage:
@@ -178,6 +181,7 @@ def _state(spec: TrainSpec, shards: ShardSet, fingerprint: str) -> dict[str, Any
         "num_mel_bins": shards.num_mel_bins,
         "logmel_mean": shards.logmel_mean,
         "logmel_std": shards.logmel_std,
+        "front_end": dict(shards.front_end),
         "git_commit": git_commit(),
         "versions": package_versions(),
     }

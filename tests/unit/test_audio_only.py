@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 from pipeline_src.config import AudioConfig, EvaluateConfig, FinetuneConfig, ModelConfig
 from pipeline_src.config import PretrainConfig as Pretrain
 from pipeline_src.config.heads import possible_shares, scored_heads
-from pipeline_src.data.dataset import ClipDataset, ClipFormat
+from pipeline_src.data.clip_format import ClipFormat
+from pipeline_src.data.dataset import ClipDataset
 from pipeline_src.data.sampler import Draw
 from pipeline_src.errors import ManifestError, StageError
 from pipeline_src.eval.finetuned import evaluate_finetuned

@@ -75,8 +75,10 @@ def index(tmp_path_factory):
     write_index(
         shard_manifests=[packed],
         train_manifests=[packed],
+        earlier_manifests=[],
         index_path=path,
         dataset_path=folder / "toy.yaml",
+        exclude_duplicates=False,
         split="train",
         max_failed_fraction=0,
         audio=AudioConfig(),

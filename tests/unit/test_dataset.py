@@ -2,20 +2,16 @@
 
 import io
 import json
+import time
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from pipeline_src.data.dataset import (
-    IMAGE_MEAN,
-    IMAGE_STD,
-    ClipDataset,
-    ClipFormat,
-    decode_frame,
-    even_frames,
-)
+from pipeline_src.data.clip_format import ClipFormat, even_frames
+from pipeline_src.data.dataset import IMAGE_MEAN, IMAGE_STD, ClipDataset
+from pipeline_src.data.decode import decode_frame
 from pipeline_src.data.loader import evaluation_batches, to_device, training_batches
 from pipeline_src.data.sampler import Draw, EpochSampler
 from pipeline_src.data.timetable import even_timetable
@@ -28,7 +24,7 @@ NUM_STORED, LENGTH, MELS = 6, 20, 8
 class MemoryReader:
     """Samples whose content is a function of their key: log-mel = number, frame k = level 10 k."""
 
-    def read(self, sample: Sample) -> dict[str, bytes]:
+    def read(self, sample: Sample) -> dict[str, memoryview]:
         """The members of one sample."""
         logmel = io.BytesIO()
         rows = np.arange(LENGTH, dtype=np.float16)[:, None] + np.zeros((1, MELS), np.float16)
@@ -38,17 +34,17 @@ class MemoryReader:
             jpeg = io.BytesIO()
             Image.new("RGB", (16, 16), (10 * k,) * 3).save(jpeg, "JPEG", quality=95)
             members[f"frame_{k:02d}.jpg"] = jpeg.getvalue()
-        return members
+        return {name: memoryview(bytearray(content)) for name, content in members.items()}
 
 
-def make_dataset(tmp_path, *, num_clips=7, **changes):
+def make_dataset(tmp_path, *, num_clips=7, replaces=False, **changes):
     samples = [Sample(tmp_path, f"k{i}", 0, 0, (i % 3,), f"clip{i}") for i in range(num_clips)]
     shards = ShardSet(samples, "multiclass", ("a", "b", "c"), MELS, 2.0, 4.0)
     values = {
         "target_length": 24, "img_size": 16, "num_frames": 3, "logmel_mean": 2.0,
         "logmel_std": 4.0, "training": True, "seed": 1,
     }  # fmt: skip
-    dataset = ClipDataset(shards, ClipFormat(**{**values, **changes}))
+    dataset = ClipDataset(shards, ClipFormat(**{**values, **changes}), replaces=replaces)
     dataset._reader = MemoryReader()
     return dataset
 
@@ -103,6 +99,26 @@ def test_batches_are_the_same_with_and_without_workers(tmp_path, num_workers):
     assert [batch["index"].tolist() for batch in batches] == expected
 
 
+def test_places_are_used_again_and_no_batch_is_lost(tmp_path):
+    dataset = make_dataset(tmp_path, target_length=8)
+    sampler = EpochSampler(len(dataset), even_timetable(len(dataset), 4, epochs=40), seed=2)
+    steps = {"first_step": 0, "last_step": 60}
+    slow = training_batches(dataset, sampler, **steps, num_workers=2, prefetch=2)
+    seen = []
+    for number, batch in enumerate(slow):
+        if number < 3:
+            time.sleep(0.2)  # both processes have filled every place
+        frames = to_device(batch, torch.device("cpu"))["frames"]
+        seen.append({**batch, "frames": frames})
+    alone = [
+        {**batch, "frames": to_device(batch, torch.device("cpu"))["frames"]}
+        for batch in training_batches(dataset, sampler, **steps, num_workers=0)
+    ]
+    assert len(seen) == len(alone) == 60
+    for ours, expected in zip(seen, alone, strict=True):
+        assert all(torch.equal(ours[name], expected[name]) for name in expected)
+
+
 def test_evaluation_sees_each_clip_once_over_all_ranks(tmp_path):
     dataset = make_dataset(tmp_path, training=False)
     seen = [
@@ -122,10 +138,64 @@ def test_a_clip_that_cannot_be_decoded_is_an_error_that_names_it(tmp_path, membe
 
     class Damaged(MemoryReader):
         def read(self, sample):
-            return {**super().read(sample), member: b"not what it was"}
+            return {**super().read(sample), member: memoryview(bytearray(b"not what it was"))}
 
     dataset._reader = Damaged()
     with pytest.raises(ManifestError, match="sample 'k2' cannot be decoded"):
+        dataset[Draw(2, 0)]
+
+
+class DamagedReader(MemoryReader):
+    """Clips 1 and 5 hold no log-mel."""
+
+    damaged = ("k1", "k5")
+
+    def read(self, sample):
+        members = super().read(sample)
+        return (
+            {**members, "logmel.npy": memoryview(b"torn")}
+            if sample.key in self.damaged
+            else members
+        )
+
+
+def test_a_clip_that_cannot_be_decoded_is_replaced_by_place_alone(tmp_path):
+    def draw_all(num_workers, ranks, first_step=0, last_step=21):
+        dataset = make_dataset(tmp_path, target_length=8, replaces=True)
+        dataset._reader = DamagedReader()
+        table = even_timetable(len(dataset), 6, epochs=18)
+        for rank in range(ranks):
+            sampler = EpochSampler(len(dataset), table, seed=2, rank=rank, world_size=ranks)
+            batches = training_batches(
+                dataset,
+                sampler,
+                first_step=first_step,
+                last_step=last_step,
+                num_workers=num_workers,
+            )
+            for number, batch in enumerate(batches, start=first_step):
+                yield number, rank, batch["index"].tolist(), batch["undecoded"].tolist()
+
+    alone = sorted(draw_all(0, 1))
+    shown = [index for _, _, indices, _ in alone for index in indices]
+    assert set(shown) == {0, 2, 3, 4, 6}
+    noted = [index for *_, rows in alone for row in rows for index in row]
+    assert set(noted) == {1, 5, -1}
+    counts = [sum(draw != -1 for draw in row) for *_, rows in alone for row in rows]
+    assert sum(counts) >= 36 - 4  # each of both clips once in each of 18 epochs, or more in a row
+    assert sorted(draw_all(2, 1)) == alone
+    # Stopped at step 10 and continued by three ranks.
+    resumed = sorted(draw_all(0, 3, first_step=10))
+    for step in range(10, 21):
+        shares = [indices for number, _, indices, _ in resumed if number == step]
+        assert [index for share in shares for index in share] == alone[step][2]
+
+
+def test_more_bad_clips_in_a_row_than_chance_allows_are_an_error(tmp_path):
+    dataset = make_dataset(tmp_path, replaces=True)
+    dataset._reader = DamagedReader()
+    dataset._reader.damaged = tuple(f"k{n}" for n in range(7))
+    with pytest.raises(ManifestError, match="cannot be decoded"):
         dataset[Draw(2, 0)]
 
 
@@ -143,4 +213,4 @@ def test_frames_are_normalised_on_the_device():
 def test_frames_of_another_size_are_resized():
     jpeg = io.BytesIO()
     Image.new("RGB", (40, 40), (200, 100, 50)).save(jpeg, "JPEG", quality=95)
-    assert decode_frame(jpeg.getvalue(), 16).shape == (3, 16, 16)
+    assert decode_frame(jpeg.getbuffer(), 16).shape == (3, 16, 16)

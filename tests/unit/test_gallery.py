@@ -30,6 +30,10 @@ INDEX = {
     "retrieval_per_class": 0,
     "retrieval_size": 0,
     "retrieval_clips": None,
+    "excludes_duplicates": False,
+    "duplicates": [],
+    "num_clips": len(IDS),
+    "class_names": ["a", "b", "c", "d"],
     "shards": [{"manifest": "00000.json"}],
 }
 VGGSOUND = {"dataset": "vggsound", "collection": "vggsound"}

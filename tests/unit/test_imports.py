@@ -15,7 +15,7 @@ ALLOWED = {
     "download": BASE | {"manifest"},
     "media": BASE | {"manifest"},
     "features": BASE | {"manifest", "media"},
-    "shards": BASE | {"manifest", "features"},
+    "shards": BASE | {"manifest", "media", "features"},
     "data": BASE | {"manifest", "media", "features", "shards"},
     "models": {"errors", "architectures"},
     "objectives": {"errors", "architectures", "models"},
@@ -24,7 +24,7 @@ ALLOWED = {
     "train": BASE | {"data", "models", "objectives", "runs", "shards", "eval"},
     "submit": BASE | {"runs", "train", "executor"},
     "report": BASE | {"eval"},
-    "stages": BASE | {"catalog", "download", "manifest", "runs"},
+    "stages": BASE | {"catalog", "download", "manifest", "runs", "shards"},
 }
 ONLY_IN = {
     "submitit": "submit",

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from pipeline_src.config.data import AudioConfig
-from pipeline_src.data.dataset import ClipDataset, ClipFormat
+from pipeline_src.data.clip_format import ClipFormat
+from pipeline_src.data.dataset import ClipDataset
 from pipeline_src.data.mixup import Mix, Mixup, read_mixup
 from pipeline_src.data.sampler import Draw
 from pipeline_src.errors import ManifestError

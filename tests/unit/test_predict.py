@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline_src.data.dataset import ClipDataset, ClipFormat
+from pipeline_src.data.clip_format import ClipFormat
+from pipeline_src.data.dataset import ClipDataset
 from pipeline_src.data.loader import to_device
 from pipeline_src.eval.predict import SINGLE, head_probabilities, pooled_features, run_over
 from pipeline_src.models import create_model

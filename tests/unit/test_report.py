@@ -95,6 +95,24 @@ def test_page_is_whole_small_and_needs_nothing_else(results):
     assert "Missing or unusual" not in reader.text
 
 
+def test_clips_that_two_splits_share_are_named(results):
+    path = results["index_files"][0]
+    index = json.loads(path.read_text())
+    index["duplicates"] = [["a", "test", "b"], ["c", "train", "d"]]
+    path.write_text(json.dumps(index))
+    assert (
+        "digits / train: 1 clips have the content of a clip in test" in Reader(build(results)).text
+    )
+    path.write_text(json.dumps({**index, "excludes_duplicates": True}))
+    assert "have the content" not in Reader(build(results)).text
+
+
+def test_a_warning_of_an_evaluation_is_on_the_page(results):
+    path = results["metrics_files"][0]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "warnings": ["learnt others"]}))
+    assert "its checkpoint learnt others" in Reader(build(results)).text
+
+
 def test_every_promised_part_is_on_the_page(results):
     reader = Reader(build(results))
     for expected in (

@@ -15,9 +15,12 @@ from pipeline_src.errors import ManifestError, StageError
 from pipeline_src.features.chunk import extract_chunk
 from pipeline_src.ledger import read_ledger
 from pipeline_src.manifest.chunks import read_chunk
+from pipeline_src.runs.spec import index_fingerprint
+from pipeline_src.shards.duplicates import content_hash
 from pipeline_src.shards.index import write_index
 from pipeline_src.shards.moments import Moments, moments_of
-from pipeline_src.shards.read import ShardReader, open_shards
+from pipeline_src.shards.read import lost_clips, open_shards
+from pipeline_src.shards.reader import ShardReader
 from pipeline_src.shards.write import pack_chunk
 from tests import media
 
@@ -54,7 +57,7 @@ def results(tmp_path_factory):
     return folder / "results"
 
 
-def pack(results, name="shards", **shards):
+def pack(results, name="shards", config=None, **shards):
     manifest_path = results / name / "00000.json"
     pack_chunk(
         logmel_manifest=results / "logmel" / "00000.json",
@@ -62,22 +65,32 @@ def pack(results, name="shards", **shards):
         manifest_path=manifest_path,
         ledger_path=manifest_path.with_suffix(".ledger.csv"),
         shard_path=manifest_path.parent / "train-00000.tar",
-        shards=ShardsConfig(**shards),
+        shards=config or ShardsConfig(**shards),
         version=1,
     )
     return manifest_path
 
 
 def index(
-    results, name="shards", *, limit=0.3, media_config=media.SMALL, split="train", train=True
+    results,
+    name="shards",
+    *,
+    limit=0.3,
+    media_config=media.SMALL,
+    split="train",
+    train=True,
+    earlier=(),
+    exclude=False,
 ):
     path = results / name / f"index_{split}.json"
     manifest_path = results / name / "00000.json"
     write_index(
         shard_manifests=[manifest_path],
         train_manifests=[manifest_path] if train else [],
+        earlier_manifests=earlier,
         index_path=path,
         dataset_path=results.parent / "toy.yaml",
+        exclude_duplicates=exclude,
         split=split,
         max_failed_fraction=limit,
         audio=AudioConfig(),
@@ -94,7 +107,7 @@ def test_a_sample_holds_all_that_the_design_lists(results):
     members = ShardReader().read(shards.samples[1])
     frames = [f"frame_{n:02d}.jpg" for n in range(media.SMALL.num_frames)]
     assert sorted(members) == sorted(["flac", "json", "logmel.npy", *frames])
-    metadata = json.loads(members["json"])
+    metadata = json.loads(bytes(members["json"]))
     assert metadata == {
         "clip_id": CLIPS[2]["clip_id"],
         "labels": [0, 1],
@@ -140,6 +153,78 @@ def test_packing_again_after_a_kill_gives_the_same_bytes_and_leaves_nothing_else
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
+def test_a_chunk_is_split_by_bytes_and_packed_again_exactly(results):
+    one = results / "shards"
+    size = (one / "train-00000.tar").stat().st_size
+    config = ShardsConfig.model_construct(target_bytes=size // 4)  # below the bound of the key
+    parts = pack(results, "parts", config=config).parent
+    names = ["train-00000.tar", "train-00000_001.tar", "train-00000_002.tar"]
+    assert sorted(path.name for path in parts.glob("*.tar")) == names
+    before = {path.name: path.read_bytes() for path in parts.iterdir()}
+    (parts / "train-00000_003.tar").write_bytes(b"of a longer list")
+    pack(results, "parts", config=config)
+    assert {path.name: path.read_bytes() for path in parts.iterdir()} == before
+    path = index(results, "parts")
+    listed = json.loads(path.read_text())["shards"]
+    assert [(shard["file"], shard["num_samples"]) for shard in listed] == [(n, 1) for n in names]
+    for shard in listed:
+        assert hashlib.sha256(before[shard["file"]]).hexdigest() == shard["sha256"]
+    whole, split = open_shards([index(results)]), open_shards([path])
+    reader = ShardReader()
+    for ours, theirs in zip(split.samples, whole.samples, strict=True):
+        assert ours.clip_id == theirs.clip_id
+        assert reader.read(ours) == reader.read(theirs)
+    urls = [str(parts / name) for name in names]
+    assert len(list(webdataset.WebDataset(urls, shardshuffle=False))) == 3
+
+
+def test_clips_of_the_same_content_are_found_over_all_splits_and_can_be_left_out(results):
+    for split in ("train", "test"):  # the same clips under other ids
+        value = json.loads((results / "shards" / "00000.json").read_text())
+        value["split"] = split
+        for clip in (*value["clips"], *value["samples"]):
+            key = "clip_id" if isinstance(clip, dict) else 2
+            clip[key] = f"{split}/{clip[key]}"
+        if split == "train":
+            value["clips"][1]["content"] = "of its own"
+        folder = results / f"same_{split}"
+        folder.mkdir()
+        (folder / "00000.json").write_text(json.dumps(value))
+        tar = (results / "shards" / "train-00000.tar").read_bytes()
+        (folder / "train-00000.tar").write_bytes(tar)
+    test = results / "same_test" / "00000.json"
+    first = json.loads(index(results, "same_test", split="test").read_text())
+    assert first["duplicates"] == []
+    kept = index(results, "same_train", earlier=[test])
+    value = json.loads(kept.read_text())
+    found = [["train/a", "test", "test/a"], ["train/quiet", "test", "test/quiet"]]
+    assert value["duplicates"] == found
+    assert value["flags"]["duplicate"] == 2
+    assert len(open_shards([kept])) == value["num_clips"] == 3
+
+    fingerprint = index_fingerprint(kept)
+    left_out = index(results, "same_train", earlier=[test], exclude=True, limit=1.0)
+    value = json.loads(left_out.read_text())
+    assert (value["num_clips"], value["num_clips_in_list"]) == (1, 4)
+    assert value["reasons"] == {"duplicate": 2, "unavailable": 1}
+    assert value["flags"]["duplicate"] == 0
+    shards = open_shards([left_out])
+    assert [sample.clip_id for sample in shards.samples] == [f"train/{CLIPS[2]['clip_id']}"]
+    assert lost_clips(left_out)["train/a"] == "duplicate"
+    assert index_fingerprint(left_out) != fingerprint
+    with pytest.raises(StageError, match="duplicate 2"):
+        index(results, "same_train", earlier=[test], exclude=True)
+
+
+def test_only_sound_and_frames_make_a_duplicate():
+    members = {"flac": b"s", "frame_00.jpg": b"f", "json": b"{}", "logmel.npy": b"l"}
+    own = content_hash(members)
+    assert content_hash({**members, "json": b"other", "logmel.npy": b"other"}) == own
+    assert content_hash({**members, "flac": b"t"}) != own
+    assert content_hash({**members, "frame_00.jpg": b"g"}) != own
+    assert content_hash({"flac": b"sf", "frame_00.jpg": b""}) != own
+
+
 def test_waveforms_and_flagged_clips_can_be_left_out(results):
     path = pack(results, "lean", waveform=False, exclude_flags=["silent_audio"])
     rows = {row.clip_id: row for row in read_ledger(path.with_suffix(".ledger.csv"))}
@@ -160,6 +245,7 @@ def test_the_index_states_coverage_and_statistics(results):
         "static_video": 0,
         "short": 0,
         "decode_errors": 0,
+        "duplicate": 0,
     }
     assert value["class_names"] == ["Alpha", "Beta"]
     assert value["audio"] == AudioConfig().model_dump()

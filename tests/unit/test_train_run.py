@@ -2,14 +2,16 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from pipeline_src.config import AudioConfig, FinetuneConfig, ModelConfig, PretrainConfig
-from pipeline_src.errors import CheckpointError
+from pipeline_src.errors import CheckpointError, ManifestError
 from pipeline_src.runs.spec import TrainSpec
+from pipeline_src.shards.read import open_shards
 from pipeline_src.train.log import read_metrics
 from pipeline_src.train.run import run_training
 from pipeline_src.train.stop import StopFlag
@@ -132,3 +134,41 @@ def test_a_pretraining_does_not_go_on_from_another_network(index_path, tmp_path)
     )
     with pytest.raises(CheckpointError, match=r"first.* do not fit this model: missing decoder"):
         run_training(deeper, StopFlag())
+
+
+def damage(index_path, folder, clip_ids):
+    """A copy of the shards in which these clips hold no log-mel that can be read."""
+    shutil.copytree(index_path.parent, folder)
+    path = folder / index_path.name
+    for sample in open_shards([path]).samples:
+        if sample.clip_id in clip_ids:
+            data = bytearray(Path(sample.shard).read_bytes())
+            place = data.index(b"\x93NUMPY", sample.offset_bytes)
+            data[place : place + 6] = b"broken"
+            Path(sample.shard).write_bytes(data)
+    return path
+
+
+def test_clips_that_cannot_be_decoded_are_replaced_counted_and_bounded(
+    index_path, tmp_path, caplog
+):
+    damaged = damage(index_path, tmp_path / "shards", ["b", "c"])
+    with pytest.raises(ManifestError, match=r"sample '[bc]' cannot be decoded"):
+        run_training(make_spec(damaged, tmp_path / "none"), StopFlag())
+    with pytest.raises(ManifestError, match=r"2 training clips .* allows 1: b, c. The log"):
+        run_training(make_spec(damaged, tmp_path / "one", max_decode_errors=1), StopFlag())
+    runs = {
+        workers: make_spec(
+            damaged, tmp_path / f"two{workers}", max_decode_errors=2, num_workers=workers
+        )
+        for workers in (0, 2)
+    }
+    for spec in runs.values():
+        run_training(spec, StopFlag())
+    assert runs[0].fingerprint() == make_spec(damaged, tmp_path / "none").fingerprint()
+    curves = [[row["loss"] for row in rows(spec.run_dir)] for spec in runs.values()]
+    assert curves[0] == curves[1]
+    counts = [row["decode_errors"] for row in rows(runs[2].run_dir)]
+    assert counts == sorted(counts)
+    assert counts[-1] == 2
+    assert "clip b cannot be decoded and is replaced" in caplog.text

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from pipeline_src.config.data import AudioConfig, MediaConfig
-from pipeline_src.data.dataset import ClipDataset, ClipFormat
+from pipeline_src.data.clip_format import ClipFormat
+from pipeline_src.data.dataset import ClipDataset
 from pipeline_src.data.sampler import Draw
 from pipeline_src.data.windows import window_frames
 from pipeline_src.errors import ManifestError

@@ -21,7 +21,7 @@ from tests.workspace import Workspace
 
 WILDCARDS = SimpleNamespace(dataset="digits", run="avsiam_tiny", split="train", chunk="00000")
 # The clip list is cut when the Snakefile is parsed; the rest says where and which, or how.
-NOT_IN_RULES = {"plan", "results", "datasets", "submit", "network"}
+NOT_IN_RULES = {"plan", "results", "datasets", "submit", "network", "remote"}
 SCRATCH = {"finetune": {"init": "scratch"}}
 BY_RATE = {"media": {"num_frames": 0, "frame_rate": 8}}
 CURRICULUM = {"shape": "linear", "start": 0.7, "end": 0.5}

@@ -143,6 +143,7 @@ def dataset_chunks(stage):
 # Input functions: which files a wildcard stands for. The catalog knows the paths.
 split_shards = checked(lambda w: catalog.chunk_files("shards", w.dataset, w.split))
 train_shards = checked(lambda w: catalog.chunk_files("shards", w.dataset, "train"))
+earlier_shards = checked(lambda w: catalog.earlier_shards(w.dataset, w.split))
 scored_index = checked(lambda w: catalog.scored_index(w.run, w.dataset))
 finetune_train_indexes = checked(
     lambda w: catalog.finetune_train_indexes(w.run, w.dataset)

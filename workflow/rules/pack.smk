@@ -1,4 +1,4 @@
-# Log-mel, frames and labels -> one WebDataset shard per chunk, then one index per split and one ledger.
+# Log-mel, frames and labels -> WebDataset shards of each chunk, then one index per split and one ledger.
 
 
 rule pack_shard:
@@ -17,7 +17,7 @@ rule pack_shard:
         mem_mb=2000,
         runtime=120,
     params:
-        shards=dump(settings.shards),
+        shards=dump(settings.shards.of_tars),
         step_version=versions.PACK,
     script:
         "../scripts/pack_shard.py"
@@ -27,6 +27,7 @@ rule pack_index:
     input:
         shards=split_shards,
         train=train_shards,
+        earlier=earlier_shards,
         dataset=lambda wildcards: str(catalog.dataset_path(wildcards.dataset)),
         described=dataset_files,
     output:
@@ -38,6 +39,7 @@ rule pack_index:
     retries: 0
     localrule: True
     params:
+        exclude_duplicates="duplicate" in settings.shards.exclude_flags,
         max_failed_fraction=settings.shards.max_failed_fraction,
         audio=dump(settings.audio),
         media=lambda wildcards: dump(catalog.media(wildcards.dataset)),
@@ -61,3 +63,21 @@ rule pack_ledger:
     localrule: True
     script:
         "../scripts/pack_ledger.py"
+
+
+# Of shards that lie elsewhere: the index and its manifests alone.
+rule fetch_index:
+    input:
+        dataset=lambda wildcards: str(catalog.dataset_path(wildcards.dataset)),
+    output:
+        index="<results>/{dataset}/remote/{split}/index.json",
+    log:
+        "<logs>/fetch_index/{dataset}/{split}.log",
+    benchmark:
+        "<benchmarks>/fetch_index/{dataset}/{split}.tsv"
+    retries: 0
+    localrule: True
+    params:
+        step_version=versions.INDEX,
+    script:
+        "../scripts/fetch_index.py"

@@ -15,6 +15,7 @@ with log_to_file(snakemake.log[0]):
             run_dir=Path(snakemake.output.done).parent,
             model=snakemake.params.model,
             recipe=snakemake.params.recipe,
+            remote=snakemake.config.get("remote", {}),
             train_indexes=snakemake.input.train,
             val_indexes=snakemake.input.val,
             initial_checkpoint=next(iter(snakemake.input.pretrain), None),

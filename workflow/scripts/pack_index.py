@@ -10,9 +10,11 @@ with log_to_file(snakemake.log[0]):
     write_index(
         shard_manifests=[Path(path) for path in snakemake.input.shards],
         train_manifests=[Path(path) for path in snakemake.input.train],
+        earlier_manifests=[Path(path) for path in snakemake.input.earlier],
         index_path=Path(snakemake.output.index),
         dataset_path=Path(snakemake.input.dataset),
         split=snakemake.wildcards.split,
+        exclude_duplicates=snakemake.params.exclude_duplicates,
         max_failed_fraction=snakemake.params.max_failed_fraction,
         audio=AudioConfig(**snakemake.params.audio),
         media=MediaConfig(**snakemake.params.media),

@@ -15,6 +15,7 @@ with log_to_file(snakemake.log[0]):
             run_dir=Path(snakemake.output.done).parent,
             model=snakemake.params.model,
             recipe=snakemake.params.recipe,
+            remote=snakemake.config.get("remote", {}),
             train_indexes=snakemake.input.train,
             initial_checkpoint=next(iter(snakemake.input.start), None),
             teacher_checkpoint=next(iter(snakemake.input.teacher), None),

@@ -1,0 +1,58 @@
+"""Clips of a data set with the same content: the same sound and the same frames.
+
+Compared are the bytes that transcoding stored, which follow from the decoded samples and pictures
+alone. A copy that somebody encoded again is not found.
+
+Splits are looked through in the order test, val, train, folds in theirs, and the first clip of each
+content stands for it. So a clip that is in train and in test is a duplicate in train: leaving it
+out cleans what is learnt from and keeps what is scored comparable.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from pipeline_src.manifest.chunks import ChunkManifest
+
+CONTENT = "content"  # of a clip in a pack manifest
+DUPLICATE = "duplicate"  # a flag where such clips stay, a reason where they are left out
+HASH_CHARS = 32  # 128 bits: no collision among any number of clips that one could store
+DERIVED = ("logmel.npy", "json")
+
+
+class Duplicate(NamedTuple):
+    """A clip, and the earlier one that has the same content."""
+
+    clip_id: str
+    of_split: str
+    of_clip_id: str
+
+
+def content_hash(members: Mapping[str, bytes]) -> str:
+    """Hash of the sound and the frames among the members of a sample."""
+    digest = hashlib.sha256()
+    for name in sorted(set(members) - set(DERIVED)):
+        digest.update(f"{name}:{len(members[name])}:".encode())
+        digest.update(members[name])
+    return digest.hexdigest()[:HASH_CHARS]
+
+
+class ContentTable:
+    """The first clip of each content, in the order in which chunks are added."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, tuple[str, str]] = {}
+
+    def add_all(self, chunks: Iterable[ChunkManifest]) -> None:
+        """Add the clips of earlier splits."""
+        for chunk in chunks:
+            for _ in self.add(chunk):
+                pass
+
+    def add(self, chunk: ChunkManifest) -> Iterator[Duplicate]:
+        """Add the clips of a chunk and yield those that an earlier clip equals."""
+        for clip in chunk.clips:
+            own = (chunk.id.split, clip["clip_id"])
+            first = self._first.setdefault(clip[CONTENT], own)
+            if first != own:
+                yield Duplicate(clip["clip_id"], *first)

@@ -1,0 +1,77 @@
+"""The tars that a pack manifest names, and where each sample lies in them.
+
+``<split>-<chunk>.tar`` is the first; ``<split>-<chunk>_001.tar`` and so on follow where a chunk
+holds more than ``shards.target_bytes``. Names sort in the order of the clips.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline_src.errors import ManifestError
+from pipeline_src.manifest.chunks import ChunkManifest
+
+SHARDS, SAMPLES = "shards", "samples"  # in a pack manifest
+
+
+class RemoteShard(NamedTuple):
+    """A tar at a URL."""
+
+    url: str
+    bytes: int
+
+    def __str__(self) -> str:
+        return self.url
+
+
+class ShardFile(NamedTuple):
+    """One tar, named relative to its manifest's folder, and how many samples it holds."""
+
+    file: str
+    num_samples: int
+    bytes: int
+    sha256: str
+
+
+class Span(NamedTuple):
+    """Where the members of one sample lie in their tar, and the CRC-32 of those bytes."""
+
+    offset_bytes: int
+    size_bytes: int
+    crc32: int
+
+
+def shard_files(manifest: ChunkManifest) -> list[ShardFile]:
+    """The tars that a pack manifest names.
+
+    Raises:
+        ManifestError: it was made by an older version.
+    """
+    if SHARDS not in manifest.extra:
+        raise ManifestError(
+            f"{manifest.id}: the pack manifest names no shards; delete it and run again"
+        )
+    return [ShardFile(**shard) for shard in manifest.extra[SHARDS]]
+
+
+def shard_paths(
+    manifest_path: Path, manifest: ChunkManifest, folder: Path | None = None
+) -> list[Path]:
+    """The tars of a pack manifest, checked to be there with the sizes they had.
+
+    Args:
+        folder: where they lie; None = beside the manifest.
+
+    Raises:
+        ManifestError: one is missing or has another size.
+    """
+    paths = []
+    for shard in shard_files(manifest):
+        path = (folder or manifest_path.parent) / shard.file
+        actual_bytes = path.stat().st_size if path.is_file() else -1
+        if actual_bytes != shard.bytes:
+            raise ManifestError(
+                f"{path}: {'missing' if actual_bytes < 0 else f'{actual_bytes} bytes'}, but "
+                f"{manifest_path.name} says {shard.bytes}; delete the manifest and run again"
+            )
+        paths.append(path)
+    return paths

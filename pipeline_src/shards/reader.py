@@ -1,0 +1,150 @@
+"""Random access to samples: one read per sample, tar headers parsed in memory."""
+
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline_src.config.data import RemoteConfig
+from pipeline_src.errors import ManifestError, SampleError
+from pipeline_src.shards.files import RemoteShard
+from pipeline_src.shards.read import Sample
+from pipeline_src.shards.remote import RemoteReader
+
+MAX_OPEN_SHARDS = 256
+BLOCK_BYTES = 512
+NAME = slice(0, 100)
+SIZE = slice(124, 136)
+CHECKSUM = slice(148, 156)
+TYPE = slice(156, 157)
+REGULAR, PAX_HEADER = b"0", b"x"
+PAX_PATH = b" path="
+
+Members = dict[str, memoryview]
+
+
+class ShardReader:
+    """Read samples; shards open on first use and stay open. Safe to share, fork and pickle."""
+
+    def __init__(self, remote: RemoteConfig | None = None) -> None:
+        self._descriptors: dict[Path, int] = {}
+        self._config = remote or RemoteConfig()
+        self._remote: tuple[int, RemoteReader] | None = None  # threads do not survive a fork
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_descriptors": {}, "_config": self._config, "_remote": None}
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all shards; the next read opens its shard again."""
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
+
+    def read(self, sample: Sample, extensions: Collection[str] | None = None) -> Members:
+        """Return {extension: content} of a sample: ``logmel.npy``, ``frame_03.jpg``, ``json``, ...
+
+        Contents are parts of one buffer of their own, which may be written to.
+
+        Args:
+            extensions: only these; None = all.
+        Raises:
+            SampleError: the shard is damaged there, or lacks a wanted member.
+            ManifestError: the shard is missing or cannot be reached.
+        """
+        members = parse_members(sample, self._bytes(sample), extensions)
+        missing = sorted(set(extensions or ()) - members.keys())
+        if missing:
+            raise _damaged(sample, f"has no member {', '.join(missing)}")
+        return members
+
+    def prefetch(self, samples: Sequence[Sample]) -> None:
+        """Bring samples at URLs near, several at a time; a file system does so by itself."""
+        remote = [sample for sample in samples if isinstance(sample.shard, RemoteShard)]
+        if remote:
+            self._remote_reader().prefetch(remote)
+
+    def _bytes(self, sample: Sample) -> memoryview:
+        if isinstance(sample.shard, RemoteShard):
+            return self._remote_reader().read(sample)
+        data = np.empty(sample.size_bytes, np.uint8).data  # not zeroed first
+        num_read = os.preadv(self._open(sample.shard), [data], sample.offset_bytes)
+        if num_read != sample.size_bytes:
+            raise _damaged(sample, f"ends after {num_read} of {sample.size_bytes} bytes")
+        return data
+
+    def _remote_reader(self) -> RemoteReader:
+        if self._remote is None or self._remote[0] != os.getpid():
+            self._remote = (os.getpid(), RemoteReader(self._config))
+        return self._remote[1]
+
+    def _open(self, path: Path) -> int:
+        if path not in self._descriptors:
+            if len(self._descriptors) >= MAX_OPEN_SHARDS:  # the oldest; far below ulimit -n
+                os.close(self._descriptors.pop(next(iter(self._descriptors))))
+            try:
+                self._descriptors[path] = os.open(path, os.O_RDONLY)
+            except FileNotFoundError:
+                raise ManifestError(
+                    f"{path}: shard is missing; delete its manifest and run again"
+                ) from None
+        return self._descriptors[path]
+
+
+def parse_members(
+    sample: Sample, data: memoryview, extensions: Collection[str] | None = None
+) -> Members:
+    """The members in the bytes of a sample; ``extensions``: only these.
+
+    Raises:
+        SampleError: damaged, or of another sample.
+    """
+    members: Members = {}
+    position = 0
+    long_name: str | None = None
+    while position < len(data):
+        header = bytes(data[position : position + BLOCK_BYTES])
+        size = _check_header(sample, header)
+        content = data[position + BLOCK_BYTES : position + BLOCK_BYTES + size]
+        if len(content) != size:
+            raise _damaged(sample, "member reaches over the sample's end")
+        position += BLOCK_BYTES + -(-size // BLOCK_BYTES) * BLOCK_BYTES
+        if header[TYPE] == PAX_HEADER:
+            long_name = _pax_path(bytes(content))
+            continue
+        name = long_name or header[NAME].rstrip(b"\0").decode()
+        long_name = None
+        member_key, _, extension = name.partition(".")
+        if member_key != sample.key or header[TYPE] != REGULAR:
+            raise _damaged(sample, f"found member {name!r}")
+        if extensions is None or extension in extensions:
+            members[extension] = content
+    return members
+
+
+def _check_header(sample: Sample, header: bytes) -> int:
+    """Verify the header's checksum (own field counted as blanks); return the member's size."""
+    try:
+        checksum = int(header[CHECKSUM].rstrip(b"\0 "), 8)
+        size = int(header[SIZE].rstrip(b"\0 "), 8)
+    except ValueError:
+        raise _damaged(sample, "no tar header where one must be") from None
+    if sum(header) - sum(header[CHECKSUM]) + 8 * ord(" ") != checksum:
+        raise _damaged(sample, "tar header with a wrong checksum")
+    return size
+
+
+def _damaged(sample: Sample, what: str) -> SampleError:
+    return SampleError(
+        f"{sample.shard}: sample {sample.key!r} {what}: the shard is damaged; "
+        "delete its manifest and run again"
+    )
+
+
+def _pax_path(content: bytes) -> str:
+    """The member name in a PAX header, which tar writes for names over 100 bytes."""
+    records = content.split(b"\n")
+    return next(record.split(PAX_PATH, 1)[1].decode() for record in records if PAX_PATH in record)

@@ -1,0 +1,119 @@
+"""Read bytes from URLs: http(s) by requests, what else fsspec knows (s3, gs, ...) by fsspec.
+
+fsspec's own http reads a whole body into memory where a server ignores Range, hence requests there.
+Proxies and passwords come from the environment and ~/.netrc, keys of s3 from where its tools look.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import fsspec
+import requests
+
+from pipeline_src.config.data import RemoteConfig
+from pipeline_src.errors import ManifestError
+
+LOGGER = logging.getLogger(__name__)
+BLOCK_BYTES = 1 << 20
+FINAL_STATUSES = {400, 401, 403, 404, 405, 410}
+HTTP = ("http://", "https://")
+T = TypeVar("T")
+
+
+class NoRangeError(Exception):
+    """The server sends whole files only."""
+
+
+class Transfer:
+    """Reads for the threads of one process.
+
+    Args:
+        config: attempts, waits and time-outs.
+    """
+
+    def __init__(self, config: RemoteConfig) -> None:
+        self._config = config
+        self._local = threading.local()
+
+    def attempt(self, url: str, read: Callable[[], T]) -> T:
+        """Call ``read`` until it succeeds, with growing waits.
+
+        Raises:
+            ManifestError: nothing there, not allowed, or every attempt failed.
+        """
+        config = self._config
+        for number in range(1, config.max_attempts + 1):
+            try:
+                return read()
+            except (NoRangeError, ManifestError):
+                raise
+            except (FileNotFoundError, PermissionError) as error:
+                raise ManifestError(
+                    f"{url}: {type(error).__name__}: {error}; check the address and your access"
+                ) from error
+            except Exception as error:  # fsspec's backends raise what they like
+                if number == config.max_attempts:
+                    raise ManifestError(
+                        f"{url}: not read after {number} attempts: {error!r}; "
+                        "check the network and run again, or raise remote.max_attempts"
+                    ) from error
+                LOGGER.info("%s: attempt %d: %s", url, number, error)
+                time.sleep(config.backoff_seconds * 2 ** (number - 1) * random.uniform(0.5, 1.5))
+        raise AssertionError("max_attempts is at least 1")
+
+    def whole(self, url: str) -> bytes:
+        """A small file, in one attempt."""
+        if not url.startswith(HTTP):
+            return self._filesystem(url).cat_file(url)
+        with self._ask(url, {}) as reply:
+            return reply.content
+
+    def span(self, url: str, first: int, size: int, total: int) -> bytes:
+        """``size`` bytes from ``first``, in one attempt.
+
+        Args:
+            total: bytes that the file must have, where the server says how many it has.
+        Raises:
+            NoRangeError: nothing has been read. ManifestError: the file has another size.
+        """
+        if not url.startswith(HTTP):
+            return self._filesystem(url).cat_file(url, start=first, end=first + size)
+        wanted = f"bytes={first}-{first + size - 1}"
+        with self._ask(url, {"Range": wanted, "Accept-Encoding": "identity"}) as reply:
+            if reply.status_code != HTTPStatus.PARTIAL_CONTENT:
+                raise NoRangeError
+            found = reply.headers.get("Content-Range", "").rpartition("/")[2]
+            if found.isdecimal() and int(found) != total:
+                raise ManifestError(
+                    f"{url}: has {found} bytes, its index says {total}: it was packed again; "
+                    "fetch the index again (snakemake --forcerun fetch_index)"
+                )
+            return reply.content
+
+    def stream(self, url: str) -> Iterator[bytes]:
+        """The blocks of a whole http(s) file, in one attempt."""
+        with self._ask(url, {"Accept-Encoding": "identity"}) as reply:
+            yield from reply.iter_content(BLOCK_BYTES)
+
+    def _ask(self, url: str, headers: dict[str, str]) -> requests.Response:
+        if not hasattr(self._local, "session"):
+            self._local.session = requests.Session()
+        session: requests.Session = self._local.session
+        timeout = self._config.timeout_seconds
+        reply = session.get(url, headers=headers, stream=True, timeout=timeout)
+        if reply.status_code in FINAL_STATUSES:
+            reply.close()
+            raise ManifestError(
+                f"{url}: the server says {reply.status_code} {reply.reason}; check the address and "
+                "your access"
+            )
+        reply.raise_for_status()
+        return reply
+
+    def _filesystem(self, url: str) -> Any:
+        return fsspec.core.url_to_fs(url)[0]

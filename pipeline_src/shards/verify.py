@@ -1,0 +1,172 @@
+"""``python -m pipeline_src.shards.verify <folder or index.json> ...``: are these shards whole?
+
+Reads every byte once: sizes, sha256, the CRC-32 and tar headers of every sample, counts against
+index and manifests. The members of some clips, or of all, are decoded. Every defect is one line
+that names file, clip and next step, and the exit code is then 1.
+"""
+
+import argparse
+import hashlib
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from pipeline_src.errors import ManifestError, PipelineError
+from pipeline_src.manifest.chunks import ChunkManifest
+from pipeline_src.manifest.progress import Progress
+from pipeline_src.shards.check import ShardTask, check_shard
+from pipeline_src.shards.files import shard_files
+from pipeline_src.shards.read import (
+    chunk_manifests,
+    chunk_samples,
+    left_out,
+    read_index,
+    shards_base,
+)
+
+INDEX_FILE = "index.json"
+DECODED_CLIPS = 200
+
+
+def find_indexes(paths: Sequence[Path]) -> list[Path]:
+    """The index files named, and those in the folders named.
+
+    Raises:
+        ManifestError: a folder holds none.
+    """
+    found: list[Path] = []
+    for path in paths:
+        below = sorted(path.rglob(INDEX_FILE)) if path.is_dir() else [path]
+        if not below:
+            raise ManifestError(f"{path}: no {INDEX_FILE} in it; name a folder of packed shards")
+        found += below
+    return found
+
+
+def plan_index(index_path: Path, num_decoded: int) -> tuple[list[ShardTask], list[str]]:
+    """One task per shard of a split, and what is wrong before a shard is read.
+
+    Args:
+        num_decoded: clips to decode, evenly spread over the list; -1 = all.
+    """
+    index = read_index(index_path)
+    manifests = chunk_manifests(index_path, index)
+    base = shards_base(index_path, index)
+    if not isinstance(base, Path):
+        raise ManifestError(
+            f"{index_path}: its shards are at {base}; run this command where they lie"
+        )
+    samples = [s for chunk in manifests.values() for s in chunk_samples(base, chunk)]
+    num = len(samples) if num_decoded < 0 else min(num_decoded, len(samples))
+    chosen = {samples[k * len(samples) // num].clip_id for k in range(num)}
+    tasks: list[ShardTask] = []
+    position = 0
+    for path, chunk in manifests.items():
+        for shard in shard_files(chunk):
+            held = tuple(samples[position : position + shard.num_samples])
+            position += shard.num_samples
+            decoded = frozenset(s.clip_id for s in held if s.clip_id in chosen)
+            tasks.append(ShardTask(base / shard.file, path, shard, held, decoded, index))
+    return tasks, list(_check_index(index_path, index, manifests, tasks))
+
+
+def _check_index(
+    index_path: Path,
+    index: dict[str, Any],
+    manifests: dict[Path, ChunkManifest],
+    tasks: Sequence[ShardTask],
+) -> Iterator[str]:
+    """Counts, names and hashes of the index against the manifests beside it."""
+
+    def defect(what: str) -> str:
+        return f"{index_path}: {what}; delete it and run again"
+
+    listed = [{k: shard[k] for k in shard if k != "manifest"} for shard in index["shards"]]
+    if listed != [task.shard._asdict() for task in tasks]:
+        yield defect("lists other shards than the manifests beside it")
+    samples = [sample for task in tasks for sample in task.samples]
+    for name in ("clip_id", "key"):
+        counts = Counter(getattr(sample, name) for sample in samples)
+        repeated = [value for value, count in counts.items() if count > 1]
+        if repeated:
+            yield defect(f"{name} {repeated[0]!r} stands there more than once")
+    hidden = left_out(index)
+    clip_ids = sorted(s.clip_id for s in samples if s.clip_id not in hidden)
+    if len(clip_ids) != index["num_clips"]:
+        yield defect(f"says {index['num_clips']} clips, its shards hold {len(clip_ids)}")
+    elif hashlib.sha256("\n".join(clip_ids).encode()).hexdigest() != index["clip_ids_sha256"]:
+        yield defect("its clip_ids_sha256 is that of other clips")
+    num_in = sum(chunk.num_in for chunk in manifests.values())
+    num_known = index["num_clips"] + sum(index["reasons"].values())
+    if not num_in == index["num_clips_in_list"] == num_known:
+        yield defect(
+            f"{index['num_clips_in_list']} clips in the list, {num_in} in the manifests, "
+            f"{num_known} packed or lost"
+        )
+    known = {task.path for task in tasks}
+    for path in sorted(set(index_path.parent.glob("*.tar")) - known):
+        yield f"{path}: no manifest lists it, but programs that read *.tar will; delete it"
+
+
+def verify(paths: Sequence[Path], *, num_decoded: int, num_workers: int) -> Iterator[str]:
+    """Yield every defect of the indexes and of their shards, in the order in which they are found.
+
+    Raises:
+        ManifestError: there is nothing to check.
+    """
+    tasks: list[ShardTask] = []
+    for index_path in find_indexes(paths):
+        try:
+            planned, defects = plan_index(index_path, num_decoded)
+        except ManifestError as error:
+            yield str(error)
+            continue
+        tasks += planned
+        yield from defects
+    progress = Progress("verify", sum(len(task.samples) for task in tasks))
+    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+        running = {pool.submit(check_shard, task): task for task in tasks}
+        for future in as_completed(running):
+            yield from future.result()
+            progress.update(len(running[future].samples))
+    logging.info("%d shards, %d clips checked", len(tasks), progress.num_done)
+
+
+def main() -> None:
+    """Print the defects of what the command line names; exit 1 where there is one."""
+    description = (__doc__ or "").partition("\n\n")[2]
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline_src.shards.verify", description=description
+    )
+    add = parser.add_argument
+    add("paths", type=Path, nargs="+", help="index.json files, or folders that hold some")
+    add("--decode", type=int, default=DECODED_CLIPS, help="clips to decode per index; 0 = none")
+    add("--all", action="store_true", help="decode every clip")
+    add("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes")
+    options = parser.parse_args()
+    if options.decode < 0 or options.workers < 1:
+        parser.error("--decode must be at least 0 and --workers at least 1")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    num_defects = 0
+    try:
+        for line in verify(
+            options.paths,
+            num_decoded=-1 if options.all else options.decode,
+            num_workers=options.workers,
+        ):
+            num_defects += 1
+            print(line, flush=True)
+    except PipelineError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    print(f"{num_defects} defects" if num_defects else "no defect")
+    sys.exit(1 if num_defects else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""Shards at URLs: read by ranges, kept in a bounded folder, right after every kind of failure."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from pipeline_src.config.data import AudioConfig, RemoteConfig
+from pipeline_src.data.clip_format import ClipFormat
+from pipeline_src.data.dataset import ClipDataset
+from pipeline_src.data.loader import evaluation_batches
+from pipeline_src.errors import ManifestError, SampleError
+from pipeline_src.shards.fetch import fetch_index
+from pipeline_src.shards.read import open_shards
+from pipeline_src.shards.reader import ShardReader
+from tests import media
+from tests.server import running_server
+
+AUDIO = AudioConfig(num_mel_bins=32)
+NAMES = "abcd"
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """The index of four packed clips."""
+    folder = tmp_path_factory.mktemp("remote")
+    for number, name in enumerate(NAMES):
+        media.make_clip(folder / f"{name}.mp4", tone=(0.2 * number, 0.9))
+    clips = [{"clip_id": k, "source": f"{k}.mp4", "labels": "1"} for k in NAMES]
+    return media.make_shards(folder, clips, AUDIO)
+
+
+@pytest.fixture
+def server(local):
+    with running_server() as running:
+        for path in local.parent.iterdir():
+            running.files[f"train/{path.name}"] = path.read_bytes()
+        yield running
+
+
+def make_config(tmp_path, **changes):
+    values = {"cache_folder": str(tmp_path / "cache"), "backoff_seconds": 0, "timeout_seconds": 2}
+    return RemoteConfig(**{**values, **changes})
+
+
+def fetch(tmp_path, url, config, **changes):
+    lines = {"name": "far", "task": "multilabel", "format": "shards", **changes}
+    yaml_path = tmp_path / "far.yaml"
+    text = "".join(f"{key}: {value}\n" for key, value in lines.items())
+    yaml_path.write_text(f"{text}index_urls: {{train: '{url}'}}\n")
+    index_path = tmp_path / "far" / "index.json"
+    fetch_index(index_path=index_path, dataset_path=yaml_path, split="train", remote=config)
+    return index_path
+
+
+def check_equal(local, shards, config):
+    reader, expected = ShardReader(config), open_shards([local])
+    assert [sample.clip_id for sample in shards.samples] == list(NAMES)
+    for far, near in zip(shards.samples, expected.samples, strict=True):
+        assert reader.read(far) == ShardReader().read(near)
+
+
+def test_samples_come_by_ranges_once(tmp_path, local, server):
+    config = make_config(tmp_path)
+    index_path = fetch(tmp_path, server.url("train/index.json"), config)
+    assert json.loads(index_path.read_text())["dataset"] == "far"
+    shards = open_shards([index_path], config)
+    check_equal(local, shards, config)
+    assert server.requests["train/train-00000.tar"] == 4
+    (kept,) = (tmp_path / "cache").iterdir()
+    check_equal(local, shards, config)
+    assert server.requests["train/train-00000.tar"] == 4
+    data = bytearray(kept.read_bytes())
+    data[shards.samples[2].offset_bytes + 600] ^= 1  # a torn write is a hole
+    kept.write_bytes(data)
+    check_equal(local, shards, config)
+    assert server.requests["train/train-00000.tar"] == 5
+
+
+def test_a_server_without_ranges_is_asked_for_the_shard_once(tmp_path, local, server):
+    server.serves_ranges = False
+    config = make_config(tmp_path)
+    shards = open_shards([fetch(tmp_path, server.url("train/index.json"), config)], config)
+    check_equal(local, shards, config)
+    assert server.requests["train/train-00000.tar"] == 2  # by range, then as a whole
+    small = make_config(tmp_path, cache_folder=str(tmp_path / "none"), cache_gigabytes=1e-6)
+    with pytest.raises(ManifestError, match="sends whole files only"):
+        ShardReader(small).read(shards.samples[0])
+
+
+@pytest.mark.parametrize("serves_ranges", [True, False])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_loader_gets_over_a_server_that_fails_at_times(
+    tmp_path, local, server, serves_ranges, num_workers
+):
+    server.serves_ranges, server.fail_every = serves_ranges, 3
+    config = make_config(tmp_path, max_attempts=6)
+    shards = open_shards([fetch(tmp_path, server.url("train/index.json"), config)], config)
+
+    def load(shards, num_workers):
+        wanted = ClipFormat(
+            target_length=96, img_size=32, num_frames=4, logmel_mean=0, logmel_std=1, training=False
+        )
+        batches = evaluation_batches(
+            ClipDataset(shards, wanted), batch_size=2, num_workers=num_workers
+        )
+        return [{name: value.clone() for name, value in batch.items()} for batch in batches]
+
+    for far, near in zip(load(shards, num_workers), load(open_shards([local]), 0), strict=True):
+        assert all(np.array_equal(far[name], near[name]) for name in near)
+
+
+def test_the_folder_stays_within_its_bounds(tmp_path, local, server):
+    config = make_config(tmp_path, cache_gigabytes=1e-4)
+    shards = open_shards([fetch(tmp_path, server.url("train/index.json"), config)], config)
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    for number in range(5):
+        path = folder / f"old{number}.tar"
+        path.write_bytes(os.urandom(30_000))
+        os.utime(path, (number, number))
+    check_equal(local, shards, config)
+    assert not (folder / "old0.tar").exists()
+    assert sum(path.stat().st_blocks * 512 for path in folder.glob("*.tar")) <= 100_000 + 65_536
+
+
+def test_failures_name_the_address_and_what_to_do(tmp_path, server):
+    config = make_config(tmp_path, max_attempts=2)
+    url = server.url("train/index.json")
+    for path, message in [
+        ("train/404.json", "the server says 404"),
+        ("train/ill.json", "not read after 2 attempts"),
+        ("train/text.json", "no index.json of packed shards"),
+        ("train/00000.json", "no index of this version"),
+    ]:
+        with pytest.raises(ManifestError, match=message):
+            fetch(tmp_path, server.url(path), config)
+    with pytest.raises(ManifestError, match=r"modalities is .*video"):
+        fetch(tmp_path, url, config, modalities="[audio]")
+    index_path = fetch(tmp_path, url, config)
+    shards = open_shards([index_path], config)
+    tar = server.files["train/train-00000.tar"]
+    server.files["train/train-00000.tar"] = tar + b"more"
+    with pytest.raises(ManifestError, match="was packed again; fetch the index again"):
+        ShardReader(config).read(shards.samples[0])
+    server.files["train/train-00000.tar"] = tar[:700] + b"?" + tar[701:]
+    with pytest.raises(SampleError, match=r"sample .a. is not what was packed"):
+        ShardReader(config).read(shards.samples[0])
+
+
+@pytest.mark.parametrize("manifest", ["../../x.json", "/etc/passwd", "x.json"])
+def test_an_index_cannot_name_files_elsewhere(tmp_path, server, manifest):
+    index = json.loads(server.files["train/index.json"])
+    index["shards"][0]["manifest"] = manifest
+    server.files["train/index.json"] = json.dumps(index).encode()
+    with pytest.raises(ManifestError, match="is no manifest's name"):
+        fetch(tmp_path, server.url("train/index.json"), make_config(tmp_path))
+    index["shards"][0]["manifest"] = "00000.json"
+    chunk = json.loads(server.files["train/00000.json"])
+    chunk["shards"][0]["file"] = "../train-00000.tar"
+    server.files |= {
+        "train/index.json": json.dumps(index).encode(),
+        "train/00000.json": json.dumps(chunk).encode(),
+    }
+    with pytest.raises(ManifestError, match="is no shard's name"):
+        fetch(tmp_path, server.url("train/index.json"), make_config(tmp_path))
+
+
+def test_shards_in_another_folder_stay_there(tmp_path, local):
+    config = make_config(tmp_path)
+    shards = open_shards([fetch(tmp_path, local, config)], config)
+    assert {sample.shard for sample in shards.samples} == {local.parent / "train-00000.tar"}
+    check_equal(local, shards, config)
+    with pytest.raises(ManifestError, match="not readable"):
+        fetch(tmp_path, tmp_path / "nowhere.json", config)
+
+
+def test_shards_are_read_from_s3(tmp_path, local, monkeypatch):
+    import boto3
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    moto = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        endpoint = f"http://127.0.0.1:{port}"
+        for name, value in {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        wait_for_port(port, moto)
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="clips")
+        for path in local.parent.iterdir():
+            client.upload_file(str(path), "clips", f"train/{path.name}")
+        config = make_config(tmp_path, max_attempts=2)
+        shards = open_shards([fetch(tmp_path, "s3://clips/train/index.json", config)], config)
+        check_equal(local, shards, config)
+        with pytest.raises(ManifestError, match=r"s3://clips/x\.json: FileNotFoundError"):
+            fetch(tmp_path, "s3://clips/x.json", config)
+    finally:
+        moto.terminate()
+        moto.wait()
+
+
+def wait_for_port(port, server):
+    for _ in range(300):
+        assert server.poll() is None, "the server ended"
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise AssertionError("the server does not listen")
