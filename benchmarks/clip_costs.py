@@ -26,11 +26,13 @@ from torchvision.utils import save_image
 from benchmarks.costs import timed
 from pipeline_src import versions
 from pipeline_src.atomic import write_json
-from pipeline_src.config.data import MediaConfig
+from pipeline_src.config.data import AudioConfig, MediaConfig, ShardsConfig
+from pipeline_src.features.chunk import extract_chunk
 from pipeline_src.ledger import LedgerRow
 from pipeline_src.manifest.chunks import ChunkId, ChunkManifest, clip_key, read_chunk, write_chunk
 from pipeline_src.media.ffmpeg import find_ffmpeg
 from pipeline_src.media.transcode import transcode_chunk
+from pipeline_src.shards.write import pack_chunk
 
 CLIPS_PER_SIZE = 12
 SECONDS = 10
@@ -85,26 +87,75 @@ def decode(clips: Sequence[Path]) -> None:
 def transcode(clips: Sequence[Path], **media: Any) -> list[str]:
     """Run the stage on one chunk of ``clips``; return the names of those that came through."""
     with tempfile.TemporaryDirectory(dir=clips[0].parent) as name:
-        listed = Path(name) / "download.json"
-        entries = [
-            {"clip_id": str(clip), "key": clip_key(str(clip)), "path": str(clip), "source": "",
-             "labels": [], "start_seconds": None, "end_seconds": None}
-            for clip in clips
-        ]  # fmt: skip
-        chunk = ChunkId("benchmark", "train", "00000")
-        manifest = ChunkManifest("download", chunk, 1, len(clips), None, {}, entries, [], "")
-        rows = [LedgerRow(str(clip), "ok") for clip in clips]
-        write_chunk(listed, listed.with_suffix(".csv"), manifest, rows)
-        output = Path(name) / "transcode.json"
-        transcode_chunk(
-            download_manifest=listed,
-            manifest_path=output,
-            ledger_path=output.with_suffix(".csv"),
-            media=MediaConfig(num_frames=NUM_FRAMES, frame_size=FRAME_SIZE, **media),
-            num_workers=1,
-            version=versions.TRANSCODE,
-        )
+        output = transcode_into(Path(name), list_clips(Path(name), clips), **media)
         return [clip["clip_id"] for clip in read_chunk(output, "transcode").clips]
+
+
+def list_clips(folder: Path, clips: Sequence[Path]) -> Path:
+    """The manifest that a download of ``clips`` would write."""
+    entries = [
+        {"clip_id": str(clip), "key": clip_key(str(clip)), "path": str(clip), "source": "",
+         "labels": [], "start_seconds": None, "end_seconds": None}
+        for clip in clips
+    ]  # fmt: skip
+    chunk = ChunkId("benchmark", "train", "00000")
+    manifest = ChunkManifest("download", chunk, 1, len(clips), None, {}, entries, [], "")
+    rows = [LedgerRow(str(clip), "ok") for clip in clips]
+    write_chunk(folder / "download.json", folder / "download.csv", manifest, rows)
+    return folder / "download.json"
+
+
+def transcode_into(folder: Path, listed: Path, **media: Any) -> Path:
+    output = folder / "transcode.json"
+    transcode_chunk(
+        download_manifest=listed,
+        manifest_path=output,
+        ledger_path=output.with_suffix(".csv"),
+        media=MediaConfig(num_frames=NUM_FRAMES, frame_size=FRAME_SIZE, **media),
+        num_workers=1,
+        version=versions.TRANSCODE,
+    )
+    return output
+
+
+def stage_costs(clips: Sequence[Path]) -> dict[str, Any]:
+    """CPU seconds of every stage on clips of equal length, as ``media.plan`` reads them."""
+    with tempfile.TemporaryDirectory(dir=clips[0].parent) as name:
+        folder = Path(name)
+        listed = list_clips(folder, clips)
+        transcoded, features = folder / "transcode.json", folder / "logmel.json"
+
+        def logmel() -> None:
+            extract_chunk(
+                transcode_manifest=transcoded,
+                manifest_path=features,
+                ledger_path=features.with_suffix(".csv"),
+                audio=AudioConfig(),
+                sample_rate_hz=MediaConfig().sample_rate_hz,
+                num_workers=1,
+                version=versions.LOGMEL,
+            )
+
+        def pack() -> None:
+            pack_chunk(
+                transcode_manifest=transcoded,
+                logmel_manifest=features,
+                shard_path=folder / "train-00000.tar",
+                manifest_path=folder / "shards.json",
+                ledger_path=folder / "shards.csv",
+                shards=ShardsConfig(),
+                version=versions.PACK,
+            )
+
+        stages = {"transcode": lambda: transcode_into(folder, listed), "logmel": logmel}
+        for first_use in (*stages.values(), pack):
+            first_use()  # imports and caches of a job, which has a thousand clips
+        costs = {stage: timed(run).cpu_seconds for stage, run in (stages | {"pack": pack}).items()}
+    return {
+        "clip_seconds": SECONDS,
+        "num_clips": len(clips),
+        "cpu_seconds": {stage: round(seconds, 2) for stage, seconds in costs.items()},
+    }
 
 
 def usual(clips: Sequence[Path]) -> None:
@@ -192,6 +243,7 @@ def measure(folder: Path, free: Path | None, rounds: int) -> dict[str, Any]:
         "usual_seeks": SEEKS,
         "cpu_seconds": costs,
         "ratios": compare(costs),
+        "by_clip_seconds": [stage_costs([clip for size in SIZES for clip in groups[size]])],
         "goals": GOALS,
     }
 

@@ -213,7 +213,7 @@ def main() -> None:
     add("--results", type=Path, default=RESULTS, help="folder of the JSON files")
     arguments = parser.parse_args()
     machine = describe_machine()
-    with tempfile.TemporaryDirectory(prefix="preprocess-", dir=ROOT) as name:
+    with tempfile.TemporaryDirectory(prefix="preprocess-") as name:
         folder = Path(name)
         if arguments.part != "clips":
             result = run_demo(folder, arguments.workers)

@@ -22,7 +22,7 @@ RULES = {
     "logmel": ("extract_logmel", "logmel"),
     "shards": ("pack_shard", "pack"),
 }
-BENCHMARK = Path("benchmarks/results/preprocess.json")
+BENCHMARK = Path("benchmarks/results/preprocess_clips.json")
 # Manifest, ledger, log and timing of a job; Snakemake's two records; fetched.jsonl or the tar.
 FILES_PER_JOB = 7
 SAMPLED_CHUNKS = 20
@@ -114,13 +114,15 @@ def _recorded(stage: str, seconds: float) -> Rates:
     """CPU seconds of the benchmark, of clips of the same length only."""
     for record in _read_benchmark():
         if abs(record["clip_seconds"] - seconds) <= LENGTH_TOLERANCE * seconds:
-            cpu_seconds = record["cpu_seconds"][RULES[stage][1]] / record["num_clips"]
-            return Rates(None, cpu_seconds, f"CPU of {record['clip_seconds']:g} s clips")
+            cpu_seconds = record["cpu_seconds"].get(RULES[stage][1])
+            if cpu_seconds is not None:
+                mean = cpu_seconds / record["num_clips"]
+                return Rates(None, mean, f"CPU of {record['clip_seconds']:g} s clips")
     return Rates(None, None, "unknown")
 
 
 def _read_benchmark() -> Sequence[Mapping]:
-    """The sets of clips that were timed: num_clips, clip_seconds, cpu_seconds per stage."""
+    """The sets of clips that were timed: num_clips, clip_seconds, cpu_seconds by stage."""
     if not BENCHMARK.is_file():
         return []
     return json.loads(BENCHMARK.read_text(encoding="utf-8")).get("by_clip_seconds", [])

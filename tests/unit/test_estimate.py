@@ -114,7 +114,7 @@ def test_the_work_follows_from_chunks_that_were_made_and_else_stays_unknown(tmp_
 def test_the_recorded_rate_is_taken_for_clips_of_its_length_alone(tmp_path, monkeypatch):
     rates = {"download": 1.0, "transcode": 90.0, "logmel": 9.0, "pack": 18.0}
     record = {"clip_seconds": 10.0, "num_clips": 9, "cpu_seconds": rates}
-    path = tmp_path / "benchmarks/results/preprocess.json"
+    path = tmp_path / "benchmarks/results/preprocess_clips.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"by_clip_seconds": [record]}))
     monkeypatch.chdir(tmp_path)
