@@ -242,7 +242,7 @@ def main() -> None:
     torch.set_num_threads(1)
     keep_freed_memory()  # as trainings do
     machine = describe_machine()
-    folder = Path(tempfile.mkdtemp(prefix="loader-", dir=ROOT))
+    folder = Path(tempfile.mkdtemp(prefix="loader-"))
     try:
         shards = make_shards(folder, options.clips)
         measured = [measure(shards, num_frames, options) for num_frames in options.frames]

@@ -206,7 +206,10 @@ def _find_dataset(name: str) -> DatasetConfig:
     if not path.is_file():
         known = ", ".join(sorted(one.stem for one in DATASETS.glob("*.yaml")))
         raise ConfigError(f"unknown data set {name!r}; known: {known}, or the path of a YAML file")
-    return load_dataset(path)
+    dataset = load_dataset(path)
+    if dataset.is_packed:
+        raise ConfigError(f"data set {dataset.name}: its shards are packed, nothing is fetched")
+    return dataset
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -150,12 +150,17 @@ class DatasetCatalog:
         ]
 
     def earlier_shards(self, name: str, split: str) -> list[str]:
-        """Manifests of the splits whose clips one of ``split`` may be a duplicate of.
+        """Manifests of the splits whose clips those of ``split`` may be duplicates of.
 
-        What is scored comes before what is learnt from, see ``shards.duplicates``; folds in order.
+        Folds in order. Else train, which every index reads anyway, so that no split waits for
+        another; but where duplicates are left out, what is scored stands before what is learnt
+        from: see ``shards.duplicates``.
         """
-        splits = self.splits(name) if self.dataset(name).folds else self.splits(name)[::-1]
-        earlier = splits[: splits.index(split)]
+        earlier = self.splits(name)[: self.splits(name).index(split)]
+        if not self.dataset(name).folds:
+            is_left_out = "duplicate" in self.config.shards.exclude_flags
+            after = self.splits(name)[self.splits(name).index(split) + 1 :]
+            earlier = after[::-1] if is_left_out else tuple(s for s in earlier if s == "train")
         return [path for one in earlier for path in self.chunk_files("shards", name, one)]
 
     def downloads(self, name: str) -> list[str]:

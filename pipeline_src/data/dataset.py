@@ -66,7 +66,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         self.format = clip_format
         self.mixup = mixup
         self.replaces = replaces
-        self._reader = ShardReader(shards.remote)
+        self._reader = ShardReader(shards.remote, reuses_memory=True)
 
     def __len__(self) -> int:
         return len(self.shards)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.io import ImageReadMode
 from torchvision.transforms.functional import InterpolationMode, center_crop, resize
 
 NPY_VERSION = slice(6, 8)
@@ -18,8 +18,8 @@ NPY_PREFIX_BYTES = 10
 def decode_frame(jpeg: memoryview, img_size: int) -> Tensor:
     """JPEG -> (3, H, W) uint8 with H = W = img_size: shorter side to img_size, centre crop."""
     data = torch.frombuffer(jpeg, dtype=torch.uint8)
-    image = decode_jpeg(data, mode=ImageReadMode.RGB)
-    assert isinstance(image, Tensor)  # one JPEG in, one image out
+    # What torchvision.io.decode_jpeg calls; its own checks cost 3 % of a small frame.
+    image: Tensor = torch.ops.image.decode_jpeg(data, ImageReadMode.RGB.value, False)
     if image.shape[1:] == (img_size, img_size):
         return image
     resized = resize(image, [img_size], InterpolationMode.BICUBIC, antialias=True)

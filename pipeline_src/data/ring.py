@@ -1,7 +1,7 @@
 """Batches in memory that loader processes share with their parent, used again and again.
 
 A batch of frames is tens of megabytes. Sent the usual way it gets new shared memory each time, and
-the kernel's clearing and mapping of those pages takes as long as decoding a fifth of the frames.
+the kernel's clearing and mapping of those pages costs a good part of what decoding does.
 Here each loader process has a few places for batches that the parent has made before the processes
 were forked; a place is written to again after the parent has asked for a later batch. The memory
 is anonymous: /dev/shm, which containers keep small, is not used.

@@ -324,6 +324,11 @@ def load_classes(dataset: DatasetConfig) -> ClassList:
         ManifestError: missing file or column, a gap in the indices, a name that means two classes.
     """
     path = dataset.class_names
+    if dataset.is_packed:
+        raise ManifestError(
+            f"data set {dataset.name}: the classes of packed shards stand in their index alone; "
+            "name the YAML file that they were packed from"
+        )
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             return _parse_classes(path, csv.DictReader(stream, skipinitialspace=True))

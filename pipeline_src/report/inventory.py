@@ -50,7 +50,7 @@ def coverage_section(indexes: Sequence[SplitIndex]) -> Section:
         for split, count in _shared_clips(index).items():
             section.problems.add(
                 f"{index.dataset} / {index.split}: {count} clips have the content of a clip in "
-                f"{split}; shards.exclude_flags: [duplicate] leaves them out"
+                f"{split}; shards.exclude_flags: [duplicate] keeps one of each"
             )
         rows.append([
             Cell(index.dataset),

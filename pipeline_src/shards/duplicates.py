@@ -3,9 +3,10 @@
 Compared are the bytes that transcoding stored, which follow from the decoded samples and pictures
 alone. A copy that somebody encoded again is not found.
 
-Splits are looked through in the order test, val, train, folds in theirs, and the first clip of each
-content stands for it. So a clip that is in train and in test is a duplicate in train: leaving it
-out cleans what is learnt from and keeps what is scored comparable.
+The first clip of each content stands for it. Where duplicates are left out, splits are looked
+through in the order test, val, train: of a clip that is in train and in test it is train that goes
+without, which keeps what is scored comparable. Where they are only counted, clips of val and test
+are compared with train and with their own split. Folds are looked through in their order.
 """
 
 import hashlib

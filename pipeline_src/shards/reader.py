@@ -26,15 +26,22 @@ Members = dict[str, memoryview]
 
 
 class ShardReader:
-    """Read samples; shards open on first use and stay open. Safe to share, fork and pickle."""
+    """Read samples; shards open on first use and stay open. Safe to fork and pickle.
 
-    def __init__(self, remote: RemoteConfig | None = None) -> None:
+    Args:
+        remote: how shards at URLs are read.
+        reuses_memory: what ``read`` returns holds until its next call, which then needs no new
+            pages: a third of the time of reading from the page cache.
+    """
+
+    def __init__(self, remote: RemoteConfig | None = None, *, reuses_memory: bool = False) -> None:
         self._descriptors: dict[Path, int] = {}
+        self._buffer = np.empty(1, np.uint8) if reuses_memory else None
         self._config = remote or RemoteConfig()
         self._remote: tuple[int, RemoteReader] | None = None  # threads do not survive a fork
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_descriptors": {}, "_config": self._config, "_remote": None}
+        return {**self.__dict__, "_descriptors": {}, "_remote": None}
 
     def __del__(self) -> None:
         self.close()
@@ -47,7 +54,7 @@ class ShardReader:
     def read(self, sample: Sample, extensions: Collection[str] | None = None) -> Members:
         """Return {extension: content} of a sample: ``logmel.npy``, ``frame_03.jpg``, ``json``, ...
 
-        Contents are parts of one buffer of their own, which may be written to.
+        Contents are parts of one buffer, which may be written to.
 
         Args:
             extensions: only these; None = all.
@@ -70,11 +77,19 @@ class ShardReader:
     def _bytes(self, sample: Sample) -> memoryview:
         if isinstance(sample.shard, RemoteShard):
             return self._remote_reader().read(sample)
-        data = np.empty(sample.size_bytes, np.uint8).data  # not zeroed first
+        data = self._memory(sample.size_bytes)
         num_read = os.preadv(self._open(sample.shard), [data], sample.offset_bytes)
         if num_read != sample.size_bytes:
             raise _damaged(sample, f"ends after {num_read} of {sample.size_bytes} bytes")
         return data
+
+    def _memory(self, size: int) -> memoryview:
+        """Bytes to read into, not zeroed first."""
+        if self._buffer is None:
+            return np.empty(size, np.uint8).data
+        if len(self._buffer) < size:
+            self._buffer = np.empty(2 * size, np.uint8)
+        return self._buffer[:size].data
 
     def _remote_reader(self) -> RemoteReader:
         if self._remote is None or self._remote[0] != os.getpid():

@@ -113,7 +113,7 @@ def edit(path, function):
         ),
         (
             lambda f: edit(f / "index.json", lambda v: v.update(frame_size=64)),
-            "clip a: frame_00.jpg is 32 x 32, not 64 x 64",
+            "clip a: frame_00.jpg is 32 x 32, its shorter side not 64",
         ),
     ],
 )

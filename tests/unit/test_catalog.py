@@ -1,0 +1,81 @@
+"""What the indexes of a data set are made from, and data sets whose shards are there already."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline_src.catalog import Catalog
+from pipeline_src.config import Config, ShardsConfig
+from pipeline_src.errors import ConfigError
+from pipeline_src.manifest.datasets import load_dataset
+from pipeline_src.stages.data import data_stages
+from pipeline_src.stages.stale import drop_stale
+
+PACKED = "name: far\ntask: multiclass\nformat: shards\n"
+
+
+def make_catalog(root, results, *datasets, **shards):
+    paths = tuple(map(str, datasets))
+    config = Config(results=str(results), datasets=paths, shards=ShardsConfig(**shards))
+    return Catalog(config, root / "config" / "datasets")
+
+
+def splits_of(manifests):
+    return list(dict.fromkeys(Path(path).parent.name for path in manifests))
+
+
+def test_duplicates_are_looked_for_in_train_or_where_they_are_left_out_in_what_is_scored(
+    root, tmp_path
+):
+    digits = root / "config/test/digits.yaml"
+    for flags, expected in [
+        ([], {"train": [], "val": ["train"], "test": ["train"]}),
+        (["duplicate"], {"train": ["test", "val"], "val": ["test"], "test": []}),
+    ]:
+        catalog = make_catalog(root, tmp_path, digits, exclude_flags=flags)
+        for split, earlier in expected.items():
+            assert splits_of(catalog.earlier_shards("digits", split)) == earlier
+
+
+def test_leaving_duplicates_out_is_no_setting_of_the_tars():
+    plain = ShardsConfig(exclude_flags=("short",), max_failed_fraction=0.5)
+    assert ShardsConfig(exclude_flags=("short", "duplicate")).of_tars == plain.of_tars
+    assert ShardsConfig(exclude_flags=("short",), waveform=False).of_tars != plain.of_tars
+    assert ShardsConfig().of_tars != plain.of_tars
+
+
+def test_packed_shards_need_only_their_addresses(root, tmp_path):
+    path = tmp_path / "far.yaml"
+    path.write_text(f"{PACKED}index_urls: {{test: 'https://h/i.json', train: here/index.json}}\n")
+    catalog = make_catalog(root, tmp_path / "results", path)
+    assert catalog.splits("far") == ("train", "test")
+    assert catalog.index("far", "test") == f"{tmp_path}/results/far/remote/test/index.json"
+    assert catalog.dataset("far").index_urls["train"] == str(tmp_path / "here/index.json")
+    assert catalog.dataset_files("far") == []
+    (stage,) = data_stages(catalog, "far")
+    assert stage.rules == ("fetch_index", "shards_far")
+    assert not (tmp_path / "results").exists()
+    for call in (catalog.downloads, lambda name: catalog.chunk_files("transcode", name)):
+        with pytest.raises(ConfigError, match="data set far: its shards are packed already"):
+            call("far")
+    with pytest.raises(ConfigError, match="packed already"):
+        drop_stale(catalog, "shards", "far")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (PACKED, "index_urls and format: shards belong together"),
+        ("name: x\ntask: multiclass\nindex_urls: {train: a.json}\n", "belong together"),
+        (f"{PACKED}index_urls: {{train: https://h/shards/}}\n", "not the address of an index.json"),
+        (f"{PACKED}index_urls: {{train: 'https://me:pw@h/i.json'}}\n", "no user or password here"),
+        (f"{PACKED}index_urls: {{dev: https://h/i.json}}\n", "'dev' is no split"),
+        (f"{PACKED}clip_list: a.csv\nindex_urls: {{train: a.json}}\n", "alone, not clip_list"),
+        ("name: x\ntask: multiclass\nclip_list: a.csv\n", "class_names: missing"),
+    ],
+)
+def test_wrong_addresses_are_refused(tmp_path, text, message):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_dataset(path)
