@@ -234,8 +234,8 @@ def main() -> None:
     add = parser.add_argument
     add("--workers", type=int, default=2, help="processes")
     add("--clips", type=int, default=400, help="clips in the shards")
-    add("--steps", type=int, default=25, help=f"batches of {BATCH_SIZE} clips per round")
-    add("--rounds", type=int, default=5, help="times that every way is run")
+    add("--steps", type=int, default=150, help=f"batches of {BATCH_SIZE} clips per round")
+    add("--rounds", type=int, default=3, help="times that every way is run")
     add("--frames", type=int, nargs="*", default=[10, 1], help="frames of a clip")
     add("--output", type=Path, default=OUTPUT, help="JSON file to write")
     options = parser.parse_args()

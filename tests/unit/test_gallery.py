@@ -34,6 +34,13 @@ INDEX = {
     "duplicates": [],
     "num_clips": len(IDS),
     "class_names": ["a", "b", "c", "d"],
+    "task": "multiclass",
+    "modalities": ["audio", "video"],
+    "audio": {},
+    "sample_rate_hz": 16000,
+    "num_mel_bins": 128,
+    "logmel_mean": 0.0,
+    "logmel_std": 1.0,
     "shards": [{"manifest": "00000.json"}],
 }
 VGGSOUND = {"dataset": "vggsound", "collection": "vggsound"}
