@@ -14,11 +14,12 @@ import pytest
 
 from pipeline_src.config import AudioConfig
 from pipeline_src.errors import ManifestError
-from pipeline_src.manifest.chunks import bulk_path, read_chunk
+from pipeline_src.manifest.chunks import read_chunk
 from pipeline_src.manifest.collect import STAGES, collect_ledgers
 from pipeline_src.manifest.datasets import load_dataset
 from pipeline_src.manifest.plan import ensure_plan, read_plan_chunk
 from pipeline_src.manifest.tars import read_samples
+from pipeline_src.shards.files import shard_paths
 from tests.media import make_clip, make_shards
 from tests.server import running_server
 
@@ -106,7 +107,8 @@ def test_names_stay_names_from_the_archive_to_the_shard(tmp_path, is_remote):
 def check_shard(results, names):
     """Members have plain names, their descriptions the original ones."""
     path = results / "shards/00000.json"
-    samples = dict(read_samples(bulk_path(path, read_chunk(path, "pack"))))
+    (shard,) = shard_paths(path, read_chunk(path, "pack"))
+    samples = dict(read_samples(shard))
     assert len(samples) == len(names)
     assert all(key.isascii() and not set(key) & set("./\\ *") for key in samples)
     assert {json.loads(sample["json"])["clip_id"] for sample in samples.values()} == set(names)
