@@ -23,7 +23,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,10 +34,10 @@ from torch.utils.data import default_collate
 from torchvision.io import ImageReadMode, decode_jpeg
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+sys.path.insert(0, str(ROOT))
 
-from preprocess import describe_machine  # noqa: E402
-
+from benchmarks.costs import timed  # noqa: E402
+from benchmarks.preprocess import describe_machine  # noqa: E402
 from pipeline_src.atomic import write_json  # noqa: E402
 from pipeline_src.data.clip_format import ClipFormat, even_frames  # noqa: E402
 from pipeline_src.data.dataset import ClipDataset  # noqa: E402
@@ -52,19 +51,11 @@ from pipeline_src.shards.tars import ShardWriter  # noqa: E402
 from pipeline_src.train.memory import keep_freed_memory  # noqa: E402
 
 OUTPUT = ROOT / "benchmarks" / "results" / "loader.json"
-SHARED = "the machine was shared with other work while this ran"
 GOAL_RATIO = 0.85
 NUM_STORED, IMG_SIZE, TARGET_LENGTH, NUM_MEL_BINS = 10, 224, 1024, 128
 LOGMEL_FRAMES, FLAC_BYTES = 998, 180_000
 BATCH_SIZE = 32
 MEAN, STD = -5.0, 4.5
-
-
-class Cost(NamedTuple):
-    """Wall seconds, and CPU seconds of this process and all that it started and waited for."""
-
-    seconds: float
-    cpu_seconds: float
 
 
 def make_frames(folder: Path, num_frames: int) -> list[bytes]:
@@ -198,13 +189,6 @@ def run_webdataset(shards: ShardSet, num_frames: int, num_steps: int, num_worker
     return sum(len(batch["frames"]) for batch in batches)
 
 
-def timed(function: Callable[[], int]) -> tuple[Cost, int]:
-    """What a call cost, and the clips that it brought."""
-    started, cpu_started = time.perf_counter(), sum(os.times()[:4])
-    num_clips = function()
-    return Cost(time.perf_counter() - started, sum(os.times()[:4]) - cpu_started), num_clips
-
-
 def measure(shards: ShardSet, num_frames: int, options: argparse.Namespace) -> dict[str, Any]:
     """Rates of every way, as medians over rounds; each round runs all of them in turn."""
     num_steps, num_workers = options.steps, options.workers
@@ -217,8 +201,9 @@ def measure(shards: ShardSet, num_frames: int, options: argparse.Namespace) -> d
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(options.rounds):
         for name, way in ways.items():
-            cost, num_clips = timed(way)
-            rates[name].append((num_clips / cost.seconds, num_clips / cost.cpu_seconds))
+            counts: list[int] = []
+            cost = timed(lambda way=way, counts=counts: counts.append(way()))
+            rates[name].append((counts[0] / cost.seconds, counts[0] / cost.cpu_seconds))
     result: dict[str, Any] = {"num_frames": num_frames}
     for number, unit in enumerate(("clips_per_second", "clips_per_cpu_second")):
         medians = {name: statistics.median(r[number] for r in rates[name]) for name in ways}
@@ -230,7 +215,7 @@ def measure(shards: ShardSet, num_frames: int, options: argparse.Namespace) -> d
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Time the loader.")
     add = parser.add_argument
     add("--workers", type=int, default=2, help="processes")
     add("--clips", type=int, default=400, help="clips in the shards")
@@ -249,7 +234,7 @@ def main() -> None:
     finally:
         shutil.rmtree(folder)
     kept = {"num_workers": options.workers, "batch_size": BATCH_SIZE, "rounds": options.rounds}
-    result = {"note": SHARED, **machine, **kept, "goal_ratio": GOAL_RATIO, "measured": measured}
+    result = {**machine, **kept, "goal_ratio": GOAL_RATIO, "measured": measured}
     write_json(options.output, result)
     print(json.dumps(measured, indent=1))
 
