@@ -3,6 +3,7 @@
 import re
 import socket
 import struct
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -220,3 +221,14 @@ def running_server() -> Iterator[Server]:
         yield server
         server.shutdown()
         thread.join()
+
+
+def wait_for_port(port: int, server: subprocess.Popen) -> None:
+    """Return when a server that was just started listens on loopback."""
+    for _ in range(300):
+        assert server.poll() is None, "the server ended"
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise AssertionError("the server does not listen")

@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from pipeline_src.shards.fetch import fetch_index
 from pipeline_src.shards.read import open_shards
 from pipeline_src.shards.reader import ShardReader
 from tests import media
-from tests.server import running_server
+from tests.server import running_server, wait_for_port
 
 AUDIO = AudioConfig(num_mel_bins=32)
 NAMES = "abcd"
@@ -210,13 +209,3 @@ def test_shards_are_read_from_s3(tmp_path, local, monkeypatch):
     finally:
         moto.terminate()
         moto.wait()
-
-
-def wait_for_port(port, server):
-    for _ in range(300):
-        assert server.poll() is None, "the server ended"
-        with socket.socket() as client:
-            if client.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise AssertionError("the server does not listen")

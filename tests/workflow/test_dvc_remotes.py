@@ -7,11 +7,11 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.server import wait_for_port
 from tests.workflow.dvc_views import FINETUNED, digest, dvc_stages, snakemake_stages, sync
 from tests.workspace import Workspace, planned_jobs
 
@@ -55,16 +55,6 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
-
-
-def wait_for_port(port: int, server: subprocess.Popen) -> None:
-    for _ in range(100):
-        assert server.poll() is None, "the server ended"
-        with socket.socket() as client:
-            if client.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise AssertionError("the server does not listen")
 
 
 def push_to(workspace: Workspace, url: str, options: dict[str, str]) -> None:
