@@ -13,9 +13,7 @@ from pipeline_src.train.parallel import compile_blocks
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.skipif(
-    not shutil.which("g++"), reason="no g++ here: install it, as .ci/run does"
-)
+@pytest.mark.skipif(not shutil.which("g++"), reason="no g++ here: install it, as .ci/run does")
 def test_compiled_blocks_compute_the_same_and_share_their_code():
     torch.manual_seed(0)
     blocks = nn.ModuleList(Block(16, 2, norms=("audio",)) for _ in range(3))
