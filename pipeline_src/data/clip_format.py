@@ -23,13 +23,13 @@ class ClipFormat:
 
     Args:
         target_length: T; a longer log-mel is cut (at random in training), a shorter one padded
-            with 0
-            before normalisation (CAV-MAE).
+            with 0 before normalisation (CAV-MAE).
         img_size: H = W; stored frames of another size are resized (bicubic).
         num_frames: F; in training one at random in each of F equal spans, else evenly spread.
         fps: > 0 takes the frames from windows of the clip instead, see ``windows.py``.
         window_frames: frames of one window, a divisor of ``num_frames``; 0 = all of them.
-        logmel_mean, logmel_std: normalisation of the log-mel, in its own unit (nats).
+        logmel_mean, logmel_std: normalisation of the log-mel, in its own unit (nats); done on the
+            device, see ``to_device``.
         training: random choices, seeded by ``seed`` and the clip's position in the stream.
     """
 
@@ -73,15 +73,13 @@ class ClipFormat:
         return rng.integers(edges[:-1], edges[1:]).tolist()
 
     def fit_logmel(self, place_TM: NDArray, logmel_TM: NDArray, rng: np.random.Generator) -> None:
-        """Cut or pad a log-mel to the model's length, and normalise it."""
+        """Cut or pad a log-mel to the model's length."""
         length, wanted = len(logmel_TM), len(place_TM)
         first = int(rng.integers(length - wanted + 1)) if length > wanted else 0
         first = first if self.training else 0
         kept = torch.from_numpy(logmel_TM[first : first + wanted])
         torch.from_numpy(place_TM[: len(kept)]).copy_(kept)  # numpy is slow with float16
         place_TM[len(kept) :] = 0
-        place_TM -= self.logmel_mean
-        place_TM /= self.logmel_std
 
 
 def even_frames(num_stored: int, wanted: int) -> list[int]:

@@ -26,6 +26,7 @@ from pipeline_src.shards.reader import ShardReader
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet statistics: CAV-MAE, AVSiam, MAViL
 IMAGE_STD = (0.229, 0.224, 0.225)
+STORED_LOGMEL = np.float16
 NO_WAVEFORM = np.zeros(0, np.float32)
 UNDECODED = "undecoded"
 
@@ -45,9 +46,10 @@ class _Clip(NamedTuple):
 class ClipDataset(Dataset[dict[str, Tensor]]):
     """Random access to decoded clips by ``Draw``; a clip that cannot be decoded is an error.
 
-    Each item: ``logmel`` (T, M) float32 normalised, ``frames`` (F, 3, H, W) uint8 unless the clips
-    are sound alone, ``targets`` (C,) float32, ``index`` () int64. A list of draws gives a batch of
-    them, decoded into its own memory: there is nothing to collate.
+    Each item: ``logmel`` (T, M) float16 as stored, float32 with mixup; ``frames`` (F, 3, H, W)
+    uint8 unless the clips are sound alone, ``targets`` (C,) float32, ``index`` () int64.
+    ``to_device`` normalises the first two. A list of draws gives a batch of them, decoded into its
+    own memory: there is nothing to collate.
 
     Args:
         replaces: a clip that cannot be decoded is replaced, see ``replace.py``; ``undecoded``
@@ -84,7 +86,10 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         """Shape and type of an item in memory; of its frames as decoding gives them."""
         wanted = self.format
         layout: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
-            "logmel": ((wanted.target_length, self.shards.num_mel_bins), np.float32),
+            "logmel": (
+                (wanted.target_length, self.shards.num_mel_bins),
+                np.float32 if self.mixup else STORED_LOGMEL,
+            ),
             "targets": ((len(self.shards.class_names),), np.float32),
             "index": ((), np.int64),
         }
@@ -156,8 +161,8 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
                     image = decode_frame(jpeg, self.format.img_size)
                     place[...] = image.permute(1, 2, 0).numpy()
             logmel = load_array(members["logmel.npy"])
-            if logmel.shape[1:] != (self.shards.num_mel_bins,):
-                raise ValueError(f"log-mel of shape {logmel.shape}")
+            if logmel.shape[1:] != (self.shards.num_mel_bins,) or logmel.dtype != STORED_LOGMEL:
+                raise ValueError(f"log-mel of shape {logmel.shape}, {logmel.dtype}")
             waveform = _load_waveform(members["flac"]) if needs_waveform else NO_WAVEFORM
         except (MediaError, RuntimeError, ValueError, LookupError) as error:
             raise SampleError(

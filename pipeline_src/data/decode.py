@@ -13,13 +13,15 @@ from torchvision.transforms.functional import InterpolationMode, center_crop, re
 NPY_VERSION = slice(6, 8)
 NPY_HEADER_BYTES = slice(8, 10)
 NPY_PREFIX_BYTES = 10
+# What torchvision.io.decode_jpeg calls; its own checks cost 3 % of a small frame.
+DECODE_JPEG = torch.ops.image.decode_jpeg.default
+RGB = ImageReadMode.RGB.value
 
 
 def decode_frame(jpeg: memoryview, img_size: int) -> Tensor:
     """JPEG -> (3, H, W) uint8 with H = W = img_size: shorter side to img_size, centre crop."""
     data = torch.frombuffer(jpeg, dtype=torch.uint8)
-    # What torchvision.io.decode_jpeg calls; its own checks cost 3 % of a small frame.
-    image: Tensor = torch.ops.image.decode_jpeg(data, ImageReadMode.RGB.value, False)
+    image: Tensor = DECODE_JPEG(data, RGB, False)
     if image.shape[1:] == (img_size, img_size):
         return image
     resized = resize(image, [img_size], InterpolationMode.BICUBIC, antialias=True)

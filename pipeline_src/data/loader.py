@@ -1,17 +1,18 @@
 """Batches of tensors for training (endless, exact) and for evaluation (each clip once).
 
-``frames`` of a batch hold until the next one is asked for, see ``ring.py``; ``to_device`` makes
-them the caller's own.
+``frames`` and ``logmel`` of a batch are as stored and hold until the next one is asked for, see
+``ring.py``; ``to_device`` normalises them and makes them the caller's own.
 """
 
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from pipeline_src.data.clip_format import ClipFormat
 from pipeline_src.data.dataset import IMAGE_MEAN, IMAGE_STD, ClipDataset
 from pipeline_src.data.ring import CAN_SHARE, BatchRing, RingBatch
 from pipeline_src.data.sampler import Draw, EpochSampler, rank_slice
@@ -85,7 +86,7 @@ def _load(
         collate_fn=_as_it_is,  # type: ignore[arg-type]
         multiprocessing_context="fork" if is_shared else None,
     )
-    return (_tensors_of(batch) for batch in loader)
+    return _lend(loader)
 
 
 def _as_it_is(batch: Batch | RingBatch) -> Batch | RingBatch:
@@ -93,8 +94,13 @@ def _as_it_is(batch: Batch | RingBatch) -> Batch | RingBatch:
     return batch
 
 
-def _tensors_of(batch: Batch | RingBatch) -> Batch:
-    return batch.tensors() if isinstance(batch, RingBatch) else batch
+def _lend(batches: Iterable[Batch | RingBatch]) -> Iterator[Batch]:
+    for batch in batches:
+        if isinstance(batch, RingBatch):
+            yield batch.tensors()
+            batch.release()
+        else:
+            yield batch
 
 
 def _leave_signals_to_the_rank(_worker: int) -> None:
@@ -116,9 +122,14 @@ class _StepRange:
         return map(self._sampler.batch, self._steps)
 
 
-def to_device(batch: Mapping[str, Tensor], device: torch.device) -> Batch:
-    """Move a batch and turn ``frames``, if any, from uint8 into ImageNet-normalised float32."""
+def to_device(batch: Mapping[str, Tensor], device: torch.device, clip_format: ClipFormat) -> Batch:
+    """Move a batch, and copy its log-mels and ``frames``, if any, into normalised float32.
+
+    Frames by ImageNet's moments, log-mels by those of ``clip_format``.
+    """
     moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+    logmel = moved["logmel"].to(torch.float32)
+    moved["logmel"] = logmel.sub(clip_format.logmel_mean).div_(clip_format.logmel_std)
     if "frames" in moved:
         mean, std = _image_moments(device)
         frames = moved["frames"].to(torch.float32, memory_format=torch.contiguous_format)

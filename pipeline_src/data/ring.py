@@ -3,8 +3,9 @@
 A batch of frames is tens of megabytes. Sent the usual way it gets new shared memory each time, and
 the kernel's clearing and mapping of those pages costs a good part of what decoding does.
 Here each loader process has a few places for batches that the parent has made before the processes
-were forked; a place is written to again after the parent has asked for a later batch. The memory
-is anonymous: /dev/shm, which containers keep small, is not used.
+were forked; a place is free again when the parent asks for a later batch, and the first free one is
+taken, so that a loader which cannot keep ahead touches few pages. The memory is anonymous:
+/dev/shm, which containers keep small, is not used.
 """
 
 import math
@@ -24,6 +25,7 @@ from pipeline_src.data.sampler import Draw
 
 CAN_SHARE = sys.platform == "linux"  # where processes are forked and inherit memory
 ALIGNMENT_BYTES = 4096
+LENT = ("frames", "logmel")
 
 
 class RingBatch(NamedTuple):
@@ -35,23 +37,29 @@ class RingBatch(NamedTuple):
     size: int
 
     def tensors(self) -> dict[str, Tensor]:
-        """A copy of the batch, but for its frames, which stay until the next one is asked for.
+        """A copy of the batch, but for ``LENT``, which stay until the next one is asked for.
 
         They are most of the bytes, and ``to_device`` makes a copy of them in any case.
         """
         batch = _RINGS[self.ring].batch(self)
-        return {name: v if name == "frames" else v.clone() for name, v in batch.items()}
+        return {name: v if name in LENT else v.clone() for name, v in batch.items()}
 
     def pin_memory(self) -> dict[str, Tensor]:
         """A copy in page-locked memory; the loader's own thread calls this."""
-        return {k: v.pin_memory() for k, v in _RINGS[self.ring].batch(self).items()}
+        copied = {k: v.pin_memory() for k, v in _RINGS[self.ring].batch(self).items()}
+        self.release()
+        return copied
+
+    def release(self) -> None:
+        """Its place may be written to."""
+        _RINGS[self.ring].is_taken[self.worker, self.place] = False
 
 
 class BatchRing(Dataset[RingBatch]):
     """A data set whose batches are decoded into shared places.
 
     A loader with ``in_order`` hands tasks to its processes in turn, each at most ``prefetch`` ahead
-    of what the parent has taken, so ``prefetch`` + 1 places per process are never all in use.
+    of what the parent has taken, so of ``prefetch`` + 1 places per process one is always free.
 
     Args:
         batch_size: largest number of clips of a batch.
@@ -62,18 +70,19 @@ class BatchRing(Dataset[RingBatch]):
         self, dataset: ClipDataset, *, batch_size: int, num_workers: int, prefetch: int
     ) -> None:
         self._dataset = dataset
-        self._num_done = 0  # by this process
         self._places = [
             [_allocate(dataset, batch_size) for _ in range(prefetch + 1)]
             for _ in range(num_workers)
         ]
+        self.is_taken = _shared((num_workers, prefetch + 1), np.bool_)
         _RINGS[id(self)] = self
 
     def __getitems__(self, draws: Sequence[Draw]) -> RingBatch:
         worker = get_worker_info()
         assert worker  # used by loader processes alone
-        place = self._num_done % len(self._places[worker.id])
-        self._num_done += 1
+        is_taken = self.is_taken[worker.id]
+        place = is_taken.tolist().index(False)
+        is_taken[place] = True
         found = RingBatch(id(self), worker.id, place, len(draws))
         self._dataset.fill(self._arrays(found), draws)
         return found
@@ -91,11 +100,13 @@ _RINGS: "weakref.WeakValueDictionary[int, BatchRing]" = weakref.WeakValueDiction
 
 
 def _allocate(dataset: ClipDataset, batch_size: int) -> dict[str, NDArray]:
-    """Arrays for a batch; pages are taken when they are first written to."""
-    arrays: dict[str, NDArray] = {}
-    for name, (shape, kind) in dataset.layout().items():
-        whole = (batch_size, *shape)
-        num_bytes = math.prod(whole) * np.dtype(kind).itemsize
-        memory = mmap.mmap(-1, max(num_bytes, ALIGNMENT_BYTES))
-        arrays[name] = np.frombuffer(memory, kind, math.prod(whole)).reshape(whole)
-    return arrays
+    """Arrays for a batch."""
+    layout = dataset.layout().items()
+    return {name: _shared((batch_size, *shape), kind) for name, (shape, kind) in layout}
+
+
+def _shared(shape: tuple[int, ...], kind: type[np.generic]) -> NDArray:
+    """Zeros that forked processes share; pages are taken when they are first written to."""
+    num_bytes = math.prod(shape) * np.dtype(kind).itemsize
+    memory = mmap.mmap(-1, max(num_bytes, ALIGNMENT_BYTES))
+    return np.frombuffer(memory, kind, math.prod(shape)).reshape(shape)

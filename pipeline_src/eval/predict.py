@@ -42,7 +42,7 @@ def run_over(
     )
     for batch in batches:
         kept = {"targets": batch["targets"], "index": batch["index"]}
-        for name, value in {**step(to_device(batch, device)), **kept}.items():
+        for name, value in {**step(to_device(batch, device, dataset.format)), **kept}.items():
             parts.setdefault(name, []).append(value.float().cpu().numpy())
     outputs = {name: np.concatenate(values) for name, values in parts.items()}
     outputs["index"] = outputs["index"].astype(np.int64)

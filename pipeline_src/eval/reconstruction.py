@@ -71,7 +71,8 @@ def evaluate_reconstruction(
     )
     examples = next(evaluation_batches(held_out, batch_size=num_examples, num_workers=0))
     clip_ids = [test.shards.samples[i].clip_id for i in examples["index"].tolist()]
-    pictures = _pictures(model, to_device(examples, device), ratio, generator)
+    examples = to_device(examples, device, held_out.format)
+    pictures = _pictures(model, examples, ratio, generator)
     save_arrays(pictures_path, {"clip_ids": np.array(clip_ids), **pictures})
     return {
         modality: dict(
@@ -95,7 +96,7 @@ def _mean_clip(
     """Mean log-mel (T, M) and mean frames (F, 3, H, W) over a data set."""
     sums: list[Tensor] = []
     for batch in evaluation_batches(dataset, batch_size=batch_size, num_workers=0):
-        moved = to_device(batch, device)
+        moved = to_device(batch, device, dataset.format)
         parts = [moved["logmel"].double().sum(0), moved["frames"].double().sum(0)]
         sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
     audio, video = ((total / len(dataset)).float() for total in sums)

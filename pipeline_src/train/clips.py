@@ -57,13 +57,9 @@ def training_stream(
         ranks.world_size,
         _clip_weights(recipe, shards),
     )
+    seen = _format(spec, shards, training=True)
     batches = training_batches(
-        ClipDataset(
-            shards,
-            _format(spec, shards, training=True),
-            _mixup(spec),
-            replaces=recipe.max_decode_errors > 0,
-        ),
+        ClipDataset(shards, seen, _mixup(spec), replaces=recipe.max_decode_errors > 0),
         sampler,
         first_step=clock.step,
         last_step=clock.num_steps,
@@ -71,7 +67,7 @@ def training_stream(
         prefetch=recipe.prefetch_batches,
         pin_memory=ranks.device.type == "cuda",
     )
-    return (to_device(undecoded.take(batch), ranks.device) for batch in batches)
+    return (to_device(undecoded.take(batch), ranks.device, seen) for batch in batches)
 
 
 def validation(

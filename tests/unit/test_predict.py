@@ -8,7 +8,6 @@ import torch
 
 from pipeline_src.data.clip_format import ClipFormat
 from pipeline_src.data.dataset import ClipDataset
-from pipeline_src.data.loader import to_device
 from pipeline_src.eval.predict import SINGLE, head_probabilities, pooled_features, run_over
 from pipeline_src.models import create_model
 from pipeline_src.shards.read import Sample, ShardSet
@@ -110,7 +109,7 @@ def test_features_at_batch_size_1_equal_those_at_n(name, tmp_path):
     def features(batch_size):
         return run_over(
             dataset,
-            lambda batch: pooled_features(model, to_device(batch, torch.device("cpu"))),
+            lambda batch: pooled_features(model, batch),
             batch_size=batch_size,
             device=torch.device("cpu"),
         )
