@@ -67,13 +67,11 @@ def counted_costs(num_frames: int, options: argparse.Namespace) -> dict[str, dic
 def make_trainers(num_frames: int, options: argparse.Namespace) -> dict[str, Trainer]:
     """Every variant, ready to take steps."""
     changes = {"epochs": options.timed_epochs, "batch_size": options.batch_size}
-    return {
-        name: Trainer(
-            *variant.sections(num_frames, options.size, batch_multiple=1, **changes),
-            options.device,
-        )
-        for name, variant in options.variants.items()
-    }
+    trainers = {}
+    for name, variant in options.variants.items():
+        model, recipe = variant.sections(num_frames, options.size, batch_multiple=1, **changes)
+        trainers[name] = Trainer(model, recipe, options.device)
+    return trainers
 
 
 def timed_costs(num_frames: int, options: argparse.Namespace) -> dict[str, dict[str, float]]:

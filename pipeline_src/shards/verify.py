@@ -164,7 +164,7 @@ def main() -> None:
             print(line, flush=True)
     except PipelineError as error:
         sys.exit(f"{type(error).__name__}: {error}")
-    print(f"{num_defects} defects" if num_defects else "no defect")
+    print(f"{num_defects or 'no'} defect{'s' * (num_defects > 1)}")
     sys.exit(1 if num_defects else 0)
 
 

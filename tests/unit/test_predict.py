@@ -21,12 +21,12 @@ METHODS = ("avsiam_tiny", "cav_mae_tiny")
 class OwnLengths(MemoryReader):
     """Clips of different lengths and contents: a log-mel of as many frames as the key says."""
 
-    def read(self, sample: Sample) -> dict[str, bytes]:
+    def read(self, sample: Sample) -> dict[str, memoryview]:
         """The members of one sample."""
         rng = np.random.default_rng(int(sample.key))
         stream = io.BytesIO()
         np.save(stream, rng.standard_normal((int(sample.key), 8)).astype(np.float16))
-        return {**super().read(sample), "logmel.npy": stream.getvalue()}
+        return {**super().read(sample), "logmel.npy": stream.getbuffer()}
 
 
 def make_model(name, num_classes=0, num_frames=1):
