@@ -5,7 +5,7 @@
 """
 
 import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import torch
@@ -86,7 +86,7 @@ def _load(
         collate_fn=_as_it_is,  # type: ignore[arg-type]
         multiprocessing_context="fork" if is_shared else None,
     )
-    return _lend(loader)
+    return _lend(iter(loader))  # its processes are forked here, before the caller has threads
 
 
 def _as_it_is(batch: Batch | RingBatch) -> Batch | RingBatch:
@@ -94,7 +94,7 @@ def _as_it_is(batch: Batch | RingBatch) -> Batch | RingBatch:
     return batch
 
 
-def _lend(batches: Iterable[Batch | RingBatch]) -> Iterator[Batch]:
+def _lend(batches: Iterator[Batch | RingBatch]) -> Iterator[Batch]:
     for batch in batches:
         if isinstance(batch, RingBatch):
             yield batch.tensors()
@@ -128,8 +128,8 @@ def to_device(batch: Mapping[str, Tensor], device: torch.device, clip_format: Cl
     Frames by ImageNet's moments, log-mels by those of ``clip_format``.
     """
     moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-    logmel = moved["logmel"].to(torch.float32)
-    moved["logmel"] = logmel.sub(clip_format.logmel_mean).div_(clip_format.logmel_std)
+    logmel = moved["logmel"].to(torch.float32, copy=True)
+    moved["logmel"] = logmel.sub_(clip_format.logmel_mean).div_(clip_format.logmel_std)
     if "frames" in moved:
         mean, std = _image_moments(device)
         frames = moved["frames"].to(torch.float32, memory_format=torch.contiguous_format)

@@ -59,7 +59,7 @@ class BatchRing(Dataset[RingBatch]):
     """A data set whose batches are decoded into shared places.
 
     A loader with ``in_order`` hands tasks to its processes in turn, each at most ``prefetch`` ahead
-    of what the parent has taken, so of ``prefetch`` + 1 places per process one is always free.
+    of what the parent has taken, so of ``prefetch`` + 1 places one is free when a process begins.
 
     Args:
         batch_size: largest number of clips of a batch.

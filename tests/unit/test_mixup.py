@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from pipeline_src.config.data import AudioConfig
 from pipeline_src.data.clip_format import ClipFormat
 from pipeline_src.data.dataset import ClipDataset
+from pipeline_src.data.loader import evaluation_batches, to_device
 from pipeline_src.data.mixup import Mix, Mixup, read_mixup
 from pipeline_src.data.sampler import Draw
 from pipeline_src.errors import ManifestError
@@ -129,6 +130,17 @@ def test_frames_are_the_second_clips_own_at_the_share_of_the_sound(index_path):
 def test_labels_have_the_share_of_the_sound(index_path):
     item = make_dataset(index_path, fixed_mixup(index_path, 0.25))[Draw(1, 4)]
     assert item["targets"].tolist() == [0.25, 0.25, 0.75, 0]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_of_mixtures_are_float32_whatever_the_workers(index_path, num_workers):
+    dataset = make_dataset(index_path, fixed_mixup(index_path, 0.25), mean=-4.0, std=3.0)
+    batches = evaluation_batches(dataset, batch_size=3, num_workers=num_workers)
+    moved = (to_device(batch, torch.device("cpu"), dataset.format) for batch in batches)
+    logmels = torch.cat([batch["logmel"] for batch in moved])
+    alone = torch.stack([dataset[Draw(index, index)]["logmel"] for index in range(len(dataset))])
+    assert alone.dtype == torch.float32
+    torch.testing.assert_close(logmels, (alone + 4) / 3, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("task", ["multiclass", "multilabel"])
