@@ -77,14 +77,19 @@ def resolve_run(config: Config, name: str, files: Sequence[Path] = ()) -> RunCon
 
 
 def _check_windows(name: str, run: RunConfig, media: MediaConfig) -> None:
-    """Refuse windows of frames that no clip can give.
+    """Refuse frames that no clip can give.
 
     Raises:
-        ConfigError: frames are stored at a lower rate or unevenly, or the window is longer than
-            any clip.
+        ConfigError: fewer frames are stored, or at a lower rate or unevenly, or the window is
+            longer than any clip.
     """
     for stage, recipe in (("pretrain", run.pretrain), ("finetune", run.finetune)):
         if not recipe.fps:
+            if 0 < media.num_frames < recipe.num_frames:
+                raise ConfigError(
+                    f"run {name}: {stage}.num_frames = {recipe.num_frames}, but a clip has "
+                    f"media.num_frames = {media.num_frames}; store that many or lower it"
+                )
             continue
         if recipe.fps > media.frame_rate:
             raise ConfigError(

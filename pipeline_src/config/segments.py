@@ -31,7 +31,7 @@ def plan_segments(network: NetworkConfig, recipe: PretrainConfig) -> tuple[Segme
     count = recipe.curriculum.num_segments(recipe.epochs)
     ratios = [_ratios(network, recipe, segment, count) for segment in range(count)]
     for segment, one in enumerate(ratios):
-        _check_ratios(network, one, _place(recipe, segment))
+        _check_ratios(network, recipe, one, _place(recipe, segment))
     loads = {one: _load(network, recipe, one) for one in dict.fromkeys(ratios)}
     highest = max(loads.values())  # at the schedule's lowest ratio
     segments = []
@@ -115,15 +115,30 @@ def _ratios(network: NetworkConfig, recipe: PretrainConfig, segment: int, count:
     return MaskRatios(audio, video, tuple(contrast))
 
 
-def _check_ratios(network: NetworkConfig, ratios: MaskRatios, place: str) -> None:
+def _check_ratios(
+    network: NetworkConfig, recipe: PretrainConfig, ratios: MaskRatios, place: str
+) -> None:
     sizes = {"audio": network.num_audio_tokens, "video": network.num_video_tokens}
     for modality, num_tokens in sizes.items():
-        for ratio in (getattr(ratios, modality), *ratios.contrast):
+        for key, ratio in _asked(network, recipe, ratios, modality):
             if int(num_tokens * (1 - ratio)) < 1:
                 raise ConfigError(
                     f"{place}: mask ratio {ratio:g} leaves none of the {num_tokens} {modality} "
-                    f"tokens; take one below 1 - 1 / {num_tokens}"
+                    f"tokens; set pretrain.{key} below 1 - 1 / {num_tokens}"
                 )
+
+
+def _asked(
+    network: NetworkConfig, recipe: PretrainConfig, ratios: MaskRatios, modality: str
+) -> list[tuple[str, float]]:
+    """The key of ``pretrain`` that sets it, and a mask ratio that tokens of a modality meet."""
+    listed = recipe.mavil.mask_ratios
+    if listed and isinstance(network, MAViLConfig):
+        return [("mavil.mask_ratios", ratio) for ratio in listed]
+    curriculum = recipe.curriculum
+    is_scheduled = curriculum.is_on and curriculum.modalities in (modality, "both")
+    own = ("curriculum" if is_scheduled else "reconstruct_ratio", getattr(ratios, modality))
+    return [own, *(("contrast_ratios", ratio) for ratio in ratios.contrast)]
 
 
 def _place(recipe: PretrainConfig, segment: int) -> str:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from pipeline_src.architectures import MaskRatios, NetworkConfig, make_architecture
-from pipeline_src.config import PretrainConfig, load_config, plan_segments
+from pipeline_src.config import Config, PretrainConfig, load_config, plan_segments
 from pipeline_src.config.curriculum import CurriculumConfig
 from pipeline_src.config.load import merge
 from pipeline_src.config.segments import adapted_batch_size
@@ -195,7 +195,14 @@ ADAPTIVE = {"adaptive_batch": "tokens", "batch_size": 64, "curriculum": {**LINEA
 @pytest.mark.parametrize(
     ("pretrain", "expected"),
     [
-        ({"curriculum": {"shape": "linear", "start": 0.97}}, "0.97 leaves none of the 24 audio"),
+        (
+            {"reconstruct_ratio": 0.97},
+            "none of the 24 audio tokens; set pretrain.reconstruct_ratio",
+        ),
+        (
+            {"curriculum": {"shape": "linear", "start": 0.97}},
+            "tokens; set pretrain.curriculum below",
+        ),
         ({"curriculum": {"shape": "linear", "end": 0.96}}, "from epoch 18 of 22: mask ratio"),
         ({"contrast_ratios": [0, 0.96]}, "every epoch: mask ratio 0.96 leaves none of the 24"),
         ({"adaptive_batch": "tokens"}, "follows the curriculum, but curriculum.shape=constant"),
@@ -210,6 +217,16 @@ def test_impossible_settings_are_refused_before_anything_runs(root, pretrain, ex
     defaults = yaml.safe_load((root / "config" / "config.yaml").read_text())
     with pytest.raises(ConfigError, match=expected):
         load_config(merge(defaults, {"pretrain": pretrain}))
+
+
+@pytest.mark.parametrize("method", ["mavil", "diffmavil"])
+def test_a_listed_ratio_that_leaves_no_token_is_refused(root, method):
+    listed = {"pretrain": {"mavil": {"mask_ratios": [0.8, 0.99]}}}
+    defaults = merge(Config().model_dump(mode="json"), listed)
+    load_config(defaults)  # other methods ignore it
+    expected = r"mask ratio 0\.99 leaves none .* set pretrain\.mavil\.mask_ratios below"
+    with pytest.raises(ConfigError, match=expected):
+        load_config(merge(defaults, {"model": {"method": method}}))
 
 
 def test_a_method_with_one_pass_takes_no_contrast_ratios(root):

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.workspace import planned_jobs
+from tests.workspace import planned_jobs, write_yaml
 
 DATA_JOBS = {"download_clips": 4, "transcode_clips": 4, "extract_logmel": 4, "pack_shard": 4}
 
@@ -59,6 +59,31 @@ def test_a_wrong_key_fails_the_dry_run(fresh):
     overlay.write_text("finetune: {learning_rate: 0.1}\n")
     output = fresh.snakemake("-n", "--configfile", str(overlay), "--", "all", fails=True)
     assert re.search(r"wrong\.yaml: finetune\.learning_rate = 0\.1: unknown key", output)
+    assert "Traceback" not in output
+
+
+FALLING = {"curriculum": {"shape": "linear", "start": 0.82}, "adaptive_batch": "tokens"}
+MANY_FRAMES = dict.fromkeys(("pretrain", "finetune", "evaluate"), {"num_frames": 64})
+
+
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        ({"pretrain": {"reconstruct_ratio": 0.97}}, "set pretrain.reconstruct_ratio below"),
+        (
+            {"pretrain": {**FALLING, "batch_size": 64, "max_batch_size": 60}},
+            "has 64 clips per step, more than max_batch_size=60",
+        ),
+        (MANY_FRAMES, "pretrain.num_frames = 64, but a clip has media.num_frames = 10"),
+    ],
+    ids=["no token", "batch", "frames"],
+)
+def test_an_impossible_pretraining_fails_the_dry_run(fresh, overlay, message):
+    path = fresh.root / "impossible.yaml"
+    write_yaml(path, overlay)
+    output = fresh.snakemake("-n", "--configfile", str(path), "--", "all", fails=True)
+    assert message in output
+    assert "run avsiam_tiny" in output
     assert "Traceback" not in output
 
 
