@@ -63,7 +63,7 @@ def test_a_wrong_key_fails_the_dry_run(fresh):
 
 
 FALLING = {"curriculum": {"shape": "linear", "start": 0.82}, "adaptive_batch": "tokens"}
-MANY_FRAMES = dict.fromkeys(("pretrain", "finetune", "evaluate"), {"num_frames": 64})
+MANY_FRAMES = {key: {"num_frames": 64} for key in ("pretrain", "finetune", "evaluate")}
 
 
 @pytest.mark.parametrize(
