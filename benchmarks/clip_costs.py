@@ -33,6 +33,7 @@ from pipeline_src.manifest.chunks import ChunkId, ChunkManifest, clip_key, read_
 from pipeline_src.media.ffmpeg import find_ffmpeg
 from pipeline_src.media.transcode import transcode_chunk
 from pipeline_src.shards.write import pack_chunk
+from pipeline_src.workload import tar_bytes
 
 CLIPS_PER_SIZE = 12
 SECONDS = 10
@@ -119,11 +120,12 @@ def transcode_into(folder: Path, listed: Path, **media: Any) -> Path:
 
 
 def stage_costs(clips: Sequence[Path]) -> dict[str, Any]:
-    """CPU seconds of every stage on clips of equal length, as ``media.plan`` reads them."""
+    """CPU seconds and bytes of stages on clips of equal length, as ``media.plan`` reads them."""
     with tempfile.TemporaryDirectory(dir=clips[0].parent) as name:
         folder = Path(name)
         listed = list_clips(folder, clips)
         transcoded, features = folder / "transcode.json", folder / "logmel.json"
+        packed = folder / "shards.json"
 
         def logmel() -> None:
             extract_chunk(
@@ -141,20 +143,26 @@ def stage_costs(clips: Sequence[Path]) -> dict[str, Any]:
                 transcode_manifest=transcoded,
                 logmel_manifest=features,
                 shard_path=folder / "train-00000.tar",
-                manifest_path=folder / "shards.json",
+                manifest_path=packed,
                 ledger_path=folder / "shards.csv",
                 shards=ShardsConfig(),
                 version=versions.PACK,
             )
 
-        stages = {"transcode": lambda: transcode_into(folder, listed), "logmel": logmel}
-        for first_use in (*stages.values(), pack):
+        stages: dict[str, tuple[Callable[[], object], Path]] = {
+            "transcode": (lambda: transcode_into(folder, listed), transcoded),
+            "logmel": (logmel, features),
+            "pack": (pack, packed),
+        }
+        for first_use, _ in stages.values():
             first_use()  # imports and caches of a job, which has a thousand clips
-        costs = {stage: timed(run).cpu_seconds for stage, run in (stages | {"pack": pack}).items()}
+        costs = {stage: timed(run).cpu_seconds for stage, (run, _) in stages.items()}
+        sizes = {stage: tar_bytes(read_chunk(at, stage)) for stage, (_, at) in stages.items()}
     return {
         "clip_seconds": SECONDS,
         "num_clips": len(clips),
         "cpu_seconds": {stage: round(seconds, 2) for stage, seconds in costs.items()},
+        "bytes": sizes,
     }
 
 

@@ -1,6 +1,6 @@
 """What processing a data set will take per stage: jobs, files, gigabytes and hours.
 
-Bytes and hours follow from chunks of the data set that have been made already, hours else from the
+Bytes and hours follow from chunks of the data set that have been made already, else from the
 recorded benchmark where its clips are as long. What nobody has measured stays unknown.
 """
 
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline_src.config import Config
-from pipeline_src.manifest.chunks import read_chunk
+from pipeline_src.manifest.chunks import ChunkManifest, read_chunk
+from pipeline_src.shards.files import shard_files
 
 # Folder -> its rule, and its name in manifests and in the recorded benchmark.
 RULES = {
@@ -95,13 +96,20 @@ def _measured(results: Path, name: str, stage: str) -> Rates | None:
         if path.is_file():
             manifest = read_chunk(path, RULES[stage][1])
             num_clips.append(manifest.num_in)
-            num_bytes.append(manifest.tar.bytes if manifest.tar else 0)
+            num_bytes.append(tar_bytes(manifest))
             seconds.append(_job_seconds(timing))
     if not num_clips:
         return None
     num_in = sum(num_clips)
     size = None if stage == "download" else sum(num_bytes) / num_in
     return Rates(size, sum(seconds) / num_in, f"jobs of {len(num_clips)} chunks")
+
+
+def tar_bytes(manifest: ChunkManifest) -> int:
+    """Of the tar, or of all shards, that a manifest names."""
+    if manifest.stage == "pack":
+        return sum(shard.bytes for shard in shard_files(manifest))
+    return manifest.tar.bytes if manifest.tar else 0
 
 
 def _job_seconds(timing: Path) -> float:
@@ -111,18 +119,21 @@ def _job_seconds(timing: Path) -> float:
 
 
 def _recorded(stage: str, seconds: float) -> Rates:
-    """CPU seconds of the benchmark, of clips of the same length only."""
+    """CPU seconds and bytes of the benchmark, of clips of the same length only."""
     for record in _read_benchmark():
         if abs(record["clip_seconds"] - seconds) <= LENGTH_TOLERANCE * seconds:
-            cpu_seconds = record["cpu_seconds"].get(RULES[stage][1])
-            if cpu_seconds is not None:
-                mean = cpu_seconds / record["num_clips"]
-                return Rates(None, mean, f"CPU of {record['clip_seconds']:g} s clips")
+            key, num_clips = RULES[stage][1], record["num_clips"]
+            if key in record["cpu_seconds"]:
+                return Rates(
+                    record["bytes"][key] / num_clips,
+                    record["cpu_seconds"][key] / num_clips,
+                    f"{num_clips} clips of {record['clip_seconds']:g} s, CPU",
+                )
     return Rates(None, None, "unknown")
 
 
 def _read_benchmark() -> Sequence[Mapping]:
-    """The sets of clips that were timed: num_clips, clip_seconds, cpu_seconds by stage."""
+    """The sets of clips that were timed: num_clips, clip_seconds, cpu_seconds, bytes by stage."""
     if not BENCHMARK.is_file():
         return []
     return json.loads(BENCHMARK.read_text(encoding="utf-8")).get("by_clip_seconds", [])

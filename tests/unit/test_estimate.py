@@ -8,10 +8,12 @@ from collections import Counter
 import pytest
 
 from pipeline_src.config import Config, DownloadConfig, NetworkConfig
+from pipeline_src.config.data import AudioConfig
 from pipeline_src.estimate import Assumed, describe, estimate, read_listing
+from pipeline_src.manifest.chunks import read_chunk
 from pipeline_src.manifest.datasets import load_dataset
-from pipeline_src.workload import describe_workload, workload
-from tests.media import download
+from pipeline_src.workload import describe_workload, tar_bytes, workload
+from tests.media import download, make_clip, make_shards
 from tests.server import BODY, running_server
 
 ASSUMED = Assumed(kbit_per_second=1000, minutes_per_video=4, mbit_per_second=100)
@@ -112,15 +114,26 @@ def test_the_work_follows_from_chunks_that_were_made_and_else_stays_unknown(tmp_
 
 
 def test_the_recorded_rate_is_taken_for_clips_of_its_length_alone(tmp_path, monkeypatch):
-    rates = {"download": 1.0, "transcode": 90.0, "logmel": 9.0, "pack": 18.0}
-    record = {"clip_seconds": 10.0, "num_clips": 9, "cpu_seconds": rates}
+    rates = {"transcode": 90.0, "logmel": 9.0, "pack": 18.0}
+    sizes = dict.fromkeys(("transcode", "logmel", "pack"), 9e6)
+    record = {"clip_seconds": 10.0, "num_clips": 9, "cpu_seconds": rates, "bytes": sizes}
     path = tmp_path / "benchmarks/results/preprocess_clips.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"by_clip_seconds": [record]}))
     monkeypatch.chdir(tmp_path)
     for seconds, hours in ((10.0, [100.0, 10.0, 20.0]), (1.0, [None] * 3), (0.0, [None] * 3)):
-        loads = workload(Config(), "toy", Counter(train=36_000), seconds)
-        assert [load.hours for load in loads[1:]] == hours
+        _, *loads = workload(Config(), "toy", Counter(train=36_000), seconds)
+        assert [load.hours for load in loads] == hours
+        assert [load.gigabytes for load in loads] == [36.0 if seconds == 10 else None] * 3
+
+
+def test_bytes_of_a_stage_are_those_of_its_tars(tmp_path):
+    make_clip(tmp_path / "a.mp4", seconds=1)
+    clips = [{"clip_id": "a", "source": "a.mp4", "labels": "0"}]
+    index = make_shards(tmp_path, clips, AudioConfig(num_mel_bins=64))
+    manifest = read_chunk(next(index.parent.glob("0*.json")), "pack")
+    tars = [*index.parent.glob("*.tar")]
+    assert tar_bytes(manifest) == sum(tar.stat().st_size for tar in tars) > 0
 
 
 def test_the_command_names_what_is_known(root):
