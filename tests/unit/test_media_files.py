@@ -12,6 +12,7 @@ from PIL import Image
 from pipeline_src.config.data import AudioConfig, MediaConfig
 from pipeline_src.ledger import read_ledger
 from pipeline_src.manifest.tars import read_samples
+from pipeline_src.media import memory
 from pipeline_src.media.audio import read_flac
 from pipeline_src.media.ffmpeg import find_ffmpeg
 from tests import media
@@ -156,6 +157,13 @@ def test_a_picture_that_grows_beyond_the_limit_is_unsupported(tmp_path):
     config = TEN.model_copy(update={"max_pixels": 64 * 48, "decode_errors": "tolerate"})
     row = lose_one(tmp_path, config, source="joined.mkv")
     assert (row.reason, "640x480" in row.detail) == ("unsupported", True)
+
+
+def test_a_picture_that_grows_beyond_the_memory_is_unsupported(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "BYTES_PER_WORKER", 10_000_000)
+    join(tmp_path, "64x48", "1280x960")
+    row = lose_one(tmp_path, TEN, source="joined.mkv")
+    assert (row.reason, "1280x960" in row.detail) == ("unsupported", True)
 
 
 def test_sound_whose_format_changes_midway_is_refused(tmp_path):
