@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import struct
 import threading
 
@@ -16,7 +17,7 @@ from pipeline_src.errors import StageError
 from pipeline_src.media import memory
 from pipeline_src.media.ffmpeg import find_ffmpeg, run
 from tests import media
-from tests.media import lose_one, make_clip, transcode_one
+from tests.media import lose_one, make_clip, run_ffmpeg, transcode_one
 
 KEYS = MediaConfig(num_frames=6, frame_size=32, frame_times="keyframe")
 ONE_MOMENT_SECONDS = 0.005
@@ -162,6 +163,38 @@ def test_a_giant_picture_is_unsupported_also_if_the_header_lies(tmp_path, header
         row = lose_one(tmp_path, config, source="liar.avi")
     assert row.reason == "unsupported"
     assert "{}x{}".format(*stream) in row.detail
+    assert peak.num_bytes < 100_000_000
+
+
+def exp_golomb(number):
+    return f"{number + 1:b}".zfill(2 * (number + 1).bit_length() - 1)
+
+
+def make_h264_liar(folder, side):
+    """H.264 whose parameter set says ``side`` by ``side`` pixels; no container says anything."""
+    options = ("-c:v", "libx264", "-profile:v", "baseline", "-c:a", "mp2")
+    make_clip(folder / "true.ts", options=options)
+    run_ffmpeg("-i", str(folder / "true.ts"), "-c", "copy", output=folder / "true.h264")
+    data = (folder / "true.h264").read_bytes()
+    true = re.search(b"\x00\x00\x01\x67(.*?)\x00\x00\x00\x01", data, re.DOTALL)[1]
+    bits = "".join(f"{byte:08b}" for byte in true)
+    blocks = exp_golomb(64 // 16 - 1) + exp_golomb(48 // 16 - 1)
+    assert bits.count(blocks) == 1
+    bits = bits.replace(blocks, 2 * exp_golomb(side // 16 - 1)).rstrip("0")
+    bits += "0" * (-len(bits) % 8)
+    forged = int(bits, 2).to_bytes(len(bits) // 8, "big")
+    (folder / "forged.h264").write_bytes(data.replace(true, forged))
+    inputs = ["-probesize", "32", "-i", str(folder / "forged.h264"), "-i", str(folder / "true.ts")]
+    maps = ["-map", "0:v", "-map", "1:a", "-c", "copy"]
+    run_ffmpeg(*inputs, *maps, output=folder / "liar.ts")
+
+
+@pytest.mark.parametrize("side", [20000, 16000])
+def test_a_giant_that_only_the_parameter_set_tells_of_costs_nothing(tmp_path, side):
+    make_h264_liar(tmp_path, side)
+    with watch_memory() as peak:
+        row = lose_one(tmp_path, source="liar.ts")
+    assert row.reason == "unsupported"
     assert peak.num_bytes < 100_000_000
 
 
