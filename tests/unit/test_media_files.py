@@ -1,9 +1,12 @@
 """Files as they are found: turned, uneven, many streams, odd, late, damaged. Real ffmpeg."""
 
+import csv
 import io
 import json
+import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +23,22 @@ from tests.media import LEVEL_STEP, lose_one, make_clip, run_ffmpeg, transcode_o
 
 TEN = MediaConfig(num_frames=10, frame_size=32)
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "4", "-c:a", "aac")
+
+
+# Files as they are found, with the verdict on each in manifest.csv; another folder by FOUND_FILES.
+FOUND = Path(os.environ.get("FOUND_FILES", Path(__file__).parents[1] / "assets"))
+REASONS_OF_KIND = {
+    "ok": {""},
+    "no_audio": {"no_audio"},
+    "no_video": {"no_video"},
+    "broken": {"corrupt"},
+    "broken_no_audio": {"corrupt", "no_audio"},
+}
+
+
+def found_files():
+    with (FOUND / "manifest.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 def picture(members, name="frame_00.jpg"):
@@ -214,14 +233,15 @@ def assets(root, folder, *names):
     return [{"source": name} for name in names]
 
 
-def test_found_files_get_their_verdicts_and_flags(root, tmp_path):
-    names = ("vfr.mp4", "broken_bitflips.mp4", "hevc_opus.mkv", "broken_truncated_faststart.mp4")
-    names += ("theora_vorbis.ogv", "audio_ends_2s.mp4")
-    clips = assets(root, tmp_path, *(f"frog_{name}" for name in names))
-    path = media.transcode(media.download(tmp_path, clips), TEN)
-    rows = read_ledger(path.with_suffix(".ledger.csv"))
-    verdicts = [row.reason or row.flags for row in rows]
-    assert verdicts == ["", "corrupt", "", "corrupt", "", "short"]
+@pytest.mark.parametrize("case", found_files(), ids=lambda case: case["file"])
+def test_found_files_get_their_verdicts(tmp_path, case):
+    path = FOUND / case["file"]
+    manifest_path = media.transcode(media.download(tmp_path, [{"source": str(path)}]), TEN)
+    (row,) = read_ledger(manifest_path.with_suffix(".ledger.csv"))
+    assert row.reason in REASONS_OF_KIND[case["kind"]], row.detail
+    assert row.flags == case.get("flags", row.flags)
+    _, samples = media.read_transcoded(manifest_path)
+    assert [len(members) for members in samples.values()] == [1 + 10] * (row.status == "ok")
 
 
 @pytest.mark.parametrize("frame_times", ["exact", "keyframe"])
