@@ -204,7 +204,35 @@ def test_a_429_pauses_every_transfer_and_is_no_attempt(tmp_path, server):
     assert after[0] - before[-1] > 0.9, "asked again before Retry-After"
 
 
-def test_a_host_that_stays_shut_is_left_alone_and_others_go_on(tmp_path, server):
+def test_a_429_behind_a_page_pauses_for_as_long_as_it_asks(tmp_path, server):
+    server.heals_after = 1
+    network = QUICK.model_copy(update={"max_pause_seconds": 2.0})
+    row, body = one(tmp_path, server.url("see-limit"), network=network)
+    assert (row.status, row.attempts, body) == ("ok", 1, BODY)
+    assert row.tool.startswith("yt-dlp")
+    assert server.requests == {"see-limit": 3, "limit.mp4": 2}
+    assert server.times[3] - server.times[2] > 0.9, "asked again before Retry-After"
+
+
+@pytest.mark.parametrize("recovers", [True, False])
+def test_a_bot_check_pauses_its_host_and_is_no_attempt(tmp_path, server, monkeypatch, recovers):
+    """A site that yt-dlp knows, by way of the test server as a proxy."""
+    monkeypatch.setenv("PIPELINE_PROXY", server.url(""))
+    server.heals_after = 2 if recovers else 0
+    row, body = one(tmp_path, "http://www.teachertube.com/video/human-1")
+    assert row.tool.startswith("yt-dlp")
+    if recovers:
+        assert (row.status, row.attempts, body) == ("ok", 1, BODY)
+    else:
+        assert (row.reason, row.attempts) == ("bot_check", 0)
+        assert "Confirm that you are not a bot" in row.detail
+    first, second, third = server.times[:3]
+    assert second - first > 0.1
+    assert third - second > 0.2, "the pause did not double"
+    assert server.requests["video/human-1"] == (3 if recovers else QUICK.max_pauses)
+
+
+def test_a_host_that_stays_shut_is_left_alone(tmp_path, server):
     clips = [{"clip_id": f"c{n}", "source": server.url(f"429.mp4?{n}")} for n in range(30)]
     config = DownloadConfig(num_connections=2)
     network = QUICK.model_copy(update={"max_pauses": 2})
@@ -213,6 +241,22 @@ def test_a_host_that_stays_shut_is_left_alone_and_others_go_on(tmp_path, server)
     assert {(row.reason, row.attempts) for row in rows.values()} == {("rate_limited", 0)}
     assert server.requests.total() <= 8  # and not 60
     assert time.monotonic() - started < 10
+
+
+def test_other_hosts_go_on_during_a_pause(tmp_path, server):
+    shut = server.url("429.mp4")
+    others = [server.url(f"{n}.mp4").replace("127.0.0.1", "localhost") for n in ("a", "b", "c")]
+    network = QUICK.model_copy(update={"max_pauses": 2, "pause_seconds": 1, "max_pause_seconds": 1})
+    rows = rows_of(
+        download(tmp_path, [{"source": url} for url in (shut, *others)], network=network)
+    )
+    assert rows[shut].reason == "rate_limited"
+    assert {rows[url].status for url in others} == {"ok"}
+    hosts = [headers["Host"].partition(":")[0] for headers in server.headers]
+    asked = list(zip(server.times, hosts, strict=True))
+    first, second = (seconds for seconds, host in asked if host == "127.0.0.1")
+    assert second - first > 0.9
+    assert [host for seconds, host in asked if seconds < second].count("localhost") == 3
 
 
 def test_a_pause_is_seen_by_other_jobs_and_ends_with_an_answer(tmp_path):
