@@ -388,6 +388,15 @@ def test_what_a_site_says_becomes_a_reason(words, reason):
     assert isinstance(error, SlowDownError) == (reason in ("bot_check", "rate_limited"))
 
 
+@pytest.mark.parametrize("words", ["captcha", "removed", "log-in", "timed-out"])
+def test_what_an_address_says_is_no_reason(tmp_path, server, words):
+    row, _ = one(tmp_path, server.url(f"text-{words}"))
+    assert (row.reason, row.attempts) == ("unsupported", 1)
+    assert words in row.detail
+    error = as_media_error(DownloadError(f"ERROR: [a:b] {words}: Not Found"), "https://h/x")
+    assert error.reason == "unsupported"
+
+
 def test_a_full_disk_is_not_the_clips_fault():
     words = "ERROR: unable to write data: [Errno 28] No space left on device"
     with pytest.raises(StageError, match="disk full"):
