@@ -15,6 +15,7 @@ from pipeline_src.download.candidates import mirror_source
 from pipeline_src.download.hosts import Host, HostShutError, SlowDownError
 from pipeline_src.download.pages import as_media_error, tool_name
 from pipeline_src.errors import ConfigError, StageError
+from pipeline_src.joblog import log_to_file
 from pipeline_src.ledger import read_ledger
 from pipeline_src.manifest.chunks import read_chunk
 from pipeline_src.manifest.rows import FetchRow
@@ -298,31 +299,39 @@ def test_pages_end_with_the_reason_of_what_they_link(tmp_path, server):
     assert {row.tool[:6] for row in rows.values()} == {"yt-dlp"}
 
 
-SECRETS = ("COOKIESECRET", "PROXYSECRET", "OPTIONSECRET")
+SECRETS = ("COOKIESECRET", "PROXYSECRET", "OPTIONSECRET", "HEADERSECRET")
 
 
 @pytest.fixture
 def secret_env(tmp_path, monkeypatch, server):
-    """A cookie of 127.0.0.1, the test server as a proxy with a password, and a private option."""
+    """A cookie of 127.0.0.1, the test server as a proxy with a password, and private options."""
     line = "\t".join(("127.0.0.1", "FALSE", "/", "FALSE", "0", "session", SECRETS[0]))
     (tmp_path / "cookies.txt").write_text(f"# Netscape HTTP Cookie File\n{line}\n")
     monkeypatch.setenv("PIPELINE_COOKIES", str(tmp_path / "cookies.txt"))
     address = server.url("").removeprefix("http://")
     monkeypatch.setenv("PIPELINE_PROXY", f"http://user:{SECRETS[1]}@{address}")
-    monkeypatch.setenv("PIPELINE_YTDLP_OPTIONS", json.dumps({"videopassword": SECRETS[2]}))
+    options = {"videopassword": SECRETS[2], "http_headers": {"X-Token": SECRETS[3]}}
+    monkeypatch.setenv("PIPELINE_YTDLP_OPTIONS", json.dumps(options))
 
 
-def test_secrets_are_sent_and_stand_nowhere(tmp_path, server, secret_env, caplog):
-    caplog.set_level("DEBUG")
+def test_secrets_are_sent_and_stand_nowhere(tmp_path, server, secret_env, caplog, capfd):
     sources = [server.url(name) for name in ("good.mp4", "404.mp4", "see-good", "see-403")]
     sources += ["http://elsewhere.invalid/reset.mp4", "youtube:abc"]
-    download(tmp_path, [{"source": source} for source in sources])
+    with log_to_file(f"{tmp_path}/results/job.log"):
+        caplog.set_level("DEBUG")
+        download(tmp_path, [{"source": source} for source in sources])
     cookies = [header.get("Cookie", "") for header in server.headers]
     assert sum(SECRETS[0] in cookie for cookie in cookies) >= 6  # requests' and yt-dlp's
     assert sum("Proxy-Authorization" in header for header in server.headers) >= 6
+    assert sum(header.get("X-Token") == SECRETS[3] for header in server.headers) >= 3  # yt-dlp's
     files = [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
     assert len(files) > 4
-    for text in (caplog.text, *(file.read_text(errors="replace") for file in files)):
+    assert "download toy" in (tmp_path / "results/job.log").read_text()
+    for text in (
+        caplog.text,
+        *capfd.readouterr(),
+        *(file.read_text(errors="replace") for file in files),
+    ):
         assert not any(secret in text for secret in SECRETS)
     assert SECRETS[0] in (tmp_path / "cookies.txt").read_text()
 
