@@ -14,7 +14,8 @@ from pipeline_src.config.data import DownloadConfig, NetworkConfig
 from pipeline_src.download.candidates import mirror_source
 from pipeline_src.download.hosts import Host, HostShutError, SlowDownError
 from pipeline_src.download.pages import as_media_error, tool_name
-from pipeline_src.errors import ConfigError, StageError
+from pipeline_src.download.patience import Patience
+from pipeline_src.errors import ConfigError, MediaError, StageError
 from pipeline_src.joblog import log_to_file
 from pipeline_src.ledger import read_ledger
 from pipeline_src.manifest.chunks import read_chunk
@@ -213,6 +214,20 @@ def test_a_429_behind_a_page_pauses_for_as_long_as_it_asks(tmp_path, server):
     assert row.tool.startswith("yt-dlp")
     assert server.requests == {"see-limit": 3, "limit.mp4": 2}
     assert server.times[3] - server.times[2] > 0.9, "asked again before Retry-After"
+
+
+def test_waits_double_up_to_a_limit_and_no_two_are_alike(tmp_path, monkeypatch):
+    waits = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    config = NetworkConfig(backoff_seconds=2, max_backoff_seconds=12)
+    patience, failure = Patience(tmp_path, config, max_attempts=6), MediaError("network")
+    for _ in range(20):
+        assert [patience.goes_on(failure, n) for n in range(1, 7)] == [True] * 5 + [False]
+    assert not patience.goes_on(MediaError("private"), 1)
+    for number, longest in enumerate((2, 4, 8, 12, 12)):
+        drawn = waits[number::5]
+        assert longest / 2 <= min(drawn) < max(drawn) <= longest
+        assert len(set(drawn)) == 20
 
 
 @pytest.mark.parametrize("recovers", [True, False])
