@@ -49,18 +49,18 @@ def sound(members):
     return np.abs(read_flac(members["flac"]).astype(float))
 
 
-def test_a_turned_video_is_shown_upright(tmp_path):
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_turned_video_is_shown_upright(tmp_path, degrees):
     bright_left = "color=s=64x48:r=10:d=1,geq=lum='if(lt(X,32),200,40)':cb=128:cr=128"
     tone = ["-f", "lavfi", "-i", "sine=d=1"]
     run_ffmpeg("-f", "lavfi", "-i", bright_left, *tone, *media.CODECS, output=tmp_path / "a.mp4")
-    turn = ["-display_rotation:v:0", "90", "-i", str(tmp_path / "a.mp4"), "-c", "copy"]
+    turn = ["-display_rotation:v:0", str(degrees), "-i", str(tmp_path / "a.mp4"), "-c", "copy"]
     run_ffmpeg(*turn, output=tmp_path / "turned.mp4")
     config = MediaConfig(num_frames=1, frame_size=48, frame_fit="short_side")
-    upright = picture(transcode_one(tmp_path, config, source="a.mp4")[1])
     turned = picture(transcode_one(tmp_path, config, source="turned.mp4")[1])
-    assert (upright.shape, turned.shape) == ((48, 64), (64, 48))
+    assert turned.shape == ((48, 64) if degrees == 180 else (64, 48))
+    upright = np.rot90(turned, -degrees // 90)  # it was turned against the clock
     assert upright[:, :20].mean() > 190 > 60 > upright[:, -20:].mean()
-    assert turned[-20:].mean() > 190 > 60 > turned[:20].mean()  # 90 degrees against the clock
 
 
 def test_frames_of_an_uneven_video_are_those_shown_at_the_moments(tmp_path):
@@ -131,6 +131,19 @@ def test_sound_that_starts_late_stays_in_its_place(tmp_path):
     loud = np.flatnonzero(sound(members) > 1000) / TEN.sample_rate_hz
     assert loud[0] == pytest.approx(0.5, abs=0.01)
     assert media.frame_numbers(members) == [int(2.75 + 1.5 * k) for k in range(10)]
+
+
+def test_sound_that_ends_early_leaves_the_frames_of_the_whole_clip(tmp_path):
+    make_clip(tmp_path / "a.mp4", tone=None, seconds=2)
+    tone = ["-f", "lavfi", "-i", "sine=f=1000:d=0.7:r=44100", "-c:v", "copy", "-c:a", "aac"]
+    run_ffmpeg("-i", str(tmp_path / "a.mp4"), *tone, output=tmp_path / "b.mp4")
+    clip, members = transcode_one(tmp_path, TEN, source="b.mp4")
+    assert clip["duration_seconds"] == pytest.approx(2, abs=0.05)
+    assert clip["audio_seconds"] == pytest.approx(0.7, abs=0.05)
+    assert len(sound(members)) == round(clip["audio_seconds"] * TEN.sample_rate_hz)
+    assert clip["frame_seconds"] == pytest.approx([0.1 + 0.2 * k for k in range(10)], abs=0.05)
+    assert media.frame_numbers(members) == [1 + 2 * k for k in range(10)]
+    assert clip["flags"] == ["short"]
 
 
 def test_a_file_without_a_duration_is_as_long_as_its_packets(tmp_path):
@@ -225,6 +238,16 @@ def test_a_flash_and_a_beep_stay_together(tmp_path, name):
     heard = np.flatnonzero(samples > samples.max() / 2)[0] / config.sample_rate_hz
     assert abs(clip["frame_seconds"][brightest] - 0.5 / fps - heard) <= 1 / fps
     assert heard == pytest.approx(0.7, abs=2 / fps)
+
+
+def test_a_worse_quality_makes_smaller_pictures(root, tmp_path):
+    (clip,) = assets(root, tmp_path, "frog_vfr.mp4")
+    sizes = []
+    for quality in (2, 20):
+        config = MediaConfig(num_frames=4, frame_size=224, jpeg_quality=quality)
+        _, members = transcode_one(tmp_path, config, **clip)
+        sizes.append(sum(len(data) for name, data in members.items() if "frame" in name))
+    assert sizes[0] > 3 * sizes[1]
 
 
 def assets(root, folder, *names):
