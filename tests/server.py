@@ -23,6 +23,8 @@ class Server(ThreadingHTTPServer):
     ``404``: that status. ``good``: a body. ``cut``, ``hang``, ``reset``, ``endless``, ``empty``,
     ``huge``, ``trickle``, ``text``: what the word says. ``see-<word>``: a page with that video.
     ``flaky``: 503 the first time. ``limit``: 429 while ``is_ill``. ``ill``: 503 while ``is_ill``.
+    ``human``: a page in TeacherTube's form that has a video, or asks for a human while ``is_ill``.
+    ``heals_after``: so many of these answers end ``is_ill``; 0 = none does.
     ``torn``: half the body, then a reset, but a Range is served. ``slow``: after ``slow_seconds``.
     ``files``: name -> body, with Range and ETag, or without where ``serves_ranges`` is false;
     ``fail_every``: each so many-th request of one ends in a 503 or in half a body, by turns.
@@ -41,6 +43,7 @@ class Server(ThreadingHTTPServer):
         self.body = BODY
         self.etag = '"one"'
         self.is_ill = True
+        self.heals_after = 0
         self.slow_seconds = 0.2
         self.num_running = self.most_running = 0
         self.lock = threading.Lock()
@@ -115,14 +118,22 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.answer_good()
 
+    def is_ill(self) -> bool:
+        """Whether an answer that depends on it is an ill one."""
+        with self.server.lock:
+            was_ill = self.server.is_ill
+            self.server.heals_after -= was_ill
+            self.server.is_ill = was_ill and self.server.heals_after != 0
+            return was_ill
+
     def answer_limit(self) -> None:
-        if self.server.is_ill:
+        if self.is_ill():
             self.reply(429, Retry_After="1")
         else:
             self.answer_good()
 
     def answer_ill(self) -> None:
-        if self.server.is_ill:
+        if self.is_ill():
             self.reply(503)
         else:
             self.answer_good()
@@ -148,6 +159,12 @@ class Handler(BaseHTTPRequestHandler):
     def answer_see(self) -> None:
         video = f"<video src='/{self.name.removeprefix('see-')}.mp4'></video>"
         self.reply(200, PAGE.format(video).encode(), Content_Type="text/html; charset=utf-8")
+
+    def answer_human(self) -> None:
+        text = "<meta name='title' content='clip'><p data-contenturl=\"http://x.invalid/good.mp4\"></p>"
+        if self.is_ill():
+            text = "<div id='a' class='msgBox error red'>Confirm that you are not a bot</div>"
+        self.reply(200, PAGE.format(text).encode(), Content_Type="text/html; charset=utf-8")
 
     def answer_text(self) -> None:
         self.reply(200, PAGE.encode(), Content_Type="text/html; charset=utf-8")

@@ -103,7 +103,10 @@ class AugmentConfig(Section):
         "(AVSiam, CAV-MAE)",
     )
     crop_scale: float = Field(
-        default=1.0, gt=0, le=1, description="smallest area of the random resized crop; 1 = off"
+        default=1.0,
+        gt=0,
+        le=1,
+        description="smallest area of the random resized crop, which keeps the shape; 1 = off",
     )
     image_shift: float = Field(
         default=0.0, ge=0, lt=1, description="random shift of the frame, share of its side"

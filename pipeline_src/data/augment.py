@@ -140,7 +140,8 @@ def warp_frames(
     """Crop, move, rotate and mirror frames; all frames of a clip alike, edge pixels repeated.
 
     Args:
-        crop_scale: smallest area kept, share of the frame; the crop is resized to full size.
+        crop_scale: smallest area kept, share of the frame; the crop has the frame's shape and is
+            resized to full size.
         image_shift: largest move per axis, share of the side.
         image_rotate: largest angle in degrees.
     """

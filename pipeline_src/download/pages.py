@@ -49,6 +49,8 @@ REASON_OF_WORDS = (
     ("truncated", r"more expected|incomplete"),
     ("network", r"got error|connection|failed to resolve|network is unreachable"),
 )
+# The page's address and id, which name the clip and say nothing of it.
+NAMES = re.compile(r"^(error: )?\[[^\]]+\] \S+: |https?://\S+")
 STATUS_WORDS = re.compile(r"http error (\d{3})")
 
 
@@ -202,7 +204,7 @@ def as_media_error(error: Exception, source: str) -> MediaError:
             return _of_status(one.status, detail, is_youtube, after)
         if isinstance(one, GeoRestrictedError):
             return MediaError("geo_blocked", detail)
-    words = str(error).lower()
+    words = NAMES.sub("", str(error).lower())
     if match := STATUS_WORDS.search(words):  # a download's own errors come without a chain
         return _of_status(int(match[1]), detail, is_youtube)
     for reason, pattern in REASON_OF_WORDS:

@@ -20,10 +20,10 @@ from pipeline_src.media.graph import (
     audio_name,
     build_arguments,
     frame_name,
+    largest_picture,
 )
 from pipeline_src.media.memory import BYTES_PER_WORKER, MemoryBudget
 from pipeline_src.media.moments import count_frames, frame_seconds
-from pipeline_src.media.probe import Picture
 
 # Start-up dominates short clips only; long ones share a process for no longer than this, so that
 # the time-out of one clip also bounds a batch.
@@ -107,14 +107,16 @@ def _settle(
     """The clip's result, that of a further attempt, or why there is none."""
     if isinstance(result, Decoded):
         return result
-    if again := _next_attempt(job, result, media):
+    if again := _next_attempt(job, result, media, memory.total_bytes):
         return decode_batch([again], media, memory)[0]
     if any(message in result.detail for message in (*NO_DECODER_MESSAGES, TOO_LARGE_MESSAGE)):
         return MediaError("unsupported", result.detail)
     return result
 
 
-def _next_attempt(job: ClipJob, error: MediaError, media: MediaConfig) -> ClipJob | None:
+def _next_attempt(
+    job: ClipJob, error: MediaError, media: MediaConfig, memory_bytes: int
+) -> ClipJob | None:
     """What else may work for a clip that failed alone."""
     if error.reason != "corrupt":
         return None
@@ -122,7 +124,7 @@ def _next_attempt(job: ClipJob, error: MediaError, media: MediaConfig) -> ClipJo
     if job.key_seconds:  # these cannot be decoded without the frames between, e.g. open GOPs
         return replace(job, key_seconds=())
     if job.is_steady and (is_too_large or RESTART_MESSAGE in error.detail):
-        picture = Picture.up_to(media.max_pixels, job.picture.bytes_per_pixel)
+        picture = largest_picture(memory_bytes, media.max_pixels, job.picture.bytes_per_pixel)
         return replace(job, is_steady=False, picture=picture)
     if job.is_strict and media.decode_errors == "tolerate" and not is_too_large:
         return replace(job, is_strict=False)

@@ -1,5 +1,6 @@
 """One clip before and after decoding: which part of its file, and what the manifest says of it."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,10 +9,11 @@ from pipeline_src.errors import MediaError
 from pipeline_src.manifest.chunks import Clip
 from pipeline_src.media.batch import Decoded
 from pipeline_src.media.flags import SHORT_TOLERANCE_SECONDS
-from pipeline_src.media.graph import ClipJob
+from pipeline_src.media.graph import ClipJob, largest_picture
 from pipeline_src.media.keyframes import KeyFrames, find_key_frames
+from pipeline_src.media.memory import BYTES_PER_WORKER
 from pipeline_src.media.moments import frame_seconds
-from pipeline_src.media.probe import Picture, Probe, probe_file
+from pipeline_src.media.probe import Probe, probe_file
 
 # A longer filter would not fit into ffmpeg's command line; such clips get exact frames.
 MAX_KEY_FRAMES = 1000
@@ -36,8 +38,12 @@ class Plan:
         return seconds < self.listed_seconds - SHORT_TOLERANCE_SECONDS
 
 
-def plan_clip(clip: Clip, folder: Path, media: MediaConfig) -> Plan | MediaError:
-    """Decide from the container what to decode, or why not."""
+def plan_clip(clip: Clip, folder: Path, media: MediaConfig, memory_bytes: int) -> Plan | MediaError:
+    """Decide from the container what to decode, or why not.
+
+    Args:
+        memory_bytes: a clip that may take more is refused.
+    """
     path = folder / clip["path"]
     try:
         probe = probe_file(path, max_pixels=media.max_pixels, needs_video=media.has_frames)
@@ -52,14 +58,33 @@ def plan_clip(clip: Clip, folder: Path, media: MediaConfig) -> Plan | MediaError
             raise MediaError(
                 "unsupported", f"{seconds:g} s; media.max_seconds={media.max_seconds:g}"
             )
-        plan = Plan(_job(path, start, seconds, probe, media), probe, end - start, has_end)
+        job = _job(path, start, seconds, probe, media, memory_bytes)
+        _check_memory(job, memory_bytes)
+        plan = Plan(job, probe, end - start, has_end)
         return _judge_length(plan, seconds, media) or plan
     except MediaError as error:
         return error
 
 
+def _check_memory(job: ClipJob, memory_bytes: int) -> None:
+    if job.memory_bytes <= memory_bytes:
+        return
+    size = f"{job.picture.width}x{job.picture.height}"
+    num_threads = math.ceil(job.memory_bytes / BYTES_PER_WORKER)
+    raise MediaError(
+        "unsupported",
+        f"{size} pixels may take {job.memory_bytes / 1e9:.2f} GB to decode, of "
+        f"{memory_bytes / 1e9:.2f} GB; --set-threads transcode_clips={num_threads} allows it",
+    )
+
+
 def _job(
-    path: Path, start_seconds: float, seconds: float, probe: Probe, media: MediaConfig
+    path: Path,
+    start_seconds: float,
+    seconds: float,
+    probe: Probe,
+    media: MediaConfig,
+    memory_bytes: int,
 ) -> ClipJob:
     keys = KeyFrames(start_seconds, (), 0.0)
     moments = frame_seconds(seconds, media) if media.frame_times == "keyframe" else []
@@ -68,8 +93,8 @@ def _job(
             path, probe.video_index, start_seconds, moments, max_pixels=media.max_pixels
         )
     picture = probe.picture
-    if not picture.num_pixels:
-        picture = Picture.up_to(media.max_pixels, picture.bytes_per_pixel)
+    if probe.video_index is not None and not picture.num_pixels:
+        picture = largest_picture(memory_bytes, media.max_pixels, picture.bytes_per_pixel)
     is_few = len(set(keys.nearest_seconds)) <= MAX_KEY_FRAMES
     return ClipJob(
         path=path,

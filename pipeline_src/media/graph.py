@@ -64,6 +64,12 @@ class ClipJob:
         return sorted(set(self.key_seconds))
 
 
+def largest_picture(memory_bytes: int, max_pixels: int, bytes_per_pixel: float) -> Picture:
+    """What a decoder may meet where the header does not tell, for a clip to fit into memory."""
+    fitting = int((memory_bytes - CLIP_BYTES) / (PICTURES_HELD * bytes_per_pixel))
+    return Picture.up_to(min(max_pixels, fitting), bytes_per_pixel)
+
+
 def build_arguments(jobs: Sequence[ClipJob], media: MediaConfig) -> list[str]:
     """Arguments of the one ffmpeg process that decodes ``jobs`` into its working folder."""
     outputs = []

@@ -6,26 +6,33 @@ from contextlib import contextmanager
 
 # With two workers and Python itself 1.3 GB in all.
 BYTES_PER_WORKER = 600_000_000
+# One worker decodes what two can.
+MIN_WORKERS = 2
 
 
 class MemoryBudget:
-    """Bytes that threads take and give back; more than there is means: alone."""
+    """Bytes that threads take and give back.
+
+    Args:
+        total_bytes: what a clip may take at most.
+    """
 
     def __init__(self, num_workers: int) -> None:
-        self._total_bytes = num_workers * BYTES_PER_WORKER
+        self.total_bytes = max(MIN_WORKERS, num_workers) * BYTES_PER_WORKER
         self._used_bytes = 0
         self._changed = threading.Condition()
 
     @contextmanager
     def hold(self, num_bytes: int) -> Iterator[None]:
         """Wait until ``num_bytes`` are free, and hold them; no thread may hold twice."""
-        wanted = min(num_bytes, self._total_bytes)
+        if num_bytes > self.total_bytes:
+            raise ValueError(f"{num_bytes} bytes; there are {self.total_bytes} in all")
         with self._changed:
-            self._changed.wait_for(lambda: self._used_bytes + wanted <= self._total_bytes)
-            self._used_bytes += wanted
+            self._changed.wait_for(lambda: self._used_bytes + num_bytes <= self.total_bytes)
+            self._used_bytes += num_bytes
         try:
             yield
         finally:
             with self._changed:
-                self._used_bytes -= wanted
+                self._used_bytes -= num_bytes
                 self._changed.notify_all()

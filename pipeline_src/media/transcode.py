@@ -95,7 +95,8 @@ def _decode_all(
     memory = MemoryBudget(num_workers)
     progress = Progress("transcode", len(clips))
     with ThreadPoolExecutor(num_workers) as pool:
-        plans = list(pool.map(lambda clip: plan_clip(clip, folder, media), clips))
+        limit = memory.total_bytes
+        plans = list(pool.map(lambda clip: plan_clip(clip, folder, media, limit), clips))
         jobs = [plan.job for plan in plans if isinstance(plan, Plan)]
         decoded = _map_in_order(
             pool,

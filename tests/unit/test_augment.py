@@ -110,6 +110,34 @@ def test_frames_of_a_clip_are_warped_alike():
     assert torch.equal(warped[:, 0], warped[:, 2])
 
 
+def test_a_crop_keeps_the_aspect_the_smallest_area_and_the_frame():
+    size, scale, num_clips = 64, 0.4, 200
+    ramp = (torch.arange(size) + 0.5) / size  # a pixel's value is its place
+    frame = torch.stack(torch.meshgrid(ramp, ramp, indexing="ij"))
+    cropped = warp_frames(
+        frame.expand(num_clips, 1, 2, size, size),
+        crop_scale=scale,
+        image_shift=0,
+        image_rotate=0,
+        flip=False,
+        generator=make_generator(),
+    )[:, 0]
+    rows, columns = cropped[:, 0, :, size // 2], cropped[:, 1, size // 2]
+    step = torch.stack([places.diff(dim=1).median(1).values for places in (rows, columns)])
+    height, width = step * size
+    torch.testing.assert_close(height, width)
+    area = height * width
+    assert scale - 1e-3 <= area.min() < scale + 0.05
+    assert 0.95 < area.max() <= 1 + 1e-3
+    for places, side in ((rows, height), (columns, width)):
+        middle = places.mean(1)  # edge pixels repeated would pull it inwards
+        first, last = middle - side / 2, middle + side / 2
+        assert first.min() > -0.01
+        assert last.max() < 1.01
+        free = side < 0.8
+        assert (first[free] / (1 - side[free])).std() > 0.2, "always in one place"
+
+
 def test_flip_mirrors_columns_and_a_constant_stays_constant():
     settings = {"crop_scale": 1.0, "image_shift": 0.0, "image_rotate": 0.0, "flip": True}
     frames = torch.randn(16, 1, 3, 8, 8, generator=make_generator(2))

@@ -1,15 +1,20 @@
 """The ledgers of all stages in one table, and what is tried again of them."""
 
+import hashlib
+from datetime import UTC, datetime
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import requests
 
 from pipeline_src.config import AudioConfig
 from pipeline_src.errors import ManifestError
 from pipeline_src.ledger import TRANSIENT_REASONS, LedgerRow, count_transient, write_ledger
 from pipeline_src.manifest.collect import STAGES, collect_ledgers
 from pipeline_src.manifest.retries import RetryRequests
-from tests.media import make_clip, make_shards
+from tests.media import download, make_clip, make_shards
+from tests.server import BODY, running_server
 
 LOST = {"text.mp4": ("transcode", "corrupt"), "gone.mp4": ("download", "unavailable")}
 
@@ -48,6 +53,18 @@ def test_one_row_says_what_became_of_a_clip(packed, tmp_path):
         passed = STAGES.index(stage)
         skipped = ["skipped"] * (len(STAGES) - passed - 1)
         assert statuses == ["ok"] * passed + ["failed"] + skipped
+
+
+def test_a_fetched_clip_has_its_hash_and_when_it_came_how_fast_and_by_what(tmp_path):
+    with running_server() as server:
+        started = datetime.now(UTC).replace(microsecond=0)
+        download(tmp_path, [{"source": server.url("good.mp4")}])
+    (row,) = table(tmp_path / "results", ["download"], tmp_path / "ledger.parquet")
+    assert row["sha256"] == hashlib.sha256(BODY).hexdigest()
+    assert (row["bytes"], row["attempts"]) == (len(BODY), 1)
+    assert 0 < row["seconds"] < 60
+    assert started <= row["finished"] <= datetime.now(UTC)
+    assert row["tool"] == f"requests {requests.__version__}"
 
 
 def test_stages_to_come_are_null(packed, tmp_path):

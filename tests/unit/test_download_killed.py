@@ -85,26 +85,30 @@ def files_below(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if path.is_file()}
 
 
-def test_hostile_names_stay_inside_and_run_nothing(tmp_path, server):
-    folder = tmp_path / "deep" / "down" / "here"
-    folder.mkdir(parents=True)
+def test_hostile_names_stay_inside_and_run_nothing(tmp_path, server, monkeypatch):
+    folder, stand = tmp_path / "deep" / "down" / "here", tmp_path / "stand"
+    outside = tmp_path / "outside"
+    for path in (folder, stand, outside):
+        path.mkdir(parents=True)
+    monkeypatch.chdir(stand)  # what a name runs would write here
+    names = (*NAMES, f"{outside}/abs", f"$(touch {outside}/x)", f"`touch {outside}/y`")
     with tarfile.open(folder / "t.tar", "w") as tar:
-        for name in NAMES:
+        for name in names:
             info = tarfile.TarInfo(name)
             info.size = len(BODY)
             tar.addfile(info, io.BytesIO(BODY))
     before = files_below(tmp_path)
-    clips = [{"clip_id": name, "source": f"t.tar::{name}"} for name in NAMES]
+    clips = [{"clip_id": name, "source": f"t.tar::{name}"} for name in names]
     clips += [
         {"clip_id": f"http {name}", "source": server.url(f"good.mp4?{number}&{name!r}")}
-        for number, name in enumerate(NAMES)
+        for number, name in enumerate(names)
     ]
-    clips += [{"clip_id": f"local {name}", "source": f"no{name}"} for name in NAMES]
+    clips += [{"clip_id": f"local {name}", "source": f"no{name}"} for name in names]
     path = download(folder, clips, clip_file="{clip_id}/../{clip_id}.mp4")
     reasons = reasons_of(path)
     assert len(reasons) == len(clips)
-    assert {reasons[name] for name in NAMES} == {""}
-    assert {reasons[f"http {name}"] for name in NAMES} == {""}
+    assert {reasons[name] for name in names} == {""}
+    assert {reasons[f"http {name}"] for name in names} == {""}
     made = files_below(tmp_path) - before
     assert all(file.is_relative_to(folder / "results") for file in made)
     raw = folder / "results/raw"

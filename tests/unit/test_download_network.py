@@ -14,7 +14,9 @@ from pipeline_src.config.data import DownloadConfig, NetworkConfig
 from pipeline_src.download.candidates import mirror_source
 from pipeline_src.download.hosts import Host, HostShutError, SlowDownError
 from pipeline_src.download.pages import as_media_error, tool_name
-from pipeline_src.errors import ConfigError, StageError
+from pipeline_src.download.patience import Patience
+from pipeline_src.errors import ConfigError, MediaError, StageError
+from pipeline_src.joblog import log_to_file
 from pipeline_src.ledger import read_ledger
 from pipeline_src.manifest.chunks import read_chunk
 from pipeline_src.manifest.rows import FetchRow
@@ -204,7 +206,49 @@ def test_a_429_pauses_every_transfer_and_is_no_attempt(tmp_path, server):
     assert after[0] - before[-1] > 0.9, "asked again before Retry-After"
 
 
-def test_a_host_that_stays_shut_is_left_alone_and_others_go_on(tmp_path, server):
+def test_a_429_behind_a_page_pauses_for_as_long_as_it_asks(tmp_path, server):
+    server.heals_after = 1
+    network = QUICK.model_copy(update={"max_pause_seconds": 2.0})
+    row, body = one(tmp_path, server.url("see-limit"), network=network)
+    assert (row.status, row.attempts, body) == ("ok", 1, BODY)
+    assert row.tool.startswith("yt-dlp")
+    assert server.requests == {"see-limit": 3, "limit.mp4": 2}
+    assert server.times[3] - server.times[2] > 0.9, "asked again before Retry-After"
+
+
+def test_waits_double_up_to_a_limit_and_no_two_are_alike(tmp_path, monkeypatch):
+    waits = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    config = NetworkConfig(backoff_seconds=2, max_backoff_seconds=12)
+    patience, failure = Patience(tmp_path, config, max_attempts=6), MediaError("network")
+    for _ in range(20):
+        assert [patience.goes_on(failure, n) for n in range(1, 7)] == [True] * 5 + [False]
+    assert not patience.goes_on(MediaError("private"), 1)
+    for number, longest in enumerate((2, 4, 8, 12, 12)):
+        drawn = waits[number::5]
+        assert longest / 2 <= min(drawn) < max(drawn) <= longest
+        assert len(set(drawn)) == 20
+
+
+@pytest.mark.parametrize("recovers", [True, False])
+def test_a_bot_check_pauses_its_host_and_is_no_attempt(tmp_path, server, monkeypatch, recovers):
+    """A site that yt-dlp knows, by way of the test server as a proxy."""
+    monkeypatch.setenv("PIPELINE_PROXY", server.url(""))
+    server.heals_after = 2 if recovers else 0
+    row, body = one(tmp_path, "http://www.teachertube.com/video/human-1")
+    assert row.tool.startswith("yt-dlp")
+    if recovers:
+        assert (row.status, row.attempts, body) == ("ok", 1, BODY)
+    else:
+        assert (row.reason, row.attempts) == ("bot_check", 0)
+        assert "Confirm that you are not a bot" in row.detail
+    first, second, third = server.times[:3]
+    assert second - first > 0.1
+    assert third - second > 0.2, "the pause did not double"
+    assert server.requests["video/human-1"] == (3 if recovers else QUICK.max_pauses)
+
+
+def test_a_host_that_stays_shut_is_left_alone(tmp_path, server):
     clips = [{"clip_id": f"c{n}", "source": server.url(f"429.mp4?{n}")} for n in range(30)]
     config = DownloadConfig(num_connections=2)
     network = QUICK.model_copy(update={"max_pauses": 2})
@@ -213,6 +257,22 @@ def test_a_host_that_stays_shut_is_left_alone_and_others_go_on(tmp_path, server)
     assert {(row.reason, row.attempts) for row in rows.values()} == {("rate_limited", 0)}
     assert server.requests.total() <= 8  # and not 60
     assert time.monotonic() - started < 10
+
+
+def test_other_hosts_go_on_during_a_pause(tmp_path, server):
+    shut = server.url("429.mp4")
+    others = [server.url(f"{n}.mp4").replace("127.0.0.1", "localhost") for n in ("a", "b", "c")]
+    network = QUICK.model_copy(update={"max_pauses": 2, "pause_seconds": 1, "max_pause_seconds": 1})
+    rows = rows_of(
+        download(tmp_path, [{"source": url} for url in (shut, *others)], network=network)
+    )
+    assert rows[shut].reason == "rate_limited"
+    assert {rows[url].status for url in others} == {"ok"}
+    hosts = [headers["Host"].partition(":")[0] for headers in server.headers]
+    asked = list(zip(server.times, hosts, strict=True))
+    first, second = (seconds for seconds, host in asked if host == "127.0.0.1")
+    assert second - first > 0.9
+    assert [host for seconds, host in asked if seconds < second].count("localhost") == 3
 
 
 def test_a_pause_is_seen_by_other_jobs_and_ends_with_an_answer(tmp_path):
@@ -254,31 +314,39 @@ def test_pages_end_with_the_reason_of_what_they_link(tmp_path, server):
     assert {row.tool[:6] for row in rows.values()} == {"yt-dlp"}
 
 
-SECRETS = ("COOKIESECRET", "PROXYSECRET", "OPTIONSECRET")
+SECRETS = ("COOKIESECRET", "PROXYSECRET", "OPTIONSECRET", "HEADERSECRET")
 
 
 @pytest.fixture
 def secret_env(tmp_path, monkeypatch, server):
-    """A cookie of 127.0.0.1, the test server as a proxy with a password, and a private option."""
+    """A cookie of 127.0.0.1, the test server as a proxy with a password, and private options."""
     line = "\t".join(("127.0.0.1", "FALSE", "/", "FALSE", "0", "session", SECRETS[0]))
     (tmp_path / "cookies.txt").write_text(f"# Netscape HTTP Cookie File\n{line}\n")
     monkeypatch.setenv("PIPELINE_COOKIES", str(tmp_path / "cookies.txt"))
     address = server.url("").removeprefix("http://")
     monkeypatch.setenv("PIPELINE_PROXY", f"http://user:{SECRETS[1]}@{address}")
-    monkeypatch.setenv("PIPELINE_YTDLP_OPTIONS", json.dumps({"videopassword": SECRETS[2]}))
+    options = {"videopassword": SECRETS[2], "http_headers": {"X-Token": SECRETS[3]}}
+    monkeypatch.setenv("PIPELINE_YTDLP_OPTIONS", json.dumps(options))
 
 
-def test_secrets_are_sent_and_stand_nowhere(tmp_path, server, secret_env, caplog):
-    caplog.set_level("DEBUG")
+def test_secrets_are_sent_and_stand_nowhere(tmp_path, server, secret_env, caplog, capfd):
     sources = [server.url(name) for name in ("good.mp4", "404.mp4", "see-good", "see-403")]
     sources += ["http://elsewhere.invalid/reset.mp4", "youtube:abc"]
-    download(tmp_path, [{"source": source} for source in sources])
+    with log_to_file(f"{tmp_path}/results/job.log"):
+        caplog.set_level("DEBUG")
+        download(tmp_path, [{"source": source} for source in sources])
     cookies = [header.get("Cookie", "") for header in server.headers]
     assert sum(SECRETS[0] in cookie for cookie in cookies) >= 6  # requests' and yt-dlp's
     assert sum("Proxy-Authorization" in header for header in server.headers) >= 6
+    assert sum(header.get("X-Token") == SECRETS[3] for header in server.headers) >= 3  # yt-dlp's
     files = [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
     assert len(files) > 4
-    for text in (caplog.text, *(file.read_text(errors="replace") for file in files)):
+    assert "download toy" in (tmp_path / "results/job.log").read_text()
+    for text in (
+        caplog.text,
+        *capfd.readouterr(),
+        *(file.read_text(errors="replace") for file in files),
+    ):
         assert not any(secret in text for secret in SECRETS)
     assert SECRETS[0] in (tmp_path / "cookies.txt").read_text()
 
@@ -342,6 +410,15 @@ def test_what_a_site_says_becomes_a_reason(words, reason):
     error = as_media_error(DownloadError(f"ERROR: [youtube] abc: {words}"), "youtube:abc")
     assert error.reason == reason
     assert isinstance(error, SlowDownError) == (reason in ("bot_check", "rate_limited"))
+
+
+@pytest.mark.parametrize("words", ["captcha", "removed", "log-in", "timed-out"])
+def test_what_an_address_says_is_no_reason(tmp_path, server, words):
+    row, _ = one(tmp_path, server.url(f"text-{words}"))
+    assert (row.reason, row.attempts) == ("unsupported", 1)
+    assert words in row.detail
+    error = as_media_error(DownloadError(f"ERROR: [a:b] {words}: Not Found"), "https://h/x")
+    assert error.reason == "unsupported"
 
 
 def test_a_full_disk_is_not_the_clips_fault():

@@ -32,6 +32,16 @@ NAMES = (
 CONTROL = ("a\nb", "a\rb", "a\0b", "a\x1b[31m", "Ünï\u202e", "a\u2028b", "\ufeffa")
 
 
+@pytest.fixture
+def names(tmp_path, monkeypatch):
+    """NAMES, and some that would write to ``outside``; all else would write where we stand."""
+    for name in ("outside", "stand"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "stand")
+    outside = tmp_path / "outside"
+    return (*NAMES, f"{outside}/abs", f"$(touch {outside}/x)", f"`touch {outside}/y`")
+
+
 def write_list(folder, names, source="{}"):
     with (folder / "list.csv").open("w", newline="", encoding="utf-8") as stream:
         rows = csv.writer(stream)
@@ -48,10 +58,12 @@ def plan(dataset, folder):
     return read_plan_chunk(folder / "train/00000.csv", "train")
 
 
-def test_a_list_keeps_every_name_as_it_stands(tmp_path):
-    clips = plan(write_list(tmp_path, NAMES, "t.tar::{}"), tmp_path / "plan")
-    assert [clip.clip_id for clip in clips] == list(NAMES)
-    assert [clip.source for clip in clips] == [f"t.tar::{name}" for name in NAMES]
+def test_a_list_keeps_every_name_as_it_stands(tmp_path, names):
+    clips = plan(write_list(tmp_path, names, "t.tar::{}"), tmp_path / "plan")
+    assert [clip.clip_id for clip in clips] == list(names)
+    assert [clip.source for clip in clips] == [f"t.tar::{name}" for name in names]
+    for name in ("outside", "stand"):
+        assert not list((tmp_path / name).iterdir())
 
 
 @pytest.mark.parametrize("name", CONTROL)
@@ -80,13 +92,13 @@ def archive_of(names, data):
 
 
 @pytest.mark.parametrize("is_remote", [False, True])
-def test_names_stay_names_from_the_archive_to_the_shard(tmp_path, is_remote):
+def test_names_stay_names_from_the_archive_to_the_shard(tmp_path, names, is_remote):
     folder = tmp_path / "deep" / "down" / "here"
     folder.mkdir(parents=True)
     make_clip(folder / "clip.mp4", seconds=1)
     secret = tmp_path / "deep" / "secret.mp4"
     (folder / "clip.mp4").rename(secret)
-    names = [*NAMES, "a\nb", "Ünï\u202e"]  # also what only an archive can hold
+    names = [*names, "a\nb", "Ünï\u202e"]  # also what only an archive can hold
     with running_server() as server:
         content = archive_of(names, secret.read_bytes())
         server.files["t.tar"] = content

@@ -1,9 +1,12 @@
 """Files as they are found: turned, uneven, many streams, odd, late, damaged. Real ffmpeg."""
 
+import csv
 import io
 import json
+import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from PIL import Image
 from pipeline_src.config.data import AudioConfig, MediaConfig
 from pipeline_src.ledger import read_ledger
 from pipeline_src.manifest.tars import read_samples
+from pipeline_src.media import memory
 from pipeline_src.media.audio import read_flac
 from pipeline_src.media.ffmpeg import find_ffmpeg
 from tests import media
@@ -19,6 +23,22 @@ from tests.media import LEVEL_STEP, lose_one, make_clip, run_ffmpeg, transcode_o
 
 TEN = MediaConfig(num_frames=10, frame_size=32)
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "4", "-c:a", "aac")
+
+
+# Files as they are found, with the verdict on each in manifest.csv; another folder by FOUND_FILES.
+FOUND = Path(os.environ.get("FOUND_FILES", Path(__file__).parents[1] / "assets"))
+REASONS_OF_KIND = {
+    "ok": {""},
+    "no_audio": {"no_audio"},
+    "no_video": {"no_video"},
+    "broken": {"corrupt"},
+    "broken_no_audio": {"corrupt", "no_audio"},
+}
+
+
+def found_files():
+    with (FOUND / "manifest.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 def picture(members, name="frame_00.jpg"):
@@ -29,18 +49,18 @@ def sound(members):
     return np.abs(read_flac(members["flac"]).astype(float))
 
 
-def test_a_turned_video_is_shown_upright(tmp_path):
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_turned_video_is_shown_upright(tmp_path, degrees):
     bright_left = "color=s=64x48:r=10:d=1,geq=lum='if(lt(X,32),200,40)':cb=128:cr=128"
     tone = ["-f", "lavfi", "-i", "sine=d=1"]
     run_ffmpeg("-f", "lavfi", "-i", bright_left, *tone, *media.CODECS, output=tmp_path / "a.mp4")
-    turn = ["-display_rotation:v:0", "90", "-i", str(tmp_path / "a.mp4"), "-c", "copy"]
+    turn = ["-display_rotation:v:0", str(degrees), "-i", str(tmp_path / "a.mp4"), "-c", "copy"]
     run_ffmpeg(*turn, output=tmp_path / "turned.mp4")
     config = MediaConfig(num_frames=1, frame_size=48, frame_fit="short_side")
-    upright = picture(transcode_one(tmp_path, config, source="a.mp4")[1])
     turned = picture(transcode_one(tmp_path, config, source="turned.mp4")[1])
-    assert (upright.shape, turned.shape) == ((48, 64), (64, 48))
+    assert turned.shape == ((48, 64) if degrees == 180 else (64, 48))
+    upright = np.rot90(turned, -degrees // 90)  # it was turned against the clock
     assert upright[:, :20].mean() > 190 > 60 > upright[:, -20:].mean()
-    assert turned[-20:].mean() > 190 > 60 > turned[:20].mean()  # 90 degrees against the clock
 
 
 def test_frames_of_an_uneven_video_are_those_shown_at_the_moments(tmp_path):
@@ -113,6 +133,19 @@ def test_sound_that_starts_late_stays_in_its_place(tmp_path):
     assert media.frame_numbers(members) == [int(2.75 + 1.5 * k) for k in range(10)]
 
 
+def test_sound_that_ends_early_leaves_the_frames_of_the_whole_clip(tmp_path):
+    make_clip(tmp_path / "a.mp4", tone=None, seconds=2)
+    tone = ["-f", "lavfi", "-i", "sine=f=1000:d=0.7:r=44100", "-c:v", "copy", "-c:a", "aac"]
+    run_ffmpeg("-i", str(tmp_path / "a.mp4"), *tone, output=tmp_path / "b.mp4")
+    clip, members = transcode_one(tmp_path, TEN, source="b.mp4")
+    assert clip["duration_seconds"] == pytest.approx(2, abs=0.05)
+    assert clip["audio_seconds"] == pytest.approx(0.7, abs=0.05)
+    assert len(sound(members)) == round(clip["audio_seconds"] * TEN.sample_rate_hz)
+    assert clip["frame_seconds"] == pytest.approx([0.1 + 0.2 * k for k in range(10)], abs=0.05)
+    assert media.frame_numbers(members) == [1 + 2 * k for k in range(10)]
+    assert clip["flags"] == ["short"]
+
+
 def test_a_file_without_a_duration_is_as_long_as_its_packets(tmp_path):
     make_clip(tmp_path / "a.mkv", seconds=1.5)
     command = [find_ffmpeg(), "-v", "error", "-i", tmp_path / "a.mkv", "-c", "copy"]
@@ -158,6 +191,13 @@ def test_a_picture_that_grows_beyond_the_limit_is_unsupported(tmp_path):
     assert (row.reason, "640x480" in row.detail) == ("unsupported", True)
 
 
+def test_a_picture_that_grows_beyond_the_memory_is_unsupported(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "BYTES_PER_WORKER", 10_000_000)
+    join(tmp_path, "64x48", "1280x960")
+    row = lose_one(tmp_path, TEN, source="joined.mkv")
+    assert (row.reason, "1280x960" in row.detail) == ("unsupported", True)
+
+
 def test_sound_whose_format_changes_midway_is_refused(tmp_path):
     stereo, mono = "sine=d=0.5:r=48000", "sine=d=0.5:r=32000"
     for name, source in (("one", stereo), ("two", mono)):
@@ -200,20 +240,31 @@ def test_a_flash_and_a_beep_stay_together(tmp_path, name):
     assert heard == pytest.approx(0.7, abs=2 / fps)
 
 
+def test_a_worse_quality_makes_smaller_pictures(root, tmp_path):
+    (clip,) = assets(root, tmp_path, "frog_vfr.mp4")
+    sizes = []
+    for quality in (2, 20):
+        config = MediaConfig(num_frames=4, frame_size=224, jpeg_quality=quality)
+        _, members = transcode_one(tmp_path, config, **clip)
+        sizes.append(sum(len(data) for name, data in members.items() if "frame" in name))
+    assert sizes[0] > 3 * sizes[1]
+
+
 def assets(root, folder, *names):
     for name in names:
         shutil.copy(root / "tests" / "assets" / name, folder)
     return [{"source": name} for name in names]
 
 
-def test_found_files_get_their_verdicts_and_flags(root, tmp_path):
-    names = ("vfr.mp4", "broken_bitflips.mp4", "hevc_opus.mkv", "broken_truncated_faststart.mp4")
-    names += ("theora_vorbis.ogv", "audio_ends_2s.mp4")
-    clips = assets(root, tmp_path, *(f"frog_{name}" for name in names))
-    path = media.transcode(media.download(tmp_path, clips), TEN)
-    rows = read_ledger(path.with_suffix(".ledger.csv"))
-    verdicts = [row.reason or row.flags for row in rows]
-    assert verdicts == ["", "corrupt", "", "corrupt", "", "short"]
+@pytest.mark.parametrize("case", found_files(), ids=lambda case: case["file"])
+def test_found_files_get_their_verdicts(tmp_path, case):
+    path = FOUND / case["file"]
+    manifest_path = media.transcode(media.download(tmp_path, [{"source": str(path)}]), TEN)
+    (row,) = read_ledger(manifest_path.with_suffix(".ledger.csv"))
+    assert row.reason in REASONS_OF_KIND[case["kind"]], row.detail
+    assert row.flags == case.get("flags", row.flags)
+    _, samples = media.read_transcoded(manifest_path)
+    assert [len(members) for members in samples.values()] == [1 + 10] * (row.status == "ok")
 
 
 @pytest.mark.parametrize("frame_times", ["exact", "keyframe"])

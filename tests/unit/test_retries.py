@@ -1,7 +1,18 @@
 """Which chunks ``retry_failed_<dataset>`` makes again."""
 
-from pipeline_src.ledger import LedgerRow, write_ledger
+import pytest
+
+from pipeline_src.config.data import DownloadConfig
+from pipeline_src.ledger import (
+    TRANSIENT_REASONS,
+    LedgerRow,
+    count_transient,
+    read_ledger,
+    write_ledger,
+)
 from pipeline_src.manifest.retries import Asked, RetryRequests
+from tests.media import download
+from tests.server import BODY, running_server
 
 
 def write_stage(results, stage, chunk, *rows):
@@ -12,10 +23,11 @@ def write_stage(results, stage, chunk, *rows):
     return str(path)
 
 
-def test_time_outs_of_either_stage_are_tried_again_and_counted_once(tmp_path):
+@pytest.mark.parametrize("reason", TRANSIENT_REASONS)
+def test_transient_losses_of_either_stage_are_tried_again_and_counted_once(tmp_path, reason):
     ok, gone = LedgerRow("a", "ok"), LedgerRow("b", "failed", "unavailable")
-    slow = LedgerRow("c", "failed", "timeout")
-    slow_before = LedgerRow("c", "skipped", "timeout", attempts=0)
+    slow = LedgerRow("c", "failed", reason)
+    slow_before = LedgerRow("c", "skipped", reason, attempts=0)
     corrupt = LedgerRow("c", "failed", "corrupt")
     download = [
         write_stage(tmp_path, "download", "00000", ok, gone),
@@ -41,3 +53,20 @@ def test_time_outs_of_either_stage_are_tried_again_and_counted_once(tmp_path):
         ("download", "00001"),
         ("transcode", "00002"),
     }
+
+
+def test_what_broke_off_counts_for_a_retry_and_comes_once_the_server_is_well(tmp_path):
+    expected = {"cut.mp4": "truncated", "reset.mp4": "network", "hang.mp4": "timeout"}
+    others = {"good.mp4": "", "404": "unavailable"}
+    config = DownloadConfig(timeout_seconds=0.5, max_attempts=1)
+    with running_server() as server:
+        clips = [{"clip_id": name, "source": server.url(name)} for name in expected | others]
+        ledger = download(tmp_path, clips, config).with_suffix(".ledger.csv")
+        assert {row.clip_id: row.reason for row in read_ledger(ledger)} == expected | others
+        assert count_transient(ledger) == 3
+        server.files |= dict.fromkeys(expected, BODY)
+        asked = server.requests.copy()
+        download(tmp_path, clips, config)
+    assert server.requests - asked == dict.fromkeys(expected, 1)
+    assert [row.reason for row in read_ledger(ledger)] == ["", "", "", "", "unavailable"]
+    assert count_transient(ledger) == 0

@@ -235,6 +235,30 @@ def test_waveforms_and_flagged_clips_can_be_left_out(results):
     assert "flac" not in ShardReader().read(shards.samples[0])
 
 
+FLAGGED = {"silent_audio": "no_audio", "static_video": "no_video", "short": "too_short"}
+
+
+@pytest.fixture(scope="module")
+def flagged(tmp_path_factory):
+    """A folder with one clip of each flag, packed."""
+    folder = tmp_path_factory.mktemp("flagged")
+    media.make_clip(folder / "silent_audio", options=("-f", "matroska"), tone=(50, 60))
+    media.make_clip(folder / "static_video", options=("-f", "matroska"), is_static=True)
+    media.make_clip(folder / "short", options=("-f", "matroska"))
+    clips = [{"source": flag, "start_seconds": 0, "end_seconds": 1} for flag in FLAGGED]
+    media.make_shards(folder, [*clips[:2], {**clips[2], "end_seconds": 5}], AudioConfig())
+    return folder
+
+
+@pytest.mark.parametrize("flag", FLAGGED)
+def test_clips_of_each_flag_can_be_left_out(flagged, flag):
+    path = media.pack_shards(flagged, AudioConfig(), flag, exclude_flags=[flag])
+    assert json.loads(path.read_text())["reasons"] == {FLAGGED[flag]: 1}
+    assert lost_clips(path) == {flag: FLAGGED[flag]}
+    kept = {sample.clip_id for sample in open_shards([path]).samples}
+    assert kept == FLAGGED.keys() - {flag}
+
+
 def test_the_index_states_coverage_and_statistics(results):
     path = index(results)
     value = json.loads(path.read_text())
