@@ -28,8 +28,30 @@ def test_kept_counts_are_the_published_ones(ratio, audio, video):
     assert (num_kept(512, ratio), num_kept(196, ratio)) == (audio, video)
 
 
-def test_at_least_one_token_is_kept():
-    assert num_kept(3, 0.99) == 1
+# Tokens of MAViL's audio, and of its video of 8 and of 16 frames.
+@pytest.mark.parametrize(
+    ("ratio", "counts"),
+    [
+        (0.5, (256, 392, 784)),
+        (0.75, (128, 196, 392)),
+        (0.8, (102, 156, 313)),
+        (0.9, (51, 78, 156)),
+        (0.95, (25, 39, 78)),
+    ],
+)
+def test_masks_keep_the_derived_counts(ratio, counts):
+    for num_tokens, kept in zip((512, 784, 1568), counts, strict=True):
+        mask = mask_from_noise(draw_noise(2, num_tokens, make_generator()), ratio)
+        assert (~mask.is_masked_BL).sum(1).tolist() == [kept, kept]
+        assert mask.ids_keep.shape == (2, kept)
+        assert mask.num_hidden == mask.ids_hidden().shape[1] == num_tokens - kept
+
+
+@pytest.mark.parametrize(
+    ("num_tokens", "ratio", "kept"), [(3, 0.99, 1), (10, 0.8, 1), (100, 0.9, 9), (100, 0.7, 30)]
+)
+def test_a_count_is_rounded_down_in_double_precision_and_at_least_one(num_tokens, ratio, kept):
+    assert num_kept(num_tokens, ratio) == kept
 
 
 def test_mask_keeps_the_smallest_noise_and_restore_undoes_the_shuffle():
