@@ -87,6 +87,37 @@ def test_the_sampler_returns_a_patch_that_is_known(tensors, sampler, exponent, n
     assert sorted(set(seen), reverse=True) == seen
 
 
+@pytest.mark.parametrize("exponent", [0.2, 0.8, 1.0])
+@pytest.mark.parametrize("num_steps", [2, 30, 1000])
+def test_ddim_passes_through_the_noised_patch_of_every_kept_step(tensors, exponent, num_steps):
+    clean, noise, _ = tensors
+    schedule = NoiseSchedule(1000, exponent)
+    steps = [*schedule.kept_steps(num_steps), 0]
+    expected = [schedule.add_noise(clean, noise, torch.full((5,), step)) for step in steps]
+    states = sample(lambda *_: clean, expected[0], schedule, num_steps=num_steps, sampler="ddim")
+    torch.testing.assert_close(torch.stack(states), torch.stack(expected), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("num_steps", [5, 1000])
+def test_ddpm_has_the_mean_and_deviation_of_every_kept_step(num_steps):
+    generator = torch.Generator().manual_seed(0)
+    schedule, clean = NoiseSchedule(1000, 0.8), torch.full((1, 100, 200), 2.0)
+    start = torch.randn(clean.shape, generator=generator)
+    states = sample(
+        lambda *_: clean,
+        start,
+        schedule,
+        num_steps=num_steps,
+        sampler="ddpm",
+        generator=generator,
+    )
+    for step, state in zip(schedule.kept_steps(num_steps), states[:-1], strict=True):
+        abar = schedule.abar[step].item()
+        assert state.mean().item() == pytest.approx(2 * abar**0.5, abs=0.04)  # 5 standard errors
+        assert state.std().item() == pytest.approx((1 - abar) ** 0.5, abs=0.03)
+    assert torch.equal(states[-1], clean)
+
+
 def test_full_sampling_visits_every_step_and_ddpm_is_ddim_with_eta_1(tensors):
     clean, noise, _ = tensors
     schedule = NoiseSchedule(50, 0.8)
