@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+import torch.nn.functional as F
 
 from pipeline_src.architectures import MaskRatios
 from pipeline_src.config import PretrainConfig
@@ -22,8 +23,10 @@ from tests import networks
 SMALL = networks.SMALL | {"patch_size": 4, "target_length": 32, "num_frames": 2}
 NUM_CLIPS, TOKENS = 6, 32  # of either modality
 OBJECTIVES = {
-    "avsiam": AVSiamPretrain, "cav_mae": CAVMAEPretrain, "diffmavil": MAViLPretrain
+    "avsiam": AVSiamPretrain, "cav_mae": CAVMAEPretrain, "mavil": MAViLPretrain,
+    "diffmavil": MAViLPretrain,
 }  # fmt: skip
+VIEWED = ("mavil", "diffmavil")  # these contrast two views of a clip too
 CPU = torch.device("cpu")
 
 
@@ -33,7 +36,7 @@ def seeded(seed=0):
 
 def make_objective(method):
     torch.manual_seed(0)
-    patches = {"tubelet_size": 1} if method == "diffmavil" else {}
+    patches = {"tubelet_size": 1} if method in VIEWED else {}
     return OBJECTIVES[method](create_model(f"{method}_tiny", **SMALL, **patches))
 
 
@@ -78,6 +81,26 @@ def test_a_method_contrasts_with_the_candidates_of_the_step(method):
     values = objective(make_batch(), plan, objective.passes[0])
     assert values["contrast_loss"].item() == 0  # nothing to be told from
     assert values["contrast_accuracy"] == 1
+    assert ("intra_loss" in values) == (method in VIEWED)
+    assert values.get("intra_loss", 0) == 0
+
+
+@pytest.mark.parametrize("method", VIEWED)
+def test_views_are_contrasted_with_the_same_candidates(method):
+    objective, batch = make_objective(method), make_batch()
+    candidates = draw_candidates(NUM_CLIPS, 3, seeded())
+    plan = objective.draw(NUM_CLIPS, seeded(), "cpu", StepSetting(objective.ratios, candidates))
+    features = objective.model.forward_masked(batch["logmel"], batch["frames"], plan.chunks)[0]
+    losses = []
+    for first, second in zip(*features, strict=True):
+        scores = F.normalize(first, dim=1) @ F.normalize(second, dim=1).T
+        for view in (scores, scores.T):
+            losses += [
+                torch.logsumexp(row[chosen], dim=0) - row[clip]
+                for clip, (row, chosen) in enumerate(zip(view, candidates, strict=True))
+            ]
+    intra = objective(batch, plan)["intra_loss"]
+    torch.testing.assert_close(intra, torch.stack(losses).mean())
 
 
 @pytest.mark.parametrize("num_clips", [8, 16, 48, 128])
