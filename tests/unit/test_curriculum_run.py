@@ -1,19 +1,23 @@
 """Trainings under a curriculum with adaptive batches, on real shards: stopped, resumed, shared."""
 
+import json
 import os
+import shutil
 import socket
-from itertools import accumulate
+import time
+from itertools import accumulate, groupby
 
 import pytest
 import torch
 import torch.multiprocessing as mp
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pipeline_src.config import CurriculumConfig, ModelConfig, PretrainConfig
 from pipeline_src.config.data import AudioConfig, ShardsConfig
 from pipeline_src.features.chunk import extract_chunk
 from pipeline_src.report.curves import PRETRAIN_PANELS, training_charts
 from pipeline_src.runs.checkpoint import newest_checkpoint
-from pipeline_src.runs.spec import TrainSpec
+from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, TrainSpec, step_folder
 from pipeline_src.shards.index import write_index
 from pipeline_src.shards.write import pack_chunk
 from pipeline_src.train.log import read_metrics
@@ -33,12 +37,22 @@ RECIPE = {
     "contrast_ratios": (0.0, 0.5),
 }  # fmt: skip
 # Of 48 audio and 8 video tokens 14, 21 and 28 are visible in the three epochs; AVSiam's contrast
-# sees 42 more in each. Clips of every step, and its epoch:
+# sees 42 more in each. MAViL has 4 video tokens: 13, 19 and 26. Clips of every step, and its epoch:
 STEPS = {
     "cav_mae": [(16, 0), (16, 0), (10, 1), (8, 2), (8, 2)],
     "avsiam": [(10, 0), (10, 0), (8, 1), (8, 1), (8, 1), (8, 2), (8, 2)],
+    "mavil": [(16, 0), (16, 0), (10, 1), (8, 2), (8, 2)],
+    "diffmavil": [(16, 0), (16, 0), (10, 1), (8, 2), (8, 2)],
+}
+# Steps after which a run is stopped: at the end of a stretch of equal batches, or inside one.
+STOPS = {
+    "at": {"cav_mae": 3, "avsiam": 2, "mavil": 2, "diffmavil": 3},
+    "inside": {"cav_mae": 1, "avsiam": 3, "mavil": 4, "diffmavil": 1},
 }
 RATIOS = [0.75, 0.625, 0.5]
+PLANNED = (
+    "step", "num_steps", "samples_seen", "epoch", "lr", "batch_size", "audio_ratio", "video_ratio",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +125,20 @@ class StopAfter(StopFlag):
         return self._step in [row["step"] for row in read_metrics(self._rows)]
 
 
+class HoldAfter(StopFlag):
+    """Waits to be killed when the checkpoint of a step is complete."""
+
+    def __init__(self, run_dir, step):
+        super().__init__()
+        self.checkpoint = run_dir / CHECKPOINTS_FOLDER / step_folder(step)
+
+    @property
+    def requested(self):
+        if self.checkpoint.exists():
+            time.sleep(60)
+        return False
+
+
 def rows_of(run_dir):
     return [
         {key: value for key, value in row.items() if key != "seconds"}
@@ -118,7 +146,11 @@ def rows_of(run_dir):
     ]
 
 
-@pytest.fixture(scope="module", params=["cav_mae", "avsiam"])
+def planned_of(run_dir):
+    return [{key: row[key] for key in PLANNED} for row in rows_of(run_dir)]
+
+
+@pytest.fixture(scope="module", params=list(STEPS))
 def whole(request, index, tmp_path_factory):
     """A method, and its training from start to end."""
     spec = spec_of(tmp_path_factory.mktemp("whole"), index, request.param)
@@ -141,11 +173,12 @@ def test_rows_and_state_tell_what_was_planned(whole):
     assert (state["step"], state["samples_seen"]) == (len(sizes), seen[-1])
 
 
-@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize("place", STOPS)
 def test_stopped_at_or_inside_a_stretch_and_resumed_it_has_the_same_curve(
-    whole, index, tmp_path, step
+    whole, index, tmp_path, place
 ):
     method, complete = whole
+    step = STOPS[place][method]
     spec = spec_of(tmp_path, index, method)
     with pytest.raises(StopRequestedError, match=f"step {step}, state saved"):
         run_training(spec, StopAfter(tmp_path, step))
@@ -154,13 +187,72 @@ def test_stopped_at_or_inside_a_stretch_and_resumed_it_has_the_same_curve(
     assert rows_of(tmp_path) == rows_of(complete.run_dir)
 
 
-def _train_on_rank(rank, spec, port):
+def train_noting_clips(spec, rank, stop):
+    """Train, and append the clips of each batch, as the losses get them, to a file of the rank."""
+    path = spec.run_dir / f"clips{rank}.jsonl"
+    path.parent.mkdir(exist_ok=True)
+
+    def note(module, arguments):
+        # The losses of a step, not a part of the network and not the count of operations.
+        if hasattr(module, "passes") and "index" in arguments[0]:
+            with path.open("a") as stream:
+                print(json.dumps(arguments[0]["index"].tolist()), file=stream)
+
+    with register_module_forward_pre_hook(note):
+        run_training(spec, stop)
+
+
+def clips_of(spec, rank):
+    """The batches of a rank; one that is taken again at once, as by a second pass, counts once."""
+    lines = (spec.run_dir / f"clips{rank}.jsonl").read_text().splitlines()
+    return [json.loads(line) for line, _ in groupby(lines)]
+
+
+def _train_on_rank(rank, spec, port, stop):
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }  # fmt: skip
     torch.set_num_threads(1)
-    run_training(spec, StopFlag())
+    train_noting_clips(spec, rank, stop)
+
+
+def start_two_ranks(spec, stop=None):
+    """Two processes; they come from a server that has imported everything once."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    arguments = (spec, port, stop or StopFlag())
+    ranks = [
+        context.Process(target=_train_on_rank, args=(rank, *arguments), daemon=True)
+        for rank in (0, 1)
+    ]
+    for rank in ranks:
+        rank.start()
+    return ranks
+
+
+def train_on_two_ranks(spec):
+    ranks = start_two_ranks(spec)
+    for rank in ranks:
+        rank.join(120)
+    assert [rank.exitcode for rank in ranks] == [0, 0]
+
+
+def kill_two_ranks(spec, step):
+    """kill -9 both ranks as soon as the checkpoint of a step is complete."""
+    stop = HoldAfter(spec.run_dir, step)
+    ranks = start_two_ranks(spec, stop)
+    deadline = time.monotonic() + 120
+    while not stop.checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for rank in ranks:
+        rank.kill()
+    for rank in ranks:
+        rank.join()
+    assert -9 in [rank.exitcode for rank in ranks]  # the other may have missed its peer before
 
 
 @pytest.mark.slow
@@ -170,16 +262,34 @@ def test_a_run_goes_on_with_its_plan_on_another_number_of_ranks(whole, index, tm
     spec = spec_of(tmp_path, index, method)
     with pytest.raises(StopRequestedError):
         run_training(spec, StopAfter(tmp_path, 1))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(_train_on_rank, args=(spec, port), nprocs=2)
-    planned = ("step", "num_steps", "samples_seen", "epoch", "lr", "batch_size", "video_ratio")
-    ours, theirs = (
-        [{key: row[key] for key in planned} for row in rows_of(folder)]
-        for folder in (tmp_path, complete.run_dir)
+    train_on_two_ranks(spec)
+    assert planned_of(tmp_path) == planned_of(complete.run_dir)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", STEPS)
+def test_two_ranks_killed_at_a_boundary_go_on_as_if_undisturbed(method, index, tmp_path):
+    undisturbed, killed, alone = (
+        spec_of(tmp_path / name, index, method) for name in ("undisturbed", "killed", "alone")
     )
-    assert ours == theirs
+    train_on_two_ranks(undisturbed)
+    boundary = [epoch for _, epoch in STEPS[method]].index(1)
+    kill_two_ranks(killed, boundary)
+    newest = newest_checkpoint(killed.run_dir / CHECKPOINTS_FOLDER, killed.fingerprint())
+    assert newest.step == boundary
+    shutil.copytree(killed.run_dir / CHECKPOINTS_FOLDER, alone.run_dir / CHECKPOINTS_FOLDER)
+    shutil.copy(killed.run_dir / "metrics.jsonl", alone.run_dir)
+
+    train_on_two_ranks(killed)
+    assert rows_of(killed.run_dir) == rows_of(undisturbed.run_dir)
+    assert [row["batch_size"] for row in rows_of(killed.run_dir)] == [n for n, _ in STEPS[method]]
+    batches = [clips_of(undisturbed, rank) for rank in (0, 1)]
+    assert [clips_of(killed, rank) for rank in (0, 1)] == batches
+
+    train_noting_clips(alone, 0, StopFlag())  # masks are drawn by rank, so losses are others
+    assert planned_of(alone.run_dir) == planned_of(undisturbed.run_dir)
+    whole_batches = [first + second for first, second in zip(*batches, strict=True)]
+    assert clips_of(alone, 0) == whole_batches[boundary:]
 
 
 def test_the_report_draws_what_is_scheduled_and_misses_nothing_else(whole):
