@@ -96,7 +96,7 @@ def _evidence_blocks(
     if probe.is_retrieval_only:
         return blocks
     strips = section.problems.attempt(lambda: _read_strips(path, probe, num_examples))
-    return [*blocks, strips] if strips else blocks
+    return [*blocks, strips] if strips and strips.strips else blocks
 
 
 def _labelled_blocks(section: Section, probe: ProbeMetrics) -> list[Block]:

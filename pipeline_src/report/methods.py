@@ -1,5 +1,6 @@
 """Section that sets the runs of a data set side by side: what each reaches, and what it cost."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -187,7 +188,10 @@ def _cost_row(
 
 
 def _digits(value: float | None, unit: float) -> int:
-    return 2 if value is not None and value / unit < 10 else 1
+    """One or two decimals; as many as show two figures of a small value."""
+    if value is None or value / unit >= 10:
+        return 1
+    return 2 if value == 0 else max(2, 1 - math.floor(math.log10(value / unit)))
 
 
 def _origin_note(run: MethodRun, stage: Stage | None) -> str:

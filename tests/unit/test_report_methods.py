@@ -55,6 +55,12 @@ def test_runs_of_equal_cost_are_said_to_be_so(tmp_path):
     assert "two from" in charts[0].alt
 
 
+def test_a_small_cost_is_not_shown_as_nothing(tmp_path):
+    paths = write_run(tmp_path, "one", pretrain=1.23e9), write_run(tmp_path, "two", pretrain=0)
+    rows = compare(*paths)[2]
+    assert [cell.text for cell in rows["Operations, TFLOP pre-training"]] == ["0.0012", "0.00"]
+
+
 def test_runs_of_unequal_cost_are_not_called_equal(tmp_path):
     paths = write_run(tmp_path, "one"), write_run(tmp_path, "dear", pretrain=16e12)
     assert compare(*paths)[1].startswith("Not at equal cost")
