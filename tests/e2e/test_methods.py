@@ -1,6 +1,7 @@
 """The other methods, and weights from elsewhere, through the same workflow as the tiny run."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -15,6 +16,11 @@ from tests.workspace import planned_jobs
 pytestmark = pytest.mark.e2e
 
 HEADS = ("audio", "video", "audio_video")
+PICTURES = [
+    f"{kind}, {part}"
+    for kind in ("log-mel", "frame")
+    for part in ("input", "masked", "reconstructed")
+]  # of a held-out clip
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +63,40 @@ MAVIL_RECIPE = {
 }
 
 
+def pictures_of(page, run):
+    """Kind of each picture of held-out clips, such as "frame, masked", and the pictures."""
+    _, _, after = page.partition(f"Held-out clips, {run} / digits: ")
+    images = re.findall(
+        r'<img src="data:image/[^,]+,([^"]+)" alt="([^"]+) of clip \w+, (\w+)"',
+        after.partition("Held-out clips, ")[0],
+    )
+    return [f"{kind}, {part}" for _, kind, part in images], {content for content, *_ in images}
+
+
+def figures_of(page, run):
+    """The run's column of the table of methods, by label and stage."""
+    table = page.split("<caption>Runs on digits</caption>")[1].split("</table>")[0]
+    column = re.findall("<th[^>]*>(.*?)</th>", table).index(run)
+    rows = (re.findall("<td[^>]*><span>(.*?)</span>(.*?)</td>", row) for row in table.split("<tr"))
+    return {
+        f"{cells[0][0]} {re.sub('<.*?>', '', cells[0][1])}": cells[column][0]
+        for cells in rows
+        if cells
+    }
+
+
+def check_costs(workspace, page, run):
+    figures = figures_of(page, run)
+    stages = {"pre-training": "pretrain", "fine-tuning": "finetune/digits"}
+    for label, stage in stages.items():
+        cost = read(workspace, f"{run}/{stage}/done.json")["cost"]
+        operations = float(figures[f"Operations, TFLOP {label}"])
+        assert operations == pytest.approx(cost["flops"] / 1e12, rel=0.06)  # two figures
+        memory = float(figures[f"Memory, MB {label}"])
+        assert memory == pytest.approx(cost["memory_bytes"] / 1e6, abs=0.05)
+        assert figures[f"Time {label}"][0].isdigit()
+
+
 def test_mavil_and_diffmavil_go_from_pretraining_to_the_report(packed):
     overlays = {
         "mavil_tiny": {"model": {"method": "mavil"}, "pretrain": MAVIL_RECIPE},
@@ -81,6 +121,12 @@ def test_mavil_and_diffmavil_go_from_pretraining_to_the_report(packed):
         )
     page = (packed.root / "results/test/report/index.html").read_text()
     assert page.count("t = 1000") == 2 * 2  # log-mel and frame of two clips, diffmavil alone
+    for run in ("mavil_tiny", "diffmavil_tiny"):
+        kinds, contents = pictures_of(page, run)
+        assert kinds == PICTURES * 2
+        assert len(contents) == len(kinds)
+        check_costs(packed, page, run)
+    assert "Held-out clips, mavil_stage2" not in page
 
 
 def write_converted(workspace, name, *arguments, folder, num_classes=0):
