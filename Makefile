@@ -26,7 +26,7 @@ compare: demo
 	python -m pipeline_src.report.table results
 
 test: setup
-	python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	ruff check .
