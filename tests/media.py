@@ -25,6 +25,7 @@ from pipeline_src.features.chunk import extract_chunk
 from pipeline_src.ledger import LedgerRow, read_ledger
 from pipeline_src.manifest.chunks import ChunkId, ChunkManifest, Clip, read_chunk
 from pipeline_src.manifest.plan import PLAN_COLUMNS
+from pipeline_src.manifest.rows import FetchRow
 from pipeline_src.manifest.tars import read_samples
 from pipeline_src.media.ffmpeg import find_ffmpeg
 from pipeline_src.media.transcode import transcode_chunk
@@ -181,6 +182,24 @@ def frame_numbers(members: Mapping[str, bytes]) -> list[int]:
     levels = [np.asarray(Image.open(io.BytesIO(frame)).convert("L")).mean() for frame in frames]
     # JPEG is full range, the source is not.
     return [round((level * 219 / 255) / LEVEL_STEP) for level in levels]
+
+
+def rows_of(path: Path) -> dict[str, FetchRow]:
+    """Ledger rows of a fetched chunk by clip id."""
+    rows = read_ledger(path.with_suffix(".ledger.csv"), FetchRow)
+    return {row.clip_id: row for row in rows}
+
+
+def clips_of(path: Path) -> dict[str, bytes]:
+    """Contents of a fetched chunk by clip id."""
+    clips = read_chunk(path, "download").clips
+    return {clip["clip_id"]: (path.parent / clip["path"]).read_bytes() for clip in clips}
+
+
+def download_one(folder, source, config=None, **more):
+    """Fetch one source; return its ledger row and content."""
+    path = download(folder, [{"clip_id": "a", "source": source}], config, **more)
+    return rows_of(path)["a"], clips_of(path).get("a")
 
 
 def make_shards(

@@ -1,4 +1,4 @@
-"""Fetching over the network: resuming, archives and mirrors, limits per host, pages, secrets."""
+"""Fetching over the network: resuming, archives and mirrors, limits per host, pages."""
 
 import json
 import sys
@@ -15,12 +15,9 @@ from pipeline_src.download.candidates import mirror_source
 from pipeline_src.download.hosts import Host, HostShutError, SlowDownError
 from pipeline_src.download.pages import as_media_error, tool_name
 from pipeline_src.download.patience import Patience
-from pipeline_src.errors import ConfigError, MediaError, StageError
-from pipeline_src.joblog import log_to_file
-from pipeline_src.ledger import read_ledger
+from pipeline_src.errors import MediaError, StageError
 from pipeline_src.manifest.chunks import read_chunk
-from pipeline_src.manifest.rows import FetchRow
-from tests.media import QUICK, download
+from tests.media import QUICK, clips_of, download, download_one, rows_of
 from tests.server import BODY, running_server
 
 
@@ -30,28 +27,12 @@ def server():
         yield server
 
 
-def rows_of(path: Path) -> dict[str, FetchRow]:
-    rows = read_ledger(path.with_suffix(".ledger.csv"), FetchRow)
-    return {row.clip_id: row for row in rows}
-
-
-def clips_of(path: Path) -> dict[str, bytes]:
-    clips = read_chunk(path, "download").clips
-    return {clip["clip_id"]: (path.parent / clip["path"]).read_bytes() for clip in clips}
-
-
-def one(folder, source, config=None, **more):
-    """Fetch one source; return its ledger row and content."""
-    path = download(folder, [{"clip_id": "a", "source": source}], config, **more)
-    return rows_of(path)["a"], clips_of(path).get("a")
-
-
 def parts(folder: Path) -> list[str]:
     return sorted(p.name for p in (folder / "results/raw").glob(".*") if "part" in p.name)
 
 
 def test_a_body_is_continued_where_it_broke_off(tmp_path, server):
-    row, body = one(tmp_path, server.url("torn.mp4"))
+    row, body = download_one(tmp_path, server.url("torn.mp4"))
     assert (row.status, row.attempts, body) == ("ok", 2, BODY)
     assert server.ranges == [("torn.mp4", f"bytes={len(BODY) // 2}-")]
     assert server.headers[1]["If-Range"] == server.etag
@@ -60,38 +41,38 @@ def test_a_body_is_continued_where_it_broke_off(tmp_path, server):
 
 def test_a_later_job_continues_what_an_earlier_one_began(tmp_path, server):
     once = DownloadConfig(max_attempts=1)
-    row, _ = one(tmp_path, server.url("torn.mp4"), once)
+    row, _ = download_one(tmp_path, server.url("torn.mp4"), once)
     assert row.reason == "network"
     assert parts(tmp_path) == [".a.mp4.part", ".a.mp4.part.json"]
-    row, body = one(tmp_path, server.url("torn.mp4"), once)
+    row, body = download_one(tmp_path, server.url("torn.mp4"), once)
     assert (row.status, row.attempts, body) == ("ok", 2, BODY)
     assert len(server.ranges) == 1
 
 
 def test_a_body_that_changed_meanwhile_is_fetched_from_the_start(tmp_path, server):
-    one(tmp_path, server.url("torn.mp4"), DownloadConfig(max_attempts=1))
+    download_one(tmp_path, server.url("torn.mp4"), DownloadConfig(max_attempts=1))
     server.etag, server.files["torn.mp4"] = '"two"', b"\0other" * 99_000
-    row, body = one(tmp_path, server.url("torn.mp4"), DownloadConfig(max_attempts=1))
+    row, body = download_one(tmp_path, server.url("torn.mp4"), DownloadConfig(max_attempts=1))
     assert (row.status, body) == ("ok", b"\0other" * 99_000)
 
 
 def test_a_body_that_shrank_is_fetched_from_the_start(tmp_path, server):
-    one(tmp_path, server.url("torn.mp4"), DownloadConfig(max_attempts=1))
+    download_one(tmp_path, server.url("torn.mp4"), DownloadConfig(max_attempts=1))
     server.files["torn.mp4"] = b"\0short"
-    row, body = one(tmp_path, server.url("torn.mp4"))
+    row, body = download_one(tmp_path, server.url("torn.mp4"))
     assert (row.status, body) == ("ok", b"\0short")
 
 
 def test_a_trickle_ends_an_attempt(tmp_path, server):
     config = DownloadConfig(max_attempts=1, max_transfer_seconds=0.5)
     started = time.monotonic()
-    row, _ = one(tmp_path, server.url("trickle.mp4"), config)
+    row, _ = download_one(tmp_path, server.url("trickle.mp4"), config)
     assert row.reason == "timeout"
     assert time.monotonic() - started < 2
 
 
 def test_the_ledger_says_what_was_fetched_when_and_by_what(tmp_path, server):
-    row, body = one(tmp_path, server.url("good.mp4"))
+    row, body = download_one(tmp_path, server.url("good.mp4"))
     assert body == BODY
     assert (row.bytes, len(row.sha256), row.source) == (len(BODY), 64, server.url("good.mp4"))
     assert row.tool.startswith("requests ")
@@ -209,7 +190,7 @@ def test_a_429_pauses_every_transfer_and_is_no_attempt(tmp_path, server):
 def test_a_429_behind_a_page_pauses_for_as_long_as_it_asks(tmp_path, server):
     server.heals_after = 1
     network = QUICK.model_copy(update={"max_pause_seconds": 2.0})
-    row, body = one(tmp_path, server.url("see-limit"), network=network)
+    row, body = download_one(tmp_path, server.url("see-limit"), network=network)
     assert (row.status, row.attempts, body) == ("ok", 1, BODY)
     assert row.tool.startswith("yt-dlp")
     assert server.requests == {"see-limit": 3, "limit.mp4": 2}
@@ -235,7 +216,7 @@ def test_a_bot_check_pauses_its_host_and_is_no_attempt(tmp_path, server, monkeyp
     """A site that yt-dlp knows, by way of the test server as a proxy."""
     monkeypatch.setenv("PIPELINE_PROXY", server.url(""))
     server.heals_after = 2 if recovers else 0
-    row, body = one(tmp_path, "http://www.teachertube.com/video/human-1")
+    row, body = download_one(tmp_path, "http://www.teachertube.com/video/human-1")
     assert row.tool.startswith("yt-dlp")
     if recovers:
         assert (row.status, row.attempts, body) == ("ok", 1, BODY)
@@ -314,73 +295,6 @@ def test_pages_end_with_the_reason_of_what_they_link(tmp_path, server):
     assert {row.tool[:6] for row in rows.values()} == {"yt-dlp"}
 
 
-SECRETS = ("COOKIESECRET", "PROXYSECRET", "OPTIONSECRET", "HEADERSECRET")
-
-
-@pytest.fixture
-def secret_env(tmp_path, monkeypatch, server):
-    """A cookie of 127.0.0.1, the test server as a proxy with a password, and private options."""
-    line = "\t".join(("127.0.0.1", "FALSE", "/", "FALSE", "0", "session", SECRETS[0]))
-    (tmp_path / "cookies.txt").write_text(f"# Netscape HTTP Cookie File\n{line}\n")
-    monkeypatch.setenv("PIPELINE_COOKIES", str(tmp_path / "cookies.txt"))
-    address = server.url("").removeprefix("http://")
-    monkeypatch.setenv("PIPELINE_PROXY", f"http://user:{SECRETS[1]}@{address}")
-    options = {"videopassword": SECRETS[2], "http_headers": {"X-Token": SECRETS[3]}}
-    monkeypatch.setenv("PIPELINE_YTDLP_OPTIONS", json.dumps(options))
-
-
-def test_secrets_are_sent_and_stand_nowhere(tmp_path, server, secret_env, caplog, capfd):
-    sources = [server.url(name) for name in ("good.mp4", "404.mp4", "see-good", "see-403")]
-    sources += ["http://elsewhere.invalid/reset.mp4", "youtube:abc"]
-    with log_to_file(f"{tmp_path}/results/job.log"):
-        caplog.set_level("DEBUG")
-        download(tmp_path, [{"source": source} for source in sources])
-    cookies = [header.get("Cookie", "") for header in server.headers]
-    assert sum(SECRETS[0] in cookie for cookie in cookies) >= 6  # requests' and yt-dlp's
-    assert sum("Proxy-Authorization" in header for header in server.headers) >= 6
-    assert sum(header.get("X-Token") == SECRETS[3] for header in server.headers) >= 3  # yt-dlp's
-    files = [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
-    assert len(files) > 4
-    assert "download toy" in (tmp_path / "results/job.log").read_text()
-    for text in (
-        caplog.text,
-        *capfd.readouterr(),
-        *(file.read_text(errors="replace") for file in files),
-    ):
-        assert not any(secret in text for secret in SECRETS)
-    assert SECRETS[0] in (tmp_path / "cookies.txt").read_text()
-
-
-def test_what_a_message_quotes_of_a_secret_is_blotted_out(tmp_path, server, secret_env):
-    for secret in SECRETS:
-        for word in ("404", "see-404"):
-            row, _ = one(tmp_path, server.url(f"{word}?{secret}"))
-            assert "***" in row.detail
-            assert secret not in row.detail
-
-
-@pytest.mark.parametrize(
-    ("variable", "value"),
-    [
-        ("PIPELINE_COOKIES", "/no/such/file"),
-        ("PIPELINE_PROXY", "SECRET"),
-        ("PIPELINE_YTDLP_OPTIONS", "[SECRET]"),
-        ("PIPELINE_YTDLP_OPTIONS", '{"outtmpl": "SECRET"}'),
-    ],
-)
-def test_an_unusable_secret_is_named_and_not_shown(tmp_path, server, monkeypatch, variable, value):
-    monkeypatch.setenv(variable, value)
-    with pytest.raises(ConfigError, match=variable) as error:
-        one(tmp_path, server.url("see-good"))
-    assert "SECRET" not in str(error.value)
-
-
-def test_secrets_have_no_place_in_the_configuration():
-    for name in ("cookiefile", "proxy", "password", "http_headers", "outtmpl"):
-        with pytest.raises(ValueError, match=name):
-            DownloadConfig(ytdlp_options={name: "x"})
-
-
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -414,7 +328,7 @@ def test_what_a_site_says_becomes_a_reason(words, reason):
 
 @pytest.mark.parametrize("words", ["captcha", "removed", "log-in", "timed-out"])
 def test_what_an_address_says_is_no_reason(tmp_path, server, words):
-    row, _ = one(tmp_path, server.url(f"text-{words}"))
+    row, _ = download_one(tmp_path, server.url(f"text-{words}"))
     assert (row.reason, row.attempts) == ("unsupported", 1)
     assert words in row.detail
     error = as_media_error(DownloadError(f"ERROR: [a:b] {words}: Not Found"), "https://h/x")
@@ -431,7 +345,7 @@ def test_without_yt_dlp_a_page_says_what_is_missing(tmp_path, server, monkeypatc
     monkeypatch.setitem(sys.modules, "yt_dlp", None)
     tool_name.cache_clear()
     for source in ("youtube:abc", server.url("see-good")):
-        row, _ = one(tmp_path, source)
+        row, _ = download_one(tmp_path, source)
         assert row.reason == "unsupported"
         assert "pip install 'yt-dlp[default]'" in row.detail
     tool_name.cache_clear()

@@ -117,7 +117,9 @@ def test_a_step_that_reads_a_value_is_found():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no GPU here: run pytest -m gpu on a machine with one"
+)
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_step_on_a_gpu_does_not_wait(name):
     run = make_run(name, "cuda", StepGuard())
