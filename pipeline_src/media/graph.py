@@ -13,7 +13,8 @@ import ffmpeg
 
 from pipeline_src.config.data import MediaConfig
 from pipeline_src.media.chains import audio_chain, exact_chain, key_chain
-from pipeline_src.media.probe import INPUT_OPTIONS, Picture, input_url
+from pipeline_src.media.formats import INPUT_OPTIONS, input_url
+from pipeline_src.media.probe import Picture
 
 GLOBAL_OPTIONS = ("-hide_banner", "-nostdin", "-filter_threads", "1")
 STRICT_OPTIONS = ("-loglevel", "error", "-xerror")

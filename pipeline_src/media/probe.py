@@ -8,18 +8,13 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
-from av.error import FFmpegError
+from av.error import FFmpegError, PatchWelcomeError
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from pipeline_src.errors import MediaError
+from pipeline_src.media.formats import INPUT_OPTIONS, check_container, input_url
 
-# Containers that hold their own media. Playlists (hls, dash, concat) name other files: refused.
-CONTAINERS = (
-    "3g2,3gp,aac,ac3,aiff,asf,avi,dv,flac,flv,gif,h264,hevc,ivf,m4a,m4v,matroska,mj2,mov,mp3,mp4,mpeg,"
-    "mpegts,mpegvideo,mxf,nut,ogg,rm,wav,webm"
-)
-INPUT_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
 MICROSECONDS = 1_000_000
 # Of a pixel format that the header does not tell.
 UNKNOWN_BITS_PER_PIXEL = 24
@@ -98,20 +93,18 @@ def open_container(path: Path, max_pixels: int) -> Iterator[InputContainer]:
     """Open a file for its packets; where a header is incomplete, libav decodes a few of them.
 
     Raises:
-        MediaError: corrupt; also where reading fails within the ``with`` block.
+        MediaError: corrupt, also where reading fails within the ``with`` block; unsupported.
     """
     limit = Picture.up_to(max_pixels, UNKNOWN_BITS_PER_PIXEL / 8).decoder_pixels
     options = {**INPUT_OPTIONS, "max_pixels": str(limit)}
     try:
         with av.open(input_url(path), options=options, metadata_errors="replace") as container:
             yield container
+    except PatchWelcomeError as error:
+        raise MediaError("unsupported", f"a form that ffmpeg does not read: {error}") from error
     except (FFmpegError, OSError, UnicodeDecodeError, ValueError) as error:
+        check_container(path)
         raise MediaError("corrupt", f"cannot be opened: {error}") from error
-
-
-def input_url(path: Path) -> str:
-    """The file's name in a form that is never read as an option or a protocol."""
-    return f"file:{path}"
 
 
 def _probe(container: InputContainer, needs_video: bool) -> Probe:
