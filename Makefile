@@ -10,20 +10,21 @@ export PYTHONPATH := $(CURDIR)
 
 setup: $(READY)
 
-$(READY): requirements.lock
+$(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-index --no-deps --no-build-isolation --editable .
 	touch $@
 
 demo: setup
 	snakemake all
-	python -m pipeline_src.report.table results
+	av-pipeline table
 
 # The demo, then the other methods at its cost beside it in one report.
 compare: demo
 	snakemake --configfile config/experiments/avdigits_methods.yaml -- all
-	python -m pipeline_src.report.table results
+	av-pipeline table
 
 test: setup
 	python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder

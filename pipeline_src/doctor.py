@@ -1,6 +1,5 @@
-"""``python -m pipeline_src doctor``: what this checkout and machine lack, each with a next step."""
+"""The doctor: what this checkout and machine lack, each with a next step."""
 
-import argparse
 import importlib.util
 import re
 import shutil
@@ -13,11 +12,10 @@ from typing import NamedTuple
 from pipeline_src.catalog import Catalog
 from pipeline_src.errors import PipelineError
 from pipeline_src.media.ffmpeg import find_ffmpeg
-from pipeline_src.stages.commands import refuse_drift
+from pipeline_src.stages.drift import refuse_drift
 from pipeline_src.stages.render import load_catalog
 from pipeline_src.stages.sync import compare
 
-ROOT = Path()
 LINKS = {"slurm": "workflow/profiles/slurm", "profiles": "workflow/profiles"}
 MIN_FREE_GIGABYTES = 10
 TOOL_TIMEOUT_SECONDS = 20
@@ -39,21 +37,8 @@ class Line(NamedTuple):
     text: str
 
 
-def add_doctor_parser(parsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """The command ``doctor``."""
-    parser = parsers.add_parser("doctor", help="check this checkout and this machine")
-    parser.set_defaults(run=run_doctor)
-
-
-def run_doctor(arguments: argparse.Namespace) -> int:
-    """Print every check; 1 when something is broken."""
-    lines = list(_examine(ROOT))
-    for line in lines:
-        print(f"{line.state:7}{line.text}")
-    return int(any(line.state == "broken" for line in lines))
-
-
-def _examine(root: Path) -> Iterator[Line]:
+def examine(root: Path) -> Iterator[Line]:
+    """Every check of a checkout and of this machine."""
     yield from check_links(root)
     yield _check_ffmpeg()
     yield from _check_torch()

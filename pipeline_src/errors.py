@@ -1,6 +1,8 @@
 """Errors a user can act on, by cause. Each message names the thing, its value and the next step."""
 
+import difflib
 import errno
+from collections.abc import Iterable
 
 
 class PipelineError(Exception):
@@ -51,3 +53,10 @@ def describe_disk_full(error: BaseException, folder: object) -> str:
     """Say where there was no room and what to do."""
     where = getattr(error, "filename", None) or folder
     return f"disk full: {where} could not be written; free space and run the same command again"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A question to put behind an unknown word; empty where nothing known is like it."""
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1)
+    return f"; did you mean {by_lower[close[0]]!r}?" if close else ""

@@ -1,32 +1,26 @@
-"""``python -m pipeline_src.media.plan <dataset>``: clips, gigabytes and hours before any request.
+"""Clips, gigabytes and hours before any request.
 
 What fetching takes is here, what processing takes in ``workload``. Sizes of local files and archive
 members are read. Those of a host are measured where clips of it have been fetched already, and
 assumed from the options where not; the table says which.
 """
 
-import argparse
-import json
+import runpy
 import statistics
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline_src.config import Config, read_config
+from pipeline_src.config import Config
 from pipeline_src.download.candidates import Places, candidates
 from pipeline_src.download.fetched import FILE_NAME, read_records
 from pipeline_src.download.local import member_sizes
 from pipeline_src.download.sources import host_of, source_kind, split_member
-from pipeline_src.errors import ConfigError, PipelineError
 from pipeline_src.ledger import TRANSIENT_REASONS
 from pipeline_src.manifest.clip_lists import ClipRow, read_clips
-from pipeline_src.manifest.datasets import DatasetConfig, load_dataset
-from pipeline_src.workload import describe_workload, workload
+from pipeline_src.manifest.datasets import DatasetConfig
 
-CONFIG_FILE = Path("config/config.yaml")
-DATASETS = Path("config/datasets")
 LOCAL = "this machine"
 DEFAULT_CLIP_SECONDS = 10.0
 BYTES_PER_GB = 1e9
@@ -201,50 +195,5 @@ def describe(places: Sequence[Place], assumed: Assumed) -> Iterable[str]:
         )
 
 
-def _find_dataset(name: str) -> DatasetConfig:
-    path = Path(name) if name.endswith((".yaml", ".yml")) else DATASETS / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(one.stem for one in DATASETS.glob("*.yaml")))
-        raise ConfigError(f"unknown data set {name!r}; known: {known}, or the path of a YAML file")
-    dataset = load_dataset(path)
-    if dataset.is_packed:
-        raise ConfigError(f"data set {dataset.name}: its shards are packed, nothing is fetched")
-    return dataset
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pipeline_src.media.plan", description=__doc__)
-    add = parser.add_argument
-    add("dataset", help="name, or path of a data set's YAML file")
-    add("configs", type=Path, nargs="*", help="overlays of config.yaml, later ones win")
-    add("--kbit-per-second", type=float, default=1000.0, help="media rate of unmeasured sources")
-    add("--minutes-per-video", type=float, default=4.0, help="length of an unmeasured whole video")
-    add("--mbit-per-second", type=float, default=100.0, help="the line")
-    add("--json", action="store_true", help="print JSON instead of a table")
-    return parser
-
-
-def main() -> None:
-    """Print the estimate for what the command line names."""
-    options = _parser().parse_args()
-    assumed = Assumed(options.kbit_per_second, options.minutes_per_video, options.mbit_per_second)
-    try:
-        config = read_config([CONFIG_FILE, *options.configs])
-        dataset = _find_dataset(options.dataset)
-        listing = read_listing(dataset, config, assumed)
-        places = estimate(listing, dataset, config, assumed)
-        clips, seconds = listing.clips_per_split, listing.mean_seconds
-        loads = workload(config, dataset.name, clips, seconds)
-    except PipelineError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    if options.json:
-        rows = [{k: v for k, v in asdict(p).items() if k != "sizes"} for p in places]
-        stages = [asdict(load) for load in loads]
-        print(json.dumps({"places": rows, "assumed": asdict(assumed), "stages": stages}, indent=1))
-    else:
-        num_raw = sum(place.num_sources for place in places if place.name != LOCAL)
-        print("\n".join([*describe(places, assumed), "", *describe_workload(loads, num_raw)]))
-
-
 if __name__ == "__main__":
-    main()
+    runpy.run_module("pipeline_src.commands.estimate", run_name="__main__")

@@ -1,6 +1,5 @@
-"""``python -m pipeline_src reproduce``: make a metrics.json again from its commit and compare."""
+"""Make a metrics.json again from its commit and compare."""
 
-import argparse
 import json
 import logging
 import os
@@ -27,29 +26,20 @@ TAIL_LINES = 15
 logger = logging.getLogger(__name__)
 
 
-def add_reproduce_parser(parsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """The command ``reproduce``."""
-    parser = parsers.add_parser("reproduce", help="make a metrics.json again and compare")
-    parser.add_argument("metrics", type=Path, help="metrics.json of an evaluation or a probe")
-    parser.add_argument(
-        "--folder", type=Path, help="new checkout; default results/reproduce/<commit>"
-    )
-    parser.set_defaults(run=run_reproduce)
-
-
-def run_reproduce(arguments: argparse.Namespace) -> int:
+def reproduce(metrics: Path, folder: Path | None) -> int:
     """Check out, run, compare; 0 when every figure and hash is the same."""
-    stored = read_metrics(arguments.metrics)
+    stored = read_metrics(metrics)
     for name, then, now in differing_versions(stored):
         logger.warning("%s was %s, here it is %s: figures may differ", name, then, now)
-    folder = (arguments.folder or ROOT / "results/reproduce" / stored["git_commit"][:12]).resolve()
-    prepare_checkout(folder, stored)
+    default = ROOT / "results/reproduce" / stored["git_commit"][:12]
+    checkout = (folder or default).resolve()
+    prepare_checkout(checkout, stored)
     target = target_of(stored)
-    run_workflow(folder, target)
-    differences = list(compare_metrics(stored, read_metrics(folder / target)))
+    run_workflow(checkout, target)
+    differences = list(compare_metrics(stored, read_metrics(checkout / target)))
     for difference in differences:
         print(difference)
-    print(f"{folder / target}: {'differs' if differences else 'the same figures and hashes'}")
+    print(f"{checkout / target}: {'differs' if differences else 'the same figures and hashes'}")
     return int(bool(differences))
 
 

@@ -6,4 +6,4 @@ The command itself is in ``pipeline_src.estimate``, because it reads the whole c
 import runpy
 
 if __name__ == "__main__":
-    runpy.run_module("pipeline_src.estimate", run_name="__main__")
+    runpy.run_module("pipeline_src.commands.estimate", run_name="__main__")

@@ -149,4 +149,4 @@ def to_image(
 
 
 if __name__ == "__main__":
-    runpy.run_module("pipeline_src.runs.convert", run_name="__main__")
+    runpy.run_module("pipeline_src.commands.convert", run_name="__main__")

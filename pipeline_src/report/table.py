@@ -1,5 +1,6 @@
-"""The plain-text table of every evaluation: ``python -m pipeline_src.report.table results``."""
+"""The plain-text table of every evaluation."""
 
+import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -147,22 +148,22 @@ def _align(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print the table of a results folder; 1 where there is none."""
-    root = Path(arguments[0] if arguments else "results")
-    try:
-        scored = sorted(root.glob(PATTERN))
-        shown = {path.parents[2] / "probe" / path.parent.name for path in scored}
-        probes = [p for p in sorted(root.glob(PROBE_PATTERN)) if p.parent not in shown]
-        print_table(scored, probes, sorted(root.glob(FOLDS_PATTERN)))
-        page = root / "report" / "index.html"
-        if page.is_file():
-            sys.stdout.write(f"\nReport: {page}\n")
-    except StageError as error:
-        sys.stderr.write(f"{root}: {error}\n")
-        return 1
-    return 0
+def print_results(root: Path) -> None:
+    """Write the table of a results folder to standard output, and where its report is.
+
+    Raises:
+        StageError: there is no evaluation in it.
+    """
+    scored = sorted(root.glob(PATTERN))
+    shown = {path.parents[2] / "probe" / path.parent.name for path in scored}
+    probes = [p for p in sorted(root.glob(PROBE_PATTERN)) if p.parent not in shown]
+    if not scored and not probes:
+        raise StageError(f"{root}: no evaluation found ({PATTERN}): run `snakemake all` first")
+    print_table(scored, probes, sorted(root.glob(FOLDS_PATTERN)))
+    page = root / "report" / "index.html"
+    if page.is_file():
+        sys.stdout.write(f"\nReport: {page}\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    runpy.run_module("pipeline_src.commands.table", run_name="__main__")

@@ -1,14 +1,7 @@
-"""Published weights to a checkpoint folder and back: ``python -m pipeline_src.models.convert``.
-
-... published.pth   FOLDER      --model avsiam_base
-... finetuned.pth   FOLDER      --model cav_mae_base --dataset config/datasets/vggsound.yaml
-... mae.pth         FOLDER      --model cav_mae_base --from image
-... FOLDER          weights.pth
-... FOLDER          vit.pth     --to image
-"""
+"""Published weights to a checkpoint folder and back."""
 
 import argparse
-import sys
+import runpy
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +9,7 @@ import torch
 
 from pipeline_src.architectures import MODEL_NAMES, split_name
 from pipeline_src.atomic import atomic_path, file_sha256, write_json
-from pipeline_src.errors import CheckpointError, ConfigError, PipelineError
+from pipeline_src.errors import CheckpointError, ConfigError
 from pipeline_src.models import AudioVisualModel, create_model
 from pipeline_src.models.convert import (
     from_published,
@@ -127,7 +120,8 @@ def export_weights(options: argparse.Namespace) -> KeyReport:
     return report
 
 
-def _summary(options: argparse.Namespace, report: KeyReport) -> str:
+def describe_report(options: argparse.Namespace, report: KeyReport) -> str:
+    """What became of the keys, and where the result is."""
     lines = [f"{len(report.mapped)} keys mapped"]
     lines += [
         f"{kind}: {count} x {reason}"
@@ -137,36 +131,5 @@ def _summary(options: argparse.Namespace, report: KeyReport) -> str:
     return "\n".join([*lines, f"written: {options.target}"])
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline_src.models.convert",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("source", type=Path, help="file of weights, or a checkpoint folder with done.json")
-    add("target", type=Path, help="folder, or file of weights")
-    add("--model", default="", help="e.g. avsiam_base")
-    add("--from", "--to", dest="origin", choices=("published", "image"), default="published")
-    add("--variant", default="released", help="paper or released")
-    add("--dataset", type=Path, help="YAML of the data set that a file was fine-tuned on")
-    add("--trained-on", type=Path, nargs="+", help="YAML of each data set it has learnt from")
-    add("--set", action="append", default=[], help="a constructor argument, key=value")
-    add("--logmel-mean", type=float, default=LOGMEL_MEAN, help="that the weights were trained with")
-    add("--logmel-std", type=float, default=LOGMEL_STD, help="that the weights were trained with")
-    add("--seed", type=int, default=0, help="of layers that an image network does not fill")
-    return parser
-
-
-def main() -> None:
-    """Convert what the command line names, in the direction that the source says."""
-    options = _parser().parse_args()
-    try:
-        convert = export_weights if options.source.is_dir() else import_weights
-        print(_summary(options, convert(options)))
-    except PipelineError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-
-
 if __name__ == "__main__":
-    main()
+    runpy.run_module("pipeline_src.commands.convert", run_name="__main__")

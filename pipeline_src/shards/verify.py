@@ -1,15 +1,13 @@
-"""``python -m pipeline_src.shards.verify <folder or index.json> ...``: are these shards whole?
+"""Are these shards whole?
 
 Reads every byte once: sizes, sha256, the CRC-32 and tar headers of every sample, counts against
 index and manifests. The members of some clips, or of all, are decoded. Every defect is one line
 that names file, clip and next step, and the exit code is then 1.
 """
 
-import argparse
 import hashlib
 import logging
-import os
-import sys
+import runpy
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -17,7 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from pipeline_src.errors import ManifestError, PipelineError
+from pipeline_src.errors import ManifestError
 from pipeline_src.manifest.chunks import ChunkManifest
 from pipeline_src.manifest.progress import Progress
 from pipeline_src.shards.check import ShardTask, check_shard
@@ -138,35 +136,5 @@ def verify(paths: Sequence[Path], *, num_decoded: int, num_workers: int) -> Iter
     logging.info("%d shards, %d clips checked", len(tasks), progress.num_done)
 
 
-def main() -> None:
-    """Print the defects of what the command line names; exit 1 where there is one."""
-    description = (__doc__ or "").partition("\n\n")[2]
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline_src.shards.verify", description=description
-    )
-    add = parser.add_argument
-    add("paths", type=Path, nargs="+", help="index.json files, or folders that hold some")
-    add("--decode", type=int, default=DECODED_CLIPS, help="clips to decode per index; 0 = none")
-    add("--all", action="store_true", help="decode every clip")
-    add("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes")
-    options = parser.parse_args()
-    if options.decode < 0 or options.workers < 1:
-        parser.error("--decode must be at least 0 and --workers at least 1")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    num_defects = 0
-    try:
-        for line in verify(
-            options.paths,
-            num_decoded=-1 if options.all else options.decode,
-            num_workers=options.workers,
-        ):
-            num_defects += 1
-            print(line, flush=True)
-    except PipelineError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    print(f"{num_defects or 'no'} defect{'s' * (num_defects > 1)}")
-    sys.exit(1 if num_defects else 0)
-
-
 if __name__ == "__main__":
-    main()
+    runpy.run_module("pipeline_src.commands.verify", run_name="__main__")

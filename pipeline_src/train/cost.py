@@ -1,4 +1,4 @@
-"""What trainings cost before they run: ``python -m pipeline_src.train.cost <config.yaml...>``.
+"""What trainings cost before they run.
 
 Prints parameters, operations and memory of every run that a configuration lists, counted on shapes
 (``measure.py``); GPU hours follow from a peak rate and an assumed utilisation. ``--compare`` puts
@@ -6,15 +6,13 @@ runs of several configurations into one table, with their ratios to the first.
 """
 
 import argparse
-import json
-import sys
+import runpy
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline_src.config import Config, FinetuneConfig, RunConfig, read_config, resolve_run
-from pipeline_src.errors import ConfigError, PipelineError
+from pipeline_src.config import Config, FinetuneConfig, RunConfig, resolve_run
+from pipeline_src.errors import ConfigError
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.measure import Cost, training_cost
 
@@ -85,7 +83,8 @@ def chosen_runs(configs: Sequence[Config], names: Sequence[str]) -> list[tuple[C
     return [pair for name in names for pair in listed if pair[1] == name]
 
 
-def _description(cost: Cost, options: argparse.Namespace) -> str:
+def description(cost: Cost, options: argparse.Namespace) -> str:
+    """The cost of one training, part by part."""
     rows = [f"{cost.run} {cost.stage}: {cost.model}"]
     rows += [f"  {'part':<16}{'Mparam':>10}{'GF fwd':>10}{'GF bwd':>10}"]
     for part in sorted({*cost.forward_flops, *cost.parameters}):
@@ -160,48 +159,5 @@ def comparison_table(costs: Iterable[Cost], *, dataset: str, clips_per_gpu: int)
     return "\n".join(rows)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pipeline_src.train.cost", description=__doc__)
-    add = parser.add_argument
-    add("configs", type=Path, nargs="*", help="overlays of config.yaml, later ones win")
-    add("--compare", action="store_true", help="one table; each file is a configuration of its own")
-    add("--runs", nargs="+", default=[], metavar="RUN", help="only these runs, in this order")
-    add("--clips-per-gpu", type=int, default=4, help="with --compare: clips whose activations fit")
-    add("--dataset", choices=sorted(DATASETS), default="vggsound", help="size of an epoch")
-    add("--gpu", choices=sorted(PEAK_FLOPS), default="a100")
-    add("--utilisation", type=float, default=0.45, help="share of the peak that is reached")
-    add("--json", action="store_true", help="print JSON instead of a table")
-    return parser
-
-
-def _configs(options: argparse.Namespace) -> list[Config]:
-    if options.compare and options.configs:
-        return [read_config([path]) for path in options.configs]
-    return [read_config(options.configs)]
-
-
-def main() -> None:
-    """Print the cost of every run that the configuration lists."""
-    options = _parser().parse_args()
-    try:
-        runs = chosen_runs(_configs(options), options.runs)
-        costs = [cost for config, name in runs for cost in run_costs(config, name, options.dataset)]
-    except PipelineError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    for cost in costs:
-        cost.gpu_hours = gpu_hours(
-            cost,
-            num_clips=DATASETS[options.dataset].num_clips,
-            peak_flops=PEAK_FLOPS[options.gpu],
-            utilisation=options.utilisation,
-        )
-    if options.json:
-        print(json.dumps([{**asdict(cost), "flops": cost.flops} for cost in costs], indent=1))
-    elif options.compare:
-        print(comparison_table(costs, dataset=options.dataset, clips_per_gpu=options.clips_per_gpu))
-    else:
-        print("\n".join(_description(cost, options) for cost in costs))
-
-
 if __name__ == "__main__":
-    main()
+    runpy.run_module("pipeline_src.commands.cost", run_name="__main__")

@@ -2,12 +2,12 @@
 
 import argparse
 import json
-import sys
 
 import pytest
 import timm
 import torch
 
+from pipeline_src.cli import main
 from pipeline_src.errors import CheckpointError, ConfigError
 from pipeline_src.models import create_model
 from pipeline_src.models.convert import from_published, to_image, to_published
@@ -42,9 +42,8 @@ def published_state(name, num_classes=0, prefix="", **overrides):
     return {prefix + key: value for key, value in state.items()}
 
 
-def run_command(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["convert", *map(str, arguments)])
-    convert.main()
+def run_command(*arguments):
+    assert main(["convert", *map(str, arguments)]) == 0
 
 
 @pytest.mark.parametrize("num_classes", [0, 5])
@@ -131,11 +130,11 @@ def test_a_truncated_file_is_refused(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_command_writes_a_checkpoint_that_computes_the_same(tmp_path, monkeypatch, name):
+def test_the_command_writes_a_checkpoint_that_computes_the_same(tmp_path, name):
     source = published_state(name, prefix="module.")
     torch.save(source, tmp_path / "weights.pth")
     folder = tmp_path / "converted"
-    run_command(monkeypatch, tmp_path / "weights.pth", folder, "--model", name, *SETTINGS)
+    run_command(tmp_path / "weights.pth", folder, "--model", name, *SETTINGS)
     model, spec = restore_model(read_done(folder / "done.json"))
     assert spec.model.name == name
     expected = make_model(name).eval()
@@ -146,32 +145,32 @@ def test_the_command_writes_a_checkpoint_that_computes_the_same(tmp_path, monkey
     report = json.loads((folder / "conversion.json").read_text())
     assert len(report["mapped"]) + len(report["unused"]) == len(source)
 
-    run_command(monkeypatch, folder, tmp_path / "back.pth")
+    run_command(folder, tmp_path / "back.pth")
     back = torch.load(tmp_path / "back.pth", weights_only=True)
     assert set(back) == set(source)
     with pytest.raises(SystemExit, match="already holds a checkpoint"):
-        run_command(monkeypatch, tmp_path / "weights.pth", folder, "--model", name, *SETTINGS)
+        run_command(tmp_path / "weights.pth", folder, "--model", name, *SETTINGS)
 
 
-def test_a_published_file_without_the_second_vit_shares_the_first(tmp_path, monkeypatch):
+def test_a_published_file_without_the_second_vit_shares_the_first(tmp_path):
     source = published_state("avsiam_tiny", audio_vit="shared")
     torch.save(source, tmp_path / "weights.pth")
     folder = tmp_path / "converted"
-    run_command(monkeypatch, tmp_path / "weights.pth", folder, "--model", "avsiam_tiny", *SETTINGS)
+    run_command(tmp_path / "weights.pth", folder, "--model", "avsiam_tiny", *SETTINGS)
     model, _ = restore_model(read_done(folder / "done.json"))
     assert model.config.audio_vit == "shared"
     assert model.config.double_input
 
 
-def test_a_fine_tuned_file_needs_its_data_set(tmp_path, monkeypatch, root):
+def test_a_fine_tuned_file_needs_its_data_set(tmp_path, root):
     torch.save(published_state("cav_mae_tiny", 4), tmp_path / "weights.pth")
     arguments = [tmp_path / "weights.pth", tmp_path / "out", "--model", "cav_mae_tiny", *SETTINGS]
     with pytest.raises(SystemExit, match="fine-tuned on 4 classes; name their data set"):
-        run_command(monkeypatch, *arguments)
+        run_command(*arguments)
     ten_classes = root / "config/datasets/avdigits.yaml"
     with pytest.raises(SystemExit, match="has 4 classes, the data set 10"):
-        run_command(monkeypatch, *arguments, "--dataset", ten_classes)
-    run_command(monkeypatch, *arguments, "--dataset", root / "config/test/digits.yaml")
+        run_command(*arguments, "--dataset", ten_classes)
+    run_command(*arguments, "--dataset", root / "config/test/digits.yaml")
     checkpoint = read_done(tmp_path / "out" / "done.json")
     assert checkpoint.state["class_names"] == ["zero", "one", "two", "three"]
 

@@ -1,12 +1,12 @@
 """Counted operations equal a closed form; parameters, memory and hours follow from them."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline_src.architectures import MaskRatios, make_architecture
+from pipeline_src.cli import main
 from pipeline_src.config import (
     Config,
     CurriculumConfig,
@@ -18,7 +18,6 @@ from pipeline_src.config import (
 from pipeline_src.errors import ConfigError
 from pipeline_src.models.masking import num_kept
 from pipeline_src.runs.spec import TrainSpec
-from pipeline_src.train import cost as cost_module
 from pipeline_src.train.cost import gpu_hours, run_costs
 from pipeline_src.train.measure import cost_record, training_cost
 
@@ -169,13 +168,12 @@ def test_done_json_keeps_the_operations_of_the_clips_that_were_seen():
     }
 
 
-def run_command(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["cost", *map(str, arguments)])
-    cost_module.main()
+def run_command(capsys, *arguments):
+    assert main(["cost", *map(str, arguments)]) == 0
     return capsys.readouterr().out
 
 
-def test_a_comparison_gives_ratios_to_the_first_of_the_chosen_runs(tmp_path, monkeypatch, capsys):
+def test_a_comparison_gives_ratios_to_the_first_of_the_chosen_runs(tmp_path, capsys):
     tiny = {"img_size": 32, "target_length": 32}
     one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
     pretrain = {"contrast_weight": 0, "epochs": 2}
@@ -184,19 +182,19 @@ def test_a_comparison_gives_ratios_to_the_first_of_the_chosen_runs(tmp_path, mon
     runs = {"avsiam_tiny": None, "long": {"pretrain": {**pretrain, "epochs": 3}}}
     two.write_text(json.dumps({"model": tiny, "runs": runs}))
     names = ("--runs", "long", "short", "--dataset", "avdigits")
-    printed = run_command(monkeypatch, capsys, "--compare", one, two, *names)
+    printed = run_command(capsys, "--compare", one, two, *names)
     heads = [line.split()[0] for line in printed.splitlines()]
     assert heads[:6] == ["pretrain", "long", "short", "finetune", "long", "short"]
     ratios = [part for part in printed.splitlines()[2].split() if part.endswith("x")]
     assert ratios == ["1.000x", "1.000x", "0.667x", "1.000x", "1.000x"]
     with pytest.raises(SystemExit, match="--runs other: no such run; listed: short, long"):
-        run_command(monkeypatch, capsys, "--compare", one, two, "--runs", "other")
+        run_command(capsys, "--compare", one, two, "--runs", "other")
 
 
-def test_the_command_prints_every_run_of_the_configuration(tmp_path, monkeypatch, capsys):
+def test_the_command_prints_every_run_of_the_configuration(tmp_path, capsys):
     overlay = tmp_path / "mine.yaml"
     overlay.write_text("runs: {avsiam_tiny: {}, other: {model: {method: cav_mae}}}")
-    printed = run_command(monkeypatch, capsys, overlay, "--dataset", "vggsound")
+    printed = run_command(capsys, overlay, "--dataset", "vggsound")
     for heading in ("avsiam_tiny pretrain", "avsiam_tiny finetune", "other pretrain: cav_mae_tiny"):
         assert heading in printed
     assert "epochs of vggsound" in printed

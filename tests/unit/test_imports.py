@@ -25,6 +25,9 @@ ALLOWED = {
     "submit": BASE | {"runs", "train", "executor"},
     "report": BASE | {"eval"},
     "stages": BASE | {"catalog", "download", "manifest", "runs", "shards"},
+    "commands": BASE
+    | {"cli", "doctor", "estimate", "manifest", "report", "reproduce", "runs", "shards"}
+    | {"stages", "train", "workload"},
 }
 ONLY_IN = {
     "submitit": "submit",

@@ -11,7 +11,7 @@ from pipeline_src.errors import StageError
 from pipeline_src.report.build import build_report
 from pipeline_src.report.load import read_record
 from pipeline_src.report.records import EvalMetrics
-from pipeline_src.report.table import format_table, main
+from pipeline_src.report.table import format_table, print_results
 from tests.report_files import (
     interval,
     write_evaluation,
@@ -253,7 +253,7 @@ def test_data_alone_makes_a_page(results):
 
 def test_plain_table(results, capsys):
     root = results["output"].parents[1]
-    assert main([str(root)]) == 0
+    print_results(root)
     printed = capsys.readouterr().out
     assert printed == format_table(results["metrics_files"])
     lines = printed.splitlines()
@@ -286,10 +286,10 @@ def test_a_pretraining_scored_by_retrieval_alone(results, capsys):
     for complaint in ("no reconstruction error", "no probe scores", "reconstructions.npz"):
         assert complaint not in text
     assert "No evaluation could be read" not in text
-    assert main([str(results["output"].parents[1])]) == 0
+    print_results(results["output"].parents[1])
     assert re.search(r"avsiam_demo +digits/test +pretrain +video_to_audio", capsys.readouterr().out)
 
 
-def test_plain_table_without_results(tmp_path, capsys):
-    assert main([str(tmp_path)]) == 1
-    assert "snakemake all" in capsys.readouterr().err
+def test_plain_table_without_results(tmp_path):
+    with pytest.raises(StageError, match=r"no evaluation found .* `snakemake all`"):
+        print_results(tmp_path)

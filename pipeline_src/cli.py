@@ -1,0 +1,59 @@
+"""The one command: ``av-pipeline <command>``, or ``python -m pipeline_src <command>``.
+
+A command is a module of ``pipeline_src.commands``: its docstring is the description,
+``add_arguments`` declares its options, ``run`` does it and returns the exit code. Only the command
+that was named is imported, so that the list of all of them needs no torch.
+"""
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from pipeline_src.errors import PipelineError, did_you_mean
+
+NAME = "av-pipeline"
+COMMANDS = {
+    "doctor": "check this checkout and this machine",
+    "estimate": "clips, gigabytes and hours of a data set, before any request",
+    "cost": "parameters, operations, memory and GPU hours of trainings, before they run",
+    "convert": "published weights to a checkpoint folder, and back",
+    "verify": "every byte of packed shards, and some or all clips decoded",
+    "table": "the figures of every evaluation as plain text",
+    "stages": "dvc.yaml, generated from config/config.yaml",
+    "sync": "settle what DVC and Snakemake hold of the results",
+    "reproduce": "make a metrics.json again from its commit and compare",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that was named; a user error exits with its message alone."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser(given[0] if given else "").parse_args(given)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        return options.run(options)
+    except PipelineError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+def _parser(asked: str) -> argparse.ArgumentParser:
+    """Every command with its summary; options only of the one that is asked for."""
+    parser = argparse.ArgumentParser(
+        prog=NAME, description="Commands beside the workflow, which `snakemake` runs."
+    )
+    parsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    if asked and not asked.startswith("-") and asked not in COMMANDS:
+        known = ", ".join(COMMANDS)
+        parser.error(f"unknown command {asked!r}{did_you_mean(asked, COMMANDS)}; known: {known}")
+    for name, summary in COMMANDS.items():
+        own = parsers.add_parser(
+            name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if name == asked:
+            module = importlib.import_module(f"pipeline_src.commands.{name}")
+            own.description = module.__doc__
+            module.add_arguments(own)
+            own.set_defaults(run=module.run)
+    return parser

@@ -1,0 +1,66 @@
+"""Parameters, operations and memory of every run that a configuration lists, before it runs.
+
+GPU hours follow from a peak rate and an assumed utilisation. --compare puts runs of several
+configurations into one table, with their ratios to the first.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from pipeline_src.cli import main
+from pipeline_src.config import Config, read_config
+from pipeline_src.train.cost import (
+    DATASETS,
+    PEAK_FLOPS,
+    chosen_runs,
+    comparison_table,
+    description,
+    gpu_hours,
+    run_costs,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The configurations, and what the hours are computed with."""
+    add = parser.add_argument
+    add("configs", type=Path, nargs="*", help="overlays of config.yaml, later ones win")
+    add("--compare", action="store_true", help="one table; each file is a configuration of its own")
+    add("--runs", nargs="+", default=[], metavar="RUN", help="only these runs, in this order")
+    add("--clips-per-gpu", type=int, default=4, help="with --compare: clips whose activations fit")
+    add("--dataset", choices=sorted(DATASETS), default="vggsound", help="size of an epoch")
+    add("--gpu", choices=sorted(PEAK_FLOPS), default="a100")
+    add("--utilisation", type=float, default=0.45, help="share of the peak that is reached")
+    add("--json", action="store_true", help="print JSON instead of a table")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the cost of every run that the configuration lists."""
+    runs = chosen_runs(_configs(options), options.runs)
+    costs = [cost for config, name in runs for cost in run_costs(config, name, options.dataset)]
+    for cost in costs:
+        cost.gpu_hours = gpu_hours(
+            cost,
+            num_clips=DATASETS[options.dataset].num_clips,
+            peak_flops=PEAK_FLOPS[options.gpu],
+            utilisation=options.utilisation,
+        )
+    if options.json:
+        print(json.dumps([{**asdict(cost), "flops": cost.flops} for cost in costs], indent=1))
+    elif options.compare:
+        print(comparison_table(costs, dataset=options.dataset, clips_per_gpu=options.clips_per_gpu))
+    else:
+        print("\n".join(description(cost, options) for cost in costs))
+    return 0
+
+
+def _configs(options: argparse.Namespace) -> list[Config]:
+    if options.compare and options.configs:
+        return [read_config([path]) for path in options.configs]
+    return [read_config(options.configs)]
+
+
+if __name__ == "__main__":
+    sys.exit(main(["cost", *sys.argv[1:]]))

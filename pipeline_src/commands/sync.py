@@ -1,0 +1,24 @@
+"""Settle what DVC and Snakemake hold of the results, after `dvc checkout` or `dvc pull`."""
+
+import argparse
+import contextlib
+from pathlib import Path
+
+from pipeline_src.commands import CHECKOUT
+from pipeline_src.stages.drift import refuse_drift
+from pipeline_src.stages.render import load_catalog
+from pipeline_src.stages.sync import compare, settle
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Sync takes none."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Settle every stage and print a line for each."""
+    with contextlib.chdir(CHECKOUT):
+        refuse_drift(Path())
+        catalog = load_catalog(Path())
+        for line in settle(catalog, compare(catalog)):
+            print(line)
+    return 0

@@ -1,0 +1,85 @@
+"""The one command: what it lists, what it imports, from where it works, and its older names."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+
+import pytest
+
+from pipeline_src.cli import COMMANDS, main
+
+
+def test_help_lists_every_command_without_torch(root, tmp_path):
+    code = (
+        "import sys; from pipeline_src.cli import main\n"
+        "try: main(['--help'])\n"
+        "finally: assert not {'torch', 'pydantic', 'numpy'} & set(sys.modules)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(root)}
+    called = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert called.returncode == 0, called.stderr
+    listed = {line.split()[0] for line in called.stdout.splitlines() if line.startswith("    ")}
+    assert set(COMMANDS) <= listed
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_says_what_it_does(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([name, "--help"])
+    assert end.value.code == 0
+    module = import_module(f"pipeline_src.commands.{name}")
+    assert module.__doc__.splitlines()[0] in capsys.readouterr().out
+
+
+def test_every_file_of_a_command_is_listed(root):
+    files = {path.stem for path in (root / "pipeline_src/commands").glob("[!_]*.py")}
+    assert files == set(COMMANDS)
+
+
+def test_a_misspelt_command_is_told_apart(capsys):
+    with pytest.raises(SystemExit):
+        main(["estimat", "vggsound"])
+    assert "unknown command 'estimat'; did you mean 'estimate'?" in capsys.readouterr().err
+
+
+def test_the_older_names_still_open(root, tmp_path):
+    env = {**os.environ, "PYTHONPATH": str(root)}
+    for module in ("report.table", "media.plan"):
+        done = subprocess.run(
+            [sys.executable, "-m", f"pipeline_src.{module}", "--help"],
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout.startswith("usage: av-pipeline "), done.stderr
+
+
+def test_setup_installs_the_command_and_it_works_anywhere(fresh, tmp_path):
+    """As in the Makefile: no index, no isolated build; a folder of its own stands for .venv."""
+    recipe = (fresh.root / "Makefile").read_text()
+    options = "--no-index --no-deps --no-build-isolation"
+    assert f"{options} --editable ." in recipe
+    target = tmp_path / "venv"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", *options.split()]
+    place = ["--ignore-installed", "--prefix", str(target)]
+    subprocess.run([*pip, *place, "--editable", "."], cwd=fresh.root, env=fresh.env, check=True)
+    (script,) = target.glob("bin/*")
+    scripts = tomllib.loads((fresh.root / "pyproject.toml").read_text())["project"]["scripts"]
+    assert list(scripts) == [script.name] == ["av-pipeline"]
+    (site,) = target.glob("lib/python*/site-packages")
+    start = f"import site, sys; site.addsitedir({str(site)!r}); sys.argv[:] = sys.argv[1:]; "
+    start += "exec(open(sys.argv[0]).read())"
+    (tmp_path / "elsewhere").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", start, str(script), "stages", "--check"],
+        cwd=tmp_path / "elsewhere",
+        env=fresh.env,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
