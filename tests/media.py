@@ -93,7 +93,7 @@ def make_broken_clips(folder: Path) -> dict[str, str]:
         "truncated.mp4": "corrupt",
         "text.mp4": "corrupt",
         "empty.mp4": "corrupt",
-        "playlist.mp4": "unsupported",
+        "playlist.mp4": "corrupt",
         "mute.mp4": "no_audio",
         "blind.mp4": "no_video",
         "blink.mp4": "too_short",
