@@ -8,7 +8,6 @@ from pipeline_src.eval.retrieval import (
     rank_pairs,
     recall_intervals,
     retrieval_metrics,
-    similarity_matrix,
 )
 
 
@@ -35,10 +34,68 @@ def test_unrelated_embeddings_are_at_chance():
 
 
 def test_rank_counts_strictly_better_candidates_and_ties_are_told():
-    similarity = np.array([[0.5, 0.9, 0.5], [0.1, 0.2, 0.1], [0.3, 0.3, 0.3]])
-    ranks = rank_pairs(similarity)
-    np.testing.assert_array_equal(ranks.ranks_N, [1, 0, 0])
-    assert ranks.num_tied == 2
+    # Angles of two clips in the plane: video 2 is a copy of video 0.
+    audio = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    video = np.array([[1.0, 1.0], [1.0, 0.0], [2.0, 2.0]])
+    ranks = rank_pairs(audio, video)
+    np.testing.assert_array_equal(ranks["audio_to_video"].ranks_N, [1, 2, 0])
+    np.testing.assert_array_equal(ranks["video_to_audio"].ranks_N, [1, 2, 0])
+    assert ranks["audio_to_video"].num_tied == 2
+    assert ranks["video_to_audio"].num_tied == 1
+
+
+def strict_ranks(queries, candidates):
+    """Ranks in fp64 of clips that are all different, by the definition."""
+    units = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (queries, candidates)]
+    scores = units[0] @ units[1].T
+    return (scores > np.diag(scores)[:, None]).sum(axis=1)
+
+
+@pytest.mark.parametrize(
+    ("num_clips", "num_copies", "width"), [(8, 3, 32), (100, 2, 768), (515, 3, 768)]
+)
+@pytest.mark.parametrize("noise", [0, 1e-7], ids=["equal bits", "of another batch"])
+def test_copies_of_clips_are_tied_and_push_others_back(num_clips, num_copies, width, noise):
+    generator = np.random.default_rng(0)
+    audio, video = generator.standard_normal((2, num_clips, width)).astype(np.float32)
+    audio += 0.02 * video
+    copied = np.tile(np.arange(num_clips), num_copies)
+    galleries = [
+        (x[copied] * (1 + noise * generator.standard_normal((len(copied), width)))).astype("f4")
+        for x in (audio, video)
+    ]
+    for ranks, plain in zip(
+        rank_pairs(*galleries).values(),
+        (strict_ranks(audio.astype(float), video), strict_ranks(video.astype(float), audio)),
+        strict=True,
+    ):
+        assert ranks.num_tied == len(copied)
+        np.testing.assert_array_equal(ranks.ranks_N, np.tile(num_copies * plain, num_copies))
+
+
+def test_scores_that_are_equal_in_theory_are_tied():
+    # Multiples of one vector have the same direction, whatever their last bits.
+    video = np.outer(np.arange(1, 40) / 7, np.random.default_rng(1).standard_normal(96))
+    audio = np.random.default_rng(2).standard_normal(video.shape)
+    ranks = rank_pairs(audio.astype(np.float32), video.astype(np.float32))
+    assert ranks["audio_to_video"].num_tied == 39
+    assert not ranks["audio_to_video"].ranks_N.any()
+
+
+def test_clips_that_are_merely_alike_are_no_copies():
+    generator = np.random.default_rng(3)
+    base = generator.standard_normal(64)
+    near = np.stack([base + 1e-3 * generator.standard_normal(64) for _ in range(50)])
+    assert rank_pairs(near, near)["audio_to_video"].num_tied == 0
+
+
+def test_the_order_of_a_gallery_does_not_matter_beyond_a_block():
+    generator = np.random.default_rng(4)
+    audio, video = generator.standard_normal((2, 1500, 8))
+    order = generator.permutation(1500)
+    for direction, ranks in rank_pairs(audio, video).items():
+        moved = rank_pairs(audio[order], video[order])[direction]
+        np.testing.assert_array_equal(ranks.ranks_N[order], moved.ranks_N)
 
 
 def test_collapsed_embeddings_are_seen_as_ties():
@@ -84,4 +141,4 @@ def test_galleries_smaller_than_k(gallery):
 )
 def test_unusable_embeddings_are_refused(audio, video, message):
     with pytest.raises(ValueError, match=message):
-        similarity_matrix(audio, video)
+        rank_pairs(audio, video)
