@@ -32,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dataset", type=Path, help="YAML of the data set that a file was fine-tuned on")
     add("--trained-on", type=Path, nargs="+", help="YAML of each data set it has learnt from")
     add("--set", action="append", default=[], help="a constructor argument, key=value")
+    add(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="--from image: encoder tensors that may be unused or missing, e.g. reg_token",
+    )
     add("--logmel-mean", type=float, default=LOGMEL_MEAN, help="that the weights were trained with")
     add("--logmel-std", type=float, default=LOGMEL_STD, help="that the weights were trained with")
     add("--seed", type=int, default=0, help="of layers that an image network does not fill")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor
 
+from pipeline_src.errors import CheckpointError
 from pipeline_src.models.base import AudioVisualModel
 from pipeline_src.models.pos_embed import stretch_positions
 
@@ -141,6 +142,45 @@ IMAGE_TARGETS: dict[str, Callable[[str, Tensor, AudioVisualModel], Targets]] = {
     "mavil": mavil_targets,
     "diffmavil": mavil_targets,
 }
+
+
+_BLOCK_PARTS = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
+# What a ViT has beside its encoder, or what no network here has a place for by design: a class
+# token, classifiers, and the decoder and mask token of a masked autoencoder.
+_BESIDE_ENCODER = re.compile(
+    r"cls_token|mask_token|(head|head_dist|pre_logits|decoder)\..*|decoder_.*"
+)
+
+
+def encoder_keys(depth: int) -> dict[str, None]:
+    """Names, in order, of every tensor of a plain ViT's encoder, class token left out."""
+    layers = [f"blocks.{number}.{part}" for number in range(depth) for part in _BLOCK_PARTS]
+    layers = ["patch_embed.proj", *layers, "norm"]
+    named = [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
+    return dict.fromkeys(["pos_embed", *named])
+
+
+def is_beside_encoder(key: str) -> bool:
+    """Whether a tensor of an image network takes no part in encoding patches."""
+    return _BESIDE_ENCODER.fullmatch(key) is not None
+
+
+def square_grid(source: Mapping[str, Tensor], origin: str) -> int:
+    """Side of the square of patches that an image ViT has positions for.
+
+    Raises:
+        CheckpointError: its positions, those of class and register tokens left out, are no square.
+    """
+    num_positions = source["pos_embed"].shape[1]
+    class_tokens = source["cls_token"].shape[1] if "cls_token" in source else 0
+    registers = source["reg_token"].shape[1] if "reg_token" in source else 0
+    side = math.isqrt(num_positions)
+    if num_positions - side**2 not in (0, class_tokens, class_tokens + registers):
+        raise CheckpointError(
+            f"{origin}: pos_embed has {num_positions} positions, {class_tokens} of a class token: "
+            "the others are no square grid, so which patch is where is not known"
+        )
+    return side
 
 
 def video_encoder_names(method: str, model: AudioVisualModel) -> dict[str, str]:

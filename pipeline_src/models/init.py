@@ -4,6 +4,8 @@ Which tensor goes where: ``image_keys.py``.
 """
 
 import logging
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import timm
@@ -11,11 +13,19 @@ from torch import Tensor
 
 from pipeline_src.errors import CheckpointError, ConfigError
 from pipeline_src.models.base import AudioVisualModel
-from pipeline_src.models.image_keys import IMAGE_TARGETS
+from pipeline_src.models.image_keys import (
+    IMAGE_TARGETS,
+    encoder_keys,
+    is_beside_encoder,
+    square_grid,
+)
 from pipeline_src.models.key_report import KeyReport
 from pipeline_src.models.tensor_files import read_tensors
 
 logger = logging.getLogger(__name__)
+NUM_LISTED = 8
+NUM_COLOURS = 3
+NEEDED = ("patch_embed.proj.weight", "pos_embed")
 
 _AVSIAM_NAMES = {
     "small": "vit_small_patch16_224.augreg_in21k",
@@ -37,16 +47,23 @@ TIMM_NAMES = {
 }
 
 
-def load_image_weights(model: AudioVisualModel, init: str, *, method: str, size: str) -> KeyReport:
+def load_image_weights(
+    model: AudioVisualModel, init: str, *, method: str, size: str, allow: Sequence[str] = ()
+) -> KeyReport:
     """Fill ``model`` from timm's hub (``init`` "timm") or from an image ViT's state dict.
+
+    Args:
+        allow: patterns of encoder tensors that may be left unused, or be absent, in spite of it.
 
     Raises:
         ConfigError: the hub cannot be reached, or the file does not exist.
-        CheckpointError: the file cannot be read or its tensors do not fit the model.
+        CheckpointError: the file cannot be read, its tensors do not fit the model, or it is the
+            encoder of another network: a tensor of it is unused, or one is absent.
     """
     source = _download(method, size) if init == "timm" else _read(Path(init))
-    report = KeyReport()
-    target = _convert(source, model, method, report, origin=init)
+    report = KeyReport(allowed=list(allow))
+    _refuse_other_encoders(source, model, allow, origin=init)
+    target = _convert(source, model, method, report)
     own = model.state_dict()
     for key, value in target.items():
         if own[key].shape != value.shape:
@@ -88,19 +105,39 @@ def _read(path: Path) -> dict[str, Tensor]:
     return read_tensors(path)
 
 
+def _refuse_other_encoders(
+    source: dict[str, Tensor], model: AudioVisualModel, allow: Sequence[str], *, origin: str
+) -> None:
+    """A network that is a ViT in part only would train from a start that nobody meant."""
+    if absent := [key for key in NEEDED if key not in source]:
+        raise CheckpointError(f"init: {origin} is no image ViT: no {', '.join(absent)}")
+    expected = encoder_keys(model.config.depth)
+    unused = [key for key in source if key not in expected and not is_beside_encoder(key)]
+    absent = [key for key in expected if key not in source]
+    listed = [
+        f"{len(left)} {what}: {', '.join(left[:NUM_LISTED])}" + (" ..." * (len(left) > NUM_LISTED))
+        for what, keys in (("unused", unused), ("missing", absent))
+        if (left := [k for k in keys if not any(fnmatchcase(k, one) for one in allow)])
+    ]
+    if listed:
+        raise CheckpointError(
+            f"{origin} is not the encoder of a plain ViT with depth={model.config.depth} blocks: "
+            f"tensors {'; '.join(listed)}. Take such a ViT, set model.overrides.depth, or convert "
+            "it with --from image and name each exception by --allow PATTERN"
+        )
+    channels = source["patch_embed.proj.weight"].shape[1]
+    if channels != NUM_COLOURS:
+        raise CheckpointError(
+            f"{origin}: patch_embed.proj.weight takes {channels} channels, not the "
+            f"{NUM_COLOURS} of a picture; start from an image network"
+        )
+    square_grid(source, origin)
+
+
 def _convert(
-    source: dict[str, Tensor],
-    model: AudioVisualModel,
-    method: str,
-    report: KeyReport,
-    *,
-    origin: str,
+    source: dict[str, Tensor], model: AudioVisualModel, method: str, report: KeyReport
 ) -> dict[str, Tensor]:
     """Rename, copy and resample an image ViT's tensors; note mapped and unused keys."""
-    required = ("patch_embed.proj.weight", "pos_embed")
-    absent = [key for key in required if key not in source]
-    if absent:
-        raise CheckpointError(f"init: {origin} is no image ViT: no {', '.join(absent)}")
     own = model.state_dict()
     target: dict[str, Tensor] = {}
     for key, value in source.items():

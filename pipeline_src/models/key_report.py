@@ -12,11 +12,13 @@ class KeyReport:
         mapped: source key -> keys it fills.
         unused: source key -> why nothing reads it.
         missing: keys that no source key fills -> what they hold instead.
+        allowed: patterns of keys whose loss was accepted by name.
     """
 
     mapped: dict[str, list[str]] = field(default_factory=dict)
     unused: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    allowed: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -1,9 +1,13 @@
 """Read tensors from files that others wrote, without running anything they hold."""
 
 import pickle
+import re
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -11,57 +15,147 @@ from torch import Tensor
 
 from pipeline_src.errors import CheckpointError
 
-WRAPPERS = ("model", "state_dict")  # keys that MAE and others keep the tensors below
+# Keys that training programs keep the tensors below: MAE, timm, PyTorch's tutorials, Lightning.
+WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state", "module")
 PARALLEL_PREFIX = "module."  # of modules saved from inside (Distributed)DataParallel
+COMPILED_PREFIX = "_orig_mod."  # of modules saved from inside torch.compile
+NUM_LISTED = 5
+# What training programs store beside the weights: options, scores, paths. None of it is built: each
+# becomes an ``_Inert``, so that its own code never runs.
+INERT_GLOBALS = (
+    "argparse.Namespace",
+    "_codecs.encode",
+    *(f"datetime.{name}" for name in ("date", "datetime", "timedelta")),
+    *(
+        f"{module}.{name}"
+        for module in ("pathlib", "pathlib._local")  # the second since Python 3.13
+        for name in ("Path", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")
+    ),
+    *(
+        f"{module}.multiarray.{name}"
+        for module in ("numpy.core", "numpy._core")  # the second since numpy 2
+        for name in ("scalar", "_reconstruct")
+    ),
+    "numpy.dtype",
+    "numpy.ndarray",
+    *(f"numpy.dtypes.{name}" for name in np.dtypes.__all__),
+)
+
+
+class _Inert:
+    """A stand-in for whatever object a file holds beside its tensors."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __setstate__(self, _: Any) -> None:
+        pass
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a state dict from a .safetensors file or one that torch.save wrote.
 
-    A wrapping dictionary and the prefix ``module.`` are taken off.
+    A wrapping dictionary and the prefixes of parallel and compiled modules are taken off; of all
+    that is not a tensor beside them nothing is built. Half and double precision becomes fp32.
 
     Raises:
-        CheckpointError: absent, truncated, holding code, or no dictionary of tensors.
+        CheckpointError: absent, truncated, holding code, no dictionary of plain tensors, or a value
+            that is not finite.
     """
     if not path.is_file():
         raise CheckpointError(f"{path} is no file; give a .pth, .pt, .bin or .safetensors file")
-    state = _load(path)
-    for wrapper in WRAPPERS:
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    if not isinstance(state, dict) or not state:
-        raise CheckpointError(
-            f"{path} holds {type(state).__name__}, not a dictionary of tensors; save "
-            "model.state_dict() instead"
-        )
+    state = _unwrap(_load(path), path)
     for key, value in state.items():
         if not isinstance(value, Tensor):
             raise CheckpointError(
-                f"{path}: {key!r} is a {type(value).__name__}, not a tensor; save "
-                "model.state_dict() alone"
+                f"{path}: {key!r} is {_kind(value)}, not a tensor; it holds {_listed(state)}. Save "
+                "model.state_dict() alone, or below one of the keys " + ", ".join(WRAPPERS)
             )
-    return _without_prefix(state)
+    _check_values(state, path)
+    return _without_prefixes(state, path)
+
+
+def _unwrap(state: Any, path: Path) -> dict[str, Any]:
+    """The dictionary of tensors inside a training program's file."""
+    while isinstance(state, dict) and (inner := _wrapped(state)) is not None:
+        state = inner
+    if not isinstance(state, dict) or not state:
+        raise CheckpointError(
+            f"{path} holds {_kind(state)}, not a dictionary of tensors; save "
+            "model.state_dict() instead"
+        )
+    return state
+
+
+def _wrapped(state: Mapping[str, Any]) -> dict[str, Any] | None:
+    found = (state[key] for key in WRAPPERS if isinstance(state.get(key), dict))
+    return next(found, None)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, _Inert):
+        return "an object"
+    return f"a {type(value).__name__}" + ("" if value else " without entries")
+
+
+def _listed(state: Mapping[Any, Any]) -> str:
+    """The first keys, shortened: they come from outside."""
+    names = ", ".join(repr(key)[:60] for key in list(state)[:NUM_LISTED])
+    return names + (f", ... ({len(state)} in all)" if len(state) > NUM_LISTED else "")
 
 
 def _load(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(_Inert, name) for name in INERT_GLOBALS]):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"holds {found[1]}, code" if found else "is damaged, or holds code"
         raise CheckpointError(
-            f"{path} cannot be read as tensors alone: it is damaged, or holds code that would run "
-            "on opening; fetch it again or ask for model.state_dict() alone "
-            f"({str(error).splitlines()[0]})"
+            f"{path} {what} that would run on opening; ask for model.state_dict() alone, or save "
+            "it so where the file can be trusted"
         ) from None
     except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"{path} cannot be read: truncated or no file of tensors; fetch it again "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+            f"({str(error).splitlines()[0][:200] if str(error) else type(error).__name__})"
         ) from None
 
 
-def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    if all(key.startswith(PARALLEL_PREFIX) for key in state):
-        return {key.removeprefix(PARALLEL_PREFIX): value for key, value in state.items()}
-    return state
+def _check_values(state: Mapping[str, Tensor], path: Path) -> None:
+    for key, value in state.items():
+        if value.layout != torch.strided or value.is_quantized:
+            raise CheckpointError(f"{path}: {key} is sparse or quantised; save plain tensors")
+        # A few bytes can claim to be terabytes: strides of zero repeat them.
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise CheckpointError(
+                f"{path}: {key} claims {tuple(value.shape)} values of "
+                f"{value.untyped_storage().nbytes()} stored bytes; save its .contiguous() copy"
+            )
+        if not torch.isfinite(value.float()).all():
+            raise CheckpointError(
+                f"{path}: {key} holds values that are not finite; take a checkpoint from before "
+                "its training broke"
+            )
+
+
+def _without_prefixes(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Take wrappers' prefixes off each key that has them, however often."""
+    renamed = [_own_name(key) for key in state]
+    twice = [name for name, count in Counter(renamed).items() if count > 1]
+    if twice:
+        raise CheckpointError(
+            f"{path}: {twice[0]} stands twice, with and without {PARALLEL_PREFIX} or "
+            f"{COMPILED_PREFIX}; save one state dict alone"
+        )
+    values = (value.float() if value.is_floating_point() else value for value in state.values())
+    return dict(zip(renamed, values, strict=True))
+
+
+def _own_name(key: str) -> str:
+    name = key.replace(COMPILED_PREFIX, "")
+    while name.startswith(PARALLEL_PREFIX):
+        name = name.removeprefix(PARALLEL_PREFIX)
+    return name

@@ -1,7 +1,8 @@
 """Published weights to a checkpoint folder and back."""
 
 import argparse
-import runpy
+import importlib
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -100,7 +101,9 @@ def _load_image(options: argparse.Namespace) -> tuple[AudioVisualModel, dict, Ke
     torch.manual_seed(options.seed)
     model = create_model(options.model, **overrides)
     method, size = split_name(options.model)
-    report = load_image_weights(model, str(options.source), method=method, size=size)
+    report = load_image_weights(
+        model, str(options.source), method=method, size=size, allow=options.allow
+    )
     return model, overrides, report
 
 
@@ -131,5 +134,11 @@ def describe_report(options: argparse.Namespace, report: KeyReport) -> str:
     return "\n".join([*lines, f"written: {options.target}"])
 
 
+def main() -> None:
+    """Convert what the command line of ``python -m pipeline_src.models.convert`` names."""
+    command = importlib.import_module("pipeline_src.commands.convert")  # which imports this module
+    command.main(["convert", *sys.argv[1:]])
+
+
 if __name__ == "__main__":
-    runpy.run_module("pipeline_src.commands.convert", run_name="__main__")
+    main()

@@ -1,8 +1,12 @@
 """Weights from elsewhere: every key accounted for, wrong files refused, there and back the same."""
 
 import argparse
+import itertools
 import json
+from datetime import datetime
+from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -106,9 +110,17 @@ class _Unknown:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"a": _Unknown()}, "holds code"),
+        ({"a": _Unknown()}, r"holds tests\.unit\.test_convert\._Unknown, code"),
+        ({"model": {"a": torch.zeros(1)}, "hook": print}, "holds .*print, code"),
         ({"a": 3}, "'a' is a int, not a tensor"),
-        ([torch.zeros(1)], "holds list, not a dictionary"),
+        ({"a": argparse.Namespace(lr=1)}, "'a' is an object, not a tensor"),
+        ({"weights": {"a": torch.zeros(1)}}, "it holds 'weights'.*below one of the keys model"),
+        ([torch.zeros(1)], "holds a list, not a dictionary"),
+        ({}, "holds a dict without entries"),
+        ({"a": torch.zeros(1).expand(10**6, 10**6)}, "a claims .* of 4 stored bytes"),
+        ({"a": torch.tensor([1, float("nan")])}, "a holds values that are not finite"),
+        ({"a": torch.tensor([float("inf")], dtype=torch.bfloat16)}, "a holds values that are not"),
+        ({"a": torch.zeros(1), "module.a": torch.zeros(1)}, "a stands twice"),
     ],
 )
 def test_a_file_that_is_not_tensors_alone_is_refused(tmp_path, content, message):
@@ -116,6 +128,44 @@ def test_a_file_that_is_not_tensors_alone_is_refused(tmp_path, content, message)
     torch.save(content, path)
     with pytest.raises(CheckpointError, match=rf"weights\.pth.*{message}"):
         read_tensors(path)
+
+
+PLAIN = {"blocks.0.weight": torch.arange(4.0).view(2, 2), "norm.bias": torch.ones(2)}
+
+
+def prefixed(*prefixes):
+    """The plain tensors, each key with the prefix whose turn it is."""
+    turns = itertools.cycle(prefixes)
+    return {next(turns) + key: value for key, value in PLAIN.items()}
+
+
+@pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "torch before 1.6"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        prefixed("_orig_mod."),
+        prefixed("module.module."),
+        prefixed("module._orig_mod."),
+        prefixed("_orig_mod.module."),
+        prefixed("module.", ""),
+        {"blocks._orig_mod.0.weight": PLAIN["blocks.0.weight"], "norm.bias": PLAIN["norm.bias"]},
+        {key: value.double() for key, value in PLAIN.items()},
+        {key: value.half() for key, value in PLAIN.items()},
+        {"model_state_dict": PLAIN, "epoch": 7},
+        {"state_dict": {"model": PLAIN}},
+        {"model": PLAIN, "model_ema": {}, "optimizer": {}, "args": argparse.Namespace(lr=1e-4)},
+        {"model": PLAIN, "args": argparse.Namespace(out=Path("runs"), at=datetime(2024, 1, 2))},
+        {"state_dict": PLAIN, "best": np.float64(0.5), "curve": np.ones(3), "step": np.int64(3)},
+    ],
+)
+def test_weights_are_found_as_training_programs_leave_them(tmp_path, content, is_zip):
+    path = tmp_path / "weights.pth"
+    torch.save(content, path, _use_new_zipfile_serialization=is_zip)
+    found = read_tensors(path)
+    assert found.keys() == PLAIN.keys()
+    for key, value in PLAIN.items():
+        assert found[key].dtype == torch.float32
+        assert torch.equal(found[key], value)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

@@ -252,7 +252,7 @@ def test_audio_positions_are_the_stretched_image_positions():
     assert stretched.tolist() == [i * 196 // 512 for i in range(512)]
 
 
-TIMM_ARGS = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2}
+TIMM_ARGS = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
 
 
 @pytest.fixture
@@ -282,7 +282,6 @@ def test_a_timm_file_fills_both_modalities(tmp_path, timm_state, suffix, caplog)
     expected = stretch_positions(timm_state["pos_embed"][:, 1:], model.num_audio_tokens)
     assert torch.equal(state["vit_base.pos_embed_a"], expected)
     assert "cls_token" in caplog.text.partition("unused:")[2].partition("missing:")[0]
-    assert "blocks.2.mlp.fc1.weight" in caplog.text.partition("unused:")[2]
     assert "decoder.mask_token" in caplog.text.partition("missing:")[2]
 
 
@@ -301,7 +300,7 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path, timm_state):
     with pytest.raises(CheckpointError, match=r"shape \(16,.*choose the matching"):
         make_model(init=str(path), embed_dim=32)
     save_file({"weight": torch.zeros(1)}, path)
-    with pytest.raises(CheckpointError, match="no image ViT"):
+    with pytest.raises(CheckpointError, match=r"no image ViT.*no patch_embed"):
         make_model(init=str(path))
     path.write_bytes(b"junk")
     with pytest.raises(CheckpointError, match="cannot be read"):
