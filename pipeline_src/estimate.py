@@ -16,10 +16,11 @@ from pipeline_src.config import Config
 from pipeline_src.download.candidates import Places, candidates
 from pipeline_src.download.fetched import FILE_NAME, read_records
 from pipeline_src.download.local import member_sizes
-from pipeline_src.download.sources import host_of, source_kind, split_member
+from pipeline_src.download.sources import host_of
 from pipeline_src.ledger import TRANSIENT_REASONS
 from pipeline_src.manifest.clip_lists import ClipRow, read_clips
 from pipeline_src.manifest.datasets import DatasetConfig
+from pipeline_src.manifest.sources import source_kind, split_member
 
 LOCAL = "this machine"
 DEFAULT_CLIP_SECONDS = 10.0

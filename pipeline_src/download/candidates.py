@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from pipeline_src.download.sources import MEMBER_SEPARATOR, split_member
 from pipeline_src.manifest.clip_lists import ClipRow
+from pipeline_src.manifest.sources import source_kind, split_member
 
 
 class Places(NamedTuple):
@@ -38,7 +38,7 @@ def candidates(clip: ClipRow, places: Places) -> tuple[ClipRow, ...]:
 
 def mirror_source(mirror: str, clip_id: str) -> str:
     """The source of one clip; its id cannot change the URL's path, host or query."""
-    if MEMBER_SEPARATOR not in mirror:
+    if source_kind(mirror) != "member":
         return mirror.replace("{clip_id}", quote(clip_id, safe=""))
     archive, member = split_member(mirror)
     url = archive.replace("{clip_id}", quote(clip_id, safe=""))

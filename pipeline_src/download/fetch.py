@@ -18,16 +18,14 @@ from pipeline_src.download.remote_archive import fetch_remote_members
 from pipeline_src.download.secrets import Secrets
 from pipeline_src.download.sources import (
     Fetched,
-    Kind,
     Lost,
     Outcome,
     host_of,
     raw_extension,
-    source_kind,
-    split_member,
 )
 from pipeline_src.manifest.chunks import clip_key
 from pipeline_src.manifest.clip_lists import ClipRow
+from pipeline_src.manifest.sources import Kind, source_kind, split_member
 
 HTTP_TOOL = f"requests {requests.__version__}"
 TAR_TOOL = "tarfile"

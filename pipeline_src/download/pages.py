@@ -19,11 +19,12 @@ from urllib.parse import quote, urlsplit
 from pipeline_src.config.data import DownloadConfig
 from pipeline_src.download.hosts import SlowDownError
 from pipeline_src.download.secrets import Secrets
-from pipeline_src.download.sources import YOUTUBE_PREFIX, Fetched, source_kind
+from pipeline_src.download.sources import YOUTUBE_PREFIX, Fetched
 from pipeline_src.download.statuses import status_error
 from pipeline_src.download.store import BLOCK_BYTES, check_size, take_over
 from pipeline_src.errors import MediaError, StageError, describe_disk_full, is_disk_full
 from pipeline_src.ledger import TRANSIENT_REASONS
+from pipeline_src.manifest.sources import source_kind
 
 WATCH_URL = "https://www.youtube.com/watch?v="
 NOT_INSTALLED = "needs yt-dlp, which is not installed: pip install 'yt-dlp[default]'"

@@ -1,17 +1,15 @@
-"""Where a clip comes from, by the form of its ``source``, and what fetching it can give."""
+"""What fetching a source can give, and what its form says of the file and the host."""
 
 import re
 from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
-MEMBER_SEPARATOR = ".tar::"
+from pipeline_src.manifest.sources import source_kind
+
 YOUTUBE_PREFIX = "youtube:"
 YOUTUBE_HOST = "youtube.com"
-URL_PATTERN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 EXTENSION_PATTERN = re.compile(r"\.[A-Za-z0-9]{1,5}")
-
-Kind = Literal["local", "member", "http", "youtube", "unsupported"]
 
 
 class Fetched(NamedTuple):
@@ -34,32 +32,26 @@ class Lost(NamedTuple):
 Outcome = Fetched | Lost
 
 
-def source_kind(source: str) -> Kind:
-    """Tell how ``source`` is fetched; a member's archive may be local or an http(s) URL."""
-    if source.startswith(YOUTUBE_PREFIX):
-        return "youtube"
-    if (match := URL_PATTERN.match(source)) and match[1].lower() not in ("http", "https"):
-        return "unsupported"
-    if MEMBER_SEPARATOR in source:
-        return "member"
-    return "http" if match else "local"
-
-
-def split_member(source: str) -> tuple[str, str]:
-    """``a.tar::b/c.mp4`` -> (``a.tar``, ``b/c.mp4``)."""
-    archive, _, member = source.partition(MEMBER_SEPARATOR)
-    return archive + ".tar", member
-
-
 def raw_extension(source: str) -> str:
     """The extension of a source as a safe suffix; ``.bin`` where it has none."""
-    name = urlsplit(source).path if source_kind(source) == "http" else source
+    name = url_path(source) if source_kind(source) == "http" else source
     suffix = PurePosixPath(name).suffix
     return suffix.lower() if EXTENSION_PATTERN.fullmatch(suffix) else ".bin"
 
 
+def url_path(url: str) -> str:
+    """The path of a URL; empty where it is none."""
+    try:
+        return urlsplit(url).path
+    except ValueError:
+        return ""
+
+
 def host_of(source: str) -> str:
-    """The host that a source asks, as limits know it."""
+    """The host that a source asks, as limits know it; empty where it names none."""
     if source_kind(source) == "youtube":
         return YOUTUBE_HOST
-    return (urlsplit(source).hostname or "").lower().removeprefix("www.")
+    try:
+        return (urlsplit(source).hostname or "").lower().removeprefix("www.")
+    except ValueError:
+        return ""

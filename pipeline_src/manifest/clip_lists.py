@@ -19,6 +19,9 @@ from pipeline_src.manifest.datasets import (
     missing_list,
 )
 from pipeline_src.manifest.list_formats import PARSERS, RawRow, unlisted_words
+from pipeline_src.manifest.names import is_name
+from pipeline_src.manifest.sources import source_problem
+from pipeline_src.manifest.url_secrets import hide_secrets
 
 
 class ClipRow(NamedTuple):
@@ -71,8 +74,8 @@ def _check_split(row: ClipRow, split_of: dict[str, str]) -> None:
     split = split_of.setdefault(row.source, row.split)
     if split != row.split:
         raise ManifestError(
-            f"source {row.source!r} is in split {row.split} and in {split}; all clips of one file "
-            "belong to one split"
+            f"source {hide_secrets(row.source)!r} is in split {row.split} and in {split}; all "
+            "clips of one file belong to one split"
         )
 
 
@@ -116,8 +119,10 @@ def _check_row(
     raw: RawRow, dataset: DatasetConfig, classes: ClassList, max_seconds: float
 ) -> ClipRow:
     for column, text in (("clip_id", raw.clip_id), ("source", raw.source)):
-        if not text.strip() or not text.isprintable():
+        if not text.strip() or not is_name(text):
             raise ManifestError(f"{column} {text!r} is empty or holds control characters")
+    if problem := source_problem(raw.source):
+        raise ManifestError(f"source {hide_secrets(raw.source)!r}: {problem}")
     if raw.split not in dataset.splits:
         allowed = ", ".join(dataset.splits)
         raise ManifestError(f"split {raw.split!r} is not one of {allowed}")

@@ -16,6 +16,8 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from pipeline_src.config.root import NAME_PATTERN
 from pipeline_src.config.section import Section
 from pipeline_src.errors import ConfigError, ManifestError
+from pipeline_src.manifest.sources import source_problem
+from pipeline_src.manifest.url_secrets import hide_secrets
 
 SPLITS = ("train", "val", "test")
 FOLD_PREFIX = "fold"
@@ -138,8 +140,10 @@ class DatasetConfig(Section):
         is_url = address.scheme in ("http", "https") and address.hostname
         if value and ("{clip_id}" not in value or not is_url):
             raise ValueError("an http(s) URL with {clip_id} in it, e.g. https://host/{clip_id}.mp4")
-        if "@" in address.netloc:
-            raise ValueError("no user or password here: ~/.netrc, PIPELINE_COOKIES or a proxy")
+        if "@" in address.netloc or hide_secrets(value) != value:
+            raise ValueError("no user, password or token here: ~/.netrc, PIPELINE_COOKIES, a proxy")
+        if problem := source_problem(value.replace("{clip_id}", "x")):
+            raise ValueError(problem)
         return value
 
     @field_validator("index_urls")
@@ -307,7 +311,8 @@ def _describe(error: ValidationError) -> str:
         elif not key:
             problems.append(problem["msg"])
         else:
-            problems.append(f"{key}: {problem['input']!r}: {problem['msg']}")
+            shown = hide_secrets(repr(problem["input"]))
+            problems.append(f"{key}: {shown}: {problem['msg']}")
     return "; ".join(problems)
 
 

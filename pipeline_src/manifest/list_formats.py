@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from pipeline_src.errors import ManifestError
 from pipeline_src.manifest.datasets import FOLD_PREFIX
+from pipeline_src.manifest.url_secrets import hide_secrets
 
 COLUMNS = ("clip_id", "source", "start_seconds", "end_seconds", "labels", "split")
 ESC50_COLUMNS = ("filename", "fold", "category")
@@ -143,4 +144,5 @@ def _columns(path: Path, header: list[str], wanted: Iterable[str]) -> list[int]:
 
 def _check_width(path: Path, line: int, row: list[str], expected: int) -> None:
     if len(row) != expected:
-        raise ManifestError(f"{path}:{line}: {len(row)} fields, expected {expected}: {row}")
+        shown = hide_secrets(str(row))
+        raise ManifestError(f"{path}:{line}: {len(row)} fields, expected {expected}: {shown}")

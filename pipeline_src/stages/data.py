@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline_src.catalog import Catalog
-from pipeline_src.download.sources import source_kind, split_member
 from pipeline_src.manifest.clip_lists import read_clips
 from pipeline_src.manifest.datasets import DatasetConfig
+from pipeline_src.manifest.sources import source_kind, split_member
 from pipeline_src.stages.stage import Out, Stage, relative_path
 
 DATA_STAGES = ("download", "transcode", "logmel", "shards")

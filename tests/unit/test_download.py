@@ -8,9 +8,10 @@ import tarfile
 import pytest
 
 from pipeline_src.config.data import DownloadConfig
-from pipeline_src.download.sources import raw_extension, source_kind, split_member
+from pipeline_src.download.sources import raw_extension
 from pipeline_src.ledger import read_ledger
 from pipeline_src.manifest.chunks import read_chunk
+from pipeline_src.manifest.sources import source_kind, split_member
 from tests.media import download
 from tests.server import BODY, running_server
 
@@ -38,11 +39,17 @@ def test_sources_are_told_apart_by_their_form():
         "HTTPS://h/x.mp4": "http",
         "youtube:--abc": "youtube",
         "https://h/a.tar::b/c.mp4": "member",
+        "a.TAR::b": "member",
+        "a.tar.gz::b": "member",
+        "a.tgz::b": "member",
+        "a.zip::b": "member",
+        "youtube: my dog.mkv": "local",
         "s3://bucket/x.mp4": "unsupported",
         "file:///etc/passwd": "unsupported",
     }
     assert {source: source_kind(source) for source in kinds} == kinds
     assert split_member("d/a.tar::b.tar::c.mp4") == ("d/a.tar", "b.tar::c.mp4")
+    assert split_member("d/a.tar.gz::b.zip::c.mp4") == ("d/a.tar.gz", "b.zip::c.mp4")
     assert raw_extension("http://h/x.MP4?name=.sh/../y") == ".mp4"
     assert raw_extension("a.tar::x.m'p;4") == ".bin"
 
