@@ -21,6 +21,7 @@ from pipeline_src.runs.build import build_model
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.objective import build_objective, build_optimizers
 from pipeline_src.train.parallel import clip_gradients, compile_blocks
+from pipeline_src.train.precision import pick_precision
 
 
 def make_spec(model: ModelConfig, recipe: PretrainConfig) -> TrainSpec:
@@ -51,6 +52,7 @@ class Trainer:
             compile_blocks(network)
         self.optimizers = build_optimizers(spec, network, self.objective.passes)
         self.generator = torch.Generator(self.device).manual_seed(0)
+        self.is_mixed = pick_precision(recipe.amp, self.device).is_mixed
 
     def state_bytes(self) -> int:
         """Weights and moments; gradients live inside a step."""
@@ -71,7 +73,7 @@ class Trainer:
         setting = StepSetting(segment.ratios, candidates)
         plan = self.objective.draw(segment.batch_size, self.generator, self.device, setting)
         for step_pass, optimizer in self.optimizers.items():
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=recipe.amp):
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.is_mixed):
                 loss = self.objective(batch, plan, step_pass)["loss"]
             loss.backward()
             clip_gradients(self.objective.parameters(), recipe.max_grad_norm)

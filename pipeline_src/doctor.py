@@ -75,6 +75,16 @@ def _check_torch() -> Iterator[Line]:
         yield Line("ok", f"torch {torch.__version__}, GPUs: {', '.join(names)}")
     else:
         yield Line("note", f"torch {torch.__version__}, no GPU in reach: training runs on the CPU")
+    yield from check_precision()
+
+
+def check_precision() -> Iterator[Line]:
+    """What ``amp: auto`` means on this machine."""
+    from pipeline_src.eval.common import pick_device
+    from pipeline_src.train.precision import native_precision
+
+    found = native_precision(pick_device())
+    yield Line("ok", f"amp: auto trains in {found.name} here: {found.reason}")
 
 
 def check_disk(results: Path) -> Iterator[Line]:

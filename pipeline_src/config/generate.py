@@ -99,9 +99,9 @@ def _bounds(field: FieldInfo) -> str:
         for name, sign in signs.items()
         if getattr(rule, name, None) is not None
     ]
-    choices = [repr(choice).strip("'") for choice in getattr(field.annotation, "__args__", ())]
     is_literal = "Literal" in str(field.annotation) and "tuple" not in str(field.annotation)
-    return _cell(", ".join(limits) or (" or ".join(choices) if is_literal else ""))
+    choices = getattr(field.annotation, "__args__", ()) if is_literal else ()
+    return _cell(", ".join(limits) or " or ".join(map(_inline, choices)))
 
 
 def _cell(text: str) -> str:

@@ -1,10 +1,18 @@
 """Sections that every training has: optimiser and schedule, augmentation."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from pipeline_src.config.section import Section
+
+
+def _read_switch(value: Any) -> Any:
+    """A truth value, also in the words that --config passes on; what is none stays as it is."""
+    try:
+        return TypeAdapter(bool).validate_python(value)
+    except ValidationError:
+        return value
 
 
 class OptimConfig(Section):
@@ -43,7 +51,11 @@ class OptimConfig(Section):
     max_grad_norm: float = Field(
         default=1.0, ge=0, description="gradients are clipped to this L2 norm; 0 = not clipped"
     )
-    amp: bool = Field(default=True, description="bfloat16 autocast")
+    amp: Annotated[Literal["auto", True, False], BeforeValidator(_read_switch)] = Field(
+        default="auto",
+        description="bfloat16 autocast; auto = where the device computes in it, else fp32, and a "
+        "training goes on as it began",
+    )
     compile: bool = Field(default=False, description="torch.compile the blocks of the network")
     parallel: Literal["ddp", "fsdp"] = Field(
         default="ddp",

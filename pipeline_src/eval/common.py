@@ -105,6 +105,8 @@ def provenance(
         "checkpoint_sha256": state["sha256"][MODEL_FILE],
         **score_hashes(state, split.path, evaluate),
         "seed": {"training": state["seed"], "evaluate": evaluate.seed},
+        # Scores are always computed in fp32; of weights from elsewhere the first is not known.
+        "precision": {"training": state.get("precision"), "evaluate": "float32"},
         "git_commit": git_commit(),
         "versions": package_versions(),
         "config": config,

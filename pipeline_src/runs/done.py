@@ -91,6 +91,7 @@ def write_done(
             "config_sha256": state["config_sha256"],
             "data_sha256": state["data_sha256"],
             "seed": state["seed"],
+            "precision": state.get("precision"),
             "git_commit": state["git_commit"],
             "versions": state["versions"],
         },

@@ -81,6 +81,7 @@ class Run:
         state: constant entries of state.json: fingerprint, versions, configuration.
         average: the sum of weights that becomes the result; without steps the last weights do.
         setting: step -> what the plan of a pre-training says about it; None in a fine-tuning.
+        is_mixed: whether the passes run under bfloat16 autocast.
         count_faults: what else a row of the log says, asked on every rank; ends a training whose
             clips are too bad.
     """
@@ -100,6 +101,7 @@ class Run:
     guard: StepGuard = field(default_factory=StepGuard)
     average: WeightAverage = field(default_factory=WeightAverage)
     setting: Callable[[int], StepSetting | None] = lambda step: None
+    is_mixed: bool = False
     count_faults: Callable[[], Mapping[str, int]] = dict
 
 
@@ -152,7 +154,7 @@ def _take_step(run: Run, batch: Batch, clock: Clock) -> dict[str, Tensor]:
     for step_pass in run.draws.passes:
         optimizer = run.optimizers[step_pass]
         set_learning_rate(optimizer, lr)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.amp):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=run.is_mixed):
             losses = run.objective(batch, plan, step_pass)
         losses["loss"].backward()
         grad_norm = clip_gradients(run.model.parameters(), recipe.max_grad_norm)

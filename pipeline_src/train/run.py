@@ -27,7 +27,7 @@ from pipeline_src.shards.read import ShardSet
 from pipeline_src.train.average import WeightAverage, epoch_end_steps
 from pipeline_src.train.clips import training_shards, training_stream, validation
 from pipeline_src.train.clock import Clock
-from pipeline_src.train.distributed import Ranks, join_ranks
+from pipeline_src.train.distributed import Ranks, from_main, join_ranks
 from pipeline_src.train.guard import StepGuard
 from pipeline_src.train.log import METRICS_FILE, read_metrics
 from pipeline_src.train.loop import Run, train
@@ -36,6 +36,7 @@ from pipeline_src.train.memory import keep_freed_memory
 from pipeline_src.train.objective import build_objective, build_optimizers
 from pipeline_src.train.parallel import compile_blocks, shard_model
 from pipeline_src.train.plan import step_setting, training_timetable
+from pipeline_src.train.precision import Precision, pick_precision
 from pipeline_src.train.resume import resume_point, set_aside, start_from
 from pipeline_src.train.stop import StopFlag
 from pipeline_src.train.teacher import load_teacher
@@ -118,6 +119,7 @@ def _train_on(
     if resumed:
         load_optimizers(resumed, model, optimizers)
         average.restore(resumed, model)
+    precision = _precision(spec, ranks, resumed)
     undecoded = UndecodedClips(shards, spec.recipe.max_decode_errors, ranks)
     run = Run(
         folder=spec.run_dir,
@@ -135,14 +137,26 @@ def _train_on(
         validate=validation(spec, model, shards, ranks),
         validate_every_steps=_validation_steps(spec, clock),
         describe=lambda indices: [shards.samples[i].clip_id for i in indices.tolist()],
-        state=_state(spec, shards, fingerprint),
+        state={**_state(spec, shards, fingerprint), "precision": precision.name},
         ranks=ranks,
         guard=StepGuard(reads_at_once=shares_tensors),
         average=average,
+        is_mixed=precision.is_mixed,
         count_faults=undecoded.count,
         setting=lambda step: step_setting(spec.recipe, clock.timetable, step, ranks),
     )
     return train(run, training_stream(spec, shards, clock, ranks, undecoded), clock, stop)
+
+
+def _precision(spec: TrainSpec, ranks: Ranks, resumed: Checkpoint | None) -> Precision:
+    """What rank 0 finds, on every rank: their machines may differ."""
+    begun = resumed.state.get("precision") if resumed else None
+    found = pick_precision(spec.recipe.amp, ranks.device, begun)
+    if from_main(int(found.is_mixed), ranks) != found.is_mixed:
+        name = "float32" if found.is_mixed else "bfloat16"
+        found = Precision(name, "rank 0 has it")
+    logger.info("%s: %s (%s)", spec.run_dir, found.name, found.reason)
+    return found
 
 
 def _average(spec: TrainSpec, clock: Clock) -> WeightAverage:

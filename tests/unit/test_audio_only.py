@@ -133,6 +133,7 @@ def test_a_pretrained_network_of_both_is_fine_tuned_and_scored_on_sound(
     metrics = evaluate(done, pretrained, sounds, model)
     assert (metrics["heads"], metrics["modalities"]) == (["audio"], ["audio"])
     assert not {"video", "audio_video", "retrieval"} & metrics.keys()
+    assert metrics["precision"] == {"training": "float32", "evaluate": "float32"}
 
 
 def evaluate(done, pretrained, index, model):

@@ -70,6 +70,7 @@ def make_run(name, device, guard):
         state={},
         ranks=Ranks(0, 1, torch.device(device)),
         guard=guard,
+        is_mixed=True,
         setting=partial(choose_candidates, objective, device),
     )
 
