@@ -1,12 +1,13 @@
 """Where a result comes from: git commit, package versions, machine."""
 
-import os
 import platform
 import subprocess
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from pipeline_src.cores import num_cores
 
 PACKAGES = ("torch", "torchaudio", "torchvision", "timm", "snakemake", "webdataset", "numpy", "av")
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,7 +50,7 @@ def machine() -> dict[str, Any]:
     import torch
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {"cpu": _cpu_model(), "cores": len(os.sched_getaffinity(0)), "gpus": gpus}
+    return {"cpu": _cpu_model(), "cores": num_cores(), "gpus": gpus}
 
 
 def _cpu_model() -> str:

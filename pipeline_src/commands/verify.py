@@ -6,11 +6,11 @@ manifests. Every defect is one line with file, clip and next step, and the exit 
 
 import argparse
 import logging
-import os
 import sys
 from pathlib import Path
 
 from pipeline_src.cli import main
+from pipeline_src.cores import num_cores
 from pipeline_src.errors import ConfigError
 from pipeline_src.shards.verify import DECODED_CLIPS, verify
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("paths", type=Path, nargs="+", help="index.json files, or folders that hold some")
     add("--decode", type=int, default=DECODED_CLIPS, help="clips to decode per index; 0 = none")
     add("--all", action="store_true", help="decode every clip")
-    add("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes")
+    add("--workers", type=int, default=num_cores(), help="processes")
 
 
 def run(options: argparse.Namespace) -> int:

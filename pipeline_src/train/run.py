@@ -1,7 +1,6 @@
 """From a spec to a trained checkpoint: builds everything, resumes, trains, publishes done.json."""
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline_src.config import FinetuneConfig, PretrainConfig
+from pipeline_src.cores import num_cores
 from pipeline_src.data.augment import augment_batch
 from pipeline_src.objectives import TrainObjective
 from pipeline_src.provenance import git_commit, package_versions
@@ -57,7 +57,7 @@ def run_training(spec: TrainSpec, stop: StopFlag) -> Path:
         TrainingError, CheckpointError, ManifestError: see the message.
         StopRequestedError: ended early, state saved.
     """
-    torch.set_num_threads(min(spec.num_threads, len(os.sched_getaffinity(0))))
+    torch.set_num_threads(min(spec.num_threads, num_cores()))
     keep_freed_memory()
     with join_ranks() as ranks:
         fingerprint = spec.fingerprint()

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-BASE = {"config", "errors", "atomic", "ledger", "versions", "provenance", "architectures"}
+BASE = {
+    "architectures", "atomic", "config", "cores", "errors", "ledger", "provenance", "versions",
+}  # fmt: skip
 # Package -> packages of the project that it may import.
 ALLOWED = {
     "architectures": {"errors"},
