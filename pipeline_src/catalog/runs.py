@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pipeline_src.catalog.datasets import DatasetCatalog
 from pipeline_src.config import RunConfig, resolve_run
 from pipeline_src.config.heads import possible_shares
+from pipeline_src.config.starts import Network, converted_network, refuse_other_network
 from pipeline_src.errors import ConfigError
 from pipeline_src.manifest.datasets import split_view
 
@@ -120,6 +122,8 @@ class Catalog(DatasetCatalog):
     def start_done(self, run: str) -> list[str]:
         """done.json of the pre-training that a run's own pre-training goes on from, if any."""
         source = self.run(run).pretrain.checkpoint_run
+        if source:
+            self._check_start(run, source, "pretrain")
         return [self.own_pretrain_done(source)] if source else []
 
     def teacher_done(self, run: str) -> list[str]:
@@ -130,7 +134,24 @@ class Catalog(DatasetCatalog):
     def pretrain_done(self, run: str) -> list[str]:
         """done.json of the pre-training that a run starts from, if any."""
         source = self.pretrain_source(run)
+        if source and not self.run(run).finetune.checkpoint:
+            self._check_start(run, source, "finetune")
         return [self.own_pretrain_done(source)] if source else []
+
+    def _check_start(self, run: str, source: str, stage: Literal["pretrain", "finetune"]) -> None:
+        """Raise ConfigError where a run's training starts from a network of another shape."""
+        bins = self.config.audio.num_mel_bins
+        recipe = getattr(self.run(run), stage)
+        own = Network.of(self.run(run).model, num_frames=recipe.num_frames, num_mel_bins=bins)
+        if folder := self.run(source).pretrain.checkpoint:
+            start, whose = converted_network(_converted(source, "pretrain", folder)), folder
+        elif source == run:
+            return
+        else:
+            theirs = self.run(source)
+            num_frames, whose = theirs.pretrain.num_frames, f"run {source}"
+            start = Network.of(theirs.model, num_frames=num_frames, num_mel_bins=bins)
+        refuse_other_network(run, own, start, whose=whose, stage=stage)
 
     def own_pretrain_done(self, run: str) -> str:
         """done.json of a run's pre-training: trained, or converted from elsewhere."""

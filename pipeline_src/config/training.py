@@ -34,6 +34,11 @@ class ModelConfig(Section):
     target_length: int = Field(
         default=1024, ge=16, description="log-mel frames the model sees; padded or cut to it"
     )
+    fit_positions: Literal["refuse", "interpolate", "trim"] = Field(
+        default="refuse",
+        description="where the weights that a training starts from know another target_length or "
+        "img_size: interpolate = stretch their positions; trim = the first of them",
+    )
     overrides: dict[str, Any] = Field(
         default={},
         description="further constructor arguments, e.g. {patch_size: 8, embed_dim: 128}",

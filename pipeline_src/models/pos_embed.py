@@ -3,8 +3,14 @@
 Shape legend: L positions, D embed_dim.
 """
 
+from collections.abc import Callable
+from typing import Literal, cast
+
 import torch
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor
+
+from pipeline_src.errors import CheckpointError
 
 SINCOS_BASE = 10000.0
 
@@ -67,3 +73,29 @@ def stretch_positions(pos_embed_1LD: Tensor, num_positions: int) -> Tensor:
     num_source = pos_embed_1LD.shape[1]
     index = torch.arange(num_positions, device=pos_embed_1LD.device) * num_source // num_positions
     return pos_embed_1LD[:, index]
+
+
+def resize_positions(
+    pos_embed_1LD: Tensor,
+    grid: tuple[int, int],
+    new_grid: tuple[int, int],
+    how: Literal["interpolate", "trim"],
+) -> Tensor:
+    """Fit the positions of a (rows, columns) grid to another one: (1, L, D), row-major.
+
+    Args:
+        how: interpolate = bicubic over the grid; trim = its first rows and columns.
+
+    Raises:
+        CheckpointError: trim would have to lengthen.
+    """
+    if how == "interpolate":
+        resample = cast(Callable[..., Tensor], resample_abs_pos_embed)
+        return resample(pos_embed_1LD, list(new_grid), list(grid), num_prefix_tokens=0)
+    if new_grid[0] > grid[0] or new_grid[1] > grid[1]:
+        raise CheckpointError(
+            f"model.fit_positions: trim cannot lengthen positions of {grid} tokens (rows, columns) "
+            f"to {new_grid}; set it to interpolate"
+        )
+    rows, columns = new_grid
+    return pos_embed_1LD.unflatten(1, grid)[:, :rows, :columns].flatten(1, 2)

@@ -2,6 +2,7 @@
 
 import torch
 
+from pipeline_src.architectures import NetworkConfig, make_architecture
 from pipeline_src.config.training import ModelConfig
 from pipeline_src.data.clip_format import ClipFormat
 from pipeline_src.errors import CheckpointError
@@ -50,6 +51,21 @@ def restore_model(
     if trained:
         load_weights(checkpoint, model)
     return model.eval(), spec
+
+
+def network_config(checkpoint: Checkpoint) -> NetworkConfig:
+    """Sizes of a checkpoint's network."""
+    state = checkpoint.state
+    spec = TrainSpec.model_validate(state["spec"])
+    return make_architecture(
+        spec.model.name,
+        num_classes=len(state["class_names"]),
+        img_size=spec.model.img_size,
+        target_length=spec.model.target_length,
+        num_mel_bins=state["num_mel_bins"],
+        num_frames=spec.recipe.num_frames,
+        **spec.model.overrides,
+    )
 
 
 def evaluation_format(checkpoint: Checkpoint, *, num_frames: int) -> ClipFormat:

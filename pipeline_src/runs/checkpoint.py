@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,10 +143,12 @@ def load_matching(
     *,
     allowed_missing: tuple[str, ...] = (),
     allowed_unused: tuple[str, ...] = (),
+    adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
 ) -> list[str]:
     """Fill ``model``; return the keys that the checkpoint lacks.
 
     Args:
+        adapt: what to do to the checkpoint's tensors first.
         allowed_missing: prefixes of keys that the checkpoint may lack (new heads).
         allowed_unused: prefixes of keys that the model may lack (the decoder).
     Raises:
@@ -154,7 +156,7 @@ def load_matching(
     """
     path = checkpoint.folder / MODEL_FILE
     try:
-        tensors = load_file(path)
+        tensors = adapt(load_file(path))
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     own = model.state_dict()

@@ -5,7 +5,11 @@ import shutil
 import time
 from pathlib import Path
 
+from torch import Tensor
+
 from pipeline_src.models import AudioVisualModel
+from pipeline_src.models.input_lengths import FitPositions, fit_to_inputs
+from pipeline_src.runs.build import network_config
 from pipeline_src.runs.checkpoint import (
     Checkpoint,
     load_matching,
@@ -39,21 +43,35 @@ def resume_point(parent: Path, fingerprint: str, ranks: Ranks) -> Checkpoint | N
     return read_checkpoint(folder)
 
 
-def start_from(done: Path, model: AudioVisualModel, shards: ShardSet) -> None:
+def start_from(
+    done: Path, model: AudioVisualModel, shards: ShardSet, fit_positions: FitPositions = "refuse"
+) -> None:
     """Fill ``model`` with the weights of a finished training; what only one has stays or is left.
 
-    Clips whose log-mel differs from what the weights have learnt are worth a warning.
+    Heads are taken over only where they mean the same classes. Clips whose log-mel differs from
+    what the weights have learnt are worth a warning.
+
+    Args:
+        fit_positions: what happens to positions of inputs of another length.
 
     Raises:
         CheckpointError: it does not fit the network.
     """
     checkpoint = read_done(done)
     warn_of_differences(checkpoint, shards, "train")
+    foreign = _foreign_heads(checkpoint, model, shards)
+    start = network_config(checkpoint)
+
+    def adapt(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        kept = {k: v for k, v in tensors.items() if not (foreign and k.startswith(foreign))}
+        return fit_to_inputs(kept, model, start, fit_positions)
+
     missing = load_matching(
         checkpoint,
         model,
         allowed_missing=model.head_prefixes,
         allowed_unused=model.pretrain_prefixes,
+        adapt=adapt,
     )
     own = tuple(model.state_dict())
     left = [p for p in model.pretrain_prefixes if not any(key.startswith(p) for key in own)]
@@ -61,8 +79,26 @@ def start_from(done: Path, model: AudioVisualModel, shards: ShardSet) -> None:
         "started from %s; new: %s; left behind: %s",
         checkpoint.folder,
         ", ".join(missing) or "nothing",
-        ", ".join(f"{prefix}*" for prefix in left) or "nothing",
+        ", ".join(f"{prefix}*" for prefix in (*left, *foreign)) or "nothing",
     )
+
+
+def _foreign_heads(
+    checkpoint: Checkpoint, model: AudioVisualModel, shards: ShardSet
+) -> tuple[str, ...]:
+    """Prefixes of the checkpoint's heads, if it has any that mean other classes than ours."""
+    theirs, ours = checkpoint.state["class_names"], list(shards.class_names)
+    num_outputs = model.config.num_classes
+    if not theirs or (theirs == ours and len(theirs) == num_outputs):
+        return ()
+    logger.warning(
+        "%s: its heads were trained for %d other classes (%s ...); the heads start anew for %d",
+        checkpoint.folder,
+        len(theirs),
+        ", ".join(theirs[:3]),
+        num_outputs,
+    )
+    return model.head_prefixes
 
 
 def set_aside(run_dir: Path) -> None:

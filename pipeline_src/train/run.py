@@ -106,7 +106,7 @@ def _train_on(
         clock.step, clock.seconds = resumed.step, float(resumed.state["seconds"])
         logger.info("resuming %s at step %d of %d", spec.run_dir, clock.step, clock.num_steps)
     elif spec.initial_checkpoint:
-        start_from(spec.initial_checkpoint, model, shards)
+        start_from(spec.initial_checkpoint, model, shards, spec.model.fit_positions)
     teacher = load_teacher(spec, model, shards)
     objective = build_objective(spec, model, shards.task, teacher, shards.modalities)
     if spec.recipe.compile:
