@@ -3,6 +3,7 @@
 A clip that fails alone may get another attempt, for which the first error tells what it needs.
 """
 
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,8 @@ import numpy as np
 from pipeline_src.config.data import MediaConfig
 from pipeline_src.errors import MediaError
 from pipeline_src.media.audio import read_flac
+from pipeline_src.media.chains import MIX, mean_of
+from pipeline_src.media.changes import join_sound
 from pipeline_src.media.ffmpeg import run
 from pipeline_src.media.flags import is_silent, is_static
 from pipeline_src.media.graph import (
@@ -32,6 +35,9 @@ NO_DECODER_MESSAGES = ("no decoder found", "Decoder not found", "Unknown decoder
 TOO_LARGE_MESSAGE = "Picture size"
 # A new picture size starts the filters, and so the frames' clock, anew.
 RESTART_MESSAGE = "Invalid pts"
+FORMAT_MESSAGE = "Changing audio frame properties"
+# ffmpeg mixes only channels of which it is told where they stand.
+UNPLACED_MESSAGE = re.compile(r"Rematrix is needed between (\d+) channels")
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,8 @@ def _decode_together(
     with tempfile.TemporaryDirectory(prefix="transcode-") as name:
         folder = Path(name)
         with memory.hold(sum(job.memory_bytes for job in jobs)):
+            if not jobs[0].has_one_format:  # such a clip stands alone
+                jobs = [join_sound(jobs[0], media, folder)]
             num_errors = run(
                 build_arguments(jobs, media), timeout_seconds=media.timeout_seconds, folder=folder
             )
@@ -121,6 +129,10 @@ def _next_attempt(
     if error.reason != "corrupt":
         return None
     is_too_large = TOO_LARGE_MESSAGE in error.detail
+    if job.has_one_format and FORMAT_MESSAGE in error.detail:
+        return replace(job, has_one_format=False)
+    if (unplaced := UNPLACED_MESSAGE.search(error.detail)) and job.mix == MIX:
+        return replace(job, mix=mean_of(int(unplaced[1])))
     if job.key_seconds:  # these cannot be decoded without the frames between, e.g. open GOPs
         return replace(job, key_seconds=())
     if job.is_steady and (is_too_large or RESTART_MESSAGE in error.detail):
@@ -177,7 +189,5 @@ def _check_audio(samples: np.ndarray, job: ClipJob, media: MediaConfig) -> None:
     if not samples.size:
         reason = "no_audio" if job.is_strict else "corrupt"
         raise MediaError(reason, "the audio stream holds nothing within the clip")
-    if len(samples) > round(job.duration_seconds * rate):
-        raise MediaError("unsupported", "the sound's format changes midway")
     if len(samples) < media.min_seconds * rate:
         raise MediaError("too_short", f"{len(samples)} samples of audio at {rate} Hz")

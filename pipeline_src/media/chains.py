@@ -13,17 +13,30 @@ from pipeline_src.media.moments import count_frames
 
 CLOCK_HZ = 1_000_000
 JPEG_PIXELS = "yuvj420p"
+# To mono: as ffmpeg weighs the channels; the first one alone, which is W of ambisonic sound.
+MIX = "aformat=channel_layouts=mono"
+FIRST_CHANNEL = "pan=mono|c0=c0"
 # A picture a few pixels high must not become one of gigabytes.
 MAX_ASPECT = 32
 
 
-def audio_chain(duration_seconds: float, sample_rate_hz: int) -> str:
+def audio_chain(duration_seconds: float, sample_rate_hz: int, mix: str) -> str:
     """Mono, resampled, from the clip's start; a late start and gaps become silence."""
     return (
-        "atrim=start=0,aformat=channel_layouts=mono,"
+        f"atrim=start=0,{mix},"
         f"aresample={sample_rate_hz}:async=1:first_pts=0,"
         f"atrim=end_sample={round(duration_seconds * sample_rate_hz)}"
     )
+
+
+def pcm_chain(duration_seconds: float, sample_rate_hz: int, mix: str) -> str:
+    """The same, each sample at its own time."""
+    return f"atrim=start=0:end={duration_seconds:.6f},{mix},aresample={sample_rate_hz}"
+
+
+def mean_of(num_channels: int) -> str:
+    """To mono: all channels alike, for those of which nobody says where they stand."""
+    return "pan=mono|c0=" + "+".join(f"{1 / num_channels:.6f}*c{n}" for n in range(num_channels))
 
 
 def exact_chain(duration_seconds: float, media: MediaConfig) -> str:

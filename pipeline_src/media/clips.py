@@ -8,6 +8,7 @@ from pipeline_src.config.data import MediaConfig
 from pipeline_src.errors import MediaError
 from pipeline_src.manifest.chunks import Clip
 from pipeline_src.media.batch import Decoded
+from pipeline_src.media.chains import FIRST_CHANNEL, MIX
 from pipeline_src.media.flags import SHORT_TOLERANCE_SECONDS
 from pipeline_src.media.graph import ClipJob, largest_picture
 from pipeline_src.media.keyframes import KeyFrames, find_key_frames
@@ -106,6 +107,7 @@ def _job(
         picture=picture,
         key_seconds=keys.nearest_seconds if is_few else (),
         key_tolerance_seconds=keys.tolerance_seconds,
+        mix=FIRST_CHANNEL if probe.is_ambisonic else MIX,
     )
 
 

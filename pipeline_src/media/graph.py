@@ -6,13 +6,13 @@ Every output has its own small filter chain: one graph for all is slower with ma
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ffmpeg
 
 from pipeline_src.config.data import MediaConfig
-from pipeline_src.media.chains import audio_chain, exact_chain, key_chain
+from pipeline_src.media.chains import MIX, audio_chain, exact_chain, key_chain, pcm_chain
 from pipeline_src.media.formats import INPUT_OPTIONS, input_url
 from pipeline_src.media.probe import Picture
 
@@ -39,6 +39,9 @@ class ClipJob:
         is_steady: False = the picture's size changes midway. Then the frames are scaled to the
             shape of the first one, and are not rotated.
         is_strict: False = go on after a decoding error.
+        mix: filter that makes the sound mono.
+        has_one_format: False = the sound's format changes midway.
+        sound_path: the sound alone, from the clip's start, in place of the file's.
     """
 
     path: Path
@@ -52,6 +55,9 @@ class ClipJob:
     key_tolerance_seconds: float = 0.0
     is_steady: bool = True
     is_strict: bool = True
+    mix: str = MIX
+    has_one_format: bool = True
+    sound_path: Path | None = None
 
     @property
     def memory_bytes(self) -> int:
@@ -76,11 +82,14 @@ def build_arguments(jobs: Sequence[ClipJob], media: MediaConfig) -> list[str]:
     outputs = []
     for index, job in enumerate(jobs):
         source = ffmpeg.input(input_url(job.path.absolute()), **_input_options(job))
+        sound, mix = source[str(job.audio_index)], job.mix
+        if job.sound_path is not None:
+            sound, mix = ffmpeg.input(input_url(job.sound_path), **INPUT_OPTIONS)["0"], MIX
         outputs.append(
             ffmpeg.output(
-                source[str(job.audio_index)],
+                sound,
                 audio_name(index),
-                af=audio_chain(job.duration_seconds, media.sample_rate_hz),
+                af=audio_chain(job.duration_seconds, media.sample_rate_hz, mix),
                 acodec="flac",
                 sample_fmt="s16",
                 threads=1,
@@ -102,8 +111,26 @@ def build_arguments(jobs: Sequence[ClipJob], media: MediaConfig) -> list[str]:
                 **{"q:v": media.jpeg_quality},
             )
         )
+    return ffmpeg.merge_outputs(*outputs).global_args(*_global_options(jobs)).get_args()
+
+
+def build_pcm_arguments(job: ClipJob, media: MediaConfig, name: str) -> list[str]:
+    """Arguments for the sound of ``job`` alone, as samples with times, in a NUT file."""
+    options = _input_options(replace(job, video_index=None, has_one_format=False))
+    source = ffmpeg.input(input_url(job.path.absolute()), **options)
+    output = ffmpeg.output(
+        source[str(job.audio_index)],
+        name,
+        af=pcm_chain(job.duration_seconds, media.sample_rate_hz, job.mix),
+        acodec="pcm_s16le",
+        format="nut",
+    )
+    return output.global_args(*_global_options([job])).get_args()
+
+
+def _global_options(jobs: Sequence[ClipJob]) -> tuple[str, ...]:
     errors = STRICT_OPTIONS if all(job.is_strict for job in jobs) else TOLERANT_OPTIONS
-    return ffmpeg.merge_outputs(*outputs).global_args(*GLOBAL_OPTIONS, *errors).get_args()
+    return (*GLOBAL_OPTIONS, *errors)
 
 
 def audio_name(index: int) -> str:
@@ -128,6 +155,8 @@ def _input_options(job: ClipJob) -> dict[str, str | int | None]:
         options |= {"noaccurate_seek": None, "ss": f"{job.seek_seconds:.6f}"}
     if job.seek_seconds < job.start_seconds:
         options["itsoffset"] = f"{job.seek_seconds - job.start_seconds:.6f}"
+    if job.has_one_format:  # a change is an error, not a silent new beginning
+        options["reinit_filter:a"] = 0
     if job.video_index is None:
         return options
     options["max_pixels"] = job.picture.decoder_pixels

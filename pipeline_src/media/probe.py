@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
+from av.audio.codeccontext import AudioCodecContext
+from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.error import FFmpegError, PatchWelcomeError
 from av.stream import Disposition
@@ -60,6 +62,8 @@ class Probe:
         audio_index, video_index: stream numbers in the container; None = no video is wanted.
         duration_seconds: of the container; of its longest stream where the header does not say.
         fps: average frame rate, 0.0 where unknown or without video.
+        is_ambisonic: the sound is that of a sphere; its first channel, W, is what a listener in the
+            middle hears.
     """
 
     audio_index: int
@@ -69,6 +73,7 @@ class Probe:
     audio_codec: str
     video_codec: str
     picture: Picture
+    is_ambisonic: bool
 
 
 def probe_file(path: Path, *, max_pixels: int, needs_video: bool = True) -> Probe:
@@ -132,7 +137,12 @@ def _probe(container: InputContainer, needs_video: bool) -> Probe:
         audio_codec=audio.codec_context.name,
         video_codec=video.codec_context.name if video else "",
         picture=_picture(video) if video else Picture(0, 0, 0.0),
+        is_ambisonic=_is_ambisonic(audio.codec_context),
     )
+
+
+def _is_ambisonic(decoder: CodecContext) -> bool:
+    return isinstance(decoder, AudioCodecContext) and decoder.layout.name.startswith("ambisonic")
 
 
 def _picture(video: VideoStream) -> Picture:

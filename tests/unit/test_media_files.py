@@ -198,16 +198,6 @@ def test_a_picture_that_grows_beyond_the_memory_is_unsupported(tmp_path, monkeyp
     assert (row.reason, "1280x960" in row.detail) == ("unsupported", True)
 
 
-def test_sound_whose_format_changes_midway_is_refused(tmp_path):
-    stereo, mono = "sine=d=0.5:r=48000", "sine=d=0.5:r=32000"
-    for name, source in (("one", stereo), ("two", mono)):
-        run_ffmpeg("-f", "lavfi", "-i", source, "-c:a", "ac3", output=tmp_path / f"{name}.ac3")
-    parts = [(tmp_path / f"{name}.ac3").read_bytes() for name in ("one", "two")]
-    (tmp_path / "a.ac3").write_bytes(b"".join(parts))
-    row = lose_one(tmp_path, MediaConfig(num_frames=0), source="a.ac3")
-    assert (row.reason, row.detail) == ("unsupported", "the sound's format changes midway")
-
-
 CONTAINERS = {
     "h264.mp4": H264,
     "hevc.mp4": ("-c:v", "libx265", "-x265-params", "log-level=error", "-c:a", "ac3"),

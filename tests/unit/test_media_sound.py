@@ -134,3 +134,65 @@ def test_bytes_of_no_container_are_corrupt(tmp_path):
     noise = np.random.default_rng(0).bytes(5000)
     (tmp_path / "a.mp4").write_bytes(noise)
     assert lose_one(tmp_path, SOUND, source="a.mp4").reason == "corrupt"
+
+
+def joined(folder: Path, suffix: str, *codec: str) -> Path:
+    """A second in stereo at 48 kHz and one in mono at 24 or 32 kHz, one after the other."""
+    rate = 32000 if suffix == "ac3" else 24000
+    t = "(t+1.024)"  # AC-3 frames last 32 ms
+    later = f"0.5*sin(2*PI*(300*{t}+50*{t}*{t}))"
+    parts = ((chirp(1, 48000), "2"), (chirp(1, rate, later), "1"))
+    paths = [folder / f"{n}.{suffix}" for n in range(2)]
+    for path, (source, channels) in zip(paths, parts, strict=True):
+        run_ffmpeg(*source, "-ac", channels, *codec, output=path)
+    both = folder / f"joined.{suffix}"
+    both.write_bytes(b"".join(path.read_bytes() for path in paths))
+    return both
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.ts", "a.ac3"])
+def test_sound_whose_format_changes_midway_is_in_time(tmp_path, name):
+    both = joined(tmp_path, "ac3", "-c:a", "ac3")
+    run_ffmpeg("-i", str(both), "-c", "copy", output=tmp_path / name)
+    whole = {"source": name, "start_seconds": 0, "end_seconds": 1.8}
+    assert_in_time(transcode_one(tmp_path, SOUND, **whole)[1]["flac"], 0, 1.8)
+    cut = {"source": name, "start_seconds": 0.7, "end_seconds": 1.7}
+    assert_in_time(transcode_one(tmp_path, SOUND, **cut)[1]["flac"], 0.7, 1)
+
+
+def test_such_sound_beside_a_picture_keeps_both_in_time(tmp_path):
+    both = joined(tmp_path, "ac3", "-c:a", "ac3")
+    options = ["-c:v", "mpeg4", "-c:a", "copy"]
+    run_ffmpeg(*PICTURE, "-i", str(both), *options, output=tmp_path / "a.mkv")
+    clip, members = transcode_one(tmp_path, MediaConfig(frame_size=32), source="a.mkv")
+    assert_in_time(members["flac"], 0, 2)
+    assert (clip["flags"], len(members)) == ([], 11)
+
+
+def test_sound_is_unsupported_where_its_times_do_not_follow_the_change(tmp_path):
+    joined(tmp_path, "aac", "-f", "adts")
+    row = lose_one(tmp_path, SOUND, source="joined.aac")
+    assert (row.reason, "format changes midway" in row.detail) == ("unsupported", True)
+
+
+def test_of_ambisonic_sound_the_channel_of_all_directions_is_heard(tmp_path):
+    side = "0.3*sin(2*PI*3000*t)"
+    four = chirp(2, 48000, "|".join([CHIRP, side, side, side]))
+    codec = ["-c:a", "libopus", "-mapping_family", "255", "-b:a", "256k"]
+    path = run_ffmpeg(*four, *codec, output=tmp_path / "a.mka")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"OpusHead") + 18] = 2  # RFC 8486: ambisonics, as in videos of 360 degrees
+    path.write_bytes(data)
+    assert_whole_and_cut(tmp_path, "a.mka")
+    samples = read_flac(transcode_one(tmp_path, SOUND, source="a.mka")[1]["flac"]).astype(float)
+    spectrum = np.abs(np.fft.rfft(samples[: 2 * RATE - 1600]))
+    assert spectrum[5000:7000].max() < 0.01 * spectrum.max()
+
+
+@pytest.mark.parametrize("channels", [9, 11, 16, 22])
+def test_channels_of_no_known_place_are_mixed_alike(tmp_path, channels):
+    mixed = f"asplit={channels},amerge=inputs={channels}"
+    run_ffmpeg(*chirp(), "-filter_complex", mixed, "-c:a", "pcm_s16le", output=tmp_path / "a.mka")
+    _, members = transcode_one(tmp_path, SOUND, source="a.mka")
+    assert_in_time(members["flac"], 0, 2)
+    assert np.abs(read_flac(members["flac"])).max() == pytest.approx(16384, rel=0.02)
