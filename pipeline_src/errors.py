@@ -3,10 +3,32 @@
 import difflib
 import errno
 from collections.abc import Iterable
+from reprlib import Repr
+from typing import Any
+
+MAX_MESSAGE_CHARS = 4000
+_REPR = Repr()
+_REPR.maxlevel, _REPR.maxlist, _REPR.maxtuple, _REPR.maxdict = 3, 6, 6, 6
+_REPR.maxstring = _REPR.maxother = 160
+
+
+def shown(value: Any) -> str:
+    """A value of a foreign file as a message shows it: short, however large or nested it is."""
+    return _REPR.repr(value)
 
 
 class PipelineError(Exception):
-    """Base of every error that is the user's to solve; shown without a traceback."""
+    """Base of every error that is the user's to solve; shown without a traceback.
+
+    A message is cut at a size that can be read: parts of it may come from foreign files.
+    """
+
+    def __init__(self, message: object = "", *rest: object) -> None:
+        text = str(message)
+        if len(text) > MAX_MESSAGE_CHARS:
+            half = MAX_MESSAGE_CHARS // 2
+            text = f"{text[:half]} ... ({len(text)} characters) ... {text[-half:]}"
+        super().__init__(text, *rest)
 
 
 class ConfigError(PipelineError):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pipeline_src.atomic import write_text
-from pipeline_src.errors import ManifestError
+from pipeline_src.errors import ManifestError, shown
 
 PERMANENT_REASONS = (
     "unavailable",
@@ -63,6 +63,8 @@ class LedgerRow:
     detail: str = ""
 
     def __post_init__(self) -> None:
+        if self.status not in ("ok", "skipped", "failed"):
+            raise ValueError(f"{self.clip_id}: status {self.status!r}")
         if (self.status == "ok") != (self.reason == ""):
             raise ValueError(f"{self.clip_id}: status {self.status!r} with reason {self.reason!r}")
         if self.reason and self.reason not in REASONS:
@@ -86,25 +88,38 @@ def write_ledger(path: Path, rows: Sequence[LedgerRow], num_in: int) -> None:
 def read_ledger(path: Path, row_type: type[RowT] = LedgerRow) -> list[RowT]:
     """Read a ledger back, refusing a damaged one; further columns of a stage are left out."""
     columns = {field.name: field.type for field in fields(row_type)}
-    with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        if missing := columns.keys() - set(reader.fieldnames or ()):
-            raise ManifestError(f"{path}: columns {sorted(missing)} are missing")
-        return [
-            row_type(**{name: _typed(row[name], kind) for name, kind in columns.items()})
-            for row in reader
-        ]
+    rows: list[RowT] = []
+    line = 1
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            if missing := columns.keys() - set(reader.fieldnames or ()):
+                raise ManifestError(
+                    f"{path}: columns {sorted(missing)} are missing; delete it and run again"
+                )
+            for row in reader:
+                line = reader.line_num
+                values = {name: _typed(row[name], kind) for name, kind in columns.items()}
+                rows.append(row_type(**values))
+    except FileNotFoundError:
+        raise ManifestError(f"{path}: no such ledger; delete its manifest and run again") from None
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise ManifestError(
+            f"{path}:{line}: damaged ledger ({shown(error)}); delete it and its manifest and run "
+            "again"
+        ) from None
+    return rows
 
 
 def count_transient(path: Path) -> int:
     """How many clips a stage itself gave up for now; much faster than reading the rows."""
     with path.open(newline="", encoding="utf-8") as stream:
-        rows = csv.reader(stream)
-        header = next(rows, [])
         try:
+            rows = csv.reader(stream)
+            header = next(rows, [])
             status, reason = header.index("status"), header.index("reason")
             return sum(row[status] == "failed" and row[reason] in TRANSIENT_REASONS for row in rows)
-        except (ValueError, IndexError):
+        except (ValueError, IndexError, csv.Error):
             raise ManifestError(f"{path}: no ledger; delete it and run again") from None
 
 
@@ -114,7 +129,9 @@ def _one_line(text: str) -> str:
     return " ".join(printable.split())[:MAX_DETAIL_CHARS]
 
 
-def _typed(text: str, kind: object) -> Any:
+def _typed(text: str | None, kind: object) -> Any:
+    if text is None:
+        raise ValueError("a row is too short")
     return int(text) if kind is int else float(text) if kind is float else text
 
 

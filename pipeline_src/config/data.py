@@ -255,3 +255,6 @@ class RemoteConfig(Section):
     timeout_seconds: float = Field(
         default=60.0, gt=0, description="no byte for this long ends an attempt"
     )
+    max_transfer_seconds: float = Field(
+        default=3600.0, gt=0, description="an attempt that takes longer ends, whatever it brings"
+    )

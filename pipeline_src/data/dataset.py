@@ -18,7 +18,7 @@ from pipeline_src.data.decode import decode_frame, load_array
 from pipeline_src.data.mixup import Mix, Mixup, mix_frames
 from pipeline_src.data.replace import MAX_REPLACEMENTS, Replacements
 from pipeline_src.data.sampler import Draw
-from pipeline_src.errors import ManifestError, MediaError, SampleError
+from pipeline_src.errors import ManifestError, MediaError, SampleError, shown
 from pipeline_src.media.audio import read_flac, to_float
 from pipeline_src.shards.files import RemoteShard
 from pipeline_src.shards.read import ShardSet
@@ -149,8 +149,8 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         members = self._reader.read(sample)
         if needs_waveform and "flac" not in members:
             raise ManifestError(
-                f"{sample.shard}: sample {sample.key!r} has no waveform, which finetune.mixup "
-                "needs; set shards.waveform: true and run again"
+                f"{sample.shard}: clip {shown(sample.clip_id)} has no waveform, which "
+                "finetune.mixup needs; set shards.waveform: true and run again"
             )
         targets = np.zeros(len(self.shards.class_names), np.float32)
         targets[list(sample.labels)] = 1
@@ -161,13 +161,15 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
                     image = decode_frame(jpeg, self.format.img_size)
                     place[...] = image.permute(1, 2, 0).numpy()
             logmel = load_array(members["logmel.npy"])
-            if logmel.shape[1:] != (self.shards.num_mel_bins,) or logmel.dtype != STORED_LOGMEL:
+            num_bins = self.shards.num_mel_bins
+            if not len(logmel) or logmel.shape[1:] != (num_bins,) or logmel.dtype != STORED_LOGMEL:
                 raise ValueError(f"log-mel of shape {logmel.shape}, {logmel.dtype}")
             waveform = _load_waveform(members["flac"]) if needs_waveform else NO_WAVEFORM
         except (MediaError, RuntimeError, ValueError, LookupError) as error:
+            what = f"has no member {error}" if isinstance(error, KeyError) else error
             raise SampleError(
-                f"{sample.shard}: sample {sample.key!r} cannot be decoded: {error}; delete the "
-                "shard's manifest and run again"
+                f"{sample.shard}: clip {shown(sample.clip_id)} cannot be decoded: {what}; delete "
+                "the shard's manifest and run again"
             ) from error
         return _Clip(index, logmel, targets, waveform)
 

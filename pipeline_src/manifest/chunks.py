@@ -4,7 +4,6 @@ The next stage reads the manifest and nothing else; the ledger beside it has one
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 from pipeline_src.atomic import file_sha256, write_json
 from pipeline_src.errors import ManifestError
 from pipeline_src.ledger import LedgerRow, count_status, write_ledger
+from pipeline_src.manifest.schema import CHUNKS, check_json, read_json
 
 KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,120}")
 KEY_PREFIX_CHARS = 60
@@ -109,13 +109,13 @@ def read_chunk(path: Path, stage: str) -> ChunkManifest:
     Raises:
         ManifestError: unreadable, of another stage, or inconsistent; delete it and run again.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        missing = KNOWN_KEYS - value.keys()
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
-        raise ManifestError(f"{path}: unreadable chunk manifest: {error}") from error
+    value = read_json(path, "chunk manifest")
+    missing = sorted(KNOWN_KEYS - value.keys()) if isinstance(value, dict) else ["all"]
     if missing or value["stage"] != stage:
-        raise ManifestError(f"{path}: not a {stage} manifest (missing keys: {sorted(missing)})")
+        raise ManifestError(
+            f"{path}: not a {stage} manifest (missing keys: {missing}); delete it and run again"
+        )
+    check_json(CHUNKS[stage], value, path, f"{stage} manifest")
     num_lost = value["num_skipped"] + value["num_failed"]
     if (len(value["clips"]), len(value["lost"])) != (value["num_ok"], num_lost) or value[
         "num_in"

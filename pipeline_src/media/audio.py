@@ -9,18 +9,25 @@ from av.error import FFmpegError
 from pipeline_src.errors import MediaError
 
 FULL_SCALE = 32768.0
+MAX_SAMPLES = 1 << 28  # an hour and a half at 48 kHz; FLAC packs silence a thousand times smaller
 
 
 def read_flac(data: bytes) -> np.ndarray:
     """Decode mono 16-bit FLAC to int16 samples of shape (num_samples,).
 
     Raises:
-        MediaError: corrupt.
+        MediaError: corrupt, or longer than any clip.
     """
+    parts: list[np.ndarray] = []
+    num_samples = 0
     try:
         with av.open(io.BytesIO(data), "r", format="flac") as container:
-            parts = [frame.to_ndarray()[0] for frame in container.decode(audio=0)]
-    except (FFmpegError, IndexError) as error:
+            for frame in container.decode(audio=0):
+                num_samples += frame.samples
+                if num_samples > MAX_SAMPLES:
+                    raise MediaError("unsupported", f"FLAC of more than {MAX_SAMPLES} samples")
+                parts.append(frame.to_ndarray()[0])
+    except (FFmpegError, IndexError, ValueError) as error:
         raise MediaError("corrupt", f"FLAC not readable: {error}") from error
     return np.concatenate(parts) if parts else np.zeros(0, np.int16)
 

@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image
 
 from pipeline_src.config.data import AudioConfig
-from pipeline_src.errors import MediaError, SampleError
+from pipeline_src.errors import MediaError, SampleError, shown
 from pipeline_src.features.fbank import num_window_samples
+from pipeline_src.features.members import check_frame_size, load_array
 from pipeline_src.media.audio import read_flac
 from pipeline_src.shards.files import ShardFile
 from pipeline_src.shards.read import Sample
@@ -100,13 +101,16 @@ def check_members(sample: Sample, members: Members, index: Mapping[str, Any]) ->
     """Decode every member of a sample; yield what is wrong."""
     try:
         metadata = json.loads(bytes(members["json"]))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         yield f"json is not readable: {error}"
+        return
+    if not isinstance(metadata, dict):
+        yield f"json holds {shown(metadata)}, not what is known of the clip"
         return
     expected = {"clip_id": sample.clip_id, "labels": list(sample.labels)}
     for key, value in expected.items():
         if metadata.get(key) != value:
-            yield f"json has {key} {metadata.get(key)!r}, its manifest {value!r}"
+            yield f"json has {key} {shown(metadata.get(key))}, its manifest {shown(value)}"
     if not all(0 <= label < len(index["class_names"]) for label in sample.labels):
         yield f"labels {list(sample.labels)} are not all below {len(index['class_names'])}"
     yield from _check_frames(members, metadata, index["frame_size"])
@@ -115,11 +119,13 @@ def check_members(sample: Sample, members: Members, index: Mapping[str, Any]) ->
 
 def _check_frames(members: Members, metadata: Mapping[str, Any], side: int) -> Iterator[str]:
     names = sorted(name for name in members if name.startswith(FRAME_PREFIX))
-    listed = len(metadata.get("frame_seconds") or ())
+    seconds = metadata.get("frame_seconds") or ()
+    listed = len(seconds) if isinstance(seconds, list | tuple) else 0
     if len(names) != listed:
         yield f"{len(names)} frames, json has the times of {listed}"
     for name in names:
         try:
+            check_frame_size(members[name], side)
             image = Image.open(io.BytesIO(members[name]))
             image.load()
         except (OSError, SyntaxError, ValueError) as error:
@@ -131,8 +137,8 @@ def _check_frames(members: Members, metadata: Mapping[str, Any], side: int) -> I
 
 def _check_sound(members: Members, index: Mapping[str, Any]) -> Iterator[str]:
     try:
-        logmel = np.load(io.BytesIO(members["logmel.npy"]), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        logmel = load_array(members["logmel.npy"])
+    except ValueError as error:
         yield f"logmel.npy cannot be read: {error}"
         return
     num_bins = index["num_mel_bins"]

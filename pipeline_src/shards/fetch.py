@@ -1,6 +1,5 @@
 """The index of shards that lie elsewhere: fetched with its manifests, the shards stay there."""
 
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -11,16 +10,16 @@ from urllib.parse import urlsplit
 
 from pipeline_src.atomic import write_bytes, write_json
 from pipeline_src.config.data import RemoteConfig
-from pipeline_src.errors import ManifestError
+from pipeline_src.errors import ManifestError, shown
 from pipeline_src.manifest.chunks import read_chunk
 from pipeline_src.manifest.datasets import load_dataset
+from pipeline_src.manifest.schema import parse_json
 from pipeline_src.shards.files import shard_files
 from pipeline_src.shards.read import BASE_URL, check_index
 from pipeline_src.shards.transfer import Transfer
 
 LOGGER = logging.getLogger(__name__)
 MANIFEST_NAME = re.compile(r"\d{5}\.json")
-SHARD_NAME = re.compile(r"[A-Za-z0-9_-]+\.tar")
 
 
 def fetch_index(*, index_path: Path, dataset_path: Path, split: str, remote: RemoteConfig) -> None:
@@ -41,7 +40,7 @@ def fetch_index(*, index_path: Path, dataset_path: Path, split: str, remote: Rem
     names = dict.fromkeys(shard["manifest"] for shard in index["shards"])
     for name in names:
         if not MANIFEST_NAME.fullmatch(name):
-            raise ManifestError(f"{url}: {name!r} is no manifest's name, e.g. 00000.json")
+            raise ManifestError(f"{url}: {shown(name)} is no manifest's name, e.g. 00000.json")
     with ThreadPoolExecutor(remote.num_connections) as threads:
         texts = threads.map(lambda name: _read(transfer, f"{base}/{name}"), names)
         for name, text in zip(names, texts, strict=True):
@@ -60,17 +59,14 @@ def _read(transfer: Transfer, url: str) -> bytes:
 
 
 def _parse_index(url: str, text: bytes) -> Mapping[str, Any]:
-    try:
-        index = json.loads(text)
-    except ValueError as error:
-        raise ManifestError(f"{url}: no index.json of packed shards: {error}") from error
-    return check_index(index, url)
+    return check_index(parse_json(text, url, "index.json of packed shards"), url)
 
 
 def _write_manifest(path: Path, text: bytes) -> None:
     """Write one, and refuse one that names files elsewhere."""
     write_bytes(path, text)
-    for shard in shard_files(read_chunk(path, "pack")):
-        if not SHARD_NAME.fullmatch(shard.file):
-            path.unlink()
-            raise ManifestError(f"{path}: {shard.file!r} is no shard's name")
+    try:
+        shard_files(read_chunk(path, "pack"))
+    except ManifestError:
+        path.unlink()
+        raise

@@ -4,20 +4,23 @@
 holds more than ``shards.target_bytes``. Names sort in the order of the clips.
 """
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline_src.errors import ManifestError
+from pipeline_src.errors import ManifestError, shown
 from pipeline_src.manifest.chunks import ChunkManifest
 
 SHARDS, SAMPLES = "shards", "samples"  # in a pack manifest
+SHARD_NAME = re.compile(r"[A-Za-z0-9_-]+\.tar")
 
 
 class RemoteShard(NamedTuple):
-    """A tar at a URL."""
+    """A tar at a URL; the sha256 is its manifest's, empty = unknown."""
 
     url: str
     bytes: int
+    sha256: str = ""
 
     def __str__(self) -> str:
         return self.url
@@ -44,13 +47,20 @@ def shard_files(manifest: ChunkManifest) -> list[ShardFile]:
     """The tars that a pack manifest names.
 
     Raises:
-        ManifestError: it was made by an older version.
+        ManifestError: it was made by an older version, or names files elsewhere.
     """
-    if SHARDS not in manifest.extra:
+    if SHARDS not in manifest.extra or SAMPLES not in manifest.extra:
         raise ManifestError(
             f"{manifest.id}: the pack manifest names no shards; delete it and run again"
         )
-    return [ShardFile(**shard) for shard in manifest.extra[SHARDS]]
+    shards = [ShardFile(**shard) for shard in manifest.extra[SHARDS]]
+    for shard in shards:
+        if not SHARD_NAME.fullmatch(shard.file):
+            raise ManifestError(
+                f"{manifest.id}: {shown(shard.file)} is no shard's name; delete the pack manifest "
+                "and run again"
+            )
+    return shards
 
 
 def shard_paths(

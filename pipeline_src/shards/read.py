@@ -1,18 +1,20 @@
 """Shards for reading: which samples there are, and where each lies."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pipeline_src.config.data import RemoteConfig
-from pipeline_src.errors import ManifestError
+from pipeline_src.errors import ManifestError, shown
 from pipeline_src.manifest.chunks import ChunkManifest, read_chunk
+from pipeline_src.manifest.schema import INDEX, check_json, read_json
 from pipeline_src.shards.duplicates import DUPLICATE
 from pipeline_src.shards.files import SAMPLES, RemoteShard, shard_files, shard_paths
 
+MAX_SAMPLE_BYTES = 2**31 - 2**12  # the most that one read gives
 BASE_URL = "base_url"  # of an index that was fetched
 REQUIRED_KEYS = {
     *("shards", "num_clips", "class_names", "task", "modalities", "audio", "sample_rate_hz"),
@@ -124,6 +126,12 @@ def _open_split(index_path: Path, remote: RemoteConfig) -> ShardSet:
         for sample in _checked_samples(path, manifest, shards_base(index_path, index))
         if sample.clip_id not in hidden
     ]
+    num_classes = len(index["class_names"])
+    if wrong := next((s for s in samples if max(s.labels, default=0) >= num_classes), None):
+        raise ManifestError(
+            f"{index_path}: clip {shown(wrong.clip_id)} has the classes {shown(wrong.labels)} of "
+            f"{num_classes}; delete it and run again"
+        )
     if len(samples) != index["num_clips"]:
         raise ManifestError(
             f"{index_path}: {index['num_clips']} clips, but the shards hold {len(samples)}; "
@@ -148,11 +156,7 @@ def read_index(index_path: Path) -> dict[str, Any]:
     Raises:
         ManifestError: unreadable, or of an older version.
     """
-    try:
-        index = json.loads(index_path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ManifestError(f"{index_path}: index not readable: {error}") from error
-    return check_index(index, index_path)
+    return check_index(read_json(index_path, "index"), index_path)
 
 
 def check_index(index: Any, where: Path | str) -> dict[str, Any]:
@@ -163,6 +167,7 @@ def check_index(index: Any, where: Path | str) -> dict[str, Any]:
             f"{where}: no index of this version ({', '.join(sorted(missing))} missing); "
             "delete it and run again where it was packed"
         )
+    check_json(INDEX, index, where, "index")
     return index
 
 
@@ -190,14 +195,27 @@ def _checked_samples(
 
 def chunk_samples(base: Path | str, manifest: ChunkManifest) -> Iterator[Sample]:
     """The samples of a chunk's shards in a folder or below a URL, duplicates too."""
-    holders: list[Path | RemoteShard] = []
-    for shard in shard_files(manifest):
-        is_local = isinstance(base, Path)
-        place = base / shard.file if is_local else RemoteShard(f"{base}/{shard.file}", shard.bytes)
-        holders += [place] * shard.num_samples
-    rows = zip(holders, manifest.extra[SAMPLES], strict=True)
-    for place, (key, labels, clip_id, offset, size, crc32) in rows:
-        yield Sample(place, key, offset, size, tuple(labels), clip_id, crc32)
+    shards = shard_files(manifest)
+    rows = manifest.extra[SAMPLES]
+    if sum(shard.num_samples for shard in shards) != len(rows):
+        raise ManifestError(
+            f"{manifest.id}: the pack manifest's shards hold other samples than it lists; delete "
+            "it and run again"
+        )
+    rest = iter(rows)
+    for shard in shards:
+        place: Path | RemoteShard = (
+            base / shard.file
+            if isinstance(base, Path)
+            else RemoteShard(f"{base}/{shard.file}", shard.bytes, shard.sha256)
+        )
+        for key, labels, clip_id, offset, size, crc32 in islice(rest, shard.num_samples):
+            if offset + size > shard.bytes or not 0 < size <= MAX_SAMPLE_BYTES:
+                raise ManifestError(
+                    f"{place}: clip {shown(clip_id)} lies at {offset} with {size} bytes, the shard "
+                    f"has {shard.bytes}; delete its manifest and run again"
+                )
+            yield Sample(place, key, offset, size, tuple(labels), clip_id, crc32)
 
 
 def left_out(index: Mapping[str, Any]) -> set[str]:

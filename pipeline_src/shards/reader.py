@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline_src.config.data import RemoteConfig
-from pipeline_src.errors import ManifestError, SampleError
+from pipeline_src.errors import ManifestError, SampleError, shown
 from pipeline_src.shards.files import RemoteShard
 from pipeline_src.shards.read import Sample
 from pipeline_src.shards.remote import RemoteReader
@@ -80,9 +80,14 @@ class ShardReader:
         if isinstance(sample.shard, RemoteShard):
             return self._remote_reader().read(sample)
         data = self._memory(sample.size_bytes)
-        num_read = os.preadv(self._open(sample.shard), [data], sample.offset_bytes)
+        try:
+            num_read = os.preadv(self._open(sample.shard), [data], sample.offset_bytes)
+        except OSError as error:  # a disk that cannot read a sector says EIO
+            raise _damaged(sample, f"cannot be read ({error.strerror})") from error
         if num_read != sample.size_bytes:
             raise _damaged(sample, f"ends after {num_read} of {sample.size_bytes} bytes")
+        if zlib.crc32(data) != sample.crc32:
+            raise _damaged(sample, "is not what was packed (CRC-32)")
         return data
 
     def _memory(self, size: int) -> memoryview:
@@ -121,49 +126,58 @@ def parse_members(
     """
     members: Members = {}
     position = 0
-    long_name: str | None = None
+    long_name = b""
     while position < len(data):
         header = bytes(data[position : position + BLOCK_BYTES])
         size = _check_header(sample, header)
         content = data[position + BLOCK_BYTES : position + BLOCK_BYTES + size]
         if len(content) != size:
-            raise _damaged(sample, "member reaches over the sample's end")
+            raise _damaged(sample, "has a member that reaches over its end")
         position += BLOCK_BYTES + -(-size // BLOCK_BYTES) * BLOCK_BYTES
         if header[TYPE] == PAX_HEADER:
-            long_name = _pax_path(bytes(content))
+            long_name = _pax_path(bytes(content)) or long_name
             continue
-        name = long_name or header[NAME].rstrip(b"\0").decode()
-        long_name = None
-        member_key, _, extension = name.partition(".")
-        if member_key != sample.key or header[TYPE] != REGULAR:
-            raise _damaged(sample, f"found member {name!r}")
+        name = long_name or header[NAME].partition(b"\0")[0]
+        long_name = b""
+        member_key, _, extension = name.decode(errors="replace").partition(".")
+        is_own = member_key == sample.key and name.isascii() and extension not in members
+        if not is_own or header[TYPE] != REGULAR:
+            raise _damaged(sample, f"has a member {shown(name)} that is not its own")
         if extensions is None or extension in extensions:
             members[extension] = content
+    if not position:
+        raise _damaged(sample, "has no members")
     return members
 
 
 def _check_header(sample: Sample, header: bytes) -> int:
     """Verify the header's checksum (own field counted as blanks); return the member's size."""
+    checksum, size = (header[field].strip(b"\0 ") for field in (CHECKSUM, SIZE))
+    # int() would take signs, underscores and blanks inside too.
+    if not checksum.isdigit() or not size.isdigit():
+        raise _damaged(sample, "has no tar header where one must be")
     try:
-        checksum = int(header[CHECKSUM].rstrip(b"\0 "), 8)
-        size = int(header[SIZE].rstrip(b"\0 "), 8)
+        stated, num_bytes = int(checksum, 8), int(size, 8)
     except ValueError:
-        raise _damaged(sample, "no tar header where one must be") from None
-    total = checksum + sum(header[CHECKSUM]) - 8 * ord(" ")
+        raise _damaged(sample, "has no tar header where one must be") from None
+    total = stated + sum(header[CHECKSUM]) - 8 * ord(" ")
     # The low half of Adler-32 is 1 + the sum of the bytes, a tenth of the time of ``sum``.
     if zlib.adler32(header) & 0xFFFF != (1 + total) % ADLER_MODULUS:
-        raise _damaged(sample, "tar header with a wrong checksum")
-    return size
+        raise _damaged(sample, "has a tar header with a wrong checksum")
+    return num_bytes
 
 
 def _damaged(sample: Sample, what: str) -> SampleError:
     return SampleError(
-        f"{sample.shard}: sample {sample.key!r} {what}: the shard is damaged; "
-        "delete its manifest and run again"
+        f"{sample.shard}: clip {shown(sample.clip_id)} {what}: damaged; delete the shard's "
+        "manifest and run again"
     )
 
 
-def _pax_path(content: bytes) -> str:
-    """The member name in a PAX header, which tar writes for names over 100 bytes."""
+def _pax_path(content: bytes) -> bytes:
+    """The member name in a PAX header, which tar writes for names over 100 bytes; it may have none.
+
+    Some programs write such headers for times alone.
+    """
     records = content.split(b"\n")
-    return next(record.split(PAX_PATH, 1)[1].decode() for record in records if PAX_PATH in record)
+    return next((record.split(PAX_PATH, 1)[1] for record in records if PAX_PATH in record), b"")

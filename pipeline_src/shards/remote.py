@@ -1,13 +1,10 @@
 """Samples of shards at URLs, read by byte range and kept in a folder of bounded size.
 
-Each shard has one sparse file in the folder, into which its samples are written where they lie in
-the shard. Whether one is there is told by its CRC-32 alone: a hole reads as zeros, a torn write has
-another sum. So there is no list to keep, any number of processes may share the folder, and a kill
-leaves nothing to repair. Files that were written to longest ago are deleted for room.
+The folder is the user's own and closed to others, and holds one file per shard (``kept``); others
+that lie there are left alone. Any number of processes may share it. Files that were written to
+longest ago are deleted for room.
 """
 
-import fcntl
-import hashlib
 import logging
 import os
 import tempfile
@@ -20,18 +17,23 @@ import numpy as np
 
 from pipeline_src.config.data import RemoteConfig
 from pipeline_src.errors import ManifestError, SampleError, is_disk_full
+from pipeline_src.own_folder import make_own_folder
 from pipeline_src.shards.files import RemoteShard
+from pipeline_src.shards.kept import ForeignFileError, KeptShard, kept_path, open_kept, own_files
 from pipeline_src.shards.read import Sample
 from pipeline_src.shards.transfer import NoRangeError, Transfer
 
 LOGGER = logging.getLogger(__name__)
 BYTES_PER_GIGABYTE = 10**9
-UNIT_BYTES = 512  # of st_blocks
 TRIMS_PER_CACHE = 20  # the folder is looked through after so large a share was written
 
 
 class RemoteReader:
-    """Reads samples of shards at URLs; one per process."""
+    """Reads samples of shards at URLs; one per process.
+
+    Raises:
+        ManifestError: others could change what lies in the folder.
+    """
 
     def __init__(self, config: RemoteConfig) -> None:
         self._config = config
@@ -40,7 +42,13 @@ class RemoteReader:
         self._limit = int(config.cache_gigabytes * BYTES_PER_GIGABYTE)
         self._written = self._limit  # look through the folder at the first write
         self._folder = cache_folder(config)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._whole: set[tuple[str, int]] = set()  # shards that this process found whole
+        if wrong := make_own_folder(self._folder):
+            raise ManifestError(
+                f"remote.cache_folder: {self._folder}: {wrong}; training data are read from it, so "
+                "it must be a folder of your own that only you may write to: chmod go-w, or "
+                "another remote.cache_folder"
+            )
 
     def prefetch(self, samples: Sequence[Sample]) -> None:
         """Bring samples into the folder, several at a time; what fails is left for ``read``."""
@@ -54,67 +62,71 @@ class RemoteReader:
         Raises:
             ManifestError: not to be had. SampleError: what is there is not what was packed.
         """
-        assert isinstance(sample.shard, RemoteShard)
-        path = self._folder / (hashlib.sha256(sample.shard.url.encode()).hexdigest()[:32] + ".tar")
-        data = _cached(path, sample)
-        if data is None:
-            try:
-                data = self._transfer.attempt(
-                    sample.shard.url, lambda: self._fetch(sample, sample.shard)
-                )
-                self._keep(path, sample, data)
-            except NoRangeError:
-                data = self._fetch_whole(path, sample, sample.shard)
+        shard = sample.shard
+        assert isinstance(shard, RemoteShard)
+        path = kept_path(self._folder, shard)
+        try:
+            with open_kept(path, shard) as kept:
+                return self._read(kept, sample, shard)
+        except (ForeignFileError, PermissionError) as error:
+            raise ManifestError(f"remote.cache_folder: {error}") from None
+
+    def _read(self, kept: KeptShard, sample: Sample, shard: RemoteShard) -> memoryview:
+        if (data := self._found(kept, sample, shard)) is not None:
+            return data
+        try:
+            data = self._transfer.attempt(shard.url, lambda: self._fetch(sample, shard))
+        except NoRangeError:
+            return self._fetch_whole(kept, sample, shard)
+        self._make_room(sample.size_bytes)
+        try:
+            kept.keep(sample, data)
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            LOGGER.warning("%s: disk full, shards are read without being kept", self._folder)
         return data
 
-    def _fetch(self, sample: Sample, shard: object) -> memoryview:
-        assert isinstance(shard, RemoteShard)
+    def _found(self, kept: KeptShard, sample: Sample, shard: RemoteShard) -> memoryview | None:
+        """A sample that was read before, or lies in a shard that was fetched whole."""
+        if (data := kept.sample(sample)) is not None:
+            return data
+        seen = (shard.url, kept.number)
+        if seen not in self._whole and kept.is_whole(shard.sha256):
+            self._whole.add(seen)
+        return kept.sample_of_whole(sample) if seen in self._whole else None
+
+    def _fetch(self, sample: Sample, shard: RemoteShard) -> memoryview:
         first, size = sample.offset_bytes, sample.size_bytes
         content = self._transfer.span(shard.url, first, size, shard.bytes)
         if len(content) != size:
             raise OSError(f"{len(content)} of {size} bytes came")
-        return _checked(sample, np.frombuffer(bytearray(content), np.uint8).data)
+        data = np.frombuffer(bytearray(content), np.uint8).data
+        if zlib.crc32(data) != sample.crc32:
+            raise _changed(sample)
+        return data
 
-    def _keep(self, path: Path, sample: Sample, data: memoryview) -> None:
-        """Write a sample where it lies; a full disk only costs the copy."""
-        self._make_room(sample.size_bytes)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-            try:
-                os.pwrite(descriptor, data, sample.offset_bytes)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            if not is_disk_full(error):
-                raise
-            LOGGER.warning("%s: disk full, shards are read without being kept", path)
-
-    def _fetch_whole(self, path: Path, sample: Sample, shard: RemoteShard) -> memoryview:
+    def _fetch_whole(self, kept: KeptShard, sample: Sample, shard: RemoteShard) -> memoryview:
         """Bring the whole shard from a server that knows no ranges; one process at a time does."""
         if shard.bytes > self._limit:
             raise ManifestError(
                 f"{shard.url}: its server sends whole files only, and remote.cache_gigabytes="
                 f"{self._config.cache_gigabytes:g} holds none of {shard.bytes} bytes; raise it"
             )
-        with path.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            data = _cached(path, sample)
-            if data is None:
-                self._make_room(shard.bytes)
-                self._transfer.attempt(shard.url, lambda: self._copy(path, shard))
-                data = _cached(path, sample)
+        kept.lock()
+        if (data := self._found(kept, sample, shard)) is not None:
+            return data
+        self._make_room(shard.bytes)
+        found = self._transfer.attempt(
+            shard.url, lambda: kept.keep_whole(self._transfer.stream(shard.url, shard.bytes))
+        )
+        if shard.sha256 and found != shard.sha256:
+            raise _changed(sample)
+        self._whole.add((shard.url, kept.number))
+        data = kept.sample_of_whole(sample)
         if data is None:
             raise _changed(sample)
         return data
-
-    def _copy(self, path: Path, shard: RemoteShard) -> None:
-        size = 0
-        with path.open("r+b" if path.exists() else "w+b") as stream:
-            for block in self._transfer.stream(shard.url):
-                stream.write(block)
-                size += len(block)
-        if size != shard.bytes:
-            raise OSError(f"{size} of {shard.bytes} bytes came")
 
     def _make_room(self, size: int) -> None:
         """Delete the files that were written to longest ago where the folder grows too large."""
@@ -122,13 +134,7 @@ class RemoteReader:
         if self._written < self._limit / TRIMS_PER_CACHE:
             return
         self._written = 0
-        found = []
-        for path in self._folder.glob("*.tar"):
-            try:
-                status = path.stat()
-            except FileNotFoundError:  # another process deleted it
-                continue
-            found.append((status.st_mtime, status.st_blocks * UNIT_BYTES, path))
+        found = own_files(self._folder)
         total = sum(taken for _, taken, _ in found) + size
         for _, taken, path in sorted(found):
             if total <= self._limit * (1 - 1 / TRIMS_PER_CACHE):
@@ -144,28 +150,8 @@ def cache_folder(config: RemoteConfig) -> Path:
     return Path(tempfile.gettempdir()) / f"av-pipeline-shards-{os.getuid()}"
 
 
-def _cached(path: Path, sample: Sample) -> memoryview | None:
-    """The bytes of a sample if the file holds them."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
-        data = np.empty(sample.size_bytes, np.uint8).data
-        num_read = os.preadv(descriptor, [data], sample.offset_bytes)
-    finally:
-        os.close(descriptor)
-    return data if num_read == len(data) and zlib.crc32(data) == sample.crc32 else None
-
-
-def _checked(sample: Sample, data: memoryview) -> memoryview:
-    if zlib.crc32(data) != sample.crc32:
-        raise _changed(sample)
-    return data
-
-
 def _changed(sample: Sample) -> SampleError:
     return SampleError(
-        f"{sample.shard}: sample {sample.key!r} is not what was packed (CRC-32): the shard is "
+        f"{sample.shard}: clip {sample.clip_id} is not what was packed (checksum): the shard is "
         "damaged, or was packed again; then fetch the index again (--forcerun fetch_index)"
     )

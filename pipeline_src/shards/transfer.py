@@ -20,6 +20,7 @@ from pipeline_src.errors import ManifestError
 
 LOGGER = logging.getLogger(__name__)
 BLOCK_BYTES = 1 << 20
+MAX_INDEX_BYTES = 1 << 28  # of an index or a manifest: what is read as a whole
 FINAL_STATUSES = {400, 401, 403, 404, 405, 410}
 HTTP = ("http://", "https://")
 T = TypeVar("T")
@@ -67,11 +68,19 @@ class Transfer:
         raise AssertionError("max_attempts is at least 1")
 
     def whole(self, url: str) -> bytes:
-        """A small file, in one attempt."""
+        """A small file, in one attempt.
+
+        Raises:
+            ManifestError: it is larger than any index is.
+        """
         if not url.startswith(HTTP):
-            return self._filesystem(url).cat_file(url)
-        with self._ask(url, {}) as reply:
-            return reply.content
+            content = self._filesystem(url).cat_file(url, start=0, end=MAX_INDEX_BYTES + 1)
+        else:
+            with self._ask(url, {}) as reply:
+                content = b"".join(self._blocks(reply, MAX_INDEX_BYTES + 1))
+        if len(content) > MAX_INDEX_BYTES:
+            raise ManifestError(f"{url}: larger than {MAX_INDEX_BYTES} bytes: no index or manifest")
+        return content
 
     def span(self, url: str, first: int, size: int, total: int) -> bytes:
         """``size`` bytes from ``first``, in one attempt.
@@ -93,12 +102,34 @@ class Transfer:
                     f"{url}: has {found} bytes, its index says {total}: it was packed again; "
                     "fetch the index again (snakemake --forcerun fetch_index)"
                 )
-            return reply.content
+            return b"".join(self._blocks(reply, size))
 
-    def stream(self, url: str) -> Iterator[bytes]:
-        """The blocks of a whole http(s) file, in one attempt."""
+    def stream(self, url: str, total: int) -> Iterator[bytes]:
+        """The blocks of a whole http(s) file, in one attempt, and no more than one byte too many.
+
+        Args:
+            total: bytes that it must have.
+        """
         with self._ask(url, {"Accept-Encoding": "identity"}) as reply:
-            yield from reply.iter_content(BLOCK_BYTES)
+            yield from self._blocks(reply, total + 1)
+
+    def _blocks(self, reply: requests.Response, limit: int) -> Iterator[bytes]:
+        """A body as it comes, up to ``limit`` bytes.
+
+        Raises:
+            TimeoutError: it took longer than an attempt may.
+        """
+        deadline = time.monotonic() + self._config.max_transfer_seconds
+        while limit > 0 and (
+            block := reply.raw.read1(min(BLOCK_BYTES, limit), decode_content=True)
+        ):
+            block = block[:limit]  # what is unpacked may be more than was asked for
+            limit -= len(block)
+            yield block
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    f"longer than remote.max_transfer_seconds={self._config.max_transfer_seconds:g}"
+                )
 
     def _ask(self, url: str, headers: dict[str, str]) -> requests.Response:
         if not hasattr(self._local, "session"):

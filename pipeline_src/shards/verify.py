@@ -125,6 +125,9 @@ def verify(paths: Sequence[Path], *, num_decoded: int, num_workers: int) -> Iter
         except ManifestError as error:
             yield str(error)
             continue
+        except KeyError as error:
+            yield f"{index_path}: no {error} in it; delete it and run again"
+            continue
         tasks += planned
         yield from defects
     progress = Progress("verify", sum(len(task.samples) for task in tasks))

@@ -143,7 +143,7 @@ def test_a_clip_that_cannot_be_decoded_is_an_error_that_names_it(tmp_path, membe
             return {**super().read(sample), member: memoryview(bytearray(b"not what it was"))}
 
     dataset._reader = Damaged()
-    with pytest.raises(ManifestError, match="sample 'k2' cannot be decoded"):
+    with pytest.raises(ManifestError, match="clip 'clip2' cannot be decoded"):
         dataset[Draw(2, 0)]
 
 

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -15,8 +16,11 @@ from pipeline_src.data.dataset import ClipDataset
 from pipeline_src.data.loader import evaluation_batches
 from pipeline_src.errors import ManifestError, SampleError
 from pipeline_src.shards.fetch import fetch_index
+from pipeline_src.shards.files import RemoteShard
+from pipeline_src.shards.kept import kept_path
 from pipeline_src.shards.read import open_shards
 from pipeline_src.shards.reader import ShardReader
+from pipeline_src.shards.transfer import Transfer
 from tests import media
 from tests.server import running_server, wait_for_port
 
@@ -119,13 +123,100 @@ def test_the_folder_stays_within_its_bounds(tmp_path, local, server):
     shards = open_shards([fetch(tmp_path, server.url("train/index.json"), config)], config)
     folder = tmp_path / "cache"
     folder.mkdir()
-    for number in range(5):
-        path = folder / f"old{number}.tar"
+    kept = [kept_path(folder, RemoteShard(f"http://x/{number}", 1)) for number in range(5)]
+    # Archives of the user's own, links, files of two names: not what reading shards has made.
+    others = ["thesis.tar", f"{'0' * 32}.tar", f"x{'0' * 32}.av-shard", f"{'1' * 32}.av-shard.tar"]
+    for number, path in enumerate([*kept, *(folder / name for name in others)]):
         path.write_bytes(os.urandom(30_000))
         os.utime(path, (number, number))
+    linked, twice = (kept_path(folder, RemoteShard(f"http://x/{name}", 1)) for name in "ab")
+    linked.symlink_to(folder / "thesis.tar")
+    os.link(folder / others[1], twice)
     check_equal(local, shards, config)
-    assert not (folder / "old0.tar").exists()
-    assert sum(path.stat().st_blocks * 512 for path in folder.glob("*.tar")) <= 100_000 + 65_536
+    assert not kept[0].exists()
+    assert all((folder / name).stat().st_size == 30_000 for name in others)
+    assert linked.is_symlink()
+    assert twice.exists()
+    ours = [path for path in folder.glob("*.av-shard") if path not in (linked, twice)]
+    ours.remove(folder / others[2])
+    assert sum(path.stat().st_blocks * 512 for path in ours) <= 100_000 + 65_536
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: folder.chmod(0o777), "others may write there .mode 777."),
+        (lambda folder: folder.chmod(0o770), "others may write there .mode 770."),
+        (lambda folder: folder.parent.chmod(0o777), "anybody may rename it"),
+        (lambda folder: [folder.rename(f"{folder}2"), folder.touch()], "it is no folder"),
+        (lambda folder: [folder.rename(f"{folder}2"), folder.symlink_to(f"{folder}2")], "a link"),
+        (lambda folder: [folder.rmdir(), folder.symlink_to("nowhere")], "it is a link to nowhere"),
+    ],
+)
+def test_a_folder_that_others_may_change_is_refused(tmp_path, local, server, spoil, message):
+    folder = tmp_path / "own" / "cache"
+    folder.mkdir(parents=True)
+    config = make_config(tmp_path, cache_folder=str(folder))
+    shards = open_shards([fetch(tmp_path, server.url("train/index.json"), config)], config)
+    spoil(folder)
+    with pytest.raises(ManifestError, match=f"remote.cache_folder: .*{message}"):
+        ShardReader(config).read(shards.samples[0])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_somebody_else_is_refused(tmp_path, local, server):
+    config = make_config(tmp_path)
+    shards = open_shards([fetch(tmp_path, server.url("train/index.json"), config)], config)
+    (tmp_path / "cache").mkdir()
+    os.chown(tmp_path / "cache", 12345, 12345)
+    with pytest.raises(ManifestError, match="it belongs to user 12345, not to you"):
+        ShardReader(config).read(shards.samples[0])
+
+
+@pytest.mark.parametrize("serves_ranges", [True, False])
+def test_a_link_in_the_folder_is_not_followed(tmp_path, local, server, serves_ranges):
+    server.serves_ranges = serves_ranges
+    config = make_config(tmp_path)
+    shards = open_shards([fetch(tmp_path, server.url("train/index.json"), config)], config)
+    victim = tmp_path / "authorized_keys"
+    victim.write_bytes(b"precious")
+    (tmp_path / "cache").mkdir()
+    path = kept_path(tmp_path / "cache", shards.samples[0].shard)
+    for plant in (path.symlink_to, path.hardlink_to):
+        plant(victim)
+        with pytest.raises(ManifestError, match=r"is a link|is not your own file"):
+            ShardReader(config).read(shards.samples[0])
+        assert victim.read_bytes() == b"precious"
+        path.unlink()
+
+
+@pytest.mark.parametrize("serves_ranges", [True, False])
+def test_forged_samples_of_the_right_crc_are_refused(tmp_path, local, server, serves_ranges):
+    server.serves_ranges = serves_ranges
+    config = make_config(tmp_path)
+    shards = open_shards([fetch(tmp_path, server.url("train/index.json"), config)], config)
+    sample, other = shards.samples[:2]
+    ShardReader(config).read(sample)
+    kept = kept_path(tmp_path / "cache", sample.shard)
+    data = bytearray(kept.read_bytes())
+    for one in (sample, other):  # read before, and not yet
+        data[one.offset_bytes : one.offset_bytes + 4] = b"evil"
+    kept.write_bytes(data)
+    for one in (sample, other):
+        forged = data[one.offset_bytes : one.offset_bytes + one.size_bytes]
+        with pytest.raises(SampleError, match="is not what was packed"):
+            ShardReader(config).read(one._replace(crc32=zlib.crc32(forged)))
+    check_equal(local, shards, config)
+
+
+def test_answers_are_bounded(tmp_path, server):
+    server.files["long"] = bytes(5_000)
+    transfer = Transfer(make_config(tmp_path, max_transfer_seconds=0.5))
+    assert sum(map(len, transfer.stream(server.url("long"), 100))) == 101
+    with pytest.raises(TimeoutError, match="max_transfer_seconds"):
+        list(transfer.stream(server.url("trickle"), 10**9))
+    with pytest.raises(TimeoutError, match="max_transfer_seconds"):
+        transfer.whole(server.url("trickle.json"))
 
 
 def test_failures_name_the_address_and_what_to_do(tmp_path, server):
@@ -148,7 +239,7 @@ def test_failures_name_the_address_and_what_to_do(tmp_path, server):
     with pytest.raises(ManifestError, match="was packed again; fetch the index again"):
         ShardReader(config).read(shards.samples[0])
     server.files["train/train-00000.tar"] = tar[:700] + b"?" + tar[701:]
-    with pytest.raises(SampleError, match=r"sample .a. is not what was packed"):
+    with pytest.raises(SampleError, match=r"clip a is not what was packed"):
         ShardReader(config).read(shards.samples[0])
 
 
