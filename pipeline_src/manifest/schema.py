@@ -151,9 +151,13 @@ class PackedChunk(Head):
     logmel: NotRequired[Moments]
 
 
-@with_config(CLOSED)
-class IndexShard(Shard):
+@with_config(STRICT)
+class IndexShard(TypedDict):
     manifest: str
+    file: NotRequired[str]
+    num_samples: NotRequired[Count]
+    bytes: NotRequired[Count]
+    sha256: NotRequired[Sha256]
 
 
 @with_config(STRICT)
