@@ -124,12 +124,15 @@ def test_a_second_workflow_on_the_same_results_is_refused(built):
 
 @pytest.fixture(scope="module")
 def two_ranks(built):
-    """Losses of the tiny pre-training on two ranks, by how they share the network."""
+    """Losses of the tiny pre-training on two ranks, by how they share the network.
+
+    In fp32: how far bfloat16 sums of another order are apart differs between processors.
+    """
 
     def train(parallel):
         spec = read(built, "avsiam_tiny/pretrain/spec.json")
         spec["run_dir"] = f"results/{parallel}/pretrain"
-        spec["recipe"]["parallel"] = parallel
+        spec["recipe"] |= {"parallel": parallel, "amp": False}
         path = built.root / f"results/{parallel}.json"
         path.write_text(json.dumps(spec))
         built.run("torchrun", "--nproc-per-node", "2", "-m", "pipeline_src.train", str(path))
@@ -149,13 +152,14 @@ def test_two_ranks_share_a_training(built, two_ranks):
 
 
 def test_ranks_with_a_part_of_the_network_train_as_ranks_with_copies(built, two_ranks):
-    assert two_ranks["fsdp"] == pytest.approx(two_ranks["ddp"], rel=2e-3)
+    assert two_ranks["fsdp"] == pytest.approx(two_ranks["ddp"], rel=1e-5)
     whole, parts = (
         load_file(built.root / f"results/{parallel}/pretrain/checkpoint/model.safetensors")
         for parallel in ("ddp", "fsdp")
     )
     assert whole.keys() == parts.keys()
     for name, value in whole.items():
+        print(name, (parts[name]-value).abs().max(), value.abs().max())
         assert torch.allclose(parts[name], value, atol=2e-3), name
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline_src.architectures import MAViLConfig, make_architecture
 from pipeline_src.architectures.mavil_cost import Step, forward_macs, trained_flops
-from pipeline_src.config import plan_segments, pretrain_network, resolve_run
+from pipeline_src.config import plan_segments, pretrain_network, read_config, resolve_run
 from pipeline_src.config.segments import mavil_steps
 from pipeline_src.config.variants import (
     READINGS,
@@ -21,7 +21,7 @@ from pipeline_src.config.variants import (
 )
 from pipeline_src.models.masking import num_kept
 from pipeline_src.runs.spec import TrainSpec
-from pipeline_src.train.cost import read_config, training_cost
+from pipeline_src.train.measure import training_cost
 
 # Derived figures: percent saved against MAViL at 8 and at 16 frames. Each one's arithmetic is that
 # of the convention in mavil_cost.py; the ratios come from the configuration's own curriculum.
