@@ -3,21 +3,41 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+# Of torch's CUDA build, what no CPU needs: the rest is linked into it and has to stay.
+CUDA_ON_DEMAND := triton nvidia-cusolver nvidia-cuda-nvrtc nvidia-nvtx cuda-bindings cuda-pathfinder
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: setup demo compare test lint fmt bench config lock slurm-up slurm-down clean
+.PHONY: setup setup-dev setup-cpu demo compare test lint fmt bench config lock slurm-up slurm-down clean
 
 setup: $(READY)
+	@echo "Ready. For the commands of the README, activate the environment in this shell:  . $(BIN)/activate"
 
-$(READY): requirements.lock pyproject.toml
+# What the tests and checks need on top.
+setup-dev: $(READY_DEV)
+
+# For a machine without a GPU, to save disk.
+setup-cpu: $(READY)
+	$(BIN)/python -m pip uninstall --disable-pip-version-check --quiet --yes $(CUDA_ON_DEMAND)
+
+define install
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-index --no-deps --no-build-isolation --editable .
+	$(PIP_INSTALL) --require-hashes -r $(1)
+	$(PIP_INSTALL) --no-index --no-deps --no-build-isolation --editable .
+endef
+
+$(READY): requirements.lock pyproject.toml
+	$(call install,requirements.lock)
 	touch $@
 
-demo: setup
+$(READY_DEV): requirements-dev.lock pyproject.toml
+	$(call install,requirements-dev.lock)
+	touch $(READY) $@
+
+demo: $(READY)
 	snakemake all
 	av-pipeline table
 
@@ -26,10 +46,10 @@ compare: demo
 	snakemake --configfile config/experiments/avdigits_methods.yaml -- all
 	av-pipeline table
 
-test: setup
+test: $(READY_DEV)
 	python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-lint: setup
+lint: $(READY_DEV)
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
@@ -37,29 +57,31 @@ lint: setup
 	python -m pipeline_src stages --check
 	pyright
 
-fmt: setup
+fmt: $(READY_DEV)
 	ruff check --fix .
 	ruff format .
 	snakefmt Snakefile workflow
 
-bench: setup
+bench: $(READY)
 	python benchmarks/preprocess.py
 
-config: setup
+config: $(READY)
 	python -m pipeline_src.config.generate
 	python -m pipeline_src stages --write
 
+# The second is a part of the first, at the same versions.
+UV_COMPILE = $(BIN)/python -m uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-header --no-annotate --extra pages pyproject.toml
 lock:
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/python -m uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-header --no-annotate --extra pages --extra dev \
-		pyproject.toml -o requirements.lock
+	$(PIP_INSTALL) uv
+	$(UV_COMPILE) --extra dev -o requirements-dev.lock
+	$(UV_COMPILE) -c requirements-dev.lock -o requirements.lock
 
 # A real three-node Slurm on this machine; says how to install Slurm where it is missing.
-slurm-up: setup
+slurm-up: $(READY_DEV)
 	@python -m tests.slurm.cluster up
 
-slurm-down: setup
+slurm-down: $(READY_DEV)
 	@python -m tests.slurm.cluster down
 
 # Caches and the test run only: results/ holds downloads and checkpoints.

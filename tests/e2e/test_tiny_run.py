@@ -159,8 +159,16 @@ def test_ranks_with_a_part_of_the_network_train_as_ranks_with_copies(built, two_
     )
     assert whole.keys() == parts.keys()
     for name, value in whole.items():
-        print(name, (parts[name]-value).abs().max(), value.abs().max())
-        assert torch.allclose(parts[name], value, atol=2e-3), name
+        ours, theirs = (without_key_bias(name, one) for one in (parts[name], value))
+        assert torch.allclose(ours, theirs, atol=1e-4), name
+
+
+def without_key_bias(name, value):
+    """All but biases of keys: their gradient is rounding alone, which Adam makes whole steps of."""
+    if not name.endswith("attn.qkv.bias"):
+        return value
+    query, _, values = value.chunk(3)
+    return torch.cat([query, values])
 
 
 def test_ranks_with_a_part_of_the_network_resume(built, two_ranks):

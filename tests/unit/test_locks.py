@@ -1,0 +1,39 @@
+"""The two lock files: one set of versions, and no test tool in the one that users install."""
+
+import re
+import sys
+from importlib.metadata import packages_distributions
+
+from tests.unit.test_imports import imported_modules
+
+PIN = re.compile(r"^([A-Za-z0-9._-]+)==(.*?)((?:\n    --hash=.*)+)", re.MULTILINE)
+TOOLS = {"pytest", "pytest-xdist", "pyright", "ruff", "snakefmt", "moto", "flask", "flask-cors"}
+
+
+def pins(path):
+    """Distribution -> version with marker, and hashes."""
+    text = path.read_text()
+    found = {name.lower(): (version, hashes) for name, version, hashes in PIN.findall(text)}
+    assert len(found) == len(re.findall(r"^\S", text, re.MULTILINE))
+    return found
+
+
+def test_the_runtime_lock_is_a_part_of_the_other(root):
+    runtime, everything = pins(root / "requirements.lock"), pins(root / "requirements-dev.lock")
+    assert runtime.items() <= everything.items()
+    assert not TOOLS & runtime.keys()
+    assert everything.keys() >= TOOLS
+
+
+def test_what_the_project_imports_is_in_the_runtime_lock(root):
+    distributions = packages_distributions()
+    locked = pins(root / "requirements.lock")
+    sources = [
+        path for folder in ("pipeline_src", "workflow") for path in (root / folder).rglob("*.py")
+    ]
+    imported = {name.split(".")[0] for path in sources for name in imported_modules(path)}
+    foreign = imported - set(sys.stdlib_module_names) - {"pipeline_src", "__future__"}
+    assert {"torch", "snakemake", "yt_dlp"} & foreign
+    for module in sorted(foreign):
+        names = {name.lower() for name in distributions[module]}
+        assert names & locked.keys(), f"{module} comes from {names}, which no user installs"
