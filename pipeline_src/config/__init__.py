@@ -11,11 +11,18 @@ from pipeline_src.config.data import (
     ShardsConfig,
 )
 from pipeline_src.config.evaluation import EvaluateConfig, ReportConfig, SubmitConfig
-from pipeline_src.config.load import load_config, pretrain_network, read_config, resolve_run
+from pipeline_src.config.load import (
+    load_config,
+    merge_files,
+    pretrain_network,
+    read_config,
+    resolve_run,
+)
 from pipeline_src.config.optim import AugmentConfig, OptimConfig
 from pipeline_src.config.root import Config, RunConfig
 from pipeline_src.config.segments import Segment, plan_segments
 from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig
+from pipeline_src.config.yaml_files import read_yaml
 
 __all__ = [
     "AudioConfig",
@@ -38,8 +45,10 @@ __all__ = [
     "ShardsConfig",
     "SubmitConfig",
     "load_config",
+    "merge_files",
     "plan_segments",
     "pretrain_network",
     "read_config",
+    "read_yaml",
     "resolve_run",
 ]

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -16,17 +15,19 @@ from pipeline_src.config.section import Section
 from pipeline_src.config.segments import plan_segments
 from pipeline_src.config.sources import check_sources
 from pipeline_src.config.training import ModelConfig, PretrainConfig
+from pipeline_src.config.yaml_files import merge, parse_assignments, read_sections
 from pipeline_src.errors import ConfigError
 
+PROJECT_FILE = Path(__file__).resolve().parents[2] / "config" / "config.yaml"
 SectionT = TypeVar("SectionT", bound=Section)
 
 
 def load_config(merged: Mapping[str, Any], files: Sequence[Path] = ()) -> Config:
-    """Turn Snakemake's merged config into the typed tree, every run included.
+    """Turn merged values into the typed tree, every run included.
 
     Args:
-        merged: config.yaml, overlays and --config as Snakemake merged them. files: the
-            configuration files, first read first; errors name the last one that sets the key.
+        merged: config.yaml, overlays and --config in one tree. files: the configuration files,
+            first read first; errors name the last one that sets the key.
     Raises:
         ConfigError: unknown key, wrong type, value out of bounds, bad run name; lists every
             problem.
@@ -41,20 +42,27 @@ def load_config(merged: Mapping[str, Any], files: Sequence[Path] = ()) -> Config
     return config
 
 
+def merge_files(files: Sequence[Path], assignments: Sequence[str] = ()) -> dict[str, Any]:
+    """The values of configuration files, first file first, and of ``--config`` on top.
+
+    Raises:
+        ConfigError: one cannot be read, or has a key twice.
+    """
+    merged: dict[str, Any] = {}
+    for path in files:
+        merged = merge(merged, read_sections(path))
+    return merge(merged, parse_assignments(assignments))
+
+
 def read_config(files: Sequence[Path]) -> Config:
-    """The default configuration with overlays on top, first file first.
+    """The project's config/config.yaml with overlays on top, first file first.
 
     Raises:
         ConfigError: a file cannot be read, or a value is not allowed.
     """
-    merged: dict[str, Any] = Config().model_dump(mode="json")
-    for path in files:
-        try:
-            overlay = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
-        merged = merge(merged, overlay or {})
-    return load_config(merged, files)
+    # A package that was installed without its project has the defaults that the file begins with.
+    files = [*([PROJECT_FILE] if PROJECT_FILE.is_file() else []), *files]
+    return load_config(merge_files(files), files)
 
 
 def resolve_run(config: Config, name: str, files: Sequence[Path] = ()) -> RunConfig:
@@ -169,17 +177,6 @@ def pretrain_network(
     )
 
 
-def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two trees of mappings; leaves and lists of ``overlay`` win."""
-    merged = dict(base)
-    for key, value in overlay.items():
-        below = merged.get(key)
-        if isinstance(below, Mapping) and isinstance(value, Mapping):
-            value = merge(below, value)
-        merged[key] = value
-    return merged
-
-
 def _validate(
     section: type[SectionT],
     values: Mapping[str, Any],
@@ -219,7 +216,7 @@ def _section_at(section: type[Section], location: Sequence[str]) -> type[Section
 def _file_of(path: Sequence[str], files: Sequence[Path]) -> str:
     """The last file that sets the key at ``path``, or the command line."""
     for file in reversed(files):
-        node: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        node: Any = read_sections(file)
         for part in path:
             node = node.get(part) if isinstance(node, Mapping) else _below_leaf(node, part)
             if node is None:

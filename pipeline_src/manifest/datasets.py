@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from pipeline_src.config.root import NAME_PATTERN
 from pipeline_src.config.section import Section
+from pipeline_src.config.yaml_files import read_yaml
 from pipeline_src.errors import ConfigError, ManifestError
 from pipeline_src.manifest.sources import source_problem
 from pipeline_src.manifest.url_secrets import hide_secrets
@@ -283,12 +283,7 @@ def load_dataset(path: Path) -> DatasetConfig:
     Raises:
         ConfigError: the file is missing or no YAML; a key is unknown, missing or has a wrong value.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: data set description not readable: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys such as name, task, clip_list; got {values!r}")
     relative = {"root": ".", **values}

@@ -7,9 +7,8 @@ from typing import Any
 import yaml
 
 from pipeline_src.catalog import Catalog
-from pipeline_src.config import load_config
+from pipeline_src.config import load_config, merge_files
 from pipeline_src.config.heads import HEADS
-from pipeline_src.errors import ConfigError
 from pipeline_src.stages.runs import HISTORY, VALIDATION
 from pipeline_src.stages.stage import Stage
 from pipeline_src.stages.table import all_stages
@@ -27,11 +26,7 @@ HEADER = """\
 def load_catalog(root: Path) -> Catalog:
     """The data sets and runs of ``config/config.yaml``, which is what DVC reads."""
     path = root / CONFIG_FILE
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: not readable as YAML: {error}") from error
-    return Catalog(load_config(values, [path]), root / "config" / "datasets")
+    return Catalog(load_config(merge_files([path]), [path]), root / "config" / "datasets")
 
 
 def render(catalog: Catalog) -> str:

@@ -7,7 +7,8 @@ from snakemake.exceptions import WorkflowError
 
 from pipeline_src import versions
 from pipeline_src.catalog import Catalog
-from pipeline_src.config import load_config
+from pipeline_src.config import load_config, merge_files
+from pipeline_src.config.command_line import lost_settings, refuse_repeated
 from pipeline_src.errors import PipelineError
 from pipeline_src.executor import (
     announce_executor,
@@ -27,13 +28,26 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 SLURM_PROFILE = ROOT / "workflow/profiles/slurm"
 keep_slurm_conf(SLURM_PROFILE / "bin")
 
-CONFIG_FILES = [ROOT / "config" / "config.yaml"]
-CONFIG_FILES += [Path(path) for path in workflow.overwrite_configfiles]
+CONFIG_FILES = [ROOT / "config/config.yaml", *workflow.overwrite_configfiles]
+CONFIG_FILES = [Path(os.path.relpath(os.path.realpath(path))) for path in CONFIG_FILES]
 try:
-    settings = load_config(config, CONFIG_FILES)
-    catalog = Catalog(settings, ROOT / "config" / "datasets")
+    refuse_repeated(sys.argv)
+    for sentence in lost_settings(sys.argv, os.environ, ROOT):
+        logger.warning(sentence)
+    # Read here and not by Snakemake, which keeps the last of two equal keys and takes the nulls
+    # of --config for text.
+    values = merge_files(CONFIG_FILES, workflow.config_settings.config_args)
+    settings = load_config(values, CONFIG_FILES)
+    catalog = Catalog(settings, ROOT / "config/datasets")
 except PipelineError as error:
     raise WorkflowError(str(error)) from None
+if workflow.config_settings.replace_workflow_config:
+    raise WorkflowError(
+        "--replace-workflow-config would put built-in defaults in place of config/config.yaml; "
+        "leave it out, --configfile is merged on top of it"
+    )
+config.clear()
+config.update(settings.model_dump(mode="json"))
 
 
 pathvars:

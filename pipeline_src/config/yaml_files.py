@@ -1,0 +1,149 @@
+"""Read YAML as people mean it: a key twice is an error, and words are words.
+
+PyYAML keeps the last of two equal keys without a word, takes ``no`` and ``on`` for booleans, dates
+for dates and ``1e-3`` for text (YAML 1.1). Here two equal keys are refused with both lines, and
+scalars are those of YAML 1.2, which DVC reads ``config/config.yaml`` as.
+"""
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline_src.errors import ConfigError
+
+REPLACED_TAGS = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
+MERGE_TAG = "tag:yaml.org,2002:merge"
+NULLS_OF_PYTHON = "None"  # Snakemake's help asks for values in the format of Python
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with the two differences."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        # Before merge keys are unfolded: what << brings may be set anew.
+        first: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode) and key.tag != MERGE_TAG:
+                if key.value in first:
+                    raise _KeyTwice(key.value, first[key.value], line)
+                first[key.value] = line
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    letter: [rule for rule in rules if rule[0] not in REPLACED_TAGS]
+    for letter, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    REPLACED_TAGS[0], re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+0123456789."),
+)
+
+
+class _KeyTwice(Exception):
+    """One mapping has a key twice."""
+
+    def __init__(self, key: str, first: int, second: int) -> None:
+        self.key, self.first, self.second = key, first, second
+        super().__init__(f"{key!r} stands twice, in line {first} and in line {second}")
+
+
+def parse_yaml(text: str, name: str) -> Any:
+    """The value of a YAML text.
+
+    Args:
+        name: the file, or whatever the text is from; errors begin with it.
+    Raises:
+        ConfigError: no YAML, or a mapping in it has a key twice; names the lines.
+    """
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - derived from SafeLoader
+    except _KeyTwice as error:
+        raise ConfigError(
+            f"{name}: {error}, and only one of them could count; keep one, with everything that "
+            "belongs to it below it"
+        ) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not valid YAML: {error}") from error
+    except RecursionError:
+        raise ConfigError(f"{name}: not valid YAML: nested too deeply") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """The value of a YAML file.
+
+    Raises:
+        ConfigError: it cannot be read, is no YAML, or a mapping in it has a key twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not valid YAML: no UTF-8 text ({error})") from error
+    return parse_yaml(text, str(path))
+
+
+def read_sections(path: Path) -> dict[str, Any]:
+    """A configuration file: a mapping, or nothing at all.
+
+    Raises:
+        ConfigError: as ``read_yaml``, or it holds something else.
+    """
+    values = read_yaml(path)
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected sections such as finetune: ..., got {values!r:.60}")
+    return values
+
+
+def parse_assignments(arguments: Sequence[str]) -> dict[str, Any]:
+    """What ``--config KEY=VALUE ...`` sets; values are YAML.
+
+    Raises:
+        ConfigError: a value is set twice, or is no YAML.
+    """
+    merged: dict[str, Any] = {}
+    for argument in arguments:
+        key, _, text = str(argument).partition("=")
+        value = _python_nulls(parse_yaml(text, f"--config {key}"))
+        if shared := sorted(_leaves({key: value}) & _leaves(merged)):
+            raise ConfigError(f"--config: {'.'.join(shared[0])} is set twice; keep one")
+        merged = merge(merged, {key: value})
+    return merged
+
+
+def _python_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _python_nulls(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_python_nulls(below) for below in value]
+    return None if value == NULLS_OF_PYTHON else value
+
+
+def _leaves(tree: Mapping[str, Any], above: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
+    found: set[tuple[str, ...]] = set()
+    for key, value in tree.items():
+        path = (*above, str(key))
+        found |= _leaves(value, path) if isinstance(value, Mapping) and value else {path}
+    return found
+
+
+def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge two trees of mappings; leaves and lists of ``overlay`` win."""
+    merged = dict(base)
+    for key, value in overlay.items():
+        below = merged.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            value = merge(below, value)
+        merged[key] = value
+    return merged
