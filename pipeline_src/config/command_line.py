@@ -15,7 +15,6 @@ from pipeline_src.errors import ConfigError
 SPELLINGS = {"--config": "--config", "-C": "--config"} | dict.fromkeys(
     ("--configfile", "--configfiles"), "--configfile"
 )
-PROFILE_OPTIONS = ("--profile", "--workflow-profile")
 PROFILE_VARIABLE = "SNAKEMAKE_PROFILE"
 PROFILE_FILES = ("profile.yaml", "config.yaml")
 
@@ -59,9 +58,9 @@ def profiles_in_force(
     arguments: Sequence[str], environment: Mapping[str, str], root: Path
 ) -> list[Path]:
     """The profile files of this call that lie here or in the project."""
-    named = [name for values in _values_of("--profile", arguments) for name in values]
+    named = [name for values in _values_of("--profile", arguments) for name in values[:1]]
     named = named or environment.get(PROFILE_VARIABLE, "").split(",")
-    own = [name for values in _values_of("--workflow-profile", arguments) for name in values]
+    own = [name for values in _values_of("--workflow-profile", arguments) for name in values[:1]]
     candidates = [[Path(name)] for name in named if name]
     candidates += [
         [Path(name), Path("profiles", name), root / "profiles" / name]

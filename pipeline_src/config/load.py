@@ -32,7 +32,7 @@ def load_config(merged: Mapping[str, Any], files: Sequence[Path] = ()) -> Config
         ConfigError: unknown key, wrong type, value out of bounds, bad run name; lists every
             problem.
     """
-    config = _validate(Config, merged, (), files)
+    config = _validate(Config, _with_defaults(merged), (), files)
     for name in config.run_names:
         if not re.match(NAME_PATTERN, name):
             raise ConfigError(
@@ -40,6 +40,12 @@ def load_config(merged: Mapping[str, Any], files: Sequence[Path] = ()) -> Config
             )
         resolve_run(config, name, files)
     return config
+
+
+def _with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file leaves out is as config/config.yaml is generated, not as a section begins."""
+    defaults = Config().model_dump(mode="json", exclude={"runs"} & values.keys())
+    return merge(defaults, values)
 
 
 def merge_files(files: Sequence[Path], assignments: Sequence[str] = ()) -> dict[str, Any]:

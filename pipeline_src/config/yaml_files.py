@@ -29,7 +29,7 @@ class _Loader(yaml.SafeLoader):
             line = key.start_mark.line + 1
             if isinstance(key, yaml.ScalarNode) and key.tag != MERGE_TAG:
                 if key.value in first:
-                    raise _KeyTwice(key.value, first[key.value], line)
+                    raise _KeyTwiceError(key.value, first[key.value], line)
                 first[key.value] = line
         return super().construct_mapping(node, deep=deep)
 
@@ -48,7 +48,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-class _KeyTwice(Exception):
+class _KeyTwiceError(Exception):
     """One mapping has a key twice."""
 
     def __init__(self, key: str, first: int, second: int) -> None:
@@ -65,8 +65,8 @@ def parse_yaml(text: str, name: str) -> Any:
         ConfigError: no YAML, or a mapping in it has a key twice; names the lines.
     """
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 - derived from SafeLoader
-    except _KeyTwice as error:
+        return yaml.load(text, _Loader)
+    except _KeyTwiceError as error:
         raise ConfigError(
             f"{name}: {error}, and only one of them could count; keep one, with everything that "
             "belongs to it below it"

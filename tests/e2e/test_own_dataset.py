@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from pipeline_src.media.ffmpeg import find_ffmpeg
+from tests.workspace import Workspace
 
 pytestmark = pytest.mark.e2e
 
@@ -44,11 +45,14 @@ def make_clip(path, colour, pitch, *, noise_seed):
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=60)
 
 
-def test_two_files_are_enough(built, tmp_path):
+def test_two_files_are_enough_in_a_folder_of_ones_own(built, tmp_path):
     dataset = write_data_set(tmp_path)
-    settings = (f'datasets=["{dataset}"]', "results=results/own", "finetune={epochs: 30}")
-    built.snakemake("--workflow-profile", "test", "--config", *settings, "--", "all")
-    results = built.root / "results/own"
+    settings = (f'datasets=["{dataset.name}"]', "results=results/own", "finetune={epochs: 30}")
+    own = Workspace(tmp_path, built.env)
+    project = ("--snakefile", str(built.root / "Snakefile"), "--workflow-profile", "test")
+    own.snakemake(*project, "--config", *settings, "--", "all")
+    results = own.root / "results/own"
+    assert not (built.root / "results/own").exists()
     metrics = json.loads((results / "avsiam_tiny/eval/colours/metrics.json").read_text())
     assert metrics["num_clips"] == metrics["num_clips_in_list"] == 8
     assert metrics["dataset"] == "colours"

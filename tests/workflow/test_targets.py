@@ -3,8 +3,18 @@
 import re
 
 import pytest
+import yaml
 
-from tests.workspace import planned_jobs, write_yaml
+from tests.workspace import Workspace, planned_jobs, write_yaml
+
+
+@pytest.fixture(scope="module")
+def once_edited(tmp_path_factory, shell_env):
+    """A copy whose config/config.yaml somebody has edited."""
+    workspace = Workspace.make(tmp_path_factory.mktemp("edited"), shell_env)
+    workspace.set("finetune.lr", 0.0777)
+    return workspace
+
 
 DATA_JOBS = {"download_clips": 4, "transcode_clips": 4, "extract_logmel": 4, "pack_shard": 4}
 
@@ -59,6 +69,39 @@ def test_a_wrong_key_fails_the_dry_run(fresh):
     overlay.write_text("finetune: {learning_rate: 0.1}\n")
     output = fresh.snakemake("-n", "--configfile", str(overlay), "--", "all", fails=True)
     assert re.search(r"wrong\.yaml: finetune\.learning_rate = 0\.1: unknown key", output)
+    assert "Traceback" not in output
+
+
+def resolved_lr(folder):
+    return yaml.safe_load((folder / "results/avsiam_tiny/config.yaml").read_text())["finetune"][
+        "lr"
+    ]
+
+
+@pytest.mark.parametrize("how", ["--snakefile", "--directory"])
+def test_the_projects_configuration_is_read_from_everywhere(once_edited, tmp_path, how):
+    (tmp_path / "overlay.yaml").write_text("finetune: {epochs: 3}\n")
+    project = once_edited.root
+    options = {
+        "--snakefile": (tmp_path, ["--snakefile", str(project / "Snakefile")]),
+        "--directory": (project, ["--directory", str(tmp_path)]),
+    }
+    folder, arguments = options[how]
+    overlay = ("--configfile", str(tmp_path / "overlay.yaml"))
+    target = "results/avsiam_tiny/config.yaml"
+    Workspace(folder, once_edited.env).snakemake(*arguments, *overlay, "--", target)
+    assert resolved_lr(tmp_path) == 0.0777
+    assert not (project / "results").exists()
+
+
+def test_what_would_be_lost_is_refused_before_anything_runs(fresh):
+    (fresh.root / "twice.yaml").write_text("finetune: {lr: 1}\npretrain: {}\nfinetune: {}\n")
+    overlay = ("--configfile", "twice.yaml")
+    output = fresh.snakemake("-n", *overlay, "--", "all", fails=True)
+    assert "twice.yaml: 'finetune' stands twice, in line 1 and in line 3" in output
+    twice = ("--config", "pretrain={lr: 1}", "--config", "results=r")
+    output = fresh.snakemake("-n", *twice, "--", "all", fails=True)
+    assert "write all of it after one: --config 'pretrain={lr: 1}' results=r --" in output
     assert "Traceback" not in output
 
 

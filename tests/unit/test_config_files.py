@@ -1,0 +1,159 @@
+"""No setting is lost on its way: equal keys, repeated options, nulls, other folders."""
+
+import shutil
+
+import pytest
+import yaml
+
+from pipeline_src.config import merge_files, read_config, read_yaml
+from pipeline_src.config.command_line import (
+    lost_settings,
+    profiles_in_force,
+    refuse_repeated,
+)
+from pipeline_src.config.yaml_files import parse_assignments, parse_yaml
+from pipeline_src.errors import ConfigError
+from pipeline_src.manifest.datasets import load_dataset
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "lines"),
+    [
+        ("finetune:\n  lr: 1\npretrain: {}\nfinetune:\n  epochs: 2\n", "finetune", (1, 4)),
+        ("finetune:\n  lr: 1\n  epochs: 2\n  lr: 3\n", "lr", (2, 4)),
+        ("runs: {a: {}, 'a': {}}\n", "a", (1, 1)),
+        ("runs:\n  - {b: 1,\n     b: 2}\n", "b", (2, 3)),
+        ('{"lr": 1,\n "lr": 2}', "lr", (1, 2)),
+        ("a: &x {k: 1}\nb:\n  <<: *x\n  k: 2\n  k: 3\n", "k", (4, 5)),
+    ],
+    ids=["section", "key", "quoted", "in a list", "JSON", "after a merge"],
+)
+def test_a_key_twice_is_refused_with_both_lines(tmp_path, text, key, lines):
+    path = tmp_path / "overlay.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_yaml(path)
+    expected = f"{path}: {key!r} stands twice, in line {lines[0]} and in line {lines[1]}"
+    assert str(caught.value).startswith(expected)
+
+
+def test_a_merged_key_may_be_set_anew():
+    text = "a: &x {k: 1, l: 1}\nb:\n  <<: *x\n  k: 2\n"
+    assert parse_yaml(text, "t")["b"] == {"k": 2, "l": 1}
+
+
+def test_a_data_set_with_a_key_twice_is_refused(root, tmp_path):
+    shutil.copytree(root / "config/test", tmp_path / "test")
+    path = tmp_path / "test/digits.yaml"
+    path.write_text(path.read_text() + "task: multilabel\n")
+    with pytest.raises(ConfigError, match=r"digits\.yaml: 'task' stands twice, in line \d+ and"):
+        load_dataset(path)
+
+
+def test_words_stay_words_and_numbers_become_numbers():
+    values = parse_yaml("{a: no, b: 2024-01-01, c: 1e-3, d: true, e: ~, f: 1_000, g: on}", "t")
+    assert values == {
+        "a": "no", "b": "2024-01-01", "c": 0.001, "d": True, "e": None, "f": 1000, "g": "on",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "just words\n"])
+def test_a_file_without_sections_is_refused(tmp_path, text):
+    path = tmp_path / "overlay.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"overlay\.yaml: expected sections"):
+        merge_files([path])
+
+
+@pytest.mark.parametrize("null", ["null", "~", "Null", "NULL", "None", ""])
+def test_nulls_on_the_command_line_are_null(null):
+    assert parse_assignments([f"runs={{a: {null}, b: {{}}}}"]) == {"runs": {"a": None, "b": {}}}
+    assert parse_assignments([f"x={null}"]) == {"x": None}
+
+
+def test_types_on_the_command_line_are_those_of_a_file():
+    values = parse_assignments(
+        ["model={overrides: {patch_size: 8}}", "results=results/own", "y=1e-3"]
+    )
+    assert values == {
+        "model": {"overrides": {"patch_size": 8}},
+        "results": "results/own",
+        "y": 0.001,
+    }
+
+
+def test_parts_of_a_section_are_joined_and_a_value_twice_is_refused():
+    joined = parse_assignments(["finetune={lr: 1}", "finetune={epochs: 2}"])
+    assert joined == {"finetune": {"lr": 1, "epochs": 2}}
+    with pytest.raises(ConfigError, match=r"finetune\.lr is set twice"):
+        parse_assignments(["finetune={lr: 1}", "finetune={lr: 2}"])
+    with pytest.raises(ConfigError, match="--config finetune: 'lr' stands twice"):
+        parse_assignments(["finetune={lr: 1, lr: 2}"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["--config", "a=1", "-n", "--config", "b={c: 2}"], "--config a=1 'b={c: 2}' --"),
+        (["-C", "a=1", "--config=b=2"], "--config a=1 b=2 --"),
+        (["-Ca=1", "-C", "b=2"], "--config a=1 b=2 --"),
+        (["--configfile", "x.yaml", "--configfiles", "y.yaml"], "--configfile x.yaml y.yaml --"),
+        (["--configfile=x.yaml", "--configfile=y.yaml", "--", "all"], "x.yaml y.yaml --"),
+    ],
+)
+def test_an_option_given_twice_is_refused_with_how_to_write_it(arguments, advice):
+    with pytest.raises(ConfigError) as caught:
+        refuse_repeated(["snakemake", *arguments])
+    assert str(caught.value).endswith(advice)
+
+
+def test_an_option_given_once_is_accepted():
+    refuse_repeated(["snakemake", "--configfile", "a", "b", "--config", "c=1", "d=2", "--", "all"])
+    refuse_repeated(["snakemake", "--config", "c=1", "--", "--config"])
+
+
+def test_profiles_in_force_are_found_where_snakemake_looks(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    default = root / "profiles/default/profile.yaml"
+    assert profiles_in_force([], {}, root) == [default]
+    assert profiles_in_force(["--workflow-profile", "none"], {}, root) == []
+    assert profiles_in_force(["--workflow-profile", "test", "all"], {}, root) == [
+        root / "profiles/test/profile.yaml"
+    ]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/config.yaml").write_text("cores: 1\n")
+    mine = [(tmp_path / "mine/config.yaml").relative_to(tmp_path), default]
+    assert profiles_in_force(["--profile=mine"], {}, root) == mine
+    assert profiles_in_force([], {"SNAKEMAKE_PROFILE": "mine"}, root) == mine
+
+
+def test_what_the_command_line_takes_from_a_profile_is_said(root):
+    (sentence,) = lost_settings(
+        ["--workflow-profile", "test", "--configfile", "more.yaml"], {}, root
+    )
+    assert "replaces the configfile of" in sentence
+    assert "tiny.yaml" in sentence
+    assert not list(lost_settings(["--workflow-profile", "test"], {}, root))
+
+
+def test_a_profile_with_a_key_twice_is_refused(tmp_path):
+    path = tmp_path / "profile.yaml"
+    path.write_text("cores: 1\njobs: 2\ncores: 4\n")
+    with pytest.raises(ConfigError, match="'cores' stands twice, in line 1 and in line 3"):
+        list(lost_settings(["--profile", str(path)], {}, tmp_path))
+
+
+def test_commands_read_the_projects_own_values_too(tmp_path, monkeypatch):
+    project = tmp_path / "config.yaml"
+    project.write_text("finetune: {lr: 0.0777}\n")
+    monkeypatch.setattr("pipeline_src.config.load.PROJECT_FILE", project)
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("results: results/mine\n")
+    config = read_config([overlay])
+    assert (config.finetune.lr, config.results) == (0.0777, "results/mine")
+
+
+def test_no_profile_lets_the_time_of_a_script_decide(root):
+    for path in (root / "workflow/profiles").glob("*/profile.yaml"):
+        triggers = yaml.safe_load(path.read_text())["rerun-triggers"]
+        assert sorted(triggers) == ["input", "mtime", "params", "software-env"], path
