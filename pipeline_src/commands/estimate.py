@@ -14,7 +14,6 @@ from pipeline_src.estimate import LOCAL, Assumed, describe, estimate, read_listi
 from pipeline_src.manifest.datasets import DatasetConfig, load_dataset
 from pipeline_src.workload import describe_workload, workload
 
-CONFIG_FILE = CHECKOUT / "config/config.yaml"
 DATASETS = CHECKOUT / "config/datasets"
 
 
@@ -32,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the estimate for what the command line names."""
     assumed = Assumed(options.kbit_per_second, options.minutes_per_video, options.mbit_per_second)
-    config = read_config([CONFIG_FILE, *options.configs])
+    config = read_config(options.configs)
     dataset = _find_dataset(options.dataset)
     listing = read_listing(dataset, config, assumed)
     places = estimate(listing, dataset, config, assumed)
