@@ -45,7 +45,7 @@ def make_clip(path, colour, pitch, *, noise_seed):
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=60)
 
 
-def test_two_files_are_enough_in_a_folder_of_ones_own(built, tmp_path):
+def test_two_files_are_enough(built, tmp_path):
     dataset = write_data_set(tmp_path)
     settings = (f'datasets=["{dataset.name}"]', "results=results/own", "finetune={epochs: 30}")
     own = Workspace(tmp_path, built.env)
