@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline_src.config import Config
+from pipeline_src.download.archives import member_sizes, plain_name
 from pipeline_src.download.candidates import Places, candidates
 from pipeline_src.download.fetched import FILE_NAME, read_records
-from pipeline_src.download.local import member_sizes
+from pipeline_src.download.local import find_local
 from pipeline_src.download.sources import host_of
 from pipeline_src.ledger import TRANSIENT_REASONS
 from pipeline_src.manifest.clip_lists import ClipRow, read_clips
@@ -138,12 +139,12 @@ class LocalSizes:
     def of(self, source: str) -> int | None:
         """Bytes of a source; None where it is not there."""
         if source_kind(source) != "member":
-            path = self._root / source
+            path = find_local(self._root, source)
             return path.stat().st_size if path.is_file() else None
         archive, member = split_member(source)
         if archive not in self._members:
-            self._members[archive] = member_sizes(self._root / archive)
-        return self._members[archive].get(member)
+            self._members[archive] = member_sizes(find_local(self._root, archive))
+        return self._members[archive].get(plain_name(member))
 
 
 def _settle(place: Place, config: Config, assumed: Assumed) -> None:

@@ -6,7 +6,7 @@ loads it.
 """
 
 PLAN = 1
-DOWNLOAD = 3
+DOWNLOAD = 4
 TRANSCODE = 4
 LOGMEL = 2
 PACK = 3

@@ -17,6 +17,16 @@ PAGE = "<html><head><title>clip</title></head><body>{}</body></html>"
 HANG_SECONDS = 3.0
 
 
+def answer(
+    body: bytes = b"", kind: str = "video/mp4", status: str = "200 OK", **headers: str
+) -> bytes:
+    """A whole answer for ``Server.raw``; a header may replace the usual ones."""
+    fields = {"Content-Length": str(len(body)), "Content-Type": kind, "Connection": "close"}
+    fields |= {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in fields.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
 class Server(ThreadingHTTPServer):
     """Counts the requests of each name; the name says how they are answered.
 
@@ -28,7 +38,8 @@ class Server(ThreadingHTTPServer):
     ``torn``: half the body, then a reset, but a Range is served. ``slow``: after ``slow_seconds``.
     ``files``: name -> body, with Range and ETag, or without where ``serves_ranges`` is false;
     ``fail_every``: each so many-th request of one ends in a 503 or in half a body, by turns.
-    ``body`` is that of ``good``.
+    ``body`` is that of ``good``. ``drip``: an endless header, a byte at a time.
+    ``raw``: name -> the whole answer, headers included, or a call that writes it.
     """
 
     def __init__(self) -> None:
@@ -41,6 +52,7 @@ class Server(ThreadingHTTPServer):
         self.serves_ranges = True
         self.fail_every = 0
         self.body = BODY
+        self.raw: dict[str, bytes | Callable[[Handler], None]] = {}
         self.etag = '"one"'
         self.is_ill = True
         self.heals_after = 0
@@ -87,7 +99,10 @@ class Handler(BaseHTTPRequestHandler):
             self.server.most_running = max(self.server.most_running, self.server.num_running)
         try:
             word = re.split(r"[.-]", self.name.rpartition("/")[2])[0]
-            if self.name in self.server.files:
+            if raw := self.server.raw.get(self.name):
+                self.close_connection = True
+                raw(self) if callable(raw) else self.wfile.write(raw)
+            elif self.name in self.server.files:
                 self.serve_or_fail(self.server.files[self.name])
             elif word.isdecimal():
                 self.reply(int(word))
@@ -151,6 +166,17 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(200, b"", len(BODY))
         for _ in range(20):
             self.wfile.write(b"\0")
+            time.sleep(0.1)
+
+    def answer_drip(self) -> None:
+        self.drip(b"HTTP/1.1 200 OK\r\nX: ")
+
+    def drip(self, beginning: bytes) -> None:
+        """Write ``beginning``, then a byte every tenth of a second."""
+        self.close_connection = True
+        self.wfile.write(beginning)
+        for _ in range(60):
+            self.wfile.write(b"a")
             time.sleep(0.1)
 
     def answer_huge(self) -> None:

@@ -50,6 +50,12 @@ class DownloadConfig(Section):
     num_connections: int = Field(
         default=8, gt=0, le=256, description="http(s) and yt-dlp transfers at a time per chunk"
     )
+    addresses: Literal["public", "listed", "private", "any"] = Field(
+        default="listed",
+        description="where a fetch may go: public addresses; listed: to private and loopback ones "
+        "only where the list's own source is at one; private: also where a public one leads to "
+        "one; any: link-local and metadata addresses too",
+    )
 
     @model_validator(mode="after")
     def _check_options(self) -> "DownloadConfig":

@@ -90,7 +90,9 @@ def _fetch_all(choices: Sequence[tuple[ClipRow, ...]], fetcher: Fetcher) -> dict
     results: dict[str, Result] = {}
     pending = {choice[0].clip_id: choice for choice in choices}
     while pending:
-        for clip_id, outcome in fetcher.fetch_all([choice[0] for choice in pending.values()]):
+        first = [choice[0] for choice in pending.values()]
+        mirrored = {clip_id for clip_id, choice in pending.items() if len(choice) > 1}
+        for clip_id, outcome in fetcher.fetch_all(first, mirrored):
             clip, *others = pending[clip_id]
             outcome = _with_earlier_detail(outcome, results.get(clip_id))
             results[clip_id] = Result(clip, outcome)

@@ -1,7 +1,12 @@
-"""Fetch sources, each once however many clips are cut from it, kind by kind."""
+"""Fetch sources, each once however many clips are cut from it, kind by kind.
 
+Whatever goes wrong with one clip is that clip's: no exception but a full disk or a wrong setting
+leaves a chunk.
+"""
+
+import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
@@ -9,34 +14,36 @@ from typing import NamedTuple
 import requests
 
 from pipeline_src.config.data import DownloadConfig
+from pipeline_src.download.bodies import PageError, names_playlist, names_recording
 from pipeline_src.download.fetched import FetchedLog
-from pipeline_src.download.http import PageError, fetch_http, open_session
-from pipeline_src.download.local import fetch_local, fetch_local_members
+from pipeline_src.download.http import fetch_http, open_session
+from pipeline_src.download.local import fetch_local, fetch_local_members, find_local, is_file
 from pipeline_src.download.pages import fetch_page, is_site, tool_name
 from pipeline_src.download.patience import Patience
 from pipeline_src.download.remote_archive import fetch_remote_members
 from pipeline_src.download.secrets import Secrets
-from pipeline_src.download.sources import (
-    Fetched,
-    Lost,
-    Outcome,
-    host_of,
-    raw_extension,
-)
+from pipeline_src.download.sources import Fetched, Lost, Outcome, host_of, raw_extension
+from pipeline_src.errors import MediaError, PipelineError, StageError, is_disk_full
 from pipeline_src.manifest.chunks import clip_key
 from pipeline_src.manifest.clip_lists import ClipRow
-from pipeline_src.manifest.sources import Kind, source_kind, split_member
+from pipeline_src.manifest.sources import Kind, source_kind, source_problem, split_member
 
+LOGGER = logging.getLogger(__name__)
 HTTP_TOOL = f"requests {requests.__version__}"
-TAR_TOOL = "tarfile"
+ARCHIVE_TOOL = "python archives"
 
 
 class Job(NamedTuple):
-    """One source, the clips that need it, and where it is kept."""
+    """One source, the clips that need it, and where it is kept.
+
+    Args:
+        may_be_page: whether an answer that is a page may lead on to the recording.
+    """
 
     source: str
     target: Path
     clip_ids: tuple[str, ...]
+    may_be_page: bool = False
 
 
 class Fetcher:
@@ -58,11 +65,17 @@ class Fetcher:
         self._secrets = secrets
         self._ffmpeg = ffmpeg
 
-    def fetch_all(self, clips: Sequence[ClipRow]) -> Iterator[tuple[str, Outcome]]:
-        """Yield each clip's id and what became of its source."""
+    def fetch_all(
+        self, clips: Sequence[ClipRow], mirrored: Collection[str] = ()
+    ) -> Iterator[tuple[str, Outcome]]:
+        """Yield each clip's id and what became of its source.
+
+        Args:
+            mirrored: ids of clips whose source is a mirror's: recordings, never pages.
+        """
         by_kind: dict[Kind, list[Job]] = {}
-        for job in _jobs(clips, self._log.folder):
-            by_kind.setdefault(source_kind(job.source), []).append(job)
+        for job in _jobs(clips, self._log.folder, mirrored):
+            by_kind.setdefault(self._kind(job.source), []).append(job)
         streams = (
             self._unsupported(by_kind.get("unsupported", [])),
             self._local(by_kind.get("local", [])),
@@ -75,14 +88,24 @@ class Fetcher:
                     outcome = outcome._replace(detail=self._secrets.scrub(outcome.detail))
                 yield from ((clip_id, outcome) for clip_id in job.clip_ids)
 
+    def _kind(self, source: str) -> Kind:
+        kind = source_kind(source)
+        if kind == "local":
+            return "unsupported" if source_problem(source) else kind
+        if kind == "member" and source_kind(split_member(source)[0]) == "local":
+            return "local" if is_file(self._root / source) else kind  # a name is a name
+        return "unsupported" if source_problem(source) else kind
+
     def _unsupported(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
-        known = "local files, archive.tar::member, http(s) and youtube:<id> can be fetched"
+        known = "only local files, archive.tar::member, http(s) and youtube:<id> can be fetched"
         for job in jobs:
-            yield job, Lost("unsupported", f"{job.source}: only {known}", attempts=0)
+            problem = source_problem(job.source) or known
+            yield job, Lost("unsupported", f"{job.source}: {problem}", attempts=0)
 
     def _local(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
         for job in jobs:
-            yield job, fetch_local(self._root / job.source, self._config.max_bytes)
+            path = find_local(self._root, job.source)
+            yield job, fetch_local(path, self._config.max_bytes)
 
     def _members(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
         """Read each archive once."""
@@ -103,20 +126,27 @@ class Fetcher:
         self, session: requests.Session, archive: str, members: Mapping[str, Job]
     ) -> Iterator[tuple[Job, Outcome]]:
         targets = {name: job.target for name, job in members.items()}
+        left = dict(members)
         is_local = source_kind(archive) == "local"
-        if is_local:
-            path = self._root / archive
-            found = fetch_local_members(path, targets, self._config.max_bytes)
-        else:
-            found = fetch_remote_members(session, archive, targets, self._config, self._patience)
         started = time.monotonic()
-        for name, outcome in found:
-            job = members[name]
-            seconds = time.monotonic() - started
-            started += seconds
-            # A local archive may be mended and is looked into again for nothing.
-            is_kept = isinstance(outcome, Fetched) or not is_local
-            yield job, self._keep(job, outcome, seconds, TAR_TOOL) if is_kept else outcome
+        try:
+            if is_local:
+                path = find_local(self._root, archive)
+                found = fetch_local_members(path, targets, self._config)
+            else:
+                found = fetch_remote_members(
+                    session, archive, targets, self._config, self._patience
+                )
+            for name, outcome in found:
+                job = left.pop(name)
+                seconds = time.monotonic() - started
+                started += seconds
+                # A local archive may be mended and is looked into again for nothing.
+                is_kept = isinstance(outcome, Fetched) or not is_local
+                yield job, self._keep(job, outcome, seconds, ARCHIVE_TOOL) if is_kept else outcome
+        except Exception as error:
+            lost = _as_lost(error, archive)
+            yield from ((job, lost) for job in left.values())
 
     def _remote(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
         if not jobs:
@@ -137,7 +167,7 @@ class Fetcher:
         if known := self._log.find(job.source, job.target):
             return known
         seconds = 0.0
-        is_page = is_site(job.source)
+        is_page = names_playlist(job.source) or is_site(job.source)
 
         def attempt() -> Fetched:
             nonlocal seconds, is_page
@@ -147,12 +177,17 @@ class Fetcher:
                     try:
                         return fetch_http(session, job.source, job.target, self._config)
                     except PageError:
+                        if not job.may_be_page:
+                            raise
                         is_page = True
                 return fetch_page(job.source, job.target, self._config, self._secrets, self._ffmpeg)
             finally:
                 seconds += time.monotonic() - started
 
-        outcome = self._patience.fetch(host_of(job.source), attempt)
+        try:
+            outcome = self._patience.fetch(host_of(job.source), attempt)
+        except Exception as error:
+            outcome = _as_lost(error, job.source)
         return self._keep(job, outcome, seconds, tool_name() if is_page else HTTP_TOOL)
 
     def _keep(self, job: Job, outcome: Outcome, seconds: float, tool: str) -> Outcome:
@@ -161,14 +196,32 @@ class Fetcher:
         return self._log.keep(job.source, job.target, outcome, seconds=seconds, tool=tool)
 
 
-def _jobs(clips: Sequence[ClipRow], folder: Path) -> list[Job]:
+def _as_lost(error: Exception, what: str) -> Lost:
+    """What an exception that nobody foresaw makes of a clip: lost for now, and why is logged.
+
+    Raises:
+        PipelineError: it is not about the clip: the disk is full, a setting is wrong.
+    """
+    if isinstance(error, MediaError):
+        return Lost(error.reason, error.detail)
+    if isinstance(error, PipelineError):
+        raise error
+    if is_disk_full(error):
+        raise StageError(f"disk full while {what} was fetched; free space and run again") from error
+    LOGGER.warning("%s: an unforeseen %s", what, type(error).__name__, exc_info=error)
+    return Lost("network", f"{what}: unforeseen {type(error).__name__}: {error}")
+
+
+def _jobs(clips: Sequence[ClipRow], folder: Path, mirrored: Collection[str]) -> list[Job]:
     by_source: dict[str, list[ClipRow]] = {}
     for clip in clips:
         by_source.setdefault(clip.source, []).append(clip)
-    return [
-        Job(source, _raw_path(folder, sharing[0]), tuple(clip.clip_id for clip in sharing))
-        for source, sharing in by_source.items()
-    ]
+    jobs = []
+    for source, sharing in by_source.items():
+        ids = tuple(clip.clip_id for clip in sharing)
+        may_be_page = not names_recording(source) and not set(ids) & set(mirrored)
+        jobs.append(Job(source, _raw_path(folder, sharing[0]), ids, may_be_page))
+    return jobs
 
 
 def _raw_path(raw_folder: Path, clip: ClipRow) -> Path:

@@ -1,6 +1,8 @@
 """One http(s) body: continued where it broke off, and checked to be what was asked for."""
 
+import http.client
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -8,9 +10,11 @@ from pathlib import Path
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError, IncompleteRead, ReadTimeoutError
+from urllib3.exceptions import HTTPError, IncompleteRead, LocationParseError, ReadTimeoutError
 
 from pipeline_src.config.data import DownloadConfig
+from pipeline_src.connections import Watch, watch_session
+from pipeline_src.download.bodies import HEAD_BYTES, PageError, check_head, leads_home
 from pipeline_src.download.secrets import Secrets
 from pipeline_src.download.sources import Fetched
 from pipeline_src.download.statuses import status_error
@@ -18,13 +22,17 @@ from pipeline_src.download.store import BLOCK_BYTES, Part, check_size
 from pipeline_src.errors import MediaError
 
 RANGE_STATUSES = (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
-CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
-# Declared so, and without a zero byte at its beginning, a body is a page and no recording.
-NO_MEDIA_TYPE = re.compile(r"(text/|image/|application/(json|xml|xhtml|javascript))", re.I)
-
-
-class PageError(MediaError):
-    """The answer is a web page."""
+CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
+LENGTH = re.compile(r"[0-9]{1,18}")
+# An address that no request can be sent to; asking again does not help.
+NO_ADDRESS = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    requests.TooManyRedirects,
+    LocationParseError,
+    UnicodeError,
+)
 
 
 def open_session(num_connections: int, secrets: Secrets) -> requests.Session:
@@ -38,7 +46,7 @@ def open_session(num_connections: int, secrets: Secrets) -> requests.Session:
         session.trust_env = False  # the environment's own proxy would win
     for cookie in secrets.cookies:
         session.cookies.set_cookie(cookie)
-    return session
+    return watch_session(session)
 
 
 def fetch_http(
@@ -51,49 +59,73 @@ def fetch_http(
         MediaError: everything else, with the reason.
     """
     part = Part(target, url)
-    headers = {}
-    if part.size:
-        headers = {"Range": f"bytes={part.size}-", "If-Range": part.validator}
-    with part.resumable(), open_reply(session, url, headers, config.timeout_seconds) as reply:
-        if reply.status_code == HTTPStatus.OK:
-            part.start_over(validator_of(reply))
-        elif range_start(reply) != part.size:
-            part.discard()
-            raise MediaError("network", f"{url}: has no such range; from the start next time")
-        declared = reply.headers.get("Content-Length", "")
-        if declared.isdecimal():
-            check_size(part.size + int(declared), config.max_bytes)
-        blocks = _checked_blocks(reply, url, is_start=part.size == 0)
-        limits = {"max_bytes": config.max_bytes, "max_seconds": config.max_transfer_seconds}
-        fetched = part.extend(blocks, **limits)
+    with Watch(config.max_transfer_seconds, config.addresses) as watch, part.resumable():
+        while True:
+            before = part.size
+            fetched, total = _fetch_piece(session, url, part, config, watch)
+            if fetched.bytes >= total:
+                break
+            if not part.validator or fetched.bytes <= before:
+                raise MediaError("truncated", f"{url}: {fetched.bytes} of {total} bytes")
     part.finish()
     return fetched
 
 
+def _fetch_piece(
+    session: requests.Session, url: str, part: Part, config: DownloadConfig, watch: Watch
+) -> tuple[Fetched, int]:
+    """What one answer adds to ``part``, and how many bytes the whole has, or 0."""
+    headers = {}
+    if part.size:
+        headers = {"Range": f"bytes={part.size}-", "If-Range": part.validator}
+    with open_reply(session, url, headers, config, watch) as reply:
+        start, total = range_of(reply)
+        if reply.status_code == HTTPStatus.OK or start == 0:
+            part.start_over(validator_of(reply))
+        elif start != part.size:
+            part.discard()
+            raise MediaError("network", f"{url}: has no such range; from the start next time")
+        declared = reply.headers.get("Content-Length", "")
+        if LENGTH.fullmatch(declared) and int(declared):
+            check_size(part.size + int(declared), config.max_bytes)
+        blocks = _checked_blocks(reply, url, is_start=part.size == 0)
+        limits = {"max_bytes": config.max_bytes, "max_seconds": config.max_transfer_seconds}
+        return part.extend(blocks, **limits), total
+
+
 @contextmanager
 def open_reply(
-    session: requests.Session, url: str, headers: dict[str, str], timeout_seconds: float
+    session: requests.Session,
+    url: str,
+    headers: dict[str, str],
+    config: DownloadConfig,
+    watch: Watch,
 ) -> Iterator[requests.Response]:
-    """Ask for ``url`` and yield a reply that is 200 or, to a Range, 206 or 416.
+    """Ask for ``url`` and yield a reply that is 200 or 206 or, to a Range, 416.
 
     Raises:
-        MediaError: another status, or what breaks while the reply is read.
+        MediaError: another status, what breaks while the reply is read, or the watch's end.
     """
     asked = {"Accept-Encoding": "identity", **headers}
-    with (
-        media_errors(url),
-        session.get(url, stream=True, timeout=timeout_seconds, headers=asked) as reply,
-    ):
-        _check_status(reply, is_range="Range" in headers)
-        yield reply
+    watch.check_url(url)
+    try:
+        with media_errors(url), watch.here():
+            reply = session.get(url, stream=True, timeout=config.timeout_seconds, headers=asked)
+        with media_errors(url), reply:
+            _check_status(reply, is_range="Range" in headers)
+            yield reply
+    except MediaError:
+        watch.check_time(url)
+        raise
+    watch.check_time(url)
 
 
 @contextmanager
 def media_errors(url: str) -> Iterator[None]:
-    """Turn what a broken connection raises into a MediaError with its reason."""
+    """Turn what a broken connection or answer raises into a MediaError with its reason."""
     try:
         yield
-    except (requests.RequestException, HTTPError) as error:
+    except (requests.RequestException, HTTPError, http.client.HTTPException, ValueError) as error:
         raise MediaError(_reason_of(error), f"{url}: {error}") from error
 
 
@@ -102,17 +134,46 @@ def read_reply(reply: requests.Response, size: int = BLOCK_BYTES) -> bytes:
 
     Waiting for a full block would lose what came before a reset.
     """
-    return reply.raw.read1(size, decode_content=True)
+    return reply.raw.read1(size, decode_content=False)
 
 
 def _checked_blocks(reply: requests.Response, url: str, *, is_start: bool) -> Iterator[bytes]:
-    declared = reply.headers.get("Content-Type", "")
-    while block := read_reply(reply):
-        if is_start and NO_MEDIA_TYPE.match(declared) and b"\0" not in block:
-            kind = PageError if "html" in declared.lower() else MediaError
-            raise kind("unsupported", f"{url}: Content-Type {declared} is no recording")
-        is_start = False
-        yield block
+    blocks = _unpacked_blocks(reply, url)
+    if is_start:
+        head = b""
+        while len(head) < HEAD_BYTES and (block := next(blocks, b"")):
+            head += block
+        try:
+            check_head(head, reply.headers.get("Content-Type", ""), url)
+        except PageError as error:
+            if leads_home(url, reply.url):
+                detail = f"{error.detail}; redirected to {reply.url}"
+                raise MediaError("unavailable", detail) from error
+            raise
+        yield head
+    yield from blocks
+
+
+def _unpacked_blocks(reply: requests.Response, url: str) -> Iterator[bytes]:
+    """The body in blocks, unpacked where the server packed what was asked for as it is."""
+    encoding = reply.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding in ("", "identity"):
+        while block := read_reply(reply):
+            yield block
+        return
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise MediaError("unsupported", f"{url}: Content-Encoding {encoding[:80]}")
+    unpacker = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)  # either header
+    try:
+        while packed := read_reply(reply):
+            while packed:
+                if block := unpacker.decompress(packed, BLOCK_BYTES):
+                    yield block
+                packed = unpacker.unconsumed_tail
+    except zlib.error as error:
+        raise MediaError("network", f"{url}: Content-Encoding {encoding}, but {error}") from error
+    if not unpacker.eof:
+        raise MediaError("truncated", f"{url}: ends in the middle of its {encoding} stream")
 
 
 def validator_of(reply: requests.Response) -> str:
@@ -124,21 +185,29 @@ def validator_of(reply: requests.Response) -> str:
     return tag if tag.startswith('"') else headers.get("Last-Modified", "")
 
 
-def range_start(reply: requests.Response) -> int:
-    """Where a partial answer begins; -1 for any other answer."""
-    match = CONTENT_RANGE.match(reply.headers.get("Content-Range", ""))
-    return int(match[1]) if match else -1
+def range_of(reply: requests.Response) -> tuple[int, int]:
+    """Where a partial answer begins, -1 for any other, and the bytes of the whole, or 0."""
+    text = reply.headers.get("Content-Range", "")
+    if reply.status_code != HTTPStatus.PARTIAL_CONTENT:
+        return -1, 0
+    if not text and "Range" not in reply.request.headers:
+        return 0, 0  # nothing was cut out of what was asked for whole
+    match = CONTENT_RANGE.fullmatch(text)
+    if match is None:
+        return -1, 0
+    return int(match[1]), int(match[2]) if match[2] != "*" else 0
 
 
 def _check_status(reply: requests.Response, *, is_range: bool) -> None:
     status = reply.status_code
-    if status == HTTPStatus.OK or (is_range and status in RANGE_STATUSES):
+    is_whole = status == HTTPStatus.OK or range_of(reply)[0] == 0  # some always answer 206
+    if is_whole or (is_range and status in RANGE_STATUSES):
         return
     detail = f"{reply.url}: HTTP {status} {reply.reason}"
     raise status_error(status, detail, reply.headers.get("Retry-After", ""))
 
 
-def _reason_of(error: requests.RequestException | HTTPError) -> str:
+def _reason_of(error: Exception) -> str:
     """Map what requests raises to the ledger's reasons; the cause is often wrapped twice."""
     causes: list[BaseException] = [error]
     for cause in causes:
@@ -149,6 +218,4 @@ def _reason_of(error: requests.RequestException | HTTPError) -> str:
         return "timeout"
     if any(isinstance(cause, IncompleteRead) for cause in causes):
         return "truncated"
-    if isinstance(error, requests.exceptions.InvalidURL | requests.TooManyRedirects):
-        return "unavailable"
-    return "network"
+    return "unavailable" if isinstance(error, NO_ADDRESS) else "network"

@@ -12,11 +12,12 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from pipeline_src.config.data import DownloadConfig
+from pipeline_src.download.bodies import names_recording
 from pipeline_src.download.hosts import SlowDownError
 from pipeline_src.download.secrets import Secrets
 from pipeline_src.download.sources import YOUTUBE_PREFIX, Fetched
@@ -28,10 +29,6 @@ from pipeline_src.manifest.sources import source_kind
 
 WATCH_URL = "https://www.youtube.com/watch?v="
 NOT_INSTALLED = "needs yt-dlp, which is not installed: pip install 'yt-dlp[default]'"
-RECORDINGS = {
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ogv", ".ts", ".3gp"),
-    *(".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus"),
-}
 UNFINISHED = (".part", ".ytdl", ".temp")
 # What sites say, in the words of yt-dlp 2026.8; the first that fits counts.
 REASON_OF_WORDS = (
@@ -76,7 +73,7 @@ def is_site(source: str) -> bool:
     """Whether a source is a page of a site that yt-dlp knows by its address."""
     if source_kind(source) == "youtube":
         return True
-    if PurePosixPath(urlsplit(source).path).suffix.lower() in RECORDINGS or not tool_name():
+    if names_recording(source) or not tool_name():
         return False
     return any(extractor.suitable(source) for extractor in _site_extractors())
 

@@ -6,7 +6,7 @@ and an archive that changed meanwhile is an error.
 
 import io
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -14,21 +14,25 @@ from typing import Any, BinaryIO, cast
 import requests
 
 from pipeline_src.config.data import DownloadConfig
+from pipeline_src.connections import Watch
+from pipeline_src.download.archives import fetch_members
+from pipeline_src.download.bodies import HEAD_BYTES, check_head
 from pipeline_src.download.http import (
     media_errors,
     open_reply,
-    range_start,
+    range_of,
     read_reply,
     validator_of,
 )
-from pipeline_src.download.local import fetch_members
 from pipeline_src.download.patience import GivenUpError, Patience
-from pipeline_src.download.sources import Outcome, host_of
+from pipeline_src.download.sources import Lost, Outcome, host_of
 from pipeline_src.download.store import BLOCK_BYTES
 from pipeline_src.errors import MediaError
 
 # A shorter gap is read over: cheaper than another request.
 MAX_READ_OVER_BYTES = 4 * BLOCK_BYTES
+# No archive is so large; a server without end is given up.
+MAX_ARCHIVE_BYTES = 1 << 42
 
 
 class RemoteArchive(io.RawIOBase):
@@ -42,9 +46,11 @@ class RemoteArchive(io.RawIOBase):
         self._config = config
         self._patience = patience
         self._position = 0
+        self._num_read = 0
         self._validator = ""
         self._reply: requests.Response | None = None
         self._reply_position = 0
+        self._watch: Watch | None = None
         self._open_reply = ExitStack()
 
     def readable(self) -> bool:
@@ -85,7 +91,9 @@ class RemoteArchive(io.RawIOBase):
                 reply = self._at_position()
                 with media_errors(self._url):
                     block = read_reply(reply, size)
-                self._reply_position += len(block)
+                if not block and self._watch:
+                    self._watch.check_time(self._url)  # the end of its time looks like an end
+                self._count(block)
                 return block
             except MediaError as error:
                 self._hang_up()
@@ -107,28 +115,40 @@ class RemoteArchive(io.RawIOBase):
                 block = read_reply(self._reply, min(gap, BLOCK_BYTES))
                 if not block:
                     break
-                self._reply_position += len(block)
+                self._count(block)
         return self._reply
+
+    def _count(self, block: bytes) -> None:
+        self._reply_position += len(block)
+        self._num_read += len(block)
+        if self._num_read > MAX_ARCHIVE_BYTES:
+            raise GivenUpError("unsupported", f"{self._num_read} bytes and no end")
 
     def _connect(self) -> requests.Response:
         headers = {}
         if self._position:
             headers["Range"] = f"bytes={self._position}-"
-        timeout = self._config.timeout_seconds
-        asked = open_reply(self._session, self._url, headers, timeout)
-        reply = self._open_reply.enter_context(asked)
-        is_whole = reply.status_code == HTTPStatus.OK
-        if not is_whole and range_start(reply) != self._position:
-            raise MediaError("corrupt", "ends before its members do")
-        validator = validator_of(reply)
-        if self._validator and validator != self._validator:
-            raise MediaError("corrupt", "changed while it was read")
+        watch = Watch(self._config.max_transfer_seconds, self._config.addresses)
+        with ExitStack() as opening:
+            opening.enter_context(watch)
+            asked = open_reply(self._session, self._url, headers, self._config, watch)
+            reply = opening.enter_context(asked)
+            start, _ = range_of(reply)
+            is_whole = reply.status_code == HTTPStatus.OK or start == 0
+            if not is_whole and start != self._position:
+                raise MediaError("corrupt", "ends before its members do")
+            validator = validator_of(reply)
+            if self._validator and validator != self._validator:
+                raise MediaError("corrupt", "changed while it was read")
+            self._open_reply = opening.pop_all()
+        self._watch = watch
         self._validator = validator
         self._reply_position = 0 if is_whole else self._position
         return reply
 
     def _hang_up(self) -> None:
-        self._open_reply.close()
+        with suppress(MediaError):  # what the watch has to say was said where it was read
+            self._open_reply.close()
         self._reply = None
 
 
@@ -142,4 +162,10 @@ def fetch_remote_members(
     """``fetch_members`` of an archive at an http(s) URL."""
     with closing(RemoteArchive(session, url, config, patience)) as raw:
         stream = io.BufferedReader(raw, BLOCK_BYTES)
-        yield from fetch_members(cast(BinaryIO, stream), url, targets, config.max_bytes)
+        try:
+            check_head(stream.peek(HEAD_BYTES)[:HEAD_BYTES], "", url)
+        except MediaError as error:
+            lost = Lost(error.reason, error.detail)
+            yield from ((name, lost) for name in targets)
+            return
+        yield from fetch_members(cast(BinaryIO, stream), url, targets, config)

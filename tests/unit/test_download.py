@@ -99,7 +99,7 @@ def test_only_regular_members_are_extracted_and_only_into_the_raw_folder(
     prefix = server.url("t.tar::") if is_remote else "t.tar::"
     path, clips, rows = fetch(tmp_path, *(f"{prefix}{name}" for name in names))
     reasons = [row.reason for row in rows.values()]
-    assert reasons == ["", "", "", "unavailable", "unavailable", "corrupt", "unavailable"]
+    assert reasons == ["", "", "", "unavailable", "", "corrupt", "unavailable"]
     raw = tmp_path / "results" / "raw"
     stored = {(path.parent / clip["path"]).resolve() for clip in clips.values()}
     assert all(file.parent == raw for file in stored)
@@ -146,11 +146,11 @@ def test_http_bodies_and_every_kind_of_failure(tmp_path, server):
         "500": ("network", 2),
         "cut.mp4": ("truncated", 2),
         "reset.mp4": ("network", 2),
-        "empty.mp4": ("corrupt", 1),
+        "empty.mp4": ("truncated", 2),
         "endless.mp4": ("unsupported", 1),
         "huge.mp4": ("unsupported", 1),
         "see-good": ("", 1),
-        "text.mp4": ("unsupported", 1),
+        "text.mp4": ("unavailable", 1),
         "json.mp4": ("unsupported", 1),
         "mistyped.mp4": ("", 1),
     }

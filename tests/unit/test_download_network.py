@@ -127,7 +127,7 @@ def test_a_remote_archive_that_is_missing_or_ill(tmp_path, server):
         "short": "corrupt",
         "gone": "unavailable",
         "torn": "truncated",
-        "page": "corrupt",
+        "page": "unavailable",
     }
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 BASE = {
-    "architectures", "atomic", "config", "cores", "errors", "ledger", "own_folder", "provenance",
-    "versions",
+    "architectures", "atomic", "config", "connections", "cores", "errors", "ledger", "own_folder",
+    "provenance", "versions",
 }  # fmt: skip
 # Package -> packages of the project that it may import.
 ALLOWED = {

@@ -1,0 +1,303 @@
+"""Members of archives as people make them: tar, tar compressed with gzip, zip on this machine.
+
+A member is found by its exact name, or else by the same name in another spelling (``./``, composed
+or decomposed accents, names in Latin-1). What tar -r or -u appended counts: the last copy. Hard
+links give the member that they link to; tars that were joined are read to the end of the last.
+Names inside archives never become paths here.
+"""
+
+import gzip
+import stat
+import tarfile
+import time
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
+
+from pipeline_src.config.data import DownloadConfig
+from pipeline_src.download.sources import Fetched, Lost, Outcome
+from pipeline_src.download.store import Readable, check_size, read_blocks, store
+from pipeline_src.errors import MediaError
+from pipeline_src.manifest.sources import ARCHIVES
+
+MAX_HEADER_BYTES = 1 << 20
+MAX_DIRECTORY_BYTES = 1 << 28
+# Zeros after a tar: tar fills up records of 10 KiB, some writers larger ones.
+MAX_PADDING_BYTES = 1 << 24
+MAX_LINKS = 4
+OTHER_COMPRESSIONS = {
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"(\xb5/\xfd": "zstd",
+    b"7z\xbc\xaf": "7-Zip",
+    b"Rar!": "RAR",
+}
+# What the libraries raise for damaged or forged headers, nested ones included.
+DAMAGE = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError),
+    *(LookupError, ArithmeticError, RecursionError, NotImplementedError, RuntimeError),
+)
+
+
+class BoundedArchive:
+    """An archive as the libraries read it, without the reads that a forged header could ask for.
+
+    tarfile takes the length of long names and pax records from the archive and reads that much at
+    once: declared as 10 GB it would be allocated.
+
+    Args:
+        max_read: bytes of the largest header.
+        deadline: of time.monotonic(); reading ends then.
+    """
+
+    def __init__(
+        self, stream: BinaryIO, max_read: int = MAX_HEADER_BYTES, deadline: float = float("inf")
+    ) -> None:
+        self._stream = stream
+        self._max_read = max_read
+        self._deadline = deadline
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Read up to ``size`` bytes.
+
+        Raises:
+            tarfile.ReadError: no header and no block of a member is that long.
+            MediaError: the time is over.
+        """
+        if not 0 <= size <= self._max_read:
+            raise tarfile.ReadError(f"a header declares {size} bytes")
+        if time.monotonic() > self._deadline:
+            raise MediaError("timeout", "the archive was not read in time")
+        return self._stream.read(size)
+
+
+class BoundedDirectory(BoundedArchive):
+    """The same for zipfile, which asks for all that is left where it expects little."""
+
+    def read(self, size: int = -1) -> bytes:
+        """Read up to ``size`` bytes; without one, what a directory can have."""
+        return super().read(MAX_DIRECTORY_BYTES if size < 0 else size)
+
+
+class Member(NamedTuple):
+    """One entry of an archive.
+
+    Args:
+        kind: what it is where it is no regular file. link: the member a hard link stands for.
+    """
+
+    name: str
+    size: int
+    kind: str = ""
+    link: str = ""
+    open: Callable[[], Readable] | None = None
+
+
+def plain_name(name: str) -> str:
+    """The spelling that all spellings of a member's name have in common."""
+    data = name.encode("utf-8", "surrogateescape")
+    try:
+        name = data.decode()
+    except UnicodeDecodeError:
+        name = data.decode("latin-1")
+    parts = [part for part in name.split("/") if part != "."]
+    return unicodedata.normalize("NFC", "/".join(parts))
+
+
+def fetch_members(
+    stream: BinaryIO, archive: str, targets: Mapping[str, Path], config: DownloadConfig
+) -> Iterator[tuple[str, Outcome]]:
+    """Extract the wanted members in one pass over the archive, another where links ask for it.
+
+    Args:
+        archive: its name, for messages. targets: member name -> file to write.
+    Yields:
+        Member name with the file or the reason; every wanted member once. Only regular members
+        count: no symbolic link is followed, no device or folder made, no sparse file filled up.
+    """
+    search = _Search(targets, config)
+    reason, detail = "unavailable", f"no such regular member in {archive}"
+    deadline = time.monotonic() + config.max_transfer_seconds * (len(targets) + 1)
+    try:
+        search.run(stream, deadline)
+    except MediaError as error:
+        reason, detail = error.reason, f"{archive}: {error.detail}"
+    except DAMAGE as error:
+        reason, detail = "corrupt", f"{archive}: {error}"
+    for name in targets:
+        if name in search.found:
+            yield name, search.found[name]
+        elif reason == "unavailable" and name in search.kinds:
+            yield name, Lost(reason, f"{search.kinds[name]}, {detail}")
+        else:
+            yield name, Lost(reason, detail)
+
+
+class _Search:
+    """What has been found of the wanted members so far."""
+
+    def __init__(self, targets: Mapping[str, Path], config: DownloadConfig) -> None:
+        self._targets = targets
+        self._config = config
+        self._exact: set[str] = set()
+        self._links: dict[str, str] = {}
+        self.found: dict[str, Outcome] = {}
+        self.kinds: dict[str, str] = {}
+
+    def run(self, stream: BinaryIO, deadline: float) -> None:
+        """Find the members; then what hard links among them stand for."""
+        names = {name: name for name in self._targets}
+        for _ in range(MAX_LINKS):
+            self._pass(stream, names, deadline)
+            if not self._links:
+                return
+            names, self._links = self._links, {}
+            self._exact -= names.keys()
+            stream.seek(0)
+
+    def _pass(self, stream: BinaryIO, names: Mapping[str, str], deadline: float) -> None:
+        wanted: dict[str, list[str]] = {}
+        for key, name in names.items():
+            wanted.setdefault(plain_name(name), []).append(key)
+        for member in read_members(stream, deadline):
+            for key in wanted.get(plain_name(member.name), ()):
+                is_exact = member.name == names[key]
+                if is_exact or key not in self._exact:
+                    self._exact |= {key} if is_exact else set()
+                    self._take(key, member)
+
+    def _take(self, key: str, member: Member) -> None:
+        """Take a copy; a later one replaces it."""
+        self.found.pop(key, None)
+        self._links.pop(key, None)
+        if member.link:
+            self._links[key] = member.link
+            self.kinds[key] = member.kind
+        elif member.open is None:
+            self.kinds[key] = member.kind
+        else:
+            self.found[key] = _extract(member, self._targets[key], self._config.max_bytes)
+
+
+def member_sizes(archive: Path) -> dict[str, int]:
+    """``plain_name`` -> bytes of the regular members of a local archive, as far as it is whole."""
+    sizes: dict[str, int] = {}
+    try:
+        with archive.open("rb") as stream:
+            for member in read_members(stream):
+                if member.open is not None:
+                    sizes[plain_name(member.name)] = member.size
+    except (MediaError, *DAMAGE):
+        pass
+    return sizes
+
+
+def read_members(stream: BinaryIO, deadline: float = float("inf")) -> Iterator[Member]:
+    """The entries of an archive, by what its first bytes say that it is.
+
+    Raises:
+        MediaError: of a kind that is not read, or not read in time. DAMAGE: it is damaged.
+    """
+    head = stream.read(8)
+    stream.seek(0)
+    for magic, name in OTHER_COMPRESSIONS.items():
+        if head.startswith(magic):
+            raise MediaError("unsupported", f"is compressed with {name}; allowed are {ARCHIVES}")
+    if head.startswith((b"PK\3\4", b"PK\5\6")):
+        yield from _zip_members(stream, deadline)
+    elif head.startswith(b"\x1f\x8b"):
+        bounded = cast(BinaryIO, BoundedArchive(stream, deadline=deadline))
+        with gzip.GzipFile(fileobj=bounded) as inner:
+            yield from _tar_members(cast(BinaryIO, inner), deadline)
+    else:
+        yield from _tar_members(stream, deadline)
+
+
+def _zip_members(stream: BinaryIO, deadline: float) -> Iterator[Member]:
+    bounded = cast(BinaryIO, BoundedDirectory(stream, MAX_DIRECTORY_BYTES, deadline))
+    with zipfile.ZipFile(bounded) as archive:
+        for info in archive.infolist():
+            kind = ""
+            if info.is_dir():
+                kind = "a folder"
+            elif stat.S_ISLNK(info.external_attr >> 16):
+                kind = "a symbolic link"
+            elif info.flag_bits & 1:
+                kind = "an encrypted file"
+            elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                kind = "a file compressed in another way than deflate"
+            opener = None if kind else lambda info=info: cast(Readable, archive.open(info))
+            yield Member(info.filename, info.file_size, kind, open=opener)
+
+
+def _tar_members(stream: BinaryIO, deadline: float) -> Iterator[Member]:
+    """The members of a tar and of those that were joined to it."""
+    bounded = cast(BinaryIO, BoundedArchive(stream, deadline=deadline))
+    start: int | None = 0
+    while start is not None:
+        bounded.seek(start)
+        with tarfile.open(fileobj=bounded, mode="r:") as tar:
+            for info in _forward_only(tar):
+                yield _tar_member(tar, info)
+            if start and tar.offset == start:
+                raise tarfile.ReadError(f"no header at byte {start}")
+            start = _next_tar(bounded, tar.offset)
+
+
+def _tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
+    if info.isreg() and not info.issparse():
+        return Member(info.name, info.size, open=lambda: cast(Readable, tar.extractfile(info)))
+    if info.islnk():
+        return Member(info.name, 0, "a hard link", info.linkname)
+    names = ((info.isdir, "a folder"), (info.issym, "a symbolic link"), (info.isreg, "sparse"))
+    kind = next((name for is_kind, name in names if is_kind()), "a device")
+    return Member(info.name, 0, kind)
+
+
+def _next_tar(stream: BinaryIO, end: int) -> int | None:
+    """Where another tar begins behind the zeros that end one; None where nothing follows."""
+    stream.seek(end)
+    limit = end + MAX_PADDING_BYTES
+    while end < limit:
+        block = stream.read(tarfile.RECORDSIZE)
+        if not block:
+            return None
+        if zeros := len(block) - len(block.lstrip(b"\0")):
+            end += zeros - zeros % tarfile.BLOCKSIZE
+        if zeros < len(block):
+            return end
+    return None
+
+
+def _forward_only(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members of an archive that does not lead back: a negative size would, for ever."""
+    offset = -1
+    while (member := tar.next()) is not None:
+        if tar.offset <= offset or member.size < 0:
+            raise tarfile.ReadError(f"member {member.name!r} declares {member.size} bytes")
+        offset = tar.offset
+        # An archive of a million names would fill the memory.
+        tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
+        yield member
+
+
+def _extract(member: Member, target: Path, max_bytes: int) -> Outcome:
+    assert member.open is not None
+    try:
+        check_size(member.size, max_bytes)
+        fetched: Fetched = store(read_blocks(member.open()), target, max_bytes)
+        if fetched.bytes != member.size:
+            raise MediaError("corrupt", f"{fetched.bytes} of {member.size} bytes")
+    except (tarfile.ReadError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        return Lost("corrupt", f"{member.name}: {error}")
+    except MediaError as error:
+        return Lost(error.reason, f"{member.name}: {error.detail}")
+    return fetched
