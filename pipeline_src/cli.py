@@ -15,6 +15,7 @@ from pipeline_src.errors import PipelineError, did_you_mean
 
 NAME = "av-pipeline"
 COMMANDS = {
+    "list": "a data set from a folder of videos: YAML, clip list, class list",
     "doctor": "check this checkout and this machine",
     "estimate": "clips, gigabytes and hours of a data set, before any request",
     "cost": "parameters, operations, memory and GPU hours of trainings, before they run",

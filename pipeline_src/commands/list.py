@@ -1,0 +1,132 @@
+"""Write a data set from a folder of videos or sound files: YAML, clip list and class list.
+
+The folder may hold train, val and test folders, a folder per class, one inside the other, or
+files alone. Where no folder names a split, recordings are split by hash, 80 to 10 to 10, all
+pieces of one into the same split. Nothing is decoded: what will be lost is told from the headers.
+"""
+
+import argparse
+import json
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline_src.commands import CHECKOUT
+from pipeline_src.config import Config, read_config
+from pipeline_src.errors import ConfigError
+from pipeline_src.listing import (
+    Files,
+    ListedClip,
+    choose_name,
+    describe,
+    describe_losses,
+    list_clips,
+    read_splits,
+    write_lists,
+)
+from pipeline_src.manifest.folder import Folder, read_folder
+from pipeline_src.preview import Seen, look_at_all
+
+CONFIG_FILE = CHECKOUT / "config/config.yaml"
+DATASETS = CHECKOUT / "config/datasets"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The folder, and what is not to be found out from it."""
+    add = parser.add_argument
+    add("folder", type=Path, help="what the recordings lie in")
+    add("configs", type=Path, nargs="*", help="overlays of config.yaml, later ones win")
+    add("--name", default="", help="of the data set; default: that of the folder")
+    add("--output", type=Path, help="where the three files go; default: into the folder")
+    add("--clip-seconds", type=float, default=0.0, help="cut longer files into pieces; 0 = whole")
+    add(
+        "--splits",
+        choices=("folders", "hash"),
+        default="folders",
+        help="hash: folders called train, val and test are classes",
+    )
+    add(
+        "--recording",
+        default="",
+        metavar="REGEX",
+        help="its first group, in a file's path, names the recording whose piece the file is",
+    )
+    add("--usable", action="store_true", help="list no file that will be lost")
+    add("--update", action="store_true", help="list anew; what is listed keeps its split")
+
+
+def run(options: argparse.Namespace) -> int:
+    """List the folder, say what was found and what will be lost, and how it is run."""
+    config = read_config([CONFIG_FILE, *options.configs])
+    if options.clip_seconds < 0:
+        raise ConfigError(f"--clip-seconds {options.clip_seconds:g}: at least 0")
+    folder = read_folder(options.folder, split_folders=options.splits == "folders")
+    taken = [path.stem for path in DATASETS.glob("*.yaml")]
+    name = choose_name(options.folder, options.name, [*taken, *config.run_names])
+    files = Files.of(options.output or options.folder, name)
+    _refuse_existing(files, options.update)
+    seen, has_video = _look(options.folder, folder, config)
+    clips = list_clips(
+        folder,
+        seen,
+        media=config.media,
+        clip_seconds=options.clip_seconds,
+        recording=options.recording,
+        known=read_splits(files.clips),
+    )
+    listed = [clip for clip in clips if not (options.usable and clip.lost)]
+    if all(clip.lost for clip in clips):
+        raise ConfigError(
+            f"{options.folder}: no usable recording; {len(clips)} of {len(clips)} will be lost, "
+            f"the first: {clips[0].source!r}: {clips[0].lost}"
+        )
+    write_lists(files, options.folder, folder, listed, has_video=has_video)
+    print("\n".join(describe(folder, listed, seen)))
+    print("\n".join(describe_losses(listed, config.shards.max_failed_fraction)))
+    print(f"written: {files.description}, {files.clips.name}, {files.classes.name}")
+    command = run_command(files.description, folder, listed, config, has_video=has_video)
+    print(f"look first:  {command.replace('snakemake', 'snakemake -n', 1)}\nrun it:      {command}")
+    return 0
+
+
+def _refuse_existing(files: Files, update: bool) -> None:
+    there = [path for path in (files.description, files.clips, files.classes) if path.exists()]
+    if there and not update:
+        raise ConfigError(
+            f"{there[0]} is there already; --update lists anew and keeps the splits, --name gives "
+            "another data set"
+        )
+
+
+def _look(root: Path, folder: Folder, config: Config) -> tuple[dict[str, Seen], bool]:
+    """What the headers show; where no file has video they are looked at as sound alone."""
+    paths = [root / file.path for file in folder.files]
+    seen = look_at_all(paths, config.media, config.download.max_bytes)
+    has_video = any(one.has_video for one in seen)
+    if not has_video:
+        seen = look_at_all(paths, config.media.without_frames(), config.download.max_bytes)
+    return dict(zip((file.path for file in folder.files), seen, strict=True)), has_video
+
+
+def run_command(
+    path: Path, folder: Folder, clips: Sequence[ListedClip], config: Config, *, has_video: bool
+) -> str:
+    """The command that builds all of it, with what the data set's size and kind ask for."""
+    usable = Counter(clip.split for clip in clips if not clip.lost)
+    settings: dict[str, object] = {"datasets": [str(path.resolve())]}
+    stages: dict[str, dict[str, object]] = {"pretrain": {}, "finetune": {}, "evaluate": {}}
+    for stage in ("pretrain", "finetune"):
+        wanted = getattr(config, stage).batch_size
+        if usable["train"] < wanted:
+            stages[stage]["batch_size"] = 2 ** max(0, usable["train"].bit_length() - 1)
+    if len(folder.labels) < 2:
+        stages["finetune"] = {"skip": True}
+        stages["evaluate"]["probes"] = False
+    if not usable["test"] and usable["val"]:
+        stages["evaluate"]["split"] = "val"
+    settings |= {stage: values for stage, values in stages.items() if values}
+    words = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]
+    here = Path.cwd().resolve() == CHECKOUT
+    call = "snakemake" if here else f"snakemake -s {shlex.quote(str(CHECKOUT / 'Snakefile'))}"
+    return f"{call} --config {' '.join(map(shlex.quote, words))} -- all"
