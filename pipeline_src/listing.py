@@ -100,14 +100,13 @@ def list_clips(
         known: splits of sources that an earlier list holds; they keep them.
     """
     recordings = name_recordings(folder.files, recording)
-    sources = {file.path: source(file.path) for file in folder.files}
-    kept = {recordings[path]: known[one] for path, one in sources.items() if one in known}
+    kept = {recordings[f.path]: known[f.path] for f in folder.files if f.path in known}
     splits = choose_splits(folder.files, recordings, kept)
     labels = class_ids(folder)
     return [
         ListedClip(
             clip_id(file.path) + suffix,
-            sources[file.path],
+            file.path,
             start,
             end,
             labels[file.label],
@@ -131,11 +130,6 @@ def _pieces(
         start = number * clip_seconds
         end = round(min(start + clip_seconds, seen.seconds), 3)
         yield f"_{number:04d}", round(start, 3), end, None if is_too_long else seen.lost
-
-
-def source(path: str) -> str:
-    """The path as a source that can only be that file."""
-    return f"./{path}" if path.startswith("youtube:") else path
 
 
 def class_ids(folder: Folder) -> dict[str, str]:

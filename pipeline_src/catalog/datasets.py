@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline_src.config import Config, MediaConfig
 from pipeline_src.errors import ConfigError, ManifestError
 from pipeline_src.lock import refuse_if_held
-from pipeline_src.manifest.datasets import DatasetConfig, load_dataset
+from pipeline_src.manifest.datasets import DatasetConfig, load_classes, load_dataset
 from pipeline_src.manifest.galleries import load_gallery
 from pipeline_src.manifest.plan import ensure_plan
 
@@ -99,6 +99,12 @@ class DatasetCatalog:
             folder=self.results / name / "plan",
             before_write=lambda: refuse_if_held(self.results),
         )
+
+    @cache  # noqa: B019
+    def num_classes(self, name: str) -> int:
+        """Classes of a data set; 0 where only the index of packed shards knows them."""
+        dataset = self.dataset(name)
+        return 0 if dataset.is_packed else len(load_classes(dataset).ids)
 
     def media(self, name: str) -> MediaConfig:
         """How the clips of a data set are decoded: without frames where they have no video."""

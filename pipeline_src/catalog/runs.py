@@ -64,13 +64,19 @@ class Catalog(DatasetCatalog):
         """What a run is fine-tuned on: the training split, or the folds that are not held out.
 
         Raises:
-            ConfigError: the run trains no head that the clips of the data set can train.
+            ConfigError: the run trains no head that the clips of the data set can train, or there
+                is one class alone.
         """
         name, held_out = split_view(view)
         try:
             possible_shares(self.run(run).finetune.modality_probs, self.dataset(name).modalities)
         except ValueError as error:
             raise ConfigError(f"run {run}, data set {name}: finetune.{error}") from None
+        if self.num_classes(name) == 1:
+            raise ConfigError(
+                f"run {run}: data set {name} has one class and fine-tuning needs two; set "
+                "finetune.skip: true, or name others in finetune.datasets"
+            )
         if not held_out:
             return [self.index(name, "train")]
         return [self.index(name, fold) for fold in self.splits(name) if fold != held_out]

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline_src.cli import NAME
 from pipeline_src.commands import CHECKOUT
 from pipeline_src.config import Config, read_config
 from pipeline_src.errors import ConfigError
@@ -85,8 +86,9 @@ def run(options: argparse.Namespace) -> int:
     print("\n".join(describe(folder, listed, seen)))
     print("\n".join(describe_losses(listed, config.shards.max_failed_fraction)))
     print(f"written: {files.description}, {files.clips.name}, {files.classes.name}")
-    command = run_command(files.description, folder, listed, config, has_video=has_video)
-    print(f"look first:  {command.replace('snakemake', 'snakemake -n', 1)}\nrun it:      {command}")
+    call, settings = run_command(files.description, folder, listed, config, options.configs)
+    print(f"look first:   {call} -n {settings}\nrun it:       {call} {settings}")
+    print(f"its figures:  {NAME} table {shlex.quote(config.results)}")
     return 0
 
 
@@ -110,9 +112,13 @@ def _look(root: Path, folder: Folder, config: Config) -> tuple[dict[str, Seen], 
 
 
 def run_command(
-    path: Path, folder: Folder, clips: Sequence[ListedClip], config: Config, *, has_video: bool
-) -> str:
-    """The command that builds all of it, with what the data set's size and kind ask for."""
+    path: Path,
+    folder: Folder,
+    clips: Sequence[ListedClip],
+    config: Config,
+    overlays: Sequence[Path],
+) -> tuple[str, str]:
+    """Snakemake and its arguments: what the size and kind of the data set ask for."""
     usable = Counter(clip.split for clip in clips if not clip.lost)
     settings: dict[str, object] = {"datasets": [str(path.resolve())]}
     stages: dict[str, dict[str, object]] = {"pretrain": {}, "finetune": {}, "evaluate": {}}
@@ -129,4 +135,6 @@ def run_command(
     words = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]
     here = Path.cwd().resolve() == CHECKOUT
     call = "snakemake" if here else f"snakemake -s {shlex.quote(str(CHECKOUT / 'Snakefile'))}"
-    return f"{call} --config {' '.join(map(shlex.quote, words))} -- all"
+    files = [shlex.quote(str(overlay)) for overlay in overlays]
+    chosen = ["--configfile", *files] if files else []
+    return call, " ".join([*chosen, "--config", *map(shlex.quote, words), "--", "all"])

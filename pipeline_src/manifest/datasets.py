@@ -365,6 +365,6 @@ def _parse_classes(path: Path, reader: "csv.DictReader[str]") -> ClassList:
                 )
         ids.append(row[id_column])
         names.append(row["display_name"])
-    if len(ids) < 2:
-        raise ManifestError(f"{path}: {len(ids)} classes; at least 2 are needed")
+    if not ids:
+        raise ManifestError(f"{path}: no class at all; one per line is expected")
     return ClassList(tuple(ids), tuple(names), index)

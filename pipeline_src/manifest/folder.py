@@ -16,6 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from pipeline_src.errors import ManifestError
+from pipeline_src.manifest.names import is_name
+from pipeline_src.manifest.sources import source_kind, source_problem
 
 SPLIT_FOLDERS = {
     "train": "train",
@@ -127,15 +129,11 @@ def _walk(root: Path) -> Iterator[str]:
 
 def _name_problem(path: str) -> str:
     """Why a path cannot stand in a clip list; empty where it can."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return "its name is not UTF-8; rename it"
-    if ".tar::" in path:
-        return "'.tar::' in a name means a member of an archive; rename it"
-    if any(unicodedata.category(char) == "Cc" for char in path):
-        return "a line break, tab or other control character in its name; rename it"
-    return ""
+    if not is_name(path):
+        return "its name holds a line break, another control character or no UTF-8; rename it"
+    if source_kind(path) == "member":
+        return "in a list its name means a member of an archive; rename it"
+    return source_problem(path)
 
 
 def _common_depth(paths: list[PurePosixPath], split_folders: bool) -> int:

@@ -12,7 +12,9 @@ from pathlib import PurePosixPath
 from pipeline_src.errors import ConfigError
 from pipeline_src.manifest.folder import FolderFile
 
-HELD_OUT = {"test": 0.1, "val": 0.1}
+SHARE = 0.1
+# Split -> recordings from which on it gets one at least.
+HELD_OUT = {"test": 2, "val": 5}
 # With fewer, folders below a class are no recordings but a way of keeping files.
 MIN_INNER_FOLDERS = 3
 YOUTUBE_PIECE = r"(?P<id>[\w-]{11})_\d+(?:\.\d+)?(?:_\d+(?:\.\d+)?)?"  # VGGSound, AudioSet
@@ -84,8 +86,9 @@ def choose_splits(
         label_of.setdefault(recordings[file.path], file.label)
     splits = {name: known.get(name, "train") for name in label_of}
     waiting = _spread({name: label for name, label in label_of.items() if name not in known})
-    for split, share in HELD_OUT.items():
-        wanted = max(1, round(share * len(label_of))) - list(splits.values()).count(split)
+    for split, fewest in HELD_OUT.items():
+        share = max(len(label_of) >= fewest, round(SHARE * len(label_of)))
+        wanted = share - list(splits.values()).count(split)
         for name in waiting[: max(0, wanted)]:
             splits[name] = split
         waiting = waiting[max(0, wanted) :]

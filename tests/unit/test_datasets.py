@@ -114,7 +114,7 @@ def test_classes_are_found_by_id_and_by_name(tmp_path):
         ("index,id\n0,a\n", [":1:", "display_name"]),
         ("index,id,display_name\n0,a,A\n2,b,B\n", [":3:", "'2'", "expected 1"]),
         ("index,id,display_name\n0,a,A\n1,b,A\n", [":3:", "'A'", "class 0"]),
-        ("index,id,display_name\n0,a,A\n", ["1 classes"]),
+        ("index,id,display_name\n", ["no class at all"]),
     ],
 )
 def test_a_wrong_class_list_is_refused(tmp_path, classes, parts):

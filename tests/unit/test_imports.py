@@ -29,7 +29,18 @@ ALLOWED = {
     "report": BASE | {"eval"},
     "stages": BASE | {"catalog", "download", "manifest", "runs", "shards"},
     "commands": BASE
-    | {"cli", "doctor", "estimate", "manifest", "report", "reproduce", "runs", "shards"}
+    | {
+        "cli",
+        "listing",
+        "preview",
+        "doctor",
+        "estimate",
+        "manifest",
+        "report",
+        "reproduce",
+        "runs",
+        "shards",
+    }
     | {"stages", "train", "workload"},
 }
 ONLY_IN = {

@@ -1,0 +1,261 @@
+"""``av-pipeline list``: folders of every shape become data sets that are read as written."""
+
+import os
+import re
+import shlex
+import shutil
+
+import pytest
+import yaml
+
+from pipeline_src.catalog import Catalog
+from pipeline_src.cli import main
+from pipeline_src.config import Config
+from pipeline_src.errors import ConfigError
+from pipeline_src.manifest.clip_lists import read_clips
+from pipeline_src.manifest.datasets import load_classes, load_dataset
+from pipeline_src.manifest.folder import FolderFile
+from pipeline_src.manifest.recordings import choose_splits, name_recordings
+from tests.media import make_broken_clips, make_clip
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """One good clip, to be copied."""
+    return make_clip(tmp_path_factory.mktemp("clip") / "good.mp4")
+
+
+@pytest.fixture
+def listed(clip, tmp_path, capsys):
+    """Fill a folder with copies of the clip, list it, and return what was written and printed."""
+
+    def run(paths, *arguments, folder="My videos"):
+        root = tmp_path / folder
+        for path in paths:
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(clip, root / path)
+        assert main(["list", str(root), *arguments]) == 0
+        printed = capsys.readouterr().out
+        dataset = load_dataset(next(tmp_path.rglob("*.yaml")))
+        return dataset, list(read_clips(dataset, max_seconds=600)), printed
+
+    return run
+
+
+def rows(dataset, clips):
+    names = load_classes(dataset).names
+    return {clip.source: (clip.split, names[clip.labels[0]]) for clip in clips}
+
+
+TREES = {
+    "splits and classes": (
+        ["Train/dog/a.mp4", "validation/cat/b.mp4", "test/dog/c.mp4", "train/cat/in/d.MP4"],
+        ["train", "val", "test", "train"],
+        ["dog", "cat", "dog", "cat"],
+    ),
+    "classes and splits": (
+        ["dog/train/a.mp4", "cat/val/b.mp4", "dog/test/c.mp4", "cat/train/d.mp4"],
+        ["train", "val", "test", "train"],
+        ["dog", "cat", "dog", "cat"],
+    ),
+    "one folder around all": (
+        ["data/set/train/dog/a.mp4", "data/set/test/cat/b.mp4"],
+        ["train", "test"],
+        ["dog", "cat"],
+    ),
+    "splits alone": (["train/a.mp4", "test/b.mp4"], ["train", "test"], ["unlabelled"] * 2),
+}
+
+
+@pytest.mark.parametrize("kind", TREES)
+def test_folders_name_splits_and_classes(listed, kind):
+    paths, splits, classes = TREES[kind]
+    dataset, clips, _ = listed(paths)
+    assert rows(dataset, clips) == {
+        path: (split, label) for path, split, label in zip(paths, splits, classes, strict=True)
+    }
+    assert dataset.name == "My_videos"
+
+
+def test_without_split_folders_every_class_is_split_by_hash_and_the_same_again(listed):
+    paths = [f"{label}/{n}.mp4" for label in ("dog", "cat", "cow") for n in range(10)]
+    dataset, clips, printed = listed(paths)
+    found = rows(dataset, clips)
+    for label in ("dog", "cat", "cow"):
+        splits = [split for split, name in found.values() if name == label]
+        assert [splits.count(split) for split in ("train", "val", "test")] == [8, 1, 1]
+    assert "clips: train 24, val 3, test 3" in printed
+    assert listed(paths, "--update")[1] == clips
+
+
+def test_a_longer_folder_listed_anew_leaves_every_clip_in_its_split(listed):
+    first = {c.source: c.split for c in listed([f"a/{n}.mp4" for n in range(12)])[1]}
+    again = {c.source: c.split for c in listed(["b/x.mp4", "b/y.mp4", "a/0 0.mp4"], "--update")[1]}
+    assert first.items() <= again.items()
+    assert len(again) == 15
+
+
+NAMES = [
+    "plain.mp4",
+    " two  spaces .mp4",
+    "é.mp4",
+    "e\u0301.mp4",
+    "dog 🐕.mp4",
+    "犬\u3000鳴き声.mp4",
+    "می\u200cروم.mp4",
+    'q "quoted", comma; semicolon.mp4',
+    "-dash.mp4",
+    "youtube:abc.mp4",
+    "back\\slash.mp4",
+    "100% #1 {x}.mp4",
+    "a.mkv",
+    "a.mp4",
+]
+
+
+def test_names_survive_and_ids_are_safe_and_apart(listed):
+    dataset, clips, _ = listed([f"ça va/{name}" for name in NAMES] + ["a; b/a.mp4", "a  b/a.mp4"])
+    assert {clip.source.partition("/")[2] for clip in clips} == set(NAMES)
+    assert {(dataset.root / clip.source).is_file() for clip in clips} == {True}
+    assert len({clip.clip_id for clip in clips}) == len(clips) == len(NAMES) + 2
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", clip.clip_id) for clip in clips)
+    assert set(load_classes(dataset).names) == {"ça va", "a; b", "a b"}
+
+
+def test_what_no_list_can_hold_is_named_and_the_rest_is_listed(listed, tmp_path):
+    (tmp_path / "My videos").mkdir()
+    for name in (b"bad\xff.mp4", b"two\nlines.mp4"):
+        (tmp_path / "My videos" / os.fsdecode(name)).write_bytes(b"x")
+    (tmp_path / "My videos" / "._a.mp4").write_bytes(b"left by another system")
+    (tmp_path / "My videos" / "notes.txt").write_text("x")
+    paths = ["a.mp4", "b.mp4", "c.mp4", "x.tar::y.mp4"]
+    _, clips, printed = listed(paths)
+    assert {clip.source for clip in clips} == {"a.mp4", "b.mp4", "c.mp4"}
+    assert printed.count("\nnot listed: ") == 3
+    assert r"not listed: 'two\nlines.mp4': its name holds a line break" in printed
+    assert "no recordings, not listed: .txt 1" in printed
+
+
+def test_what_will_be_lost_is_said_before_anything_runs(listed, tmp_path):
+    root = tmp_path / "My videos"
+    root.mkdir()
+    reasons = make_broken_clips(root)
+    del reasons["nowhere.mp4"], reasons["truncated.mp4"]  # the latter only decoding tells
+    _, clips, printed = listed(["whole.mp4", *(f"good {n}.mp4" for n in range(20))])
+    assert len(clips) == 22 + len(reasons)
+    for name, reason in reasons.items():
+        assert f"'{name}': {reason}: " in printed
+    assert f"will be lost: {len(reasons)} of {len(clips)} clips: corrupt 3, no_video 1" in printed
+    _, usable, printed = listed([], "--update", "--usable")
+    assert len(usable) == 22
+    assert "nothing will be lost" in printed
+
+
+def test_sound_alone_is_told_from_the_files(tmp_path, capsys):
+    (tmp_path / "birds").mkdir()
+    for n in range(4):
+        make_clip(tmp_path / "birds" / f"{n}.wav", has_video=False, options=("-c:a", "pcm_s16le"))
+    assert main(["list", str(tmp_path / "birds")]) == 0
+    assert load_dataset(tmp_path / "birds/birds.yaml").modalities == ("audio",)
+    assert "nothing will be lost" in capsys.readouterr().out
+
+
+def test_long_recordings_become_pieces_of_one_split(listed, tmp_path):
+    (tmp_path / "My videos").mkdir()
+    make_clip(tmp_path / "My videos" / "long.mp4", seconds=3.3)
+    _, clips, _ = listed(["a.mp4", "b.mp4", "c.mp4", "d.mp4"], "--clip-seconds", "1")
+    pieces = [clip for clip in clips if clip.source == "long.mp4"]
+    assert [(clip.start_seconds, clip.end_seconds) for clip in pieces] == [(0, 1), (1, 2), (2, 3)]
+    assert len({clip.split for clip in pieces}) == 1
+    whole = [clip for clip in clips if clip.source != "long.mp4"]
+    assert {(clip.start_seconds, clip.end_seconds) for clip in whole} == {(None, None)}
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern", "num_recordings"),
+    [
+        (["talk_part1", "talk_part2", "Talk 3"], "", 2),
+        (["clip_1", "clip_2"], "", 2),
+        (["x y z_000001_000011", "x y z_000011_000021"], "", 1),
+        (["---g-f_I2yQ_000001", "---g-f_I2yQ_000050", "--0PQM4-hqg_000001"], "", 2),
+        (["v_Run_g01_c01", "v_Run_g01_c02", "v_Run_g02_c01"], "", 2),
+        (["anna-1", "anna-2", "bea-1"], "([a-z]+)-", 2),
+    ],
+)
+def test_pieces_that_were_cut_before_belong_to_one_recording(names, pattern, num_recordings):
+    files = [FolderFile(f"dog/{name}.mp4", "", "dog", "") for name in names]
+    assert len(set(name_recordings(files, pattern).values())) == num_recordings
+
+
+def test_folders_below_every_class_are_recordings():
+    files = [FolderFile(f"a/r{r}/{n}.wav", "", "a", f"r{r}") for r in range(5) for n in range(4)]
+    recordings = name_recordings(files)
+    splits = choose_splits(files, recordings, {})
+    assert len(splits) == 5
+    assert sorted(splits.values()) == ["test", "train", "train", "train", "val"]
+
+
+def test_a_class_of_one_recording_is_for_training():
+    files = [FolderFile(f"{n}/a.mp4", "", str(n), "") for n in range(5)]
+    splits = choose_splits(files, name_recordings(files), {})
+    assert set(splits.values()) == {"train"}
+
+
+def test_a_pattern_must_name_the_recording():
+    for pattern, problem in [("(", "no regular expression"), ("a+", "has no group")]:
+        with pytest.raises(ConfigError, match=problem):
+            name_recordings([FolderFile("a.mp4", "", "x", "")], pattern)
+
+
+@pytest.mark.parametrize(
+    ("paths", "arguments", "message"),
+    [
+        (["train/a.mp4", "dog/b.mp4"], [], "train is a split, dog is not; .*--splits hash"),
+        (["readme.txt"], [], "no recording in it; found .txt 1; accepted suffixes"),
+        (["a.mp4"], ["--name", "avdigits"], "--name 'avdigits': letters, digits and _"),
+        (["a.mp4"], ["--name", "a b"], "--name 'a b'"),
+        (["a.mp4"], ["--output", "/proc"], "/proc: cannot be written.*--output"),
+    ],
+)
+def test_refusals_say_what_to_do(listed, paths, arguments, message):
+    with pytest.raises(SystemExit, match=message):
+        listed(paths, *arguments)
+
+
+def test_a_data_set_that_is_there_is_not_written_over(listed):
+    listed(["a.mp4", "b.mp4", "c.mp4"])
+    with pytest.raises(SystemExit, match=r"My_videos\.yaml is there already; --update"):
+        listed([])
+
+
+def test_a_missing_folder_is_one_sentence(tmp_path):
+    with pytest.raises(SystemExit, match="no such folder"):
+        main(["list", str(tmp_path / "nowhere")])
+
+
+def test_folders_that_link_to_each_other_end(listed, tmp_path):
+    (tmp_path / "My videos/dog").mkdir(parents=True)
+    (tmp_path / "My videos/dog/again").symlink_to(tmp_path / "My videos")
+    _, clips, _ = listed(["dog/a.mp4", "dog/b.mp4", "cat/c.mp4"])
+    assert len(clips) == 3
+
+
+@pytest.mark.parametrize("name", ["clips", "2024", "犬", "avdigits", "a_fold1", "model"])
+def test_every_folder_gives_a_name_that_the_workflow_takes(listed, root, name):
+    dataset, _, printed = listed(["x/a.mp4", "y/b.mp4"], folder=name)
+    assert dataset.name.startswith("my_")
+    words = shlex.split(printed.partition("run it:")[2].partition("\n")[0])
+    settings = dict(word.split("=", 1) for word in words if "=" in word)
+    paths = yaml.safe_load(settings["datasets"])
+    catalog = Catalog(Config(datasets=tuple(paths)), root / "config/datasets")
+    assert catalog.listed == (dataset.name,)
+
+
+def test_files_without_classes_are_pre_trained_on_and_no_more(listed, root, tmp_path):
+    dataset, _, printed = listed([f"{n}.mp4" for n in range(10)])
+    assert "'finetune={\"skip\": true}' 'evaluate={\"probes\": false}'" in printed
+    path = str(tmp_path / "My videos" / f"{dataset.name}.yaml")
+    config = Config(datasets=(path,), results=str(tmp_path / "results"))
+    catalog = Catalog(config, root / "config/datasets")
+    with pytest.raises(ConfigError, match="has one class and fine-tuning needs two; set finetune"):
+        catalog.finetune_train_indexes("avsiam_tiny", dataset.name)
