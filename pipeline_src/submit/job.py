@@ -13,7 +13,9 @@ import submitit
 from submitit.helpers import TorchDistributedEnvironment
 
 from pipeline_src.atomic import write_text
+from pipeline_src.cores import keep_threads_to_cores
 from pipeline_src.errors import PipelineError, TrainingError, describe_disk_full, is_disk_full
+from pipeline_src.runs.spec import load_spec
 from pipeline_src.submit import slurm
 from pipeline_src.train.stop import TIME_IS_UP, StopFlag, StopRequestedError
 
@@ -52,10 +54,11 @@ class TrainJob:
             if environment.cluster == "local":
                 self._see_all_gpus()
             # torch is loaded in the job only: the waiter lives on a login node.
-            from pipeline_src.runs.spec import load_spec
+            spec = load_spec(self.spec_path)
+            if not self.num_gpus:
+                keep_threads_to_cores(spec.num_threads, os.environ)
             from pipeline_src.train.run import run_training
 
-            spec = load_spec(self.spec_path)
             try:
                 self._check_gpus()
                 run_training(spec, stop)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline_src.config import FinetuneConfig, PretrainConfig
-from pipeline_src.cores import num_cores
+from pipeline_src.cores import bind_main_thread, free_main_thread, num_cores
 from pipeline_src.data.augment import augment_batch
 from pipeline_src.objectives import TrainObjective
 from pipeline_src.provenance import git_commit, package_versions
@@ -57,6 +57,7 @@ def run_training(spec: TrainSpec, stop: StopFlag) -> Path:
         TrainingError, CheckpointError, ManifestError: see the message.
         StopRequestedError: ended early, state saved.
     """
+    free_main_thread()
     torch.set_num_threads(min(spec.num_threads, num_cores()))
     keep_freed_memory()
     with join_ranks() as ranks:
@@ -145,7 +146,9 @@ def _train_on(
         count_faults=undecoded.count,
         setting=lambda step: step_setting(spec.recipe, clock.timetable, step, ranks),
     )
-    return train(run, training_stream(spec, shards, clock, ranks, undecoded), clock, stop)
+    batches = training_stream(spec, shards, clock, ranks, undecoded)
+    bind_main_thread()
+    return train(run, batches, clock, stop)
 
 
 def _precision(spec: TrainSpec, ranks: Ranks, resumed: Checkpoint | None) -> Precision:
