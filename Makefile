@@ -38,12 +38,12 @@ $(READY_DEV): requirements-dev.lock pyproject.toml
 	touch $(READY) $@
 
 demo: $(READY)
-	snakemake all
+	AV_PIPELINE_TABLE=no snakemake all
 	av-pipeline table
 
 # The demo, then the other methods at its cost beside it in one report.
 compare: demo
-	snakemake --configfile config/experiments/avdigits_methods.yaml -- all
+	AV_PIPELINE_TABLE=no snakemake --configfile config/experiments/avdigits_methods.yaml -- all
 	av-pipeline table
 
 test: $(READY_DEV)

@@ -14,6 +14,7 @@ configfile: f"{workflow.current_basedir}/config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/terminal.smk"
 include: "workflow/rules/download.smk"
 include: "workflow/rules/transcode.smk"
 include: "workflow/rules/logmel.smk"

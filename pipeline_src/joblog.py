@@ -1,6 +1,7 @@
 """Logging of one workflow job: everything to its log file, user errors plainly to the terminal."""
 
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from pipeline_src.errors import PipelineError, describe_disk_full, is_disk_full
 from pipeline_src.manifest.progress import LOGGER_NAME as PROGRESS_LOGGER
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+RECORD = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ (?P<level>[A-Z]+) \S+: ", re.MULTILINE)
+DEFECT = "the job failed"
 
 
 @contextmanager
@@ -37,9 +40,26 @@ def log_to_file(path: str) -> Iterator[None]:
     except Exception as error:
         if is_disk_full(error):
             sys.exit(f"\nStageError: {describe_disk_full(error, Path(path).parent)}")
-        logging.getLogger(__name__).exception("the job failed")
+        logging.getLogger(__name__).exception(DEFECT)
         raise
     finally:
         logging.getLogger(PROGRESS_LOGGER).removeHandler(progress)
         root.removeHandler(handler)
         handler.close()
+
+
+def last_error(path: Path) -> str:
+    """Read the error that a job's log ends with; empty where it has none or cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    starts = list(RECORD.finditer(text))
+    errors = [i for i, start in enumerate(starts) if start["level"] == "ERROR"]
+    if not errors:
+        return ""
+    ends = [start.start() for start in starts[1:]] + [len(text)]
+    message = text[starts[errors[-1]].end() : ends[errors[-1]]].strip()
+    if message.startswith(DEFECT):  # a traceback follows; its last line says what it was
+        return f"{message.splitlines()[-1]} (a defect; the traceback is in {path})"
+    return message

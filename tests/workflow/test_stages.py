@@ -181,7 +181,7 @@ def test_the_plan_belongs_to_the_download(stages):
 
 def planned_files(tiny) -> dict[str, dict[str, set[str]]]:
     """Rule -> files that its jobs read and write, from a dry run that makes everything."""
-    output = tiny.snakemake("-n", "--forceall", "--", "all")
+    output = tiny.snakemake("-n", "--verbose", "--forceall", "--", "all")
     files: dict[str, dict[str, set[str]]] = {}
     for block in re.split(r"\n(?=(?:local)?rule )", output)[1:]:
         entry = files.setdefault(re.match(r"(?:local)?rule (\w+):", block)[1], {})

@@ -1,0 +1,178 @@
+"""What a person sees of a running workflow: two short lines a job, and at the end what matters.
+
+Snakemake's own account of each job, a block of ten lines and more, stays in its log file and is
+shown with ``--verbose``.
+"""
+
+import ast
+import logging
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline_src.config.changes import describe_changes
+from pipeline_src.joblog import last_error
+
+MAX_REASON_CHARS = 200
+MAX_CHANGES = 4
+PARAMS_CHANGED = re.compile(
+    r"Params have changed since last execution: Union of exclusive params before and now across "
+    r"all output: before: (?P<old>.*?) now: (?P<new>.*?) (?=;|$)",
+    re.DOTALL,
+)
+NOT_MADE = re.compile(r"Missing output files: [^;]*(; )?")
+FOLLOWS = re.compile(r"Input files updated by another job: [^;]*(; )?")
+UNREMARKABLE = re.compile(
+    r"Select jobs to execute|Execute \d+ jobs|Using shell|Rules claiming more"
+)
+WORKFLOW_FAILED = "At least one job did not complete successfully."
+INTERRUPTED = "Terminating processes on user request"
+
+
+def shorten_messages(handler: logging.Handler, sections: Mapping[str, set[str]]) -> None:
+    """Give Snakemake's handler of the terminal our formatter on top of its own.
+
+    Args:
+        sections: keys by name of each configuration section, to name what a change is in.
+    """
+    assert handler.formatter is not None
+    handler.setFormatter(TerminalFormatter(handler, handler.formatter, sections))
+
+
+class TerminalFormatter(logging.Formatter):
+    """One line when a job starts and one when it ends; reasons name the key that changed."""
+
+    def __init__(
+        self,
+        handler: logging.Handler,
+        plain: logging.Formatter,
+        sections: Mapping[str, set[str]],
+    ) -> None:
+        super().__init__()
+        self._handler, self._plain, self._sections = handler, plain, sections
+        self._labels: dict[int, str] = {}
+        self._ended: list[str] = []
+        self._failures: list[str] = []
+        self._is_interrupted = False
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format one of Snakemake's records; empty = nothing is shown.
+
+        Snakemake's handler puts an empty line before the first job after another message: it is
+        told that a job's message has just been shown.
+        """
+        event = getattr(getattr(record, "event", None), "name", "")
+        if event == "JOB_INFO":
+            text = self._started(record)
+        elif event == "WORKFLOW_STARTED":
+            text = ""
+        elif event == "JOB_FINISHED":
+            self._ended.append(self._labels.get(_field(record, "job_id"), record.getMessage()))
+            text = ""
+        elif event == "PROGRESS":
+            text = self._progressed(record)
+        elif event == "JOB_ERROR":
+            text = self._failed(record)
+        else:
+            text = self._said(record)
+        self._handler.last_msg_was_job_info = True  # type: ignore[attr-defined]
+        return text
+
+    def _started(self, record: logging.LogRecord) -> str:
+        reason = shorten_reason(_field(record, "reason"), self._sections)
+        place = "/".join(map(str, _field(record, "wildcards").values()))
+        label = f"{_field(record, 'rule_name')} {place}".rstrip()
+        self._labels[_field(record, "jobid")] = label
+        return f"{_clock()} {label}" + (f": {reason}" if reason else "")
+
+    def _progressed(self, record: logging.LogRecord) -> str:
+        ended, self._ended = self._ended, []
+        done, total = _field(record, "done"), _field(record, "total")
+        share = f"{done} of {total} steps ({done / total:.0%})"
+        return f"{_clock()} {', '.join(ended)} done, {share}" if ended else share
+
+    def _failed(self, record: logging.LogRecord) -> str:
+        label = self._labels.get(_field(record, "jobid"), _field(record, "rule_name"))
+        if self._is_interrupted:
+            return f"{_clock()} {label} stopped"
+        logs = [str(path).split(" ")[0] for path in _field(record, "log")]
+        said = next((text for path in logs if (text := last_error(Path(path)))), "")
+        shown = said or f"it failed without a message of its own; see {', '.join(logs) or 'above'}"
+        self._failures.append(f"{label}: {shown}")
+        return f"{_clock()} {label} failed (log: {', '.join(logs) or 'none'})"
+
+    def _said(self, record: logging.LogRecord) -> str:
+        text = self._plain.format(record)
+        if UNREMARKABLE.match(text):
+            return ""
+        if INTERRUPTED in text:
+            self._is_interrupted = True
+            record.levelno, record.levelname = logging.INFO, "INFO"  # what was asked is no error
+            return "Interrupted: jobs save what they have and end ..."
+        if WORKFLOW_FAILED in text:
+            return self._summary(record)
+        return text
+
+    def _summary(self, record: logging.LogRecord) -> str:
+        """The last words of a workflow that did not succeed."""
+        if self._is_interrupted:
+            record.levelno, record.levelname = logging.INFO, "INFO"
+            return "Interrupted. The same command continues."
+        return "\n".join(dict.fromkeys(self._failures)) or WORKFLOW_FAILED
+
+
+def _field(record: logging.LogRecord, name: str) -> Any:
+    return getattr(record, name)
+
+
+def _clock() -> str:
+    return time.strftime("[%H:%M:%S]")
+
+
+def shorten_reason(reason: str, sections: Mapping[str, set[str]]) -> str:
+    """Say why a job runs in a line; empty where it was simply not made yet."""
+    changed = PARAMS_CHANGED.search(reason)
+    rest = PARAMS_CHANGED.sub("", reason) if changed else reason
+    rest = FOLLOWS.sub("", NOT_MADE.sub("", rest)).strip("; ")
+    parts = [*(_changes(changed["old"], changed["new"], sections) if changed else ()), rest]
+    text = ", ".join(part for part in parts if part)
+    return text if len(text) <= MAX_REASON_CHARS else text[: MAX_REASON_CHARS - 3] + "..."
+
+
+def _changes(old: str, new: str, sections: Mapping[str, set[str]]) -> list[str]:
+    """Each key that differs between the params of before and of now, which come as their reprs."""
+    before, now = (_values(text) for text in (old, new))
+    said: list[str] = []
+    for name, values in now.items():
+        for place, value in enumerate(values):
+            same_kind = before.get(name, [])
+            if place < len(same_kind):
+                shown = _section_of(value, sections) if isinstance(value, Mapping) else name
+                said += describe_changes(same_kind[place], value, shown)
+    if not said:
+        return ["its settings changed"]
+    more = [f"and {len(said) - MAX_CHANGES} more"] if len(said) > MAX_CHANGES else []
+    return said[:MAX_CHANGES] + more
+
+
+def _values(text: str) -> dict[str, list[Any]]:
+    """The values of a joined list of reprs, by what kind each is."""
+    try:
+        values = ast.literal_eval(f"[{text}]")
+    except (ValueError, SyntaxError):
+        return {}
+    found: dict[str, list[Any]] = {}
+    for value in values:
+        kind = "version" if isinstance(value, int) else type(value).__name__
+        if isinstance(value, Mapping):
+            kind = "settings " + " ".join(sorted(map(str, value))[:3])
+        found.setdefault(kind, []).append(value)
+    return found
+
+
+def _section_of(value: Mapping[str, Any], sections: Mapping[str, set[str]]) -> str:
+    """The section whose keys a value's are, the smallest one that has them all; else no name."""
+    fitting = [name for name, keys in sections.items() if value and set(value) <= keys]
+    return min(fitting, key=lambda name: len(sections[name]), default="")

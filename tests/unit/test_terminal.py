@@ -1,0 +1,152 @@
+"""The lines that a person sees of a workflow, through Snakemake's own handler of the terminal."""
+
+import io
+import logging
+
+import pytest
+from snakemake.logging import ColorizingTextHandler, DefaultFormatter
+from snakemake.persistence import ParamsChange
+from snakemake_interface_logger_plugins.common import LogEvent
+
+from pipeline_src.config import Config
+from pipeline_src.config.changes import describe_changes, section_keys
+from pipeline_src.errors import ConfigError
+from pipeline_src.joblog import last_error, log_to_file
+from pipeline_src.terminal import shorten_messages, shorten_reason
+
+SECTIONS = section_keys(Config())
+
+
+class Screen:
+    """Snakemake's handler with our lines, and what it showed."""
+
+    def __init__(self):
+        self.stream = io.StringIO()
+        self.handler = ColorizingTextHandler(stream=self.stream, formatter=DefaultFormatter())
+        shorten_messages(self.handler, SECTIONS)
+
+    def log(self, event, message="", level=logging.INFO, **fields):
+        record = logging.LogRecord("snakemake", level, __file__, 1, message, (), None)
+        record.__dict__.update(fields, event=event)
+        self.handler.emit(record)
+
+    def start(self, jobid, rule, reason="", **wildcards):
+        self.log(LogEvent.JOB_INFO, jobid=jobid, rule_name=rule, reason=reason, wildcards=wildcards)
+
+    def fail(self, jobid, rule, *logs):
+        self.log(LogEvent.JOB_ERROR, level=logging.ERROR, jobid=jobid, rule_name=rule, log=logs)
+
+    @property
+    def lines(self):
+        """What was shown, without clocks."""
+        return [line.split("] ", 1)[-1] for line in self.stream.getvalue().splitlines()]
+
+
+def test_a_job_is_two_lines():
+    screen = Screen()
+    screen.log(None, "Select jobs to execute...")
+    screen.log(LogEvent.WORKFLOW_STARTED)
+    screen.start(3, "transcode_clips", dataset="digits", split="train", chunk="00001")
+    screen.start(4, "report_results", "Missing output files: results/report/index.html")
+    for jobid, done in ((4, 1), (3, 2)):
+        screen.log(LogEvent.JOB_FINISHED, job_id=jobid)
+        screen.log(LogEvent.PROGRESS, done=done, total=8)
+    assert screen.lines == [
+        "transcode_clips digits/train/00001",
+        "report_results",
+        "report_results done, 1 of 8 steps (12%)",
+        "transcode_clips digits/train/00001 done, 2 of 8 steps (25%)",
+    ]
+
+
+def changed(old, new):
+    """The reason that Snakemake gives where these params differ."""
+    change = ParamsChange(only_old={repr(v) for v in old}, only_new={repr(v) for v in new})
+    return f"Params have changed since last execution: {change}"
+
+
+FINETUNE = Config().finetune.model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        (changed([FINETUNE], [FINETUNE | {"lr": 5e-4}]), "finetune.lr 0.001 -> 0.0005"),
+        (
+            changed([FINETUNE, 2], [FINETUNE | {"augment": {"mirror": True}}, 3]),
+            "version 2 -> 3",
+        ),
+        (changed([2], [3]), "version 2 -> 3"),
+        (changed(["/a"], ["/b"]), "str /a -> /b"),
+        (changed([{"model": {"size": 1}}], [{"model": {"size": 2}}]), "model.size 1 -> 2"),
+        (changed([], [FINETUNE]), "its settings changed"),
+        ("Missing output files: a, b", ""),
+        ("Missing output files: a; Input files updated by another job: b, c", ""),
+        ("Missing output files: a; Code has changed since last execution", "Code has changed"),
+        ("Updated input files: results/x.json", "Updated input files: results/x.json"),
+    ],
+)
+def test_a_reason_names_the_key_that_changed(reason, shown):
+    text = shorten_reason(reason, SECTIONS)
+    assert shown in text
+    assert bool(text) == bool(shown)
+    assert len(text) <= 200
+
+
+def test_many_changes_are_counted():
+    new = dict.fromkeys(list(FINETUNE)[:9], 0)
+    text = shorten_reason(changed([FINETUNE], [FINETUNE | new]), SECTIONS)
+    assert "more" in text
+    assert len(text) <= 200
+
+
+def test_changes_of_nested_keys_and_of_keys_that_came_or_went():
+    old, new = {"a": {"b": 1, "c": [1]}, "d": 1}, {"a": {"b": 2, "c": [1]}, "e": "x" * 100}
+    found = describe_changes(old, new, "s")
+    assert found == ["s.a.b 1 -> 2", "s.d is gone", f"s.e is new: {'x' * 57}..."]
+
+
+def write_failure(path, error):
+    def job():
+        logging.getLogger("pipeline_src.x").error("an error on the way")
+        logging.getLogger("pipeline_src.x").info("went on")
+        raise error
+
+    with pytest.raises((SystemExit, RuntimeError)), log_to_file(str(path)):
+        job()
+
+
+def test_a_failed_workflow_ends_with_the_sentence_that_matters(tmp_path, capsys):
+    screen = Screen()
+    paths = {name: tmp_path / f"{name}.log" for name in ("user", "defect", "silent")}
+    write_failure(paths["user"], ConfigError("lr = -1: give\na positive one"))
+    write_failure(paths["defect"], RuntimeError("unforeseen"))
+    for number, (name, path) in enumerate(paths.items()):
+        screen.start(number, "pack_shard", chunk=name)
+        screen.fail(number, "pack_shard", f"{path} (check log file(s) for error details)")
+    screen.log(None, "At least one job did not complete successfully.", logging.ERROR)
+    assert screen.lines[-4:] == [
+        "pack_shard user: ConfigError: lr = -1: give",
+        "a positive one",
+        f"pack_shard defect: RuntimeError: unforeseen (a defect; the traceback is in "
+        f"{paths['defect']})",
+        f"pack_shard silent: it failed without a message of its own; see {paths['silent']}",
+    ]
+
+
+def test_an_interrupt_is_said_as_such(tmp_path):
+    screen = Screen()
+    screen.start(0, "finetune_model", run="a")
+    screen.log(None, "Terminating processes on user request, this might take some time.")
+    screen.fail(0, "finetune_model", str(tmp_path / "none.log"))
+    screen.log(None, "At least one job did not complete successfully.", logging.ERROR)
+    assert screen.lines[-3:] == [
+        "Interrupted: jobs save what they have and end ...",
+        "finetune_model a stopped",
+        "Interrupted. The same command continues.",
+    ]
+
+
+def test_a_log_without_an_error_says_nothing(tmp_path):
+    (tmp_path / "a.log").write_text("2026-01-01 10:00:00,000 INFO x: fine\n")
+    assert last_error(tmp_path / "a.log") == last_error(tmp_path / "none.log") == ""

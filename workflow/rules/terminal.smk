@@ -1,0 +1,17 @@
+# What a person sees: two lines a job, and at the end the figures or the sentence that matters.
+from pipeline_src.config.changes import section_keys
+from pipeline_src.terminal import shorten_messages
+
+if not workflow.output_settings.verbose:
+    for handler in logger.handlers:
+        if handler.name == "DefaultStreamHandler":
+            shorten_messages(handler, section_keys(settings))
+
+
+onsuccess:
+    # Where make prints it, also when there was nothing to do.
+    if os.environ.get("AV_PIPELINE_TABLE") != "no":
+        if any(job.rule.name == "report_results" for job in workflow.dag.jobs):
+            from pipeline_src.report.table import print_results  # slow to import
+
+            print_results(Path(settings.results))
