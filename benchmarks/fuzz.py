@@ -159,7 +159,13 @@ def judge(item: Input, clip: dict[str, Any], members: dict[str, bytes], media: M
     names = sorted(name for name in members if name.startswith("frame_"))
     for name, seconds in zip(names, clip["frame_seconds"], strict=True):
         shown = start + seconds - item.damaged.video_shift_seconds
-        fault = wrong_picture(read_picture(members[name]), recording, shown, slack)
+        fault = wrong_picture(
+            read_picture(members[name]),
+            recording,
+            shown,
+            slack_seconds=slack,
+            may_be_earlier="drop_packets" in item.damaged.rules,
+        )
         if fault and shown < recording.seconds_T[-1]:
             return fault
     return ""
@@ -175,12 +181,10 @@ def _transcode(items: Sequence[Input], media: MediaConfig, folder: Path) -> Path
     plan = folder / "results" / "plan.csv"
     plan.parent.mkdir()
     with plan.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, PLAN_COLUMNS)
-        writer.writeheader()
+        writer = csv.writer(stream)
+        writer.writerow(PLAN_COLUMNS)
         for line, item in enumerate(items, start=2):
-            times = {"start_seconds": item.start_seconds, "end_seconds": item.end_seconds}
-            names = {"clip_id": item.name, "source": item.name}
-            writer.writerow({**names, **times, "labels": "0", "line": line})
+            writer.writerow([item.name, item.name, item.start_seconds, item.end_seconds, 0, line])
     download, transcode = (plan.with_name(f"{stage}.json") for stage in ("download", "transcode"))
     download_chunk(
         chunk_csv=plan,

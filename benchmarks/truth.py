@@ -96,12 +96,23 @@ def _correlate(window: np.ndarray, nearby: np.ndarray) -> np.ndarray:
 
 
 def wrong_picture(
-    picture_SS: np.ndarray, recording: Recording, seconds: float, slack_seconds: float
+    picture_SS: np.ndarray,
+    recording: Recording,
+    seconds: float,
+    *,
+    slack_seconds: float,
+    may_be_earlier: bool,
 ) -> str:
-    """Whether a picture is of another time than ``seconds`` of the recording; empty if not."""
+    """Whether a picture is of another time than ``seconds`` of the recording; empty if not.
+
+    Args:
+        may_be_earlier: pictures are missing, so an earlier one is shown for longer.
+    """
     levels_T = np.abs(recording.pictures_TSS - picture_SS).mean((1, 2))
-    near = np.abs(recording.seconds_T - seconds) <= slack_seconds
-    near[max(0, np.searchsorted(recording.seconds_T, seconds, "right") - 1)] = True
+    first = np.searchsorted(recording.seconds_T, seconds - slack_seconds, "right") - 1
+    near = recording.seconds_T <= seconds + slack_seconds
+    near[: 0 if may_be_earlier else max(0, first)] = False
+    near[0] |= not near.any()
     best = int(np.argmin(levels_T))
     if levels_T[best] < FOUND_LEVELS and levels_T[near].min() > levels_T[best] + WORSE_LEVELS:
         return f"picture of {recording.seconds_T[best]:.2f} s at {seconds:.2f} s"

@@ -38,7 +38,15 @@ TRANSIENT_REASONS = (
 )
 REASONS = PERMANENT_REASONS + TRANSIENT_REASONS
 MAX_DETAIL_CHARS = 1000
-FLAGS = ("silent_audio", "static_video", "short", "decode_errors", "duplicate")
+FLAGS = (
+    "silent_audio",
+    "static_video",
+    "short",
+    "decode_errors",
+    "other_sound",
+    "bad_samples",
+    "duplicate",
+)
 
 Status = Literal["ok", "skipped", "failed"]
 

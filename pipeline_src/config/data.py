@@ -157,6 +157,31 @@ class MediaConfig(Section):
         description="clips that end before their listed end: cut: keep them with the flag short; "
         "reject as too_short",
     )
+    downmix: Literal["mix", "first", "first_if_silent"] = Field(
+        default="mix",
+        description="how sound becomes mono: mix: all channels as ffmpeg weighs them, so stereo of "
+        "opposite phase is silent; first: the first channel; first_if_silent: that one where the "
+        "mix is silent, with the flag other_sound",
+    )
+    audio_track: Literal["best", "first_not_silent"] = Field(
+        default="best",
+        description="best: the track that the file names as its main one; first_not_silent: "
+        "another one where that one is silent, with the flag other_sound",
+    )
+    bad_samples: Literal["zero", "reject"] = Field(
+        default="zero",
+        description="samples that are no finite numbers, in PCM of floats: zero: they become 0, "
+        "with the flag bad_samples; reject the clip as corrupt",
+    )
+    hdr: Literal["tone_map", "keep"] = Field(
+        default="tone_map",
+        description="pictures of high dynamic range (PQ, HLG): tone_map: to SDR, BT.709, white at "
+        "203 nits; keep: their values as if they were SDR",
+    )
+    deinterlace: Literal["flagged", "never"] = Field(
+        default="flagged",
+        description="flagged: pictures that are flagged as interlaced are deinterlaced",
+    )
     timeout_seconds: float = Field(
         default=120.0, gt=0, description="ffmpeg is killed after this long on one clip"
     )
@@ -217,7 +242,16 @@ class ShardsConfig(Section):
         "bounds the clips",
     )
     exclude_flags: tuple[
-        Literal["silent_audio", "static_video", "short", "decode_errors", "duplicate"], ...
+        Literal[
+            "silent_audio",
+            "static_video",
+            "short",
+            "decode_errors",
+            "other_sound",
+            "bad_samples",
+            "duplicate",
+        ],
+        ...,
     ] = Field(
         default=(),
         description="clips with one of these flags stay out of the shards; duplicate: out of "

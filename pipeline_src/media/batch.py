@@ -22,6 +22,7 @@ from pipeline_src.media.graph import (
     ClipJob,
     audio_name,
     build_arguments,
+    counts_name,
     frame_name,
     largest_picture,
 )
@@ -38,6 +39,8 @@ RESTART_MESSAGE = "Invalid pts"
 FORMAT_MESSAGE = "Changing audio frame properties"
 # ffmpeg mixes only channels of which it is told where they stand.
 UNPLACED_MESSAGE = re.compile(r"Rematrix is needed between (\d+) channels")
+# So far, of each channel.
+BAD_SAMPLES = re.compile(r"(\d+\.Number.of.(?:NaNs|Infs))=([\d.]+)")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Decoded:
         frames: JPEG frames in time order; none for sound alone.
         frame_seconds: their times from the clip's start.
         num_samples: length of the audio.
+        num_bad_samples: samples that are no finite numbers.
+        is_other_sound: it is another track or mix, because the usual one is silent.
         num_errors: what ffmpeg complained of; 0 unless the clip was decoded in spite of errors.
     """
 
@@ -59,6 +64,8 @@ class Decoded:
     num_errors: int
     is_silent: bool
     is_static: bool
+    num_bad_samples: int
+    is_other_sound: bool = False
 
 
 def make_batches(jobs: Sequence[ClipJob], clips_per_process: int) -> Iterator[Sequence[ClipJob]]:
@@ -114,12 +121,24 @@ def _settle(
 ) -> Decoded | MediaError:
     """The clip's result, that of a further attempt, or why there is none."""
     if isinstance(result, Decoded):
-        return result
+        if result.num_bad_samples and not job.mends_samples:
+            return decode_batch([replace(job, mends_samples=True)], media, memory)[0]
+        return _find_sound(job, result, media, memory) if result.is_silent else result
     if again := _next_attempt(job, result, media, memory.total_bytes):
         return decode_batch([again], media, memory)[0]
     if any(message in result.detail for message in (*NO_DECODER_MESSAGES, TOO_LARGE_MESSAGE)):
         return MediaError("unsupported", result.detail)
     return result
+
+
+def _find_sound(job: ClipJob, silent: Decoded, media: MediaConfig, memory: MemoryBudget) -> Decoded:
+    """The clip with the first of its other sounds that is not silent, or as it is."""
+    for audio_index, mix in job.other_sounds:
+        other = replace(job, audio_index=audio_index, mix=mix, other_sounds=())
+        (result,) = decode_batch([other], media, memory)
+        if isinstance(result, Decoded) and not result.is_silent:
+            return replace(result, is_other_sound=True)
+    return silent
 
 
 def _next_attempt(
@@ -170,6 +189,7 @@ def _collect(
         num_errors=0 if job.is_strict else max(1, num_errors),
         is_silent=is_silent(samples),
         is_static=is_static(shown),
+        num_bad_samples=_count_bad_samples(folder / counts_name(index)),
     )
 
 
@@ -182,6 +202,14 @@ def _read_frames(folder: Path, index: int, job: ClipJob, media: MediaConfig) -> 
     if paths[-1].exists():
         raise MediaError("corrupt", f"{RESTART_MESSAGE}: more than {count} frames")
     return tuple(path.read_bytes() for path in paths[:-1])
+
+
+def _count_bad_samples(path: Path) -> int:
+    """By the last of what ffmpeg's filter ``ametadata`` has printed, if it did."""
+    if not path.exists():
+        return 0
+    last = dict(BAD_SAMPLES.findall(path.read_text()))
+    return sum(round(float(count)) for count in last.values())
 
 
 def _check_audio(samples: np.ndarray, job: ClipJob, media: MediaConfig) -> None:

@@ -8,7 +8,7 @@ from pipeline_src.config.data import MediaConfig
 from pipeline_src.errors import MediaError
 from pipeline_src.manifest.chunks import Clip
 from pipeline_src.media.batch import Decoded
-from pipeline_src.media.chains import FIRST_CHANNEL, MIX
+from pipeline_src.media.chains import FIRST_CHANNEL, MIX, Look
 from pipeline_src.media.flags import SHORT_TOLERANCE_SECONDS
 from pipeline_src.media.graph import ClipJob, largest_picture
 from pipeline_src.media.keyframes import KeyFrames, find_key_frames
@@ -18,6 +18,7 @@ from pipeline_src.media.probe import Probe, probe_file
 
 # A longer filter would not fit into ffmpeg's command line; such clips get exact frames.
 MAX_KEY_FRAMES = 1000
+CODECS_OF_FLOATS = ("pcm_f", "wavpack")
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,10 @@ def _job(
     picture = probe.picture
     if probe.video_index is not None and not picture.num_pixels:
         picture = largest_picture(memory_bytes, media.max_pixels, picture.bytes_per_pixel)
+    mixes = _mixes(probe, media)
+    tracks = probe.audio_indices if media.audio_track == "first_not_silent" else ()
+    others = [(probe.audio_index, mix) for mix in mixes[1:]]
+    others += [(track, mix) for track in tracks[1:] for mix in mixes]
     is_few = len(set(keys.nearest_seconds)) <= MAX_KEY_FRAMES
     return ClipJob(
         path=path,
@@ -107,8 +112,21 @@ def _job(
         picture=picture,
         key_seconds=keys.nearest_seconds if is_few else (),
         key_tolerance_seconds=keys.tolerance_seconds,
-        mix=FIRST_CHANNEL if probe.is_ambisonic else MIX,
+        mix=mixes[0],
+        counts_samples=probe.audio_codec.startswith(CODECS_OF_FLOATS),
+        other_sounds=tuple(others),
+        look=Look(
+            probe.look.is_interlaced and media.deinterlace == "flagged",
+            probe.look.transfer if media.hdr == "tone_map" else "",
+        ),
     )
+
+
+def _mixes(probe: Probe, media: MediaConfig) -> tuple[str, ...]:
+    """How the sound is made mono, and how else where it is silent then."""
+    if probe.is_ambisonic or media.downmix == "first":
+        return (FIRST_CHANNEL,)
+    return (MIX, FIRST_CHANNEL) if media.downmix == "first_if_silent" else (MIX,)
 
 
 def describe_clip(
@@ -120,11 +138,16 @@ def describe_clip(
     seconds = min(job.duration_seconds, audio_seconds)
     if refused := _judge_length(plan, seconds, media):
         return refused
+    if decoded.num_bad_samples and media.bad_samples == "reject":
+        detail = f"{decoded.num_bad_samples} samples are no numbers; media.bad_samples=reject"
+        return MediaError("corrupt", detail)
     marks = {
         "silent_audio": decoded.is_silent,
         "static_video": decoded.is_static,
         "short": plan.is_short(seconds),
         "decode_errors": decoded.num_errors > 0,
+        "other_sound": decoded.is_other_sound,
+        "bad_samples": decoded.num_bad_samples > 0,
     }
     entry = {key: clip[key] for key in ("clip_id", "key", "labels", "source")} | {
         "start_seconds": job.start_seconds,

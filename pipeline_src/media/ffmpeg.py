@@ -19,6 +19,7 @@ ENVIRONMENT_VARIABLE = "PIPELINE_FFMPEG"
 TAIL_LINES = 20
 LINE_CHARS = 500
 TOO_OLD_MESSAGES = ("Unrecognized option", "cannot be applied to")
+NO_FILTER_MESSAGE = "No such filter"
 DISK_FULL_MESSAGES = ("No space left on device", "Disk quota exceeded")
 
 
@@ -85,6 +86,11 @@ def run(arguments: Sequence[str], *, timeout_seconds: float, folder: Path) -> in
         raise StageError(
             f"{find_ffmpeg()} is too old (5.1 is needed, 7.0 for media.frame_times: keyframe): "
             f"{message}; let {ENVIRONMENT_VARIABLE} name another one"
+        )
+    if NO_FILTER_MESSAGE in message:
+        raise StageError(
+            f"{find_ffmpeg()} lacks a filter: {message}; let {ENVIRONMENT_VARIABLE} name another "
+            "one, or set media.hdr: keep (zscale, tonemap), media.deinterlace: never (estdif)"
         )
     raise MediaError("corrupt", f"ffmpeg exit code {code}: {message}")
 

@@ -12,7 +12,16 @@ from pathlib import Path
 import ffmpeg
 
 from pipeline_src.config.data import MediaConfig
-from pipeline_src.media.chains import MIX, audio_chain, exact_chain, key_chain, pcm_chain
+from pipeline_src.media.chains import (
+    MEND,
+    MIX,
+    Look,
+    audio_chain,
+    count_chain,
+    exact_chain,
+    key_chain,
+    pcm_chain,
+)
 from pipeline_src.media.formats import INPUT_OPTIONS, input_url
 from pipeline_src.media.probe import Picture
 
@@ -23,6 +32,7 @@ TOLERANT_OPTIONS = ("-loglevel", "repeat+error", "-max_error_rate", "1")
 # A decoder holds up to 16 pictures for reference and reordering; queues and filters the others.
 PICTURES_HELD = 30
 CLIP_BYTES = 10_000_000
+PLAIN_LOOK = Look()
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,10 @@ class ClipJob:
         mix: filter that makes the sound mono.
         has_one_format: False = the sound's format changes midway.
         sound_path: the sound alone, from the clip's start, in place of the file's.
+        counts_samples: the sound's samples may be no finite numbers.
+        mends_samples: some are.
+        other_sounds: further tracks and mixes to try, one after the other, if this one is silent.
+        look: of the pictures.
     """
 
     path: Path
@@ -58,6 +72,10 @@ class ClipJob:
     mix: str = MIX
     has_one_format: bool = True
     sound_path: Path | None = None
+    counts_samples: bool = False
+    mends_samples: bool = False
+    other_sounds: tuple[tuple[int, str], ...] = ()
+    look: Look = PLAIN_LOOK
 
     @property
     def memory_bytes(self) -> int:
@@ -82,7 +100,7 @@ def build_arguments(jobs: Sequence[ClipJob], media: MediaConfig) -> list[str]:
     outputs = []
     for index, job in enumerate(jobs):
         source = ffmpeg.input(input_url(job.path.absolute()), **_input_options(job))
-        sound, mix = source[str(job.audio_index)], job.mix
+        sound, mix = source[str(job.audio_index)], _mix(job, index)
         if job.sound_path is not None:
             sound, mix = ffmpeg.input(input_url(job.sound_path), **INPUT_OPTIONS)["0"], MIX
         outputs.append(
@@ -121,7 +139,7 @@ def build_pcm_arguments(job: ClipJob, media: MediaConfig, name: str) -> list[str
     output = ffmpeg.output(
         source[str(job.audio_index)],
         name,
-        af=pcm_chain(job.duration_seconds, media.sample_rate_hz, job.mix),
+        af=pcm_chain(job.duration_seconds, media.sample_rate_hz, _mix(job, 0)),
         acodec="pcm_s16le",
         format="nut",
     )
@@ -143,10 +161,20 @@ def frame_name(index: int, number: str) -> str:
     return f"{index:03d}_{number}.jpg"
 
 
+def counts_name(index: int) -> str:
+    """File of how many of a clip's samples are no finite numbers."""
+    return f"{index:03d}_counts.txt"
+
+
+def _mix(job: ClipJob, index: int) -> str:
+    counted = [count_chain(counts_name(index))] if job.counts_samples else []
+    return ",".join([*counted, *[MEND] * job.mends_samples, job.mix])
+
+
 def _video_chain(job: ClipJob, media: MediaConfig) -> str:
     if job.key_seconds:
-        return key_chain(job.unique_key_seconds, job.key_tolerance_seconds, media)
-    return exact_chain(job.duration_seconds, media)
+        return key_chain(job.unique_key_seconds, job.key_tolerance_seconds, media, job.look)
+    return exact_chain(job.duration_seconds, media, job.look)
 
 
 def _input_options(job: ClipJob) -> dict[str, str | int | None]:

@@ -11,12 +11,16 @@ from av.audio.codeccontext import AudioCodecContext
 from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.error import FFmpegError, PatchWelcomeError
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from pipeline_src.errors import MediaError
+from pipeline_src.media.chains import Look
 from pipeline_src.media.formats import INPUT_OPTIONS, check_container, input_url
 
+# libav's numbers: field orders of interlaced pictures, and transfers of high dynamic range.
+INTERLACED = (2, 3, 4, 5)
+TRANSFERS = {16: "smpte2084", 18: "arib-std-b67"}
 MICROSECONDS = 1_000_000
 # Of a pixel format that the header does not tell.
 UNKNOWN_BITS_PER_PIXEL = 24
@@ -62,6 +66,8 @@ class Probe:
         audio_index, video_index: stream numbers in the container; None = no video is wanted.
         duration_seconds: of the container; of its longest stream where the header does not say.
         fps: average frame rate, 0.0 where unknown or without video.
+        audio_indices: of all tracks of sound that can be decoded, the best one first.
+        look: what must be done to the pictures.
         is_ambisonic: the sound is that of a sphere; its first channel, W, is what a listener in the
             middle hears.
     """
@@ -74,6 +80,8 @@ class Probe:
     video_codec: str
     picture: Picture
     is_ambisonic: bool
+    audio_indices: tuple[int, ...]
+    look: Look
 
 
 def probe_file(path: Path, *, max_pixels: int, needs_video: bool = True) -> Probe:
@@ -138,7 +146,19 @@ def _probe(container: InputContainer, needs_video: bool) -> Probe:
         video_codec=video.codec_context.name if video else "",
         picture=_picture(video) if video else Picture(0, 0, 0.0),
         is_ambisonic=_is_ambisonic(audio.codec_context),
+        audio_indices=(audio.index, *_further_tracks(container, audio)),
+        look=_look(video) if video else Look(),
     )
+
+
+def _further_tracks(container: InputContainer, best: Stream) -> list[int]:
+    tracks = container.streams.audio
+    return [track.index for track in tracks if track is not best and track.codec_context]
+
+
+def _look(video: VideoStream) -> Look:
+    decoder = video.codec_context
+    return Look(decoder.field_order in INTERLACED, TRANSFERS.get(decoder.color_trc, ""))
 
 
 def _is_ambisonic(decoder: CodecContext) -> bool:

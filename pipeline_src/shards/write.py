@@ -49,6 +49,8 @@ REASON_OF_FLAG = {
     "static_video": "no_video",
     "short": "too_short",
     "decode_errors": "corrupt",
+    "other_sound": "no_audio",
+    "bad_samples": "corrupt",
 }
 
 Members = dict[str, bytes]
