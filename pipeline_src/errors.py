@@ -64,6 +64,14 @@ class TrainingError(PipelineError):
     """Training stopped: non-finite loss, or a job that died."""
 
 
+class RunInUseError(TrainingError):
+    """Another process trains in the run's folder."""
+
+
+class LoaderError(PipelineError):
+    """A process that loads batches died; not the training's fault, another attempt may succeed."""
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether writing failed for want of space; libraries that are not Python's say it in words."""
     if isinstance(error, OSError) and error.errno is not None:

@@ -75,6 +75,13 @@ class SubmitConfig(Section):
     poll_seconds: float = Field(
         default=0.0, ge=0, le=600, description="time between looks at a job; 0 = 0.5 local, 5 Slurm"
     )
+    stall_minutes: float = Field(
+        default=15.0,
+        ge=0,
+        description="a training without a sign of life for this long (a step, a batch of its "
+        "validation, a saved state, a part of its start) says so in its log and its progress line; "
+        "0 = never",
+    )
 
 
 class ReportConfig(Section):

@@ -4,18 +4,22 @@
 ``ring.py``; ``to_device`` normalises them and makes them the caller's own.
 """
 
-import signal
+import math
+import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from pipeline_src.data.clip_format import ClipFormat
 from pipeline_src.data.dataset import IMAGE_MEAN, IMAGE_STD, ClipDataset
+from pipeline_src.data.processes import Initialise, LoadedItems
 from pipeline_src.data.ring import CAN_SHARE, BatchRing, RingBatch
 from pipeline_src.data.sampler import Draw, EpochSampler, rank_slice
+from pipeline_src.errors import PipelineError
 
 Batch = dict[str, Tensor]
 EVALUATION_PREFETCH = 2
@@ -30,7 +34,7 @@ def training_batches(
     num_workers: int,
     prefetch: int = 4,
     pin_memory: bool = False,
-) -> Iterator[Batch]:
+) -> "Batches":
     """This rank's batches of steps [first_step, last_step), in order, whatever ``num_workers``.
 
     Args:
@@ -47,10 +51,23 @@ def training_batches(
 
 
 def evaluation_batches(
-    dataset: ClipDataset, *, batch_size: int, num_workers: int, rank: int = 0, world_size: int = 1
-) -> Iterator[Batch]:
-    """This rank's clips in order, each exactly once; the last batch may be smaller."""
+    dataset: ClipDataset,
+    *,
+    batch_size: int,
+    num_workers: int,
+    rank: int = 0,
+    world_size: int = 1,
+    pads: bool = False,
+) -> "Batches":
+    """This rank's clips in order, each exactly once; the last batch may be smaller.
+
+    Args:
+        pads: after its own clips a rank that has fewer than another gets the first one.
+    """
     draws = [Draw(i, i) for i in rank_slice(len(dataset), rank=rank, world_size=world_size)]
+    if pads:
+        most = math.ceil(len(dataset) / world_size)
+        draws += [Draw(0, 0)] * (most - len(draws))
     batches = [draws[i : i + batch_size] for i in range(0, len(draws), batch_size)]
     return _load(
         dataset,
@@ -69,44 +86,66 @@ def _load(
     num_workers: int,
     prefetch: int,
     pin_memory: bool = False,
-) -> Iterator[Batch]:
-    is_shared = num_workers > 0 and CAN_SHARE
+) -> "Batches":
+    is_shared = num_workers > 0 and CAN_SHARE and _forks()
     source = dataset
     if is_shared:
         source = BatchRing(
             dataset, batch_size=batch_size, num_workers=num_workers, prefetch=prefetch
         )
-    loader: DataLoader[Batch | RingBatch] = DataLoader(
-        source,  # type: ignore[arg-type]
+    loader: DataLoader[Any] = DataLoader(
+        _Told(source),
         batch_sampler=batches,  # type: ignore[arg-type]
         num_workers=num_workers,
         pin_memory=pin_memory,
         prefetch_factor=prefetch if num_workers else None,
-        worker_init_fn=_leave_signals_to_the_rank,
-        collate_fn=_as_it_is,  # type: ignore[arg-type]
+        worker_init_fn=Initialise(),
+        collate_fn=_as_it_is,
         multiprocessing_context="fork" if is_shared else None,
     )
-    return _lend(iter(loader))  # its processes are forked here, before the caller has threads
+    return Batches(loader)  # its processes are forked here, before the caller has threads
 
 
-def _as_it_is(batch: Batch | RingBatch) -> Batch | RingBatch:
+def _forks() -> bool:
+    return multiprocessing.get_start_method(allow_none=True) != "spawn"
+
+
+class Batches(LoadedItems[Batch]):
+    """Batches, and the processes that make them, which end with this context."""
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self._lent: RingBatch | None = None
+        super().__init__(loader)
+
+    def __next__(self) -> Batch:
+        if self._lent:
+            self._lent.release()
+            self._lent = None
+        item: Batch | RingBatch | PipelineError = self.next_item()
+        if isinstance(item, PipelineError):
+            raise item
+        if isinstance(item, RingBatch):
+            self._lent = item
+            return item.tensors()
+        return item
+
+
+class _Told(Dataset[Any]):
+    """A data set that gives what a user can act on as a value: torch adds a traceback to it."""
+
+    def __init__(self, source: ClipDataset | BatchRing) -> None:
+        self._source = source
+
+    def __getitems__(self, draws: Sequence[Draw]) -> Batch | RingBatch | PipelineError:
+        try:
+            return self._source.__getitems__(draws)
+        except PipelineError as error:
+            return error
+
+
+def _as_it_is(batch: Any) -> Any:
     """The data set makes whole batches."""
     return batch
-
-
-def _lend(batches: Iterator[Batch | RingBatch]) -> Iterator[Batch]:
-    for batch in batches:
-        if isinstance(batch, RingBatch):
-            yield batch.tensors()
-            batch.release()
-        else:
-            yield batch
-
-
-def _leave_signals_to_the_rank(_worker: int) -> None:
-    """Slurm signals every process of a job; a worker that ended would take its rank with it."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
 
 
 class _StepRange:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline_src.data.dataset import ClipDataset
 from pipeline_src.data.loader import Batch, evaluation_batches, to_device
+from pipeline_src.data.sampler import rank_slice
 from pipeline_src.models import AudioVisualModel
 from pipeline_src.models.base import HEADS
 
@@ -34,17 +35,20 @@ def run_over(
 ) -> Outputs:
     """Apply ``step`` to every clip of this rank once; concatenated outputs in clip order.
 
-    ``targets`` (N, C) and ``index`` (N,) are added.
+    ``targets`` (N, C) and ``index`` (N,) are added. Every rank calls ``step`` equally often, since
+    ranks that share a network gather its parts together; N may be 0 on some.
     """
     parts: dict[str, list[NDArray]] = {}
-    batches = evaluation_batches(
-        dataset, batch_size=batch_size, num_workers=num_workers, rank=rank, world_size=world_size
-    )
-    for batch in batches:
-        kept = {"targets": batch["targets"], "index": batch["index"]}
-        for name, value in {**step(to_device(batch, device, dataset.format)), **kept}.items():
-            parts.setdefault(name, []).append(value.float().cpu().numpy())
-    outputs = {name: np.concatenate(values) for name, values in parts.items()}
+    share = {"rank": rank, "world_size": world_size}
+    with evaluation_batches(
+        dataset, batch_size=batch_size, num_workers=num_workers, pads=True, **share
+    ) as batches:
+        for batch in batches:
+            kept = {"targets": batch["targets"], "index": batch["index"]}
+            for name, value in {**step(to_device(batch, device, dataset.format)), **kept}.items():
+                parts.setdefault(name, []).append(value.float().cpu().numpy())
+    num_own = len(rank_slice(len(dataset), **share))
+    outputs = {name: np.concatenate(values)[:num_own] for name, values in parts.items()}
     outputs["index"] = outputs["index"].astype(np.int64)
     return outputs
 
@@ -99,12 +103,22 @@ def quick_accuracy(
     device: torch.device,
     rank: int = 0,
     world_size: int = 1,
+    sign: Callable[[str], None] = lambda what: None,
 ) -> dict[str, float]:
-    """Share of clips whose best class is a label, per head, over all ranks: validation's figure."""
+    """Share of clips whose best class is a label, per head, over all ranks: validation's figure.
+
+    Args:
+        sign: told of every batch.
+    """
     model.eval()
+
+    def score(batch: Batch) -> dict[str, Tensor]:
+        sign("a batch of the validation")
+        return {k: v.mean(1) for k, v in head_logits(model, batch, heads).items()}
+
     outputs = run_over(
         dataset,
-        lambda batch: {k: v.mean(1) for k, v in head_logits(model, batch, heads).items()},
+        score,
         batch_size=batch_size,
         device=device,
         rank=rank,

@@ -5,7 +5,6 @@ average.safetensors, and state.json; state.json is written last and names the sh
 others, the clock, the fingerprint of config and data, and the versions.
 """
 
-import json
 import logging
 import os
 import shutil
@@ -22,6 +21,7 @@ from torch.optim import Optimizer
 
 from pipeline_src.atomic import file_sha256, fsync, write_json
 from pipeline_src.errors import CheckpointError
+from pipeline_src.runs.records import read_record
 from pipeline_src.runs.sharded import gather, like
 from pipeline_src.runs.spec import STATE_FILE, step_folder
 
@@ -111,20 +111,23 @@ def newest_checkpoint(parent: Path, fingerprint: str) -> Checkpoint | None:
     return None
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
+def read_checkpoint(folder: Path, advice: str = "") -> Checkpoint:
     """Open a checkpoint folder and check its files against their hashes.
 
+    Args:
+        advice: what to do when it is damaged; empty = delete it, an earlier one is there.
     Raises:
         CheckpointError: absent, incomplete or damaged.
     """
-    try:
-        state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder}: no readable {STATE_FILE} ({error})") from error
-    for name, expected in state["sha256"].items():
+    advice = advice or f"delete {folder} to fall back"
+    state = read_record(folder / STATE_FILE, ("step", "fingerprint", "sha256"), advice)
+    hashes = state["sha256"]
+    if not isinstance(hashes, dict) or MODEL_FILE not in hashes:
+        raise CheckpointError(f"{folder / STATE_FILE}: damaged, no hashes; {advice}")
+    for name, expected in hashes.items():
         path = folder / name
         if not path.is_file() or file_sha256(path) != expected:
-            raise CheckpointError(f"{path}: missing or damaged; delete {folder} to fall back")
+            raise CheckpointError(f"{path}: missing or damaged; {advice}")
     return Checkpoint(folder, state)
 
 

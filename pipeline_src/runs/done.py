@@ -1,6 +1,5 @@
 """done.json: says that a training has ended; the published checkpoint beside it is its result."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -18,7 +17,8 @@ from pipeline_src.runs.checkpoint import (
     mean_weights,
     read_checkpoint,
 )
-from pipeline_src.runs.spec import DONE_FILE
+from pipeline_src.runs.records import read_record
+from pipeline_src.runs.spec import DONE_ADVICE, DONE_FILE
 
 PUBLISHED = "checkpoint"
 
@@ -105,13 +105,12 @@ def read_done(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: no such training, or the checkpoint is not the one that was published.
     """
-    try:
-        done = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: {error}; run the training that writes it") from error
-    checkpoint = read_checkpoint(path.parent / done["checkpoint"])
+    advice = DONE_ADVICE if path.exists() else "run the training that writes it"
+    done = read_record(path, ("checkpoint", "sha256"), advice)
+    folder = path.parent / str(done["checkpoint"])
+    checkpoint = read_checkpoint(folder, f"delete {path} and run the same command again")
     if checkpoint.state["sha256"][MODEL_FILE] != done["sha256"]:
         raise CheckpointError(
-            f"{checkpoint.folder}: not the checkpoint that {path} was written for"
+            f"{checkpoint.folder}: not the checkpoint that {path} was written for; {DONE_ADVICE}"
         )
     return checkpoint

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from pipeline_src import versions
 from pipeline_src.atomic import json_sha256, write_json
@@ -15,13 +15,18 @@ from pipeline_src.config import (
     ModelConfig,
     PretrainConfig,
     RemoteConfig,
+    SubmitConfig,
 )
 from pipeline_src.config.section import Section
+from pipeline_src.errors import CheckpointError
+from pipeline_src.runs.records import read_record
 
 SPEC_FILE = "spec.json"
 DONE_FILE = "done.json"
 CHECKPOINTS_FOLDER = "checkpoints"
 STATE_FILE = "state.json"  # of a checkpoint
+DONE_ADVICE = "delete it and run the same command again, which writes it anew"
+SPEC_ADVICE = "delete it and run the workflow's command again, which writes it anew"
 # Keys that change how a run is carried out, not what it computes.
 OPERATIONAL_KEYS = {
     "parallel",
@@ -61,6 +66,11 @@ class TrainSpec(Section):
     )
     remote: RemoteConfig = RemoteConfig()
     num_threads: int = Field(default=1, gt=0, description="CPU threads per rank")
+    stall_minutes: float = Field(
+        default=SubmitConfig().stall_minutes,
+        ge=0,
+        description="time without a sign of life after which that is said; 0 = never",
+    )
 
     def save(self) -> Path:
         """Write spec.json into the run's folder."""
@@ -103,12 +113,30 @@ class TrainSpec(Section):
 
 
 def _weights_sha256(done: Path) -> str:
-    return json.loads(done.read_text(encoding="utf-8"))["sha256"]
+    return read_record(done, ("sha256",), DONE_ADVICE)["sha256"]
+
+
+def done_fingerprint(done: Path) -> str:
+    """Fingerprint of the training that a done.json speaks of.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    return read_record(done, ("fingerprint",), DONE_ADVICE)["fingerprint"]
 
 
 def load_spec(path: Path) -> TrainSpec:
-    """Read spec.json back."""
-    return TrainSpec.model_validate_json(path.read_text(encoding="utf-8"))
+    """Read spec.json back.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or of another version.
+    """
+    try:
+        return TrainSpec.model_validate(read_record(path, ("stage", "recipe"), SPEC_ADVICE))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise CheckpointError(f"{path}: {where}: {first['msg']}; {SPEC_ADVICE}") from None
 
 
 def step_folder(step: int) -> str:
@@ -120,10 +148,11 @@ def saved_progress(run_dir: Path, fingerprint: str) -> tuple[int, int]:
     """Steps done and wanted by the newest checkpoint of a configuration; (0, 1) without one."""
     for folder in sorted((run_dir / CHECKPOINTS_FOLDER).glob("step_*"), reverse=True):
         try:
-            state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            keys = ("fingerprint", "step", "num_steps")
+            state = read_record(folder / STATE_FILE, keys, "it is passed over")
+        except CheckpointError:
             continue
-        if state.get("fingerprint") == fingerprint:
+        if state["fingerprint"] == fingerprint:
             return state["step"], state["num_steps"]
     return 0, 1
 

@@ -18,10 +18,17 @@ class InterruptedBySignal(BaseException):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise InterruptedBySignal where a signal would end the process."""
+    """Raise InterruptedBySignal where a signal would end the process.
+
+    The first signal counts: what it starts is not interrupted by a second Ctrl-C, or by the same
+    one that both the terminal and Snakemake pass on.
+    """
+    heard: list[int] = []
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
-        raise InterruptedBySignal(number)
+        if not heard:
+            heard.append(number)
+            raise InterruptedBySignal(number)
 
     before = {number: signal.signal(number, interrupt) for number in SIGNALS}
     try:

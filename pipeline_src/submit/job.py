@@ -4,8 +4,10 @@ import logging
 import os
 import signal
 import socket
+import stat
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -14,13 +16,23 @@ from submitit.helpers import TorchDistributedEnvironment
 
 from pipeline_src.atomic import write_text
 from pipeline_src.cores import keep_threads_to_cores
-from pipeline_src.errors import PipelineError, TrainingError, describe_disk_full, is_disk_full
+from pipeline_src.errors import (
+    LoaderError,
+    PipelineError,
+    RunInUseError,
+    TrainingError,
+    describe_disk_full,
+    is_disk_full,
+)
+from pipeline_src.parent import end_with_parent
 from pipeline_src.runs.spec import load_spec
 from pipeline_src.submit import slurm
+from pipeline_src.submit.failures import forget_failure, record_failure
 from pipeline_src.train.stop import TIME_IS_UP, StopFlag, StopRequestedError
 
 ERROR_FILE = "error.txt"
 REQUEUE_SECONDS = 60
+PRIVATE = 0o600
 logger = logging.getLogger(__name__)
 
 
@@ -46,31 +58,46 @@ class TrainJob:
         self.visible_gpus = visible_gpus
 
     def __call__(self) -> None:
-        """Train; a user error is also left as text, for the waiter to show plainly."""
+        """Train; how this rank failed is also left as a record, for the waiter to show plainly."""
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+        _hide_log()
         with StopFlag() as stop:
             environment = submitit.JobEnvironment()
-            _describe_ranks(environment)
+            this_rank = (environment.paths.folder, environment.job_id, environment.global_rank)
+            forget_failure(*this_rank)
             if environment.cluster == "local":
                 self._see_all_gpus()
-            # torch is loaded in the job only: the waiter lives on a login node.
-            spec = load_spec(self.spec_path)
-            if not self.num_gpus:
-                keep_threads_to_cores(spec.num_threads, os.environ)
-            from pipeline_src.train.run import run_training
-
+                end_with_parent(os.getppid(), signal.SIGTERM)  # the controller: save and end
             try:
-                self._check_gpus()
-                run_training(spec, stop)
+                self._train(environment, stop)
             except StopRequestedError as error:
                 logger.warning("%s", error)
                 _leave(environment, stop.received)
             except Exception as error:
-                if is_disk_full(error):
-                    error = TrainingError(describe_disk_full(error, spec.run_dir))
-                if isinstance(error, PipelineError):
-                    write_text(spec.run_dir / ERROR_FILE, str(error))
+                record_failure(*this_rank, error)
                 raise
+            finally:
+                os.umask(0o077)  # what submitit writes now
+
+    def _train(self, environment: submitit.JobEnvironment, stop: StopFlag) -> None:
+        _describe_ranks(environment)
+        spec = load_spec(self.spec_path)
+        if not self.num_gpus:
+            keep_threads_to_cores(spec.num_threads, os.environ)
+        # torch is loaded in the job only: the waiter lives on a login node.
+        from pipeline_src.train.run import run_training
+
+        try:
+            self._check_gpus()
+            run_training(spec, stop)
+        except RunInUseError:
+            raise  # the folder is another's, so nothing is written there
+        except Exception as error:
+            if is_disk_full(error):
+                error = TrainingError(describe_disk_full(error, spec.run_dir))
+            if isinstance(error, PipelineError) and not isinstance(error, LoaderError):
+                write_text(spec.run_dir / ERROR_FILE, str(error))
+            raise error
 
     def _check_gpus(self) -> None:
         import torch
@@ -90,6 +117,14 @@ class TrainJob:
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
         if self.visible_gpus is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.visible_gpus
+
+
+def _hide_log() -> None:
+    """What this rank prints is for its user alone, as everything of submitit is."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                os.fchmod(stream.fileno(), PRIVATE)
 
 
 def _leave(environment: submitit.JobEnvironment, received: signal.Signals | None) -> None:

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+from pipeline_src.runs.lease import read_holder
+
 HEARTBEAT_SECONDS = 30.0
 
 
@@ -52,6 +54,36 @@ class Progress:
             f"{self._label} {row['step']}/{row['num_steps']} {share:.0f}% "
             f"{rate:.0f} clips/s eta {minutes}:{rest:02d} loss {row['loss']:.3f}"
         )
+
+
+class StallWatch:
+    """Notices that a running training shows no sign of life, by this machine's clock alone.
+
+    It looks at what the training says of itself (``lease.json``) and at its newest row, so that a
+    rank that hangs as a whole, with its own watchdog, is seen too.
+    """
+
+    def __init__(self, run_dir: Path, metrics: Path, stall_minutes: float) -> None:
+        self._run_dir, self._metrics = run_dir, metrics
+        self._stall_seconds = stall_minutes * 60
+        self._signs, self._step, self._last = 0, -1, ""
+        self._seen_at = time.monotonic()
+
+    def look(self, log: Path, *, is_running: bool) -> str:
+        """What to tell; nothing while it goes on, or waits in a queue."""
+        before = (self._signs, self._step)
+        if holder := read_holder(self._run_dir):
+            self._signs, self._last = holder.signs, holder.last
+        if row := last_training_row(self._metrics):
+            self._step = row["step"]
+        if before != (self._signs, self._step) or not (is_running and self._stall_seconds):
+            self._seen_at = time.monotonic()
+        num_stalls = (time.monotonic() - self._seen_at) // max(self._stall_seconds, 1e-9)
+        if not (is_running and self._stall_seconds and num_stalls):
+            return ""
+        # In whole multiples, so that a log is not filled with it.
+        minutes = num_stalls * self._stall_seconds / 60
+        return f"no sign of life for {minutes:g} minutes, the last: {self._last or '-'}; see {log}"
 
 
 def last_training_row(metrics: Path) -> dict[str, Any] | None:

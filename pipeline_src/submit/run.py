@@ -1,6 +1,5 @@
 """Train through a job: submit it or join a running one, wait with progress, go on if it dies."""
 
-import json
 import logging
 import time
 from pathlib import Path
@@ -8,10 +7,11 @@ from pathlib import Path
 from pipeline_src.config import SubmitConfig
 from pipeline_src.errors import TrainingError
 from pipeline_src.executor import pick_cluster
-from pipeline_src.runs.spec import DONE_FILE, TrainSpec, saved_progress
+from pipeline_src.runs.spec import DONE_FILE, TrainSpec, done_fingerprint, saved_progress
+from pipeline_src.submit.explain import explain_end, first_cause
+from pipeline_src.submit.failures import read_failures
 from pipeline_src.submit.interrupt import InterruptedBySignal, interruptible
-from pipeline_src.submit.job import ERROR_FILE
-from pipeline_src.submit.progress import Progress
+from pipeline_src.submit.progress import Progress, StallWatch
 from pipeline_src.submit.request import JobRequest
 from pipeline_src.submit.slurm import UNREACHABLE, JobState
 from pipeline_src.submit.state import JobRecord
@@ -23,7 +23,6 @@ MAX_BARREN_JOBS = 2
 END_TIMEOUT_SECONDS = 120.0
 # How long files of an ended job may take to show: after a failure, and after a success.
 FILES_TIMEOUT_SECONDS = (5.0, 60.0)
-LOG_TAIL_LINES = 15
 logger = logging.getLogger(__name__)
 
 
@@ -42,7 +41,8 @@ def run_and_wait(
         ConfigError: the request does not fit the recipe or the cluster.
         TrainingError: the training failed, was cancelled, or keeps dying; says why.
     """
-    spec = spec.model_copy(update={"num_threads": request.threads(threads)})
+    settings = {"num_threads": request.threads(threads), "stall_minutes": config.stall_minutes}
+    spec = spec.model_copy(update=settings)
     spec.run_dir.mkdir(parents=True, exist_ok=True)
     cluster = pick_cluster(config.cluster)
     record = _join(spec, cluster)
@@ -57,11 +57,11 @@ def run_and_wait(
             return done
         reached = saved_progress(spec.run_dir, spec.fingerprint())[0]
         barren = 0 if reached > step else barren + 1
-        if not _worth_another(spec, state, barren):
-            raise TrainingError(_explain(spec, record, state))
+        if not _worth_another(record, state, barren):
+            raise TrainingError(explain_end(record, state))
         logger.warning(
-            "job %s ended as %s without a result; going on from step %d",
-            record.job_id, state, reached,
+            "job %s ended as %s without a result; going on from step %d. %s",
+            record.job_id, state, reached, first_cause(record),
         )  # fmt: skip
         record, step = None, reached
 
@@ -82,11 +82,15 @@ def _join(spec: TrainSpec, cluster: str) -> JobRecord | None:
 
 def _wait(spec: TrainSpec, record: JobRecord, config: SubmitConfig) -> JobState:
     """Show progress until the job has ended; an interrupt stops it or leaves it, and says which."""
-    progress = Progress(f"{spec.stage} {spec.run_dir}", spec.run_dir / "metrics.jsonl")
+    metrics = spec.run_dir / "metrics.jsonl"
+    progress = Progress(f"{spec.stage} {spec.run_dir}", metrics)
+    stall = StallWatch(spec.run_dir, metrics, config.stall_minutes)
     state = record.state()
     try:
         while state.is_alive:
-            progress.show(waiting=str(state) if state.name != "RUNNING" else "")
+            is_running = state.name == "RUNNING"
+            stalled = stall.look(record.log(), is_running=is_running)
+            progress.show(waiting=stalled if is_running else str(state))
             time.sleep(config.poll_seconds or POLL_SECONDS[record.cluster])
             state = record.state()
             if state.name == UNREACHABLE and _finished(spec):
@@ -105,7 +109,8 @@ def _wait_for_files(spec: TrainSpec, record: JobRecord, state: JobState) -> None
         return
     deadline = time.monotonic() + FILES_TIMEOUT_SECONDS[state.name == "COMPLETED"]
     while not _finished(spec) and time.monotonic() < deadline:
-        if spec.run_dir / ERROR_FILE in spec.run_dir.iterdir():  # listing makes a client look anew
+        list(Path(record.folder).iterdir())  # makes a client of a network file system look anew
+        if read_failures(Path(record.folder), record.job_id):
             return
         time.sleep(1)
 
@@ -130,15 +135,14 @@ def _interrupted(
 
 def _finished(spec: TrainSpec) -> Path | None:
     done = spec.run_dir / DONE_FILE
-    if not done.is_file():
-        return None
-    same = json.loads(done.read_text(encoding="utf-8"))["fingerprint"] == spec.fingerprint()
+    same = done.is_file() and done_fingerprint(done) == spec.fingerprint()
     return done if same else None
 
 
-def _worth_another(spec: TrainSpec, state: JobState, barren: int) -> bool:
+def _worth_another(record: JobRecord, state: JobState, barren: int) -> bool:
     """Whether another job could get further: not after the training's own error or scancel."""
-    failed_by_itself = (spec.run_dir / ERROR_FILE).is_file()
+    failures = read_failures(Path(record.folder), record.job_id)
+    failed_by_itself = any(failure.cause == "own" for failure in failures)
     return not failed_by_itself and state.name != "CANCELLED" and barren < MAX_BARREN_JOBS
 
 
@@ -146,20 +150,11 @@ def _wait_for_end(record: JobRecord) -> None:
     deadline = time.monotonic() + END_TIMEOUT_SECONDS
     while record.state().is_alive:
         if time.monotonic() > deadline:
+            if record.cluster == "local":
+                logger.warning("local job %s does not end; killed", record.job_id)
+                return record.kill()
             raise TrainingError(
                 f"{record.cluster} job {record.job_id} does not end; stop it, then run again"
             )
         time.sleep(POLL_SECONDS[record.cluster])
-
-
-def _explain(spec: TrainSpec, record: JobRecord, state: JobState) -> str:
-    told = spec.run_dir / ERROR_FILE
-    if told.is_file():
-        return told.read_text(encoding="utf-8")
-    log = record.log()
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    tail = "\n  ".join(lines[-LOG_TAIL_LINES:])
-    return (
-        f"{record.cluster} job {record.job_id} ended as {state} without a result. Run the same "
-        f"command again to continue from the last checkpoint. End of {log}:\n  {tail or '(empty)'}"
-    )
+    return None

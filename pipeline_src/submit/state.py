@@ -1,7 +1,10 @@
 """job.json: which job works in a run's folder, and what has become of it."""
 
 import json
+import os
+import signal
 import socket
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,6 +17,8 @@ from pipeline_src.submit.environment import deaf_to_terminal
 from pipeline_src.submit.slurm import JobState
 
 JOB_FILE = "job.json"
+KILL_SECONDS = 10.0
+A_YEAR_SECONDS = 3e7
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class JobRecord:
         cluster: local or slurm.
         job_id: process id of the controller (local) or Slurm's job id.
         fingerprint: of the spec that the job works on.
-        started: creation time of the local controller, against re-used process ids; 0 on Slurm.
+        started: ``start_mark`` of the local controller, against re-used process ids; 0 on Slurm.
         host: machine of a local job.
         stopping: it has been asked to save and end.
     """
@@ -55,9 +60,23 @@ class JobRecord:
         with deaf_to_terminal():  # a second Ctrl-C must not end what stops the job
             if self.cluster == "slurm":
                 return slurm.cancel(self.job_id)
-            if self.state().is_alive:
-                psutil.Process(int(self.job_id)).terminate()
+            with suppress(psutil.NoSuchProcess):
+                if self.state().is_alive:
+                    controller = psutil.Process(int(self.job_id))
+                    controller.terminate()
+                    for process in [controller, *controller.children()]:
+                        process.resume()  # one that was stopped would not hear it
             return True
+
+    def kill(self) -> None:
+        """End a local job that has not ended when it was asked to."""
+        with suppress(psutil.NoSuchProcess):
+            controller = psutil.Process(int(self.job_id))
+            processes = [*controller.children(recursive=True), controller]
+            for process in processes:
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGKILL)
+            psutil.wait_procs(processes, KILL_SECONDS)
 
     def log(self, rank: int = 0) -> Path:
         """What a rank printed."""
@@ -71,11 +90,26 @@ class JobRecord:
             )
         try:
             process = psutil.Process(int(self.job_id))
-            same = abs(process.create_time() - self.started) < 1
+            # Earlier versions wrote the time of day.
+            is_date = self.started > A_YEAR_SECONDS
+            mark = process.create_time() if is_date else start_mark(process)
+            same = abs(mark - self.started) < 1
             alive = same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             alive = False
         return JobState("RUNNING" if alive else slurm.GONE)
+
+
+def start_mark(process: psutil.Process) -> float:
+    """When a process was started, by a clock that nobody sets where there is one.
+
+    Linux counts from the machine's start; what psutil makes of it moves when the clock is set.
+    """
+    try:
+        text = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return int(text.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return process.create_time()
 
 
 def read_job(run_dir: Path) -> JobRecord | None:

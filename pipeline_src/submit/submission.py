@@ -3,6 +3,8 @@
 import logging
 import os
 import socket
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal
 
 import psutil
@@ -10,12 +12,13 @@ import submitit
 from submitit.core.utils import FailedJobError
 
 from pipeline_src.errors import ConfigError, TrainingError
+from pipeline_src.runs.lease import refuse_if_trained
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.submit import slurm
 from pipeline_src.submit.environment import deaf_to_terminal, freeze_code, job_environment
-from pipeline_src.submit.job import ERROR_FILE, TrainJob
+from pipeline_src.submit.job import ERROR_FILE, PRIVATE, TrainJob
 from pipeline_src.submit.request import JobRequest
-from pipeline_src.submit.state import JobRecord, read_job
+from pipeline_src.submit.state import JobRecord, read_job, start_mark
 from pipeline_src.train.stop import TIME_IS_UP
 
 JOBS_FOLDER = "jobs"
@@ -53,9 +56,13 @@ def submit(
     Raises:
         ConfigError: the batch cannot be shared by the ranks, or several nodes without Slurm.
         TrainingError: the scheduler refused the job; says why.
+        RunInUseError: somebody trains in this folder, without a job that is known.
     """
     _check(spec, request, cluster)
+    refuse_if_trained(spec.run_dir)
     folder = spec.run_dir / JOBS_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    _keep_private(folder)
     code = freeze_code(spec.run_dir / CODE_FOLDER)
     (spec.run_dir / ERROR_FILE).unlink(missing_ok=True)
     spec_path = spec.save()
@@ -73,13 +80,24 @@ def submit(
             )
         except FailedJobError as error:
             raise TrainingError(f"{cluster} refused the job of {spec.run_dir}: {error}") from None
-    started = psutil.Process(int(job.job_id)).create_time() if cluster == "local" else 0.0
+    _keep_private(folder, job.job_id)
+    started = start_mark(psutil.Process(int(job.job_id))) if cluster == "local" else 0.0
     record = JobRecord(
         cluster, job.job_id, spec.fingerprint(), str(folder), started, socket.gethostname()
     )
     record.save(spec.run_dir)
     logger.info("submitted %s job %s, log in %s", cluster, job.job_id, folder)
     return record
+
+
+def _keep_private(folder: Path, job_id: str = "") -> None:
+    """Only the user may read or replace what submitit executes: its files are pickles."""
+    with suppress(PermissionError):  # the folder of a colleague who shares results
+        folder.chmod(0o700)
+    if job_id:
+        for path in folder.glob(f"*{job_id}*"):
+            with suppress(OSError):
+                path.chmod(PRIVATE)
 
 
 def _check(spec: TrainSpec, request: JobRequest, cluster: str) -> None:

@@ -2,11 +2,13 @@
 
 import argparse
 import logging
+import sys
 from pathlib import Path
 
+from pipeline_src.errors import PipelineError
 from pipeline_src.runs.spec import load_spec
 from pipeline_src.train.run import run_training
-from pipeline_src.train.stop import StopFlag
+from pipeline_src.train.stop import StopFlag, StopRequestedError
 
 
 def main() -> None:
@@ -14,9 +16,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("spec", type=Path, help="spec.json, as the workflow writes it")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    spec = load_spec(parser.parse_args().spec)
+    try:
+        spec = load_spec(parser.parse_args().spec)
+    except PipelineError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
     with StopFlag() as stop:
-        run_training(spec, stop)
+        try:
+            run_training(spec, stop)
+        except (PipelineError, StopRequestedError) as error:
+            sys.exit(f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

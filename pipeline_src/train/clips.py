@@ -1,6 +1,7 @@
 """The clips of a training: which, in which form, in which order, and those it is validated on."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from pipeline_src.config import FinetuneConfig, PretrainConfig
 from pipeline_src.config.heads import scored_heads
@@ -40,10 +41,13 @@ def training_shards(spec: TrainSpec) -> ShardSet:
     return shards
 
 
+@contextmanager
 def training_stream(
     spec: TrainSpec, shards: ShardSet, clock: Clock, ranks: Ranks, undecoded: UndecodedClips
-) -> Iterator[Batch]:
+) -> Iterator[Iterator[Batch]]:
     """This rank's batches from the clock's step to the last, on its device.
+
+    The processes that make them end with this context, whatever ends it.
 
     Args:
         undecoded: counts the clips that had to be replaced.
@@ -58,7 +62,7 @@ def training_stream(
         _clip_weights(recipe, shards),
     )
     seen = _format(spec, shards, training=True)
-    batches = training_batches(
+    with training_batches(
         ClipDataset(shards, seen, _mixup(spec), replaces=recipe.max_decode_errors > 0),
         sampler,
         first_step=clock.step,
@@ -66,14 +70,22 @@ def training_stream(
         num_workers=recipe.num_workers,
         prefetch=recipe.prefetch_batches,
         pin_memory=ranks.device.type == "cuda",
-    )
-    return (to_device(undecoded.take(batch), ranks.device, seen) for batch in batches)
+    ) as batches:
+        yield (to_device(undecoded.take(batch), ranks.device, seen) for batch in batches)
 
 
 def validation(
-    spec: TrainSpec, model: AudioVisualModel, shards: ShardSet, ranks: Ranks
+    spec: TrainSpec,
+    model: AudioVisualModel,
+    shards: ShardSet,
+    ranks: Ranks,
+    sign: Callable[[str], None],
 ) -> Callable[[], dict[str, float]] | None:
-    """What scores the network between epochs; None in a pre-training and without such clips."""
+    """What scores the network between epochs; None in a pre-training and without such clips.
+
+    Args:
+        sign: told of every batch.
+    """
     held_out = open_shards(spec.val_indexes, spec.remote) if spec.val_indexes else None
     if not isinstance(spec.recipe, FinetuneConfig) or held_out is None or not len(held_out):
         return None
@@ -88,6 +100,7 @@ def validation(
         device=ranks.device,
         rank=ranks.rank,
         world_size=ranks.world_size,
+        sign=sign,
     )
 
 

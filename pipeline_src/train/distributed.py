@@ -83,6 +83,15 @@ def from_main(value: int, ranks: Ranks) -> int:
     return int(shared.item())
 
 
+def text_from_main(text: str, ranks: Ranks) -> str:
+    """What rank 0 says; every rank must ask."""
+    if ranks.world_size == 1:
+        return text
+    said = [text]
+    dist.broadcast_object_list(said, src=0)
+    return said[0]
+
+
 def wait_for_all(ranks: Ranks) -> None:
     """Return when every rank has come here."""
     if ranks.world_size > 1:

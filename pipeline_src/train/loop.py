@@ -82,6 +82,7 @@ class Run:
         average: the sum of weights that becomes the result; without steps the last weights do.
         setting: step -> what the plan of a pre-training says about it; None in a fine-tuning.
         is_mixed: whether the passes run under bfloat16 autocast.
+        sign: told of every sign of life, see ``alive.py``.
         count_faults: what else a row of the log says, asked on every rank; ends a training whose
             clips are too bad.
     """
@@ -103,6 +104,7 @@ class Run:
     setting: Callable[[int], StepSetting | None] = lambda step: None
     is_mixed: bool = False
     count_faults: Callable[[], Mapping[str, int]] = dict
+    sign: Callable[[str], None] = lambda what: None
 
 
 def train(run: Run, batches: Iterator[Batch], clock: Clock, stop: StopFlag) -> Path:
@@ -117,6 +119,7 @@ def train(run: Run, batches: Iterator[Batch], clock: Clock, stop: StopFlag) -> P
         while clock.step < clock.num_steps:
             values = _take_step(run, next(batches), clock)
             clock.step += 1
+            run.sign(f"step {clock.step} of {clock.num_steps}")
             run.average.add(run.model, clock.step)
             is_last = clock.step == clock.num_steps
             if clock.step % run.recipe.log_every == 0 or is_last:
@@ -131,6 +134,7 @@ def train(run: Run, batches: Iterator[Batch], clock: Clock, stop: StopFlag) -> P
             if is_last or must_stop or must_save:
                 run.guard.settle()
                 folder = _save(run, clock)
+                run.sign(f"state of step {clock.step} saved")
                 saved_at = time.monotonic()
             if must_stop and not is_last:
                 wait_for_all(run.ranks)  # a rank that ends early would take the writer with it

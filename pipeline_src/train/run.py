@@ -1,6 +1,8 @@
 """From a spec to a trained checkpoint: builds everything, resumes, trains, publishes done.json."""
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from pipeline_src.config import FinetuneConfig, PretrainConfig
 from pipeline_src.cores import bind_main_thread, free_main_thread, num_cores
 from pipeline_src.data.augment import augment_batch
+from pipeline_src.errors import RunInUseError
 from pipeline_src.objectives import TrainObjective
 from pipeline_src.provenance import git_commit, package_versions
 from pipeline_src.runs.build import build_model
@@ -22,12 +25,14 @@ from pipeline_src.runs.checkpoint import (
 )
 from pipeline_src.runs.done import write_done
 from pipeline_src.runs.history import HISTORY_FILE, VALIDATION_FILE, write_history
+from pipeline_src.runs.lease import held
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, TrainSpec
 from pipeline_src.shards.read import ShardSet
+from pipeline_src.train.alive import Watchdog
 from pipeline_src.train.average import WeightAverage, epoch_end_steps
 from pipeline_src.train.clips import training_shards, training_stream, validation
 from pipeline_src.train.clock import Clock
-from pipeline_src.train.distributed import Ranks, from_main, join_ranks
+from pipeline_src.train.distributed import Ranks, from_main, join_ranks, text_from_main
 from pipeline_src.train.guard import StepGuard
 from pipeline_src.train.log import METRICS_FILE, read_metrics
 from pipeline_src.train.loop import Run, train
@@ -43,7 +48,6 @@ from pipeline_src.train.teacher import load_teacher
 from pipeline_src.train.undecoded import UndecodedClips
 
 logger = logging.getLogger(__name__)
-FOLDER_TIMEOUT_SECONDS = 60.0
 
 
 def run_training(spec: TrainSpec, stop: StopFlag) -> Path:
@@ -55,18 +59,43 @@ def run_training(spec: TrainSpec, stop: StopFlag) -> Path:
         Path of done.json, which names the checkpoint folder and its sha256.
     Raises:
         TrainingError, CheckpointError, ManifestError: see the message.
+        RunInUseError: others train in the same folder.
+        LoaderError: a loader process died.
         StopRequestedError: ended early, state saved.
     """
     free_main_thread()
     torch.set_num_threads(min(spec.num_threads, num_cores()))
     keep_freed_memory()
-    with join_ranks() as ranks:
+    with (
+        join_ranks() as ranks,
+        _alone_in(spec.run_dir, ranks) as beat,
+        Watchdog(spec.stall_minutes, beat) as watchdog,
+    ):
         fingerprint = spec.fingerprint()
         resumed = resume_point(spec.run_dir / CHECKPOINTS_FOLDER, fingerprint, ranks)
         if ranks.is_main and resumed is None:
             set_aside(spec.run_dir)
-        folder = _train_on(spec, ranks, fingerprint, resumed, stop)
-    return _publish(spec, read_checkpoint(folder)) if ranks.is_main else spec.run_dir
+        folder = _train_on(spec, ranks, fingerprint, resumed, stop, watchdog.sign)
+        return _publish(spec, read_checkpoint(folder)) if ranks.is_main else spec.run_dir
+
+
+@contextmanager
+def _alone_in(run_dir: Path, ranks: Ranks) -> Iterator[Callable[[int, str], None]]:
+    """Hold the run's folder for these ranks; what rank 0 tells of itself to whoever looks.
+
+    Raises:
+        RunInUseError: on every rank, if others train there.
+    """
+    with ExitStack() as stack:
+        lease, refusal = None, ""
+        if ranks.is_main:
+            try:
+                lease = stack.enter_context(held(run_dir))
+            except RunInUseError as error:
+                refusal = str(error)
+        if refusal := text_from_main(refusal, ranks):
+            raise RunInUseError(refusal)
+        yield lease.beat if lease else lambda signs, last: None
 
 
 def _publish(spec: TrainSpec, checkpoint: Checkpoint) -> Path:
@@ -89,8 +118,10 @@ def _train_on(
     fingerprint: str,
     resumed: Checkpoint | None,
     stop: StopFlag,
+    sign: Callable[[str], None],
 ) -> Path:
     shards = training_shards(spec)
+    sign("shards opened")
     clock = Clock(0, training_timetable(spec, len(shards), shards.num_mel_bins))
     if resumed and resumed.step >= clock.num_steps:
         return resumed.folder
@@ -105,9 +136,11 @@ def _train_on(
     if resumed:
         load_weights(resumed, model)
         clock.step, clock.seconds = resumed.step, float(resumed.state["seconds"])
+        _compare_threads(resumed)
         logger.info("resuming %s at step %d of %d", spec.run_dir, clock.step, clock.num_steps)
     elif spec.initial_checkpoint:
         start_from(spec.initial_checkpoint, model, shards, spec.model.fit_positions)
+    sign("network built")
     teacher = load_teacher(spec, model, shards)
     objective = build_objective(spec, model, shards.task, teacher, shards.modalities)
     if spec.recipe.compile:
@@ -121,6 +154,7 @@ def _train_on(
         load_optimizers(resumed, model, optimizers)
         average.restore(resumed, model)
     precision = _precision(spec, ranks, resumed)
+    sign("state restored" if resumed else "optimiser built")
     undecoded = UndecodedClips(shards, spec.recipe.max_decode_errors, ranks)
     run = Run(
         folder=spec.run_dir,
@@ -135,7 +169,7 @@ def _train_on(
             zero_level=-shards.logmel_mean / shards.logmel_std,
             **spec.recipe.augment.model_dump(),
         ),
-        validate=validation(spec, model, shards, ranks),
+        validate=validation(spec, model, shards, ranks, sign),
         validate_every_steps=_validation_steps(spec, clock),
         describe=lambda indices: [shards.samples[i].clip_id for i in indices.tolist()],
         state={**_state(spec, shards, fingerprint), "precision": precision.name},
@@ -145,10 +179,11 @@ def _train_on(
         is_mixed=precision.is_mixed,
         count_faults=undecoded.count,
         setting=lambda step: step_setting(spec.recipe, clock.timetable, step, ranks),
+        sign=sign,
     )
-    batches = training_stream(spec, shards, clock, ranks, undecoded)
-    bind_main_thread()
-    return train(run, batches, clock, stop)
+    with training_stream(spec, shards, clock, ranks, undecoded) as batches:
+        bind_main_thread()  # once its loader processes have been started
+        return train(run, batches, clock, stop)
 
 
 def _precision(spec: TrainSpec, ranks: Ranks, resumed: Checkpoint | None) -> Precision:
@@ -184,6 +219,19 @@ def _validation_steps(spec: TrainSpec, clock: Clock) -> int:
     return max(1, round(spec.recipe.validate_every_epochs * clock.steps_per_epoch))
 
 
+def _compare_threads(resumed: Checkpoint) -> None:
+    """Sums in another order give other last bits, which a training makes larger and larger."""
+    before, now = resumed.state.get("num_threads"), torch.get_num_threads()
+    if before not in (None, now):
+        logger.warning(
+            "%s was saved by ranks of %d CPU threads, this one has %d: its losses will differ from "
+            "those of an undisturbed run; allow it as many cores for the same ones",
+            resumed.folder,
+            before,
+            now,
+        )
+
+
 def _state(spec: TrainSpec, shards: ShardSet, fingerprint: str) -> dict[str, Any]:
     return {
         "fingerprint": fingerprint,
@@ -199,6 +247,7 @@ def _state(spec: TrainSpec, shards: ShardSet, fingerprint: str) -> dict[str, Any
         "logmel_mean": shards.logmel_mean,
         "logmel_std": shards.logmel_std,
         "front_end": dict(shards.front_end),
+        "num_threads": torch.get_num_threads(),
         "git_commit": git_commit(),
         "versions": package_versions(),
     }

@@ -8,8 +8,9 @@ logger = logging.getLogger(__name__)
 
 # Slurm sends the first before a time limit or a pre-emption, the second when a job is cancelled,
 # pre-empted or requeued from outside.
+# Ctrl-C comes where a rank was started by hand; jobs of the workflow ignore it.
 TIME_IS_UP = signal.SIGUSR2
-SIGNALS = (TIME_IS_UP, signal.SIGTERM)
+SIGNALS = (TIME_IS_UP, signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequestedError(Exception):
@@ -32,13 +33,16 @@ class StopFlag:
         return self.received is not None
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
+        if number == self.received == signal.SIGINT:
+            raise KeyboardInterrupt  # a second Ctrl-C: at once, from the last saved state
         # A time limit that is near does not turn a cancellation into something to be requeued.
         if self.received != signal.SIGTERM:
             self.received = signal.Signals(number)
         logger.warning("%s: stopping after this step", signal.Signals(number).name)
 
     def __enter__(self) -> "StopFlag":
-        self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        self._previous = {number: signal.signal(number, self._receive) for number in heard}
         return self
 
     def __exit__(

@@ -6,9 +6,18 @@ from pathlib import Path
 import pytest
 
 BASE = {
-    "architectures", "atomic", "config", "connections", "cores", "errors", "ledger", "own_folder",
-    "provenance", "versions",
-}  # fmt: skip
+    "architectures",
+    "atomic",
+    "config",
+    "connections",
+    "cores",
+    "errors",
+    "ledger",
+    "own_folder",
+    "parent",
+    "provenance",
+    "versions",
+}
 # Package -> packages of the project that it may import.
 ALLOWED = {
     "architectures": {"errors"},
