@@ -2,9 +2,12 @@
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
+import psutil
+
+WAITERS = ("pretrain_model.py", "finetune_model.py")  # ends of the names of their scripts
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -36,3 +39,21 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def pass_on_interrupts() -> None:
+    """Let a SIGINT of this process alone reach the waiters of trainings that it started.
+
+    A terminal sends Ctrl-C to a whole group; a supervisor to Snakemake alone, which would then wait
+    for the end of the training.
+    """
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                if any(word.endswith(WAITERS) for word in process.cmdline()):
+                    process.send_signal(number)
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, pass_on)

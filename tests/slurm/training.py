@@ -10,8 +10,8 @@ import psutil
 from tests.workspace import Workspace
 
 NUM_STEPS = 90
-# One loader worker: signals reach it as well.
-LONGER = ("pretrain={epochs: 30, num_workers: 1}", "submit={poll_seconds: 0.5}")
+# With the tiny run's loader processes: signals reach them as well.
+LONGER = ("pretrain={epochs: 30}", "submit={poll_seconds: 0.5}")
 TIMEOUT_SECONDS = 240
 # The profile as it ships; only the first look at a job comes earlier than on a busy cluster.
 SLURM = (

@@ -17,6 +17,7 @@ from pipeline_src.executor import (
 )
 from pipeline_src.lock import hold_results
 from pipeline_src.manifest.retries import RETRIED_STAGES, RetryRequests
+from pipeline_src.submit.interrupt import pass_on_interrupts
 from pipeline_src.submit.orphans import cancel_orphans
 from pipeline_src.submit.request import JobRequest
 
@@ -69,6 +70,7 @@ wildcard_constraints:
 onstart:
     # Held until this process ends, however it ends.
     hold_results(Path(settings.results))
+    pass_on_interrupts()
     announce_executor(workflow.executor_plugin.name)
     if workflow.executor_plugin.name == "slurm":
         given = workflow.resource_settings.overwrite_resources
