@@ -53,7 +53,8 @@ def make_split(folder: Path, **changes) -> Split:
     lost = {"clip_id": "gone", "reason": "removed"}
     rows = [LedgerRow(clip_id, "ok") for clip_id in IDS]
     rows.append(LedgerRow("gone", "failed", "removed"))
-    clips = [{"clip_id": clip_id} for clip_id in IDS]
+    entry = {"labels": [0], "flags": [], "content": ""}
+    clips = [{"clip_id": clip_id, "key": clip_id, **entry} for clip_id in IDS]
     chunk = ChunkId("vggsound", "test", "00000")
     manifest = ChunkManifest("pack", chunk, 1, len(rows), None, {}, clips, [lost], origin="")
     write_chunk(folder / "00000.json", folder / "00000.ledger.csv", manifest, rows)
