@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pipeline_src.errors import PipelineError
 from pipeline_src.media.ffmpeg import find_ffmpeg
 from pipeline_src.stages.drift import refuse_drift
 from pipeline_src.stages.render import load_catalog
+from pipeline_src.stages.site_cache import site_cache, what_is_wrong
 from pipeline_src.stages.sync import compare
 
 LINKS = {"slurm": "workflow/profiles/slurm", "profiles": "workflow/profiles"}
@@ -134,6 +136,7 @@ def _check_dvc(root: Path, catalog: Catalog) -> Iterator[Line]:
     if _answer("git", "-C", str(root), "rev-parse") is None:
         yield Line("broken", "no git repository, and DVC needs one: git clone this project")
         return
+    yield check_site_cache(root)
     if remote := (_answer("dvc", "remote", "default") or "").strip():
         yield Line("ok", f"dvc remote {remote}")
     else:
@@ -151,6 +154,18 @@ def _check_dvc(root: Path, catalog: Catalog) -> Iterator[Line]:
         yield Line("note", f"DVC and Snakemake disagree: python -m pipeline_src sync ({listed})")
     else:
         yield Line("ok", "DVC and Snakemake agree on what is there")
+
+
+def check_site_cache(root: Path) -> Line:
+    """DVC runs what lies in its state, so nobody else may write there."""
+    try:
+        path = site_cache(root)
+    except PipelineError as error:
+        return Line("broken", str(error))
+    if wrong := what_is_wrong(path):
+        repair = f"rm -rf {shlex.quote(str(path))} && mkdir -m 700 -p {shlex.quote(f'{path}/repo')}"
+        return Line("broken", f"DVC unpickles its state, and {wrong}: {repair}")
+    return Line("ok", f"DVC's state lies in {path}, where only you may write")
 
 
 def _check_ffmpeg() -> Line:

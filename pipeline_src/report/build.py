@@ -16,7 +16,14 @@ from pipeline_src.report.blocks import Section
 from pipeline_src.report.folds import FOLDS_RULE, folds_section
 from pipeline_src.report.inventory import coverage_section, provenance_section, timing_section
 from pipeline_src.report.learning import PROBE_RULE, evidence_section, training_section
-from pipeline_src.report.load import Problems, Record, read_benchmarks, read_record, results_root
+from pipeline_src.report.load import (
+    Problems,
+    Record,
+    plain,
+    read_benchmarks,
+    read_record,
+    results_root,
+)
 from pipeline_src.report.methods import methods_section
 from pipeline_src.report.overview import key_cards, summary_sentences
 from pipeline_src.report.predictions import EVAL_RULE, predictions_section
@@ -90,6 +97,7 @@ def build_report(
         cards=key_cards(records, probe_records),
         problems=problems.messages,
     )
+    page = plain(page)  # names come from lists and files of others
     write_text(output, page)
     logger.info("wrote %s, %d bytes", output, len(page))
 

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline_src.report.blocks import Chart
+from pipeline_src.report.load import plain
 
 TEXT_SENTINEL = "#010203"
 RULE_SENTINEL = "#040506"
@@ -26,6 +27,7 @@ CLASS_COLOURS = (
 )  # fmt: skip
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # names of classes are text, whatever stands in them
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.labelsize": 9,
@@ -91,19 +93,28 @@ def slim_svg(svg: str) -> str:
     width = re.search(r' width="([\d.]+)pt"', svg)
     natural_px = round(float(width.group(1)) * 4 / 3) if width else 640
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
-    svg = re.sub(r' (?:xmlns|xmlns:xlink|version)="[^"]*"', "", svg)
-    svg = svg.replace("xlink:href", "href")
-    referenced = set(re.findall(r"#([\w.-]+)", svg))
-    svg = re.sub(
-        r' id="([^"]*)"', lambda found: found.group(0) * (found.group(1) in referenced), svg
-    )
-    svg = re.sub(r"-?\d+\.\d{3,}(?![\w.])", lambda found: f"{float(found.group(0)):.2f}", svg)
-    svg = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font: \1 var(--sans)", svg)
-    svg = svg.replace(TEXT_SENTINEL, "currentColor").replace(RULE_SENTINEL, "var(--rule)")
-    svg = re.sub(r"\n\s*", "\n", svg)
+    parts = re.split(r"(<[^>]*>)", svg)  # tags at odd places, names and other text between
+    referenced = {name for tag in parts[1::2] for name in re.findall(r"#([\w.-]+)", tag)}
+    parts[1::2] = [_slim_tag(tag, referenced) for tag in parts[1::2]]
+    parts[::2] = ["\n" if text.isspace() else text for text in parts[::2]]
+    svg = "".join(parts)
     return svg.replace("<svg", f'<svg aria-hidden="true" style="max-width:{natural_px}px"', 1)
 
 
+def _slim_tag(tag: str, referenced: set[str]) -> str:
+    """A tag without names that nothing refers to, with short numbers and the page's colours."""
+    tag = re.sub(r' (?:xmlns|xmlns:xlink|version)="[^"]*"', "", tag).replace("xlink:href", "href")
+    tag = re.sub(
+        r' id="([^"]*)"', lambda found: found.group(0) * (found.group(1) in referenced), tag
+    )
+    tag = re.sub(r"-?\d+\.\d{3,}(?![\w.])", lambda found: f"{float(found.group(0)):.2f}", tag)
+    tag = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font: \1 var(--sans)", tag)
+    tag = tag.replace(TEXT_SENTINEL, "currentColor").replace(RULE_SENTINEL, "var(--rule)")
+    return re.sub(r"\n\s*", "\n", tag)
+
+
 def shorten(text: str) -> str:
-    """A label that fits beside an axis."""
+    """A label that fits beside an axis; a legend would leave out one that begins with _."""
+    text = plain(text)
+    text = f"\u200b{text}" if text.startswith("_") else text
     return text if len(text) <= LABEL_LENGTH else text[: LABEL_LENGTH - 1] + "\u2026"

@@ -6,6 +6,7 @@ The page collects those messages (``Problems``) and shows them where the content
 import csv
 import json
 import logging
+import re
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,10 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline_src.errors import StageError
 
+MAX_PROBLEM_CHARS = 600
+STEERING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
 logger = logging.getLogger(__name__)
 
 Record = TypeVar("Record", bound=BaseModel)
@@ -35,6 +40,11 @@ class BenchmarkRow(NamedTuple):
     max_rss_megabytes: float
 
 
+def plain(text: str) -> str:
+    """Text without characters that steer a terminal, turn a page around or cannot be written."""
+    return STEERING.sub("\ufffd", text)
+
+
 class Problems:
     """Messages about inputs of one section that are missing or damaged."""
 
@@ -43,6 +53,9 @@ class Problems:
 
     def add(self, message: str) -> None:
         """Keep a message for the page, once, and log it."""
+        message = plain(message)
+        if len(message) > MAX_PROBLEM_CHARS:
+            message = f"{message[:MAX_PROBLEM_CHARS]} ... ({len(message)} characters)"
         if message not in self.messages:
             logger.warning("report: %s", message)
             self.messages.append(message)
