@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import yaml
 
 from pipeline_src.atomic import write_text
 from pipeline_src.config import load_config
-from pipeline_src.errors import StageError
+from pipeline_src.config.root import NAME_PATTERN
+from pipeline_src.errors import StageError, shown
 from pipeline_src.manifest.datasets import FOLD_PREFIX, load_dataset
 from pipeline_src.provenance import package_versions
 
@@ -22,6 +24,16 @@ ROOT = Path(__file__).resolve().parents[1]
 NEEDED = ("run", "dataset", "git_commit", "config", "versions")
 HASHES = ("clip_ids_sha256", "data_sha256", "config_sha256", "checkpoint_sha256")
 NOT_FIGURES = {*HASHES, "seconds", "git_commit", "versions", "config", "seed"}
+NAME = re.compile(NAME_PATTERN.strip("^$"))
+ORIGIN = {
+    "git_commit": (
+        re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})(?:-dirty)?|unknown"),
+        "a commit's 40 hexadecimal digits",
+    ),
+    "run": (NAME, "letters, digits and _"),
+    "dataset": (NAME, "letters, digits and _"),
+    "split": (re.compile(r"\w*"), "letters, digits and _"),
+}
 TAIL_LINES = 15
 logger = logging.getLogger(__name__)
 
@@ -51,13 +63,36 @@ def read_metrics(path: Path) -> dict[str, Any]:
     """
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StageError(f"{path}: not a readable metrics.json ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise StageError(f"{path}: not a readable metrics.json ({shown(error)})") from error
+    if not isinstance(metrics, dict):
+        raise StageError(f"{path}: not a metrics.json: it holds {shown(metrics)}")
     if missing := [key for key in NEEDED if not metrics.get(key)]:
         raise StageError(
             f"{path}: {', '.join(missing)} missing; only newer files can be made again"
         )
+    _check_origin(path, metrics)
     return metrics
+
+
+def _check_origin(path: Path, metrics: Mapping[str, Any]) -> None:
+    """Refuse a file whose names could mean more to git or to a shell's tools than names.
+
+    Raises:
+        StageError: names the value and what is allowed.
+    """
+    for key, (pattern, allowed) in ORIGIN.items():
+        value = metrics.get(key, "")
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise StageError(
+                f"{path}: {key} is {shown(value)}, not {allowed}; take the file as it was written"
+            )
+    for key in ("config", "versions"):
+        if not isinstance(metrics[key], dict):
+            raise StageError(
+                f"{path}: {key} is {shown(metrics[key])}, not a mapping; take the file as it was "
+                "written"
+            )
 
 
 def differing_versions(stored: Mapping[str, Any]) -> list[tuple[str, str, str]]:

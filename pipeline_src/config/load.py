@@ -16,7 +16,7 @@ from pipeline_src.config.segments import plan_segments
 from pipeline_src.config.sources import check_sources
 from pipeline_src.config.training import ModelConfig, PretrainConfig
 from pipeline_src.config.yaml_files import merge, parse_assignments, read_sections
-from pipeline_src.errors import ConfigError
+from pipeline_src.errors import ConfigError, shown
 
 PROJECT_FILE = Path(__file__).resolve().parents[2] / "config" / "config.yaml"
 SectionT = TypeVar("SectionT", bound=Section)
@@ -206,7 +206,7 @@ def _describe(
         message = f"unknown key; allowed here: {allowed}"
     else:
         message = problem["msg"].removeprefix("Value error, ")
-    value = "" if isinstance(problem["input"], Mapping) else f" = {problem['input']!r}"
+    value = "" if isinstance(problem["input"], Mapping) else f" = {shown(problem['input'])}"
     return f"{_file_of(path, files)}: {'.'.join(path) or 'configuration'}{value}: {message}"
 
 

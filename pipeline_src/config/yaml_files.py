@@ -16,11 +16,19 @@ from pipeline_src.errors import ConfigError
 
 REPLACED_TAGS = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
 MERGE_TAG = "tag:yaml.org,2002:merge"
+MAX_VALUES = 200_000  # of one file; a class list or clip list is a CSV file
 NULLS_OF_PYTHON = "None"  # Snakemake's help asks for values in the format of Python
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with the two differences."""
+    """PyYAML's safe loader with the two differences, and a bound on what aliases spell out."""
+
+    def get_single_data(self) -> Any:
+        node = self.get_single_node()
+        if node is None:
+            return None
+        _count_values(node, {})
+        return self.construct_document(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         # Before merge keys are unfolded: what << brings may be set anew.
@@ -54,6 +62,28 @@ class _KeyTwiceError(Exception):
     def __init__(self, key: str, first: int, second: int) -> None:
         self.key, self.first, self.second = key, first, second
         super().__init__(f"{key!r} stands twice, in line {first} and in line {second}")
+
+
+def _count_values(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for, with its aliases spelt out: a page of text can mean 10^9.
+
+    Raises:
+        YAMLError: too many, or it holds itself.
+    """
+    if id(node) in known:
+        if not known[id(node)]:
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: an alias stands inside itself")
+        return known[id(node)]
+    known[id(node)] = 0
+    below = node.value if isinstance(node, yaml.CollectionNode) else ()
+    parts = (part for one in below for part in (one if isinstance(one, tuple) else (one,)))
+    total = 1 + sum(_count_values(part, known) for part in parts)
+    if total > MAX_VALUES:
+        raise yaml.YAMLError(
+            f"line {node.start_mark.line + 1}: more than {MAX_VALUES} values, aliases spelt out"
+        )
+    known[id(node)] = total
+    return total
 
 
 def parse_yaml(text: str, name: str) -> Any:

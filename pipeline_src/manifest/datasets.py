@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from pipeline_src.config.root import NAME_PATTERN
 from pipeline_src.config.section import Section
 from pipeline_src.config.yaml_files import read_yaml
-from pipeline_src.errors import ConfigError, ManifestError
+from pipeline_src.errors import ConfigError, ManifestError, shown
 from pipeline_src.manifest.sources import source_problem
 from pipeline_src.manifest.url_secrets import hide_secrets
 
@@ -285,7 +285,9 @@ def load_dataset(path: Path) -> DatasetConfig:
     """
     values = read_yaml(path)
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected keys such as name, task, clip_list; got {values!r}")
+        raise ConfigError(
+            f"{path}: expected keys such as name, task, clip_list; got {shown(values)}"
+        )
     relative = {"root": ".", **values}
     try:
         return DatasetConfig.model_validate(relative, context={"folder": path.parent})
@@ -306,8 +308,8 @@ def _describe(error: ValidationError) -> str:
         elif not key:
             problems.append(problem["msg"])
         else:
-            shown = hide_secrets(repr(problem["input"]))
-            problems.append(f"{key}: {shown}: {problem['msg']}")
+            value = hide_secrets(shown(problem["input"]))
+            problems.append(f"{key}: {value}: {problem['msg']}")
     return "; ".join(problems)
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline_src.atomic import atomic_path
-from pipeline_src.errors import ManifestError
+from pipeline_src.errors import ManifestError, shown
 
 MEMBER_MODE = 0o444
 
@@ -52,11 +52,14 @@ def read_members(path: Path) -> Iterator[tuple[str, bytes]]:
             for member in tar:
                 stream = tar.extractfile(member)
                 if stream is None:
-                    raise ManifestError(f"{path}: member {member.name!r} is not a regular file")
+                    raise ManifestError(
+                        f"{path}: member {shown(member.name)} is not a regular file; delete its "
+                        "manifest and run again"
+                    )
                 yield member.name, stream.read()
-    except tarfile.TarError as error:
+    except (tarfile.TarError, OSError, ValueError, EOFError) as error:
         raise ManifestError(
-            f"{path}: damaged ({error}); delete its manifest and run again"
+            f"{path}: damaged ({shown(error)}); delete its manifest and run again"
         ) from error
 
 

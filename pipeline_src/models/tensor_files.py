@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state", "module")
 PARALLEL_PREFIX = "module."  # of modules saved from inside (Distributed)DataParallel
 COMPILED_PREFIX = "_orig_mod."  # of modules saved from inside torch.compile
 NUM_LISTED = 5
+MAX_SHARING = 4
 # What training programs store beside the weights: options, scores, paths. None of it is built: each
 # becomes an ``_Inert``, so that its own code never runs.
 INERT_GLOBALS = (
@@ -108,6 +110,7 @@ def _load(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        _refuse_packed(path)
         with torch.serialization.safe_globals([(_Inert, name) for name in INERT_GLOBALS]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -117,11 +120,40 @@ def _load(path: Path) -> Any:
             f"{path} {what} that would run on opening; ask for model.state_dict() alone, or save "
             "it so where the file can be trusted"
         ) from None
-    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
+    except (
+        *(SafetensorError, OSError, EOFError, RuntimeError, ValueError, KeyError),
+        *(TypeError, AttributeError, IndexError, MemoryError, zipfile.BadZipFile),
+    ) as error:
         raise CheckpointError(
             f"{path} cannot be read: truncated or no file of tensors; fetch it again "
             f"({str(error).splitlines()[0][:200] if str(error) else type(error).__name__})"
         ) from None
+
+
+def _refuse_packed(path: Path) -> None:
+    """A file that torch.save wrote stores its tensors as they are; packed ones may be bombs."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        size = sum(info.file_size for info in archive.infolist())
+    if size > path.stat().st_size:
+        raise CheckpointError(
+            f"{path}: {path.stat().st_size} bytes that unpack to {size}; save it with torch.save"
+        )
+
+
+def _refuse_shared(state: Mapping[str, Tensor], path: Path) -> None:
+    """Some tensors may be one another (tied weights), but a few bytes no thousand of them."""
+    claimed = sum(value.numel() * value.element_size() for value in state.values())
+    stored = {
+        value.untyped_storage().data_ptr(): value.untyped_storage().nbytes()
+        for value in state.values()
+    }
+    if claimed > MAX_SHARING * sum(stored.values()):
+        raise CheckpointError(
+            f"{path}: its tensors claim {claimed} bytes, {sum(stored.values())} are stored; save "
+            "copies of them"
+        )
 
 
 def _check_values(state: Mapping[str, Tensor], path: Path) -> None:
@@ -134,6 +166,8 @@ def _check_values(state: Mapping[str, Tensor], path: Path) -> None:
                 f"{path}: {key} claims {tuple(value.shape)} values of "
                 f"{value.untyped_storage().nbytes()} stored bytes; save its .contiguous() copy"
             )
+    _refuse_shared(state, path)
+    for key, value in state.items():
         if not torch.isfinite(value.float()).all():
             raise CheckpointError(
                 f"{path}: {key} holds values that are not finite; take a checkpoint from before "

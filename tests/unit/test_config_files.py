@@ -157,3 +157,45 @@ def test_no_profile_lets_the_time_of_a_script_decide(root):
     for path in (root / "workflow/profiles").glob("*/profile.yaml"):
         triggers = yaml.safe_load(path.read_text())["rerun-triggers"]
         assert sorted(triggers) == ["input", "mtime", "params", "software-env"], path
+
+
+def bomb(innermost, nest, levels=8):
+    """Lines that mean ten times as much each."""
+    lines = [f"k0: &k0 {innermost}"]
+    for level in range(1, levels):
+        lines.append(f"k{level}: &k{level} {nest(f'*k{level - 1}')}")
+    return lines
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [*bomb("[x]", lambda alias: f"[{', '.join([alias] * 10)}]"), "name: *k7"],
+        bomb("{x: 1}", lambda alias: f"{{{', '.join(f'{c}: {alias}' for c in 'abcdefghij')}}}"),
+        bomb("{x: 1}", lambda alias: f"{{<<: [{', '.join([alias] * 10)}]}}"),
+        ["name: &a [*a]"],
+        ["name: &a {b: {c: *a}}"],
+        ["name: [" + "[" * 5000 + "]" * 5000 + "]"],
+        [f"name: [{', '.join(map(str, range(250_000)))}]"],
+    ],
+)
+def test_a_page_that_means_millions_of_values_is_one_sentence(tmp_path, lines):
+    path = tmp_path / "bomb.yaml"
+    path.write_text("\n".join(lines))
+    for read in (load_dataset, read_yaml):
+        with pytest.raises(ConfigError, match=r"bomb\.yaml: not valid YAML") as error:
+            read(path)
+        assert len(str(error.value)) < 400
+
+
+def test_a_large_wrong_value_is_shown_in_part(tmp_path):
+    path = tmp_path / "toy.yaml"
+    lines = bomb("[x]", lambda alias: f"[{alias}, {alias}]", 14)
+    path.write_text("\n".join([*lines, "name: *k13"]))
+    with pytest.raises(ConfigError, match=r"toy\.yaml: .*name: \[\[\[.*\.\.\.") as error:
+        load_dataset(path)
+    assert len(str(error.value)) < 5000
+    path.write_text("datasets: 5\nresults: " + repr(list(range(9000))))
+    with pytest.raises(ConfigError, match=r"results = \[0, 1") as error:
+        read_config([path])
+    assert len(str(error.value)) < 1000

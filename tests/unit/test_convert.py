@@ -3,8 +3,10 @@
 import argparse
 import itertools
 import json
+import zipfile
 from datetime import datetime
 from pathlib import Path
+from zipfile import ZIP_DEFLATED
 
 import numpy as np
 import pytest
@@ -118,6 +120,7 @@ class _Unknown:
         ([torch.zeros(1)], "holds a list, not a dictionary"),
         ({}, "holds a dict without entries"),
         ({"a": torch.zeros(1).expand(10**6, 10**6)}, "a claims .* of 4 stored bytes"),
+        (dict.fromkeys("abcdefgh", torch.zeros(9)), "tensors claim 288 bytes, 36 are stored"),
         ({"a": torch.tensor([1, float("nan")])}, "a holds values that are not finite"),
         ({"a": torch.tensor([float("inf")], dtype=torch.bfloat16)}, "a holds values that are not"),
         ({"a": torch.zeros(1), "module.a": torch.zeros(1)}, "a stands twice"),
@@ -128,6 +131,16 @@ def test_a_file_that_is_not_tensors_alone_is_refused(tmp_path, content, message)
     torch.save(content, path)
     with pytest.raises(CheckpointError, match=rf"weights\.pth.*{message}"):
         read_tensors(path)
+
+
+def test_a_file_that_unpacks_to_more_than_it_is_is_refused(tmp_path):
+    plain, packed = tmp_path / "plain.pth", tmp_path / "weights.pth"
+    torch.save({"a": torch.zeros(100_000)}, plain)
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, "w", ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    with pytest.raises(CheckpointError, match=r"weights\.pth: \d+ bytes that unpack to 4\d+"):
+        read_tensors(packed)
 
 
 PLAIN = {"blocks.0.weight": torch.arange(4.0).view(2, 2), "norm.bias": torch.ones(2)}

@@ -1,8 +1,11 @@
 """What a reproduction says about another result."""
 
+import json
+
 import pytest
 
-from pipeline_src.reproduce import compare_metrics, differing_versions, target_of
+from pipeline_src.errors import StageError
+from pipeline_src.reproduce import compare_metrics, differing_versions, read_metrics, target_of
 
 STORED = {
     "run": "a",
@@ -46,3 +49,40 @@ def test_packages_of_another_version_are_named():
 def test_the_target_is_the_file_itself():
     assert target_of(STORED) == "results/a/eval/d/metrics.json"
     assert target_of({**STORED, "probes": {}}) == "results/a/probe/d/metrics.json"
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+COMPLETE = {**STORED, "git_commit": COMMIT, "config": {"datasets": ["digits"]}}
+
+
+def read(tmp_path, value):
+    path = tmp_path / "metrics.json"
+    path.write_text(value if isinstance(value, str) else json.dumps(value))
+    return read_metrics(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"git_commit": v} for v in ("--batch-check=%(objectname)", "-f", "HEAD", "HEAD^{/.}")),
+        *({"git_commit": v} for v in (f"{COMMIT}\n--force", f"{COMMIT}\n", COMMIT[:12], "main")),
+        *({"git_commit": v} for v in (["a"], 5, {"a": 1}, True, "../../x", "x" * 100_000)),
+        *({"run": v} for v in ("../../x", "--forceall", "a b", "a\n", ["a"], "a/b", 3)),
+        *({"dataset": v} for v in ("../x", "-n", ["x"], {"x": 1})),
+        *({"split": v} for v in ("../x", ["fold1"], 1)),
+        *({"versions": v} for v in (["x"], "x", 3)),
+        *({"config": v} for v in (["x"], "x", 3)),
+    ],
+)
+def test_foreign_figures_are_refused_in_one_sentence(tmp_path, change):
+    assert read(tmp_path, COMPLETE)["git_commit"] == COMMIT
+    (key,) = change
+    with pytest.raises(StageError, match=rf"metrics\.json: {key} is .*, not ") as error:
+        read(tmp_path, COMPLETE | change)
+    assert len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, "null", "5", "{", "1" * 5000])
+def test_files_that_hold_no_figures_are_refused(tmp_path, text):
+    with pytest.raises(StageError, match=r"metrics\.json: not a (readable )?metrics\.json"):
+        read(tmp_path, text)
