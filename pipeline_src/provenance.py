@@ -3,13 +3,24 @@
 import platform
 import subprocess
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from pipeline_src.cores import num_cores
+from pipeline_src.media.ffmpeg import ffmpeg_version
 
-PACKAGES = ("torch", "torchaudio", "torchvision", "timm", "snakemake", "webdataset", "numpy", "av")
+PACKAGES = (
+    "torch",
+    "torchaudio",
+    "torchvision",
+    "timm",
+    "snakemake",
+    "webdataset",
+    "numpy",
+    "av",
+    "yt-dlp",
+)
 ROOT = Path(__file__).resolve().parents[1]
 COMMIT_FILE = "COMMIT"  # beside a copy of the package that was frozen for a job
 # Results carry their whole configuration, so local changes in these leave the commit as it is.
@@ -41,8 +52,16 @@ def _git(*arguments: str) -> str:
 
 @cache
 def package_versions() -> dict[str, str]:
-    """Python and the packages that decide numbers."""
-    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    """Python, the packages that decide data and numbers, and the ffmpeg that decodes."""
+    packages = {name: _package_version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **packages, "ffmpeg": ffmpeg_version()}
+
+
+def _package_version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # yt-dlp is needed for video sites alone
+        return "absent"
 
 
 def machine() -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pipeline_src.errors import MediaError, StageError
 ENVIRONMENT_VARIABLE = "PIPELINE_FFMPEG"
 TAIL_LINES = 20
 LINE_CHARS = 500
+VERSION_TIMEOUT_SECONDS = 20
 TOO_OLD_MESSAGES = ("Unrecognized option", "cannot be applied to")
 NO_FILTER_MESSAGE = "No such filter"
 DISK_FULL_MESSAGES = ("No space left on device", "Disk quota exceeded")
@@ -38,6 +39,25 @@ def find_ffmpeg() -> str:
             f"{ENVIRONMENT_VARIABLE}={chosen!r} is no executable file; unset it to use PATH"
         )
     return chosen
+
+
+@functools.cache
+def ffmpeg_version() -> str:
+    """What the binary calls itself, e.g. ``7.1-static``; ``absent`` where none runs."""
+    try:
+        answer = subprocess.run(
+            [find_ffmpeg(), "-version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=VERSION_TIMEOUT_SECONDS,
+            check=True,
+        )
+    except (StageError, RuntimeError, OSError, subprocess.SubprocessError):
+        return "absent"
+    words = answer.stdout.split(maxsplit=3)  # ffmpeg version <it> ...
+    return words[2] if len(words) > 2 else "unknown"
 
 
 def run(arguments: Sequence[str], *, timeout_seconds: float, folder: Path) -> int:
