@@ -24,6 +24,7 @@ PARAMS_CHANGED = re.compile(
 )
 NOT_MADE = re.compile(r"Missing output files: [^;]*(; )?")
 FOLLOWS = re.compile(r"Input files updated by another job: [^;]*(; )?")
+SETTINGS = "settings "  # kind of a param that is a mapping; a step's version is said before it
 UNREMARKABLE = re.compile(
     r"Select jobs to execute|Execute \d+ jobs|Using shell|Rules claiming more"
 )
@@ -145,7 +146,7 @@ def _changes(old: str, new: str, sections: Mapping[str, set[str]]) -> list[str]:
     """Each key that differs between the params of before and of now, which come as their reprs."""
     before, now = (_values(text) for text in (old, new))
     said: list[str] = []
-    for name, values in now.items():
+    for name, values in sorted(now.items(), key=lambda item: item[0].startswith(SETTINGS)):
         for place, value in enumerate(values):
             same_kind = before.get(name, [])
             if place < len(same_kind):
@@ -167,7 +168,7 @@ def _values(text: str) -> dict[str, list[Any]]:
     for value in values:
         kind = "version" if isinstance(value, int) else type(value).__name__
         if isinstance(value, Mapping):
-            kind = "settings " + " ".join(sorted(map(str, value))[:3])
+            kind = SETTINGS + " ".join(sorted(map(str, value))[:3])
         found.setdefault(kind, []).append(value)
     return found
 
