@@ -213,7 +213,7 @@ def _transcode(items: Sequence[Input], media: MediaConfig, folder: Path) -> Path
 def run(seeds: range, batch_size: int = BATCH_SIZE) -> Outcome:
     """Transcode the inputs of ``seeds`` and judge them."""
     outcome = Outcome()
-    before = set(_children())
+    before, bytes_before = set(_children()), _largest_child_bytes()
     for number, first in enumerate(seeds[::batch_size]):
         batch = [make_input(seed) for seed in seeds if first <= seed < first + batch_size]
         with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
@@ -225,7 +225,7 @@ def run(seeds: range, batch_size: int = BATCH_SIZE) -> Outcome:
     outcome.max_process_bytes = _largest_child_bytes()
     # A child counts as large as this process until it is ffmpeg.
     own_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if outcome.max_process_bytes > max(own_bytes, MAX_PROCESS_BYTES):
+    if outcome.max_process_bytes > max(own_bytes, bytes_before, MAX_PROCESS_BYTES):
         outcome.faults.append(f"a process took {outcome.max_process_bytes} bytes")
     return outcome
 
