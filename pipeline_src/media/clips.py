@@ -150,6 +150,7 @@ def describe_clip(
         "bad_samples": decoded.num_bad_samples > 0,
     }
     entry = {key: clip[key] for key in ("clip_id", "key", "labels", "source")} | {
+        "file_sha256": clip["sha256"],
         "start_seconds": job.start_seconds,
         "end_seconds": round(job.start_seconds + job.duration_seconds, 6),
         "duration_seconds": round(job.duration_seconds, 6),

@@ -52,6 +52,11 @@ def coverage_section(indexes: Sequence[SplitIndex]) -> Section:
                 f"{index.dataset} / {index.split}: {count} clips have the content of a clip in "
                 f"{split}; shards.exclude_flags: [duplicate] keeps one of each"
             )
+        for split, count in index.shared_files.items():
+            section.problems.add(
+                f"{index.dataset} / {index.split}: {count} clips are cut from files that {split} "
+                "has clips of; all clips of one file belong to one split"
+            )
         rows.append([
             Cell(index.dataset),
             Cell(index.split),

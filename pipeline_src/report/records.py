@@ -204,3 +204,4 @@ class SplitIndex(BaseModel):
     flags: dict[str, int] = {}
     excludes_duplicates: bool = False
     duplicates: list[tuple[str, str, str]] = []  # clip_id, split and clip_id of the earlier one
+    shared_files: dict[str, int] = {}  # clips whose file has clips in this split too

@@ -3,6 +3,9 @@
 Compared are the bytes that transcoding stored, which follow from the decoded samples and pictures
 alone. A copy that somebody encoded again is not found.
 
+Clips that differ may be cut from one recording that stands in two splits, under two names or two
+spellings of one. Such clips are counted by the checksum of the file that was fetched.
+
 The first clip of each content stands for it. Where duplicates are left out, splits are looked
 through in the order test, val, train: of a clip that is in train and in test it is train that goes
 without, which keeps what is scored comparable. Where they are only counted, clips of val and test
@@ -13,9 +16,10 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from pipeline_src.manifest.chunks import ChunkManifest
+from pipeline_src.manifest.chunks import ChunkManifest, Clip
 
 CONTENT = "content"  # of a clip in a pack manifest
+FILE = "file_sha256"  # of the recording that it is cut from
 DUPLICATE = "duplicate"  # a flag where such clips stay, a reason where they are left out
 HASH_CHARS = 32  # 128 bits: no collision among any number of clips that one could store
 DERIVED = ("logmel.npy", "json")
@@ -43,12 +47,20 @@ class ContentTable:
 
     def __init__(self) -> None:
         self._first: dict[str, tuple[str, str]] = {}
+        self._files: dict[str, set[bytes]] = {}
 
     def add_all(self, chunks: Iterable[ChunkManifest]) -> None:
         """Add the clips of earlier splits."""
         for chunk in chunks:
+            files = self._files.setdefault(chunk.id.split, set())
+            files.update(_file_of(clip) for clip in chunk.clips)
             for _ in self.add(chunk):
                 pass
+
+    def shared_files(self, chunk: ChunkManifest) -> Iterator[str]:
+        """The earlier split of each clip whose recording has clips there too."""
+        for clip in chunk.clips:
+            yield from (split for split, files in self._files.items() if _file_of(clip) in files)
 
     def add(self, chunk: ChunkManifest) -> Iterator[Duplicate]:
         """Add the clips of a chunk and yield those that an earlier clip equals."""
@@ -57,3 +69,7 @@ class ContentTable:
             first = self._first.setdefault(clip[CONTENT], own)
             if first != own:
                 yield Duplicate(clip["clip_id"], *first)
+
+
+def _file_of(clip: Clip) -> bytes:
+    return bytes.fromhex(clip[FILE][:HASH_CHARS])

@@ -91,6 +91,7 @@ def write_index(
         "flags": {flag: found.flags[flag] for flag in FLAGS},
         "excludes_duplicates": exclude_duplicates,
         "duplicates": found.duplicates,
+        "shared_files": dict(sorted(found.shared_files.items())),
         "shards": found.shards,
     }
     write_json(index_path, index)
@@ -107,6 +108,7 @@ class _Found:
     reasons: Counter[str] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
     duplicates: list[Duplicate] = field(default_factory=list)
+    shared_files: Counter[str] = field(default_factory=Counter)
     shards: list[dict[str, Any]] = field(default_factory=list)
     moments: Moments = field(default_factory=Moments)
 
@@ -128,6 +130,7 @@ class _Found:
         self.flags.update(flag for clip in kept for flag in clip["flags"])
         self.flags.update([DUPLICATE] * (len(duplicates) - len(left_out)))
         self.duplicates += duplicates
+        self.shared_files.update(contents.shared_files(chunk))
         self.moments = self.moments.merge(Moments(**chunk.extra["logmel"]))
         self.shards += _describe_shards(path, chunk)
 
@@ -151,6 +154,8 @@ def _check_losses(name: str, found: _Found, max_failed_fraction: float) -> None:
 
 def _report_duplicates(name: str, found: _Found) -> None:
     """Say in the log how many clips have the content of another, and in which split that is."""
+    for split, count in found.shared_files.items():
+        LOGGER.warning("%s: %d clips are cut from files that %s has clips of", name, count, split)
     if not found.duplicates:
         return
     counts = Counter(one.of_split for one in found.duplicates)

@@ -24,13 +24,13 @@ from pipeline_src.manifest.chunks import (
 from pipeline_src.manifest.origin import chunk_origin
 from pipeline_src.manifest.progress import Progress
 from pipeline_src.manifest.tars import read_samples
-from pipeline_src.shards.duplicates import CONTENT, content_hash
+from pipeline_src.shards.duplicates import CONTENT, FILE, content_hash
 from pipeline_src.shards.files import SAMPLES, SHARDS
 from pipeline_src.shards.moments import Moments, moments_of
 from pipeline_src.shards.tars import ShardWriter
 
 LOGGER = logging.getLogger(__name__)
-CLIP_KEYS = ("clip_id", "key", "labels", "flags")
+CLIP_KEYS = ("clip_id", "key", "labels", "flags", FILE)
 JSON_KEYS = (
     "clip_id",
     "labels",

@@ -99,7 +99,9 @@ def test_clips_that_two_splits_share_are_named(results):
     path = results["index_files"][0]
     index = json.loads(path.read_text())
     index["duplicates"] = [["a", "test", "b"], ["c", "train", "d"]]
+    index["shared_files"] = {"test": 2}
     path.write_text(json.dumps(index))
+    assert "digits / train: 2 clips are cut from files that test has" in Reader(build(results)).text
     assert (
         "digits / train: 1 clips have the content of a clip in test" in Reader(build(results)).text
     )

@@ -13,7 +13,7 @@ import webdataset
 from pipeline_src.config.data import AudioConfig, ShardsConfig
 from pipeline_src.errors import ManifestError, StageError
 from pipeline_src.features.chunk import extract_chunk
-from pipeline_src.ledger import read_ledger
+from pipeline_src.ledger import FLAGS, read_ledger
 from pipeline_src.manifest.chunks import read_chunk
 from pipeline_src.runs.spec import index_fingerprint
 from pipeline_src.shards.duplicates import content_hash
@@ -194,12 +194,13 @@ def test_clips_of_the_same_content_are_found_over_all_splits_and_can_be_left_out
         (folder / "train-00000.tar").write_bytes(tar)
     test = results / "same_test" / "00000.json"
     first = json.loads(index(results, "same_test", split="test").read_text())
-    assert first["duplicates"] == []
+    assert (first["duplicates"], first["shared_files"]) == ([], {})
     kept = index(results, "same_train", earlier=[test])
     value = json.loads(kept.read_text())
     found = [["train/a", "test", "test/a"], ["train/quiet", "test", "test/quiet"]]
     assert value["duplicates"] == found
     assert value["flags"]["duplicate"] == 2
+    assert value["shared_files"] == {"test": 3}  # whatever part of the file, and its name
     assert len(open_shards([kept])) == value["num_clips"] == 3
 
     fingerprint = index_fingerprint(kept)
@@ -264,13 +265,7 @@ def test_the_index_states_coverage_and_statistics(results):
     value = json.loads(path.read_text())
     assert (value["num_clips"], value["num_clips_in_list"]) == (3, 4)
     assert value["reasons"] == {"unavailable": 1}
-    assert value["flags"] == {
-        "silent_audio": 1,
-        "static_video": 0,
-        "short": 0,
-        "decode_errors": 0,
-        "duplicate": 0,
-    }
+    assert value["flags"] == {flag: int(flag == "silent_audio") for flag in FLAGS}
     assert value["class_names"] == ["Alpha", "Beta"]
     assert value["audio"] == AudioConfig().model_dump()
     ids = "\n".join(sorted(clip["clip_id"] for clip in CLIPS if clip["clip_id"] != "gone"))
