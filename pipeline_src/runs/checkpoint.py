@@ -120,9 +120,10 @@ def read_checkpoint(folder: Path, advice: str = "") -> Checkpoint:
         CheckpointError: absent, incomplete or damaged.
     """
     advice = advice or f"delete {folder} to fall back"
-    state = read_record(folder / STATE_FILE, ("step", "fingerprint", "sha256"), advice)
+    keys = {"step": int, "fingerprint": str, "sha256": dict}
+    state = read_record(folder / STATE_FILE, keys, advice)
     hashes = state["sha256"]
-    if not isinstance(hashes, dict) or MODEL_FILE not in hashes:
+    if MODEL_FILE not in hashes:
         raise CheckpointError(f"{folder / STATE_FILE}: damaged, no hashes; {advice}")
     for name, expected in hashes.items():
         path = folder / name

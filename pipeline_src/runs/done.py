@@ -106,8 +106,8 @@ def read_done(path: Path) -> Checkpoint:
         CheckpointError: no such training, or the checkpoint is not the one that was published.
     """
     advice = DONE_ADVICE if path.exists() else "run the training that writes it"
-    done = read_record(path, ("checkpoint", "sha256"), advice)
-    folder = path.parent / str(done["checkpoint"])
+    done = read_record(path, {"checkpoint": str, "sha256": str}, advice)
+    folder = path.parent / done["checkpoint"]
     checkpoint = read_checkpoint(folder, f"delete {path} and run the same command again")
     if checkpoint.state["sha256"][MODEL_FILE] != done["sha256"]:
         raise CheckpointError(

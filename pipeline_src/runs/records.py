@@ -1,17 +1,18 @@
 """Reading the JSON records of a training back: damage is one sentence with the next step."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline_src.errors import CheckpointError
 
 
-def read_record(path: Path, keys: Collection[str], advice: str) -> dict[str, Any]:
+def read_record(path: Path, keys: Mapping[str, type], advice: str) -> dict[str, Any]:
     """A JSON object that holds at least ``keys``.
 
     Args:
+        keys: with the type of each.
         advice: what to do when it is damaged.
     Raises:
         CheckpointError: no such file, or not such an object; names the file and what is wrong.
@@ -22,7 +23,8 @@ def read_record(path: Path, keys: Collection[str], advice: str) -> dict[str, Any
         raise CheckpointError(f"{path}: {error.strerror or error}; {advice}") from error
     except ValueError as error:  # bytes that are no text, too
         raise CheckpointError(f"{path}: damaged, not JSON ({error}); {advice}") from error
-    missing = [key for key in keys if not isinstance(value, dict) or key not in value]
-    if missing:
-        raise CheckpointError(f"{path}: damaged, {', '.join(missing)} missing; {advice}")
-    return value
+    found = value if isinstance(value, dict) else {}
+    wrong = [key for key, kind in keys.items() if not isinstance(found.get(key), kind)]
+    if wrong:
+        raise CheckpointError(f"{path}: damaged, {', '.join(wrong)} missing or wrong; {advice}")
+    return found

@@ -113,7 +113,7 @@ class TrainSpec(Section):
 
 
 def _weights_sha256(done: Path) -> str:
-    return read_record(done, ("sha256",), DONE_ADVICE)["sha256"]
+    return read_record(done, {"sha256": str}, DONE_ADVICE)["sha256"]
 
 
 def done_fingerprint(done: Path) -> str:
@@ -122,7 +122,7 @@ def done_fingerprint(done: Path) -> str:
     Raises:
         CheckpointError: the file is damaged.
     """
-    return read_record(done, ("fingerprint",), DONE_ADVICE)["fingerprint"]
+    return read_record(done, {"fingerprint": str}, DONE_ADVICE)["fingerprint"]
 
 
 def load_spec(path: Path) -> TrainSpec:
@@ -132,7 +132,9 @@ def load_spec(path: Path) -> TrainSpec:
         CheckpointError: it is missing, damaged, or of another version.
     """
     try:
-        return TrainSpec.model_validate(read_record(path, ("stage", "recipe"), SPEC_ADVICE))
+        return TrainSpec.model_validate(
+            read_record(path, {"stage": str, "recipe": dict}, SPEC_ADVICE)
+        )
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -148,7 +150,7 @@ def saved_progress(run_dir: Path, fingerprint: str) -> tuple[int, int]:
     """Steps done and wanted by the newest checkpoint of a configuration; (0, 1) without one."""
     for folder in sorted((run_dir / CHECKPOINTS_FOLDER).glob("step_*"), reverse=True):
         try:
-            keys = ("fingerprint", "step", "num_steps")
+            keys = {"fingerprint": str, "step": int, "num_steps": int}
             state = read_record(folder / STATE_FILE, keys, "it is passed over")
         except CheckpointError:
             continue

@@ -115,6 +115,10 @@ def start_mark(process: psutil.Process) -> float:
 def read_job(run_dir: Path) -> JobRecord | None:
     """The job last submitted for ``run_dir``, if its record is readable."""
     try:
-        return JobRecord(**json.loads((run_dir / JOB_FILE).read_text(encoding="utf-8")))
+        record = JobRecord(**json.loads((run_dir / JOB_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+    words = (record.cluster, record.job_id, record.fingerprint, record.folder, record.host)
+    is_whole = all(isinstance(word, str) for word in words)
+    is_whole = is_whole and isinstance(record.started, int | float)
+    return record if is_whole and record.job_id.isdigit() else None

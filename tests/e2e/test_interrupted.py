@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import signal
 import time
 
 import psutil
@@ -86,6 +87,31 @@ def test_a_training_that_outlives_its_snakemake_is_joined_not_doubled(killed):
     killed.snakemake(*TINY, *longer)
     assert json.loads((run_dir / "job.json").read_text()) == first
     assert (run_dir / "done.json").is_file()
+
+
+def test_an_interrupt_of_snakemake_alone_lets_the_training_save_and_end(killed):
+    """As by a supervisor: a terminal would interrupt the whole group."""
+    run_dir = killed.root / "results/test/avsiam_tiny/pretrain"
+    longer = ("--config", "pretrain={epochs: 2000}", "--", "pretrain")
+    before = (run_dir / "job.json").read_text()
+    workflow = killed.start(*TINY, *longer)
+    while (run_dir / "job.json").read_text() == before or not list(run_dir.glob("checkpoints/*")):
+        assert workflow.poll() is None, workflow.communicate()[0][-4000:]
+        time.sleep(0.05)
+    controller = psutil.Process(int(json.loads((run_dir / "job.json").read_text())["job_id"]))
+    processes = [controller, *controller.children(recursive=True)]
+    assert len(processes) >= 4  # controller, rank and two loaders
+    workflow.send_signal(signal.SIGINT)
+    output = workflow.communicate(timeout=240)[0]
+    assert workflow.returncode != 0
+    assert "interrupted by SIGINT: local job" in output
+    assert "saves its state and ends" in output
+    assert not psutil.wait_procs(processes, timeout=60)[1]
+    log = (run_dir / f"jobs/{controller.pid}_0_log.out").read_text()
+    assert "state saved" in log
+    modes = {path.name: path.stat().st_mode & 0o77 for path in run_dir.glob("jobs/*")}
+    assert modes
+    assert not any(modes.values()), modes
 
 
 def test_a_training_that_diverges_says_so_in_its_own_words(killed):

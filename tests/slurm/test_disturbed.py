@@ -62,6 +62,20 @@ def test_one_rank_killed(disturbed):
     assert resumed_at(disturbed) > 0
 
 
+def test_one_loader_killed(disturbed):
+    """Its rank says so and ends at once, and the next job goes on."""
+    workflow = disturbed.start()
+    job_id = disturbed.wait_for_a_checkpoint()
+    loaders = disturbed.ranks()[-1].children()
+    assert len(loaders) == 2
+    loaders[0].kill()
+    output = disturbed.ends_well(workflow)
+    assert disturbed.job_id() != job_id
+    assert resumed_at(disturbed) > 0
+    log = disturbed.workflow_log()
+    assert f"loader process {loaders[0].pid} was killed by SIGKILL" in log + output
+
+
 def test_node_lost(disturbed, cluster):
     """Slurm starts the job again, or the waiter another one if its ranks notice first."""
     workflow = disturbed.start()
