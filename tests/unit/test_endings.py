@@ -11,7 +11,9 @@ import psutil
 import pytest
 
 from pipeline_src.config import AudioConfig, FinetuneConfig
+from pipeline_src.errors import RunInUseError
 from pipeline_src.parent import end_with_parent
+from pipeline_src.runs import lease
 from pipeline_src.runs.checkpoint import read_checkpoint
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.log import read_metrics
@@ -226,3 +228,41 @@ def test_another_number_of_threads_is_part_of_the_record_and_said(
     run_training(spec, StopFlag())
     assert f"{earlier} was saved by ranks of 7 CPU threads, this one has " in caplog.text
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 6
+
+
+@pytest.fixture(scope="module")
+def one_clip(tmp_path_factory):
+    """A validation split of a single clip."""
+    folder = tmp_path_factory.mktemp("one_clip")
+    media.make_clip(folder / "v.mp4")
+    clips = [{"clip_id": "v", "source": "v.mp4", "labels": "1"}]
+    return media.make_shards(folder, clips, AudioConfig(num_mel_bins=32))
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_validation_of_fewer_clips_than_ranks_gives_a_score(
+    index_path, one_clip, tmp_path, root, parallel
+):
+    """Ranks that share the network gather it together, so each takes as many batches."""
+    spec = make_spec(
+        index_path, tmp_path, epochs=1, num_workers=0, parallel=parallel, all_heads=True
+    )
+    spec = spec.model_copy(update={"val_indexes": (one_clip,)})
+    options = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    output = ended(start(root, *options, "-m", "pipeline_src.train", spec.save()), [])
+    assert (tmp_path / "done.json").exists(), output[-3000:]
+    scores = [row["val"] for row in read_metrics(tmp_path / "metrics.jsonl") if "val" in row]
+    assert scores
+    assert set(scores[-1].values()) <= {0.0, 1.0}
+
+
+def test_a_rank_by_hand_is_refused_where_somebody_trains(index_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, "GRACE_SECONDS", 0.1)
+    spec = make_spec(index_path, tmp_path, num_workers=0)
+    spec.save()
+    (tmp_path / "metrics.jsonl").write_text("")
+    with lease.held(tmp_path):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(RunInUseError, match=f"{tmp_path} is being trained by process"):
+            run_training(spec, StopFlag())
+        assert sorted(tmp_path.rglob("*")) == before
