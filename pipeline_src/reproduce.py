@@ -16,7 +16,7 @@ import yaml
 from pipeline_src.atomic import write_text
 from pipeline_src.config import load_config
 from pipeline_src.config.root import NAME_PATTERN
-from pipeline_src.errors import StageError, shown
+from pipeline_src.errors import ConfigError, StageError, shown
 from pipeline_src.manifest.datasets import FOLD_PREFIX, load_dataset
 from pipeline_src.provenance import package_versions
 
@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 def reproduce(metrics: Path, folder: Path | None) -> int:
     """Check out, run, compare; 0 when every figure and hash is the same."""
     stored = read_metrics(metrics)
+    check_settings(metrics, stored)
     for name, then, now in differing_versions(stored):
         logger.warning("%s was %s, here it is %s: figures may differ", name, then, now)
     default = ROOT / "results/reproduce" / stored["git_commit"][:12]
@@ -93,6 +94,20 @@ def _check_origin(path: Path, metrics: Mapping[str, Any]) -> None:
                 f"{path}: {key} is {shown(metrics[key])}, not a mapping; take the file as it was "
                 "written"
             )
+
+
+def check_settings(path: Path, stored: Mapping[str, Any]) -> None:
+    """Refuse settings that this code would refuse, whatever the code of their commit allows.
+
+    A metrics.json may be somebody else's, and options of the download can run programs.
+
+    Raises:
+        StageError: names the file, the key and what is allowed.
+    """
+    try:
+        load_config(stored["config"])
+    except ConfigError as error:
+        raise StageError(f"{path}: its configuration is not one to run here: {error}") from error
 
 
 def differing_versions(stored: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -1,17 +1,11 @@
 """Sections of the data stages: plan, download, network, media, audio, shards, remote."""
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline_src.config.page_options import option_problem
 from pipeline_src.config.section import Section
-
-# What yt-dlp writes, and where, is the pipeline's; and a configuration is no place for secrets.
-OWN_YTDLP_OPTIONS = frozenset(
-    {"outtmpl", "paths", "logger", "progress_hooks", "max_filesize", "external_downloader"}
-)
-SECRET_OPTION = re.compile("user|pass|secret|token|cookie|proxy|header|certificate|mso|factor")
 
 
 class PlanConfig(Section):
@@ -44,8 +38,9 @@ class DownloadConfig(Section):
     )
     ytdlp_options: dict[str, Any] = Field(
         default={},
-        description="further options of yt_dlp.YoutubeDL; secrets go into PIPELINE_COOKIES, "
-        "PIPELINE_PROXY and PIPELINE_YTDLP_OPTIONS (JSON) of the environment",
+        description="further options of yt_dlp.YoutubeDL, of those that run and write nothing; "
+        "secrets go into PIPELINE_COOKIES, PIPELINE_PROXY and PIPELINE_YTDLP_OPTIONS (JSON) of the "
+        "environment",
     )
     num_connections: int = Field(
         default=8, gt=0, le=256, description="http(s) and yt-dlp transfers at a time per chunk"
@@ -59,15 +54,8 @@ class DownloadConfig(Section):
 
     @model_validator(mode="after")
     def _check_options(self) -> "DownloadConfig":
-        for name in self.ytdlp_options:
-            if name in OWN_YTDLP_OPTIONS:
-                raise ValueError(f"ytdlp_options.{name} is set by the pipeline itself")
-            if SECRET_OPTION.search(name):
-                raise ValueError(
-                    f"ytdlp_options.{name} may be private and would be written into results; put "
-                    "it into the environment: PIPELINE_YTDLP_OPTIONS, PIPELINE_COOKIES or "
-                    "PIPELINE_PROXY"
-                )
+        if problem := option_problem(self.ytdlp_options):
+            raise ValueError(f"ytdlp_options.{problem}")
         return self
 
 

@@ -1,7 +1,7 @@
 """Clips of video sites through yt-dlp, the optional extra ``pages``; nothing else knows it.
 
-yt-dlp is told where to write and may run no program but ffmpeg, for merging. Whatever it raises
-about a page is a reason of the ledger's closed list.
+yt-dlp is told where to write and runs no program on what it fetched; ffmpeg merges, as we call it.
+Whatever it raises about a page is a reason of the ledger's closed list.
 """
 
 import functools
@@ -9,23 +9,25 @@ import importlib.util
 import io
 import re
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
 from pipeline_src.config.data import DownloadConfig
-from pipeline_src.download.bodies import names_recording
+from pipeline_src.connections import Watch
+from pipeline_src.download.bodies import HEAD_BYTES, PageError, check_head, names_recording
 from pipeline_src.download.hosts import SlowDownError
 from pipeline_src.download.secrets import Secrets
 from pipeline_src.download.sources import YOUTUBE_PREFIX, Fetched
 from pipeline_src.download.statuses import status_error
-from pipeline_src.download.store import BLOCK_BYTES, check_size, take_over
+from pipeline_src.download.store import check_size, take_over
 from pipeline_src.errors import MediaError, StageError, describe_disk_full, is_disk_full
 from pipeline_src.ledger import TRANSIENT_REASONS
 from pipeline_src.manifest.sources import source_kind
+from pipeline_src.media.ffmpeg import run
+from pipeline_src.media.formats import INPUT_OPTIONS
 
 WATCH_URL = "https://www.youtube.com/watch?v="
 NOT_INSTALLED = "needs yt-dlp, which is not installed: pip install 'yt-dlp[default]'"
@@ -98,9 +100,10 @@ def fetch_page(
         body = _only_file(folder, source)
         check_size(body.stat().st_size, config.max_bytes)
         with body.open("rb") as stream:
-            if b"\0" not in stream.read(BLOCK_BYTES):
-                raise MediaError("unsupported", f"{source}: what the page links is no recording")
+            check_head(stream.read(HEAD_BYTES), "", f"{source}: what the page links")
         return take_over(body, target)
+    except PageError as error:  # it leads no further
+        raise MediaError("unsupported", error.detail) from error
     except MediaError as error:
         is_kept = error.reason in TRANSIENT_REASONS
         raise
@@ -110,26 +113,56 @@ def fetch_page(
 
 
 def _run(source: str, folder: Path, config: DownloadConfig, secrets: Secrets, ffmpeg: str) -> None:
-    from yt_dlp import YoutubeDL
+    from pipeline_src.download.ytdlp import MAX_PAGE_BYTES, Downloader
 
     url = source
     if source_kind(source) == "youtube":
         url = WATCH_URL + quote(source.removeprefix(YOUTUBE_PREFIX), safe="")
-    deadline = time.monotonic() + config.max_transfer_seconds
 
-    def watch(progress: Mapping[str, Any]) -> None:
+    def look(progress: Mapping[str, Any]) -> None:
         size = max(progress.get("total_bytes") or 0, progress.get("downloaded_bytes") or 0)
         if size > config.max_bytes:
             check_size(size, config.max_bytes)
-        if time.monotonic() > deadline:
-            raise MediaError("timeout", f"not done after {config.max_transfer_seconds:g} s")
 
-    options = _options(folder, config, secrets, ffmpeg) | {"progress_hooks": [watch]}
-    try:
-        with YoutubeDL(cast(Any, options)) as downloader:
-            downloader.extract_info(url)
-    except Exception as error:  # extractors fail in every way that a page can be odd
-        raise as_media_error(error, source) from error
+    options = _options(folder, config, secrets, ffmpeg) | {"progress_hooks": [look]}
+    merge = functools.partial(_merge, config=config)
+    # Sound and picture may have max_bytes each.
+    max_bytes = 2 * config.max_bytes + 4 * MAX_PAGE_BYTES
+    with Watch(config.max_transfer_seconds, config.addresses) as watch:
+        try:
+            with Downloader(options, watch, max_bytes, merge) as downloader:
+                downloader.extract_info(url)
+        except Exception as error:  # extractors fail in every way that a page can be odd
+            watch.check_time(source)
+            raise as_media_error(error, source) from error
+        watch.check_time(source)
+
+
+def _merge(
+    parts: list[Path], formats: list[dict[str, Any]], output: Path, *, config: DownloadConfig
+) -> None:
+    """Make one Matroska file of the streams that ``formats`` say each part was fetched for.
+
+    Raises:
+        MediaError: a part is no recording, or names other files: those are not read.
+    """
+    inputs: list[str] = []
+    maps: list[str] = []
+    for number, (part, form) in enumerate(zip(parts, formats, strict=True)):
+        with part.open("rb") as stream:
+            check_head(stream.read(HEAD_BYTES), "", "a stream to merge")
+        bounds = (item for key, value in INPUT_OPTIONS.items() for item in (f"-{key}", value))
+        inputs += [*bounds, "-i", f"file:{part}"]
+        for kind, codec in (("a", "acodec"), ("v", "vcodec")):
+            if form.get(codec) != "none":
+                maps += ["-map", f"{number}:{kind}:0?"]
+    limits = ["-fs", str(2 * config.max_bytes), "-f", "matroska"]
+    command = ["-nostdin", "-y", "-loglevel", "error", *inputs, *maps, "-c", "copy", *limits]
+    run(
+        [*command, f"file:{output}"],
+        timeout_seconds=config.max_transfer_seconds,
+        folder=output.parent,
+    )
 
 
 def _options(folder: Path, config: DownloadConfig, secrets: Secrets, ffmpeg: str) -> dict[str, Any]:

@@ -13,14 +13,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pipeline_src.config.data import OWN_YTDLP_OPTIONS
+from pipeline_src.config.page_options import option_problem
 from pipeline_src.errors import ConfigError
+from pipeline_src.ledger import MAX_DETAIL_CHARS
+from pipeline_src.manifest.url_secrets import hide_secrets
 
 COOKIES_VARIABLE = "PIPELINE_COOKIES"
 PROXY_VARIABLE = "PIPELINE_PROXY"
 OPTIONS_VARIABLE = "PIPELINE_YTDLP_OPTIONS"
 MIN_SECRET_CHARS = 4
 HIDDEN = "***"
+# Longer messages are cut off before and after: a page can be in them.
+MAX_SCRUBBED_CHARS = 100_000
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,11 @@ class Secrets:
     ytdlp_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def scrub(self, text: str) -> str:
-        """``text`` without any of the secrets."""
+        """``text`` in bounds and without any of the secrets, nor those that addresses hold."""
+        text = hide_secrets(text[:MAX_SCRUBBED_CHARS])
         for secret in sorted(set(self._values()), key=len, reverse=True):
             text = text.replace(secret, HIDDEN)
-        return text
+        return text[:MAX_DETAIL_CHARS]
 
     def _values(self) -> Iterator[str]:
         found = [self.proxy, *(cookie.value or "" for cookie in self.cookies)]
@@ -97,6 +102,6 @@ def _read_options(text: str) -> dict[str, Any]:
         options = None
     if not isinstance(options, dict):
         raise ConfigError(f"{OPTIONS_VARIABLE} is no JSON object such as " + '{"username": "x"}')
-    if own := OWN_YTDLP_OPTIONS & options.keys():
-        raise ConfigError(f"{OPTIONS_VARIABLE}: {min(own)} is set by the pipeline itself")
+    if problem := option_problem(options, is_private=True):
+        raise ConfigError(f"{OPTIONS_VARIABLE}: {problem}")
     return options

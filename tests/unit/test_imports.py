@@ -24,7 +24,7 @@ ALLOWED = {
     "config": {"errors", "atomic", "architectures"},
     "manifest": BASE,
     "catalog": BASE | {"manifest", "lock"},
-    "download": BASE | {"manifest"},
+    "download": BASE | {"manifest", "media"},
     "media": BASE | {"manifest"},
     "features": BASE | {"manifest", "media"},
     "shards": BASE | {"manifest", "media", "features"},
