@@ -154,8 +154,19 @@ def count_reasons(rows: Iterable[LedgerRow]) -> dict[str, int]:
     return dict(Counter(row.reason for row in rows if row.reason).most_common())
 
 
-def describe_losses(rows: Sequence[LedgerRow]) -> str:
-    """``12 of 100 clips lost: corrupt 7, no_audio 5``."""
+def describe_losses(rows: Sequence[LedgerRow], path: Path) -> str:
+    """``12 of 100 clips lost: corrupt 7, no_audio 5; the first: ... (<ledger>)``.
+
+    Args:
+        path: where the rows are written.
+    """
     reasons = count_reasons(rows)
+    head = f"{sum(reasons.values())} of {len(rows)} clips lost"
+    if not reasons:
+        return head
     listed = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
-    return f"{sum(reasons.values())} of {len(rows)} clips lost" + (f": {listed}" if listed else "")
+    first = next((row for row in rows if row.status == "failed"), None)
+    if first is None:
+        return f"{head}: {listed}, all by earlier stages"
+    detail = f": {_one_line(first.detail)}" if first.detail else ""
+    return f"{head}: {listed}; the first: {first.clip_id!r}, {first.reason}{detail} ({path})"

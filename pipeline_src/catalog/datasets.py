@@ -1,5 +1,6 @@
 """Which data sets a target can name, and which files their stages write."""
 
+from collections.abc import Iterable
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from pipeline_src.errors import ConfigError, ManifestError
 from pipeline_src.lock import refuse_if_held
 from pipeline_src.manifest.datasets import DatasetConfig, load_classes, load_dataset
 from pipeline_src.manifest.galleries import load_gallery
-from pipeline_src.manifest.plan import ensure_plan
+from pipeline_src.manifest.plan import count_clips, ensure_plan
+from pipeline_src.manifest.presence import refuse_missing
 
 # Folders of the results, and names that would turn a target into a rule's name.
 RESERVED_NAMES = {
@@ -28,12 +30,15 @@ class DatasetCatalog:
 
     Args:
         folder: where named data sets are described, one ``<name>.yaml`` each.
+        looks_for_files: refuse a data set of which nothing is fetched as yet and most local files
+            are missing.
     Raises:
         ConfigError: a listed data set does not exist, or two things share a name.
     """
 
-    def __init__(self, config: Config, folder: Path) -> None:
+    def __init__(self, config: Config, folder: Path, *, looks_for_files: bool = False) -> None:
         self.config = config
+        self._looks_for_files = looks_for_files
         self.results = Path(config.results)
         known = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
         self.listed = tuple(self._add_listed(entry, known) for entry in config.datasets)
@@ -92,13 +97,33 @@ class DatasetCatalog:
         """
         if self.dataset(name).is_packed:
             return {}
-        return ensure_plan(
+        planned = ensure_plan(
             self.dataset(name),
             chunk_size=self.config.plan.chunk_size,
             max_seconds=self.config.media.max_seconds,
             folder=self.results / name / "plan",
             before_write=lambda: refuse_if_held(self.results),
         )
+        if self._looks_for_files:
+            self._look_for_files(name, planned)
+        return planned
+
+    def _look_for_files(self, name: str, splits: Iterable[str]) -> None:
+        """Raise ManifestError where files of a split are missing of which nothing is made yet."""
+        folder = self.results / name
+        for split in splits:
+            made = (folder / "download" / split, folder / "shards" / split)
+            if not any(path.is_dir() and any(path.glob("*.json")) for path in made):
+                description, dataset = self._paths[name], self.dataset(name)
+                refuse_missing(description, dataset, folder / "plan", split)
+
+    @cache  # noqa: B019
+    def num_clips(self, name: str, split: str) -> int | None:
+        """Clips that the list has in a split; None where packed shards alone know."""
+        if self.dataset(name).is_packed:
+            return None
+        self.num_chunks(name)
+        return count_clips(self.results / name / "plan", split)
 
     @cache  # noqa: B019
     def num_classes(self, name: str) -> int:

@@ -81,6 +81,42 @@ class Catalog(DatasetCatalog):
             return [self.index(name, "train")]
         return [self.index(name, fold) for fold in self.splits(name) if fold != held_out]
 
+    def check_batch(self, run: str, stage: str, view: str, num_ranks: int) -> None:
+        """Refuse a batch that the listed clips cannot fill: clips would stand in it twice.
+
+        Args:
+            stage: pretrain or finetune. view: what is fine-tuned on; empty for a pre-training.
+        Raises:
+            ConfigError: names the key and both numbers.
+        """
+        recipe = getattr(self.run(run), stage)
+        if recipe.checkpoint:
+            return
+        counts = [self.num_clips(*one) for one in self._trained_on(run, view)]
+        if None in counts:
+            return
+        share = getattr(recipe, "label_fraction", 1.0)
+        num_clips = round(share * sum(count or 0 for count in counts))
+        if recipe.batch_size > num_clips:
+            names = ", ".join(dict.fromkeys(name for name, _ in self._trained_on(run, view)))
+            ranks = f" over {num_ranks} ranks" if num_ranks > 1 else ""
+            of = f", with label_fraction = {share:g}" if share < 1 else ""
+            raise ConfigError(
+                f"run {run}: {stage}.batch_size = {recipe.batch_size}{ranks}, but {names} lists "
+                f"{num_clips} clips to train on{of}; set {stage}.batch_size to {num_clips} or less"
+            )
+
+    def _trained_on(self, run: str, view: str) -> list[tuple[str, str]]:
+        """Data set and split of all that a training learns from."""
+        if not view:
+            return [(name, "train") for name in self.pretrain_datasets(run)]
+        name, held_out = split_view(view)
+        return (
+            [(name, s) for s in self.splits(name) if s != held_out]
+            if held_out
+            else [(name, "train")]
+        )
+
     def finetune_val_indexes(self, view: str) -> list[str]:
         """What a fine-tuning is validated on; nothing where a fold is held out."""
         name, held_out = split_view(view)

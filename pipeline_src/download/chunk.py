@@ -81,7 +81,8 @@ def download_chunk(
         origin=chunk_origin([chunk_csv], version, download=config),
     )
     write_chunk(manifest_path, ledger_path, manifest, rows)
-    LOGGER.info("download %s/%s/%s: %s", id.dataset, id.split, id.chunk, describe_losses(rows))
+    losses = describe_losses(rows, ledger_path)
+    LOGGER.info("download %s/%s/%s: %s", id.dataset, id.split, id.chunk, losses)
 
 
 def _fetch_all(choices: Sequence[tuple[ClipRow, ...]], fetcher: Fetcher) -> dict[str, Result]:

@@ -82,7 +82,7 @@ def extract_chunk(
         ),
     )
     write_chunk(manifest_path, ledger_path, manifest, all_rows)
-    LOGGER.info("logmel %s: %s", source.id, describe_losses(all_rows))
+    LOGGER.info("logmel %s: %s", source.id, describe_losses(all_rows, ledger_path))
 
 
 def _extract_all(

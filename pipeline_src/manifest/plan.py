@@ -48,6 +48,11 @@ def ensure_plan(
     return known["num_chunks"]
 
 
+def count_clips(folder: Path, split: str) -> int:
+    """Clips of a split in the plan below ``folder``."""
+    return sum(len(read_plan_chunk(path, split)) for path in (folder / split).glob("*.csv"))
+
+
 def _read_state(path: Path) -> dict | None:
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -81,7 +81,7 @@ def transcode_chunk(
         origin=chunk_origin([download_manifest], version, media=media),
     )
     write_chunk(manifest_path, ledger_path, manifest, all_rows)
-    LOGGER.info("transcode %s: %s", source.id, describe_losses(all_rows))
+    LOGGER.info("transcode %s: %s", source.id, describe_losses(all_rows, ledger_path))
 
 
 def _decode_all(

@@ -15,6 +15,7 @@ from pipeline_src.ledger import FLAGS
 from pipeline_src.manifest.chunks import ChunkManifest, read_chunk
 from pipeline_src.manifest.datasets import load_classes, load_dataset
 from pipeline_src.manifest.galleries import load_gallery
+from pipeline_src.manifest.losses import first_loss
 from pipeline_src.shards.duplicates import DUPLICATE, ContentTable, Duplicate
 from pipeline_src.shards.files import shard_files, shard_paths
 from pipeline_src.shards.moments import Moments
@@ -57,7 +58,7 @@ def write_index(
     found = _Found(settings, exclude_duplicates)
     for path in shard_manifests:
         found.add(path, contents)
-    _check_losses(f"{dataset.name}/{split}", found, max_failed_fraction)
+    _check_losses(f"{dataset.name}/{split}", found, max_failed_fraction, shard_manifests)
     if train_manifests and list(train_manifests) != list(shard_manifests):
         moments, stats_split = _packed_moments(train_manifests), "train"
     else:
@@ -139,16 +140,19 @@ def _describe_shards(manifest_path: Path, manifest: ChunkManifest) -> list[dict[
     return [{"manifest": manifest_path.name, **one._asdict()} for one in shard_files(manifest)]
 
 
-def _check_losses(name: str, found: _Found, max_failed_fraction: float) -> None:
+def _check_losses(
+    name: str, found: _Found, max_failed_fraction: float, manifests: Sequence[Path]
+) -> None:
     num_lost, num_in_list = found.reasons.total(), found.num_in_list
     if num_lost < num_in_list and num_lost <= max_failed_fraction * num_in_list:
         return
     listed = ", ".join(f"{reason} {count}" for reason, count in found.reasons.most_common())
+    first = next(filter(None, map(first_loss, manifests)), "")
     raise StageError(
         f"{name}: {num_lost} of {num_in_list} clips lost: {listed} "
-        f"(allowed by shards.max_failed_fraction: {max_failed_fraction * 100:g} %). The ledgers "
-        "beside the manifests name each clip; once the source is repaired, run again with "
-        "--forcerun download_clips"
+        f"(allowed by shards.max_failed_fraction: {max_failed_fraction * 100:g} %); the first: "
+        f"{first or 'a duplicate, index.json names it'}. The ledgers name each clip; once the "
+        "source is repaired, run again with --forcerun download_clips"
     )
 
 

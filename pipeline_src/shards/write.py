@@ -104,7 +104,7 @@ def pack_chunk(
         },
     )
     write_chunk(manifest_path, ledger_path, manifest, all_rows)
-    LOGGER.info("pack %s: %s", logmel.id, describe_losses(all_rows))
+    LOGGER.info("pack %s: %s", logmel.id, describe_losses(all_rows, ledger_path))
 
 
 def _judge(clip: Clip, shards: ShardsConfig) -> LedgerRow:

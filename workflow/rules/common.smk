@@ -39,7 +39,9 @@ try:
     # of --config for text.
     values = merge_files(CONFIG_FILES, workflow.config_settings.config_args)
     settings = load_config(values, CONFIG_FILES)
-    catalog = Catalog(settings, ROOT / "config/datasets")
+    # Files are looked for once, not by every job on a cluster.
+    main = workflow.is_main_process
+    catalog = Catalog(settings, ROOT / "config/datasets", looks_for_files=main)
 except PipelineError as error:
     raise WorkflowError(str(error)) from None
 if workflow.config_settings.replace_workflow_config:
@@ -121,6 +123,8 @@ def shared_by_ranks(section):
 
     def count(wildcards, request):
         request.check_batches(section, getattr(catalog.run(wildcards.run), section))
+        view = wildcards.get("dataset", "")
+        catalog.check_batch(wildcards.run, section, view, request.num_ranks)
         return request.num_ranks
 
     return lambda wildcards, resources: checked(

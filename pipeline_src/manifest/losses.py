@@ -1,0 +1,25 @@
+"""The first clip that a chunk lost, with what its stage's ledger says of it."""
+
+from pathlib import Path
+
+from pipeline_src.ledger import read_ledger
+from pipeline_src.manifest.collect import STAGES
+
+
+def first_loss(manifest_path: Path) -> str:
+    """``clip, reason, detail`` and the ledger's path; empty where nothing is lost.
+
+    Args:
+        manifest_path: of the chunk in its last stage; the ledgers of earlier ones lie in folders
+            beside that stage's.
+    """
+    dataset, (split, name) = manifest_path.parents[2], manifest_path.parts[-2:]
+    for stage in STAGES:
+        path = (dataset / stage / split / name).with_suffix(".ledger.csv")
+        if not path.is_file():
+            continue
+        for row in read_ledger(path):
+            if row.status == "failed":
+                detail = f": {row.detail}" if row.detail else ""
+                return f"{row.clip_id!r}, {row.reason}{detail} ({path})"
+    return ""
