@@ -5,7 +5,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from pipeline_src.config import Config, MediaConfig
-from pipeline_src.errors import ConfigError, ManifestError
+from pipeline_src.errors import ConfigError, ManifestError, did_you_mean
 from pipeline_src.lock import refuse_if_held
 from pipeline_src.manifest.datasets import DatasetConfig, load_classes, load_dataset
 from pipeline_src.manifest.galleries import load_gallery
@@ -57,7 +57,7 @@ class DatasetCatalog:
         if path.suffix not in (".yaml", ".yml") or not path.is_file():
             raise ConfigError(
                 f"datasets: {entry!r} is neither a known data set ({', '.join(known)}) nor the "
-                "path of a data set's YAML file"
+                f"path of a data set's YAML file{did_you_mean(entry, known)}"
             )
         name = load_dataset(path).name
         if name in known and known[name].resolve() != path.resolve():
@@ -80,7 +80,8 @@ class DatasetCatalog:
             ConfigError: unknown name or a wrong file.
         """
         if name not in self._paths:
-            raise ConfigError(f"unknown data set {name!r}; known: {', '.join(self.names)}")
+            near = did_you_mean(name, self.names)
+            raise ConfigError(f"unknown data set {name!r}{near}; known: {', '.join(self.names)}")
         dataset = load_dataset(self._paths[name])
         if dataset.name != name:
             raise ConfigError(

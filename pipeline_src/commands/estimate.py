@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline_src.cli import main
 from pipeline_src.commands import CHECKOUT
 from pipeline_src.config import read_config
-from pipeline_src.errors import ConfigError
+from pipeline_src.errors import ConfigError, did_you_mean
 from pipeline_src.estimate import LOCAL, Assumed, describe, estimate, read_listing
 from pipeline_src.manifest.datasets import DatasetConfig, load_dataset
 from pipeline_src.workload import describe_workload, workload
@@ -50,7 +50,10 @@ def _find_dataset(name: str) -> DatasetConfig:
     path = Path(name) if name.endswith((".yaml", ".yml")) else DATASETS / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(one.stem for one in DATASETS.glob("*.yaml")))
-        raise ConfigError(f"unknown data set {name!r}; known: {known}, or the path of a YAML file")
+        near = did_you_mean(name, [one.stem for one in DATASETS.glob("*.yaml")])
+        raise ConfigError(
+            f"unknown data set {name!r}{near}; known: {known}, or the path of a YAML file"
+        )
     dataset = load_dataset(path)
     if dataset.is_packed:
         raise ConfigError(f"data set {dataset.name}: its shards are packed, nothing is fetched")

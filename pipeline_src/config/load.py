@@ -10,35 +10,40 @@ from pydantic_core import ErrorDetails
 
 from pipeline_src.architectures import MAViLConfig, NetworkConfig, make_architecture
 from pipeline_src.config.data import MediaConfig
+from pipeline_src.config.places import COMMAND_LINE, Places
 from pipeline_src.config.root import NAME_PATTERN, RUN_SECTIONS, Config, RunConfig
 from pipeline_src.config.section import Section
 from pipeline_src.config.segments import plan_segments
 from pipeline_src.config.sources import check_sources
 from pipeline_src.config.training import ModelConfig, PretrainConfig
 from pipeline_src.config.yaml_files import merge, parse_assignments, read_sections
-from pipeline_src.errors import ConfigError, shown
+from pipeline_src.errors import ConfigError, did_you_mean, shown
 
 PROJECT_FILE = Path(__file__).resolve().parents[2] / "config" / "config.yaml"
 SectionT = TypeVar("SectionT", bound=Section)
 
 
-def load_config(merged: Mapping[str, Any], files: Sequence[Path] = ()) -> Config:
+def load_config(
+    merged: Mapping[str, Any], files: Sequence[Path] = (), assignments: Sequence[str] = ()
+) -> Config:
     """Turn merged values into the typed tree, every run included.
 
     Args:
         merged: config.yaml, overlays and --config in one tree. files: the configuration files,
             first read first; errors name the last one that sets the key.
+        assignments: what ``--config`` set on top.
     Raises:
         ConfigError: unknown key, wrong type, value out of bounds, bad run name; lists every
             problem.
     """
-    config = _validate(Config, _with_defaults(merged), (), files)
+    places = Places(files, assignments)
+    config = _validate(Config, _with_defaults(merged), (), places)
     for name in config.run_names:
         if not re.match(NAME_PATTERN, name):
             raise ConfigError(
                 f"runs.{name}: a run name is letters, digits and _, starting with a letter"
             )
-        resolve_run(config, name, files)
+        _checked_run(config, name, places)
     return config
 
 
@@ -71,13 +76,27 @@ def read_config(files: Sequence[Path]) -> Config:
     return load_config(merge_files(files), files)
 
 
-def resolve_run(config: Config, name: str, files: Sequence[Path] = ()) -> RunConfig:
+def resolve_run(config: Config, name: str) -> RunConfig:
     """Return the sections of run ``name``: the top-level ones with the run's own values on top."""
+    return _checked_run(config, name, Places(()))
+
+
+def _checked_run(config: Config, name: str, places: Places) -> RunConfig:
+    try:
+        return _resolve_run(config, name, places)
+    except ConfigError as error:
+        where = places.of_keys(str(error), tuple(Config.model_fields), name)
+        raise ConfigError(f"{error}{where}") from None
+
+
+def _resolve_run(config: Config, name: str, places: Places) -> RunConfig:
     overlay = config.runs.get(name)
     if overlay is None:
-        raise ConfigError(f"run {name!r} is not listed; listed runs: {', '.join(config.run_names)}")
+        listed = ", ".join(config.run_names)
+        near = did_you_mean(name, config.run_names)
+        raise ConfigError(f"run {name!r} is not listed{near}; listed runs: {listed}")
     base = {section: getattr(config, section).model_dump(mode="json") for section in RUN_SECTIONS}
-    run = _validate(RunConfig, merge(base, overlay), ("runs", name), files)
+    run = _validate(RunConfig, merge(base, overlay), ("runs", name), places)
     mixup = run.finetune.mixup
     if mixup and not config.shards.waveform and not run.finetune.checkpoint:
         raise ConfigError(
@@ -187,27 +206,34 @@ def _validate(
     section: type[SectionT],
     values: Mapping[str, Any],
     prefix: tuple[str, ...],
-    files: Sequence[Path],
+    places: Places,
 ) -> SectionT:
     try:
         return section.model_validate(dict(values))
     except ValidationError as error:
-        problems = [_describe(section, problem, prefix, files) for problem in error.errors()]
+        problems = [_describe(section, problem, prefix, places) for problem in error.errors()]
         raise ConfigError("configuration refused:\n  " + "\n  ".join(problems)) from None
 
 
 def _describe(
-    section: type[Section], problem: ErrorDetails, prefix: tuple[str, ...], files: Sequence[Path]
+    section: type[Section], problem: ErrorDetails, prefix: tuple[str, ...], places: Places
 ) -> str:
     location = tuple(str(part) for part in problem["loc"])
     path = prefix + location
     if problem["type"] == "extra_forbidden":
-        allowed = ", ".join(_section_at(section, location[:-1]).model_fields)
-        message = f"unknown key; allowed here: {allowed}"
+        fields = _section_at(section, location[:-1]).model_fields
+        near = did_you_mean(location[-1], fields)
+        message = f"unknown key{near}; allowed here: {', '.join(fields)}"
     else:
         message = problem["msg"].removeprefix("Value error, ")
-    value = "" if isinstance(problem["input"], Mapping) else f" = {shown(problem['input'])}"
-    return f"{_file_of(path, files)}: {'.'.join(path) or 'configuration'}{value}: {message}"
+    is_cross_key = isinstance(problem["input"], Mapping)
+    if is_cross_key and not prefix:
+        message += places.of_keys(message, tuple(Config.model_fields), "", ".".join(location))
+    value = "" if is_cross_key else f" = {shown(problem['input'])}"
+    is_one = path and not is_cross_key  # keys that do not fit together are placed each
+    place = (places.find(path) or COMMAND_LINE) if is_one else ""
+    head = f"{place}: " if place else ""
+    return f"{head}{'.'.join(path) or 'configuration'}{value}: {message}"
 
 
 def _section_at(section: type[Section], location: Sequence[str]) -> type[Section]:
@@ -217,23 +243,3 @@ def _section_at(section: type[Section], location: Sequence[str]) -> type[Section
             break
         section = annotation
     return section
-
-
-def _file_of(path: Sequence[str], files: Sequence[Path]) -> str:
-    """The last file that sets the key at ``path``, or the command line."""
-    for file in reversed(files):
-        node: Any = read_sections(file)
-        for part in path:
-            node = node.get(part) if isinstance(node, Mapping) else _below_leaf(node, part)
-            if node is None:
-                break
-        else:
-            return str(file)
-    return "--config"
-
-
-def _below_leaf(node: Any, part: str) -> Any:
-    """Follow a list index; anything below a leaf counts as set with the leaf itself."""
-    if isinstance(node, list) and part.isdigit() and int(part) < len(node):
-        return node[int(part)]
-    return node

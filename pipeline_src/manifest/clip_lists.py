@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from pipeline_src.errors import ManifestError
+from pipeline_src.errors import ManifestError, did_you_mean
 from pipeline_src.manifest.datasets import (
     ClassList,
     DatasetConfig,
@@ -22,6 +22,8 @@ from pipeline_src.manifest.list_formats import PARSERS, RawRow, unlisted_words
 from pipeline_src.manifest.names import is_name
 from pipeline_src.manifest.sources import source_problem
 from pipeline_src.manifest.url_secrets import hide_secrets
+
+MAX_SHOWN = 10
 
 
 class ClipRow(NamedTuple):
@@ -42,9 +44,11 @@ def read_clips(dataset: DatasetConfig, *, max_seconds: float) -> Iterator[ClipRo
     Args:
         max_seconds: longest clip that may be asked for.
     Raises:
-        ManifestError: at the first row that is wrong, or when there is no row at all.
+        ManifestError: after the last row where one is wrong, with the first ten and their number;
+            or when there is no row at all.
     """
     classes = load_classes(dataset)
+    problems = _Problems()
     seen: set[str] = set()
     split_of: dict[str, str] = {}
     for path, raw in _all_rows(dataset):
@@ -56,11 +60,38 @@ def read_clips(dataset: DatasetConfig, *, max_seconds: float) -> Iterator[ClipRo
             if dataset.format == "clips":  # the official lists are taken as published
                 _check_split(row, split_of)
         except ManifestError as error:
-            raise ManifestError(f"{path}:{raw.line}: {error}") from None
+            problems.add(f"{path}:{raw.line}: {error}")
+            continue
         seen.add(row.clip_id)
-        yield row
+        if not problems.count:
+            yield row
+    problems.refuse_any()
     if not seen:
         raise ManifestError(f"{', '.join(map(str, dataset.list_files))}: no clips at all")
+
+
+class _Problems:
+    """The rows that are wrong: their number, and the first of them in full."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._first: list[str] = []
+
+    def add(self, problem: str) -> None:
+        """Count a row; keep its problem while there are few."""
+        self.count += 1
+        if len(self._first) < MAX_SHOWN:
+            self._first.append(problem)
+
+    def refuse_any(self) -> None:
+        """Raise ManifestError where a row is wrong."""
+        if self.count == 1:
+            raise ManifestError(self._first[0])
+        if self.count:
+            which = "" if self.count <= MAX_SHOWN else f", the first {MAX_SHOWN}"
+            raise ManifestError(
+                f"{self.count} rows are wrong{which}:\n  " + "\n  ".join(self._first)
+            )
 
 
 def _first_place(dataset: DatasetConfig, clip_id: str) -> str:
@@ -125,7 +156,8 @@ def _check_row(
         raise ManifestError(f"source {hide_secrets(raw.source)!r}: {problem}")
     if raw.split not in dataset.splits:
         allowed = ", ".join(dataset.splits)
-        raise ManifestError(f"split {raw.split!r} is not one of {allowed}")
+        near = did_you_mean(raw.split, dataset.splits)
+        raise ManifestError(f"split {raw.split!r} is not one of {allowed}{near}")
     start, end = _check_times(raw, max_seconds)
     labels = _check_labels(raw, dataset, classes)
     return ClipRow(raw.clip_id, raw.source, start, end, labels, raw.split, raw.line)
@@ -161,7 +193,8 @@ def _check_labels(raw: RawRow, dataset: DatasetConfig, classes: ClassList) -> tu
     try:
         labels = tuple(sorted({classes.index[label] for label in raw.labels}))
     except KeyError as unknown:
-        raise ManifestError(f"label {unknown} is not in {dataset.class_names}") from None
+        near = did_you_mean(unknown.args[0], classes.index)
+        raise ManifestError(f"label {unknown} is not in {dataset.class_names}{near}") from None
     if not labels:
         raise ManifestError(f"clip {raw.clip_id!r} has no label")
     if dataset.task == "multiclass" and len(labels) > 1:

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from pipeline_src.config.root import NAME_PATTERN
 from pipeline_src.config.section import Section
 from pipeline_src.config.yaml_files import read_yaml
-from pipeline_src.errors import ConfigError, ManifestError, shown
+from pipeline_src.errors import ConfigError, ManifestError, did_you_mean, shown
 from pipeline_src.manifest.sources import source_problem
 from pipeline_src.manifest.url_secrets import hide_secrets
 
@@ -304,7 +304,8 @@ def _describe(error: ValidationError) -> str:
             problems.append(f"{key}: missing")
         elif problem["type"] == "extra_forbidden":
             allowed = ", ".join(DatasetConfig.model_fields)
-            problems.append(f"{key}: unknown key (allowed: {allowed})")
+            near = did_you_mean(key, DatasetConfig.model_fields)
+            problems.append(f"{key}: unknown key{near} (allowed: {allowed})")
         elif not key:
             problems.append(problem["msg"])
         else:

@@ -7,6 +7,7 @@ from snakemake.exceptions import WorkflowError
 
 from pipeline_src import versions
 from pipeline_src.catalog import Catalog
+from pipeline_src.catalog.targets import refuse_unknown
 from pipeline_src.config import load_config, merge_files
 from pipeline_src.config.command_line import lost_settings, refuse_repeated
 from pipeline_src.errors import PipelineError
@@ -37,8 +38,9 @@ try:
         logger.warning(sentence)
     # Read here and not by Snakemake, which keeps the last of two equal keys and takes the nulls
     # of --config for text.
-    values = merge_files(CONFIG_FILES, workflow.config_settings.config_args)
-    settings = load_config(values, CONFIG_FILES)
+    assignments = workflow.config_settings.config_args
+    values = merge_files(CONFIG_FILES, assignments)
+    settings = load_config(values, CONFIG_FILES, assignments)
     # Files are looked for once, not by every job on a cluster.
     main = workflow.is_main_process
     catalog = Catalog(settings, ROOT / "config/datasets", looks_for_files=main)

@@ -61,3 +61,10 @@ rule report:
     input:
         "<results>/report/index.html",
     localrule: True
+
+
+if workflow.is_main_process:
+    try:
+        refuse_unknown(sys.argv[1:], {"all", *(rule.name for rule in workflow.rules)})
+    except PipelineError as error:
+        raise WorkflowError(str(error)) from None

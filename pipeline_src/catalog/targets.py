@@ -1,0 +1,35 @@
+"""Names of targets as people type them: of a wrong one Snakemake says only that no rule has it."""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+
+from pipeline_src.errors import ConfigError, did_you_mean
+
+SHOWN = ("all", "pretrain", "report", "shards_<dataset>", "finetune_<dataset>", "eval_<dataset>")
+FLAGS = ("--", "--dry-run", "--dryrun", "--forceall", "--force", "--keep-going", "--printshellcmds")
+WORD = re.compile(r"[A-Za-z]\w*")
+
+
+def refuse_unknown(arguments: Sequence[str], known: Collection[str]) -> None:
+    """Raise ConfigError for a word of the command line that is almost a target.
+
+    Args:
+        arguments: of Snakemake, whose own reading of them is not there while files are read.
+    """
+    for word in _words(arguments):
+        near = did_you_mean(word, known)
+        if word not in known and near:
+            raise ConfigError(
+                f"unknown target {word!r}{near} Targets are {', '.join(SHOWN)}, or files of the "
+                "results; `snakemake -l` names all"
+            )
+
+
+def _words(arguments: Sequence[str]) -> Iterator[str]:
+    """Words that may be targets: all behind ``--``, else those that are no option's value."""
+    after = arguments.index("--") if "--" in arguments else len(arguments)
+    for index, word in enumerate(arguments):
+        earlier = arguments[index - 1] if index else "--"
+        is_value = earlier.startswith("--") and earlier not in FLAGS
+        if WORD.fullmatch(word) and (index > after or not is_value):
+            yield word
