@@ -18,6 +18,8 @@ from pipeline_src.media.graph import ClipJob, build_pcm_arguments
 
 # What is further from its time was stamped at the rate before the change; a codec's delay is less.
 MAX_DRIFT_SECONDS = 0.06
+MISFIT = "the sound's format changes midway, and then its times do not fit"
+BACKWARDS_MESSAGE = "Non-monotonic DTS"
 PCM_NAME = "sound.nut"
 JOINED_NAME = "sound.wav"
 SAMPLE_BYTES = 2
@@ -30,7 +32,12 @@ def join_sound(job: ClipJob, media: MediaConfig, folder: Path) -> ClipJob:
         MediaError: corrupt, timeout; unsupported where the times do not fit the samples.
     """
     arguments = build_pcm_arguments(job, media, PCM_NAME)
-    run(arguments, timeout_seconds=media.timeout_seconds, folder=folder)
+    try:
+        run(arguments, timeout_seconds=media.timeout_seconds, folder=folder)
+    except MediaError as error:
+        if BACKWARDS_MESSAGE in error.detail:
+            raise MediaError("unsupported", f"{MISFIT}: {error.detail}") from error
+        raise
     samples = _join(folder / PCM_NAME, media.sample_rate_hz)
     with wave.open(str(folder / JOINED_NAME), "wb") as file:
         file.setnchannels(1)
@@ -53,11 +60,8 @@ def _join(path: Path, rate: int) -> np.ndarray:
                 parts.append(np.zeros(max(0, position), np.int16))
                 length = position
             if abs(position - length) > MAX_DRIFT_SECONDS * rate:
-                raise MediaError(
-                    "unsupported",
-                    f"the sound's format changes midway, and from {length / rate:g} s on its times "
-                    f"do not fit: {position / rate:g} s",
-                )
+                seconds, found = length / rate, position / rate
+                raise MediaError("unsupported", f"{MISFIT}: {found:g} s where {seconds:g} s is due")
             parts.append(np.frombuffer(bytes(packet), "<i2"))
             length += len(parts[-1])
     return np.concatenate(parts) if parts else np.zeros(0, np.int16)

@@ -169,9 +169,19 @@ def test_such_sound_beside_a_picture_keeps_both_in_time(tmp_path):
     assert (clip["flags"], len(members)) == ([], 11)
 
 
-def test_sound_is_unsupported_where_its_times_do_not_follow_the_change(tmp_path):
-    joined(tmp_path, "aac", "-f", "adts")
-    row = lose_one(tmp_path, SOUND, source="joined.aac")
+@pytest.mark.parametrize("name", ["joined.aac", "joined.mp4"])
+def test_sound_is_unsupported_where_its_times_do_not_follow_the_change(tmp_path, name):
+    if name == "joined.aac":  # raw
+        joined(tmp_path, "aac")
+    else:  # MP4 tells the first rate alone
+        joined(tmp_path, "ac3")
+        for part in ("0", "1"):
+            source, target = tmp_path / f"{part}.ac3", tmp_path / f"{part}.mp4"
+            run_ffmpeg("-i", str(source), "-c", "copy", output=target)
+        (tmp_path / "list").write_text("file 0.mp4\nfile 1.mp4\n")
+        pieces = ["-f", "concat", "-i", str(tmp_path / "list"), "-c", "copy"]
+        run_ffmpeg(*pieces, output=tmp_path / name)
+    row = lose_one(tmp_path, SOUND, source=name)
     assert (row.reason, "format changes midway" in row.detail) == ("unsupported", True)
 
 
