@@ -54,6 +54,7 @@ lint: $(READY_DEV)
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
+	python workflow/lint.py
 	python -m pipeline_src.config.generate --check
 	python -m pipeline_src stages --check
 	pyright

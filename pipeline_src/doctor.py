@@ -14,6 +14,7 @@ from pipeline_src.catalog import Catalog
 from pipeline_src.errors import PipelineError
 from pipeline_src.media.ffmpeg import find_ffmpeg
 from pipeline_src.stages.drift import refuse_drift
+from pipeline_src.stages.place import ADVICE, problems_of
 from pipeline_src.stages.render import load_catalog
 from pipeline_src.stages.site_cache import site_cache, what_is_wrong
 from pipeline_src.stages.sync import compare
@@ -141,6 +142,9 @@ def _check_dvc(root: Path, catalog: Catalog) -> Iterator[Line]:
         yield Line("ok", f"dvc remote {remote}")
     else:
         yield Line("note", "no default DVC remote: dvc remote add --local -d mine <folder or URL>")
+    if problems := list(problems_of(catalog.results, root)):
+        yield Line("note", f"dvc repro will refuse: {problems[0]}; {ADVICE}")
+        return
     try:
         refuse_drift(root)
         yield Line("ok", "dvc.yaml fits config/config.yaml")

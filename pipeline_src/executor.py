@@ -12,6 +12,11 @@ EXECUTOR_VARIABLE = "PIPELINE_EXECUTOR"
 CONF_VARIABLE = "PIPELINE_SLURM_CONF"
 
 
+def import_package_from(root: Path) -> None:
+    """Have scripts and training jobs import the package of this checkout."""
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+
+
 def announce_executor(name: str) -> None:
     """Tell the waiters of training jobs which executor runs the workflow."""
     os.environ[EXECUTOR_VARIABLE] = name

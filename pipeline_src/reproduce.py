@@ -18,7 +18,7 @@ from pipeline_src.config import load_config
 from pipeline_src.config.root import NAME_PATTERN
 from pipeline_src.errors import ConfigError, StageError, shown
 from pipeline_src.manifest.datasets import FOLD_PREFIX, load_dataset
-from pipeline_src.provenance import package_versions
+from pipeline_src.provenance import UNKNOWN_COMMIT, package_versions
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED = ("run", "dataset", "git_commit", "config", "versions")
@@ -46,13 +46,13 @@ def reproduce(metrics: Path, folder: Path | None) -> int:
         logger.warning("%s was %s, here it is %s: figures may differ", name, then, now)
     default = ROOT / "results/reproduce" / stored["git_commit"][:12]
     checkout = (folder or default).resolve()
-    prepare_checkout(checkout, stored)
+    project = prepare_checkout(checkout, stored)
     target = target_of(stored)
-    run_workflow(checkout, target)
-    differences = list(compare_metrics(stored, read_metrics(checkout / target)))
+    run_workflow(project, target)
+    differences = list(compare_metrics(stored, read_metrics(project / target)))
     for difference in differences:
         print(difference)
-    print(f"{checkout / target}: {'differs' if differences else 'the same figures and hashes'}")
+    print(f"{project / target}: {'differs' if differences else 'the same figures and hashes'}")
     return int(bool(differences))
 
 
@@ -119,15 +119,19 @@ def differing_versions(stored: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [row for row in versions if row[1] != row[2]]
 
 
-def prepare_checkout(folder: Path, stored: Mapping[str, Any]) -> None:
-    """A git worktree of the commit with the stored configuration.
+def prepare_checkout(folder: Path, stored: Mapping[str, Any]) -> Path:
+    """A git worktree of the commit with the stored configuration; the project's folder in it.
 
     Raises:
         StageError: the commit is unknown or had local changes, or ``folder`` holds something else.
     """
     commit = stored["git_commit"]
-    if commit == "unknown":
-        raise StageError("git_commit is unknown: the figures were made outside a git checkout")
+    if commit == UNKNOWN_COMMIT:
+        raise StageError(
+            "git_commit is unknown: no git repository tracked the project's files when the figures "
+            "were made, so the code that made them is missing (a copy without .git, or one inside "
+            "another repository). Clone the project, evaluate there, and use that metrics.json"
+        )
     if commit.endswith("-dirty"):
         raise StageError(
             f"git_commit is {commit}: the code had changes that no commit holds. Commit first, "
@@ -141,9 +145,11 @@ def prepare_checkout(folder: Path, stored: Mapping[str, Any]) -> None:
             raise StageError(f"no checkout at {folder}: {made.stderr.strip()}")
     elif (head := _git("rev-parse", "HEAD", folder=folder).stdout.strip()) != commit:
         raise StageError(f"{folder} is a checkout of {head or 'nothing'}; give another --folder")
+    project = folder / _git("rev-parse", "--show-prefix").stdout.strip()
     config = {**stored["config"], "results": "results"}
-    write_text(folder / "config/config.yaml", yaml.safe_dump(config, sort_keys=False))
-    _bring_lists(folder, config)
+    write_text(project / "config/config.yaml", yaml.safe_dump(config, sort_keys=False))
+    _bring_lists(project, config)
+    return project
 
 
 def _bring_lists(folder: Path, config: Mapping[str, Any]) -> None:

@@ -1,16 +1,21 @@
 """Which runs a target can name, what they learn from and are scored on, and their files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import ValidationError
 
 from pipeline_src.catalog.datasets import DatasetCatalog
-from pipeline_src.config import RunConfig, resolve_run
+from pipeline_src.config import RunConfig, read_yaml, resolve_run
+from pipeline_src.config.differences import differences
 from pipeline_src.config.heads import possible_shares
 from pipeline_src.config.starts import Network, converted_network, refuse_other_network
 from pipeline_src.errors import ConfigError
 from pipeline_src.manifest.datasets import split_view
+
+MAX_NAMED = 6  # changed keys in one sentence
 
 
 class Catalog(DatasetCatalog):
@@ -29,6 +34,29 @@ class Catalog(DatasetCatalog):
     def run(self, name: str) -> RunConfig:
         """The sections of one run."""
         return resolve_run(self.config, name)
+
+    def run_file(self, run: str) -> Path:
+        """The resolved sections of a run, as they were when its results were made."""
+        return self.results / run / "config.yaml"
+
+    def changed_runs(self) -> Iterator[str]:
+        """A sentence for each run whose values are not those that its results name."""
+        for run in self.run_names:
+            if not self.run_file(run).is_file():
+                continue
+            try:
+                then = read_yaml(self.run_file(run))
+            except ConfigError as error:
+                yield str(error)
+                continue
+            now = self.run(run)
+            then = then if isinstance(then, dict) else {}
+            changed = list(differences(then, now.model_dump(mode="json")))
+            if changed:
+                more = f" and {len(changed) - MAX_NAMED} more" if len(changed) > MAX_NAMED else ""
+                named = ", ".join(changed[:MAX_NAMED]) + more
+                effect = "" if _counts(then, now) else "; nothing is made again for it"
+                yield f"run {run} is no longer as {self.run_file(run)} says: {named}{effect}"
 
     def pretrain_datasets(self, run: str) -> tuple[str, ...]:
         """Data sets that a run's pre-training learns from.
@@ -305,6 +333,13 @@ class Catalog(DatasetCatalog):
             for name in self.finetune_datasets(run)
             for path in self.cross_validations(name, (run,))
         ]
+
+
+def _counts(then: Mapping[str, Any], now: RunConfig) -> bool:
+    try:
+        return RunConfig.model_validate(then).recipe_values() != now.recipe_values()
+    except ValidationError:  # of another version of this code
+        return True
 
 
 def _converted(run: str, stage: str, folder: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline_src.atomic import write_text
 from pipeline_src.commands import CHECKOUT
 from pipeline_src.stages.drift import refuse_drift
+from pipeline_src.stages.place import refuse_outside
 from pipeline_src.stages.render import DVC_FILE, load_catalog, render
 from pipeline_src.stages.stale import drop_stale
 
@@ -32,6 +33,7 @@ def run(options: argparse.Namespace) -> int:
             write_text(ROOT / DVC_FILE, render(load_catalog(ROOT)))
             return 0
         refuse_drift(ROOT)
+        refuse_outside(load_catalog(ROOT).results, ROOT)
         if options.drop_stale:
             kind, _, name = options.drop_stale.partition("_")
             dropped = drop_stale(load_catalog(ROOT), kind, name)

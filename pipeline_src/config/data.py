@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from pipeline_src.config.page_options import option_problem
-from pipeline_src.config.section import Section
+from pipeline_src.config.section import OPERATIONAL, Section
 
 
 class PlanConfig(Section):
@@ -23,14 +23,25 @@ class DownloadConfig(Section):
     """How raw clips are fetched."""
 
     timeout_seconds: float = Field(
-        default=60.0, gt=0, description="no byte for this long ends an attempt"
+        default=60.0,
+        gt=0,
+        description="no byte for this long ends an attempt",
+        json_schema_extra=OPERATIONAL,
     )
-    max_attempts: int = Field(default=3, gt=0, description="attempts per clip for transient errors")
+    max_attempts: int = Field(
+        default=3,
+        gt=0,
+        description="attempts per clip for transient errors",
+        json_schema_extra=OPERATIONAL,
+    )
     max_bytes: int = Field(
         default=2_000_000_000, gt=0, description="a larger file or archive member is refused"
     )
     max_transfer_seconds: float = Field(
-        default=3600.0, gt=0, description="an attempt that takes longer ends, whatever it brings"
+        default=3600.0,
+        gt=0,
+        description="an attempt that takes longer ends, whatever it brings",
+        json_schema_extra=OPERATIONAL,
     )
     ytdlp_format: str = Field(
         default="bv*[height<=480]+ba/b[height<=480]/bv*+ba/b",
@@ -43,7 +54,11 @@ class DownloadConfig(Section):
         "environment",
     )
     num_connections: int = Field(
-        default=8, gt=0, le=256, description="http(s) and yt-dlp transfers at a time per chunk"
+        default=8,
+        gt=0,
+        le=256,
+        description="http(s) and yt-dlp transfers at a time per chunk",
+        json_schema_extra=OPERATIONAL,
     )
     addresses: Literal["public", "listed", "private", "any"] = Field(
         default="listed",
@@ -171,13 +186,17 @@ class MediaConfig(Section):
         description="flagged: pictures that are flagged as interlaced are deinterlaced",
     )
     timeout_seconds: float = Field(
-        default=120.0, gt=0, description="ffmpeg is killed after this long on one clip"
+        default=120.0,
+        gt=0,
+        description="ffmpeg is killed after this long on one clip",
+        json_schema_extra=OPERATIONAL,
     )
     clips_per_process: int = Field(
         default=32,
         gt=0,
         le=256,
         description="clips decoded by one ffmpeg process; one by one when a batch fails",
+        json_schema_extra=OPERATIONAL,
     )
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipeline_src.config.section import Section
+from pipeline_src.config.section import ELSEWHERE, OPERATIONAL, Section
 
 
 class EvaluateConfig(Section):
@@ -14,6 +14,7 @@ class EvaluateConfig(Section):
         default=(),
         description="data sets that the pre-training is scored on, also such that it never saw; "
         "empty = all that are listed",
+        json_schema_extra=ELSEWHERE,
     )
     probes: bool = Field(
         default=True,
@@ -27,7 +28,9 @@ class EvaluateConfig(Section):
         gt=0,
         description="frames per clip; outputs are averaged over groups of the model's num_frames",
     )
-    num_workers: int = Field(default=2, ge=0, description="loader processes")
+    num_workers: int = Field(
+        default=2, ge=0, description="loader processes", json_schema_extra=OPERATIONAL
+    )
     num_bootstrap: int = Field(default=1000, ge=0, description="resamples of the 95 % intervals")
     retrieval_per_class: int | None = Field(
         default=None,

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from pipeline_src.atomic import write_text
 from pipeline_src.config.root import Config
-from pipeline_src.config.section import Section
+from pipeline_src.config.section import MARK, OPERATIONAL, Section
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "config"
 YAML_HEADER = """\
@@ -25,6 +25,7 @@ YAML_HEADER = """\
 # Change values here (dvc repro, dvc exp run -S), in an overlay (--configfile) or by
 # --config 'finetune={lr: 1e-3}'. `make config` brings the defaults back.
 """
+NOTHING_AGAIN = "; *operational*"
 README_HEADER = """\
 # Configuration
 
@@ -32,7 +33,8 @@ README_HEADER = """\
 `--config 'section={key: value}'` are merged on top, and an unknown key or a value out of bounds is
 refused before any job runs. `runs` maps a run's name to the values in which it differs from the
 sections `model`, `pretrain`, `finetune` and `evaluate`. Threads, memory and accounts belong to
-`workflow/profiles`.
+`workflow/profiles`. Keys that are marked *operational*, and all of `submit`, `network` and
+`remote`, say how a result is made and not what it is: nothing is made again when they change.
 
 This page is generated from `pipeline_src/config` by `make config`.
 """
@@ -81,10 +83,16 @@ def _readme_lines(section: Section, prefix: str) -> Iterator[str]:
         yield "| key | default | allowed | meaning |\n|---|---|---|---|\n"
     for name, field in leaves.items():
         default = _inline(getattr(section, name)).replace("|", "\\|")
-        yield f"| `{name}` | `{default}` | {_bounds(field)} | {_cell(field.description or '')} |\n"
+        yield f"| `{name}` | `{default}` | {_bounds(field)} | {_meaning(field)} |\n"
     for name in type(section).model_fields:
         if _is_section(section, name):
             yield from _readme_lines(getattr(section, name), f"{prefix}.{name}".lstrip("."))
+
+
+def _meaning(field: FieldInfo) -> str:
+    extra = field.json_schema_extra
+    is_operational = isinstance(extra, dict) and extra.get(MARK) == OPERATIONAL[MARK]
+    return _cell(field.description or "") + (NOTHING_AGAIN if is_operational else "")
 
 
 def _is_section(section: Section, name: str) -> bool:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
-from pipeline_src.config.section import Section
+from pipeline_src.config.section import OPERATIONAL, Section
 
 
 def _read_switch(value: Any) -> Any:
@@ -61,22 +61,40 @@ class OptimConfig(Section):
         default="ddp",
         description="several ranks: ddp = a copy of the network each, fsdp = a part of each "
         "tensor (FSDP2, for the large sizes)",
+        json_schema_extra=OPERATIONAL,
     )
-    num_workers: int = Field(default=2, ge=0, description="loader processes per rank")
+    num_workers: int = Field(
+        default=2, ge=0, description="loader processes per rank", json_schema_extra=OPERATIONAL
+    )
     prefetch_batches: int = Field(
-        default=4, gt=0, le=64, description="batches that each loader process is ahead"
+        default=4,
+        gt=0,
+        le=64,
+        description="batches that each loader process is ahead",
+        json_schema_extra=OPERATIONAL,
     )
     max_decode_errors: int = Field(
         default=0,
         ge=0,
         description="training clips that may fail to decode; another one is drawn for each of "
         "them, more end the training; 0 = the first one does",
+        json_schema_extra=OPERATIONAL,
     )
-    log_every: int = Field(default=10, gt=0, description="steps between rows of metrics.jsonl")
+    log_every: int = Field(
+        default=10,
+        gt=0,
+        description="steps between rows of metrics.jsonl",
+        json_schema_extra=OPERATIONAL,
+    )
     save_every_seconds: float = Field(
-        default=60.0, gt=0, description="time between checkpoints; the last step is always saved"
+        default=60.0,
+        gt=0,
+        description="time between checkpoints; the last step is always saved",
+        json_schema_extra=OPERATIONAL,
     )
-    keep_checkpoints: int = Field(default=2, gt=0, description="newest checkpoints kept")
+    keep_checkpoints: int = Field(
+        default=2, gt=0, description="newest checkpoints kept", json_schema_extra=OPERATIONAL
+    )
     seed: int = Field(
         default=0, ge=0, description="of initial weights, data order, masks and augmentation"
     )

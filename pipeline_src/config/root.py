@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline_src.architectures import METHODS
 from pipeline_src.config import demo
@@ -16,10 +16,11 @@ from pipeline_src.config.data import (
     ShardsConfig,
 )
 from pipeline_src.config.evaluation import EvaluateConfig, ReportConfig, SubmitConfig
-from pipeline_src.config.section import Section
+from pipeline_src.config.section import ELSEWHERE, OPERATIONAL, Section
 from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig
 
 RUN_SECTIONS = ("model", "pretrain", "finetune", "evaluate")
+ODD_LETTERS = frozenset("{}<>$;&|`\"'\\*?[]")
 NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_]*$"
 
 
@@ -99,31 +100,47 @@ class Config(Section):
     """config.yaml, an experiment overlay and --config, merged and checked."""
 
     results: str = Field(
-        default="results", min_length=1, description="folder that everything is written under"
+        default="results",
+        min_length=1,
+        json_schema_extra=ELSEWHERE,
+        description="folder that everything is written under",
     )
     datasets: tuple[str, ...] = Field(
         default=("avdigits",),
         min_length=1,
+        json_schema_extra=ELSEWHERE,
         description="names in config/datasets, or paths of YAML files",
     )
     plan: PlanConfig = PlanConfig()
     download: DownloadConfig = DownloadConfig()
-    network: NetworkConfig = NetworkConfig()
+    network: NetworkConfig = Field(default=NetworkConfig(), json_schema_extra=OPERATIONAL)
     media: MediaConfig = demo.MEDIA
     audio: AudioConfig = demo.AUDIO
     shards: ShardsConfig = ShardsConfig()
-    remote: RemoteConfig = RemoteConfig()
+    remote: RemoteConfig = Field(default=RemoteConfig(), json_schema_extra=OPERATIONAL)
     model: ModelConfig = demo.MODEL
     pretrain: PretrainConfig = demo.PRETRAIN
     finetune: FinetuneConfig = demo.FINETUNE
     evaluate: EvaluateConfig = demo.EVALUATE
-    submit: SubmitConfig = SubmitConfig()
+    submit: SubmitConfig = Field(default=SubmitConfig(), json_schema_extra=OPERATIONAL)
     report: ReportConfig = ReportConfig()
     runs: dict[str, dict[str, Any] | None] = Field(
         default={"avsiam_tiny": {section: {} for section in RUN_SECTIONS}},
         description="name: values that differ from the sections model, pretrain, finetune, "
         "evaluate; null removes a run that a lower file lists",
     )
+
+    @field_validator("results")
+    @classmethod
+    def _check_results(cls, results: str) -> str:
+        if results.startswith("~"):
+            raise ValueError("~ is not replaced here; write the whole path")
+        if odd := sorted({letter for letter in results if letter in ODD_LETTERS or letter < " "}):
+            raise ValueError(
+                f"its path must do without {' '.join(map(repr, odd))}, which mean something to "
+                "Snakemake, DVC or a shell; blanks are allowed"
+            )
+        return results
 
     @model_validator(mode="after")
     def _check_runs(self) -> "Config":

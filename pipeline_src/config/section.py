@@ -1,9 +1,65 @@
-"""The base class of every configuration section."""
+"""The base class of every configuration section, and which of its fields are the recipe."""
+
+from collections.abc import Iterator
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.config import JsonDict
+
+MARK = "recipe"
+# How a result is made, not what it is: nothing is made again for it, at any time.
+OPERATIONAL: JsonDict = {MARK: "operational"}
+# Names something whose content is in the record by itself: data, weights, a part left out.
+ELSEWHERE: JsonDict = {MARK: "elsewhere"}
 
 
 class Section(BaseModel):
-    """A frozen group of settings that refuses unknown keys."""
+    """A frozen group of settings that refuses unknown keys.
+
+    A field counts: results are made again when it changes, and the record of a training holds it.
+    Fields with ``json_schema_extra=OPERATIONAL`` or ``ELSEWHERE`` do not.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def recipe_values(self) -> dict[str, Any]:
+        """The plain values of every field that counts."""
+        return self.model_dump(mode="json", exclude=_unrecorded(type(self)))
+
+
+def is_recorded(section: type[Section], name: str) -> bool:
+    """Whether a field counts."""
+    extra = section.model_fields[name].json_schema_extra
+    return not (isinstance(extra, dict) and MARK in extra)
+
+
+def section_of(section: type[Section], name: str) -> type[Section] | None:
+    """The section that a field holds, if it holds one."""
+    annotation = section.model_fields[name].annotation
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return None
+
+
+def recorded_keys(section: type[Section], prefix: str) -> Iterator[str]:
+    """Dotted keys that hold what counts of a section, whole sections where all of it does."""
+    if not _unrecorded(section):
+        yield prefix
+        return
+    for name in section.model_fields:
+        if not is_recorded(section, name):
+            continue
+        below = section_of(section, name)
+        yield from recorded_keys(below, f"{prefix}.{name}") if below else [f"{prefix}.{name}"]
+
+
+def _unrecorded(section: type[Section]) -> dict[str, Any]:
+    """What ``model_dump`` has to leave out."""
+    found: dict[str, Any] = {}
+    for name in section.model_fields:
+        below = section_of(section, name)
+        if not is_recorded(section, name):
+            found[name] = True
+        elif below and (inner := _unrecorded(below)):
+            found[name] = inner
+    return found

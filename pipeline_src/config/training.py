@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from pipeline_src.config.curriculum import CurriculumConfig
 from pipeline_src.config.mavil import MAViLRecipe
 from pipeline_src.config.optim import AugmentConfig, OptimConfig
-from pipeline_src.config.section import Section
+from pipeline_src.config.section import ELSEWHERE, OPERATIONAL, Section
 
 FPS = (
     "num_frames at this rate, in frames per second, from one window of the clip, in training a "
@@ -57,22 +57,27 @@ class PretrainConfig(OptimConfig):
     """
 
     datasets: tuple[str, ...] = Field(
-        default=(), description="data sets to learn from; empty = all that are listed"
+        default=(),
+        description="data sets to learn from; empty = all that are listed",
+        json_schema_extra=ELSEWHERE,
     )
     checkpoint: str = Field(
         default="",
         description="folder that pipeline_src.models.convert wrote: it stands for this "
         "pre-training, nothing is trained; empty = train",
+        json_schema_extra=ELSEWHERE,
     )
     checkpoint_run: str = Field(
         default="",
         description="run whose pre-training this one goes on from, with a new optimiser and its "
         "own data sets; empty = from model.init",
+        json_schema_extra=ELSEWHERE,
     )
     teacher_run: str = Field(
         default="",
         description="mavil, stage 2: run whose pre-training hidden tokens are learned from; needs "
         "model.overrides.predicts: features",
+        json_schema_extra=ELSEWHERE,
     )
     num_frames: int = Field(
         default=1, gt=0, description="frames per clip, one at random in each of as many equal spans"
@@ -116,6 +121,7 @@ class PretrainConfig(OptimConfig):
         default="auto",
         description="avsiam: run the clips of all contrast_ratios, audio and video, as one batch; "
         "auto = on a GPU. The losses differ by rounding only",
+        json_schema_extra=OPERATIONAL,
     )
     curriculum: CurriculumConfig = CurriculumConfig()
     adaptive_batch: Literal["none", "tokens", "flops"] = Field(
@@ -133,6 +139,7 @@ class PretrainConfig(OptimConfig):
         ge=0,
         description="most clips per step over all ranks that memory holds; a training that would "
         "exceed it is refused before it starts; 0 = unknown",
+        json_schema_extra=OPERATIONAL,
     )
     negatives: Literal["fixed", "all"] = Field(
         default="fixed",
@@ -188,21 +195,28 @@ class FinetuneConfig(OptimConfig):
     """Supervised fine-tuning with audio, video and audio-video heads in one model."""
 
     datasets: tuple[str, ...] = Field(
-        default=(), description="labelled data sets, one model each; empty = all listed"
+        default=(),
+        description="labelled data sets, one model each; empty = all listed",
+        json_schema_extra=ELSEWHERE,
     )
     init: Literal["pretrain", "scratch"] = Field(
         default="pretrain", description="where the encoder starts from"
     )
     skip: bool = Field(
-        default=False, description="no fine-tuning: only the pre-training is made and scored"
+        default=False,
+        description="no fine-tuning: only the pre-training is made and scored",
+        json_schema_extra=ELSEWHERE,
     )
     checkpoint_run: str = Field(
-        default="", description="run whose pre-training is used; empty = this run's own"
+        default="",
+        description="run whose pre-training is used; empty = this run's own",
+        json_schema_extra=ELSEWHERE,
     )
     checkpoint: str = Field(
         default="",
         description="folder that pipeline_src.models.convert wrote: it stands for this "
         "fine-tuning, nothing is trained; empty = train",
+        json_schema_extra=ELSEWHERE,
     )
     label_fraction: float = Field(
         default=1.0, gt=0, le=1, description="share of the training clips, stratified by class"
@@ -246,7 +260,10 @@ class FinetuneConfig(OptimConfig):
         "epochs, counted from 1; empty = the last weights",
     )
     validate_every_epochs: float = Field(
-        default=5, gt=0, description="epochs between validation scores"
+        default=5,
+        gt=0,
+        description="epochs between validation scores",
+        json_schema_extra=OPERATIONAL,
     )
     layer_decay: float = Field(
         default=1.0, gt=0, le=1, description="learning rate factor per encoder layer, from the top"

@@ -58,7 +58,7 @@ def download_chunk(
     listed = read_plan_chunk(chunk_csv, id.split)
     raw_folder.mkdir(parents=True, exist_ok=True)
     secrets = read_secrets()
-    settings = json_sha256([version, config.model_dump(mode="json")])
+    settings = json_sha256([version, config.recipe_values()])
     with FetchedLog(raw_folder, settings) as log:
         patience = Patience(limits_folder, network, config.max_attempts)
         fetcher = Fetcher(places.root, log, config, patience, secrets, ffmpeg)

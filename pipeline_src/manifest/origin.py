@@ -14,7 +14,7 @@ from pipeline_src.config.section import Section
 def chunk_origin(inputs: Sequence[Path], version: int, **settings: Section | int) -> str:
     """Hash of the input files, the step's version and the settings that it used."""
     values = {
-        name: value.model_dump(mode="json") if isinstance(value, Section) else value
+        name: value.recipe_values() if isinstance(value, Section) else value
         for name, value in settings.items()
     }
     hashes = [file_sha256(path) for path in inputs]

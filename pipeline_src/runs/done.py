@@ -19,8 +19,7 @@ from pipeline_src.runs.checkpoint import (
 )
 from pipeline_src.runs.records import read_record
 from pipeline_src.runs.spec import DONE_ADVICE, DONE_FILE
-
-PUBLISHED = "checkpoint"
+from pipeline_src.runs.spec import PUBLISHED_FOLDER as PUBLISHED
 
 
 def publish_checkpoint(run_dir: Path, checkpoint: Checkpoint) -> Checkpoint:
@@ -74,8 +73,10 @@ def write_done(
         last_row: of metrics.jsonl. cost: counted operations, parameters and bytes of the whole
             training; None where nothing was trained here.
     """
-    (run_dir / DONE_FILE).unlink(missing_ok=True)  # it names the folder that is replaced now
-    state = publish_checkpoint(run_dir, checkpoint).state
+    if checkpoint.folder != run_dir / PUBLISHED:
+        (run_dir / DONE_FILE).unlink(missing_ok=True)  # it names the folder that is replaced now
+        checkpoint = publish_checkpoint(run_dir, checkpoint)
+    state = checkpoint.state
     path = run_dir / DONE_FILE
     write_json(
         path,
@@ -97,6 +98,18 @@ def write_done(
         },
     )
     return path
+
+
+def published(run_dir: Path, fingerprint: str) -> Checkpoint | None:
+    """The whole result of a training of this fingerprint, if it has one.
+
+    It stays the result where ``checkpoints``, which only resuming needs, are gone.
+    """
+    try:
+        checkpoint = read_checkpoint(run_dir / PUBLISHED)
+    except CheckpointError:
+        return None
+    return checkpoint if checkpoint.state.get("fingerprint") == fingerprint else None
 
 
 def read_done(path: Path) -> Checkpoint:

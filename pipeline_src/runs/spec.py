@@ -27,24 +27,7 @@ CHECKPOINTS_FOLDER = "checkpoints"
 STATE_FILE = "state.json"  # of a checkpoint
 DONE_ADVICE = "delete it and run the same command again, which writes it anew"
 SPEC_ADVICE = "delete it and run the workflow's command again, which writes it anew"
-# Keys that change how a run is carried out, not what it computes.
-OPERATIONAL_KEYS = {
-    "parallel",
-    "num_workers",
-    "prefetch_batches",
-    "max_decode_errors",  # a training that it ended may go on with a higher one
-    "log_every",
-    "save_every_seconds",
-    "keep_checkpoints",
-    "validate_every_epochs",
-    "datasets",  # what they hold is in ``data``
-    "skip",
-    "packed",
-    "max_batch_size",
-    "checkpoint_run",  # its weights are in ``start``
-    "checkpoint",  # likewise
-    "teacher_run",  # its weights are in ``teacher``
-}
+PUBLISHED_FOLDER = "checkpoint"  # its result, which needs none of them
 
 
 class TrainSpec(Section):
@@ -107,8 +90,8 @@ class TrainSpec(Section):
 
     def _settings(self) -> dict[str, Any]:
         return {
-            "model": self.model.model_dump(mode="json"),
-            "recipe": self.recipe.model_dump(mode="json", exclude=OPERATIONAL_KEYS),
+            "model": self.model.recipe_values(),
+            "recipe": self.recipe.recipe_values(),
         }
 
 
@@ -147,8 +130,12 @@ def step_folder(step: int) -> str:
 
 
 def saved_progress(run_dir: Path, fingerprint: str) -> tuple[int, int]:
-    """Steps done and wanted by the newest checkpoint of a configuration; (0, 1) without one."""
-    for folder in sorted((run_dir / CHECKPOINTS_FOLDER).glob("step_*"), reverse=True):
+    """Steps done and wanted by the newest checkpoint of a configuration; (0, 1) without one.
+
+    A published one is the end, whether what only resuming needs is there or not.
+    """
+    resumable = sorted((run_dir / CHECKPOINTS_FOLDER).glob("step_*"), reverse=True)
+    for folder in (run_dir / PUBLISHED_FOLDER, *resumable):
         try:
             keys = {"fingerprint": str, "step": int, "num_steps": int}
             state = read_record(folder / STATE_FILE, keys, "it is passed over")
@@ -167,8 +154,7 @@ def score_hashes(
     Args:
         trained: done.json or state.json of the checkpoint.
     """
-    scoring = evaluate.model_dump(mode="json", exclude={"datasets"})
-    settings = [trained["config_sha256"], scoring]
+    settings = [trained["config_sha256"], evaluate.recipe_values()]
     data = [trained["data_sha256"], index_fingerprint(scored_index)]
     return {"config_sha256": json_sha256(settings), "data_sha256": json_sha256(data)}
 

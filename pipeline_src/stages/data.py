@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline_src.catalog import Catalog
+from pipeline_src.config import DownloadConfig, MediaConfig
+from pipeline_src.config.section import recorded_keys
 from pipeline_src.manifest.clip_lists import read_clips
 from pipeline_src.manifest.datasets import DatasetConfig
 from pipeline_src.manifest.sources import source_kind, split_member
@@ -50,14 +52,14 @@ def data_stages(catalog: Catalog, name: str) -> Iterator[Stage]:
         "download",
         ["download_clips", "download_ledger"],
         listed,
-        ["plan", "download"],
+        ["plan", *recorded_keys(DownloadConfig, "download")],
         ["PLAN", "DOWNLOAD"],
     )
     yield stage(
         "transcode",
         ["transcode_clips"],
         [folder["download"]],
-        ["media"],
+        [*recorded_keys(MediaConfig, "media")],
         ["TRANSCODE"],
         "" if dataset.has_video else relative_path(catalog.dataset_path(name)),
     )
@@ -72,7 +74,7 @@ def data_stages(catalog: Catalog, name: str) -> Iterator[Stage]:
         "shards",
         ["pack_shard", "pack_index", "pack_ledger"],
         [folder["download"], folder["transcode"], folder["logmel"], *described],
-        ["shards", "audio", "media"],
+        ["shards", "audio", *recorded_keys(MediaConfig, "media")],
         ["PACK", "INDEX"],
     )
 

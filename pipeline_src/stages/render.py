@@ -33,7 +33,16 @@ def render(catalog: Catalog) -> str:
     """The text of dvc.yaml for this configuration."""
     stages = all_stages(catalog)
     tree = {"stages": {stage.name: _entry(stage) for stage in stages}, "plots": _plots(stages)}
-    return HEADER + yaml.safe_dump(tree, sort_keys=False, width=10_000)
+    return HEADER + yaml.safe_dump(_literal(tree), sort_keys=False, width=10_000)
+
+
+def _literal(tree: Any) -> Any:
+    """The same without a ${...} that DVC would replace: paths are the user's."""
+    if isinstance(tree, dict):
+        return {_literal(key): _literal(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_literal(value) for value in tree]
+    return tree.replace("${", "\\${") if isinstance(tree, str) else tree
 
 
 def _entry(stage: Stage) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Stages of the runs: shards -> checkpoints -> metrics -> report."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline_src.catalog import Catalog
 from pipeline_src.config.heads import scored_heads
-from pipeline_src.config.root import RUN_SECTIONS
+from pipeline_src.config.root import RUN_SECTIONS, RunConfig
+from pipeline_src.config.section import Section, is_recorded, recorded_keys, section_of
 from pipeline_src.manifest.datasets import split_view
 from pipeline_src.stages.stage import Out, Stage
 
@@ -125,7 +127,7 @@ def report_stage(catalog: Catalog, stages: Sequence[Stage]) -> Stage:
         rules=("resolve_config", "report_results", "report"),
         target="report",
         deps=(*scored, *indexes),
-        params=("report", *RUN_SECTIONS, "runs", "datasets", "results"),
+        params=("report", *_shared_keys(RUN_SECTIONS), "runs", "datasets", "results"),
         versions=("REPORT",),
         outs=(*map(Out, configs), Out(f"{catalog.results}/report/index.html")),
         before=("python -m pipeline_src stages --check",),
@@ -133,12 +135,29 @@ def report_stage(catalog: Catalog, stages: Sequence[Stage]) -> Stage:
 
 
 def _run_params(catalog: Catalog, run: str, sections: Sequence[str]) -> tuple[str, ...]:
-    """The keys that hold these sections of a run: the shared values and the run's own.
+    """The keys that hold what counts of these sections of a run: shared values and its own.
 
     A section that the run does not write out could be added later, so then the whole run counts.
     """
     overlay = catalog.config.runs[run] or {}
-    own = [f"runs.{run}.{section}" for section in sections]
+    own: list[str] = []
+    for section in sections:
+        below = section_of(RunConfig, section)
+        if below and section in overlay:
+            own += _own_keys(below, overlay[section] or {}, f"runs.{run}.{section}")
     if any(section not in overlay for section in sections):
         own = [f"runs.{run}"]
-    return (*sections, *own)
+    return (*_shared_keys(sections), *own)
+
+
+def _shared_keys(sections: Sequence[str]) -> Iterator[str]:
+    for section in sections:
+        below = section_of(RunConfig, section)
+        yield from recorded_keys(below, section) if below else [section]
+
+
+def _own_keys(section: type[Section], values: Mapping[str, Any], prefix: str) -> list[str]:
+    """What a run writes out of a section: key by key where some of it does not count."""
+    if all(is_recorded(section, name) for name in values):
+        return [prefix]
+    return [f"{prefix}.{name}" for name in values if is_recorded(section, name)]

@@ -1,6 +1,7 @@
 """What one stage of ``dvc.yaml`` is."""
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class Stage:
     def commands(self) -> tuple[str, ...]:
         """What DVC runs; SNAKEMAKE_PROFILE decides where."""
         allowed = " ".join(self.rules)
-        return (*self.before, f"snakemake --allowed-rules {allowed} -- {self.target}")
+        return (*self.before, f"snakemake --allowed-rules {allowed} -- {shlex.quote(self.target)}")
 
 
 def relative_path(path: str | Path) -> str:

@@ -12,6 +12,7 @@ import yaml
 
 from pipeline_src.atomic import file_sha256
 from pipeline_src.catalog import Catalog
+from pipeline_src.config import RunConfig
 from pipeline_src.errors import PipelineError, StageError
 from pipeline_src.manifest.chunks import read_chunk
 from pipeline_src.runs.spec import TrainSpec, score_hashes
@@ -126,7 +127,8 @@ def _check_folds(catalog: Catalog, stage: Stage) -> None:
 def _check_report(catalog: Catalog, stage: Stage) -> None:
     for run in catalog.run_names:
         path = catalog.results / run / "config.yaml"
-        if yaml.safe_load(path.read_text()) != catalog.run(run).model_dump(mode="json"):
+        written = RunConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        if written.recipe_values() != catalog.run(run).recipe_values():
             raise StageError(f"{path} holds other settings")
 
 

@@ -23,7 +23,7 @@ from pipeline_src.runs.checkpoint import (
     load_weights,
     read_checkpoint,
 )
-from pipeline_src.runs.done import write_done
+from pipeline_src.runs.done import published, write_done
 from pipeline_src.runs.history import HISTORY_FILE, VALIDATION_FILE, write_history
 from pipeline_src.runs.lease import held
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, TrainSpec
@@ -66,12 +66,14 @@ def run_training(spec: TrainSpec, stop: StopFlag) -> Path:
     free_main_thread()
     torch.set_num_threads(min(spec.num_threads, num_cores()))
     keep_freed_memory()
+    fingerprint = spec.fingerprint()
+    if finished := published(spec.run_dir, fingerprint):
+        return _publish(spec, finished)
     with (
         join_ranks() as ranks,
         _alone_in(spec.run_dir, ranks) as beat,
         Watchdog(spec.stall_minutes, beat) as watchdog,
     ):
-        fingerprint = spec.fingerprint()
         resumed = resume_point(spec.run_dir / CHECKPOINTS_FOLDER, fingerprint, ranks)
         if ranks.is_main and resumed is None:
             set_aside(spec.run_dir)

@@ -1,8 +1,12 @@
 """The doctor's checks of a machine, with stand-ins for Slurm's commands on PATH."""
 
+from pathlib import Path
+
 import pytest
 
 from pipeline_src.doctor import check_disk, check_links, check_slurm
+from pipeline_src.errors import StageError
+from pipeline_src.stages.place import problems_of, refuse_outside
 
 
 @pytest.fixture
@@ -59,3 +63,18 @@ def test_a_link_that_became_a_file_is_named(tmp_path):
 def test_free_space_is_told_for_a_folder_that_is_not_there_yet(tmp_path):
     (line,) = check_disk(tmp_path / "not/yet")
     assert "GB free" in line.text
+
+
+@pytest.mark.parametrize("linked", ["results", "results/digits", "results/digits/shards"])
+def test_results_behind_a_link_are_seen_before_dvc_runs(tmp_path, linked):
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / linked).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / linked).symlink_to(tmp_path / "scratch")
+    with pytest.raises(StageError, match=f"^{linked} is a link to .*scratch"):
+        refuse_outside(Path("results"), tmp_path)
+
+
+def test_results_elsewhere_are_seen_before_dvc_runs(tmp_path):
+    (tmp_path / "checkout").mkdir()
+    assert "lies outside of" in next(problems_of(tmp_path / "results", tmp_path / "checkout"))
+    assert not list(problems_of(Path("results"), tmp_path))

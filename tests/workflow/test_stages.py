@@ -3,6 +3,8 @@
 import inspect
 import itertools
 import re
+import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,13 +17,17 @@ from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
 
 from pipeline_src import versions
-from pipeline_src.config import Config
+from pipeline_src.catalog import Catalog
+from pipeline_src.config import Config, FinetuneConfig, PretrainConfig, load_config
 from pipeline_src.config.load import merge
+from pipeline_src.config.section import is_recorded, section_of
+from pipeline_src.errors import ConfigError
+from pipeline_src.stages.render import render
 from tests.workspace import Workspace
 
 WILDCARDS = SimpleNamespace(dataset="digits", run="avsiam_tiny", split="train", chunk="00000")
-# The clip list is cut when the Snakefile is parsed; the rest says where and which, or how.
-NOT_IN_RULES = {"plan", "results", "datasets", "submit", "network", "remote"}
+# The clip list is cut when the Snakefile is parsed.
+NOT_IN_RULES = {"plan"}
 SCRATCH = {"finetune": {"init": "scratch"}}
 BY_RATE = {"media": {"num_frames": 0, "frame_rate": 8}}
 CURRICULUM = {"shape": "linear", "start": 0.7, "end": 0.5}
@@ -135,7 +141,7 @@ def test_every_setting_of_a_rule_is_a_parameter_of_its_stage_and_no_other(stages
     configs = (in_tiny, *(merge(in_tiny, other) for other in (SCRATCH, SCHEDULED, BY_RATE)))
     bases = [(base, rule_params(base)) for base in configs]
     for key, value in leaves(in_tiny):
-        if key.split(".")[0] in NOT_IN_RULES | {"runs"}:
+        if key.split(".")[0] in NOT_IN_RULES | {"runs"} or not counts(key):
             continue
         for (base, before), candidate in itertools.product(bases, other_values(key, value)):
             try:
@@ -150,6 +156,50 @@ def test_every_setting_of_a_rule_is_a_parameter_of_its_stage_and_no_other(stages
             unchanged.append(key)
     # What names another run needs a second one.
     assert set(unchanged) <= {"pretrain.checkpoint_run", "pretrain.teacher_run"}
+
+
+def counts(key: str) -> bool:
+    """Whether neither the field nor a section around it is marked as one that does not count."""
+    section: Any = Config
+    for name in key.split("."):
+        if not is_recorded(section, name):
+            return False
+        section = section_of(section, name)
+    return True
+
+
+def test_a_setting_that_does_not_count_is_in_no_rule_and_no_stage(stages, in_tiny):
+    before = rule_params(in_tiny)
+    marked = [(key, value) for key, value in leaves(in_tiny) if not counts(key)]
+    assert {"submit.cluster", "pretrain.log_every", "evaluate.num_workers"} <= dict(marked).keys()
+    moving = ("results", "datasets")  # other files: checked by what the stages read and write
+    for key, value in marked:
+        if key.startswith(moving):
+            continue
+        assert not declared(stages, "config/config.yaml", key), key
+        for candidate in other_values(key, value):
+            try:
+                after = rule_params(merge(in_tiny, overlay(key, candidate)))
+            except WorkflowError:
+                continue
+            assert after == before, key
+            break
+
+
+def test_what_counts_of_a_training_is_in_its_record_and_nothing_else():
+    for section in (PretrainConfig(), FinetuneConfig()):
+        recorded = dict(leaves(section.recipe_values()))
+        for key, _ in leaves(section.model_dump(mode="json")):
+            assert (key in recorded) == is_recorded(type(section), key.split(".")[0])
+
+
+def test_a_run_that_writes_out_a_setting_that_does_not_count(in_tiny):
+    values = {"pretrain": {"log_every": 3, "lr": 0.1}, "finetune": {"lr": 0.1}}
+    merged = merge(in_tiny, {"runs": {"avsiam_tiny": values}})
+    tree = yaml.safe_load(render(Catalog(load_config(merged), Path("config/datasets"))))
+    params = tree["stages"]["pretrain_avsiam_tiny"]["params"][0]["config/config.yaml"]
+    assert "runs.avsiam_tiny.pretrain.lr" in params
+    assert not [key for key in params if "log_every" in key or key == "runs.avsiam_tiny.pretrain"]
 
 
 @pytest.mark.parametrize(
@@ -241,3 +291,54 @@ def test_a_changed_list_of_runs_ends_with_what_to_do(tmp_path, shell_env):
     stages = yaml.safe_load((workspace.root / "dvc.yaml").read_text())["stages"]
     assert "results/avsiam_tiny/pretrain/done.json" in stages["pretrain_second"]["deps"]
     assert "results/second/pretrain/done.json" in stages["finetune_second_digits"]["deps"]
+
+
+@pytest.mark.parametrize("results", ["my results", "ergebnisse/für mich"])
+def test_odd_results_folders_are_quoted(monkeypatch, root, results):
+    monkeypatch.chdir(root)
+    config = Config(results=results)
+    tree = yaml.safe_load(render(Catalog(config, root / "config/datasets")))
+    commands = tree["stages"]["pretrain_avsiam_tiny"]["cmd"]
+    assert shlex.split(commands)[-1] == f"{results}/avsiam_tiny/pretrain/done.json"
+
+
+@pytest.mark.parametrize(
+    "results",
+    ["r;touch x;", "${item}", "a{b}", "$HOME/r", "~/r", "a'b", 'a"b', "a\nb", "a*", "<r>"],
+)
+def test_results_folders_that_a_tool_would_take_apart_are_refused(results):
+    with pytest.raises(ConfigError, match="results"):
+        load_config({"results": results})
+
+
+def test_a_path_with_a_dollar_stays_a_path(monkeypatch, root, tmp_path):
+    folder = tmp_path / "${item}"
+    shutil.copytree(root / "config/test", folder)
+    monkeypatch.chdir(root)
+    config = Config(datasets=(str(folder / "digits.yaml"),))
+    text = render(Catalog(config, root / "config/datasets"))
+    assert "\\${item}/digits.yaml" in text
+    assert "/${item}" not in text.replace("\\$", "\\")
+
+
+def test_git_does_not_see_results_plots_or_a_link_to_them(tiny):
+    for name in ("results", "results/x", "dvc_plots/index.html"):
+        tiny.run("git", "check-ignore", "--quiet", "--no-index", name)
+
+
+def test_a_stage_refuses_linked_results_before_anything_runs(tmp_path, tiny):
+    linked = tiny.copied_to(tmp_path)
+    (tmp_path / "scratch").mkdir()
+    shutil.rmtree(linked.root / "results", ignore_errors=True)
+    (linked.root / "results").symlink_to(tmp_path / "scratch")
+    output = linked.run("dvc", "repro", fails=True)
+    assert "results is a link to" in output
+    assert "mount --bind" in output
+    output = linked.run("env", "DVC_STAGE=pretrain_x", "snakemake", "pretrain", fails=True)
+    assert "results is a link to" in output
+    assert not list((tmp_path / "scratch").rglob("download"))
+
+
+def test_a_dry_run_of_dvc_lists_the_stages_of_a_fresh_clone(tiny, stages):
+    output = tiny.run("dvc", "repro", "--dry", "--force")
+    assert [name for name in stages if f"Running stage '{name}':" not in output] == []

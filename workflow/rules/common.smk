@@ -13,20 +13,20 @@ from pipeline_src.config.command_line import lost_settings, refuse_repeated
 from pipeline_src.errors import PipelineError
 from pipeline_src.executor import (
     announce_executor,
+    import_package_from,
     keep_slurm_conf,
     replaced_resources,
 )
 from pipeline_src.lock import hold_results
 from pipeline_src.manifest.retries import RETRIED_STAGES, RetryRequests
+from pipeline_src.stages.arrival import settle_arrived
+from pipeline_src.stages.place import refuse_outside
 from pipeline_src.submit.interrupt import pass_on_interrupts
 from pipeline_src.submit.orphans import cancel_orphans
 from pipeline_src.submit.request import JobRequest
 
 ROOT = Path(workflow.current_basedir, "../..").resolve()
-# Scripts and training jobs import the package of this checkout.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(ROOT), os.environ.get("PYTHONPATH", "")]
-)
+import_package_from(ROOT)
 SLURM_PROFILE = ROOT / "workflow/profiles/slurm"
 keep_slurm_conf(SLURM_PROFILE / "bin")
 
@@ -44,6 +44,8 @@ try:
     # Files are looked for once, not by every job on a cluster.
     main = workflow.is_main_process
     catalog = Catalog(settings, ROOT / "config/datasets", looks_for_files=main)
+    if "DVC_STAGE" in os.environ:  # DVC itself looks after hours of work
+        refuse_outside(catalog.results, Path())
 except PipelineError as error:
     raise WorkflowError(str(error)) from None
 if workflow.config_settings.replace_workflow_config:
@@ -51,6 +53,16 @@ if workflow.config_settings.replace_workflow_config:
         "--replace-workflow-config would put built-in defaults in place of config/config.yaml; "
         "leave it out, --configfile is merged on top of it"
     )
+if workflow.is_main_process:
+    for sentence in catalog.changed_runs():
+        logger.warning(sentence)
+    if "DVC_STAGE" not in os.environ:  # DVC decides by itself what is current
+        options = ["--snakefile", str(ROOT / "Snakefile"), "--cores", "1", "--nolock"]
+        options += ["--workflow-profile", "none", "--quiet", "all"]
+        options += ["--configfile", *map(str, CONFIG_FILES)]
+        options += ["--config", *assignments] if assignments else []
+        for sentence in settle_arrived(catalog, options):
+            logger.info(sentence)
 config.clear()
 config.update(settings.model_dump(mode="json"))
 
@@ -107,8 +119,11 @@ def target(function, *arguments):
 
 
 def dump(section):
-    """A configuration section as a params value: plain, so that a change in it is seen."""
-    return section.model_dump(mode="json")
+    """What counts of a configuration section, as a params value whose change is seen.
+
+    Scripts take the rest, such as numbers of workers, from ``snakemake.config``.
+    """
+    return section.recipe_values()
 
 
 def run_params(section):

@@ -3,7 +3,7 @@
 
 rule extract_logmel:
     input:
-        clips="<results>/{dataset}/transcode/{split}/{chunk}.json",
+        clips=rules.transcode_clips.output.manifest,
     output:
         manifest="<results>/{dataset}/logmel/{split}/{chunk}.json",
         ledger="<results>/{dataset}/logmel/{split}/{chunk}.ledger.csv",

@@ -3,8 +3,8 @@
 
 rule pack_shard:
     input:
-        logmel="<results>/{dataset}/logmel/{split}/{chunk}.json",
-        transcode="<results>/{dataset}/transcode/{split}/{chunk}.json",
+        logmel=rules.extract_logmel.output.manifest,
+        transcode=rules.transcode_clips.output.manifest,
     output:
         manifest="<results>/{dataset}/shards/{split}/{chunk}.json",
         ledger="<results>/{dataset}/shards/{split}/{chunk}.ledger.csv",

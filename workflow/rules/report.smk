@@ -19,7 +19,7 @@ rule report_results:
         folds=report_folds,
         probes=report_probes,
         indexes=report_indexes,
-        configs=expand("<results>/{run}/config.yaml", run=catalog.run_names),
+        configs=expand(rules.resolve_config.output.config, run=catalog.run_names),
     output:
         page=report(
             "<results>/report/index.html",

@@ -59,7 +59,7 @@ rule pretrain:
 
 rule report:
     input:
-        "<results>/report/index.html",
+        rules.report_results.output.page,
     localrule: True
 
 

@@ -3,7 +3,7 @@
 
 rule transcode_clips:
     input:
-        clips="<results>/{dataset}/download/{split}/{chunk}.json",
+        clips=rules.download_clips.output.manifest,
         retries=retry_requests("transcode"),
     output:
         manifest="<results>/{dataset}/transcode/{split}/{chunk}.json",

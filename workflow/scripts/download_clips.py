@@ -18,8 +18,8 @@ with log_to_file(snakemake.log[0]):
         limits_folder=Path(snakemake.params.limits),
         manifest_path=Path(snakemake.output.manifest),
         ledger_path=Path(snakemake.output.ledger),
-        config=DownloadConfig(**snakemake.params.download),
-        network=NetworkConfig(**snakemake.config.get("network", {})),
+        config=DownloadConfig(**snakemake.config["download"]),
+        network=NetworkConfig(**snakemake.config["network"]),
         ffmpeg=find_ffmpeg(),
         version=snakemake.params.step_version,
     )

@@ -2,19 +2,20 @@
 
 from pathlib import Path
 
-from pipeline_src.config import EvaluateConfig, ModelConfig
+from pipeline_src.config import load_config, resolve_run
 from pipeline_src.eval.finetuned import evaluate_finetuned
 from pipeline_src.joblog import log_to_file
 
 with log_to_file(snakemake.log[0]):
+    run = resolve_run(load_config(snakemake.config), snakemake.wildcards.run)
     evaluate_finetuned(
         run=snakemake.wildcards.run,
         finetune_done=Path(snakemake.input.finetune),
         pretrain_done=next(map(Path, snakemake.input.pretrain), None),
         index_path=Path(snakemake.input.index),
         metrics_path=Path(snakemake.output.metrics),
-        model=ModelConfig(**snakemake.params.model),
-        evaluate=EvaluateConfig(**snakemake.params.evaluate),
+        model=run.model,
+        evaluate=run.evaluate,
         config=snakemake.config,
         num_threads=snakemake.threads,
     )

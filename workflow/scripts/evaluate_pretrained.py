@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from pipeline_src.config import EvaluateConfig, ModelConfig
+from pipeline_src.config import load_config, resolve_run
 from pipeline_src.eval.pretrained import evaluate_pretrained
 from pipeline_src.joblog import log_to_file
 
 with log_to_file(snakemake.log[0]):
+    run = resolve_run(load_config(snakemake.config), snakemake.wildcards.run)
     evaluate_pretrained(
         run=snakemake.wildcards.run,
         pretrain_done=Path(snakemake.input.pretrain),
@@ -14,8 +15,8 @@ with log_to_file(snakemake.log[0]):
         val_index=next(map(Path, snakemake.input.val), None),
         test_index=Path(snakemake.input.test),
         metrics_path=Path(snakemake.output.metrics),
-        model=ModelConfig(**snakemake.params.model),
-        evaluate=EvaluateConfig(**snakemake.params.evaluate),
+        model=run.model,
+        evaluate=run.evaluate,
         config=snakemake.config,
         num_examples=snakemake.params.num_examples,
         num_threads=snakemake.threads,

@@ -11,5 +11,5 @@ with log_to_file(snakemake.log[0]):
         index_path=Path(snakemake.output.index),
         dataset_path=Path(snakemake.input.dataset),
         split=snakemake.wildcards.split,
-        remote=RemoteConfig(**snakemake.config.get("remote", {})),
+        remote=RemoteConfig(**snakemake.config["remote"]),
     )

@@ -5,7 +5,10 @@ from pathlib import Path
 import yaml
 
 from pipeline_src.atomic import write_text
+from pipeline_src.config import load_config, resolve_run
 from pipeline_src.joblog import log_to_file
 
 with log_to_file(snakemake.log[0]):
-    write_text(Path(snakemake.output.config), yaml.safe_dump(snakemake.params.run, sort_keys=False))
+    run = resolve_run(load_config(snakemake.config), snakemake.wildcards.run)
+    text = yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False)
+    write_text(Path(snakemake.output.config), text)

@@ -11,7 +11,7 @@ with log_to_file(snakemake.log[0]):
         download_manifest=Path(snakemake.input.clips),
         manifest_path=Path(snakemake.output.manifest),
         ledger_path=Path(snakemake.output.ledger),
-        media=MediaConfig(**snakemake.params.media),
+        media=MediaConfig(**{**snakemake.config["media"], **snakemake.params.media}),
         num_workers=snakemake.threads,
         version=snakemake.params.step_version,
     )

@@ -1,0 +1,72 @@
+"""What was made is kept: by copies, new times and settings that say how; and nothing else is."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from tests.workspace import Workspace, planned_jobs
+
+pytestmark = pytest.mark.e2e
+
+TINY = ("--workflow-profile", "test")
+RUN = "results/test/avsiam_tiny"
+
+
+@pytest.fixture(scope="module")
+def kept(once, built, shell_env):
+    """A copy of the built run that the tests of this file may change."""
+    return built
+
+
+def plan(workspace, *arguments):
+    return planned_jobs(workspace.snakemake("-n", *TINY, *arguments, "--", "all"))
+
+
+def test_new_times_of_scripts_and_modules_decide_nothing(kept):
+    for path in [*kept.root.glob("workflow/scripts/*.py"), *kept.root.glob("workflow/rules/*")]:
+        os.utime(path)
+    assert plan(kept) == {}
+
+
+def test_settings_that_say_how_make_nothing_again(kept):
+    output = kept.snakemake("-n", *TINY, "--config", "pretrain={num_workers: 1}", "--", "all")
+    assert planned_jobs(output) == {}
+    assert "is no longer as results/test/avsiam_tiny/config.yaml says" in output
+    assert "pretrain.num_workers 0 -> 1; nothing is made again for it" in output
+
+
+def test_a_setting_that_counts_is_said_and_made_again(kept):
+    output = kept.snakemake("-n", *TINY, "--config", "finetune={lr: 0.125}", "--", "all")
+    assert planned_jobs(output)["finetune_model"] == 1
+    assert "finetune.lr " in output
+    assert "nothing is made again" not in output
+
+
+def test_a_finished_training_needs_no_checkpoints_to_stay_finished(kept):
+    folder = kept.root / RUN / "pretrain"
+    before = (folder / "done.json").read_text(), (folder / "metrics.jsonl").read_text()
+    shutil.rmtree(folder / "checkpoints")
+    arguments = ("--config", "pretrain={log_every: 2}", "--forcerun", "pretrain_model")
+    kept.snakemake(*TINY, *arguments, "--until", "pretrain_model", "--", "all")
+    assert ((folder / "done.json").read_text(), (folder / "metrics.jsonl").read_text()) == before
+    assert not (folder / "superseded").exists()
+
+
+def test_results_without_records_are_judged_by_what_they_say(kept, tmp_path):
+    clone = Workspace.make(tmp_path, kept.env)
+    shutil.copytree(kept.root / "results", clone.root / "results", copy_function=shutil.copy)
+    shutil.rmtree(clone.root / RUN / "probe")
+    manifest = clone.root / "results/test/digits/transcode/val/00000.json"
+    values = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**values, "origin": "made with other settings"}))
+    output = clone.snakemake("-n", *TINY, "--", "all")
+    assert "came without Snakemake's records" in output
+    jobs = planned_jobs(output)
+    assert jobs["transcode_clips"] == jobs["evaluate_pretrained"] == 1
+    assert "download_clips" not in jobs
+    changed = planned_jobs(
+        clone.snakemake("-n", *TINY, "--config", "audio={num_mel_bins: 64}", "--", "all")
+    )
+    assert changed["extract_logmel"] == 4  # the records speak again
