@@ -42,6 +42,7 @@ FLAGS = (
     "silent_audio",
     "static_video",
     "short",
+    "gaps",
     "decode_errors",
     "other_sound",
     "bad_samples",

@@ -253,6 +253,7 @@ class ShardsConfig(Section):
             "silent_audio",
             "static_video",
             "short",
+            "gaps",
             "decode_errors",
             "other_sound",
             "bad_samples",

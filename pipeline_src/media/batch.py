@@ -16,15 +16,17 @@ from pipeline_src.errors import MediaError
 from pipeline_src.media.audio import read_flac
 from pipeline_src.media.chains import MIX, mean_of
 from pipeline_src.media.changes import join_sound
-from pipeline_src.media.ffmpeg import run
-from pipeline_src.media.flags import is_silent, is_static
+from pipeline_src.media.ffmpeg import drops_packets, run
+from pipeline_src.media.flags import is_silent, is_static, longest_zeros
 from pipeline_src.media.graph import (
+    WARM_UP_SECONDS,
     ClipJob,
     audio_name,
     build_arguments,
     counts_name,
     frame_name,
     largest_picture,
+    times_name,
 )
 from pipeline_src.media.memory import BYTES_PER_WORKER, MemoryBudget
 from pipeline_src.media.moments import count_frames, frame_seconds
@@ -41,6 +43,8 @@ FORMAT_MESSAGE = "Changing audio frame properties"
 UNPLACED_MESSAGE = re.compile(r"Rematrix is needed between (\d+) channels")
 # So far, of each channel.
 BAD_SAMPLES = re.compile(r"(\d+\.Number.of.(?:NaNs|Infs))=([\d.]+)")
+# The container calls a packet incomplete: where pieces were joined, or the file ends within one.
+MARKED_MESSAGE = "corrupt input packet"
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,9 @@ class Decoded:
         num_bad_samples: samples that are no finite numbers.
         is_other_sound: it is another track or mix, because the usual one is silent.
         num_errors: what ffmpeg complained of; 0 unless the clip was decoded in spite of errors.
+        zeros_seconds: start and length of the longest stretch of digital silence.
+        picture_seconds: times of the first and the last picture that was decoded, which need not
+            be the last of the stream; None for key frames and without frames.
     """
 
     flac: bytes
@@ -65,6 +72,8 @@ class Decoded:
     is_silent: bool
     is_static: bool
     num_bad_samples: int
+    zeros_seconds: tuple[float, float]
+    picture_seconds: tuple[float, float] | None
     is_other_sound: bool = False
 
 
@@ -113,6 +122,8 @@ def _decode_together(
             num_errors = run(
                 build_arguments(jobs, media), timeout_seconds=media.timeout_seconds, folder=folder
             )
+        if num_errors and not all(job.heeds_marks for job in jobs) and jobs[0].is_strict:
+            raise MediaError("corrupt", f"{MARKED_MESSAGE}; decoding gave {num_errors} errors")
         return [_collect(folder, index, job, media, num_errors) for index, job in enumerate(jobs)]
 
 
@@ -157,8 +168,21 @@ def _next_attempt(
     if job.is_steady and (is_too_large or RESTART_MESSAGE in error.detail):
         picture = largest_picture(memory_bytes, media.max_pixels, job.picture.bytes_per_pixel)
         return replace(job, is_steady=False, picture=picture)
-    if job.is_strict and media.decode_errors == "tolerate" and not is_too_large:
-        return replace(job, is_strict=False)
+    return None if is_too_large else _other_packets(job, error, media)
+
+
+def _other_packets(job: ClipJob, error: MediaError, media: MediaConfig) -> ClipJob | None:
+    """What else to decode, or from where on; the last resort is to go on after errors."""
+    if job.start_seconds > 0 and job.sound_from_seconds is None and drops_packets():
+        return replace(job, sound_from_seconds=-WARM_UP_SECONDS)
+    if job.heeds_marks and MARKED_MESSAGE in error.detail:
+        return replace(job, heeds_marks=False)
+    if job.foreign and not job.skips_foreign and drops_packets():
+        return replace(job, skips_foreign=True)
+    if job.seek_seconds > 0 and not (job.seeks_exactly or job.is_from_start):
+        return replace(job, is_from_start=True)
+    if job.is_strict and media.decode_errors == "tolerate":
+        return replace(job, is_strict=False, is_from_start=False)
     return None
 
 
@@ -176,6 +200,7 @@ def _collect(
     except MediaError as error:
         return error
     frames, moments = shown, job.key_seconds
+    first, count = longest_zeros(samples)
     if job.key_seconds:
         pictures = dict(zip(job.unique_key_seconds, shown, strict=True))
         frames = tuple(pictures[seconds] for seconds in job.key_seconds)
@@ -186,10 +211,12 @@ def _collect(
         frames=frames,
         frame_seconds=moments,
         num_samples=len(samples),
-        num_errors=0 if job.is_strict else max(1, num_errors),
+        num_errors=0 if job.is_strict and job.heeds_marks else max(1, num_errors),
         is_silent=is_silent(samples),
         is_static=is_static(shown),
         num_bad_samples=_count_bad_samples(folder / counts_name(index)),
+        zeros_seconds=(first / media.sample_rate_hz, count / media.sample_rate_hz),
+        picture_seconds=_read_times(folder / times_name(index)),
     )
 
 
@@ -210,6 +237,14 @@ def _count_bad_samples(path: Path) -> int:
         return 0
     last = dict(BAD_SAMPLES.findall(path.read_text()))
     return sum(round(float(count)) for count in last.values())
+
+
+def _read_times(path: Path) -> tuple[float, float] | None:
+    """First and last time in what ffmpeg's filter ``metadata`` printed, if it did."""
+    if not path.exists():
+        return None
+    times = [float(text) for text in re.findall(r"pts_time:([-.\deE+]+)", path.read_text())]
+    return (min(times), max(times)) if times else None
 
 
 def _check_audio(samples: np.ndarray, job: ClipJob, media: MediaConfig) -> None:

@@ -72,8 +72,11 @@ def mean_of(num_channels: int) -> str:
     return "pan=mono|c0=" + "+".join(f"{1 / num_channels:.6f}*c{n}" for n in range(num_channels))
 
 
-def exact_chain(duration_seconds: float, media: MediaConfig, look: Look) -> str:
+def exact_chain(duration_seconds: float, media: MediaConfig, look: Look, times_name: str) -> str:
     """N frames, the last repeated where the video ends early; one tick of slack.
+
+    The times of all pictures that are decoded go to the file ``times_name``; ffmpeg prints the
+    time of those only that carry metadata.
 
     Padded before ``fps``, which drops a last frame that no moment falls on, and after it, for a
     video that ends long before the clip begins.
@@ -81,6 +84,7 @@ def exact_chain(duration_seconds: float, media: MediaConfig, look: Look) -> str:
     count = count_frames(duration_seconds, media)
     per_second = media.frame_rate or count / duration_seconds
     return (
+        f"metadata=add:key=a:value=b,metadata=print:file={times_name},"
         f"tpad=stop_mode=clone:stop_duration={duration_seconds:.6f},"
         f"settb=1/{CLOCK_HZ},setpts=(T*{per_second!r}-0.5)/TB-1,fps=fps=1:start_time=0:round=up,"
         f"tpad=stop_mode=clone:stop={count},trim=end_frame={count},"

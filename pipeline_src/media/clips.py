@@ -7,18 +7,27 @@ from pathlib import Path
 from pipeline_src.config.data import MediaConfig
 from pipeline_src.errors import MediaError
 from pipeline_src.manifest.chunks import Clip
+from pipeline_src.media.agreement import find_missing
 from pipeline_src.media.batch import Decoded
 from pipeline_src.media.chains import FIRST_CHANNEL, MIX, Look
+from pipeline_src.media.ffmpeg import drops_packets
 from pipeline_src.media.flags import SHORT_TOLERANCE_SECONDS
-from pipeline_src.media.graph import ClipJob, largest_picture
+from pipeline_src.media.graph import WARM_UP_SECONDS, ClipJob, largest_picture
 from pipeline_src.media.keyframes import KeyFrames, find_key_frames
 from pipeline_src.media.memory import BYTES_PER_WORKER
 from pipeline_src.media.moments import frame_seconds
 from pipeline_src.media.probe import Probe, probe_file
+from pipeline_src.media.rest import find_joined
 
 # A longer filter would not fit into ffmpeg's command line; such clips get exact frames.
 MAX_KEY_FRAMES = 1000
 CODECS_OF_FLOATS = ("pcm_f", "wavpack")
+# More would not fit into ffmpeg's command line either.
+MAX_FOREIGN = 100
+# How much of what a flag says.
+AMOUNTS = ("short_seconds", "gap_seconds", "num_repeated_frames", "num_decode_errors")
+SEEK_WHOLE = {"mov", "matroska"}
+SEEK_WITHIN_FRAMES = {"mpeg"}
 
 
 @dataclass(frozen=True)
@@ -40,19 +49,36 @@ class Plan:
         return seconds < self.listed_seconds - SHORT_TOLERANCE_SECONDS
 
 
-def plan_clip(clip: Clip, folder: Path, media: MediaConfig, memory_bytes: int) -> Plan | MediaError:
+def plan_clip(
+    clip: Clip,
+    folder: Path,
+    media: MediaConfig,
+    memory_bytes: int,
+    *,
+    distrusts_header: bool = False,
+) -> Plan | MediaError:
     """Decide from the container what to decode, or why not.
 
     Args:
         memory_bytes: a clip that may take more is refused.
+        distrusts_header: read the packets, because decoding found something else.
     """
     path = folder / clip["path"]
     try:
-        probe = probe_file(path, max_pixels=media.max_pixels, needs_video=media.has_frames)
-        start = clip["start_seconds"] or 0.0
+        probe = probe_file(
+            path,
+            max_pixels=media.max_pixels,
+            needs_video=media.has_frames,
+            end_seconds=clip["end_seconds"],
+            distrusts_header=distrusts_header,
+        )
+        length = probe.length
+        start = length.begin_seconds if clip["start_seconds"] is None else clip["start_seconds"]
         has_end = clip["end_seconds"] is not None
-        end = clip["end_seconds"] if has_end else probe.duration_seconds
-        seconds = min(end, probe.duration_seconds) - start
+        end = clip["end_seconds"] if has_end else length.end_seconds
+        seconds = min(end, length.end_seconds) - start
+        if not has_end or end > length.end_seconds:
+            _check_rest(path, probe)
         if seconds < media.min_seconds:
             shown = f"{max(seconds, 0):g} s"
             raise MediaError("too_short", f"{shown}; media.min_seconds={media.min_seconds:g}")
@@ -66,6 +92,21 @@ def plan_clip(clip: Clip, folder: Path, media: MediaConfig, memory_bytes: int) -
         return _judge_length(plan, seconds, media) or plan
     except MediaError as error:
         return error
+
+
+def _check_rest(path: Path, probe: Probe) -> None:
+    """Refuse a file of which ffmpeg reads a part, where the clip is to be all of it."""
+    extent = probe.length.extent
+    if extent is None:
+        return
+    at = find_joined(path, probe.containers, extent.end_byte) if extent.end_byte else None
+    if at is not None or extent.num_returns:
+        where = "its clock begins anew" if at is None else f"another begins at byte {at:,}"
+        raise MediaError(
+            "unsupported",
+            f"several files joined to one: {where}, and ffmpeg reads the first only; cut them "
+            "apart, or list an end within the first",
+        )
 
 
 def _check_memory(job: ClipJob, memory_bytes: int) -> None:
@@ -88,11 +129,19 @@ def _job(
     media: MediaConfig,
     memory_bytes: int,
 ) -> ClipJob:
-    keys = KeyFrames(start_seconds, (), 0.0)
+    margin = _margin_seconds(probe)
+    seek_seconds = 0.0 if margin is None else max(0.0, start_seconds - margin)
+    keys = KeyFrames(seek_seconds, (), 0.0)
     moments = frame_seconds(seconds, media) if media.frame_times == "keyframe" else []
-    if probe.video_index is not None and (moments or start_seconds > 0):
+    if probe.video_index is not None and (moments or seek_seconds > 0):
         keys = find_key_frames(
-            path, probe.video_index, start_seconds, moments, max_pixels=media.max_pixels
+            path,
+            probe.video_index,
+            start_seconds,
+            moments,
+            max_pixels=media.max_pixels,
+            zero_seconds=probe.length.zero_seconds,
+            margin_seconds=margin,
         )
     picture = probe.picture
     if probe.video_index is not None and not picture.num_pixels:
@@ -119,6 +168,10 @@ def _job(
             probe.look.is_interlaced and media.deinterlace == "flagged",
             probe.look.transfer if media.hdr == "tone_map" else "",
         ),
+        zero_seconds=probe.length.zero_seconds,
+        sound_from_seconds=-WARM_UP_SECONDS if margin and keys.seek_seconds > 0 else None,
+        foreign=probe.length.extent.foreign[:MAX_FOREIGN] if probe.length.extent else (),
+        seeks_exactly=bool(probe.containers & SEEK_WHOLE),
     )
 
 
@@ -129,29 +182,44 @@ def _mixes(probe: Probe, media: MediaConfig) -> tuple[str, ...]:
     return (MIX, FIRST_CHANNEL) if media.downmix == "first_if_silent" else (MIX,)
 
 
+def _margin_seconds(probe: Probe) -> float | None:
+    """How long before a clip decoding has to begin; None = at the file's start.
+
+    A program stream is cut into packs without regard to the frames of sound: after a seek it
+    begins with a part of one.
+    """
+    if not probe.length.seeks:
+        return None
+    if not probe.containers & SEEK_WITHIN_FRAMES:
+        return 0.0
+    return 2 * WARM_UP_SECONDS if drops_packets() else None
+
+
 def describe_clip(
     clip: Clip, plan: Plan, decoded: Decoded, media: MediaConfig
 ) -> Clip | MediaError:
     """The clip's entry in the manifest, or why the configuration does not want it."""
     job, probe = plan.job, plan.probe
     audio_seconds = decoded.num_samples / media.sample_rate_hz
-    seconds = min(job.duration_seconds, audio_seconds)
-    if refused := _judge_length(plan, seconds, media):
+    missing = find_missing(probe, job, decoded, audio_seconds)
+    if refused := _judge_length(plan, missing.end_seconds, media):
         return refused
     if decoded.num_bad_samples and media.bad_samples == "reject":
         detail = f"{decoded.num_bad_samples} samples are no numbers; media.bad_samples=reject"
         return MediaError("corrupt", detail)
+    is_short = plan.is_short(missing.end_seconds)
     marks = {
         "silent_audio": decoded.is_silent,
         "static_video": decoded.is_static,
-        "short": plan.is_short(seconds),
+        "short": is_short,
+        "gaps": missing.gap_seconds > 0,
         "decode_errors": decoded.num_errors > 0,
         "other_sound": decoded.is_other_sound,
         "bad_samples": decoded.num_bad_samples > 0,
     }
     entry = {key: clip[key] for key in ("clip_id", "key", "labels", "source")} | {
         "file_sha256": clip["sha256"],
-        "start_seconds": job.start_seconds,
+        "start_seconds": round(job.start_seconds, 6),
         "end_seconds": round(job.start_seconds + job.duration_seconds, 6),
         "duration_seconds": round(job.duration_seconds, 6),
         "audio_seconds": audio_seconds,
@@ -161,7 +229,18 @@ def describe_clip(
         "video_codec": probe.video_codec,
         "flags": [flag for flag, is_set in marks.items() if is_set],
     }
-    return entry | ({"num_decode_errors": decoded.num_errors} if decoded.num_errors else {})
+    amounts = {
+        "short_seconds": round(plan.listed_seconds - missing.end_seconds, 3) if is_short else 0,
+        "gap_seconds": round(missing.gap_seconds, 3),
+        "num_repeated_frames": missing.num_repeated_frames,
+        "num_decode_errors": decoded.num_errors,
+    }
+    return entry | {name: amount for name, amount in amounts.items() if amount}
+
+
+def describe_amounts(entry: Clip) -> str:
+    """``short_seconds=1.5 num_repeated_frames=2``: what the flags of a clip amount to."""
+    return " ".join(f"{name}={entry[name]:g}" for name in AMOUNTS if name in entry)
 
 
 def _judge_length(plan: Plan, seconds: float, media: MediaConfig) -> MediaError | None:

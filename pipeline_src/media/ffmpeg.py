@@ -3,6 +3,7 @@
 import collections
 import functools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import imageio_ffmpeg
 from pipeline_src.errors import MediaError, StageError
 
 ENVIRONMENT_VARIABLE = "PIPELINE_FFMPEG"
+DROPS_SINCE = 7
 TAIL_LINES = 20
 LINE_CHARS = 500
 VERSION_TIMEOUT_SECONDS = 20
@@ -58,6 +60,12 @@ def ffmpeg_version() -> str:
         return "absent"
     words = answer.stdout.split(maxsplit=3)  # ffmpeg version <it> ...
     return words[2] if len(words) > 2 else "unknown"
+
+
+def drops_packets() -> bool:
+    """Whether this ffmpeg can leave out packets before it decodes them, as 7.0 and later can."""
+    version = re.match(r"n?(\d+)\.", ffmpeg_version())
+    return version is None or int(version[1]) >= DROPS_SINCE
 
 
 def run(arguments: Sequence[str], *, timeout_seconds: float, folder: Path) -> int:

@@ -21,6 +21,14 @@ def is_silent(samples: np.ndarray) -> bool:
     return power < 10 ** (SILENCE_DBFS / 10)
 
 
+def longest_zeros(samples: np.ndarray) -> tuple[int, int]:
+    """First and number of the samples in a row that are 0, where these are most."""
+    edges = np.concatenate(([-1], np.flatnonzero(samples), [len(samples)]))
+    gaps = np.diff(edges)
+    where = int(np.argmax(gaps))
+    return int(edges[where]) + 1, int(gaps[where]) - 1
+
+
 def is_static(frames: Sequence[bytes]) -> bool:
     """All JPEG frames show the same picture: mean grey difference to the first below one level.
 

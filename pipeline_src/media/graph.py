@@ -27,12 +27,16 @@ from pipeline_src.media.probe import Picture
 
 GLOBAL_OPTIONS = ("-hide_banner", "-nostdin", "-filter_threads", "1")
 STRICT_OPTIONS = ("-loglevel", "error", "-xerror")
+# The same for decoding alone: a packet marked as incomplete by its container may be whole.
+UNMARKED_OPTIONS = ("-loglevel", "repeat+error", "-max_error_rate", "0")
 # Every error is a line to be counted, and none ends the decoding.
 TOLERANT_OPTIONS = ("-loglevel", "repeat+error", "-max_error_rate", "1")
 # A decoder holds up to 16 pictures for reference and reordering; queues and filters the others.
 PICTURES_HELD = 30
 CLIP_BYTES = 10_000_000
 PLAIN_LOOK = Look()
+# What sound decoders need before a clip: the frames that its first one overlaps or refers to.
+WARM_UP_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,13 @@ class ClipJob:
         mends_samples: some are.
         other_sounds: further tracks and mixes to try, one after the other, if this one is silent.
         look: of the pictures.
+        zero_seconds: 0 of the times above in the file's own; None = what ffmpeg takes.
+        is_from_start: read the file from its start, wherever decoding could begin.
+        sound_from_seconds: sound from before this, from the clip's start, is not decoded.
+        seeks_exactly: whether the container begins with whole packets after a seek.
+        foreign: first and last byte in the file of packets that hold no sound.
+        skips_foreign: do not decode these.
+        heeds_marks: False = decode packets that the container calls incomplete.
     """
 
     path: Path
@@ -76,6 +87,13 @@ class ClipJob:
     mends_samples: bool = False
     other_sounds: tuple[tuple[int, str], ...] = ()
     look: Look = PLAIN_LOOK
+    zero_seconds: float | None = None
+    is_from_start: bool = False
+    sound_from_seconds: float | None = None
+    seeks_exactly: bool = True
+    foreign: tuple[tuple[int, int], ...] = ()
+    skips_foreign: bool = False
+    heeds_marks: bool = True
 
     @property
     def memory_bytes(self) -> int:
@@ -120,7 +138,7 @@ def build_arguments(jobs: Sequence[ClipJob], media: MediaConfig) -> list[str]:
             ffmpeg.output(
                 source[str(job.video_index)],
                 frame_name(index, "%04d"),
-                vf=_video_chain(job, media),
+                vf=_video_chain(index, job, media),
                 format="image2",
                 vcodec="mjpeg",
                 threads=1,
@@ -147,8 +165,7 @@ def build_pcm_arguments(job: ClipJob, media: MediaConfig, name: str) -> list[str
 
 
 def _global_options(jobs: Sequence[ClipJob]) -> tuple[str, ...]:
-    errors = STRICT_OPTIONS if all(job.is_strict for job in jobs) else TOLERANT_OPTIONS
-    return (*GLOBAL_OPTIONS, *errors)
+    return (*GLOBAL_OPTIONS, *_error_options(jobs))
 
 
 def audio_name(index: int) -> str:
@@ -171,18 +188,27 @@ def _mix(job: ClipJob, index: int) -> str:
     return ",".join([*counted, *[MEND] * job.mends_samples, job.mix])
 
 
-def _video_chain(job: ClipJob, media: MediaConfig) -> str:
+def times_name(index: int) -> str:
+    """File of the times of the pictures that were decoded."""
+    return f"{index:03d}.txt"
+
+
+def _video_chain(index: int, job: ClipJob, media: MediaConfig) -> str:
     if job.key_seconds:
         return key_chain(job.unique_key_seconds, job.key_tolerance_seconds, media, job.look)
-    return exact_chain(job.duration_seconds, media, job.look)
+    return exact_chain(job.duration_seconds, media, job.look, times_name(index))
+
+
+def _error_options(jobs: Sequence[ClipJob]) -> Sequence[str]:
+    if not all(job.is_strict for job in jobs):
+        return TOLERANT_OPTIONS
+    return STRICT_OPTIONS if all(job.heeds_marks for job in jobs) else UNMARKED_OPTIONS
 
 
 def _input_options(job: ClipJob) -> dict[str, str | int | None]:
-    options: dict[str, str | int | None] = {**INPUT_OPTIONS, "threads": 1}
-    if job.seek_seconds > 0:
-        options |= {"noaccurate_seek": None, "ss": f"{job.seek_seconds:.6f}"}
-    if job.seek_seconds < job.start_seconds:
-        options["itsoffset"] = f"{job.seek_seconds - job.start_seconds:.6f}"
+    options: dict[str, str | int | None] = {**INPUT_OPTIONS, "threads": 1, **_place_options(job)}
+    if unwanted := _unwanted_sound(job):
+        options["bsf:a"] = f"noise=drop={unwanted}"
     if job.has_one_format:  # a change is an error, not a silent new beginning
         options["reinit_filter:a"] = 0
     if job.video_index is None:
@@ -192,4 +218,30 @@ def _input_options(job: ClipJob) -> dict[str, str | int | None]:
         options["bsf:v"] = "noise=drop=not(key)"
     if not job.is_steady:  # of all filters only scale may see pictures of several sizes
         options |= {"reinit_filter:v": 0, "noautorotate": None}
+    return options
+
+
+def _unwanted_sound(job: ClipJob) -> str:
+    """ffmpeg's expression for packets of sound that are not decoded; empty = all are."""
+    wanted: list[str] = []
+    if job.sound_from_seconds is not None:
+        wanted.append(f"lt(dts*tb\\,{job.sound_from_seconds:.6f})")
+    if job.skips_foreign:
+        wanted += [f"between(pos\\,{first}\\,{last})" for first, last in job.foreign]
+    return "+".join(wanted)
+
+
+def _place_options(job: ClipJob) -> dict[str, str | int | None]:
+    """Where to begin, and the clip's start as 0 of the clock."""
+    options: dict[str, str | int | None] = {}
+    seek_seconds = 0.0 if job.is_from_start else job.seek_seconds
+    zero_seconds = 0.0
+    if job.zero_seconds is not None:
+        options["seek_timestamp"] = 1
+        zero_seconds = job.zero_seconds
+    if seek_seconds > 0:
+        options |= {"noaccurate_seek": None, "ss": f"{zero_seconds + seek_seconds:.6f}"}
+        zero_seconds = 0.0
+    if zero_seconds or seek_seconds < job.start_seconds:
+        options["itsoffset"] = f"{seek_seconds - zero_seconds - job.start_seconds:.6f}"
     return options

@@ -1,5 +1,6 @@
 """What a raw file holds, by PyAV: streams to use, duration, codecs, or the reason it is useless."""
 
+import functools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import av
 from av.audio.codeccontext import AudioCodecContext
+from av.audio.stream import AudioStream
 from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.error import FFmpegError, PatchWelcomeError
@@ -16,16 +18,21 @@ from av.video.stream import VideoStream
 
 from pipeline_src.errors import MediaError
 from pipeline_src.media.chains import Look
+from pipeline_src.media.extent import Extent, measure
 from pipeline_src.media.formats import INPUT_OPTIONS, check_container, input_url
+from pipeline_src.media.length import Length, find_length
 
 # libav's numbers: field orders of interlaced pictures, and transfers of high dynamic range.
 INTERLACED = (2, 3, 4, 5)
 TRANSFERS = {16: "smpte2084", 18: "arib-std-b67"}
-MICROSECONDS = 1_000_000
 # Of a pixel format that the header does not tell.
 UNKNOWN_BITS_PER_PIXEL = 24
 # Decoders add at most this to each side of a picture; measured up to 232.
 EDGE_PIXELS = 256
+# Rates that differ by less than this part are one rate.
+EVEN_RATE = 0.02
+# Of a varying rate a single picture may be shown as long as this many.
+UNEVEN_FRAMES = 4
 
 
 @dataclass(frozen=True)
@@ -64,18 +71,22 @@ class Probe:
 
     Args:
         audio_index, video_index: stream numbers in the container; None = no video is wanted.
-        duration_seconds: of the container; of its longest stream where the header does not say.
+        containers: the format's names.
+        length: of these streams.
         fps: average frame rate, 0.0 where unknown or without video.
         audio_indices: of all tracks of sound that can be decoded, the best one first.
         look: what must be done to the pictures.
         is_ambisonic: the sound is that of a sphere; its first channel, W, is what a listener in the
             middle hears.
+        frame_seconds: how long one picture may be shown; 0.0 likewise.
     """
 
     audio_index: int
     video_index: int | None
-    duration_seconds: float
+    containers: frozenset[str]
+    length: Length
     fps: float
+    frame_seconds: float
     audio_codec: str
     video_codec: str
     picture: Picture
@@ -84,17 +95,34 @@ class Probe:
     look: Look
 
 
-def probe_file(path: Path, *, max_pixels: int, needs_video: bool = True) -> Probe:
+def probe_file(
+    path: Path,
+    *,
+    max_pixels: int,
+    needs_video: bool = True,
+    end_seconds: float | None = None,
+    distrusts_header: bool = False,
+) -> Probe:
     """Look into a file without decoding it.
 
     Args:
         max_pixels: larger pictures are refused.
+        end_seconds: of the clip, None = the file's end.
+        distrusts_header: the length is that of the packets, whatever the header says.
         needs_video: False looks at the sound alone, whether there is video or not.
     Raises:
-        MediaError: corrupt (no known container, no duration), no_audio, no_video, unsupported.
+        MediaError: corrupt (no known container, no packets), no_audio, no_video, unsupported.
     """
     with open_container(path, max_pixels) as container:
-        probe = _probe(container, needs_video)
+        audio, video = _used_streams(container, needs_video)
+        length = find_length(
+            container,
+            [stream for stream in (audio, video) if stream is not None],
+            end_seconds,
+            lambda: _measure(path, max_pixels, audio.index, video.index if video else None),
+            distrusts=distrusts_header,
+        )
+        probe = _describe(container, audio, video, length)
     if probe.picture.num_pixels > max_pixels:
         size = f"{probe.picture.width}x{probe.picture.height}"
         raise MediaError("unsupported", f"{size} pixels; media.max_pixels={max_pixels}")
@@ -120,12 +148,14 @@ def open_container(path: Path, max_pixels: int) -> Iterator[InputContainer]:
         raise MediaError("corrupt", f"cannot be opened: {error}") from error
 
 
-def _probe(container: InputContainer, needs_video: bool) -> Probe:
+def _used_streams(
+    container: InputContainer, needs_video: bool
+) -> tuple[AudioStream, VideoStream | None]:
     audio = container.streams.best("audio")
     video = _video_stream(container)
     if not container.streams.audio and video is None:
         raise MediaError("corrupt", "neither an audio nor a video stream")
-    if audio is None:
+    if not isinstance(audio, AudioStream):
         raise MediaError("no_audio", "no audio stream")
     if not needs_video:
         video = None
@@ -134,14 +164,21 @@ def _probe(container: InputContainer, needs_video: bool) -> Probe:
     for stream in (audio, video):
         if stream is not None and stream.codec_context is None:
             raise MediaError("unsupported", f"no decoder for the {stream.type} stream")
-    duration_seconds = _duration_seconds(container)
-    if duration_seconds <= 0:
+    return audio, video
+
+
+def _describe(
+    container: InputContainer, audio: AudioStream, video: VideoStream | None, length: Length
+) -> Probe:
+    if length.end_seconds <= 0:
         raise MediaError("corrupt", "holds no media")
     return Probe(
         audio_index=audio.index,
         video_index=None if video is None else video.index,
-        duration_seconds=duration_seconds,
+        containers=frozenset(container.format.name.split(",")),
+        length=length,
         fps=float(video.average_rate or 0) if video else 0.0,
+        frame_seconds=_frame_seconds(video) if video else 0.0,
         audio_codec=audio.codec_context.name,
         video_codec=video.codec_context.name if video else "",
         picture=_picture(video) if video else Picture(0, 0, 0.0),
@@ -165,6 +202,36 @@ def _is_ambisonic(decoder: CodecContext) -> bool:
     return isinstance(decoder, AudioCodecContext) and decoder.layout.name.startswith("ambisonic")
 
 
+def _measure(path: Path, max_pixels: int, audio_index: int, video_index: int | None) -> Extent:
+    """Read all packets, once for all clips of a file."""
+    status = path.stat()
+    version = (status.st_mtime_ns, status.st_size)
+    return _measure_version(path, version, max_pixels, audio_index, video_index)
+
+
+@functools.lru_cache(maxsize=64)
+def _measure_version(
+    path: Path,
+    version: tuple[int, int],
+    max_pixels: int,
+    audio_index: int,
+    video_index: int | None,
+) -> Extent:
+    with open_container(path, max_pixels) as container:
+        streams = container.streams
+        (audio,) = (stream for stream in streams.audio if stream.index == audio_index)
+        return measure(container, audio, None if video_index is None else streams[video_index])
+
+
+def _frame_seconds(video: VideoStream) -> float:
+    """Of the usual rate; several pictures where the rate varies."""
+    rate, usual = float(video.average_rate or 0), float(video.guessed_rate or 0)
+    if not rate:
+        return 0.0
+    is_even = abs(usual - rate) < EVEN_RATE * rate
+    return (1 if is_even else UNEVEN_FRAMES) / rate
+
+
 def _picture(video: VideoStream) -> Picture:
     decoder = video.codec_context
     bits = decoder.format.padded_bits_per_pixel if decoder.format else UNKNOWN_BITS_PER_PIXEL
@@ -176,16 +243,3 @@ def _video_stream(container: InputContainer) -> VideoStream | None:
     real = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     best = container.streams.best("video")
     return next((stream for stream in real if stream is best), real[0] if real else None)
-
-
-def _duration_seconds(container: InputContainer) -> float:
-    """Duration by the header, else by reading all packets (e.g. WebM written to a pipe)."""
-    if container.duration is not None:
-        return container.duration / MICROSECONDS
-    start_seconds = (container.start_time or 0) / MICROSECONDS
-    end_seconds = start_seconds
-    for packet in container.demux():
-        if packet.pts is not None and packet.time_base is not None:
-            ticks = packet.pts + (packet.duration or 0)
-            end_seconds = max(end_seconds, float(ticks * packet.time_base))
-    return end_seconds - start_seconds

@@ -1,9 +1,11 @@
 """Transcode one chunk: raw files -> a tar of FLAC and JPEG members, a manifest and a ledger."""
 
 import collections
+import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,8 +23,9 @@ from pipeline_src.manifest.chunks import (
 from pipeline_src.manifest.origin import chunk_origin
 from pipeline_src.manifest.progress import Progress
 from pipeline_src.manifest.tars import TarBuilder, build_tar
+from pipeline_src.media.agreement import lost_by_seeking, should_look_again
 from pipeline_src.media.batch import Decoded, decode_batch, make_batches
-from pipeline_src.media.clips import Plan, describe_clip, plan_clip
+from pipeline_src.media.clips import Plan, describe_amounts, describe_clip, plan_clip
 from pipeline_src.media.memory import MemoryBudget
 
 LOGGER = logging.getLogger(__name__)
@@ -65,7 +68,9 @@ def transcode_chunk(
                 )
                 continue
             entry, decoded = result
-            rows.append(LedgerRow(clip["clip_id"], "ok", flags=";".join(entry["flags"])))
+            flags = ";".join(entry["flags"])
+            detail = describe_amounts(entry)
+            rows.append(LedgerRow(clip["clip_id"], "ok", flags=flags, detail=detail))
             clips.append(entry)
             _add_members(tar, clip["key"], decoded)
     all_rows, lost = merge_rows([clip["clip_id"] for clip in source.clips], source.lost, rows)
@@ -97,33 +102,64 @@ def _decode_all(
     with ThreadPoolExecutor(num_workers) as pool:
         limit = memory.total_bytes
         plans = list(pool.map(lambda clip: plan_clip(clip, folder, media, limit), clips))
-        jobs = [plan.job for plan in plans if isinstance(plan, Plan)]
+        pairs = zip(clips, plans, strict=True)
+        usable = [(clip, plan) for clip, plan in pairs if isinstance(plan, Plan)]
+        batches = make_batches([plan.job for _, plan in usable], media.clips_per_process)
+        remaining = iter(usable)
         decoded = _map_in_order(
             pool,
-            lambda batch: decode_batch(batch, media, memory),
-            make_batches(jobs, media.clips_per_process),
+            lambda batch: decode_clips(batch, folder, media, memory),
+            (list(itertools.islice(remaining, len(batch))) for batch in batches),
             num_ahead=BATCHES_AHEAD * num_workers,
         )
         results = (result for batch in decoded for result in batch)
         for clip, plan in zip(clips, plans, strict=True):
-            yield clip, _finish(clip, plan, results, media)
+            yield clip, plan if isinstance(plan, MediaError) else next(results)
             progress.update()
+
+
+def decode_clips(
+    clips: Sequence[tuple[Clip, Plan]], folder: Path, media: MediaConfig, memory: MemoryBudget
+) -> list[tuple[Clip, Decoded] | MediaError]:
+    """Decode clips in one process; look again at those that are not as their headers promise.
+
+    Returns:
+        For each its entry in the manifest and its media, or why it has none.
+    """
+    results = decode_batch([plan.job for _, plan in clips], media, memory)
+    return [
+        _finish(clip, plan, result, folder, media, memory)
+        for (clip, plan), result in zip(clips, results, strict=True)
+    ]
 
 
 def _finish(
     clip: Clip,
-    plan: Plan | MediaError,
-    results: Iterator[Decoded | MediaError],
+    plan: Plan,
+    result: Decoded | MediaError,
+    folder: Path,
     media: MediaConfig,
+    memory: MemoryBudget,
 ) -> tuple[Clip, Decoded] | MediaError:
-    """What became of a clip; of ``results``, one belongs to each clip with a plan."""
-    if isinstance(plan, MediaError):
-        return plan
-    decoded = next(results)
-    if isinstance(decoded, MediaError):
-        return decoded
-    entry = describe_clip(clip, plan, decoded, media)
-    return entry if isinstance(entry, MediaError) else (entry, decoded)
+    if should_look_again(plan.probe, plan.job, result, _sound_seconds(result, media)):
+        measured = plan_clip(clip, folder, media, memory.total_bytes, distrusts_header=True)
+        if isinstance(measured, MediaError):
+            return measured
+        if measured.job != plan.job:
+            (result,) = decode_batch([measured.job], media, memory)
+        plan = measured
+    if lost_by_seeking(plan.probe, plan.job, result, _sound_seconds(result, media)):
+        job = replace(plan.job, is_from_start=True)
+        (again,) = decode_batch([job], media, memory)
+        result = again if isinstance(again, Decoded) else result
+    if isinstance(result, MediaError):
+        return result
+    entry = describe_clip(clip, plan, result, media)
+    return entry if isinstance(entry, MediaError) else (entry, result)
+
+
+def _sound_seconds(result: Decoded | MediaError, media: MediaConfig) -> float:
+    return 0.0 if isinstance(result, MediaError) else result.num_samples / media.sample_rate_hz
 
 
 def _map_in_order(

@@ -43,11 +43,17 @@ JSON_KEYS = (
     "source",
 )
 # Only where the media stage has something to say.
-OPTIONAL_JSON_KEYS = ("num_decode_errors",)
+OPTIONAL_JSON_KEYS = (
+    "short_seconds",
+    "gap_seconds",
+    "num_repeated_frames",
+    "num_decode_errors",
+)
 REASON_OF_FLAG = {
     "silent_audio": "no_audio",
     "static_video": "no_video",
     "short": "too_short",
+    "gaps": "corrupt",
     "decode_errors": "corrupt",
     "other_sound": "no_audio",
     "bad_samples": "corrupt",

@@ -1,0 +1,283 @@
+"""No clip is falsified: length, start and cuts of files whose header does not tell the truth."""
+
+import shutil
+
+import av
+import pytest
+
+from pipeline_src.config.data import MediaConfig
+from pipeline_src.ledger import read_ledger
+from pipeline_src.manifest.tars import read_samples
+from pipeline_src.media import extent
+from tests import media
+from tests.clock import (
+    AAC,
+    EIGHT,
+    H264,
+    MPEG2,
+    SOUND_ONLY,
+    check_clip,
+    picture_of,
+    record,
+    remux,
+    sound_of,
+)
+from tests.media import lose_one, run_ffmpeg, transcode_one
+
+THEORA = ("-c:v", "libtheora", "-q:v", "9")
+
+
+@pytest.fixture(scope="module")
+def piece(tmp_path_factory):
+    """4 s of a recording."""
+    return record(tmp_path_factory.mktemp("piece") / "piece.mkv", *H264, *AAC)
+
+
+@pytest.mark.parametrize(
+    ("name", "offset", "options"),
+    [
+        ("a.mkv", 8, ()),
+        ("b.mkv", 3600, ()),
+        ("c.mp4", 30, ()),
+        ("d.flv", 30, ()),
+        ("e.ts", 95440, ()),
+        ("f.nut", 30, ("-f", "nut")),
+        ("g.webm", 30, ("-c:v", "libvpx", "-deadline", "realtime", "-c:a", "libopus")),
+        ("h.ogv", 30, (*THEORA, "-c:a", "libvorbis")),
+        ("i.mpg", 30, (*MPEG2, "-c:a", "mp2")),
+        ("j.wmv", 30, ("-c:v", "wmv2", "-g", "25", "-q:v", "2", "-c:a", "wmav2")),
+    ],
+)
+@pytest.mark.parametrize("span", [(None, None), (1, 3), (5, 9)])
+def test_a_piece_whose_clock_does_not_begin_at_0_has_its_own_length(
+    piece, tmp_path, name, offset, options, span
+):
+    remux(piece, tmp_path / name, "-output_ts_offset", str(offset), *options)
+    start, end = span
+    clip = {"source": name, "start_seconds": start, "end_seconds": end}
+    if start == 5:
+        assert lose_one(tmp_path, EIGHT, **clip).reason == "too_short"
+    else:
+        check_clip(tmp_path, length=4 if start is None else 2, **clip)
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "b.mp4"])
+def test_subtitles_do_not_lengthen_a_file(piece, tmp_path, name):
+    (tmp_path / "words.srt").write_text("1\n00:00:01,000 --> 00:01:00,000\nwords\n")
+    words = "srt" if name == "a.mkv" else "mov_text"
+    options = ["-map", "0", "-map", "1", "-c", "copy", "-c:s", words]
+    inputs = ["-i", str(piece), "-i", str(tmp_path / "words.srt")]
+    run_ffmpeg(*inputs, *options, output=tmp_path / name)
+    check_clip(tmp_path, length=4, source=name)
+    row = lose_one(tmp_path, EIGHT, source=name, start_seconds=30, end_seconds=34)
+    assert row.reason == "too_short"
+
+
+def test_sound_alone_is_as_long_as_the_sound(tmp_path):
+    inputs = [*picture_of(0, 6), *sound_of(0, 3)]
+    run_ffmpeg(*inputs, *H264, *AAC, output=tmp_path / "a.mp4")
+    check_clip(tmp_path, SOUND_ONLY, length=3, source="a.mp4")
+
+
+@pytest.mark.parametrize("loud", ["gt(t,4)", "lt(t,4)"])
+@pytest.mark.parametrize("name", ["a.mp3", "b.aac"])
+def test_a_length_guessed_from_the_bit_rate_is_not_believed(tmp_path, name, loud):
+    noise = f"+{loud}*0.4*(random(0)*2-1)"
+    options = ["-ac", "2", "-q:a", "2"]
+    options += ["-write_xing", "0", "-id3v2_version", "0"] if name == "a.mp3" else ["-f", "adts"]
+    run_ffmpeg(*sound_of(0, 8, more=noise), *options, output=tmp_path / name)
+    check_clip(tmp_path, SOUND_ONLY, length=8, source=name)
+    check_clip(tmp_path, SOUND_ONLY, length=2, source=name, start_seconds=5, end_seconds=7)
+
+
+JOINED = {
+    "again.ts": (("a.ts", 0), ("b.ts", 0)),
+    "later.ts": (("a.ts", 0), ("b.ts", 3600)),
+    "again.vob": (("a.vob", 0), ("b.vob", 0)),
+}
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory):
+    """Two pieces of a recording, the second from 4 s on, joined byte by byte."""
+    folder = tmp_path_factory.mktemp("joined")
+    for name, parts in JOINED.items():
+        whole = b""
+        for number, (part, offset) in enumerate(parts):
+            codecs = (*H264, *AAC) if part.endswith("ts") else (*MPEG2, "-c:a", "mp2", "-f", "vob")
+            late = ("-output_ts_offset", str(offset)) if offset else ()
+            whole += record(folder / part, *codecs, *late, first=4 * number).read_bytes()
+        (folder / name).write_bytes(whole)
+    return folder
+
+
+@pytest.mark.parametrize("name", JOINED)
+@pytest.mark.parametrize("span", [(None, None), (0, 8), (5, 7)])
+def test_a_clock_that_begins_anew_or_jumps_goes_on(joined, tmp_path, name, span):
+    shutil.copy(joined / name, tmp_path)
+    flags = ["decode_errors"] if name.endswith("ts") else []
+    length = 2 if span[0] == 5 else 8
+    check_clip(
+        tmp_path,
+        length=length,
+        flags=flags,
+        source=name,
+        start_seconds=span[0],
+        end_seconds=span[1],
+    )
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "b.flv", "c.flac", "d.wav"])
+def test_a_file_of_which_a_part_is_read_is_refused_as_a_whole(tmp_path, name):
+    config = EIGHT if name in ("a.mkv", "b.flv") else SOUND_ONLY
+    codecs = (*H264, *AAC) if config is EIGHT else ("-map", "1")
+    data = record(tmp_path / name, *codecs, seconds=2).read_bytes()
+    (tmp_path / name).write_bytes(data + data)
+    row = lose_one(tmp_path, config, source=name)
+    assert (row.reason, "joined" in row.detail) == ("unsupported", True)
+    check_clip(tmp_path, config, length=1, source=name, start_seconds=0.5, end_seconds=1.5)
+
+
+def test_sound_that_an_edit_list_hides_is_not_hidden_again(tmp_path):
+    record(tmp_path / "a.mkv", *H264, *AAC, seconds=5)
+    early = ["-output_ts_offset", "-1", "-avoid_negative_ts", "disabled"]
+    remux(tmp_path / "a.mkv", tmp_path / "b.mp4", *early)
+    clip = {"source": "b.mp4", "start_seconds": 1, "end_seconds": 3}
+    check_clip(tmp_path, length=2, first=2, **clip)
+
+
+def test_sound_alone_is_cut_where_the_picture_begins_late(tmp_path):
+    late = ["-itsoffset", "1", *picture_of(1, 4)]
+    run_ffmpeg(*late, *sound_of(0, 5), *H264, *AAC, output=tmp_path / "a.mp4")
+    clip = {"source": "a.mp4", "start_seconds": 0.6, "end_seconds": 2.1}
+    check_clip(tmp_path, SOUND_ONLY, length=1.5, **clip)
+
+
+SWEPT = {
+    "a.mpg": (*MPEG2, "-c:a", "mp2", "-b:a", "192k"),
+    "b.vob": (*MPEG2, "-c:a", "ac3"),
+    "c.ogv": (*THEORA, "-c:a", "flac"),
+    "d.ts": (*MPEG2, "-c:a", "ac3"),
+    "e.avi": (*H264, "-c:a", "libmp3lame"),
+    "f.flv": (*H264, *AAC),
+}
+
+
+@pytest.mark.parametrize("name", SWEPT)
+def test_a_cut_may_begin_anywhere(tmp_path, name):
+    record(tmp_path / name, *SWEPT[name], seconds=5)
+    for number, start in enumerate((0.53, 1.81, 2.05, 3.33)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        shutil.copy(tmp_path / name, folder)
+        check_clip(folder, length=1.5, source=name, start_seconds=start, end_seconds=start + 1.5)
+
+
+def test_damaged_sound_before_a_cut_does_not_spoil_it(tmp_path):
+    record(tmp_path / "a.mkv", *H264, *AAC, "-g", "250")
+    data = bytearray((tmp_path / "a.mkv").read_bytes())
+    with av.open(str(tmp_path / "a.mkv")) as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.pts is not None]
+        damaged = [bytes(p) for p in packets if 0.8 < float(p.pts * p.time_base) < 1]
+    for content in damaged:
+        at = data.index(content)
+        data[at : at + len(content)] = b"\xff" * len(content)
+    (tmp_path / "b.mkv").write_bytes(data)
+    assert lose_one(tmp_path, EIGHT, source="b.mkv").reason == "corrupt"
+    check_clip(tmp_path, length=1.5, source="b.mkv", start_seconds=2, end_seconds=3.5)
+
+
+def test_what_is_missing_is_said(tmp_path):
+    """Sound that begins late, a picture that ends early, and both in the ledger and the shard."""
+    late = ["-itsoffset", "0.5", *sound_of(0.5, 3.5)]
+    run_ffmpeg(*picture_of(0, 2), *late, *H264, *AAC, output=tmp_path / "a.mp4")
+    clip, members = transcode_one(tmp_path, EIGHT, source="a.mp4")
+    assert clip["flags"] == ["short", "gaps"]
+    assert clip["short_seconds"] == pytest.approx(2, abs=0.1)
+    assert clip["gap_seconds"] == pytest.approx(0.5, abs=0.05)
+    assert clip["num_repeated_frames"] == 4
+    assert members["frame_04.jpg"] == members["frame_07.jpg"]
+    (row,) = read_ledger(tmp_path / "results" / "transcode" / "00000.ledger.csv")
+    assert (row.status, row.flags) == ("ok", "short;gaps")
+    assert "num_repeated_frames=4" in row.detail
+    index = media.make_shards(tmp_path, [{"source": "a.mp4"}], media.AudioConfig())
+    ((_, sample),) = read_samples(index.parent / "train-00000.tar")
+    assert b'"gap_seconds"' in sample["json"]
+
+
+def test_silence_put_into_a_hole_is_said(piece, tmp_path):
+    for number, first in enumerate((0, 3)):
+        span = ["-ss", str(first), "-t", "1", "-i", str(piece), "-c", "copy", "-copyts"]
+        run_ffmpeg(*span, "-muxdelay", "0", output=tmp_path / f"{number}.ts")
+    parts = [(tmp_path / f"{number}.ts").read_bytes() for number in range(2)]
+    (tmp_path / "a.ts").write_bytes(b"".join(parts))
+    clip, _ = transcode_one(tmp_path, EIGHT, source="a.ts")
+    assert "gaps" in clip["flags"]
+    assert clip["gap_seconds"] == pytest.approx(2, abs=0.3)
+
+
+def wav(folder):
+    path = run_ffmpeg(
+        *sound_of(0, 4), "-c:a", "pcm_s16le", "-fflags", "bitexact", output=folder / "w.wav"
+    )
+    data = path.read_bytes()
+    return data, data.index(b"data") + 4
+
+
+def mp3(folder, first=0, seconds=4):
+    options = ["-b:a", "64k", "-id3v2_version", "3", "-metadata", "title=song"]
+    sound = sound_of(first, seconds)
+    return run_ffmpeg(*sound, *options, output=folder / "m.mp3").read_bytes()
+
+
+def tagged(folder):
+    words = b"LYRICSBEGIN" + b"INF00002[00:01]la la la\r\n" * 20
+    tag = b"TAG" + b"title".ljust(125, b"\0")
+    return mp3(folder) + words + b"%06d" % len(words) + b"LYRICS200" + tag
+
+
+def tagged_within(folder):
+    return mp3(folder, 0, 2) + mp3(folder, 2, 2)
+
+
+def odd(folder):
+    return wav(folder)[0][:-1]
+
+
+def piped(folder):
+    data, at = wav(folder)
+    return data[:4] + b"\xff" * 4 + data[8:at] + b"\xff" * 4 + data[at + 4 :]
+
+
+def padded(folder):
+    return mp3(folder) + b"\0" * 5000
+
+
+ENDS = {
+    "lyrics.mp3": (tagged, []),
+    "within.mp3": (tagged_within, []),
+    "zeros.mp3": (padded, []),
+    "odd.wav": (odd, ["decode_errors"]),
+    "piped.wav": (piped, ["decode_errors"]),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_what_follows_the_sound_does_not_spoil_it(tmp_path, name):
+    make, flags = ENDS[name]
+    (tmp_path / name).write_bytes(make(tmp_path))
+    check_clip(tmp_path, SOUND_ONLY, length=4, flags=flags, source=name)
+
+
+def test_damage_within_sound_is_still_corrupt(tmp_path):
+    data = bytearray(mp3(tmp_path))
+    middle = len(data) // 2
+    data[middle : middle + 600] = bytes(range(1, 201)) * 3
+    (tmp_path / "a.mp3").write_bytes(data)
+    assert lose_one(tmp_path, SOUND_ONLY, source="a.mp3").reason == "corrupt"
+
+
+def test_packets_of_an_ordinary_file_are_not_read(tmp_path, monkeypatch):
+    record(tmp_path / "a.mp4", *H264, *AAC)
+    monkeypatch.setattr(extent, "read_packets", None)
+    check_clip(tmp_path, MediaConfig(num_frames=8, frame_size=32), length=4, source="a.mp4")
