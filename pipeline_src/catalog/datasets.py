@@ -1,6 +1,6 @@
 """Which data sets a target can name, and which files their stages write."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -32,13 +32,22 @@ class DatasetCatalog:
         folder: where named data sets are described, one ``<name>.yaml`` each.
         looks_for_files: refuse a data set of which nothing is fetched as yet and most local files
             are missing.
+        fetch: brings a data set's published lists where they are missing, before they are read.
     Raises:
         ConfigError: a listed data set does not exist, or two things share a name.
     """
 
-    def __init__(self, config: Config, folder: Path, *, looks_for_files: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        *,
+        looks_for_files: bool = False,
+        fetch: Callable[[DatasetConfig], object] = lambda dataset: None,
+    ) -> None:
         self.config = config
         self._looks_for_files = looks_for_files
+        self._fetch = fetch
         self.results = Path(config.results)
         known = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
         self.listed = tuple(self._add_listed(entry, known) for entry in config.datasets)
@@ -89,6 +98,11 @@ class DatasetCatalog:
             )
         return dataset
 
+    def _bring_lists(self, name: str) -> DatasetConfig:
+        dataset = self.dataset(name)
+        self._fetch(dataset)
+        return dataset
+
     @cache  # noqa: B019
     def num_chunks(self, name: str) -> dict[str, int]:
         """Chunks per split; plans the clip list again when it has changed. None of packed shards.
@@ -98,6 +112,7 @@ class DatasetCatalog:
         """
         if self.dataset(name).is_packed:
             return {}
+        self._bring_lists(name)
         planned = ensure_plan(
             self.dataset(name),
             chunk_size=self.config.plan.chunk_size,
@@ -129,7 +144,7 @@ class DatasetCatalog:
     @cache  # noqa: B019
     def num_classes(self, name: str) -> int:
         """Classes of a data set; 0 where only the index of packed shards knows them."""
-        dataset = self.dataset(name)
+        dataset = self._bring_lists(name)
         return 0 if dataset.is_packed else len(load_classes(dataset).ids)
 
     def media(self, name: str) -> MediaConfig:
@@ -153,7 +168,7 @@ class DatasetCatalog:
         Raises:
             ManifestError: the list of the gallery is missing or wrong.
         """
-        dataset = self.dataset(name)
+        dataset = self._bring_lists(name)
         load_gallery(dataset)
         return [str(path) for path in dataset.described_by]
 

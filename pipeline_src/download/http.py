@@ -14,7 +14,7 @@ from urllib3.exceptions import HTTPError, IncompleteRead, LocationParseError, Re
 
 from pipeline_src.config.data import DownloadConfig
 from pipeline_src.connections import Watch, watch_session
-from pipeline_src.download.bodies import HEAD_BYTES, PageError, check_head, leads_home
+from pipeline_src.download.bodies import HEAD_BYTES, PAGE, PageError, check_head, leads_home
 from pipeline_src.download.secrets import Secrets
 from pipeline_src.download.sources import Fetched
 from pipeline_src.download.statuses import status_error
@@ -50,10 +50,17 @@ def open_session(num_connections: int, secrets: Secrets) -> requests.Session:
 
 
 def fetch_http(
-    session: requests.Session, url: str, target: Path, config: DownloadConfig
+    session: requests.Session,
+    url: str,
+    target: Path,
+    config: DownloadConfig,
+    *,
+    is_media: bool = True,
 ) -> Fetched:
     """Fetch a body into ``target``'s part, from where an earlier attempt got to.
 
+    Args:
+        is_media: a body that can be no recording is refused; else a web page alone is.
     Raises:
         PageError: a web page answered. SlowDownError: 429, or 503 with Retry-After.
         MediaError: everything else, with the reason.
@@ -62,7 +69,7 @@ def fetch_http(
     with Watch(config.max_transfer_seconds, config.addresses) as watch, part.resumable():
         while True:
             before = part.size
-            fetched, total = _fetch_piece(session, url, part, config, watch)
+            fetched, total = _fetch_piece(session, url, part, config, watch, is_media)
             if fetched.bytes >= total:
                 break
             if not part.validator or fetched.bytes <= before:
@@ -72,7 +79,12 @@ def fetch_http(
 
 
 def _fetch_piece(
-    session: requests.Session, url: str, part: Part, config: DownloadConfig, watch: Watch
+    session: requests.Session,
+    url: str,
+    part: Part,
+    config: DownloadConfig,
+    watch: Watch,
+    is_media: bool,
 ) -> tuple[Fetched, int]:
     """What one answer adds to ``part``, and how many bytes the whole has, or 0."""
     headers = {}
@@ -88,7 +100,7 @@ def _fetch_piece(
         declared = reply.headers.get("Content-Length", "")
         if LENGTH.fullmatch(declared) and int(declared):
             check_size(part.size + int(declared), config.max_bytes)
-        blocks = _checked_blocks(reply, url, is_start=part.size == 0)
+        blocks = _checked_blocks(reply, url, is_start=part.size == 0, is_media=is_media)
         limits = {"max_bytes": config.max_bytes, "max_seconds": config.max_transfer_seconds}
         return part.extend(blocks, **limits), total
 
@@ -137,14 +149,19 @@ def read_reply(reply: requests.Response, size: int = BLOCK_BYTES) -> bytes:
     return reply.raw.read1(size, decode_content=False)
 
 
-def _checked_blocks(reply: requests.Response, url: str, *, is_start: bool) -> Iterator[bytes]:
+def _checked_blocks(
+    reply: requests.Response, url: str, *, is_start: bool, is_media: bool
+) -> Iterator[bytes]:
     blocks = _unpacked_blocks(reply, url)
     if is_start:
         head = b""
         while len(head) < HEAD_BYTES and (block := next(blocks, b"")):
             head += block
         try:
-            check_head(head, reply.headers.get("Content-Type", ""), url)
+            if is_media:
+                check_head(head, reply.headers.get("Content-Type", ""), url)
+            elif PAGE.search(head):
+                raise PageError("unavailable", f"{url}: a web page, not the file")
         except PageError as error:
             if leads_home(url, reply.url):
                 detail = f"{error.detail}; redirected to {reply.url}"

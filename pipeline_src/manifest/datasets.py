@@ -44,6 +44,31 @@ LISTS_PER_SPLIT = {
 FORMATS_WITH_FOLDS = ("clips", "esc50")
 
 
+class OfficialFile(Section):
+    """A list or an archive that its publisher offers for download.
+
+    What is not known of it is left out, never guessed: then it is pinned when it is fetched first.
+    """
+
+    url: str = Field(pattern=r"^https?://[^\s@]+$", description="where it is published")
+    path: Path = Field(description="where it goes, relative to the YAML file")
+    max_bytes: int = Field(gt=0, description="a larger answer is refused")
+    sha256: str = Field(
+        default="", pattern=r"^([0-9a-f]{64})?$", description="of the file; empty = unknown"
+    )
+    unpack: bool = Field(
+        default=False, description="a .zip or .tar.gz, of which the data set's root is made"
+    )
+    folder: str = Field(
+        default="", description="the archive's folder that becomes root; empty = all of it"
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _resolve(cls, value: Path, info: ValidationInfo) -> Path:
+        return (info.context or {}).get("folder", Path()) / value
+
+
 class DatasetConfig(Section):
     """One data set: what its clips are, how they are labelled, where they lie."""
 
@@ -107,6 +132,13 @@ class DatasetConfig(Section):
         default=None, description="published retrieval gallery: a text file, one clip_id per line"
     )
     licence: str = Field(default="", description="terms of the clips, for the report")
+    official: tuple[OfficialFile, ...] = Field(
+        default=(), description="published files that a run fetches where they are missing"
+    )
+    classes_from_list: bool = Field(
+        default=False,
+        description="where class_names is missing it is written once: the list's labels, sorted",
+    )
 
     @field_validator("clip_list", "class_names", "root", "retrieval_clips")
     @classmethod
@@ -343,8 +375,10 @@ def load_classes(dataset: DatasetConfig) -> ClassList:
 
 def missing_list(dataset: DatasetConfig, path: Path) -> str:
     """Say which list of a data set is missing and where it comes from."""
+    fetched = f". `av-pipeline fetch-lists {dataset.name}` fetches it, and so does a run"
     return (
         f"{path}: no such file; data set {dataset.name} needs it: {OFFICIAL_LISTS[dataset.format]}"
+        + fetched * bool(dataset.official)
     )
 
 

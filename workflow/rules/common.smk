@@ -30,6 +30,17 @@ import_package_from(ROOT)
 SLURM_PROFILE = ROOT / "workflow/profiles/slurm"
 keep_slurm_conf(SLURM_PROFILE / "bin")
 
+
+def fetch_lists(dataset):
+    """Bring the published lists of a data set: a run does, a dry run and a job of its own do not."""
+    plugin = workflow.executor_plugin  # there once the targets are looked at
+    if plugin is not None and workflow.is_main_process:
+        if not (workflow.dryrun or workflow.touch):
+            from pipeline_src.download.official import fetch_official
+
+            fetch_official(dataset, settings.download, settings.network, logger.info)
+
+
 CONFIG_FILES = [ROOT / "config/config.yaml", *workflow.overwrite_configfiles]
 CONFIG_FILES = [Path(os.path.relpath(os.path.realpath(path))) for path in CONFIG_FILES]
 try:
@@ -43,7 +54,9 @@ try:
     settings = load_config(values, CONFIG_FILES, assignments)
     # Files are looked for once, not by every job on a cluster.
     main = workflow.is_main_process
-    catalog = Catalog(settings, ROOT / "config/datasets", looks_for_files=main)
+    catalog = Catalog(
+        settings, ROOT / "config/datasets", looks_for_files=main, fetch=fetch_lists
+    )
     if "DVC_STAGE" in os.environ:  # DVC itself looks after hours of work
         refuse_outside(catalog.results, Path())
 except PipelineError as error:

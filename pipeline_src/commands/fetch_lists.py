@@ -1,0 +1,28 @@
+"""Fetch the published lists and archives of data sets where they are missing.
+
+A run does so by itself; a dry run never does. An interrupted transfer goes on where it broke off.
+"""
+
+import argparse
+import contextlib
+from pathlib import Path
+
+from pipeline_src.commands import CHECKOUT
+from pipeline_src.download.official import fetch_official
+from pipeline_src.stages.render import load_catalog
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The data sets."""
+    parser.add_argument("datasets", nargs="+", help="names in config/datasets, e.g. vggsound")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Fetch and say what was fetched."""
+    with contextlib.chdir(CHECKOUT):
+        catalog = load_catalog(Path())
+        config = catalog.config
+        for name in options.datasets:
+            made = fetch_official(catalog.dataset(name), config.download, config.network, print)
+            print(f"{name}: {len(made) or 'no'} files fetched")
+    return 0

@@ -1,0 +1,173 @@
+"""Fetch the lists and archives that publishers of data sets offer, where they are missing.
+
+A file without a known sha256 is pinned when it is fetched first: ``<file>.lock.json`` beside it
+says from where, how many bytes, which sha256 and when; fetched again, it must be the same.
+"""
+
+import csv
+import io
+import json
+import shutil
+import tarfile
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from pipeline_src.atomic import fsync, write_json, write_text
+from pipeline_src.config.data import DownloadConfig, NetworkConfig
+from pipeline_src.download.http import fetch_http, open_session
+from pipeline_src.download.secrets import read_secrets
+from pipeline_src.download.sources import Fetched
+from pipeline_src.download.store import part_path
+from pipeline_src.errors import ManifestError, MediaError, shown
+from pipeline_src.ledger import PERMANENT_REASONS
+from pipeline_src.manifest.datasets import DatasetConfig, OfficialFile, missing_list
+
+MAX_UNPACKED_BYTES = 20_000_000_000
+Say = Callable[[str], None]
+
+
+def fetch_official(
+    dataset: DatasetConfig, download: DownloadConfig, network: NetworkConfig, say: Say
+) -> list[Path]:
+    """Fetch what is missing of a data set's published files; what was written.
+
+    Raises:
+        ManifestError: one cannot be had, or is not what was published.
+    """
+    missing = [one for one in dataset.official if not _target(dataset, one).exists()]
+    if missing:
+        say(f"{dataset.name}: published files are fetched; licence: {dataset.licence or 'unknown'}")
+    session = open_session(1, read_secrets())
+    made = []
+    for file in missing:
+        if not file.path.is_file():
+            _fetch(dataset, file, session, download, network, say)
+        if file.unpack:
+            _unpack(dataset, file, say)
+        made.append(_target(dataset, file))
+    if dataset.classes_from_list and not dataset.class_names.exists():
+        made += _write_classes(dataset, say)
+    return made
+
+
+def _target(dataset: DatasetConfig, file: OfficialFile) -> Path:
+    return dataset.root if file.unpack else file.path
+
+
+def _fetch(
+    dataset: DatasetConfig,
+    file: OfficialFile,
+    session: requests.Session,
+    download: DownloadConfig,
+    network: NetworkConfig,
+    say: Say,
+) -> None:
+    say(f"{file.url} -> {file.path}, at most {file.max_bytes / 1e6:g} MB")
+    limited = download.model_copy(update={"max_bytes": file.max_bytes})
+    file.path.parent.mkdir(parents=True, exist_ok=True)
+    attempt = 1
+    while True:
+        try:
+            fetched = fetch_http(session, file.url, file.path, limited, is_media=False)
+        except MediaError as error:
+            if error.reason in PERMANENT_REASONS or attempt == download.max_attempts:
+                raise ManifestError(
+                    f"{missing_list(dataset, file.path)}. It could not be fetched: {error}"
+                ) from None
+            time.sleep(network.backoff_seconds * 2 ** (attempt - 1))
+            attempt += 1
+        else:
+            return _pin(file, fetched, say)
+
+
+def _pin(file: OfficialFile, fetched: Fetched, say: Say) -> None:
+    """Compare a file with what is known of it, note what it is, and give it its name."""
+    body = part_path(file.path)
+    found = {"url": file.url, "bytes": fetched.bytes, "sha256": fetched.sha256}
+    lock = file.path.with_name(f"{file.path.name}.lock.json")
+    pinned = _read_lock(lock).get("sha256", "")
+    expected = file.sha256 or pinned
+    if expected and found["sha256"] != expected:
+        body.unlink()
+        where = "its data set's YAML" if file.sha256 else lock
+        raise ManifestError(
+            f"{file.url} has the sha256 {found['sha256']}, {where} says {expected}: it was "
+            "published anew, or is not what was published; look at it, then change or delete the "
+            "sum to take it"
+        )
+    if not pinned:
+        write_json(lock, {**found, "fetched": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+    fsync(body)
+    body.replace(file.path)
+    state = "as known" if expected else f"not known before, pinned in {lock.name}"
+    say(f"{file.path}: {fetched.bytes} bytes, sha256 {found['sha256']} ({state})")
+
+
+def _read_lock(lock: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(lock.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise ManifestError(f"{lock}: damaged ({shown(error)}); delete it") from None
+    if not isinstance(value, dict) or not isinstance(value.get("sha256"), str):
+        raise ManifestError(f"{lock}: damaged: no sha256 in it; delete it")
+    return value
+
+
+def _unpack(dataset: DatasetConfig, file: OfficialFile, say: Say) -> None:
+    """Make the data set's root of an archive, whole or not at all."""
+    say(f"{file.path} -> {dataset.root}")
+    folder = dataset.root.with_name(f".{dataset.root.name}.part")
+    shutil.rmtree(folder, ignore_errors=True)  # of a killed one
+    try:
+        folder.mkdir(parents=True)
+        _extract(file.path, folder)
+        (folder / file.folder).rename(dataset.root)
+    except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError) as error:
+        raise ManifestError(
+            f"{file.path}: cannot be unpacked into {dataset.root}: {shown(error)}; delete it and "
+            "run again"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _extract(archive: Path, folder: Path) -> None:
+    """Members stay below ``folder``; links that lead out, devices and bombs are errors."""
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive) as packed:
+            _check_total(sum(info.file_size for info in packed.infolist()))
+            packed.extractall(folder)
+        return
+    with tarfile.open(archive) as packed:
+        total = 0
+        for member in packed:
+            total += member.size
+            _check_total(total)
+            packed.extract(member, folder, filter="data")
+
+
+def _check_total(num_bytes: int) -> None:
+    if num_bytes > MAX_UNPACKED_BYTES:
+        raise ValueError(f"more than {MAX_UNPACKED_BYTES} bytes unpacked")
+
+
+def _write_classes(dataset: DatasetConfig, say: Say) -> list[Path]:
+    """The labels of a list in the form of VGGSound, sorted, as a class list."""
+    names: set[str] = set()
+    for path in dataset.list_files:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            names |= {row[2].strip() for row in csv.reader(stream) if len(row) > 2}
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("index", "id", "display_name"))
+    rows.writerows((k, f"class_{k}", name) for k, name in enumerate(sorted(names)))
+    write_text(dataset.class_names, text.getvalue())
+    say(f"{dataset.class_names}: {len(names)} classes of the list, sorted by name")
+    return [dataset.class_names]

@@ -1,0 +1,155 @@
+"""Published lists and archives are fetched where they are missing: bounded, resumed, pinned."""
+
+import hashlib
+import io
+import json
+import tarfile
+import zipfile
+
+import pytest
+
+from pipeline_src.config.data import DownloadConfig, NetworkConfig
+from pipeline_src.download.official import fetch_official
+from pipeline_src.errors import ManifestError
+from pipeline_src.manifest.datasets import load_dataset
+from tests.media import make_clip
+from tests.server import running_server
+from tests.workspace import Workspace
+
+LIST = b'abcdefghijk,0,dog barking,train\nbbcdefghijk,1,"cat, purring",test\n'
+NETWORK = NetworkConfig(backoff_seconds=0)
+QUICK = DownloadConfig(timeout_seconds=2, max_attempts=3)
+
+
+@pytest.fixture
+def server():
+    with running_server() as running:
+        running.files["list.csv"] = LIST
+        yield running
+
+
+def describe(folder, *files, name="far", **more):
+    values = {"name": name, "task": "multiclass", "format": "vggsound", "clip_list": "list.csv"}
+    values |= {"class_names": "classes.csv", "root": "data/root", "licence": "CC-BY-4.0"}
+    values |= {"classes_from_list": True, "official": list(files), **more}
+    path = folder / f"{name}.yaml"
+    path.write_text(json.dumps(values))
+    return path
+
+
+def fetch(folder, *files, config=QUICK, **more):
+    said = []
+    dataset = load_dataset(describe(folder, *files, **more))
+    fetch_official(dataset, config, NETWORK, said.append)
+    return "\n".join(said)
+
+
+def test_a_missing_list_is_fetched_once_and_pinned(tmp_path, server):
+    file = {"url": server.url("list.csv"), "path": "list.csv", "max_bytes": 1000}
+    said = fetch(tmp_path, file)
+    assert "licence: CC-BY-4.0" in said
+    assert "not known before, pinned in list.csv.lock.json" in said
+    assert (tmp_path / "list.csv").read_bytes() == LIST
+    names = (tmp_path / "classes.csv").read_text()
+    assert names == 'index,id,display_name\n0,class_0,"cat, purring"\n1,class_1,dog barking\n'
+    lock = json.loads((tmp_path / "list.csv.lock.json").read_text())
+    assert lock["sha256"] == hashlib.sha256(LIST).hexdigest()
+    assert (lock["url"], lock["bytes"]) == (file["url"], len(LIST))
+    assert fetch(tmp_path, file) == ""
+    assert server.requests["list.csv"] == 1
+    (tmp_path / "list.csv").unlink()
+    assert "(as known)" in fetch(tmp_path, file)
+    (tmp_path / "list.csv").unlink()
+    server.files["list.csv"] = LIST + b"x"
+    with pytest.raises(ManifestError, match=r"list\.csv\.lock\.json says .* published anew"):
+        fetch(tmp_path, file)
+    assert not (tmp_path / "list.csv").exists()
+
+
+def test_a_known_sum_is_compared(tmp_path, server):
+    file = {"url": server.url("list.csv"), "path": "list.csv", "max_bytes": 1000}
+    with pytest.raises(ManifestError, match="its data set's YAML says 0000"):
+        fetch(tmp_path, file | {"sha256": "0" * 64})
+    fetch(tmp_path, file | {"sha256": hashlib.sha256(LIST).hexdigest()})
+
+
+def test_what_broke_off_goes_on(tmp_path, server):
+    file = {"url": server.url("torn.csv"), "path": "list.csv", "max_bytes": 10**6}
+    fetch(tmp_path, file, classes_from_list=False)
+    assert server.ranges or (tmp_path / "list.csv").stat().st_size == 300_000
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("404", "HTTP 404"), ("see-good", "a web page"), ("huge", "larger"), ("endless", "larger")],
+)
+def test_what_cannot_be_had_says_todays_sentence_and_why(tmp_path, server, name, message):
+    file = {"url": server.url(name), "path": "list.csv", "max_bytes": 400_000}
+    with pytest.raises(ManifestError, match=r"list\.csv: no such file; data set far") as error:
+        fetch(tmp_path, file)
+    assert "It could not be fetched" in str(error.value)
+    assert message in str(error.value) or name in ("huge", "endless")
+    assert not (tmp_path / "list.csv").exists()
+
+
+def archive(kind, names):
+    stream = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(stream, "w") as packed:
+            for name in names:
+                packed.writestr(name, b"sound")
+    else:
+        with tarfile.open(fileobj=stream, mode="w:gz") as packed:
+            for name in names:
+                info = tarfile.TarInfo(name)
+                info.size = 5
+                packed.addfile(info, io.BytesIO(b"sound"))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(("kind", "folder"), [("zip", "ESC-50-master"), ("tar.gz", "")])
+def test_an_archive_becomes_the_root(tmp_path, server, kind, folder):
+    names = ["meta/list.csv", "audio/a.wav"]
+    content = archive(kind, [f"{folder}/{name}".lstrip("/") for name in names])
+    server.files[f"a.{kind}"] = content
+    file = {"url": server.url(f"a.{kind}"), "path": f"data/a.{kind}", "max_bytes": 10**6}
+    file |= {"unpack": True, "folder": folder}
+    fetch(tmp_path, file, classes_from_list=False)
+    assert all((tmp_path / "data/root" / name).read_bytes() == b"sound" for name in names)
+    assert fetch(tmp_path, file, classes_from_list=False) == ""
+    assert not [path for path in (tmp_path / "data").iterdir() if path.name.endswith(".part")]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_an_archive_writes_nowhere_else(tmp_path, server, kind):
+    server.files["a"] = archive(kind, ["ok/a.wav", "../../outside.wav", "/tmp/outside.wav"])
+    file = {"url": server.url("a"), "path": f"data/a.{kind}", "max_bytes": 10**6, "unpack": True}
+    if kind == "zip":  # its reader takes the dots off
+        fetch(tmp_path, file, classes_from_list=False)
+    else:
+        with pytest.raises(ManifestError, match="cannot be unpacked"):
+            fetch(tmp_path, file, classes_from_list=False)
+        assert not (tmp_path / "data/root").exists()
+    assert not list(tmp_path.parent.glob("outside.wav"))
+    assert not (tmp_path / "outside.wav").exists()
+    server.files["b"] = b"no archive"
+    broken = file | {"url": server.url("b"), "path": f"data/b.{kind}"}
+    with pytest.raises(ManifestError, match="cannot be unpacked"):
+        fetch(tmp_path, broken, root="other", classes_from_list=False)
+
+
+def test_a_run_fetches_and_a_dry_run_does_not(tmp_path, server, shell_env):
+    workspace = Workspace.make(tmp_path, shell_env)
+    folder = workspace.root / "config/datasets"
+    (folder / "data/root").mkdir(parents=True)
+    for name in ("abcdefghijk_000000", "bbcdefghijk_000001"):
+        make_clip(folder / f"data/root/{name}.mp4", seconds=1)
+    file = {"url": server.url("list.csv"), "path": "list.csv", "max_bytes": 1000}
+    describe(folder, file, clip_file="{clip_id}.mp4")
+    said = workspace.snakemake("-n", "download_far", fails=True)
+    assert "`av-pipeline fetch-lists far` fetches it, and so does a run" in said
+    assert not server.requests
+    said = workspace.snakemake("--cores", "1", "download_far")
+    assert "licence: CC-BY-4.0" in said
+    assert server.requests["list.csv"] == 1
+    assert (workspace.root / "results/far/download/train/00000.json").is_file()
