@@ -17,7 +17,7 @@ NAME = "av-pipeline"
 COMMANDS = {
     "list": "a data set from a folder of videos: YAML, clip list, class list",
     "doctor": "check this checkout and this machine",
-    "fetch-lists": "published lists and archives of data sets, where they are missing",
+    "fetch": "published lists and archives of data sets, where they are missing",
     "estimate": "clips, gigabytes and hours of a data set, before any request",
     "cost": "parameters, operations, memory and GPU hours of trainings, before they run",
     "convert": "published weights to a checkpoint folder, and back",
@@ -54,7 +54,7 @@ def _parser(asked: str) -> argparse.ArgumentParser:
             name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         if name == asked:
-            module = importlib.import_module(f"pipeline_src.commands.{name.replace('-', '_')}")
+            module = importlib.import_module(f"pipeline_src.commands.{name}")
             own.description = module.__doc__
             module.add_arguments(own)
             own.set_defaults(run=module.run)

@@ -375,7 +375,7 @@ def load_classes(dataset: DatasetConfig) -> ClassList:
 
 def missing_list(dataset: DatasetConfig, path: Path) -> str:
     """Say which list of a data set is missing and where it comes from."""
-    fetched = f". `av-pipeline fetch-lists {dataset.name}` fetches it, and so does a run"
+    fetched = f". `av-pipeline fetch {dataset.name}` fetches it, and so does a run"
     return (
         f"{path}: no such file; data set {dataset.name} needs it: {OFFICIAL_LISTS[dataset.format]}"
         + fetched * bool(dataset.official)

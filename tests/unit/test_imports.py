@@ -40,6 +40,7 @@ ALLOWED = {
     "commands": BASE
     | {
         "cli",
+        "download",
         "listing",
         "preview",
         "doctor",

@@ -147,7 +147,7 @@ def test_a_run_fetches_and_a_dry_run_does_not(tmp_path, server, shell_env):
     file = {"url": server.url("list.csv"), "path": "list.csv", "max_bytes": 1000}
     describe(folder, file, clip_file="{clip_id}.mp4")
     said = workspace.snakemake("-n", "download_far", fails=True)
-    assert "`av-pipeline fetch-lists far` fetches it, and so does a run" in said
+    assert "`av-pipeline fetch far` fetches it, and so does a run" in said
     assert not server.requests
     said = workspace.snakemake("--cores", "1", "download_far")
     assert "licence: CC-BY-4.0" in said
