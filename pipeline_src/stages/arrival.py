@@ -22,6 +22,8 @@ from pipeline_src.stages.validate import check_outputs
 
 RECORDS = Path(".snakemake/metadata")
 BEFORE_EVERYTHING = (1, 1)
+# What a workflow leaves; a plan alone, which a dry run writes, is none of it.
+MADE = ("*/download/*/*.json", "*/shards/*/*.json", "*/pretrain/done.json", "*/*/*/done.json")
 
 
 def settle_arrived(catalog: Catalog, options: Sequence[str]) -> Iterator[str]:
@@ -33,11 +35,21 @@ def settle_arrived(catalog: Catalog, options: Sequence[str]) -> Iterator[str]:
     if SETTLING_VARIABLE in os.environ or not _is_unrecorded(catalog.results):
         return
     try:
-        stages = all_stages(catalog)
-    except PipelineError:  # whoever asks for one of these data sets is told
+        num_kept = _enter(catalog, options)
+    except PipelineError as error:
+        yield f"{catalog.results} came without Snakemake's records, and stays so: {error}"
         return
+    if num_kept:
+        yield (
+            f"{catalog.results} came without Snakemake's records: {num_kept} results that fit the "
+            "configuration are kept, others are made again"
+        )
+
+
+def _enter(catalog: Catalog, options: Sequence[str]) -> int:
+    """Enter what fits, one kind of stage after the other; the number of files."""
     groups: dict[str, list[Stage]] = {}
-    for stage in stages:
+    for stage in all_stages(catalog):
         groups.setdefault(stage.kind, []).append(stage)
     num_kept = 0
     for group in groups.values():
@@ -49,18 +61,14 @@ def settle_arrived(catalog: Catalog, options: Sequence[str]) -> Iterator[str]:
                 *("snakemake", "--touch", "--forceall", "--allowed-rules", *rules),
                 *(*options, "--", *kept),
             )
-    if num_kept:
-        yield (
-            f"{catalog.results} came without Snakemake's records: {num_kept} results that fit the "
-            "configuration are kept, others are made again"
-        )
+    return num_kept
 
 
 def _is_unrecorded(results: Path) -> bool:
     """Whether there are results, and no record of any of them."""
-    if not any(results.glob("*/*")):
+    if not any(path for pattern in MADE for path in results.glob(pattern)):
         return False
-    return not any(name.startswith(f"{results}/") for name in _recorded())
+    return not any(os.path.normpath(name).startswith(f"{results}{os.sep}") for name in _recorded())
 
 
 def _recorded() -> Iterator[str]:
