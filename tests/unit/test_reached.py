@@ -1,0 +1,145 @@
+"""Code that changes without its step's version is noticed, and code beside it is not."""
+
+import ast
+import re
+import shutil
+
+import pytest
+
+from pipeline_src import versions
+from pipeline_src.stages import reached
+from pipeline_src.stages.reached import STEPS, code_text, problems, step_hash
+
+
+def texts(source):
+    return [code_text(source, part) for part in ast.parse(source).body]
+
+
+def units_of(step):
+    return reached.reached(reached._entries(step))
+
+
+def test_the_code_that_each_step_reaches_is_as_recorded():
+    assert list(problems()) == []
+
+
+def test_every_step_with_a_version_is_watched_and_every_script_with_one_is_named(root):
+    assert set(STEPS) == {name for name in vars(versions) if name.isupper()}
+    for path in sorted((root / "workflow/rules").glob("*.smk")):
+        for rule in path.read_text().split("\nrule ")[1:]:
+            if step := re.search(r"step_version=versions\.(\w+)", rule):
+                script = re.search(r"scripts/(\w+\.py)", rule)[1]
+                assert script in STEPS[step[1]], script
+
+
+@pytest.mark.parametrize(
+    ("step", "module"),
+    [
+        ("DOWNLOAD", "download.http"),
+        ("TRANSCODE", "media.graph"),
+        ("LOGMEL", "features.fbank"),
+        ("PACK", "manifest.tars"),
+        ("PRETRAIN", "models.mavil"),
+        ("PRETRAIN", "objectives.contrastive"),
+        ("FINETUNE", "data.mixup"),
+        ("EVALUATE", "eval.metrics"),
+        ("REPORT", "report.charts"),
+    ],
+)
+def test_what_makes_a_result_is_reached(step, module):
+    assert module in {unit.module for unit in units_of(step)}
+
+
+def test_steps_do_not_share_what_only_one_uses():
+    assert not [unit for unit in units_of("LOGMEL") if unit.module.startswith("shards")]
+    assert not [unit for unit in units_of("PACK") if unit.module == "features.fbank"]
+
+
+BEFORE = '''
+def f(a, b):
+    """What it does."""
+    # why
+    return a + b  # sum
+
+class C(Section):
+    """Words."""
+    key: int = Field(default=1, description="words")
+    def g(self):
+        return "# no comment"
+'''
+AFTER = '''
+def f(a, b):
+
+    return a + b
+
+
+class C(Section):
+    key: int = Field(default=2, description="other words")
+    other: str = Field(default="")
+    def g(self):
+        """More words."""
+        return "# no comment"
+'''
+
+
+def test_comments_docstrings_layout_and_fields_are_no_code():
+    assert texts(BEFORE) == texts(AFTER)
+    assert texts(BEFORE)[0] == "def f(a, b): return a + b"
+    assert '"# no comment"' in texts(BEFORE)[1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("a + b", "a - b"), ("f(a", "f(z"), ("1.0", "1.5"), ("@cache", "@lru_cache"), ("'x'", "'y'")],
+)
+def test_every_change_of_code_is_seen(old, new):
+    source = "@cache\ndef f(a, b):\n    '''Words.'''\n    return a + b, 1.0, 'x'\n"
+    assert old in source
+    assert texts(source) != texts(source.replace(old, new))
+
+
+@pytest.fixture
+def copied(root, tmp_path, monkeypatch):
+    """A copy of the package that the module looks at; nothing in it is imported."""
+    shutil.copytree(root / "pipeline_src", tmp_path / "pipeline_src")
+    shutil.copytree(root / "workflow/scripts", tmp_path / "workflow/scripts")
+    monkeypatch.setattr(reached, "ROOT", tmp_path)
+    monkeypatch.setattr(reached, "RECORD", tmp_path / "pipeline_src/stages/reached.json")
+    monkeypatch.setattr(reached, "STEPS", {key: STEPS[key] for key in ("LOGMEL", "PACK")})
+    reached.read_module.cache_clear()
+    yield tmp_path
+    reached.read_module.cache_clear()
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    reached.read_module.cache_clear()
+
+
+def test_a_step_whose_code_changed_is_named_until_it_is_marked_or_raised(copied, monkeypatch):
+    reached.record(["all"])
+    assert list(problems()) == []
+    path = copied / "pipeline_src/features/fbank.py"
+    edit(path, "def log_mel(", "def unused() -> int:\n    return 1\n\n\ndef log_mel(")
+    assert list(problems()) == []  # beside what is reached
+    path.write_text(path.read_text() + "\n\ndef num_window_samples():  # another\n    return 7\n")
+    reached.read_module.cache_clear()
+    (sentence,) = problems()
+    assert sentence.startswith("LOGMEL: code that it reaches has changed, its version has not")
+    assert reached.record([]) == ["LOGMEL"]
+    assert list(problems())
+    assert reached.record(["LOGMEL"]) == []
+    assert list(problems()) == []
+    edit(path, "return 7", "return 8")
+    monkeypatch.setattr(versions, "LOGMEL", versions.LOGMEL + 1)
+    assert next(problems()).startswith("LOGMEL: a new version")
+    assert reached.record([]) == []
+    assert list(problems()) == []
+
+
+def test_a_script_is_code_of_its_step(copied):
+    before = step_hash("PACK")
+    edit(copied / "workflow/scripts/pack_shard.py", "with log_to_file", "x = 1\nwith log_to_file")
+    assert step_hash("PACK") != before
