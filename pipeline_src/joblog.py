@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline_src.errors import PipelineError, describe_disk_full, is_disk_full
-from pipeline_src.manifest.progress import LOGGER_NAME as PROGRESS_LOGGER
+from pipeline_src.progress import LOGGER_NAME as PROGRESS_LOGGER
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 RECORD = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ (?P<level>[A-Z]+) \S+: ", re.MULTILINE)

@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline_src.config.changes import describe_changes
 from pipeline_src.joblog import last_error
+from pipeline_src.progress import CLEAR_LINE
 
 MAX_REASON_CHARS = 200
 MAX_CHANGES = 4
@@ -79,7 +80,8 @@ class TerminalFormatter(logging.Formatter):
         else:
             text = self._said(record)
         self._handler.last_msg_was_job_info = True  # type: ignore[attr-defined]
-        return text
+        # A job's renewing line may stand there.
+        return CLEAR_LINE + text if text and self._handler.is_tty else text  # type: ignore[attr-defined]
 
     def _started(self, record: logging.LogRecord) -> str:
         reason = shorten_reason(_field(record, "reason"), self._sections)

@@ -19,8 +19,8 @@ from pipeline_src.manifest.chunks import ChunkId, ChunkManifest, Clip, clip_key,
 from pipeline_src.manifest.clip_lists import ClipRow
 from pipeline_src.manifest.origin import chunk_origin
 from pipeline_src.manifest.plan import read_plan_chunk
-from pipeline_src.manifest.progress import Progress
 from pipeline_src.manifest.rows import FetchRow
+from pipeline_src.progress import ProgressLine
 
 LOGGER = logging.getLogger(__name__)
 
@@ -62,7 +62,9 @@ def download_chunk(
     with FetchedLog(raw_folder, settings) as log:
         patience = Patience(limits_folder, network, config.max_attempts)
         fetcher = Fetcher(places.root, log, config, patience, secrets, ffmpeg)
-        results = _fetch_all([candidates(clip, places) for clip in listed], fetcher)
+        results = _fetch_all(
+            [candidates(clip, places) for clip in listed], fetcher, f"download {id}"
+        )
         rows = [_ledger_row(results[clip.clip_id], log) for clip in listed]
     found = [
         _manifest_clip(clip, outcome, raw_folder, manifest_path.parent)
@@ -81,30 +83,31 @@ def download_chunk(
         origin=chunk_origin([chunk_csv], version, download=config),
     )
     write_chunk(manifest_path, ledger_path, manifest, rows)
-    losses = describe_losses(rows, ledger_path)
-    LOGGER.info("download %s/%s/%s: %s", id.dataset, id.split, id.chunk, losses)
+    LOGGER.info("download %s: %s", id, describe_losses(rows, ledger_path))
 
 
-def _fetch_all(choices: Sequence[tuple[ClipRow, ...]], fetcher: Fetcher) -> dict[str, Result]:
+def _fetch_all(
+    choices: Sequence[tuple[ClipRow, ...]], fetcher: Fetcher, label: str
+) -> dict[str, Result]:
     """Ask each clip's first place, then the next one for those that it does not have for good."""
-    progress = Progress("download", len(choices))
-    results: dict[str, Result] = {}
-    pending = {choice[0].clip_id: choice for choice in choices}
-    while pending:
-        first = [choice[0] for choice in pending.values()]
-        mirrored = {clip_id for clip_id, choice in pending.items() if len(choice) > 1}
-        for clip_id, outcome in fetcher.fetch_all(first, mirrored):
-            clip, *others = pending[clip_id]
-            outcome = _with_earlier_detail(outcome, results.get(clip_id))
-            results[clip_id] = Result(clip, outcome)
-            is_final = isinstance(outcome, Fetched) or outcome.reason in TRANSIENT_REASONS
-            if is_final or not others:
-                progress.update()
-        pending = {
-            clip_id: choice[1:]
-            for clip_id, choice in pending.items()
-            if len(choice) > 1 and _is_absent(results[clip_id].outcome)
-        }
+    with ProgressLine(label, len(choices)) as progress:
+        results: dict[str, Result] = {}
+        pending = {choice[0].clip_id: choice for choice in choices}
+        while pending:
+            first = [choice[0] for choice in pending.values()]
+            mirrored = {clip_id for clip_id, choice in pending.items() if len(choice) > 1}
+            for clip_id, outcome in fetcher.fetch_all(first, mirrored):
+                clip, *others = pending[clip_id]
+                outcome = _with_earlier_detail(outcome, results.get(clip_id))
+                results[clip_id] = Result(clip, outcome)
+                is_final = isinstance(outcome, Fetched) or outcome.reason in TRANSIENT_REASONS
+                if is_final or not others:
+                    progress.update()
+            pending = {
+                clip_id: choice[1:]
+                for clip_id, choice in pending.items()
+                if len(choice) > 1 and _is_absent(results[clip_id].outcome)
+            }
     return results
 
 

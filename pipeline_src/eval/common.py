@@ -29,6 +29,9 @@ class Split:
     index: dict[str, Any]
     path: Path
 
+    def __str__(self) -> str:
+        return f"{self.index['dataset']}/{self.index['split']}"
+
     def dataset(self, checkpoint: Checkpoint, evaluate: EvaluateConfig) -> ClipDataset:
         """Its clips as the checkpoint wants them, ``evaluate.num_frames`` frames each."""
         return ClipDataset(

@@ -105,6 +105,7 @@ def pooled(
         batch_size=evaluate.batch_size,
         device=device,
         num_workers=evaluate.num_workers,
+        label=f"features of {split}" + ("" if trained else ", untrained"),
     )
 
 
@@ -146,6 +147,7 @@ def _scores(
         batch_size=evaluate.batch_size,
         device=device,
         num_workers=evaluate.num_workers,
+        label=f"scores of {split}",
     )
 
 

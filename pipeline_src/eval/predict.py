@@ -16,6 +16,7 @@ from pipeline_src.data.loader import Batch, evaluation_batches, to_device
 from pipeline_src.data.sampler import rank_slice
 from pipeline_src.models import AudioVisualModel
 from pipeline_src.models.base import HEADS
+from pipeline_src.progress import ProgressLine
 
 Outputs = dict[str, NDArray]
 SINGLE = "single_frame_"  # before the name of what the middle frame group alone gives
@@ -32,21 +33,30 @@ def run_over(
     num_workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    label: str = "",
 ) -> Outputs:
     """Apply ``step`` to every clip of this rank once; concatenated outputs in clip order.
 
     ``targets`` (N, C) and ``index`` (N,) are added. Every rank calls ``step`` equally often, since
     ranks that share a network gather its parts together; N may be 0 on some.
+
+    Args:
+        label: of the line that says how far it is; empty = none.
     """
     parts: dict[str, list[NDArray]] = {}
     share = {"rank": rank, "world_size": world_size}
+    progress = ProgressLine(label, len(dataset)) if label else None
     with evaluation_batches(
         dataset, batch_size=batch_size, num_workers=num_workers, pads=True, **share
     ) as batches:
         for batch in batches:
+            if progress:
+                progress.update(len(batch["index"]))
             kept = {"targets": batch["targets"], "index": batch["index"]}
             for name, value in {**step(to_device(batch, device, dataset.format)), **kept}.items():
                 parts.setdefault(name, []).append(value.float().cpu().numpy())
+    if progress:
+        progress.close()
     num_own = len(rank_slice(len(dataset), **share))
     outputs = {name: np.concatenate(values)[:num_own] for name, values in parts.items()}
     outputs["index"] = outputs["index"].astype(np.int64)

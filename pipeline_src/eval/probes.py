@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from pipeline_src.eval.intervals import Interval, classification_intervals
 from pipeline_src.eval.metrics import Task, classification_metrics
+from pipeline_src.progress import ProgressLine
 
 INVERSE_STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # scikit-learn's C
 MAX_ITERATIONS = 200
@@ -78,9 +79,14 @@ def choose_strength(
     if val is None:
         train, val = hold_out(train, seed)
     figures = []
+    progress = ProgressLine(
+        f"linear probe of {len(train.features_ND)} clips", len(INVERSE_STRENGTHS), unit="strengths"
+    )
     for strength in INVERSE_STRENGTHS:
         scores_NC = linear_scores(train, val.features_ND, task=task, inverse_strength=strength)
         figures.append(classification_metrics(scores_NC, val.targets_NC, task)[HEADLINE[task]])
+        progress.update()
+    progress.close()
     return INVERSE_STRENGTHS[int(np.argmax(figures))]
 
 

@@ -68,6 +68,7 @@ def evaluate_reconstruction(
         lambda batch: _errors(batch, _reconstruct(model, batch, ratio, generator), means, blocks),
         batch_size=evaluate.batch_size,
         device=device,
+        label=f"reconstruction of {test}",
     )
     examples = next(evaluation_batches(held_out, batch_size=num_examples, num_workers=0))
     clip_ids = [test.shards.samples[i].clip_id for i in examples["index"].tolist()]

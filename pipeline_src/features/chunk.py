@@ -22,9 +22,9 @@ from pipeline_src.manifest.chunks import (
     write_chunk,
 )
 from pipeline_src.manifest.origin import chunk_origin
-from pipeline_src.manifest.progress import Progress
 from pipeline_src.manifest.tars import build_tar, read_samples
 from pipeline_src.media.audio import read_flac, to_float
+from pipeline_src.progress import ProgressLine
 
 LOGGER = logging.getLogger(__name__)
 
@@ -55,8 +55,8 @@ def extract_chunk(
     tar_path = manifest_path.with_suffix(".tar")
     rows: list[LedgerRow] = []
     clips: list[Clip] = []
-    progress = Progress("logmel", len(source.clips))
-    with build_tar(tar_path) as tar:
+    label = f"log-mels of {source.id}"
+    with build_tar(tar_path) as tar, ProgressLine(label, len(source.clips)) as progress:
         for clip, result in _extract_all(source, transcode_manifest, audio, sample_rate_hz):
             progress.update()
             if isinstance(result, MediaError):

@@ -30,6 +30,9 @@ class ChunkId:
     split: str
     chunk: str
 
+    def __str__(self) -> str:
+        return f"{self.dataset}/{self.split}/{self.chunk}"
+
 
 @dataclass(frozen=True)
 class BulkFile:

@@ -21,12 +21,12 @@ from pipeline_src.manifest.chunks import (
     write_chunk,
 )
 from pipeline_src.manifest.origin import chunk_origin
-from pipeline_src.manifest.progress import Progress
 from pipeline_src.manifest.tars import TarBuilder, build_tar
 from pipeline_src.media.agreement import lost_by_seeking, should_look_again
 from pipeline_src.media.batch import Decoded, decode_batch, make_batches
 from pipeline_src.media.clips import Plan, describe_amounts, describe_clip, plan_clip
 from pipeline_src.media.memory import MemoryBudget
+from pipeline_src.progress import ProgressLine
 
 LOGGER = logging.getLogger(__name__)
 BATCHES_AHEAD = 2
@@ -60,8 +60,11 @@ def transcode_chunk(
     tar_path = manifest_path.with_suffix(".tar")
     rows: list[LedgerRow] = []
     clips: list[Clip] = []
+    decoded = _decode_all(
+        source.clips, download_manifest.parent, media, num_workers, f"transcode {source.id}"
+    )
     with build_tar(tar_path) as tar:
-        for clip, result in _decode_all(source.clips, download_manifest.parent, media, num_workers):
+        for clip, result in decoded:
             if isinstance(result, MediaError):
                 rows.append(
                     LedgerRow(clip["clip_id"], "failed", result.reason, detail=result.detail)
@@ -90,7 +93,7 @@ def transcode_chunk(
 
 
 def _decode_all(
-    clips: list[Clip], folder: Path, media: MediaConfig, num_workers: int
+    clips: list[Clip], folder: Path, media: MediaConfig, num_workers: int, label: str
 ) -> Iterator[tuple[Clip, tuple[Clip, Decoded] | MediaError]]:
     """Probe all clips, decode the usable ones in batches, and yield all in list order.
 
@@ -98,8 +101,7 @@ def _decode_all(
         A clip of ``clips``; its entry in the manifest and its media, or why it has none.
     """
     memory = MemoryBudget(num_workers)
-    progress = Progress("transcode", len(clips))
-    with ThreadPoolExecutor(num_workers) as pool:
+    with ThreadPoolExecutor(num_workers) as pool, ProgressLine(label, len(clips)) as progress:
         limit = memory.total_bytes
         plans = list(pool.map(lambda clip: plan_clip(clip, folder, media, limit), clips))
         pairs = zip(clips, plans, strict=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline_src.errors import ManifestError
 from pipeline_src.manifest.chunks import ChunkManifest
-from pipeline_src.manifest.progress import Progress
+from pipeline_src.progress import ProgressLine
 from pipeline_src.shards.check import ShardTask, check_shard
 from pipeline_src.shards.files import shard_files
 from pipeline_src.shards.read import (
@@ -130,8 +130,8 @@ def verify(paths: Sequence[Path], *, num_decoded: int, num_workers: int) -> Iter
             continue
         tasks += planned
         yield from defects
-    progress = Progress("verify", sum(len(task.samples) for task in tasks))
-    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+    progress = ProgressLine("verify", sum(len(task.samples) for task in tasks))
+    with progress, ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
         running = {pool.submit(check_shard, task): task for task in tasks}
         for future in as_completed(running):
             yield from future.result()

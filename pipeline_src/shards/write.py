@@ -22,8 +22,8 @@ from pipeline_src.manifest.chunks import (
     write_chunk,
 )
 from pipeline_src.manifest.origin import chunk_origin
-from pipeline_src.manifest.progress import Progress
 from pipeline_src.manifest.tars import read_samples
+from pipeline_src.progress import ProgressLine
 from pipeline_src.shards.duplicates import CONTENT, FILE, content_hash
 from pipeline_src.shards.files import SAMPLES, SHARDS
 from pipeline_src.shards.moments import Moments, moments_of
@@ -148,8 +148,8 @@ def _write_tars(
     """Write the tars; return the writer, the hash of each clip's content, and moments."""
     contents: list[str] = []
     moments = Moments()
-    progress = Progress("pack", len(clips))
-    with ShardWriter(path, shards.target_bytes) as writer:
+    progress = ProgressLine(f"pack {path.stem}", len(clips))
+    with progress, ShardWriter(path, shards.target_bytes) as writer:
         for clip, members in joined:
             moments = moments.merge(
                 moments_of(np.load(io.BytesIO(members["logmel.npy"]), allow_pickle=False))

@@ -1,59 +1,71 @@
-"""Shows how far a training is: a live line on a terminal, else a heartbeat."""
+"""Shows how far a training is, and that it is alive."""
 
 import json
-import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from pipeline_src.progress import ProgressLine
 from pipeline_src.runs.lease import read_holder
 
-HEARTBEAT_SECONDS = 30.0
+METRICS_FILE = "metrics.jsonl"
+TAIL_BYTES = 200_000  # a log of weeks is not read anew twice a second
 
 
-class Progress:
-    """Prints ``label 120/400 30% 512 clips/s eta 1:20 loss 2.31`` as rows arrive."""
+class TrainingProgress:
+    """Steps, clips per second, time left, loss and the last validation score, as rows arrive.
 
-    def __init__(self, label: str, metrics: Path, stream: TextIO = sys.stderr) -> None:
-        self._label, self._metrics, self._stream = label, metrics, stream
-        self._is_terminal = stream.isatty()
-        self._shown, self._shown_at = ("", -1), 0.0
+    Rows that were there before are of an earlier job, perhaps of another configuration: until
+    there are new ones, what the training last said of itself is shown.
+    """
+
+    def __init__(self, label: str, run_dir: Path, stream: TextIO | None = None) -> None:
+        self._label, self._run_dir, self._stream = label, run_dir, stream
+        self._metrics = run_dir / METRICS_FILE
+        self._earlier = last_training_row(self._metrics)
+        self._line = ProgressLine(label, 0, stream=stream)
         self._first: dict[str, Any] | None = None
 
-    def show(self, *, waiting: str = "", force: bool = False) -> None:
-        """Print the newest row, or what the job waits for, if it is new and time to."""
-        row = None if waiting else last_training_row(self._metrics)
-        shown = (waiting, row["step"] if row else -1)
-        if shown in (self._shown, ("", -1)):
+    def show(self, *, waiting: str = "", now: bool = False) -> None:
+        """Show the newest row, or what the job waits for, if it is new or time to."""
+        rows = read_rows(self._metrics)
+        row = next((row for row in reversed(rows) if "loss" in row), None)
+        if waiting or row is None or row == self._earlier:
+            self._line.say(waiting or self._start())
+            self._first = None  # a job that waited starts anew
             return
-        changed = waiting and waiting != self._shown[0]
-        due = self._is_terminal or time.monotonic() - self._shown_at > HEARTBEAT_SECONDS
-        if not (due or force or changed):
-            return
-        self._first = (self._first or row) if row else None  # a job that waited starts anew
-        start, end = ("\r\x1b[K", "") if self._is_terminal else ("", "\n")
-        text = f"{self._label} {waiting}" if row is None else self._line(row)
-        print(start + text, end=end, file=self._stream, flush=True)
-        self._shown, self._shown_at = shown, time.monotonic()
+        if self._first is None:
+            self._first = row
+            self._line = ProgressLine(
+                self._label,
+                row["num_steps"],
+                unit="steps",
+                num_done=row["step"],
+                stream=self._stream,
+            )
+        self._line.update(row["step"] - self._line.num_done, self._figures(row, rows), now=now)
 
     def close(self) -> None:
-        """Print the last row and end the line."""
-        self.show(force=True)
-        if self._is_terminal and self._shown != ("", -1):
-            print(file=self._stream, flush=True)
+        """Show the last row and end the line."""
+        if self._first:
+            self.show(now=True)
+        self._line.close(keep=self._first is not None)
 
-    def _line(self, row: dict[str, Any]) -> str:
-        first = self._first or row
-        clips = row["samples_seen"] - first["samples_seen"]
-        seconds = row["seconds"] - first["seconds"]
-        rate = clips / seconds if seconds > 0 else row["samples_seen"] / max(row["seconds"], 1e-9)
-        left = (row["num_steps"] / row["step"] - 1) * row["samples_seen"] / max(rate, 1e-9)
-        minutes, rest = divmod(round(left), 60)
-        share = 100 * row["step"] / row["num_steps"]
-        return (
-            f"{self._label} {row['step']}/{row['num_steps']} {share:.0f}% "
-            f"{rate:.0f} clips/s eta {minutes}:{rest:02d} loss {row['loss']:.3f}"
-        )
+    def _start(self) -> str:
+        holder = read_holder(self._run_dir)
+        return f"starting ({holder.last})" if holder and holder.last else "starting"
+
+    def _figures(self, row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+        assert self._first is not None
+        clips = row["samples_seen"] - self._first["samples_seen"]
+        seconds = row["seconds"] - self._first["seconds"]
+        parts = [f"{clips / seconds:.0f} clips/s"] if seconds > 0 else []
+        parts.append(f"loss {row['loss']:.3f}")
+        if val := next((one["val"] for one in reversed(rows) if one.get("val")), None):
+            name, score = list(val.items())[-1]
+            parts.append(f"val {name} {score:.3f}")
+        return ", ".join(parts)
 
 
 class StallWatch:
@@ -88,15 +100,19 @@ class StallWatch:
 
 def last_training_row(metrics: Path) -> dict[str, Any] | None:
     """The newest complete row that holds a loss."""
+    return next((row for row in reversed(read_rows(metrics)) if "loss" in row), None)
+
+
+def read_rows(metrics: Path) -> list[dict[str, Any]]:
+    """Complete rows of the log, of its end where it is long."""
     try:
-        lines = metrics.read_text(encoding="utf-8").splitlines()
+        with metrics.open("rb") as stream:
+            stream.seek(max(0, metrics.stat().st_size - TAIL_BYTES))
+            lines = stream.read().decode("utf-8", errors="replace").splitlines()
     except OSError:  # not there yet, or just replaced on a network file system
-        return None
-    for line in reversed(lines):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if "loss" in row:
-            return row
-    return None
+        return []
+    rows = []
+    for line in lines:
+        with suppress(ValueError):  # cut off at either end
+            rows.append(json.loads(line))
+    return [row for row in rows if isinstance(row, dict)]

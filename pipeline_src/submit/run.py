@@ -11,7 +11,7 @@ from pipeline_src.runs.spec import DONE_FILE, TrainSpec, done_fingerprint, saved
 from pipeline_src.submit.explain import explain_end, first_cause
 from pipeline_src.submit.failures import read_failures
 from pipeline_src.submit.interrupt import InterruptedBySignal, interruptible
-from pipeline_src.submit.progress import Progress, StallWatch
+from pipeline_src.submit.progress import METRICS_FILE, StallWatch, TrainingProgress
 from pipeline_src.submit.request import JobRequest
 from pipeline_src.submit.slurm import UNREACHABLE, JobState
 from pipeline_src.submit.state import JobRecord
@@ -82,9 +82,8 @@ def _join(spec: TrainSpec, cluster: str) -> JobRecord | None:
 
 def _wait(spec: TrainSpec, record: JobRecord, config: SubmitConfig) -> JobState:
     """Show progress until the job has ended; an interrupt stops it or leaves it, and says which."""
-    metrics = spec.run_dir / "metrics.jsonl"
-    progress = Progress(f"{spec.stage} {spec.run_dir}", metrics)
-    stall = StallWatch(spec.run_dir, metrics, config.stall_minutes)
+    progress = TrainingProgress(f"{spec.stage} {spec.run_dir}", spec.run_dir)
+    stall = StallWatch(spec.run_dir, spec.run_dir / METRICS_FILE, config.stall_minutes)
     state = record.state()
     try:
         while state.is_alive:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 BASE = {
+    "progress",
     "architectures",
     "atomic",
     "config",

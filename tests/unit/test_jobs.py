@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -12,7 +13,8 @@ import pytest
 from pipeline_src.errors import StageError, TrainingError
 from pipeline_src.executor import announce_executor, pick_cluster
 from pipeline_src.lock import hold_results
-from pipeline_src.submit.progress import Progress, last_training_row
+from pipeline_src.progress import CLEAR_LINE
+from pipeline_src.submit.progress import TrainingProgress, last_training_row
 from pipeline_src.submit.state import JobRecord, read_job
 
 HOLD = "import sys, pathlib, pipeline_src.lock as l; l.hold_results(pathlib.Path(sys.argv[1]))"
@@ -81,18 +83,57 @@ def row(step, seconds, **values):
     return json.dumps({**base, "loss": 1.5, **values}) + "\n"
 
 
-def test_progress_gives_rate_and_time_left(tmp_path):
-    metrics = tmp_path / "metrics.jsonl"
-    stream = io.StringIO()
-    progress = Progress("pretrain x", metrics, stream)
+def write_rows(folder, *rows):
+    (folder / "metrics.jsonl").write_text("".join(rows))
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def last_line(stream):
+    return stream.getvalue().rstrip("\n").split(CLEAR_LINE)[-1]
+
+
+def test_progress_gives_rate_time_left_loss_and_the_last_validation(tmp_path):
+    stream = Terminal()
+    progress = TrainingProgress("pretrain x", tmp_path, stream)
     progress.show()
-    assert stream.getvalue() == ""
-    metrics.write_text(row(10, 5.0))
+    assert last_line(stream) == "pretrain x: starting"
+    write_rows(tmp_path, row(10, 5.0))
     progress.show()
-    metrics.write_text(row(10, 5.0) + row(20, 10.0))
+    val = json.dumps({"step": 20, "val": {"audio": 0.5, "audio_video": 0.75}}) + "\n"
+    write_rows(tmp_path, row(10, 5.0), row(20, 10.0), val)
     progress.close()
-    last = stream.getvalue().splitlines()[-1]
-    assert last == "pretrain x 20/100 20% 100 clips/s eta 0:40 loss 1.500"
+    assert re.fullmatch(
+        r"pretrain x: 20%\|.*\| 20/100 steps, .*s/steps?, .* left, "
+        r"100 clips/s, loss 1\.500, val audio_video 0\.750",
+        last_line(stream).replace("steps/s", "s/steps"),
+    ), last_line(stream)
+    assert stream.getvalue().endswith("\n")
+
+
+def test_rows_of_an_earlier_configuration_are_not_shown(tmp_path):
+    write_rows(tmp_path, row(100, 50.0, loss=0.1))
+    stream = Terminal()
+    progress = TrainingProgress("finetune x", tmp_path, stream)
+    progress.show()
+    assert "loss" not in stream.getvalue()
+    write_rows(tmp_path, row(1, 1.0))
+    progress.show(now=True)
+    assert "1/100 steps" in last_line(stream)
+    assert "0.100" not in stream.getvalue()
+
+
+def test_what_it_waits_for_is_said_once_where_nobody_watches(tmp_path, caplog):
+    progress = TrainingProgress("finetune x", tmp_path, io.StringIO())
+    with caplog.at_level("INFO"):
+        for state in ("PENDING", "PENDING", "RUNNING"):
+            progress.show(waiting=state)
+    assert caplog.messages == ["finetune x: PENDING", "finetune x: RUNNING"]
 
 
 def test_the_last_row_is_the_last_whole_one_with_a_loss(tmp_path):
