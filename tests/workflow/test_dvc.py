@@ -126,7 +126,8 @@ def test_only_what_is_worth_keeping_is_versioned(versioned):
     ("key", "value", "stages"),
     [
         ("plan.chunk_size", 8, {"download", "transcode", "logmel", "shards"} | PRETRAINED),
-        ("download.max_attempts", 5, {"download", "transcode", "logmel", "shards"} | PRETRAINED),
+        ("download.max_bytes", 10**9, {"download", "transcode", "logmel", "shards"} | PRETRAINED),
+        ("pretrain.log_every", 3, set()),
         ("media.jpeg_quality", 5, {"transcode", "logmel", "shards"} | PRETRAINED),
         ("audio.low_freq_hz", 30.0, {"logmel", "shards"} | PRETRAINED),
         ("shards.waveform", False, {"shards"} | PRETRAINED),

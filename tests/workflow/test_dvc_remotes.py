@@ -68,9 +68,9 @@ def test_results_travel_through_the_remote_beside_the_checkout(versioned, tmp_pa
     clone = Workspace(versioned.root.parent / "clone", versioned.env)
     versioned.run("git", "clone", "--quiet", ".", str(clone.root))
     clone.run("dvc", "pull")
-    assert "download_clips" in planned_jobs(clone.snakemake("-n", "eval_digits"))
-    assert "Snakemake now knows" in sync(clone)["evaluate_avsiam_tiny_digits"]
+    # Without records the first call judges them by what they say.
     assert planned_jobs(clone.snakemake("-n", "all")) == {}
+    assert sync(clone)["evaluate_avsiam_tiny_digits"] == "up to date for both"
 
     clone.set("finetune.lr", 0.01)
     assert snakemake_stages(clone) == FINETUNED
