@@ -88,6 +88,7 @@ class Host:
         """Seconds until the next look; 0 = go, with a token taken."""
         with _locked_json(self._state_path) as state:
             now = time.time()
+            _follow_clock(state, now)
             pause = min(state.get("paused_until", 0.0) - now, self._config.max_pause_seconds)
             if pause > 0:
                 if state["pauses"] >= self._config.max_pauses:
@@ -129,6 +130,13 @@ class Host:
         with _locked_json(self._state_path) as state:
             if state.get("pauses") and started >= state.get("paused_at", 0.0):
                 state["pauses"] = 0
+
+
+def _follow_clock(state: dict[str, Any], now: float) -> None:
+    """A pause of the future was written before the clock was set back: it begins now."""
+    ahead = state.get("paused_at", 0.0) - now
+    if ahead > 0:
+        state.update(paused_at=now, paused_until=state["paused_until"] - ahead)
 
 
 @contextmanager

@@ -62,10 +62,11 @@ class Training:
         return self.job_id()
 
     def ranks(self) -> list[psutil.Process]:
-        """The processes that train."""
+        """The processes that train; their loaders, forks of them, have the same command line."""
         jobs = str(self.folder / "jobs")
         found = [p for p in psutil.process_iter(["cmdline"]) if jobs in (p.info["cmdline"] or [])]
-        return [p for p in found if "submitit.core._submit" in p.info["cmdline"]]
+        ranks = [p for p in found if "submitit.core._submit" in p.info["cmdline"]]
+        return [rank for rank in ranks if _parent(rank) not in ranks]
 
     def curve(self) -> list[tuple[int, float]]:
         rows = [json.loads(x) for x in (self.folder / "metrics.jsonl").read_text().splitlines()]
@@ -83,3 +84,10 @@ class Training:
         output = process.communicate(timeout=TIMEOUT_SECONDS)[0]
         assert process.returncode == 0, output[-4000:] + self.log()[-2000:]
         return output
+
+
+def _parent(process: psutil.Process) -> psutil.Process | None:
+    try:
+        return process.parent()
+    except psutil.NoSuchProcess:
+        return None

@@ -272,6 +272,20 @@ def test_a_pause_is_seen_by_other_jobs_and_ends_with_an_answer(tmp_path):
     assert json.loads((tmp_path / "h.json").read_text())["pauses"] == 0
 
 
+def test_a_pause_does_not_last_until_a_clock_that_was_set_back_has_caught_up(tmp_path):
+    config = NetworkConfig(pause_seconds=0.2, max_pauses=3, requests_per_second=0)
+    host = Host(tmp_path, "h", config)
+    with pytest.raises(SlowDownError), host.turn():
+        raise SlowDownError("bot_check", "are you there")
+    path = tmp_path / "h.json"
+    state = json.loads(path.read_text())
+    a_day = {name: state[name] + 86_400 for name in ("paused_at", "paused_until")}
+    path.write_text(json.dumps({**state, **a_day}))
+    with host.turn():
+        pass
+    assert json.loads(path.read_text())["pauses"] == 0
+
+
 def test_pages_end_with_the_reason_of_what_they_link(tmp_path, server):
     expected = {
         "404": "unavailable",
