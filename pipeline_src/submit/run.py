@@ -11,6 +11,7 @@ from pipeline_src.runs.spec import DONE_FILE, TrainSpec, done_fingerprint, saved
 from pipeline_src.submit.explain import explain_end, first_cause
 from pipeline_src.submit.failures import read_failures
 from pipeline_src.submit.interrupt import InterruptedBySignal, interruptible
+from pipeline_src.submit.peers import StuckPeers
 from pipeline_src.submit.progress import METRICS_FILE, StallWatch, TrainingProgress
 from pipeline_src.submit.request import JobRequest
 from pipeline_src.submit.slurm import UNREACHABLE, JobState
@@ -84,12 +85,14 @@ def _wait(spec: TrainSpec, record: JobRecord, config: SubmitConfig) -> JobState:
     """Show progress until the job has ended; an interrupt stops it or leaves it, and says which."""
     progress = TrainingProgress(f"{spec.stage} {spec.run_dir}", spec.run_dir)
     stall = StallWatch(spec.run_dir, spec.run_dir / METRICS_FILE, config.stall_minutes)
+    peers = StuckPeers(record)
     state = record.state()
     try:
         while state.is_alive:
             is_running = state.name == "RUNNING"
             stalled = stall.look(record.log(), is_running=is_running)
             progress.show(waiting=stalled if is_running else str(state))
+            peers.look()
             time.sleep(config.poll_seconds or POLL_SECONDS[record.cluster])
             state = record.state()
             if state.name == UNREACHABLE and _finished(spec):

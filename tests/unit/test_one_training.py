@@ -20,6 +20,7 @@ from pipeline_src.runs.lease import Holder, held, read_holder, refuse_if_trained
 from pipeline_src.runs.spec import done_fingerprint, load_spec, saved_progress
 from pipeline_src.submit.explain import explain_end, first_cause
 from pipeline_src.submit.failures import forget_failure, read_failures, record_failure
+from pipeline_src.submit.peers import StuckPeers
 from pipeline_src.submit.progress import StallWatch
 from pipeline_src.submit.slurm import JobState
 from pipeline_src.submit.state import JobRecord, read_job, start_mark
@@ -180,6 +181,27 @@ def test_a_dead_loader_is_no_fault_of_the_training(tmp_path):
     make_job(tmp_path)
     record_failure(tmp_path, "5", 1, LoaderError("loader process 7 was killed"))
     assert read_failures(tmp_path, "5")[0].cause == "fault"
+
+
+def test_peers_that_wait_for_a_rank_that_failed_are_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline_src.submit.peers.PEERS_SECONDS", 0.1)
+    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
+    with subprocess.Popen([sys.executable, "-c", child], stdin=subprocess.PIPE) as job:
+        process = psutil.Process(job.pid)
+        record = JobRecord("local", str(job.pid), "f", str(tmp_path), start_mark(process))
+        peers = StuckPeers(record)
+        record_failure(tmp_path, record.job_id, 0, RuntimeError(GLOO))
+        peers.look()
+        time.sleep(0.2)
+        peers.look()  # an echo alone says nothing: the rank that failed may come yet
+        assert job.poll() is None
+        record_failure(tmp_path, record.job_id, 1, ValueError("of its own"))
+        peers.look()
+        assert job.poll() is None
+        time.sleep(0.2)
+        peers.look()
+        job.wait(timeout=60)
+        assert not record.state().is_alive
 
 
 DAMAGE = {
