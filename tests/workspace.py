@@ -101,7 +101,7 @@ class Workspace:
         return self.start_command("snakemake", *arguments)
 
     def start_command(self, *command: str) -> subprocess.Popen[str]:
-        """Start any command in a process group of its own."""
+        """Start any command in a process group of its own; it hears Ctrl-C, as from a terminal."""
         return subprocess.Popen(
             command,
             cwd=self.root,
@@ -111,6 +111,7 @@ class Workspace:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def snakemake(self, *arguments: str, fails: bool = False) -> str:

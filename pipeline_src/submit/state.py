@@ -65,7 +65,8 @@ class JobRecord:
                     controller = psutil.Process(int(self.job_id))
                     controller.terminate()
                     for process in [controller, *controller.children()]:
-                        process.resume()  # one that was stopped would not hear it
+                        if process.status() == psutil.STATUS_STOPPED:
+                            process.resume()  # else it would not hear it
             return True
 
     def kill(self) -> None:
