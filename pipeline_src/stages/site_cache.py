@@ -7,6 +7,7 @@ with the checkout, which holds for calls from its root; this names one in the us
 """
 
 import os
+import stat
 import sys
 from pathlib import Path
 
@@ -51,6 +52,8 @@ def what_is_wrong(path: Path) -> str:
             return f"{folder} is missing, and DVC would make it open to everybody"
         if wrong := what_is_foreign(folder):
             return f"{folder}: {wrong}"
+        if not folder.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            return ""  # nobody else comes in, so what DVC makes below may have any mode
     for folder in (path / REPOS).iterdir():
         if folder.is_dir() and (wrong := what_is_foreign(folder)):
             return f"{folder}: {wrong}"

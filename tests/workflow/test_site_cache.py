@@ -29,7 +29,7 @@ def states_below(folder):
 
 
 def closed(*folders):
-    return not any(folder.stat().st_mode & (stat.S_IWOTH | stat.S_IWGRP) for folder in folders)
+    return not any(folder.stat().st_mode & stat.S_IWOTH for folder in folders)
 
 
 def test_a_fresh_clone_keeps_its_state_in_a_folder_of_its_own(clone):
@@ -61,6 +61,8 @@ def test_the_doctor_names_who_could_change_it(tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(folder))
     assert "is missing, and DVC would make it open to everybody" in check_site_cache(ROOT).text
     (folder / "repo/token").mkdir(parents=True)
+    for path in (folder, folder / "repo", folder / "repo/token"):
+        path.chmod(0o755)
     assert check_site_cache(ROOT).state == "ok"
     for path in (folder, folder / "repo", folder / "repo/token"):
         for mode in (0o777, 0o1777, 0o775):
@@ -69,6 +71,11 @@ def test_the_doctor_names_who_could_change_it(tmp_path, monkeypatch):
             assert line.state == "broken"
             assert f"{path}: others may write there (mode {mode:o})" in line.text
         path.chmod(0o755)
+    (folder / "repo/token").chmod(0o775)  # as DVC makes it where the umask is 002
+    folder.chmod(0o700)
+    assert check_site_cache(ROOT).state == "ok"
+    folder.chmod(0o755)
+    (folder / "repo/token").chmod(0o755)
     if os.geteuid() == 0:
         os.chown(folder / "repo/token", 12345, 12345)
         assert "belongs to user 12345" in check_site_cache(ROOT).text
