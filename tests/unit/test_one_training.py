@@ -250,6 +250,7 @@ def test_a_damaged_record_is_one_sentence_with_the_next_step(finished, tmp_path,
             assert "\n" not in str(caught.value)
     folder = tmp_path / "rest"
     shutil.copytree(finished, folder)
+    shutil.rmtree(folder / "checkpoint")  # else that is what the training has reached
     for name in ("job.json", "checkpoints/step_00000003/state.json"):
         path = folder / name
         path.write_text(DAMAGE[how](path.read_text()))
