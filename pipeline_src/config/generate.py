@@ -8,6 +8,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def _inline(value: Any) -> str:
 
 def _readme_lines(section: Section, prefix: str) -> Iterator[str]:
     leaves = {n: f for n, f in type(section).model_fields.items() if not _is_section(section, n)}
-    yield f"\n## {prefix or 'top level'}\n\n{(type(section).__doc__ or '').strip()}\n\n"
+    yield f"\n## {prefix or 'top level'}\n\n{cleandoc(type(section).__doc__ or '')}\n\n"
     if leaves:
         yield "| key | default | allowed | meaning |\n|---|---|---|---|\n"
     for name, field in leaves.items():
