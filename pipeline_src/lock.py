@@ -30,9 +30,33 @@ def refuse_if_held(results: Path) -> None:
     _lock(results).close()
 
 
+def _open(results: Path) -> TextIO:
+    elsewhere = "or put the results elsewhere: --config results=<folder>"
+    path = results / LOCK_FILE
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        return path.open("a+", encoding="utf-8")
+    except PermissionError:
+        owner = next((one for one in (path, results) if os.access(one, os.F_OK)), results)
+        raise StageError(
+            f"{results} cannot be written: {owner} is user {_owner(owner)}'s and not open to you; "
+            f"ask for write permission on it and all below, {elsewhere}"
+        ) from None
+    except OSError as error:
+        raise StageError(
+            f"{results} cannot be written: {error.strerror}; mend that, {elsewhere}"
+        ) from None
+
+
+def _owner(path: Path) -> str:
+    try:
+        return path.owner()
+    except (KeyError, OSError, NotImplementedError):
+        return "another"
+
+
 def _lock(results: Path) -> TextIO:
-    results.mkdir(parents=True, exist_ok=True)
-    stream = (results / LOCK_FILE).open("a+", encoding="utf-8")
+    stream = _open(results)
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

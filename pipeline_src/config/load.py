@@ -226,10 +226,10 @@ def _describe(
         message = f"unknown key{near}; allowed here: {', '.join(fields)}"
     else:
         message = problem["msg"].removeprefix("Value error, ")
-    is_cross_key = isinstance(problem["input"], Mapping)
+    is_cross_key = isinstance(problem["input"], Mapping) and problem["type"] == "value_error"
     if is_cross_key and not prefix:
         message += places.of_keys(message, tuple(Config.model_fields), "", ".".join(location))
-    value = "" if is_cross_key else f" = {shown(problem['input'])}"
+    value = "" if isinstance(problem["input"], Mapping) else f" = {shown(problem['input'])}"
     is_one = path and not is_cross_key  # keys that do not fit together are placed each
     place = (places.find(path) or COMMAND_LINE) if is_one else ""
     head = f"{place}: " if place else ""

@@ -376,6 +376,14 @@ def load_classes(dataset: DatasetConfig) -> ClassList:
 def missing_list(dataset: DatasetConfig, path: Path) -> str:
     """Say which list of a data set is missing and where it comes from."""
     fetched = f". `av-pipeline fetch {dataset.name}` fetches it, and so does a run"
+    if path == dataset.class_names:
+        origin = "" if dataset.format == "clips" else f"; {OFFICIAL_LISTS[dataset.format]}"
+        return (
+            f"{path}: no such file; it is the class list of data set {dataset.name} (class_names), "
+            f"a CSV with the columns index,id,display_name and a line per class{origin}"
+            + fetched
+            * bool(dataset.official)
+        )
     return (
         f"{path}: no such file; data set {dataset.name} needs it: {OFFICIAL_LISTS[dataset.format]}"
         + fetched * bool(dataset.official)
@@ -394,7 +402,9 @@ def _parse_classes(path: Path, reader: "csv.DictReader[str]") -> ClassList:
     for row in reader:
         where = f"{path}:{reader.line_num}"
         if row["index"] != str(len(ids)):
-            raise ManifestError(f"{where}: index {row['index']!r}, expected {len(ids)}")
+            raise ManifestError(
+                f"{where}: index {row['index']!r}, expected {len(ids)}; indices are 0, 1, 2, ..."
+            )
         for text in (row[id_column], row["display_name"]):
             if not text or index.setdefault(text, len(ids)) != len(ids):
                 raise ManifestError(

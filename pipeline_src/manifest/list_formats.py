@@ -138,7 +138,10 @@ def _columns(path: Path, header: list[str], wanted: Iterable[str]) -> list[int]:
     """Positions of the wanted columns."""
     for column in wanted:
         if header.count(column) != 1:
-            raise ManifestError(f"{path}:1: column {column!r} must be there once; found {header}")
+            hint = "; fields are separated by commas" if len(header) == 1 else ""
+            raise ManifestError(
+                f"{path}:1: column {column!r} must be there once; found {header}{hint}"
+            )
     return [header.index(column) for column in wanted]
 
 

@@ -18,6 +18,7 @@ from pipeline_src.errors import MediaError, StageError
 
 ENVIRONMENT_VARIABLE = "PIPELINE_FFMPEG"
 DROPS_SINCE = 7
+WHEEL_VARIABLE = "IMAGEIO_FFMPEG_EXE"
 TAIL_LINES = 20
 LINE_CHARS = 500
 VERSION_TIMEOUT_SECONDS = 20
@@ -31,11 +32,11 @@ def find_ffmpeg() -> str:
     """Path of the binary: $PIPELINE_FFMPEG, else PATH, else the one in the imageio-ffmpeg wheel.
 
     Raises:
-        StageError: the variable names no executable file.
+        StageError: a variable names no executable file, or there is none.
     """
     chosen = os.environ.get(ENVIRONMENT_VARIABLE)
     if chosen is None:
-        return shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
+        return shutil.which("ffmpeg") or _packed_ffmpeg()
     if shutil.which(chosen) is None:
         raise StageError(
             f"{ENVIRONMENT_VARIABLE}={chosen!r} is no executable file; unset it to use PATH"
@@ -66,6 +67,22 @@ def drops_packets() -> bool:
     """Whether this ffmpeg can leave out packets before it decodes them, as 7.0 and later can."""
     version = re.match(r"n?(\d+)\.", ffmpeg_version())
     return version is None or int(version[1]) >= DROPS_SINCE
+
+
+def _packed_ffmpeg() -> str:
+    """The wheel's binary, or the one that the wheel's own variable names."""
+    try:
+        found = imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError:
+        found = ""
+    if shutil.which(found):
+        return found
+    if named := os.environ.get(WHEEL_VARIABLE):
+        raise StageError(f"{WHEEL_VARIABLE}={named!r} is no executable file; unset it")
+    raise StageError(
+        "no ffmpeg: none on PATH and none in the imageio-ffmpeg wheel; install ffmpeg 5.1 or "
+        f"newer, or let {ENVIRONMENT_VARIABLE} name one"
+    )
 
 
 def run(arguments: Sequence[str], *, timeout_seconds: float, folder: Path) -> int:
