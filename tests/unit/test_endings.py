@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -220,9 +221,8 @@ def test_another_number_of_threads_is_part_of_the_record_and_said(
     assert state["num_threads"] >= 1
     done.unlink()
     earlier = sorted(tmp_path.glob("checkpoints/step_*"))[-2]
-    for path in newest.iterdir():
-        path.unlink()
-    newest.rmdir()
+    for folder in (newest, tmp_path / "checkpoint"):
+        shutil.rmtree(folder)
     other = {**json.loads((earlier / "state.json").read_text()), "num_threads": 7}
     (earlier / "state.json").write_text(json.dumps(other))
     run_training(spec, StopFlag())
