@@ -22,6 +22,7 @@ from pipeline_src.ledger import TRANSIENT_REASONS
 from pipeline_src.manifest.clip_lists import ClipRow, read_clips
 from pipeline_src.manifest.datasets import DatasetConfig
 from pipeline_src.manifest.sources import source_kind, split_member
+from pipeline_src.manifest.url_secrets import hide_secrets
 
 LOCAL = "this machine"
 DEFAULT_CLIP_SECONDS = 10.0
@@ -109,7 +110,9 @@ def estimate(
             size = sizes.of(source)
             place.num_missing += size is None
             place.gigabytes += (size or 0) / BYTES_PER_GB
-        elif (record := records.get(source)) and record.reason not in TRANSIENT_REASONS:
+        elif (
+            record := records.get(hide_secrets(source))
+        ) and record.reason not in TRANSIENT_REASONS:
             place.num_done += 1
             place.sizes += [] if record.reason else [record.bytes]
         else:

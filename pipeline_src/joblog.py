@@ -8,11 +8,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline_src.errors import PipelineError, describe_disk_full, is_disk_full
+from pipeline_src.manifest.url_secrets import hide_secrets
 from pipeline_src.progress import LOGGER_NAME as PROGRESS_LOGGER
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 RECORD = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ (?P<level>[A-Z]+) \S+: ", re.MULTILINE)
 DEFECT = "the job failed"
+
+
+class _Formatter(logging.Formatter):
+    """Write no password or token of an address, in no message and no traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hide_secrets(super().format(record))
 
 
 @contextmanager
@@ -25,7 +33,7 @@ def log_to_file(path: str) -> Iterator[None]:
     logging.raiseExceptions = False  # a log that cannot be written must not hide why
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, mode="w", encoding="utf-8")
-    handler.setFormatter(logging.Formatter(FORMAT))
+    handler.setFormatter(_Formatter(FORMAT))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
@@ -36,7 +44,7 @@ def log_to_file(path: str) -> Iterator[None]:
         yield
     except PipelineError as error:
         logging.getLogger(__name__).error("%s: %s", type(error).__name__, error)
-        sys.exit(f"\n{type(error).__name__}: {error}\n(log: {path})")
+        sys.exit(f"\n{type(error).__name__}: {hide_secrets(str(error))}\n(log: {path})")
     except Exception as error:
         if is_disk_full(error):
             sys.exit(f"\nStageError: {describe_disk_full(error, Path(path).parent)}")

@@ -5,7 +5,7 @@ param, and the DVC stages read the same constants from this file. It imports not
 loads it.
 """
 
-PLAN = 1
+PLAN = 2
 DOWNLOAD = 4
 TRANSCODE = 5
 LOGMEL = 2

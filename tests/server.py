@@ -45,6 +45,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.requests: Counter[str] = Counter()
+        self.paths: list[str] = []
         self.times: list[float] = []
         self.ranges: list[tuple[str, str]] = []
         self.headers: list[dict[str, str]] = []
@@ -93,6 +94,7 @@ class Handler(BaseHTTPRequestHandler):
         self.name = urlsplit(self.path).path.strip("/")  # a proxy is asked for whole URLs
         with self.server.lock:
             self.server.requests[self.name] += 1
+            self.server.paths.append(self.path)
             self.server.times.append(time.monotonic())
             self.server.headers.append(dict(self.headers))
             self.server.num_running += 1

@@ -155,7 +155,9 @@ class DatasetCatalog:
     def places(self, name: str) -> dict[str, str | bool]:
         """Where a data set's clips lie beside what its list says."""
         dataset = self.dataset(name)
-        return dataset.model_dump(include={"clip_file", "mirror", "mirror_is_cut"})
+        places = dataset.model_dump(include={"clip_file", "mirror", "mirror_is_cut"})
+        is_own = dataset.format == "clips"
+        return places | {"clip_list": str(dataset.list_files[0]) if is_own else ""}
 
     def dataset_path(self, name: str) -> Path:
         """The YAML file of a data set."""

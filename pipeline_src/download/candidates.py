@@ -16,12 +16,14 @@ class Places(NamedTuple):
         clip_file: name of a ready-cut clip below it, with {clip_id}; empty = there are none.
         mirror: http(s) URL, or archive URL and member, with {clip_id}; empty = there is none.
         mirror_is_cut: its files are the clips; else they are cut like the list's source.
+        clip_list: the list of form ``clips``, which alone holds tokens of addresses.
     """
 
     root: Path
     clip_file: str = ""
     mirror: str = ""
     mirror_is_cut: bool = True
+    clip_list: str = ""
 
 
 def candidates(clip: ClipRow, places: Places) -> tuple[ClipRow, ...]:

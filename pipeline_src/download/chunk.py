@@ -16,10 +16,11 @@ from pipeline_src.download.secrets import read_secrets
 from pipeline_src.download.sources import Fetched, Lost, Outcome
 from pipeline_src.ledger import TRANSIENT_REASONS, describe_losses
 from pipeline_src.manifest.chunks import ChunkId, ChunkManifest, Clip, clip_key, write_chunk
-from pipeline_src.manifest.clip_lists import ClipRow
+from pipeline_src.manifest.clip_lists import ClipRow, restore_secrets
 from pipeline_src.manifest.origin import chunk_origin
 from pipeline_src.manifest.plan import read_plan_chunk
 from pipeline_src.manifest.rows import FetchRow
+from pipeline_src.manifest.url_secrets import hide_secrets
 from pipeline_src.progress import ProgressLine
 
 LOGGER = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def download_chunk(
         limits_folder: shared by all jobs that download.
         ffmpeg: path of the binary that merges what yt-dlp brings.
     """
-    listed = read_plan_chunk(chunk_csv, id.split)
+    listed = restore_secrets(read_plan_chunk(chunk_csv, id.split), Path(places.clip_list))
     raw_folder.mkdir(parents=True, exist_ok=True)
     secrets = read_secrets()
     settings = json_sha256([version, config.recipe_values()])
@@ -132,7 +133,7 @@ def _ledger_row(result: Result, log: FetchedLog) -> FetchRow:
         outcome.reason if is_lost else "",
         outcome.attempts,
         detail=outcome.detail if is_lost else "",
-        source=clip.source,
+        source=hide_secrets(clip.source),
         bytes=0 if is_lost else outcome.bytes,
         sha256="" if is_lost else outcome.sha256,
         seconds=record.seconds if record else 0.0,
@@ -149,7 +150,7 @@ def _manifest_clip(clip: ClipRow, fetched: Fetched, raw_folder: Path, folder: Pa
         "clip_id": clip.clip_id,
         "key": clip_key(clip.clip_id),
         "labels": list(clip.labels),
-        "source": clip.source,
+        "source": hide_secrets(clip.source),
         "start_seconds": clip.start_seconds,
         "end_seconds": clip.end_seconds,
         "path": path,

@@ -16,6 +16,7 @@ from pipeline_src.atomic import file_sha256
 from pipeline_src.download.sources import Fetched, Lost, Outcome
 from pipeline_src.download.store import part_path
 from pipeline_src.ledger import TRANSIENT_REASONS
+from pipeline_src.manifest.url_secrets import hide_secrets
 
 FILE_NAME = "fetched.jsonl"
 
@@ -69,7 +70,7 @@ class FetchedLog:
 
     def record(self, source: str) -> Record | None:
         """The last line about ``source``."""
-        return self._records.get(source)
+        return self._records.get(hide_secrets(source))
 
     def find(self, source: str, target: Path) -> Outcome | None:
         """What need not be asked again: the file if it is whole, or a permanent failure."""
@@ -93,7 +94,7 @@ class FetchedLog:
         attempts = outcome.attempts + (before.attempts if before else 0)
         record = Record(
             target.name,
-            source,
+            hide_secrets(source),
             attempts=attempts,
             seconds=round(seconds, 3),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -107,7 +108,7 @@ class FetchedLog:
         with self._lock:
             self._stream.write(json.dumps(record._asdict()) + "\n")
             self._stream.flush()
-            self._records[source] = record
+            self._records[record.source] = record
         if isinstance(outcome, Fetched):
             part_path(target).replace(target)
         return outcome._replace(attempts=attempts)

@@ -16,6 +16,7 @@ from typing import Protocol
 from pipeline_src.download.sources import Fetched
 from pipeline_src.errors import MediaError, StageError, describe_disk_full, is_disk_full
 from pipeline_src.ledger import TRANSIENT_REASONS
+from pipeline_src.manifest.url_secrets import hide_secrets
 
 BLOCK_BYTES = 1 << 18
 
@@ -56,7 +57,7 @@ class Part:
 
     def __init__(self, target: Path, source: str) -> None:
         self.target = target
-        self.source = source
+        self.source = source = hide_secrets(source)
         self.path = part_path(target)
         self._note_path = target.with_name(f".{target.name}.part.json")
         note = self._read_note()

@@ -7,7 +7,7 @@ is allowed.
 import csv
 import gzip
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -21,7 +21,7 @@ from pipeline_src.manifest.datasets import (
 from pipeline_src.manifest.list_formats import PARSERS, RawRow, unlisted_words
 from pipeline_src.manifest.names import is_name
 from pipeline_src.manifest.sources import source_problem
-from pipeline_src.manifest.url_secrets import hide_secrets
+from pipeline_src.manifest.url_secrets import HIDDEN, hide_secrets
 
 MAX_SHOWN = 10
 
@@ -92,6 +92,28 @@ class _Problems:
             raise ManifestError(
                 f"{self.count} rows are wrong{which}:\n  " + "\n  ".join(self._first)
             )
+
+
+def restore_secrets(clips: Sequence[ClipRow], path: Path) -> list[ClipRow]:
+    """Planned clips with the addresses that their list gives them: a plan holds no tokens.
+
+    Raises:
+        ManifestError: the list has changed since it was planned.
+    """
+    lines = {clip.line for clip in clips if HIDDEN in clip.source}
+    if not lines:
+        return list(clips)
+    with _open_text(path) as stream:
+        rows = PARSERS["clips"](path, stream, "")
+        sources = {raw.line: raw.source for raw in rows if raw.line in lines}
+    restored = [clip._replace(source=sources.get(clip.line, clip.source)) for clip in clips]
+    for clip, planned in zip(restored, clips, strict=True):
+        if hide_secrets(clip.source) != planned.source:
+            raise ManifestError(
+                f"{path}:{clip.line}: no longer the source that was planned; run the same command "
+                "again"
+            )
+    return restored
 
 
 def _first_place(dataset: DatasetConfig, clip_id: str) -> str:

@@ -11,6 +11,7 @@ from pipeline_src.atomic import write_files, write_json
 from pipeline_src.errors import ManifestError
 from pipeline_src.manifest.clip_lists import ClipRow, read_clips
 from pipeline_src.manifest.datasets import DatasetConfig, missing_list
+from pipeline_src.manifest.url_secrets import hide_secrets
 
 STATE_FILE = "plan.json"
 PLAN_COLUMNS = ("clip_id", "source", "start_seconds", "end_seconds", "labels", "line")
@@ -113,7 +114,7 @@ def _format_chunk(rows: Iterable[ClipRow]) -> bytes:
     writer.writerows(
         (
             row.clip_id,
-            row.source,
+            hide_secrets(row.source),  # the list alone holds tokens, see restore_secrets
             row.start_seconds,  # None is written as nothing, a float as its repr
             row.end_seconds,
             ";".join(map(str, row.labels)),

@@ -1,14 +1,19 @@
 """Cookies, proxies and yt-dlp options: sent where they belong, and written nowhere."""
 
+import csv
+import io
 import json
+import logging
 
 import pytest
 
 from pipeline_src.config.data import DownloadConfig
-from pipeline_src.errors import ConfigError
+from pipeline_src.errors import ConfigError, ManifestError
 from pipeline_src.joblog import log_to_file
-from tests.media import download, download_one
-from tests.server import running_server
+from pipeline_src.manifest.datasets import load_dataset
+from pipeline_src.manifest.plan import ensure_plan
+from tests.media import download, download_one, rows_of
+from tests.server import answer, running_server
 
 
 @pytest.fixture
@@ -82,3 +87,47 @@ def test_secrets_have_no_place_in_the_configuration():
     for name in ("cookiefile", "proxy", "password", "http_headers", "outtmpl"):
         with pytest.raises(ValueError, match=name):
             DownloadConfig(ytdlp_options={name: "x"})
+
+
+def test_tokens_of_a_lists_addresses_are_sent_and_stand_nowhere_else(tmp_path, server, caplog):
+    """The list is read again for them: plan, log, ledger, manifest and messages have a hash."""
+    server.raw["to.mp4"] = answer(status="302 F", Location="/404?X-Amz-Signature=TOKENFOUR")
+    names = ("good.mp4?token=TOKENONE", "good.mp4?token=TOKENTWO", "torn.mp4?sig=TOKENTHREE")
+    names = (*names, "to.mp4?a=1", "see-good?key=TOKENFIVE", "hang.mp4?auth=TOKENSIX")
+    lines = "".join(f"c{n},{server.url(name)},,,a,train\n" for n, name in enumerate(names))
+    header = "clip_id,source,start_seconds,end_seconds,labels,split\n"
+    (tmp_path / "list.csv").write_text(header + lines)
+    (tmp_path / "classes.csv").write_text("index,id,display_name\n0,a,A\n1,b,B\n")
+    text = "name: toy\ntask: multilabel\nclip_list: list.csv\nclass_names: classes.csv\n"
+    (tmp_path / "toy.yaml").write_text(text)
+    results = tmp_path / "results"
+    dataset = load_dataset(tmp_path / "toy.yaml")
+    ensure_plan(dataset, chunk_size=9, max_seconds=600, folder=results / "plan")
+    planned = (results / "plan/train/00000.csv").read_text()
+    clips = list(csv.DictReader(io.StringIO(planned)))
+    config = DownloadConfig(timeout_seconds=0.5, max_attempts=2)
+    for _ in range(2):
+        with log_to_file(f"{results}/job.log"):
+            logging.getLogger("x").warning("asked %s", server.url(names[0]))
+            path = download(tmp_path, clips, config, clip_list=str(tmp_path / "list.csv"))
+    rows = rows_of(path)
+    assert [rows[f"c{n}"].reason for n in range(6)] == ["", "", "", "unavailable", "", "timeout"]
+    assert server.requests["good.mp4"] == 3  # two tokens are two sources; the page's video
+    sent = " ".join(server.paths)
+    assert all(f"TOKEN{word}" in sent for word in ("ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX"))
+    files = [file for file in results.rglob("*") if file.is_file()]
+    assert {"job.log", "fetched.jsonl", "00000.csv"} <= {file.name for file in files}
+    for file in files:
+        assert b"TOKEN" not in file.read_bytes(), file
+    (tmp_path / "list.csv").write_text(header + lines.replace("TOKENONE", "OTHER"))
+    with pytest.raises(ManifestError, match=r"list.csv:2: no longer the source that was planned"):
+        download(tmp_path, clips, config, clip_list=str(tmp_path / "list.csv"))
+
+
+def test_a_password_in_an_address_is_never_sent_nor_written(tmp_path, server):
+    source = server.url("good.mp4").replace("//", "//alice:PASSWORD1@")
+    row, _ = download_one(tmp_path, source)
+    assert (row.reason, server.requests.total()) == ("unsupported", 0)
+    written = [file for file in (tmp_path / "results").rglob("*") if file.is_file()]
+    hits = {file.parent.name for file in written if b"PASSWORD1" in file.read_bytes()}
+    assert hits == {"plan"}  # which this test wrote; a list with it is refused
