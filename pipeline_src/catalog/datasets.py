@@ -220,13 +220,15 @@ class DatasetCatalog:
         """The download ledgers of all chunks in one file."""
         return f"{self.results}/{name}/download/ledger.parquet"
 
-    def ledger(self, name: str) -> str:
-        """The ledgers of all stages and chunks in one file: what became of every clip."""
-        return f"{self.results}/{name}/shards/ledger.parquet"
+    def ledgers(self, name: str) -> list[str]:
+        """The ledgers of all stages and chunks in one file; none of shards packed elsewhere."""
+        if self.dataset(name).is_packed:
+            return []
+        return [f"{self.results}/{name}/shards/ledger.parquet"]
 
     def shards(self, name: str) -> list[str]:
         """Everything that ``shards_<name>`` makes."""
-        return [*self.indexes(name), self.ledger(name)]
+        return [*self.indexes(name), *self.ledgers(name)]
 
     def index(self, name: str, split: str) -> str:
         """index.json of one split.

@@ -79,3 +79,10 @@ def test_wrong_addresses_are_refused(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_dataset(path)
+
+
+def test_shards_that_are_packed_elsewhere_have_no_ledger_to_ask_for(root, tmp_path):
+    path = tmp_path / "far.yaml"
+    path.write_text(PACKED + "index_urls: {train: a.json, test: b.json}\n")
+    catalog = make_catalog(root, tmp_path / "results", path)
+    assert catalog.shards("far") == catalog.indexes("far")

@@ -16,6 +16,7 @@ from tests.workspace import ROOT, Workspace, experiment_files, planned_jobs
 EXPERIMENTS = sorted((ROOT / "config/experiments").glob("*.yaml"))
 RECIPES = [path for path in EXPERIMENTS if path.stem.endswith(("_as2m", "_as20k", "_vggsound"))]
 NUM_CLASSES = {"audioset": 527, "vggsound": 309}
+NUM_CLIPS = 600  # of each list; the largest batch is 512
 SEGMENTS = ("unbalanced_train", "balanced_train", "eval")
 
 
@@ -36,15 +37,16 @@ def listed(tmp_path_factory, shell_env) -> Workspace:
     write_classes(folder / "class_labels_indices.csv", "audioset")
     for number, name in enumerate(SEGMENTS):
         rows = ["# Segments csv created Sun Mar  5 10:54:31 2017", "# num_ytids=3", "# YTID, ..."]
-        for clip in range(3):
-            labels = f"/m/audioset{clip},/m/audioset{526 - clip}"
-            rows.append(f'--{number}{clip}xxxxxxx, 30.000, 40.000, "{labels}"')
+        for clip in range(NUM_CLIPS):
+            labels = f"/m/audioset{clip % 263},/m/audioset{526 - clip % 263}"
+            rows.append(f'--{number}{clip:03d}xxxxx, 30.000, 40.000, "{labels}"')
         (folder / f"{name}_segments.csv").write_text("\n".join(rows) + "\n")
     write_classes(folder / "vggsound_classes.csv", "vggsound")
     with (folder / "vggsound.csv").open("w", newline="") as stream:
-        for clip in range(8):
-            split = "train" if clip < 5 else "test"
-            csv.writer(stream).writerow([f"--v{clip}", clip, f"Sound {clip}, of a kind", split])
+        for clip in range(NUM_CLIPS + 3):
+            split = "train" if clip < NUM_CLIPS else "test"
+            name = f"Sound {clip % 309}, of a kind"
+            csv.writer(stream).writerow([f"--v{clip}", clip, name, split])
     write_sounds(workspace.root / "data/raw")
     return workspace
 
@@ -53,10 +55,15 @@ def write_sounds(folder: Path) -> None:
     """ESC-50 and Speech Commands where their YAML files look for them; the sounds are empty."""
     meta = folder / "ESC-50-master/meta/esc50.csv"
     meta.parent.mkdir(parents=True)
-    rows = [f"{fold}-1-A-0.wav,{fold},0,dog,True,1,A" for fold in range(1, 6)]
+    names = [f"{fold}-{clip}-A-0.wav" for fold in range(1, 6) for clip in range(100)]
+    rows = [f"{name},{name[0]},0,dog,True,1,A" for name in names]
+    (meta.parents[1] / "audio").mkdir()
+    for name in names:
+        (meta.parents[1] / "audio" / name).touch()
     meta.write_text("\n".join(["filename,fold,target,category,esc10,src_file,take", *rows]) + "\n")
     words = folder / "speech_commands_v0.02"
-    for name in ("yes/a.wav", "yes/b.wav", "no/c.wav", "_background_noise_/hum.wav"):
+    learnt = [f"yes/{clip}.wav" for clip in range(NUM_CLIPS)]
+    for name in (*learnt, "yes/b.wav", "no/c.wav", "_background_noise_/hum.wav"):
         (words / name).parent.mkdir(parents=True, exist_ok=True)
         (words / name).touch()
     (words / "validation_list.txt").write_text("yes/b.wav\n")
@@ -136,6 +143,7 @@ def test_both_training_lists_of_audioset_are_read(listed):
     assert len(classes.names) == 527
     assert classes.names[526] == "Sound 526, of a kind"
     clips = list(read_clips(dataset, max_seconds=600))
-    assert [clip.split for clip in clips] == ["train"] * 6 + ["test"] * 3
-    assert [clip.clip_id for clip in clips[:4:3]] == ["--00xxxxxxx", "--10xxxxxxx"]
+    assert [clip.split for clip in clips] == ["train"] * 2 * NUM_CLIPS + ["test"] * NUM_CLIPS
+    ids = [clip.clip_id for clip in clips[: NUM_CLIPS + 1 : NUM_CLIPS]]
+    assert ids == ["--0000xxxxx", "--1000xxxxx"]
     assert clips[0].labels == (0, 526)

@@ -182,7 +182,7 @@ def retry_requests(stage):
 
 def listed_ledgers():
     """What became of every clip of every listed data set."""
-    return [catalog.ledger(name) for name in catalog.listed]
+    return [path for name in catalog.listed for path in catalog.ledgers(name)]
 
 
 def dataset_chunks(stage):
