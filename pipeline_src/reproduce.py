@@ -1,5 +1,6 @@
 """Make a metrics.json again from its commit and compare."""
 
+import argparse
 import json
 import logging
 import os
@@ -36,6 +37,11 @@ ORIGIN = {
 }
 TAIL_LINES = 15
 logger = logging.getLogger(__name__)
+
+
+def run_reproduce(options: argparse.Namespace) -> int:
+    """Do what the command line asks for: ``metrics`` again, in ``folder`` or in its default."""
+    return reproduce(options.metrics, options.folder)
 
 
 def reproduce(metrics: Path, folder: Path | None) -> int:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from pipeline_src.reproduce import reproduce
+from pipeline_src.reproduce import run_reproduce
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,4 +16,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """0 when every figure and hash is the same."""
-    return reproduce(options.metrics, options.folder)
+    return run_reproduce(options)

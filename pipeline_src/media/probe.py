@@ -19,8 +19,10 @@ from av.video.stream import VideoStream
 from pipeline_src.errors import MediaError
 from pipeline_src.media.chains import Look
 from pipeline_src.media.extent import Extent, measure
-from pipeline_src.media.formats import INPUT_OPTIONS, check_container, input_url
+from pipeline_src.media.formats import CONTAINERS, INPUT_OPTIONS, check_container, input_url
 from pipeline_src.media.length import Length, find_length
+
+__all__ = ["CONTAINERS", "Picture", "Probe", "open_container", "probe_file"]
 
 # libav's numbers: field orders of interlaced pictures, and transfers of high dynamic range.
 INTERLACED = (2, 3, 4, 5)
