@@ -1,5 +1,9 @@
 """Sizes of networks that a test builds in milliseconds."""
 
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
 WIDTHS = {
     "embed_dim": 16,
     "depth": 2,
@@ -9,3 +13,15 @@ WIDTHS = {
     "decoder_num_heads": 2,
 }
 SMALL = {"img_size": 16, "patch_size": 8, "num_mel_bins": 16, "target_length": 24} | WIDTHS
+
+
+def image_vit(depth: int) -> dict[str, Tensor]:
+    """The state dict of an image ViT of ``SMALL``'s width and patches, every tensor random."""
+    vit = VisionTransformer(
+        img_size=16, patch_size=8, embed_dim=16, depth=depth, num_heads=2, num_classes=0
+    )
+    generator = torch.Generator().manual_seed(2)
+    return {
+        key: torch.randn(value.shape, generator=generator)
+        for key, value in vit.state_dict().items()
+    }

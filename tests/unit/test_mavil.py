@@ -22,6 +22,7 @@ from pipeline_src.models.pictures import (
 from pipeline_src.models.pos_embed import sincos_3d
 from pipeline_src.objectives import Classify
 from tests import networks
+from tests.networks import image_vit
 
 SMALL = networks.SMALL | {"num_frames": 4, "proj_dim": 8}
 NAMES = ("mavil_tiny", "diffmavil_tiny")
@@ -194,17 +195,7 @@ def test_layer_ids_cover_every_parameter():
 
 
 def test_an_image_vit_fills_both_encoders(tmp_path):
-    generator = torch.Generator().manual_seed(2)
-    shapes = {
-        "cls_token": (1, 1, 16),
-        "pos_embed": (1, 5, 16),
-        "patch_embed.proj.weight": (16, 3, 8, 8),
-        "patch_embed.proj.bias": (16,),
-        "norm.weight": (16,),
-        "blocks.1.attn.qkv.weight": (48, 16),
-        "decoder_embed.weight": (8, 16),
-    }
-    source = {key: torch.randn(shape, generator=generator) for key, shape in shapes.items()}
+    source = image_vit(depth=2) | {"decoder_embed.weight": torch.zeros(8, 16)}
     save_file(source, tmp_path / "mae.safetensors")
     state = make_model(init=str(tmp_path / "mae.safetensors")).state_dict()
     for side in ("audio", "video"):

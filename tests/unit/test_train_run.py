@@ -153,7 +153,7 @@ def test_clips_that_cannot_be_decoded_are_replaced_counted_and_bounded(
     index_path, tmp_path, caplog
 ):
     damaged = damage(index_path, tmp_path / "shards", ["b", "c"])
-    with pytest.raises(ManifestError, match=r"sample '[bc]' cannot be decoded"):
+    with pytest.raises(ManifestError, match=r"clip '[bc]' is not what was packed"):
         run_training(make_spec(damaged, tmp_path / "none"), StopFlag())
     with pytest.raises(ManifestError, match=r"2 training clips .* allows 1: b, c. The log"):
         run_training(make_spec(damaged, tmp_path / "one", max_decode_errors=1), StopFlag())
