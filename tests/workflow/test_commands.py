@@ -1,0 +1,136 @@
+"""Every command that the documentation prints is accepted: planned, parsed, or there to be run."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from tests.workflow.test_experiments import EXPERIMENTS, listed  # noqa: F401 - a fixture
+from tests.workspace import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+HEADERS = [*EXPERIMENTS, *(ROOT / "workflow/profiles").glob("*/profile.yaml")]
+WORDS = "snakemake|dvc|make|sbatch|torchrun|av-pipeline|python"
+BLOCK = re.compile(rf"^(?:    |#   |# )((?:{WORDS}) [^#\n]*)", re.MULTILINE)
+INLINE = re.compile(rf"`((?:{WORDS}) [^`\n]*)`")
+# What stands for something of the reader's.
+PLACES = {
+    "<dataset>": "avdigits",
+    "<run>": "avsiam_tiny",
+    "<project>": ".",
+    "path/to/folder/NAME.yaml": "config/datasets/avdigits.yaml",
+    "path/to/mine.yaml": "config/datasets/avdigits.yaml",
+    "mine.yaml": "config/datasets/avdigits.yaml",
+    "workflow/profiles/mine": "workflow/profiles/slurm",
+    "/scratch/me": "scratch",
+    "--set-threads ...": "--set-threads transcode_clips=4",
+}
+PACKED = (
+    "name: vggsound_packed\ntask: multiclass\nformat: shards\n"
+    "index_urls: {train: far.json, test: far.json}\n"
+)
+# Runs many dry runs in one process each, without starting Python and importing for every one.
+PLANNER = """
+import contextlib, io, json, os, sys
+from snakemake.cli import main
+for number, command in enumerate(json.load(sys.stdin)):
+    child = os.fork()
+    if child == 0:
+        sys.argv = command
+        log = os.open(f"command_{number}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1); os.dup2(log, 2)
+        try:
+            main(command[1:])
+        except SystemExit as end:
+            print(end.code, flush=True)
+            os._exit(int(bool(end.code)))
+        os._exit(2)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+def commands(word: str) -> list[str]:
+    """Printed commands that begin with a word, each once."""
+    texts = [path.read_text() for path in (*PAGES, *HEADERS)]
+    found = [one for text in texts for one in BLOCK.findall(text) + INLINE.findall(text)]
+    # A header goes on in words after a colon or blanks.
+    found = [re.split("  |(?<= all): ", one, maxsplit=1)[0].strip() for one in found]
+    return sorted({one for one in found if one.split()[0] == word and "\\" not in one})
+
+
+def arguments(command: str) -> list[str]:
+    for placeholder, value in PLACES.items():
+        command = command.replace(placeholder, value)
+    return shlex.split(command)
+
+
+def test_every_snakemake_command_is_planned(listed):  # noqa: F811
+    (listed.root / "config/datasets/vggsound_packed.yaml").write_text(PACKED)
+    printed = commands("snakemake")
+    assert len(printed) > 30
+    planned = [[*arguments(one)[:1], "-n", *arguments(one)[1:]] for one in printed]
+    done = subprocess.run(
+        [sys.executable, "-c", PLANNER],
+        input=json.dumps(planned),
+        cwd=listed.root,
+        env=listed.env,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=600,
+    )
+    codes = done.stdout.split()
+    assert len(codes) == len(printed)
+    failed = {
+        command: (listed.root / f"command_{number}.log").read_text()[-600:]
+        for number, command in enumerate(printed)
+        if codes[number] != "0"
+    }
+    assert failed == {}
+
+
+def test_every_make_target_and_script_is_there():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for command in commands("make"):
+        names = [word for word in command.split()[1:] if re.fullmatch("[a-z-]+", word)]
+        assert set(names[:1]) <= targets, command
+    for command in commands("sbatch"):
+        assert (ROOT / command.split()[1]).is_file(), command
+
+
+def test_every_dvc_command_is_one():
+    from dvc.cli.parser import get_main_parser
+
+    parser = get_main_parser()
+    for command in commands("dvc"):
+        words = [word for word in shlex.split(command) if word != "..."][1:]
+        if words[-1] == "-S":
+            words.append("a=1")
+        groups = (["metrics"], ["plots"], ["queue"], ["exp", "apply"])
+        if words not in groups and words[:1] != ["config"]:  # named without its arguments
+            parser.parse_args(words)
+
+
+@pytest.mark.parametrize("command", commands("python"))
+def test_every_module_that_is_run_is_there(command):
+    words = shlex.split(command)
+    if words[1] != "-m":
+        assert (ROOT / words[1]).is_file()
+        return
+    base = ROOT.joinpath(*words[2].split("."))
+    assert base.with_suffix(".py").is_file() or (base / "__main__.py").is_file()
+    files = [word for word in words[3:] if word.startswith("config/")]
+    assert [name for name in files if not (ROOT / name).is_file()] == []
+
+
+def test_every_command_of_ours_is_listed():
+    folder = ROOT / "pipeline_src/commands"
+    for command in (*commands("av-pipeline"), *commands("python")):
+        words = shlex.split(command.replace("...", "").replace("[", "").replace("]", ""))
+        name = words[1] if words[0] == "av-pipeline" else words[3:4] and words[3]
+        ours = words[0] == "av-pipeline" or words[2:3] == ["pipeline_src"]
+        if ours and name and name.isalpha():
+            assert (folder / f"{name}.py").is_file(), command
