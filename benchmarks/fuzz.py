@@ -53,6 +53,7 @@ BATCH_SIZE = 20
 SLACK_SECONDS = 0.15
 KEY_SLACK_SECONDS = 0.3
 SHORT_SECONDS = 0.1
+HOLES = {"gaps", "decode_errors"}
 MAX_PROCESS_BYTES = 600_000_000
 
 
@@ -155,6 +156,8 @@ def judge(item: Input, clip: dict[str, Any], members: dict[str, bytes], media: M
         return fault
     if clip.get("num_repeated_frames"):  # said of pictures beyond the end of the video
         return ""
+    # The flags say that pictures may be missing: the one before stands for them.
+    may_be_earlier = "drop_packets" in item.damaged.rules or bool(HOLES & set(clip["flags"]))
     slack = SLACK_SECONDS if media.frame_times == "exact" else KEY_SLACK_SECONDS
     names = sorted(name for name in members if name.startswith("frame_"))
     for name, seconds in zip(names, clip["frame_seconds"], strict=True):
@@ -164,7 +167,7 @@ def judge(item: Input, clip: dict[str, Any], members: dict[str, bytes], media: M
             recording,
             shown,
             slack_seconds=slack,
-            may_be_earlier="drop_packets" in item.damaged.rules,
+            may_be_earlier=may_be_earlier,
         )
         if fault and shown < recording.seconds_T[-1]:
             return fault

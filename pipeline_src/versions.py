@@ -7,7 +7,7 @@ loads it.
 
 PLAN = 2
 DOWNLOAD = 4
-TRANSCODE = 5
+TRANSCODE = 6
 LOGMEL = 2
 PACK = 4
 INDEX = 6

@@ -1,10 +1,11 @@
 """Compare what was decoded with what was expected: what is missing, and whether to look again."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from pipeline_src.errors import MediaError
 from pipeline_src.media.batch import Decoded
-from pipeline_src.media.extent import HOLE_SECONDS
+from pipeline_src.media.extent import HOLE_SECONDS, Span
 from pipeline_src.media.flags import SHORT_TOLERANCE_SECONDS
 from pipeline_src.media.graph import ClipJob
 from pipeline_src.media.probe import Probe
@@ -20,8 +21,8 @@ class Missing(NamedTuple):
 
     Args:
         end_seconds: where its sound or its picture ends, whichever is first, from its start.
-        gap_seconds: silence put into the sound where the file has none, and what the picture
-            begins late.
+        gap_seconds: silence put into the sound where the file has none, what the picture begins
+            late, and how long it stands still where its file has no pictures.
         num_repeated_frames: frames whose moment lies before the first picture or after the last.
     """
 
@@ -40,11 +41,12 @@ def find_missing(probe: Probe, job: ClipJob, decoded: Decoded, audio_seconds: fl
         for moment in (() if job.key_seconds else decoded.frame_seconds)
     ]
     late = max(0.0, min(begin, job.duration_seconds))
-    late = late if late > max(frame, HOLE_SECONDS) else 0.0
     return Missing(
         end_seconds=min(job.duration_seconds, audio_seconds, *(() if is_whole else (end,))),
         gap_seconds=max(
-            _silence_seconds(probe, job), late if late > max(frame, HOLE_SECONDS) else 0.0
+            _silence_seconds(probe, job),
+            _standstill_seconds(probe, job),
+            late if late > max(frame, HOLE_SECONDS) else 0.0,
         ),
         num_repeated_frames=sum(is_repeated),
     )
@@ -99,12 +101,23 @@ def _own_start(probe: Probe, job: ClipJob) -> float:
 
 def _silence_seconds(probe: Probe, job: ClipJob) -> float:
     """How much of the clip no sound of the file covers, before its end."""
-    extent, start = probe.length.extent, job.start_seconds
-    spans = [(-float("inf"), probe.length.audio_begin_seconds - start)]
-    if extent is not None:
-        own = _own_start(probe, job)
-        spans += [(first - own, last - own) for first, last in extent.holes]
-    parts = (min(last, job.duration_seconds) - max(first, 0.0) for first, last in spans)
+    extent = probe.length.extent
+    begin = _own_start(probe, job) - job.start_seconds + probe.length.audio_begin_seconds
+    return _within(probe, job, ((-float("inf"), begin), *(extent.holes if extent else ())))
+
+
+def _standstill_seconds(probe: Probe, job: ClipJob) -> float:
+    """How long no picture of an even rate comes, within the clip."""
+    extent = probe.length.extent
+    return _within(
+        probe, job, extent.picture_holes if extent and job.video_index is not None else ()
+    )
+
+
+def _within(probe: Probe, job: ClipJob, spans: Iterable[Span]) -> float:
+    """How much of the clip lies in ``spans`` of the file's own time."""
+    own = _own_start(probe, job)
+    parts = (min(last - own, job.duration_seconds) - max(first - own, 0.0) for first, last in spans)
     return sum(part for part in parts if part > HOLE_SECONDS)
 
 

@@ -28,6 +28,7 @@ MAX_FOREIGN = 100
 AMOUNTS = ("short_seconds", "gap_seconds", "num_repeated_frames", "num_decode_errors")
 SEEK_WHOLE = {"mov", "matroska"}
 SEEK_WITHIN_FRAMES = {"mpeg"}
+CANNOT_BE_NEGATIVE = {"matroska", "webm"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def plan_clip(
             end_seconds=clip["end_seconds"],
             distrusts_header=distrusts_header,
         )
+        _check_times(probe)
         length = probe.length
         start = length.begin_seconds if clip["start_seconds"] is None else clip["start_seconds"]
         has_end = clip["end_seconds"] is not None
@@ -97,15 +99,26 @@ def plan_clip(
 def _check_rest(path: Path, probe: Probe) -> None:
     """Refuse a file of which ffmpeg reads a part, where the clip is to be all of it."""
     extent = probe.length.extent
-    if extent is None:
-        return
-    at = find_joined(path, probe.containers, extent.end_byte) if extent.end_byte else None
-    if at is not None or extent.num_returns:
-        where = "its clock begins anew" if at is None else f"another begins at byte {at:,}"
+    at = find_joined(path, probe.containers, extent.end_byte if extent else 0)
+    if at is not None or (extent and extent.num_returns):
+        where = "its clock begins anew, as that of joined files or where times lie below 0"
+        if at is not None:
+            where = f"several files joined to one, another begins at byte {at:,}"
         raise MediaError(
             "unsupported",
-            f"several files joined to one: {where}, and ffmpeg reads the first only; cut them "
-            "apart, or list an end within the first",
+            f"{where}; ffmpeg reads the first part only: cut them apart, or list an end within it",
+        )
+
+
+def _check_times(probe: Probe) -> None:
+    """Refuse what lies before time 0 of Matroska: libav finds no times there."""
+    extent = probe.length.extent
+    if extent and extent.num_untimed and probe.containers & CANNOT_BE_NEGATIVE:
+        raise MediaError(
+            "unsupported",
+            f"{extent.num_untimed} pictures or pieces of sound lie before time 0, for which "
+            "ffmpeg finds no times in Matroska; make the file anew without times below 0 "
+            "(ffmpeg -avoid_negative_ts make_zero)",
         )
 
 

@@ -29,6 +29,8 @@ RETURN_SECONDS = 1.0
 HOLE_SECONDS = 0.1
 # A packet that lasts this many times as long as the usual one has a hole after it (MP4).
 LONG_PACKET = 4
+# Elsewhere one picture may stand as long as it likes.
+EVEN = {"avi"}
 
 Span = tuple[float, float]
 
@@ -48,8 +50,10 @@ class Extent:
         audio_seconds, video_seconds: start and end; None without packets.
         last_picture_seconds: start of the last picture.
         holes: start and end of what no packet of sound covers, between its start and its end.
+        picture_holes: the same of the picture, where its rate cannot vary.
         num_jumps: how often the clock began anew or jumped, and was made to go on.
         num_returns: how often it began anew where ffmpeg does not expect it: what follows is lost.
+        num_untimed: packets before the first of their stream that has a time.
         num_marked: packets that the container calls incomplete.
         foreign: first and last byte in the file of packets of sound that hold none.
         end_byte: where in the file the last packet ends; 0 where the container does not say.
@@ -59,8 +63,10 @@ class Extent:
     video_seconds: Span | None
     last_picture_seconds: float
     holes: tuple[Span, ...]
+    picture_holes: tuple[Span, ...]
     num_jumps: int
     num_returns: int
+    num_untimed: int
     num_marked: int
     foreign: tuple[Place, ...]
     end_byte: int
@@ -84,7 +90,7 @@ class Clock:
     """ffmpeg's clock of a file: where each packet lies on it."""
 
     def __init__(self, may_jump: bool) -> None:
-        self.num_jumps = self.num_returns = 0
+        self.num_jumps = self.num_returns = self.num_untimed = 0
         self._may_jump = may_jump
         self._offset = 0.0
         self._last: float | None = None
@@ -99,6 +105,7 @@ class Clock:
         shown = packet.dts if packet.pts is None else packet.pts
         decoded = shown if packet.dts is None else packet.dts
         if shown is None or decoded is None:
+            self.num_untimed += index not in self._before
             expected = self._next.get(index)
             self._next[index] = (expected or 0.0) + length
             return None if expected is None else Moment(expected, expected + length)
@@ -142,13 +149,16 @@ def measure(container: InputContainer, audio: AudioStream, video: Stream | None)
             moments[packet.stream_index].append(moment)
     sound = moments[audio.index]
     pictures = _shown(moments[video.index], video) if video else []
+    is_even = container.format.name in EVEN
     return Extent(
         audio_seconds=_span(sound),
         video_seconds=_span(pictures),
         last_picture_seconds=max((start for start, _ in pictures), default=0.0),
         holes=tuple(_holes(sound)),
+        picture_holes=tuple(_holes(pictures)) if is_even else (),
         num_jumps=clock.num_jumps,
         num_returns=clock.num_returns,
+        num_untimed=clock.num_untimed,
         num_marked=num_marked,
         foreign=foreign.finish(),
         end_byte=end_byte,
@@ -164,17 +174,12 @@ def read_packets(container: InputContainer, streams: Sequence[Stream]) -> Iterat
     """The packets of ``streams`` to the end, or to where the file is damaged."""
     for stream in container.streams:
         stream.discard = Discard.default if stream in streams else Discard.all
-    packets = container.demux(*streams)
-    while (packet := _next_packet(packets)) is not None:
-        yield packet
-
-
-def _next_packet(packets: Iterator[Packet]) -> Packet | None:
-    """None at the end, and where the file is damaged: decoding judges that."""
     try:
-        return next(packets, None)
-    except FFmpegError:
-        return None
+        yield from container.demux(*streams)
+    except FFmpegError:  # decoding judges that
+        return
+    except IndexError:  # PyAV, at the end of a file in which a stream began midway
+        return
 
 
 def _span(moments: Sequence[Moment]) -> Span | None:

@@ -24,6 +24,7 @@ LINE_CHARS = 500
 VERSION_TIMEOUT_SECONDS = 20
 TOO_OLD_MESSAGES = ("Unrecognized option", "cannot be applied to")
 NO_FILTER_MESSAGE = "No such filter"
+NEW_STREAM_MESSAGES = ("failed to create or replace stream", "Header packet passed to frame")
 DISK_FULL_MESSAGES = ("No space left on device", "Disk quota exceeded")
 
 
@@ -95,7 +96,8 @@ def run(arguments: Sequence[str], *, timeout_seconds: float, folder: Path) -> in
     Returns:
         How many lines it wrote to stderr.
     Raises:
-        MediaError: ``timeout``, or ``corrupt`` with the tail of stderr.
+        MediaError: ``timeout``, or ``corrupt`` with the tail of stderr; ``unsupported`` where a
+            joined file cannot be read on.
         StageError: the disk is full, or this ffmpeg lacks an option.
     """
     process = subprocess.Popen(
@@ -136,6 +138,12 @@ def run(arguments: Sequence[str], *, timeout_seconds: float, folder: Path) -> in
         raise StageError(
             f"{find_ffmpeg()} lacks a filter: {message}; let {ENVIRONMENT_VARIABLE} name another "
             "one, or set media.hdr: keep (zscale, tonemap), media.deinterlace: never (estdif)"
+        )
+    if any(text in message for text in NEW_STREAM_MESSAGES):
+        raise MediaError(
+            "unsupported",
+            "several files joined to one, whose pictures or sound ffmpeg does not read on: "
+            f"cut them apart ({message})",
         )
     raise MediaError("corrupt", f"ffmpeg exit code {code}: {message}")
 

@@ -88,7 +88,8 @@ def find_length(
     if not distrusts and not is_moved:
         if names & TABLES and (length := _by_tables(container, used, own_zero)):
             return length
-        if _is_within(container, own_zero, listed_end_seconds):
+        is_timed = all(stream.start_time is not None for stream in used)
+        if is_timed and _is_within(container, own_zero, listed_end_seconds):
             end = _header_seconds(container)
             return Length(0.0, end, own_zero, None, not names & SEEKS_ROUGHLY, None)
     extent = measure()

@@ -10,5 +10,9 @@ def test_damaged_files_are_in_time_or_lost_for_a_reason():
     assert outcome.ends["ok"] > 5 < outcome.ends["corrupt"]
 
 
+def test_a_stream_that_begins_midway_is_no_crash():
+    assert run(range(182, 183)).faults == []
+
+
 def test_the_same_seed_gives_the_same_input():
     assert make_input(7) == make_input(7) != make_input(8)

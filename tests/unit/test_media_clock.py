@@ -1,5 +1,6 @@
 """No clip is falsified: length, start and cuts of files whose header does not tell the truth."""
 
+import re
 import shutil
 
 import av
@@ -127,15 +128,76 @@ def test_a_clock_that_begins_anew_or_jumps_goes_on(joined, tmp_path, name, span)
     )
 
 
-@pytest.mark.parametrize("name", ["a.mkv", "b.flv", "c.flac", "d.wav"])
+FRAGMENTS = ("-movflags", "frag_keyframe+empty_moov")
+FIRST_PART = {
+    "a.mkv": (EIGHT, (*H264, *AAC)),
+    "b.flv": (EIGHT, (*H264, *AAC)),
+    "c.flac": (SOUND_ONLY, ("-map", "1")),
+    "d.wav": (SOUND_ONLY, ("-map", "1")),
+    "h.w64": (SOUND_ONLY, ("-map", "1")),
+    "i.aiff": (SOUND_ONLY, ("-map", "1")),
+    "j.caf": (SOUND_ONLY, ("-map", "1")),
+    "k.tta": (SOUND_ONLY, ("-map", "1")),
+    "l.wmv": (EIGHT, ("-c:v", "wmv2", "-q:v", "2", "-c:a", "wmav2")),
+    "e.mp4": (EIGHT, (*H264, *AAC)),
+    "f.mov": (EIGHT, (*H264, *AAC, "-movflags", "faststart")),
+    "g.mp4": (EIGHT, (*H264, *AAC, *FRAGMENTS)),
+}
+
+
+@pytest.mark.parametrize("name", FIRST_PART)
 def test_a_file_of_which_a_part_is_read_is_refused_as_a_whole(tmp_path, name):
-    config = EIGHT if name in ("a.mkv", "b.flv") else SOUND_ONLY
-    codecs = (*H264, *AAC) if config is EIGHT else ("-map", "1")
+    config, codecs = FIRST_PART[name]
     data = record(tmp_path / name, *codecs, seconds=2).read_bytes()
     (tmp_path / name).write_bytes(data + data)
     row = lose_one(tmp_path, config, source=name)
     assert (row.reason, "joined" in row.detail) == ("unsupported", True)
     check_clip(tmp_path, config, length=1, source=name, start_seconds=0.5, end_seconds=1.5)
+
+
+def test_two_recordings_in_one_mp4_are_refused_as_a_whole(tmp_path):
+    """Also a cut that begins in the first and ends in the second."""
+    parts = [record(tmp_path / "p.mp4", *H264, *AAC, first=k, seconds=2 + k) for k in (0, 2)]
+    (tmp_path / "a.mp4").write_bytes(b"".join(part.read_bytes() for part in parts))
+    row = lose_one(tmp_path, EIGHT, source="a.mp4", start_seconds=1, end_seconds=5)
+    assert (row.reason, "joined" in row.detail) == ("unsupported", True)
+
+
+def test_fragments_may_repeat_their_tables(piece, tmp_path):
+    remux(piece, tmp_path / "a.mp4", *FRAGMENTS[:1], f"{FRAGMENTS[1]}+default_base_moof")
+    data = (tmp_path / "a.mp4").read_bytes()
+    at = [match.start() - 4 for match in re.finditer(b"moof", data)]
+    (tmp_path / "a.mp4").write_bytes(data[: at[2]] + data[: at[0]] + data[at[2] :])
+    check_clip(tmp_path, length=4, source="a.mp4")
+
+
+def test_pictures_and_sound_that_a_joined_ogg_replaces_are_refused(tmp_path):
+    data = record(tmp_path / "a.ogv", *THEORA, "-c:a", "libvorbis", seconds=2).read_bytes()
+    (tmp_path / "a.ogv").write_bytes(data + data)
+    row = lose_one(tmp_path, EIGHT, source="a.ogv")
+    assert (row.reason, "joined" in row.detail) == ("unsupported", True)
+
+
+@pytest.mark.parametrize("offset", [-0.5, -2])
+@pytest.mark.parametrize("span", [(None, None), (0.5, 1.5)])
+def test_matroska_with_times_below_0_is_refused(piece, tmp_path, offset, span):
+    """Its first packets have no times then, and would be shown at those of others."""
+    options = ("-output_ts_offset", str(offset), "-avoid_negative_ts", "disabled")
+    remux(piece, tmp_path / "a.mkv", *options)
+    row = lose_one(tmp_path, EIGHT, source="a.mkv", start_seconds=span[0], end_seconds=span[1])
+    assert (row.reason, "before time 0" in row.detail) == ("unsupported", True)
+    if offset == -0.5:
+        check_clip(tmp_path, SOUND_ONLY, length=4, source="a.mkv")
+
+
+def test_pictures_that_avi_leaves_out_are_said(piece, tmp_path):
+    """What begins at 30 s is written as a still of 30 s, and the sound at 0."""
+    options = ("-c:v", "mpeg4", "-q:v", "2", "-c:a", "libmp3lame")
+    remux(piece, tmp_path / "a.avi", *options, "-output_ts_offset", "30")
+    clip, _ = transcode_one(tmp_path, EIGHT, source="a.avi")
+    assert clip["flags"] == ["short", "gaps"]
+    assert clip["short_seconds"] == pytest.approx(30, abs=0.2)
+    assert clip["gap_seconds"] == pytest.approx(30, abs=0.2)
 
 
 def test_sound_that_an_edit_list_hides_is_not_hidden_again(tmp_path):
