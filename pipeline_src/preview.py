@@ -50,11 +50,12 @@ def _look(path: Path, media: MediaConfig, max_bytes: int) -> Seen:
     plan = plan_clip(clip, path.parent, media, MemoryBudget(1).total_bytes)
     if isinstance(plan, MediaError):
         return Seen(_sound_seconds(path, media), plan.reason not in WITHOUT_VIDEO, plan)
-    return Seen(plan.probe.duration_seconds, plan.probe.video_index is not None)
+    return Seen(plan.job.duration_seconds, plan.probe.video_index is not None)
 
 
 def _sound_seconds(path: Path, media: MediaConfig) -> float:
     try:
-        return probe_file(path, max_pixels=media.max_pixels, needs_video=False).duration_seconds
+        length = probe_file(path, max_pixels=media.max_pixels, needs_video=False).length
     except MediaError:
         return 0.0
+    return max(0.0, length.end_seconds - length.begin_seconds)

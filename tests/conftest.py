@@ -29,6 +29,7 @@ LONGEST_FIRST = (
     "workflow/test_retry_failed.py",
     "workflow/test_experiments.py",
     "e2e/test_own_dataset.py",
+    "e2e/test_newcomer.py",
     "e2e/test_vggsound.py",
     "e2e/test_full_disk.py",
 )

@@ -9,7 +9,7 @@ from pipeline_src.errors import ConfigError, ManifestError, did_you_mean
 from pipeline_src.lock import refuse_if_held
 from pipeline_src.manifest.datasets import DatasetConfig, load_classes, load_dataset
 from pipeline_src.manifest.galleries import load_gallery
-from pipeline_src.manifest.plan import count_clips, ensure_plan
+from pipeline_src.manifest.plan import CLASSES_FILE, count_clips, ensure_plan
 from pipeline_src.manifest.presence import refuse_missing
 
 # Folders of the results, and names that would turn a target into a rule's name.
@@ -51,6 +51,8 @@ class DatasetCatalog:
         self.results = Path(config.results)
         known = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
         self.listed = tuple(self._add_listed(entry, known) for entry in config.datasets)
+        if twice := [name for name in self.listed if self.listed.count(name) > 1]:
+            raise ConfigError(f"datasets: {twice[0]!r} is listed twice; keep one")
         self._paths = known
         if reserved := RESERVED_NAMES & (set(known) | set(config.run_names)):
             raise ConfigError(
@@ -145,7 +147,15 @@ class DatasetCatalog:
     def num_classes(self, name: str) -> int:
         """Classes of a data set; 0 where only the index of packed shards knows them."""
         dataset = self._bring_lists(name)
-        return 0 if dataset.is_packed else len(load_classes(dataset).ids)
+        return 0 if dataset.is_packed else len(load_classes(dataset, self._class_list(name)).ids)
+
+    def _class_list(self, name: str) -> Path:
+        """The class list that the data set names, or the one that is planned of its clips."""
+        dataset = self.dataset(name)
+        if not dataset.derives_classes:
+            return dataset.class_names
+        self.num_chunks(name)
+        return self.results / name / CLASSES_FILE
 
     def media(self, name: str) -> MediaConfig:
         """How the clips of a data set are decoded: without frames where they have no video."""
@@ -165,14 +175,15 @@ class DatasetCatalog:
         return self._paths[name]
 
     def dataset_files(self, name: str) -> list[str]:
-        """The files beside the YAML that an index is made from; a gallery's list is checked.
+        """The files beside the YAML that an index is made from, the class list first.
 
         Raises:
             ManifestError: the list of the gallery is missing or wrong.
         """
         dataset = self._bring_lists(name)
         load_gallery(dataset)
-        return [str(path) for path in dataset.described_by]
+        planned = [self._class_list(name)] if dataset.derives_classes else []
+        return [str(path) for path in (*planned, *dataset.described_by)]
 
     def splits(self, name: str) -> tuple[str, ...]:
         """Splits that the clip list fills, in the order train, val, test, or of the folds."""

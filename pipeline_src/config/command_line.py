@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline_src.config.yaml_files import read_sections
-from pipeline_src.errors import ConfigError
+from pipeline_src.errors import ConfigError, did_you_mean
 
 # Spellings of the options of which only the last one counts.
 SPELLINGS = {"--config": "--config", "-C": "--config"} | dict.fromkeys(
@@ -33,6 +33,26 @@ def refuse_repeated(arguments: Sequence[str]) -> None:
                 f"{option} is given {len(given)} times, and Snakemake would take the last one "
                 f"alone; write all of it after one: {option} {together} --"
             )
+
+
+def refuse_unknown_profile(arguments: Sequence[str], root: Path) -> None:
+    """Refuse a ``--workflow-profile`` that is not there: Snakemake would run without one.
+
+    Raises:
+        ConfigError: names those that are there.
+    """
+    given = [values[0] for values in _values_of("--workflow-profile", arguments) if values]
+    for name in given[-1:]:
+        if name != "none" and not any(path.exists() for path in _workflow_profile(name, root)):
+            known = sorted(path.name for path in (root / "profiles").iterdir())
+            raise ConfigError(
+                f"--workflow-profile {name}: no such profile, and Snakemake would run without one"
+                f"{did_you_mean(name, known)}; the project's are {', '.join(known)}"
+            )
+
+
+def _workflow_profile(name: str, root: Path) -> list[Path]:
+    return [Path(name), Path("profiles", name), root / "profiles" / name]
 
 
 def lost_settings(
@@ -62,10 +82,7 @@ def profiles_in_force(
     named = named or environment.get(PROFILE_VARIABLE, "").split(",")
     own = [name for values in _values_of("--workflow-profile", arguments) for name in values[:1]]
     candidates = [[Path(name)] for name in named if name]
-    candidates += [
-        [Path(name), Path("profiles", name), root / "profiles" / name]
-        for name in own[-1:] or ["default"]
-    ]
+    candidates += [_workflow_profile(name, root) for name in own[-1:] or ["default"]]
     found = []
     for places in candidates:
         place = next((path for path in places if path.exists()), None)

@@ -4,8 +4,6 @@ A file without a known sha256 is pinned when it is fetched first: ``<file>.lock.
 says from where, how many bytes, which sha256 and when; fetched again, it must be the same.
 """
 
-import csv
-import io
 import json
 import shutil
 import tarfile
@@ -25,7 +23,13 @@ from pipeline_src.download.sources import Fetched
 from pipeline_src.download.store import part_path
 from pipeline_src.errors import ManifestError, MediaError, shown
 from pipeline_src.ledger import PERMANENT_REASONS
-from pipeline_src.manifest.datasets import DatasetConfig, OfficialFile, missing_list
+from pipeline_src.manifest.clip_lists import derive_classes
+from pipeline_src.manifest.datasets import (
+    DatasetConfig,
+    OfficialFile,
+    format_classes,
+    missing_list,
+)
 
 MAX_UNPACKED_BYTES = 20_000_000_000
 Say = Callable[[str], None]
@@ -50,9 +54,13 @@ def fetch_official(
         if file.unpack:
             _unpack(dataset, file, say)
         made.append(_target(dataset, file))
-    if dataset.classes_from_list and not dataset.class_names.exists():
+    if not dataset.derives_classes and _lacks_classes(dataset):
         made += _write_classes(dataset, say)
     return made
+
+
+def _lacks_classes(dataset: DatasetConfig) -> bool:
+    return dataset.classes_from_list and not dataset.class_names.exists()
 
 
 def _target(dataset: DatasetConfig, file: OfficialFile) -> Path:
@@ -159,15 +167,7 @@ def _check_total(num_bytes: int) -> None:
 
 
 def _write_classes(dataset: DatasetConfig, say: Say) -> list[Path]:
-    """The labels of a list in the form of VGGSound, sorted, as a class list."""
-    names: set[str] = set()
-    for path in dataset.list_files:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            names |= {row[2].strip() for row in csv.reader(stream) if len(row) > 2}
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("index", "id", "display_name"))
-    rows.writerows((k, f"class_{k}", name) for k, name in enumerate(sorted(names)))
-    write_text(dataset.class_names, text.getvalue())
-    say(f"{dataset.class_names}: {len(names)} classes of the list, sorted by name")
+    classes = derive_classes(dataset)
+    write_text(dataset.class_names, format_classes(classes))
+    say(f"{dataset.class_names}: {len(classes.names)} classes of the list, sorted by name")
     return [dataset.class_names]

@@ -38,16 +38,39 @@ class ClipRow(NamedTuple):
     line: int
 
 
-def read_clips(dataset: DatasetConfig, *, max_seconds: float) -> Iterator[ClipRow]:
+def classes_of(dataset: DatasetConfig) -> ClassList:
+    """The classes of a data set: of its class list, or, where it names none, of its clips.
+
+    Raises:
+        ManifestError: the class list, or the clip list, is missing or wrong.
+    """
+    return derive_classes(dataset) if dataset.derives_classes else load_classes(dataset)
+
+
+def derive_classes(dataset: DatasetConfig) -> ClassList:
+    """The labels of all clips, of whatever split, sorted by code point.
+
+    Raises:
+        ManifestError: a clip list is missing or its columns are wrong.
+    """
+    found = {label for _, raw in _all_rows(dataset) for label in raw.labels}
+    names = tuple(sorted(filter(is_name, found)))  # the others are refused with their rows
+    return ClassList(names, names, {name: index for index, name in enumerate(names)})
+
+
+def read_clips(
+    dataset: DatasetConfig, *, max_seconds: float, classes: ClassList | None = None
+) -> Iterator[ClipRow]:
     """Yield every clip of the data set in list order, each checked.
 
     Args:
         max_seconds: longest clip that may be asked for.
+        classes: the data set's, where they are known.
     Raises:
         ManifestError: after the last row where one is wrong, with the first ten and their number;
             or when there is no row at all.
     """
-    classes = load_classes(dataset)
+    classes = classes or classes_of(dataset)
     problems = _Problems()
     seen: set[str] = set()
     split_of: dict[str, str] = {}
@@ -215,6 +238,8 @@ def _check_labels(raw: RawRow, dataset: DatasetConfig, classes: ClassList) -> tu
     try:
         labels = tuple(sorted({classes.index[label] for label in raw.labels}))
     except KeyError as unknown:
+        if dataset.derives_classes:
+            raise ManifestError(f"label {unknown} holds control characters") from None
         near = did_you_mean(unknown.args[0], classes.index)
         raise ManifestError(f"label {unknown} is not in {dataset.class_names}{near}") from None
     if not labels:

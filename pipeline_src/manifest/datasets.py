@@ -4,6 +4,7 @@ With the clip list it is all that a new data set needs; paths in it are relative
 """
 
 import csv
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -95,7 +96,11 @@ class DatasetConfig(Section):
         description="CSV or CSV.GZ; for audioset one or several per split, for speech_commands the "
         "official lists of val and test",
     )
-    class_names: Path = Field(default=Path(), description="CSV: index,id,display_name")
+    class_names: Path = Field(
+        default=Path(),
+        description="CSV: index,id,display_name; left out, for format clips: the list's labels, "
+        "sorted",
+    )
     index_urls: dict[str, str] = Field(
         default={},
         description="format shards: URL (http, https, s3, ...) or path of the index.json of each "
@@ -201,7 +206,8 @@ class DatasetConfig(Section):
             raise ValueError("index_urls and format: shards belong together")
         if not self.is_packed:
             for key in ("clip_list", "class_names"):
-                if key not in self.model_fields_set:
+                is_derived = key == "class_names" and self.format == "clips"
+                if key not in self.model_fields_set and not is_derived:
                     raise ValueError(f"{key}: missing")
         return self
 
@@ -253,6 +259,11 @@ class DatasetConfig(Section):
         return self.format == "shards"
 
     @property
+    def derives_classes(self) -> bool:
+        """Whether it names no class list: its classes are the labels of its clips."""
+        return not self.is_packed and self.class_names == Path()
+
+    @property
     def has_video(self) -> bool:
         """Whether its clips have frames."""
         return "video" in self.modalities
@@ -289,10 +300,9 @@ class DatasetConfig(Section):
 
     @property
     def described_by(self) -> tuple[Path, ...]:
-        """What the index of a split is made from beside the YAML: classes, and a gallery's list."""
-        if self.is_packed:
-            return ()
-        return (self.class_names, *([self.retrieval_clips] if self.retrieval_clips else []))
+        """Its own files that an index is made from beside the YAML: classes, a gallery's list."""
+        classes = () if self.is_packed or self.derives_classes else (self.class_names,)
+        return (*classes, *([self.retrieval_clips] if self.retrieval_clips else []))
 
     @property
     def collection(self) -> str:
@@ -352,13 +362,15 @@ def split_view(name: str) -> tuple[str, str]:
     return (match["dataset"], match["split"]) if match else (name, "")
 
 
-def load_classes(dataset: DatasetConfig) -> ClassList:
+def load_classes(dataset: DatasetConfig, path: Path | None = None) -> ClassList:
     """Read the class list: columns index, id (or mid), display_name; indices 0, 1, 2, ... in order.
 
+    Args:
+        path: where it lies; None = where the data set says.
     Raises:
         ManifestError: missing file or column, a gap in the indices, a name that means two classes.
     """
-    path = dataset.class_names
+    path = path or dataset.class_names
     if dataset.is_packed:
         raise ManifestError(
             f"data set {dataset.name}: the classes of packed shards stand in their index alone; "
@@ -371,6 +383,15 @@ def load_classes(dataset: DatasetConfig) -> ClassList:
         raise ManifestError(missing_list(dataset, path)) from None
     except (csv.Error, UnicodeDecodeError) as error:
         raise ManifestError(f"{path}: not a CSV file in UTF-8: {error}") from error
+
+
+def format_classes(classes: ClassList) -> str:
+    """The text of a class list."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("index", "id", "display_name"))
+    rows.writerows(zip(range(len(classes.ids)), classes.ids, classes.names, strict=True))
+    return text.getvalue()
 
 
 def missing_list(dataset: DatasetConfig, path: Path) -> str:

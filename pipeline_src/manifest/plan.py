@@ -5,15 +5,17 @@ import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline_src import versions
-from pipeline_src.atomic import write_files, write_json
+from pipeline_src.atomic import file_sha256, write_files, write_json, write_text
 from pipeline_src.errors import ManifestError
-from pipeline_src.manifest.clip_lists import ClipRow, read_clips
-from pipeline_src.manifest.datasets import DatasetConfig, missing_list
+from pipeline_src.manifest.clip_lists import ClipRow, classes_of, read_clips
+from pipeline_src.manifest.datasets import DatasetConfig, format_classes, missing_list
 from pipeline_src.manifest.url_secrets import hide_secrets
 
 STATE_FILE = "plan.json"
+CLASSES_FILE = "classes.csv"  # beside the plan, of a data set that names no class list
 PLAN_COLUMNS = ("clip_id", "source", "start_seconds", "end_seconds", "labels", "line")
 
 
@@ -28,7 +30,8 @@ def ensure_plan(
     """Bring ``folder/<split>/<chunk>.csv`` up to date and return the number of chunks per split.
 
     The list is read and checked only when it is not the one that was planned last; chunks whose
-    clips are the same keep their file untouched, so that only changed chunks are made again.
+    clips are the same keep their file untouched, so that only changed chunks are made again. The
+    classes of a data set that names no class list are written to classes.csv beside ``folder``.
 
     Args:
         max_seconds: longest clip that the list may ask for.
@@ -39,12 +42,17 @@ def ensure_plan(
     state_path = folder / STATE_FILE
     key = _list_key(dataset, chunk_size=chunk_size, max_seconds=max_seconds)
     known = _read_state(state_path)
-    if known is None or known["list"] != key:
-        clips = read_clips(dataset, max_seconds=max_seconds)
+    class_list = folder.with_name(CLASSES_FILE) if dataset.derives_classes else None
+    if known is None or known["list"] != key or not _is_written(class_list, known):
+        classes = classes_of(dataset)
+        clips = read_clips(dataset, max_seconds=max_seconds, classes=classes)
         chunks = _format_chunks(clips, dataset.splits, chunk_size)  # refuse before writing
         before_write()
         _write_plan(chunks, folder)
         known = {"list": key, "num_chunks": {split: len(texts) for split, texts in chunks.items()}}
+        if class_list:
+            _write_classes(class_list, format_classes(classes))
+            known["classes_sha256"] = file_sha256(class_list)
         write_json(state_path, known)
     return known["num_chunks"]
 
@@ -61,9 +69,23 @@ def _read_state(path: Path) -> dict | None:
         return None
 
 
+def _is_written(class_list: Path | None, known: Mapping[str, Any]) -> bool:
+    """Whether the classes are those that were written with the plan."""
+    if class_list is None:
+        return True
+    return class_list.is_file() and file_sha256(class_list) == known.get("classes_sha256")
+
+
+def _write_classes(path: Path, text: str) -> None:
+    """Write a class list that differs from what is there: an index is as old as its classes."""
+    if not path.is_file() or path.read_bytes() != text.encode():
+        write_text(path, text)
+
+
 def _list_key(dataset: DatasetConfig, *, chunk_size: int, max_seconds: float) -> list:
     """All that decides whether a list is right, as JSON; sizes and times stand for contents."""
-    files = [*dataset.list_files, dataset.class_names, *dataset.word_folders]
+    named = [] if dataset.derives_classes else [dataset.class_names]
+    files = [*dataset.list_files, *named, *dataset.word_folders]
     stamps = []
     for path in files:
         try:

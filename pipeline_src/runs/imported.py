@@ -13,7 +13,8 @@ from pipeline_src.architectures import NetworkConfig, split_name
 from pipeline_src.atomic import json_sha256, write_json
 from pipeline_src.config import FinetuneConfig, ModelConfig, PretrainConfig
 from pipeline_src.errors import CheckpointError, ConfigError
-from pipeline_src.manifest.datasets import load_classes, load_dataset
+from pipeline_src.manifest.clip_lists import classes_of
+from pipeline_src.manifest.datasets import load_dataset
 from pipeline_src.models import AudioVisualModel
 from pipeline_src.models.key_report import KeyReport
 from pipeline_src.provenance import git_commit, package_versions
@@ -53,7 +54,7 @@ def read_classes(dataset_path: Path | None) -> Classes:
     if dataset_path is None:
         return Classes()
     dataset = load_dataset(dataset_path)
-    return Classes(load_classes(dataset).names, dataset.task)
+    return Classes(classes_of(dataset).names, dataset.task)
 
 
 def parse_overrides(settings: list[str]) -> dict[str, Any]:

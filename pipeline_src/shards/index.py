@@ -36,6 +36,7 @@ def write_index(
     audio: AudioConfig,
     media: MediaConfig,
     version: int,
+    class_list: Path | None = None,
 ) -> None:
     """Check the shards of a split and write its index.
 
@@ -47,6 +48,7 @@ def write_index(
         dataset_path: the data set's YAML.
         exclude_duplicates: readers of the index see no duplicate; else it is only counted.
         max_failed_fraction: share of the list's clips that may be lost.
+        class_list: where the classes lie; None = where the YAML says.
     Raises:
         StageError: too many clips are lost, none is left, or a shard was made with other settings.
         ManifestError: a shard is missing or has not its bytes.
@@ -79,7 +81,7 @@ def write_index(
         "retrieval_per_class": dataset.retrieval_per_class,
         "retrieval_size": dataset.retrieval_size,
         "retrieval_clips": load_gallery(dataset),
-        "class_names": list(load_classes(dataset).names),
+        "class_names": list(load_classes(dataset, class_list).names),
         "num_clips": len(found.clip_ids),
         "num_clips_in_list": found.num_in_list,
         "clip_ids_sha256": hashlib.sha256("\n".join(found.clip_ids).encode()).hexdigest(),

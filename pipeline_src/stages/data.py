@@ -21,9 +21,11 @@ def data_stages(catalog: Catalog, name: str) -> Iterator[Stage]:
         return
     folder = {stage: f"{catalog.results}/{name}/{stage}" for stage in DATA_STAGES}
     described = [catalog.dataset_path(name), *dataset.described_by]
+    if dataset.derives_classes:  # classes.csv is nobody's output; the list decides what is in it
+        described += dataset.list_files
     listed = [
         catalog.dataset_path(name),
-        dataset.class_names,
+        *([] if dataset.derives_classes else [dataset.class_names]),
         *dataset.list_files,
         *_archives(dataset, catalog.config.media.max_seconds),
     ]

@@ -71,7 +71,11 @@ def test_packed_shards_need_only_their_addresses(root, tmp_path):
         (f"{PACKED}index_urls: {{train: 'https://me:pw@h/i.json'}}\n", "no user or password here"),
         (f"{PACKED}index_urls: {{dev: https://h/i.json}}\n", "'dev' is no split"),
         (f"{PACKED}clip_list: a.csv\nindex_urls: {{train: a.json}}\n", "alone, not clip_list"),
-        ("name: x\ntask: multiclass\nclip_list: a.csv\n", "class_names: missing"),
+        ("name: x\ntask: multiclass\nclass_names: a.csv\n", "clip_list: missing"),
+        (
+            "name: x\ntask: multilabel\nformat: audioset\nclip_list: {train: a.csv}\n",
+            "class_names: missing",
+        ),
     ],
 )
 def test_wrong_addresses_are_refused(tmp_path, text, message):

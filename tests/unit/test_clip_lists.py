@@ -5,8 +5,9 @@ import gzip
 import pytest
 
 from pipeline_src.errors import ManifestError
-from pipeline_src.manifest.clip_lists import ClipRow, read_clips
-from pipeline_src.manifest.datasets import load_dataset
+from pipeline_src.manifest.clip_lists import ClipRow, classes_of, read_clips
+from pipeline_src.manifest.datasets import format_classes, load_classes, load_dataset
+from pipeline_src.runs.imported import read_classes
 
 HEADER = "clip_id,source,start_seconds,end_seconds,labels,split\n"
 CLASSES = 'index,mid,display_name\n0,/m/0,Speech\n1,/m/1,"Bark, loud"\n2,/m/2,Rain\n'
@@ -27,6 +28,41 @@ def make_dataset(folder, clip_list, *, form="clips", task="multilabel", name="li
 
 def read(dataset):
     return list(read_clips(dataset, max_seconds=600))
+
+
+def without_classes(folder, rows, more=""):
+    (folder / "list.csv").write_text(HEADER + rows)
+    text = f"name: toy\ntask: multilabel\nclip_list: list.csv\n{more}"
+    (folder / "toy.yaml").write_text(text)
+    return load_dataset(folder / "toy.yaml")
+
+
+def test_classes_left_out_are_the_labels_of_all_splits_sorted(tmp_path):
+    rows = 'a,a.mp4,,,"dog; été",train\nb,b.mp4,,,"Cat, loud",val\nc,c.mp4,,,bird;dog,test\n'
+    dataset = without_classes(tmp_path, rows)
+    names = ("Cat, loud", "bird", "dog", "été")
+    assert classes_of(dataset).names == names
+    assert [row.labels for row in read(dataset)] == [(2, 3), (0,), (1, 2)]
+    path = tmp_path / "classes.csv"
+    path.write_text(format_classes(classes_of(dataset)))
+    assert load_classes(dataset, path) == classes_of(dataset)
+    shuffled = "".join(reversed(rows.splitlines(keepends=True)))
+    assert classes_of(without_classes(tmp_path, shuffled)).names == names
+    assert read_classes(tmp_path / "toy.yaml").names == names  # of a converted checkpoint
+
+
+def test_classes_left_out_with_folds(tmp_path):
+    rows = "a,a.mp4,,,y,fold1\nb,b.mp4,,,x,fold2\n"
+    dataset = without_classes(tmp_path, rows, "folds: 2\n")
+    assert classes_of(dataset).names == ("x", "y")
+    assert [row.labels for row in read(dataset)] == [(1,), (0,)]
+
+
+def test_classes_left_out_leave_the_list_checked(tmp_path):
+    with pytest.raises(ManifestError, match=r"list\.csv:2: label 'a.*' holds control characters"):
+        read(without_classes(tmp_path, "a,a.mp4,,,a\x07b,train\n"))
+    with pytest.raises(ManifestError, match=r"list\.csv:2: clip 'a' has no label"):
+        read(without_classes(tmp_path, "a,a.mp4,,,,train\n"))
 
 
 @pytest.mark.parametrize("name", ["list.csv", "list.csv.gz"])

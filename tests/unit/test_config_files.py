@@ -10,6 +10,7 @@ from pipeline_src.config.command_line import (
     lost_settings,
     profiles_in_force,
     refuse_repeated,
+    refuse_unknown_profile,
 )
 from pipeline_src.config.yaml_files import parse_assignments, parse_yaml
 from pipeline_src.errors import ConfigError
@@ -110,6 +111,15 @@ def test_an_option_given_twice_is_refused_with_how_to_write_it(arguments, advice
 def test_an_option_given_once_is_accepted():
     refuse_repeated(["snakemake", "--configfile", "a", "b", "--config", "c=1", "d=2", "--", "all"])
     refuse_repeated(["snakemake", "--config", "c=1", "--", "--config"])
+
+
+def test_a_workflow_profile_that_is_not_there_is_refused(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"tst: no such profile.*did you mean 'test'"):
+        refuse_unknown_profile(["snakemake", "--workflow-profile=tst", "all"], root)
+    for name in ("none", "test", str(tmp_path)):
+        refuse_unknown_profile(["snakemake", "--workflow-profile", name], root)
+    refuse_unknown_profile(["snakemake", "--profile", "own", "--", "--workflow-profile", "a"], root)
 
 
 def test_profiles_in_force_are_found_where_snakemake_looks(root, tmp_path, monkeypatch):

@@ -5,6 +5,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from pipeline_src.catalog import Catalog
 from pipeline_src.catalog.targets import refuse_unknown
 from pipeline_src.config import load_config, merge_files
-from pipeline_src.config.command_line import refuse_repeated
+from pipeline_src.config.command_line import refuse_repeated, refuse_unknown_profile
 from pipeline_src.errors import PipelineError, describe_disk_full
 from pipeline_src.lock import hold_results
 from pipeline_src.manifest.clip_lists import read_clips
@@ -92,6 +94,14 @@ def no_class_list(desk):
     load_classes(load_dataset(desk.folder / "mine.yaml"))
 
 
+def list_twice(desk):
+    desk.dataset()
+    desk.write("official.csv", "abc, 0.0, 10.0, dog\n")
+    text = desk.folder.joinpath("mine.yaml").read_text() + "format: audioset\n"
+    text = text.replace("list.csv", "{train: [official.csv, official.csv]}")
+    list(read_clips(load_dataset(desk.write("mine.yaml", text)), max_seconds=600))
+
+
 def two_at_once(desk):
     hold_results(desk.folder / "busy")
     hold_results(desk.folder / "busy")
@@ -102,6 +112,14 @@ def read_only(desk):
     hold_results(desk.folder / "results")
 
 
+def wrong_folder(desk):
+    """Snakemake's own sentence: no Snakefile of ours has been read yet."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "-n"]
+    done = subprocess.run(command, cwd=desk.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    raise PipelineError(done.stdout + done.stderr)
+
+
 MISTAKES = {
     "key misspelt": lambda d: d.configure("finetune={ephocs: 3}"),
     "section misspelt": lambda d: d.configure("finetun={epochs: 3}"),
@@ -110,6 +128,8 @@ MISTAKES = {
     "class misspelt": lambda d: d.listed("a,a.mp4,,,dgo,train\n"),
     "split misspelt": lambda d: d.listed("a,a.mp4,,,dog,trian\n"),
     "target misspelt": lambda d: refuse_unknown(["-n", "evel_mine"], ["all", "eval_mine"]),
+    "profile misspelt": lambda d: refuse_unknown_profile(["--workflow-profile", "tset"], d.root),
+    "run in the wrong folder": wrong_folder,
     "overlay missing": lambda d: merge_files([d.folder / "none.yaml"]),
     "root missing": lambda d: d.planned("a,a.mp4,,,dog,train\n", yaml="root: videos\n").splits(
         "mine"
@@ -131,6 +151,8 @@ MISTAKES = {
     ),
     "no valid YAML": lambda d: d.configure(overlay="finetune: {lr: [1\n"),
     "key twice": lambda d: d.configure(overlay="finetune: {lr: 1}\nfinetune: {epochs: 1}\n"),
+    "data set listed twice": lambda d: d.configure('datasets=["avdigits", "avdigits"]'),
+    "clip list named twice": list_twice,
     "--config twice": lambda d: refuse_repeated(["--config", "a=1", "--config", "b=2"]),
     "results cannot be written": read_only,
     "wrong ffmpeg": no_ffmpeg,

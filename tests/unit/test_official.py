@@ -51,7 +51,10 @@ def test_a_missing_list_is_fetched_once_and_pinned(tmp_path, server):
     assert "not known before, pinned in list.csv.lock.json" in said
     assert (tmp_path / "list.csv").read_bytes() == LIST
     names = (tmp_path / "classes.csv").read_text()
-    assert names == 'index,id,display_name\n0,class_0,"cat, purring"\n1,class_1,dog barking\n'
+    assert (
+        names
+        == 'index,id,display_name\n0,"cat, purring","cat, purring"\n1,dog barking,dog barking\n'
+    )
     lock = json.loads((tmp_path / "list.csv.lock.json").read_text())
     assert lock["sha256"] == hashlib.sha256(LIST).hexdigest()
     assert (lock["url"], lock["bytes"]) == (file["url"], len(LIST))

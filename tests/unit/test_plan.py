@@ -35,6 +35,36 @@ def contents(folder):
 ROWS = [f"c{n},c{n}.mp4,{n},{n + 0.1},a;b,{'test' if n % 4 == 3 else 'train'}\n" for n in range(8)]
 
 
+def test_classes_left_out_are_written_beside_the_plan_and_only_when_they_change(tmp_path):
+    make_dataset(tmp_path, ROWS)
+    text = "name: toy\ntask: multilabel\nclip_list: list.csv\n"
+    (tmp_path / "toy.yaml").write_text(text)
+    dataset, path = load_dataset(tmp_path / "toy.yaml"), tmp_path / "results/toy/classes.csv"
+    plan(dataset, path.with_name("plan"))
+    assert path.read_text() == "index,id,display_name\n0,a,a\n1,b,b\n"
+    written = path.stat().st_mtime_ns
+    (tmp_path / "list.csv").write_text(HEADER + "".join(ROWS[1:]))
+    plan(dataset, path.with_name("plan"))
+    assert path.stat().st_mtime_ns == written
+    for spoil in (path.unlink, lambda: path.write_text("index,id,display_name\n0,b,b\n")):
+        spoil()
+        plan(dataset, path.with_name("plan"))
+        assert path.read_text() == "index,id,display_name\n0,a,a\n1,b,b\n"
+    (tmp_path / "list.csv").write_text(HEADER + "".join(ROWS) + "z,z.mp4,,,Z,val\n")
+    plan(dataset, path.with_name("plan"))
+    assert path.read_text() == "index,id,display_name\n0,Z,Z\n1,a,a\n2,b,b\n"
+
+
+def test_a_planned_list_is_not_read_again_for_its_classes(tmp_path, monkeypatch):
+    rows = "".join(ROWS)
+    (tmp_path / "list.csv").write_text(HEADER + rows)
+    (tmp_path / "toy.yaml").write_text("name: toy\ntask: multilabel\nclip_list: list.csv\n")
+    dataset = load_dataset(tmp_path / "toy.yaml")
+    plan(dataset, tmp_path / "plan")
+    monkeypatch.setattr("pipeline_src.manifest.plan.classes_of", None)  # would be called
+    assert plan(dataset, tmp_path / "plan") == {"train": 3, "test": 1}
+
+
 def test_every_clip_is_in_one_chunk_of_its_split_in_list_order(tmp_path):
     dataset = make_dataset(tmp_path, ROWS)
     assert plan(dataset, tmp_path / "plan") == {"train": 3, "test": 1}

@@ -157,6 +157,27 @@ def test_a_bad_list_is_refused_before_any_job(fresh, tmp_path, row, message):
     assert "Traceback" not in output
 
 
+def test_a_yaml_and_a_list_are_enough(fresh, tmp_path):
+    rows = "".join(
+        f"{split}{n},{split}{n}.mp4,,,{'yx'[n % 2]},{split}\n"
+        for split in ("train", "test")
+        for n in range(80)
+    )
+    header = "clip_id,source,start_seconds,end_seconds,labels,split\n"
+    (tmp_path / "list.csv").write_text(header + rows)
+    for split in ("train", "test"):
+        for n in range(80):
+            (tmp_path / f"{split}{n}.mp4").touch()
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\ntask: multiclass\nclip_list: list.csv\n")
+    settings = [f'datasets=["{path}"]', f"results={tmp_path / 'results'}"]
+    output = fresh.snakemake("-n", "--config", *settings, "--", "all")
+    assert "pack_index mine/train" in output
+    assert "finetune_model" in output
+    classes = (tmp_path / "results/mine/classes.csv").read_text()
+    assert classes == "index,id,display_name\n0,x,x\n1,y,y\n"
+
+
 def test_every_script_has_a_rule_of_its_name_and_stays_thin(root):
     rules = "".join(path.read_text() for path in (root / "workflow/rules").glob("*.smk"))
     for script in (root / "workflow/scripts").glob("*.py"):

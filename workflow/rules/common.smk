@@ -9,7 +9,11 @@ from pipeline_src import versions
 from pipeline_src.catalog import Catalog
 from pipeline_src.catalog.targets import refuse_unknown
 from pipeline_src.config import load_config, merge_files
-from pipeline_src.config.command_line import lost_settings, refuse_repeated
+from pipeline_src.config.command_line import (
+    lost_settings,
+    refuse_repeated,
+    refuse_unknown_profile,
+)
 from pipeline_src.errors import PipelineError
 from pipeline_src.executor import (
     announce_executor,
@@ -45,6 +49,7 @@ CONFIG_FILES = [ROOT / "config/config.yaml", *workflow.overwrite_configfiles]
 CONFIG_FILES = [Path(os.path.relpath(os.path.realpath(path))) for path in CONFIG_FILES]
 try:
     refuse_repeated(sys.argv)
+    refuse_unknown_profile(sys.argv, ROOT)
     for sentence in lost_settings(sys.argv, os.environ, ROOT):
         logger.warning(sentence)
     # Read here and not by Snakemake, which keeps the last of two equal keys and takes the nulls

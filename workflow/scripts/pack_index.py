@@ -19,4 +19,5 @@ with log_to_file(snakemake.log[0]):
         audio=AudioConfig(**snakemake.params.audio),
         media=MediaConfig(**snakemake.params.media),
         version=snakemake.params.step_version,
+        class_list=Path(snakemake.input.described[0]),
     )
