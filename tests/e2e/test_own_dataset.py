@@ -26,12 +26,10 @@ def write_data_set(folder):
                 number += 1
     header = "clip_id,source,start_seconds,end_seconds,labels,split\n"
     (folder / "list.csv").write_text(header + "\n".join(rows) + "\n")
-    classes = [f"{i},{colour},Colour {colour}" for i, colour in enumerate(CLASSES)]
-    (folder / "classes.csv").write_text("index,id,display_name\n" + "\n".join(classes) + "\n")
     path = folder / "colours.yaml"
     path.write_text(
-        "name: colours\ntask: multiclass\nclip_list: list.csv\nclass_names: classes.csv\n"
-        "root: videos\nlicence: made by a test\n"
+        "name: colours\ntask: multiclass\nclip_list: list.csv\nroot: videos\n"
+        "licence: made by a test\n"
     )
     return path
 
@@ -56,5 +54,8 @@ def test_two_files_are_enough(built, tmp_path):
     metrics = json.loads((results / "avsiam_tiny/eval/colours/metrics.json").read_text())
     assert metrics["num_clips"] == metrics["num_clips_in_list"] == 8
     assert metrics["dataset"] == "colours"
+    index = json.loads((results / "colours/shards/test/index.json").read_text())
+    assert index["class_names"] == sorted(CLASSES)
+    assert (results / "colours/classes.csv").read_text().splitlines()[1] == "0,blue,blue"
     assert metrics["video"]["accuracy"]["value"] >= 0.75
     assert (results / "report/index.html").is_file()
