@@ -103,7 +103,10 @@ wildcard_constraints:
 
 onstart:
     # Held until this process ends, however it ends.
-    hold_results(Path(settings.results))
+    try:
+        hold_results(Path(settings.results))
+    except PipelineError as error:  # Snakemake would add a traceback
+        raise WorkflowError(str(error)) from None
     pass_on_interrupts()
     announce_executor(workflow.executor_plugin.name)
     if workflow.executor_plugin.name == "slurm":
