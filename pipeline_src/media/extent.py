@@ -29,6 +29,8 @@ RETURN_SECONDS = 1.0
 HOLE_SECONDS = 0.1
 # A packet that lasts this many times as long as the usual one has a hole after it (MP4).
 LONG_PACKET = 4
+WRAPPED_TICKS = 1 << 32
+MAX_PACKET_SECONDS = 3600.0
 # Elsewhere one picture may stand as long as it likes.
 EVEN = {"avi"}
 
@@ -100,7 +102,7 @@ class Clock:
     def place(self, packet: Packet) -> Moment | None:
         """None for a packet without a time, which lies after the one before it."""
         seconds = float(packet.time_base or 0)
-        length = (packet.duration or 0) * seconds
+        length = _length(packet, seconds)
         index = packet.stream_index
         shown = packet.dts if packet.pts is None else packet.pts
         decoded = shown if packet.dts is None else packet.dts
@@ -128,6 +130,14 @@ class Clock:
         if abs(now - expected) > JUMP_SECONDS or is_back:
             self._offset -= now - expected
             self.num_jumps += 1
+
+
+def _length(packet: Packet, tick_seconds: float) -> float:
+    """How long a packet is; 0 where libav gives a length below 0 without its sign (joined Ogg)."""
+    ticks = packet.duration or 0
+    is_wrapped = WRAPPED_TICKS // 2 <= ticks < WRAPPED_TICKS
+    seconds = ticks * tick_seconds
+    return 0.0 if is_wrapped and seconds > MAX_PACKET_SECONDS else seconds
 
 
 def measure(container: InputContainer, audio: AudioStream, video: Stream | None) -> Extent:

@@ -178,6 +178,14 @@ def test_pictures_and_sound_that_a_joined_ogg_replaces_are_refused(tmp_path):
     assert (row.reason, "joined" in row.detail) == ("unsupported", True)
 
 
+def test_ogg_joined_of_streams_of_one_number_is_whole(tmp_path):
+    """libav gives the last packet of each a length below 0."""
+    options = ("-c:a", "libvorbis", "-serial_offset", "7", "-fflags", "bitexact")
+    parts = [run_ffmpeg(*sound_of(k, 1), *options, output=tmp_path / f"{k}.ogg") for k in (0, 1)]
+    (tmp_path / "a.ogg").write_bytes(b"".join(part.read_bytes() for part in parts))
+    check_clip(tmp_path, SOUND_ONLY, length=2, source="a.ogg")
+
+
 @pytest.mark.parametrize("offset", [-0.5, -2])
 @pytest.mark.parametrize("span", [(None, None), (0.5, 1.5)])
 def test_matroska_with_times_below_0_is_refused(piece, tmp_path, offset, span):
