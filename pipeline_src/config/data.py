@@ -269,6 +269,7 @@ class ShardsConfig(Section):
         default=0.2,
         ge=0,
         le=1,
+        json_schema_extra=OPERATIONAL,
         description="share of a split's clips that may be lost before the stage fails",
     )
 

@@ -165,8 +165,11 @@ def is_beside_encoder(key: str) -> bool:
     return _BESIDE_ENCODER.fullmatch(key) is not None
 
 
-def square_grid(source: Mapping[str, Tensor], origin: str) -> int:
+def square_grid(source: Mapping[str, Tensor], origin: str, *, takes_doubt: bool = False) -> int:
     """Side of the square of patches that an image ViT has positions for.
+
+    Args:
+        takes_doubt: believes a square that leaves the class token of the file no position.
 
     Raises:
         CheckpointError: its positions, those of class and register tokens left out, are no square.
@@ -175,10 +178,16 @@ def square_grid(source: Mapping[str, Tensor], origin: str) -> int:
     class_tokens = source["cls_token"].shape[1] if "cls_token" in source else 0
     registers = source["reg_token"].shape[1] if "reg_token" in source else 0
     side = math.isqrt(num_positions)
-    if num_positions - side**2 not in (0, class_tokens, class_tokens + registers):
+    num_others = num_positions - side**2
+    if num_others not in (0, class_tokens, class_tokens + registers):
         raise CheckpointError(
             f"{origin}: pos_embed has {num_positions} positions, {class_tokens} of a class token: "
             "the others are no square grid, so which patch is where is not known"
+        )
+    if class_tokens and not num_others and not takes_doubt:  # 3 x 5 patches and a class token?
+        raise CheckpointError(
+            f"{origin}: pos_embed has {num_positions} positions and there is a class token: either "
+            f"it has none of its own, then convert with --allow pos_embed, or the grid is no square"
         )
     return side
 

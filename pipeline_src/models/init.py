@@ -111,6 +111,7 @@ def _refuse_other_encoders(
     """A network that is a ViT in part only would train from a start that nobody meant."""
     if absent := [key for key in NEEDED if key not in source]:
         raise CheckpointError(f"init: {origin} is no image ViT: no {', '.join(absent)}")
+    _check_shapes(source, origin)
     expected = encoder_keys(model.config.depth)
     unused = [key for key in source if key not in expected and not is_beside_encoder(key)]
     absent = [key for key in expected if key not in source]
@@ -125,13 +126,27 @@ def _refuse_other_encoders(
             f"tensors {'; '.join(listed)}. Take such a ViT, set model.overrides.depth, or convert "
             "it with --from image and name each exception by --allow PATTERN"
         )
-    channels = source["patch_embed.proj.weight"].shape[1]
-    if channels != NUM_COLOURS:
+    square_grid(source, origin, takes_doubt=any(fnmatchcase("pos_embed", one) for one in allow))
+
+
+def _check_shapes(source: dict[str, Tensor], origin: str) -> None:
+    """Raise CheckpointError where kernel and positions are not those of a network of pictures."""
+    kernel, positions = (tuple(source[key].shape) for key in NEEDED)
+    if len(kernel) != 4 or kernel[2] != kernel[3] or not all(kernel):
         raise CheckpointError(
-            f"{origin}: patch_embed.proj.weight takes {channels} channels, not the "
+            f"{origin}: patch_embed.proj.weight has shape {kernel}, an image ViT's (width, "
+            f"{NUM_COLOURS}, side, side); start from an image network"
+        )
+    if kernel[1] != NUM_COLOURS:
+        raise CheckpointError(
+            f"{origin}: patch_embed.proj.weight takes {kernel[1]} channels, not the "
             f"{NUM_COLOURS} of a picture; start from an image network"
         )
-    square_grid(source, origin)
+    if len(positions) != 3 or positions[0] != 1 or positions[2] != kernel[0] or not positions[1]:
+        raise CheckpointError(
+            f"{origin}: pos_embed has shape {positions}, an image ViT's (1, positions, "
+            f"{kernel[0]}); start from an image network"
+        )
 
 
 def _convert(

@@ -97,7 +97,8 @@ def _wrapped(state: Mapping[str, Any]) -> dict[str, Any] | None:
 def _kind(value: Any) -> str:
     if isinstance(value, _Inert):
         return "an object"
-    return f"a {type(value).__name__}" + ("" if value else " without entries")
+    is_empty = isinstance(value, (dict, list, tuple)) and not value
+    return f"a {type(value).__name__}" + (" without entries" if is_empty else "")
 
 
 def _listed(state: Mapping[Any, Any]) -> str:

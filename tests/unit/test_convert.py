@@ -118,6 +118,7 @@ class _Unknown:
         ({"a": argparse.Namespace(lr=1)}, "'a' is an object, not a tensor"),
         ({"weights": {"a": torch.zeros(1)}}, "it holds 'weights'.*below one of the keys model"),
         ([torch.zeros(1)], "holds a list, not a dictionary"),
+        (torch.zeros(3), "holds a Tensor, not a dictionary"),
         ({}, "holds a dict without entries"),
         ({"a": torch.zeros(1).expand(10**6, 10**6)}, "a claims .* of 4 stored bytes"),
         (dict.fromkeys("abcdefgh", torch.zeros(9)), "tensors claim 288 bytes, 36 are stored"),

@@ -10,6 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from pipeline_src.cli import main
 from pipeline_src.errors import CheckpointError
 from pipeline_src.models import create_model
+from pipeline_src.models.init import load_image_weights
 from tests.networks import SMALL
 
 SIDE = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
@@ -54,6 +55,8 @@ OTHERS = {
     "shallower": ({**PLAIN, "depth": 1}, "12 missing: blocks.1.norm1.weight"),
     "wider": ({**PLAIN, "embed_dim": 32}, r"has shape \(.*32.*choose the matching"),
     "one channel": ({**PLAIN, "in_chans": 1}, "takes 1 channels, not the 3"),
+    "another kernel": ({**PLAIN, "img_size": 32, "patch_size": (8, 4)}, r"shape \(16, 3, 8, 4\)"),
+    "oblong with a class token": ({"img_size": (24, 40)}, "16 positions and there is a class"),
     "oblong": ({**PLAIN, "img_size": (32, 16)}, "pos_embed has 8 positions.*no square"),
 }
 
@@ -71,6 +74,24 @@ def test_blocks_of_another_name_are_refused(tmp_path):
     state = {k.replace("blocks.", "layers."): v for k, v in make_vit(**PLAIN).state_dict().items()}
     with pytest.raises(CheckpointError, match=r"24 unused: layers.*24 missing: blocks\.0\.norm1"):
         create_model("avsiam_tiny", init=str(save(state, tmp_path)), **NETWORK)
+
+
+@pytest.mark.parametrize("shape", [(16,), (0,), (1, 16), (2, 16, 16), (1, 16, 8), (1, 0, 16)])
+@pytest.mark.parametrize("method", ["avsiam", "mavil"])
+def test_positions_of_another_form_are_refused_in_a_sentence(tmp_path, method, shape):
+    state = make_vit(**PLAIN).state_dict() | {"pos_embed": torch.zeros(shape)}
+    frames = {"num_frames": 2} if method == "mavil" else {}
+    with pytest.raises(CheckpointError, match=r"pos_embed has shape"):
+        create_model(f"{method}_tiny", init=str(save(state, tmp_path)), **NETWORK, **frames)
+
+
+def test_a_class_token_without_a_position_is_believed_when_said(tmp_path):
+    path = save(make_vit(no_embed_class=True).state_dict(), tmp_path)
+    model = create_model("avsiam_tiny", **NETWORK)
+    with pytest.raises(CheckpointError, match="--allow pos_embed"):
+        load_image_weights(model, str(path), method="avsiam", size="tiny")
+    report = load_image_weights(model, str(path), method="avsiam", size="tiny", allow=["pos_embed"])
+    assert report.allowed == ["pos_embed"]
 
 
 def test_a_named_exception_is_allowed_and_recorded(tmp_path):

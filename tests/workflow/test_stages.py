@@ -294,8 +294,8 @@ def test_a_changed_list_of_runs_ends_with_what_to_do(tmp_path, shell_env):
 
 
 @pytest.mark.parametrize("results", ["my results", "ergebnisse/für mich"])
-def test_odd_results_folders_are_quoted(monkeypatch, root, results):
-    monkeypatch.chdir(root)
+def test_odd_results_folders_are_quoted(monkeypatch, root, tmp_path, results):
+    monkeypatch.chdir(tmp_path)
     config = Config(results=results)
     tree = yaml.safe_load(render(Catalog(config, root / "config/datasets")))
     commands = tree["stages"]["pretrain_avsiam_tiny"]["cmd"]
@@ -314,7 +314,7 @@ def test_results_folders_that_a_tool_would_take_apart_are_refused(results):
 def test_a_path_with_a_dollar_stays_a_path(monkeypatch, root, tmp_path):
     folder = tmp_path / "${item}"
     shutil.copytree(root / "config/test", folder)
-    monkeypatch.chdir(root)
+    monkeypatch.chdir(tmp_path)
     config = Config(datasets=(str(folder / "digits.yaml"),))
     text = render(Catalog(config, root / "config/datasets"))
     assert "\\${item}/digits.yaml" in text

@@ -40,7 +40,6 @@ rule pack_index:
     localrule: True
     params:
         exclude_duplicates="duplicate" in settings.shards.exclude_flags,
-        max_failed_fraction=settings.shards.max_failed_fraction,
         audio=dump(settings.audio),
         media=lambda wildcards: dump(catalog.media(wildcards.dataset)),
         step_version=versions.INDEX,
