@@ -10,7 +10,7 @@ CUDA_ON_DEMAND := triton nvidia-cusolver nvidia-cuda-nvrtc nvidia-nvtx cuda-bind
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: setup setup-dev setup-cpu demo compare test lint fmt bench config lock slurm-up slurm-down clean
+.PHONY: setup setup-dev setup-cpu demo compare test soak lint fmt bench config lock slurm-up slurm-down clean
 
 setup: $(READY)
 	@echo "Ready. For the commands of the README, activate the environment in this shell:  . $(BIN)/activate"

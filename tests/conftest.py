@@ -32,6 +32,7 @@ LONGEST_FIRST = (
     "e2e/test_newcomer.py",
     "e2e/test_vggsound.py",
     "e2e/test_full_disk.py",
+    "e2e/test_soak.py",
 )
 
 

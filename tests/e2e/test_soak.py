@@ -1,0 +1,13 @@
+"""A minute of random faults, from a seed: the run ends as if undisturbed. ``make soak``: longer."""
+
+import pytest
+
+from tests.soak import disturb
+
+pytestmark = pytest.mark.e2e
+SECONDS, SEED = 60, 1
+
+
+def test_a_run_under_random_faults_ends_as_an_undisturbed_one(built, tmp_path, shell_env):
+    record = disturb(built.root, tmp_path, shell_env, seconds=SECONDS, seed=SEED)
+    assert sum(record["faults"].values()) > 3, record

@@ -1,0 +1,300 @@
+"""Disturb the tiny run at random, and see that it ends as if nothing had happened.
+
+``make soak`` does it for ten minutes, a test for one. Faults are drawn from a seed: signals to any
+process of the run, a disk that is full for a while, damaged shards and checkpoints, a second start.
+At the end the shards are the same byte for byte, the losses the same to the last digit, every clip
+has its row, and no process is left.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from tests.workspace import Workspace
+
+TINY = ("--workflow-profile", "test")
+SIGNALS = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM, "pause": signal.SIGSTOP}
+PAUSE_SECONDS = (0.5, 3.0)
+FULL_SECONDS = 2.0
+CALM_SECONDS = (1.0, 8.0)  # between two faults
+END_SECONDS = 240.0
+DISK_MIB = 96
+MARK = "SOAK_RUN"  # an environment variable by which every process of a run is known
+
+
+def outcome(root: Path) -> dict[str, object]:
+    """What a finished tiny run must have in common with an undisturbed one."""
+    results = root / "results/test"
+    shards = sorted(results.glob("digits/shards/*/*.tar"))
+    losses = {}
+    for path in sorted(results.glob("avsiam_tiny/**/metrics.jsonl")):
+        if "superseded" in path.parts:
+            continue
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        found = [(row["step"], row["loss"]) for row in rows if "loss" in row]
+        losses[str(path.relative_to(results))] = found
+    indexes = sorted(results.glob("digits/shards/*/index.json"))
+    return {
+        "shards": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in shards},
+        "losses": losses,
+        "clips": {path.parent.name: json.loads(path.read_text())["num_clips"] for path in indexes},
+    }
+
+
+class Soak:
+    """One disturbed run in a workspace of its own.
+
+    Args:
+        mounts: whether results lie on a small disk of their own, which needs root.
+    """
+
+    def __init__(self, workspace: Workspace, seed: int, *, mounts: bool) -> None:
+        self.mark = f"{os.getpid()}-{seed}"
+        self.workspace = Workspace(workspace.root, {**workspace.env, MARK: self.mark})
+        self.results = workspace.root / "results/test"
+        self.random = random.Random(seed)
+        self.counts: Counter[str] = Counter()
+        self.mounts = mounts
+        self._process: subprocess.Popen[str] | None = None
+
+    def run(self, seconds: float) -> None:
+        """Disturb for that long, then let it end in peace."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self._start()
+            while self._is_running() and time.monotonic() < deadline:
+                time.sleep(self.random.uniform(*CALM_SECONDS))
+                if self._is_running():
+                    self._disturb()
+            self._stop()
+            self._damage()
+        self.finish()
+
+    def finish(self) -> None:
+        """The same command until it succeeds; a failure must say what to do, and it is done."""
+        for _ in range(4):
+            process = self._start()
+            output, _ = process.communicate(timeout=END_SECONDS)
+            if process.returncode == 0:
+                return
+            self.counts["failed starts after the faults"] += 1
+            last = output
+        raise AssertionError(f"the run does not recover:\n{last[-4000:]}")
+
+    def processes(self) -> list[psutil.Process]:
+        """Every living process of the run, also those that left its process group."""
+        found = []
+        for process in psutil.process_iter(["pid"]):
+            try:
+                is_ours = process.environ().get(MARK) == self.mark
+                if is_ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
+
+    def _start(self) -> subprocess.Popen[str]:
+        self.counts["starts"] += 1
+        self._process = self.workspace.start(*TINY, "all")
+        return self._process
+
+    def _is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _stop(self) -> None:
+        """Kill whatever is left of this start."""
+        assert self._process is not None
+        for process in self.processes():
+            _ignore_gone(process.kill)
+        self._process.communicate()
+
+    def _disturb(self) -> None:
+        kinds: list[Callable[[], None]] = [self._signal] * 6 + [self._second_start]
+        if self.mounts:
+            kinds.append(self._fill_disk)
+        self.random.choice(kinds)()
+
+    def _signal(self) -> None:
+        targets = self.processes()
+        if not targets:
+            return
+        roles = sorted({role_of(process) for process in targets})
+        role = self.random.choice(roles)
+        target = self.random.choice([one for one in targets if role_of(one) == role])
+        name = self.random.choice(sorted(SIGNALS))
+        self.counts[f"{name} {role}"] += 1
+        _ignore_gone(lambda: target.send_signal(SIGNALS[name]))
+        if name == "pause":
+            time.sleep(self.random.uniform(*PAUSE_SECONDS))
+            _ignore_gone(target.resume)
+
+    def _second_start(self) -> None:
+        """Another call in the same folder is refused and disturbs nothing."""
+        self.counts["second starts"] += 1
+        output = subprocess.run(
+            ["snakemake", *TINY, "all"],
+            cwd=self.workspace.root,
+            env=self.workspace.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=END_SECONDS,
+        )
+        if self._is_running() and "results/test" not in output.stderr:
+            raise AssertionError(f"a second start was not refused by name:\n{output.stderr}")
+
+    def _fill_disk(self) -> None:
+        self.counts["full disks"] += 1
+        filler = self.results / "filler"
+        try:
+            with filler.open("wb", buffering=0) as stream:
+                while True:
+                    stream.write(bytes(1 << 20))
+        except OSError:
+            time.sleep(FULL_SECONDS)
+        filler.unlink(missing_ok=True)
+
+    def _damage(self) -> None:
+        """Flip a byte of a shard, which ``verify`` finds, or of a checkpoint to go on from."""
+        shards = sorted(self.results.glob("digits/shards/*/*.tar"))
+        unfinished = [
+            path
+            for path in sorted(self.results.glob("avsiam_tiny/**/checkpoints/step_*/*.safetensors"))
+            if not (path.parents[2] / "done.json").exists()
+        ]
+        if unfinished and self.random.random() < 0.5:
+            self.counts["flipped checkpoints"] += 1
+            flip(self.random.choice(unfinished), self.random)
+        elif shards and self.random.random() < 0.5:
+            self.counts["flipped shards"] += 1
+            damaged = self.random.choice(shards)
+            flip(damaged, self.random)
+            self._repair(damaged)
+
+    def _repair(self, shard: Path) -> None:
+        """What verify says of a damaged shard, and what it says to do."""
+        if (shard.parent / "index.json").exists():
+            command = [sys.executable, "-m", "pipeline_src", "verify", str(shard.parent)]
+            found = subprocess.run(
+                command,
+                cwd=self.workspace.root,
+                env={**self.workspace.env, "PYTHONPATH": str(self.workspace.root)},
+                capture_output=True,
+                text=True,
+            )
+            said = found.stdout + found.stderr
+            if found.returncode == 0 or shard.name not in said:
+                raise AssertionError(f"the damage of {shard} was not found:\n{said}")
+        shard.with_suffix(".json").unlink(missing_ok=True)
+
+
+def role_of(process: psutil.Process) -> str:
+    """What a process does for the run."""
+    try:
+        command = " ".join(process.cmdline())
+        parents = [" ".join(parent.cmdline()) for parent in process.parents()]
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return "gone"
+    if "ffmpeg" in command.partition(" ")[0]:
+        return "ffmpeg"
+    if "submitit.core._submit" in command:
+        is_loader = any("submitit.core._submit" in parent for parent in parents)
+        return "loader" if is_loader else "rank"
+    if "submitit" in command:
+        return "controller"
+    if ".snakemake/scripts" in command:
+        return "waiter" if "_model.py" in command else "stage"
+    return "head" if "snakemake" in command else "other"
+
+
+def flip(path: Path, generator: random.Random) -> None:
+    """Change one byte somewhere in the second half of a file."""
+    content = bytearray(path.read_bytes())
+    if content:
+        content[generator.randrange(len(content) // 2, len(content))] ^= 0xFF
+        path.write_bytes(content)
+
+
+def _ignore_gone(call: Callable[[], object]) -> None:
+    with suppress(psutil.NoSuchProcess):
+        call()
+
+
+def mount_small_disk(folder: Path) -> bool:
+    """Put ``folder`` on a disk of its own, if this user may."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(folder)]
+    return os.geteuid() == 0 and subprocess.run(command, capture_output=True).returncode == 0
+
+
+def disturb(
+    reference: Path, folder: Path, env: dict[str, str], *, seconds: float, seed: int
+) -> dict[str, object]:
+    """Disturb a fresh run in ``folder`` and compare it with the finished one in ``reference``.
+
+    Returns:
+        Counts of the faults, and whether the disk could be filled.
+
+    Raises:
+        AssertionError: something is not as in the undisturbed run, or was left behind.
+    """
+    workspace = Workspace.make(folder, env)
+    results = workspace.root / "results/test"
+    mounts = mount_small_disk(results)
+    soak = Soak(workspace, seed, mounts=mounts)
+    try:
+        soak.run(seconds)
+        expected, found = outcome(reference), outcome(workspace.root)
+        for name, value in expected.items():
+            assert found[name] == value, f"{name} differ: {found[name]} instead of {value}"
+        left = psutil.wait_procs(soak.processes(), timeout=30)[1]
+        assert not left, [process.cmdline() for process in left]
+        assert not list(results.rglob("*.part"))
+    finally:
+        for process in soak.processes():
+            _ignore_gone(process.kill)
+        if mounts:
+            subprocess.run(["umount", "--lazy", str(results)], check=True)
+    return {"seed": seed, "seconds": seconds, "small_disk": mounts, "faults": dict(soak.counts)}
+
+
+def main() -> None:
+    """Build the undisturbed run, disturb another one, and print the counts as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--json", type=Path, help="where the counts are written too")
+    options = parser.parse_args()
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    with tempfile.TemporaryDirectory(prefix="soak-") as name:
+        folders = [Path(name, one) for one in ("undisturbed", "disturbed")]
+        for folder in folders:
+            folder.mkdir()
+        env = {**os.environ, "PATH": path}
+        reference = Workspace.make(folders[0], env)
+        reference.snakemake(*TINY, "all")
+        record = disturb(
+            reference.root, folders[1], env, seconds=options.seconds, seed=options.seed
+        )
+    text = json.dumps(record, indent=2, sort_keys=True)
+    print(text)
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
