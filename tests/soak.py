@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -185,7 +186,7 @@ class Soak:
             self._repair(damaged)
 
     def _repair(self, shard: Path) -> None:
-        """What verify says of a damaged shard, and what it says to do."""
+        """Verify finds a damaged shard; without its manifest, as messages say, it is made again."""
         if (shard.parent / "index.json").exists():
             command = [sys.executable, "-m", "pipeline_src", "verify", str(shard.parent)]
             found = subprocess.run(
@@ -198,7 +199,9 @@ class Soak:
             said = found.stdout + found.stderr
             if found.returncode == 0 or shard.name not in said:
                 raise AssertionError(f"the damage of {shard} was not found:\n{said}")
-        shard.with_suffix(".json").unlink(missing_ok=True)
+        chunk = re.search(r"-(\d{5})", shard.name)
+        assert chunk is not None
+        shard.with_name(f"{chunk[1]}.json").unlink(missing_ok=True)
 
 
 def role_of(process: psutil.Process) -> str:

@@ -20,7 +20,7 @@ from pipeline_src.data.replace import MAX_REPLACEMENTS, Replacements
 from pipeline_src.data.sampler import Draw
 from pipeline_src.errors import ManifestError, MediaError, SampleError, shown
 from pipeline_src.media.audio import read_flac, to_float
-from pipeline_src.shards.files import RemoteShard
+from pipeline_src.shards.files import RemoteShard, remedy
 from pipeline_src.shards.read import ShardSet
 from pipeline_src.shards.reader import ShardReader
 
@@ -168,8 +168,8 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         except (MediaError, RuntimeError, ValueError, LookupError) as error:
             what = f"has no member {error}" if isinstance(error, KeyError) else error
             raise SampleError(
-                f"{sample.shard}: clip {shown(sample.clip_id)} cannot be decoded: {what}; delete "
-                "the shard's manifest and run again"
+                f"{sample.shard}: clip {shown(sample.clip_id)} cannot be decoded: {what}; "
+                f"{remedy(sample.shard)}"
             ) from error
         return _Clip(index, logmel, targets, waveform)
 

@@ -12,6 +12,7 @@ from pipeline_src.errors import ManifestError, shown
 from pipeline_src.manifest.chunks import ChunkManifest
 
 SHARDS, SAMPLES = "shards", "samples"  # in a pack manifest
+CHUNK_OF_SHARD = re.compile(r"-(\d{5})(?:_\d{3})?\.tar$")
 SHARD_NAME = re.compile(r"[A-Za-z0-9_-]+\.tar")
 
 
@@ -33,6 +34,15 @@ class ShardFile(NamedTuple):
     num_samples: int
     bytes: int
     sha256: str
+
+
+def remedy(shard: "Path | RemoteShard") -> str:
+    """What to do about a shard that is damaged or gone: name the manifest that has it made again."""
+    if isinstance(shard, RemoteShard):
+        return "pack it again where it comes from"
+    chunk = CHUNK_OF_SHARD.search(shard.name)
+    manifest = shard.with_name(f"{chunk[1]}.json") if chunk else "its manifest"
+    return f"delete {manifest} and run again"
 
 
 class Span(NamedTuple):

@@ -12,7 +12,7 @@ from pipeline_src.errors import ManifestError, shown
 from pipeline_src.manifest.chunks import ChunkManifest, read_chunk
 from pipeline_src.manifest.schema import INDEX, check_json, read_json
 from pipeline_src.shards.duplicates import DUPLICATE
-from pipeline_src.shards.files import SAMPLES, RemoteShard, shard_files, shard_paths
+from pipeline_src.shards.files import SAMPLES, RemoteShard, remedy, shard_files, shard_paths
 
 MAX_SAMPLE_BYTES = 2**31 - 2**12  # the most that one read gives
 BASE_URL = "base_url"  # of an index that was fetched
@@ -213,7 +213,7 @@ def chunk_samples(base: Path | str, manifest: ChunkManifest) -> Iterator[Sample]
             if offset + size > shard.bytes or not 0 < size <= MAX_SAMPLE_BYTES:
                 raise ManifestError(
                     f"{place}: clip {shown(clip_id)} lies at {offset} with {size} bytes, the shard "
-                    f"has {shard.bytes}; delete its manifest and run again"
+                    f"has {shard.bytes}; {remedy(place)}"
                 )
             yield Sample(place, key, offset, size, tuple(labels), clip_id, crc32)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline_src.config.data import RemoteConfig
 from pipeline_src.errors import ManifestError, SampleError, shown
-from pipeline_src.shards.files import RemoteShard
+from pipeline_src.shards.files import RemoteShard, remedy
 from pipeline_src.shards.read import Sample
 from pipeline_src.shards.remote import RemoteReader
 
@@ -110,9 +110,7 @@ class ShardReader:
             try:
                 self._descriptors[path] = os.open(path, os.O_RDONLY)
             except FileNotFoundError:
-                raise ManifestError(
-                    f"{path}: shard is missing; delete its manifest and run again"
-                ) from None
+                raise ManifestError(f"{path}: shard is missing; {remedy(path)}") from None
         return self._descriptors[path]
 
 
@@ -169,8 +167,7 @@ def _check_header(sample: Sample, header: bytes) -> int:
 
 def _damaged(sample: Sample, what: str) -> SampleError:
     return SampleError(
-        f"{sample.shard}: clip {shown(sample.clip_id)} {what}: damaged; delete the shard's "
-        "manifest and run again"
+        f"{sample.shard}: clip {shown(sample.clip_id)} {what}: damaged; {remedy(sample.shard)}"
     )
 
 
