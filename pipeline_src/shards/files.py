@@ -37,7 +37,7 @@ class ShardFile(NamedTuple):
 
 
 def remedy(shard: "Path | RemoteShard") -> str:
-    """What to do about a shard that is damaged or gone: name the manifest that has it made again."""
+    """What to do about a damaged or missing shard: name the manifest that has it made again."""
     if isinstance(shard, RemoteShard):
         return "pack it again where it comes from"
     chunk = CHUNK_OF_SHARD.search(shard.name)
