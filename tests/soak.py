@@ -30,7 +30,8 @@ TINY = ("--workflow-profile", "test")
 SIGNALS = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM, "pause": signal.SIGSTOP}
 PAUSE_SECONDS = (0.5, 3.0)
 FULL_SECONDS = 2.0
-CALM_SECONDS = (1.0, 8.0)  # between two faults
+CALM_SECONDS = (0.5, 5.0)  # between two faults
+HEAD_SHARE = 0.15  # of the signals: what kills the head ends the start
 END_SECONDS = 240.0
 DISK_MIB = 96
 MARK = "SOAK_RUN"  # an environment variable by which every process of a run is known
@@ -133,7 +134,9 @@ class Soak:
         if not targets:
             return
         roles = sorted({role_of(process) for process in targets})
-        role = self.random.choice(roles)
+        workers = [role for role in roles if role != "head"]
+        is_worker = workers and self.random.random() > HEAD_SHARE
+        role = self.random.choice(workers if is_worker else roles)
         target = self.random.choice([one for one in targets if role_of(one) == role])
         name = self.random.choice(sorted(SIGNALS))
         self.counts[f"{name} {role}"] += 1
