@@ -32,7 +32,7 @@ PAUSE_SECONDS = (0.5, 3.0)
 FULL_SECONDS = 2.0
 CALM_SECONDS = (0.5, 5.0)  # between two faults
 HEAD_SHARE = 0.15  # of the signals: what kills the head ends the start
-END_SECONDS = 240.0
+END_SECONDS = 400.0
 DISK_MIB = 96
 MARK = "SOAK_RUN"  # an environment variable by which every process of a run is known
 
