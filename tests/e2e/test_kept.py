@@ -34,7 +34,7 @@ def test_settings_that_say_how_make_nothing_again(kept):
     output = kept.snakemake("-n", *TINY, "--config", "pretrain={num_workers: 1}", "--", "all")
     assert planned_jobs(output) == {}
     assert "is no longer as results/test/avsiam_tiny/config.yaml says" in output
-    assert "pretrain.num_workers 0 -> 1; nothing is made again for it" in output
+    assert "pretrain.num_workers 2 -> 1; nothing is made again for it" in output
 
 
 def test_a_setting_that_counts_is_said_and_made_again(kept):
