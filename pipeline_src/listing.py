@@ -90,6 +90,7 @@ def list_clips(
     clip_seconds: float,
     recording: str,
     known: Mapping[str, str],
+    copies: Mapping[str, str],
 ) -> list[ListedClip]:
     """Every clip of the folder's files, in their order.
 
@@ -98,8 +99,9 @@ def list_clips(
         clip_seconds: longer files become pieces of this length; 0 = one clip a file.
         recording: pattern of ``name_recordings``.
         known: splits of sources that an earlier list holds; they keep them.
+        copies: path -> that of another file with the same bytes; they share a split.
     """
-    recordings = name_recordings(folder.files, recording)
+    recordings = name_recordings(folder.files, recording, copies)
     kept = {recordings[f.path]: known[f.path] for f in folder.files if f.path in known}
     splits = choose_splits(folder.files, recordings, kept)
     labels = class_ids(folder)
@@ -216,8 +218,8 @@ def describe(
     yield from _short_list("not listed", dict(folder.left_out))
 
 
-def describe_losses(clips: Sequence[ListedClip], max_failed_fraction: float) -> Iterator[str]:
-    """Which clips will be lost by what their headers say, and which split cannot afford it."""
+def describe_losses(clips: Sequence[ListedClip]) -> Iterator[str]:
+    """Which clips will be lost by what their headers say."""
     lost = {clip.source: clip.lost for clip in clips if clip.lost}
     num_lost = sum(clip.lost is not None for clip in clips)
     if not lost:
@@ -227,6 +229,10 @@ def describe_losses(clips: Sequence[ListedClip], max_failed_fraction: float) -> 
     shown = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
     yield f"will be lost: {num_lost} of {len(clips)} clips: {shown}"
     yield from _short_list("  ", {source: str(why) for source, why in lost.items()})
+
+
+def failing_splits(clips: Sequence[ListedClip], max_failed_fraction: float) -> Iterator[str]:
+    """Which split cannot afford what it will lose."""
     for split in SPLITS:
         in_split = [clip for clip in clips if clip.split == split]
         num_lost = sum(clip.lost is not None for clip in in_split)
@@ -236,6 +242,24 @@ def describe_losses(clips: Sequence[ListedClip], max_failed_fraction: float) -> 
                 f"shards.max_failed_fraction = {max_failed_fraction:g} allows; list again with "
                 "--usable"
             )
+
+
+def describe_copies(
+    folder: Folder, clips: Sequence[ListedClip], copies: Mapping[str, str]
+) -> Iterator[str]:
+    """Files with the bytes of another, those first that folders put into other splits."""
+    split_of = {clip.source: clip.split for clip in clips}
+    label_of = {file.path: file.label for file in folder.files}
+    told: dict[str, str] = {}
+    for path, other in copies.items():
+        if path in split_of and other in split_of:
+            told[path] = f"the same bytes as {other!r}"
+            if split_of[path] != split_of[other]:
+                told[path] += f", which is in {split_of[other]}; this is in {split_of[path]}"
+            elif label_of[path] != label_of[other]:
+                told[path] += f", which is of another class, {label_of[other]!r}"
+    ordered = sorted(told, key=lambda path: split_of[path] == split_of[copies[path]])
+    yield from _short_list("copy", {path: told[path] for path in ordered})
 
 
 def _short_list(title: str, reasons: Mapping[str, str], most: int = 10) -> Iterator[str]:

@@ -6,9 +6,8 @@ pieces of one into the same split. Nothing is decoded: what will be lost is told
 """
 
 import argparse
-import json
+import math
 import shlex
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,13 +20,17 @@ from pipeline_src.listing import (
     ListedClip,
     choose_name,
     describe,
+    describe_copies,
     describe_losses,
+    failing_splits,
     list_clips,
     read_splits,
     write_lists,
 )
+from pipeline_src.manifest.copies import find_copies
 from pipeline_src.manifest.folder import Folder, read_folder
 from pipeline_src.preview import Seen, look_at_all
+from pipeline_src.proposal import propose
 
 CONFIG_FILE = CHECKOUT / "config/config.yaml"
 DATASETS = CHECKOUT / "config/datasets"
@@ -60,14 +63,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """List the folder, say what was found and what will be lost, and how it is run."""
     config = read_config([CONFIG_FILE, *options.configs])
-    if options.clip_seconds < 0:
-        raise ConfigError(f"--clip-seconds {options.clip_seconds:g}: at least 0")
+    if not 0 <= options.clip_seconds < math.inf:
+        raise ConfigError(
+            f"--clip-seconds {options.clip_seconds:g}: a number of seconds, 0 for whole files"
+        )
     folder = read_folder(options.folder, split_folders=options.splits == "folders")
     taken = [path.stem for path in DATASETS.glob("*.yaml")]
     name = choose_name(options.folder, options.name, [*taken, *config.run_names])
     files = Files.of(options.output or options.folder, name)
     _refuse_existing(files, options.update)
     seen, has_video = _look(options.folder, folder, config)
+    copies = find_copies(options.folder, [file.path for file in folder.files])
     clips = list_clips(
         folder,
         seen,
@@ -75,6 +81,7 @@ def run(options: argparse.Namespace) -> int:
         clip_seconds=options.clip_seconds,
         recording=options.recording,
         known=read_splits(files.clips),
+        copies=copies,
     )
     listed = [clip for clip in clips if not (options.usable and clip.lost)]
     if all(clip.lost for clip in clips):
@@ -83,12 +90,11 @@ def run(options: argparse.Namespace) -> int:
             f"the first: {clips[0].source!r}: {clips[0].lost}"
         )
     write_lists(files, options.folder, folder, listed, has_video=has_video)
-    print("\n".join(describe(folder, listed, seen)))
-    print("\n".join(describe_losses(listed, config.shards.max_failed_fraction)))
+    print(*describe(folder, listed, seen), sep="\n")
+    for sentence in (*describe_copies(folder, listed, copies), *describe_losses(listed)):
+        print(sentence)
     print(f"written: {files.description}, {files.clips.name}, {files.classes.name}")
-    call, settings = run_command(files.description, folder, listed, config, options.configs)
-    print(f"look first:   {call} -n {settings}\nrun it:       {call} {settings}")
-    print(f"its figures:  {NAME} table {shlex.quote(config.results)}")
+    _print_command(files, folder, listed, config, options.configs, has_video)
     return 0
 
 
@@ -111,30 +117,39 @@ def _look(root: Path, folder: Folder, config: Config) -> tuple[dict[str, Seen], 
     return dict(zip((file.path for file in folder.files), seen, strict=True)), has_video
 
 
-def run_command(
-    path: Path,
+def _print_command(
+    files: Files,
     folder: Folder,
     clips: Sequence[ListedClip],
     config: Config,
     overlays: Sequence[Path],
-) -> tuple[str, str]:
-    """Snakemake and its arguments: what the size and kind of the data set ask for."""
-    usable = Counter(clip.split for clip in clips if not clip.lost)
-    settings: dict[str, object] = {"datasets": [str(path.resolve())]}
-    stages: dict[str, dict[str, object]] = {"pretrain": {}, "finetune": {}, "evaluate": {}}
-    for stage in ("pretrain", "finetune"):
-        wanted = getattr(config, stage).batch_size
-        if usable["train"] < wanted:
-            stages[stage]["batch_size"] = 2 ** max(0, usable["train"].bit_length() - 1)
-    if len(folder.labels) < 2:
-        stages["finetune"] = {"skip": True}
-        stages["evaluate"]["probes"] = False
-    if not usable["test"] and usable["val"]:
-        stages["evaluate"]["split"] = "val"
-    settings |= {stage: values for stage, values in stages.items() if values}
-    words = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]
+    has_video: bool,
+) -> None:
+    """How it is run, or what is missing for that: no command that would be refused."""
+    if failing := list(failing_splits(clips, config.shards.max_failed_fraction)):
+        print(*failing, sep="\n")
+        return
+    proposal = propose(
+        files.description,
+        folder,
+        clips,
+        config=config,
+        files=[CONFIG_FILE, *overlays],
+        datasets=DATASETS,
+        has_video=has_video,
+    )
+    if proposal.problem:
+        print(f"cannot be run as it is: {proposal.problem}")
+        return
+    call, settings = _run_command(proposal.assignments, overlays)
+    print(f"look first:   {call} -n {settings}\nrun it:       {call} {settings}")
+    print(f"its figures:  {NAME} table {shlex.quote(config.results)}")
+
+
+def _run_command(assignments: Sequence[str], overlays: Sequence[Path]) -> tuple[str, str]:
+    """Snakemake and its arguments."""
     here = Path.cwd().resolve() == CHECKOUT
     call = "snakemake" if here else f"snakemake -s {shlex.quote(str(CHECKOUT / 'Snakefile'))}"
     files = [shlex.quote(str(overlay)) for overlay in overlays]
     chosen = ["--configfile", *files] if files else []
-    return call, " ".join([*chosen, "--config", *map(shlex.quote, words), "--", "all"])
+    return call, " ".join([*chosen, "--config", *map(shlex.quote, assignments), "--", "all"])

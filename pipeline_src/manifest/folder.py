@@ -6,16 +6,15 @@ names but what ``recordings`` says.
 """
 
 import hashlib
-import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from pipeline_src.errors import ManifestError
+from pipeline_src.manifest.folder_walk import walk
 from pipeline_src.manifest.names import is_name
 from pipeline_src.manifest.sources import source_kind, source_problem
 
@@ -62,7 +61,7 @@ class Folder:
     """What a folder holds.
 
     Args:
-        left_out: path and reason of each file that is a recording but no clip.
+        left_out: path and reason of each recording that is no clip and each folder not read.
         others: suffix -> number of files that are no recordings.
     """
 
@@ -86,10 +85,14 @@ def read_folder(root: Path, *, split_folders: bool = True) -> Folder:
         ManifestError: no such folder, nothing in it, or split folders beside others.
     """
     if not root.is_dir():
-        raise ManifestError(f"{root}: no such folder; name the one that your recordings lie in")
+        what = "is a file; name the folder that it lies in" if root.exists() else "no such folder"
+        raise ManifestError(
+            f"{root}: {what}" + ("" if root.exists() else "; name the one of your recordings")
+        )
     folder = Folder()
+    found = walk(root)
     paths: list[PurePosixPath] = []
-    for path in map(PurePosixPath, _walk(root)):
+    for path in map(PurePosixPath, found.files):
         if path.suffix.lower() not in SUFFIXES:
             folder.others[path.suffix.lower() or "without a suffix"] += 1
         elif problem := _name_problem(str(path)):
@@ -97,34 +100,45 @@ def read_folder(root: Path, *, split_folders: bool = True) -> Folder:
         else:
             paths.append(path)
     if not paths:
-        found = ", ".join(f"{name} {count}" for name, count in folder.others.most_common(5))
-        raise ManifestError(
-            f"{root}: no recording in it" + (f"; found {found}" if found else "") + "; accepted "
-            f"suffixes: {VIDEO} {SOUND}"
-        )
+        raise ManifestError(_nothing_found(root, folder, found.left_out))
+    paths = _once(root, paths, folder.left_out)
     depth = _common_depth(paths, split_folders)
     level = _split_level(root, [path.parts[depth:-1] for path in paths], split_folders)
     folder.has_splits = level is not None
     _label(folder, paths, depth, level)
+    folder.left_out += found.left_out
     return folder
 
 
-def _walk(root: Path) -> Iterator[str]:
-    """Files below ``root`` in order; links to folders are followed once, hidden names are not."""
+def _nothing_found(root: Path, folder: Folder, skipped: list[tuple[str, str]]) -> str:
+    found = ", ".join(f"{name} {count}" for name, count in folder.others.most_common(5))
+    left_out = [f"{path!r}: {why}" for path, why in [*folder.left_out, *skipped][:3]]
+    return (
+        f"{root}: no recording in it"
+        + (f"; found {found}" if found else "")
+        + (f"; left out: {'; '.join(left_out)}" if left_out else "")
+        + f"; accepted suffixes: {VIDEO} {SOUND}"
+    )
 
-    def refuse(error: OSError) -> None:
-        raise ManifestError(f"{error.filename}: cannot be read: {error.strerror}") from None
 
-    seen: set[str] = set()
-    for folder, inner, names in os.walk(root, followlinks=True, onerror=refuse):
-        real = os.path.realpath(folder)
-        if real in seen:
-            inner.clear()
+def _once(
+    root: Path, paths: list[PurePosixPath], left_out: list[tuple[str, str]]
+) -> list[PurePosixPath]:
+    """Every file under one name alone, rather its own than that of a link to it."""
+    names: dict[tuple[int, int], PurePosixPath] = {}
+    kept = set()
+    for path in sorted(paths, key=lambda path: (root / path).is_symlink()):
+        try:
+            status = (root / path).stat()
+        except OSError:  # a link to nowhere: listed, and told from its header
+            kept.add(path)
             continue
-        seen.add(real)
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        below = Path(folder).relative_to(root)
-        yield from ((below / name).as_posix() for name in sorted(names) if name[0] != ".")
+        first = names.setdefault((status.st_dev, status.st_ino), path)
+        if first is path:
+            kept.add(path)
+        else:
+            left_out.append((str(path), f"the same file as {str(first)!r}, which is listed"))
+    return [path for path in paths if path in kept]
 
 
 def _name_problem(path: str) -> str:

@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
+from types import MappingProxyType
 
 from pipeline_src.errors import ConfigError
 from pipeline_src.manifest.folder import FolderFile
@@ -27,10 +28,13 @@ PIECES = (
 PIECE = [re.compile(pattern, re.IGNORECASE) for pattern in PIECES]
 
 
-def name_recordings(files: Sequence[FolderFile], pattern: str = "") -> dict[str, str]:
+def name_recordings(
+    files: Sequence[FolderFile], pattern: str = "", copies: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
     """The recording that each file is, or is a piece of, by the file's path.
 
     Args:
+        copies: path -> that of another file with the same bytes; their recordings are one.
         pattern: regular expression whose first group, in the file's path, names the recording;
             empty = by the names of known data sets, ``_part2`` and its like, and folders below a
             class where each class has several.
@@ -42,7 +46,24 @@ def name_recordings(files: Sequence[FolderFile], pattern: str = "") -> dict[str,
     for file in files:
         inner.setdefault(file.label, set()).add(file.inner)
     by_folder = min(len(names - {""}) for names in inner.values()) >= MIN_INNER_FOLDERS
-    return {file.path: _recording(file, given, by_folder) for file in files}
+    names = {file.path: _recording(file, given, by_folder) for file in files}
+    return _joined(names, copies)
+
+
+def _joined(names: Mapping[str, str], copies: Mapping[str, str]) -> dict[str, str]:
+    """Recordings with a file in common under the name that is first of theirs."""
+    first: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        while name in first:
+            name = first[name]
+        return name
+
+    for path, other in copies.items():
+        one, two = sorted((find(names[path]), find(names[other])))
+        if one != two:
+            first[two] = one
+    return {path: find(name) for path, name in names.items()}
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

@@ -1,12 +1,11 @@
 """Somebody's own folder of clips: four commands, none of them edited by hand."""
 
 import shlex
-import shutil
 
 import pytest
 
 from pipeline_src.manifest.folder import clip_id
-from tests.media import make_clip
+from tests.media import copy_apart, make_clip
 
 pytestmark = pytest.mark.e2e
 
@@ -20,8 +19,7 @@ def test_a_folder_of_thirty_clips_becomes_a_table_in_four_commands(fresh, tmp_pa
     clip = make_clip(tmp_path / "clip.mp4", options=("-c:v", "mpeg4", "-c:a", "aac"))
     for number in range(30):
         path = folder / f"été {number % 3}" / f"clip {number}.mp4"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(clip, path)
+        copy_apart(clip, path)
     (tmp_path / "own").mkdir()
     workspace = fresh.copied_to(tmp_path / "own")
     command = ("python", "-m", "pipeline_src")

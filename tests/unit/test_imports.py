@@ -44,6 +44,7 @@ ALLOWED = {
         "download",
         "listing",
         "preview",
+        "proposal",
         "doctor",
         "estimate",
         "manifest",

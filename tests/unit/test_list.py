@@ -13,10 +13,11 @@ from pipeline_src.cli import main
 from pipeline_src.config import Config
 from pipeline_src.errors import ConfigError
 from pipeline_src.manifest.clip_lists import read_clips
+from pipeline_src.manifest.copies import find_copies
 from pipeline_src.manifest.datasets import load_classes, load_dataset
 from pipeline_src.manifest.folder import FolderFile
 from pipeline_src.manifest.recordings import choose_splits, name_recordings
-from tests.media import make_broken_clips, make_clip
+from tests.media import copy_apart, make_broken_clips, make_clip
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +33,7 @@ def listed(clip, tmp_path, capsys):
     def run(paths, *arguments, folder="My videos"):
         root = tmp_path / folder
         for path in paths:
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(clip, root / path)
+            copy_apart(clip, root / path)
         assert main(["list", str(root), *arguments]) == 0
         printed = capsys.readouterr().out
         dataset = load_dataset(next(tmp_path.rglob("*.yaml")))
@@ -214,6 +214,10 @@ def test_a_pattern_must_name_the_recording():
         (["readme.txt"], [], "no recording in it; found .txt 1; accepted suffixes"),
         (["a.mp4"], ["--name", "avdigits"], "--name 'avdigits': letters, digits and _"),
         (["a.mp4"], ["--name", "a b"], "--name 'a b'"),
+        (["a.mp4"], ["--clip-seconds", "nan"], "--clip-seconds nan: a number of seconds"),
+        (["a.mp4"], ["--clip-seconds", "inf"], "--clip-seconds inf: a number of seconds"),
+        (["a.mp4"], ["--clip-seconds=-1"], "--clip-seconds -1: a number of seconds"),
+        ([".in/a.mp4"], [], "no recording in it; left out: '.in': a hidden folder; accepted"),
         (["a.mp4"], ["--output", "/proc"], "/proc: cannot be written.*--output"),
     ],
 )
@@ -226,6 +230,11 @@ def test_a_data_set_that_is_there_is_not_written_over(listed):
     listed(["a.mp4", "b.mp4", "c.mp4"])
     with pytest.raises(SystemExit, match=r"My_videos\.yaml is there already; --update"):
         listed([])
+
+
+def test_a_file_is_no_folder(clip):
+    with pytest.raises(SystemExit, match=r"good\.mp4: is a file; name the folder that it lies in"):
+        main(["list", str(clip)])
 
 
 def test_a_missing_folder_is_one_sentence(tmp_path):
@@ -242,13 +251,136 @@ def test_folders_that_link_to_each_other_end(listed, tmp_path):
 
 @pytest.mark.parametrize("name", ["clips", "2024", "犬", "avdigits", "a_fold1", "model"])
 def test_every_folder_gives_a_name_that_the_workflow_takes(listed, root, name):
-    dataset, _, printed = listed(["x/a.mp4", "y/b.mp4"], folder=name)
+    dataset, _, printed = listed([f"{c}/{n}.mp4" for c in "xy" for n in range(3)], folder=name)
     assert dataset.name.startswith("my_")
-    words = shlex.split(printed.partition("run it:")[2].partition("\n")[0])
-    settings = dict(word.split("=", 1) for word in words if "=" in word)
-    paths = yaml.safe_load(settings["datasets"])
-    catalog = Catalog(Config(datasets=tuple(paths)), root / "config/datasets")
+    catalog = Catalog(
+        Config(datasets=tuple(proposed(printed)["datasets"])), root / "config/datasets"
+    )
     assert catalog.listed == (dataset.name,)
+
+
+def proposed(printed):
+    """Settings of the printed command, by section; none where it is not printed."""
+    words = shlex.split(printed.partition("run it:")[2].partition("\n")[0])
+    return {k: yaml.safe_load(v) for k, _, v in (w.partition("=") for w in words) if v}
+
+
+SMALL = {
+    "one clip": (["a.mp4"], "no usable clip is held out for a test: the last recording"),
+    "a file a class": (["a/x.mp4", "b/y.mp4", "c/z.mp4"], "no usable clip is held out for a test"),
+    "one to train on": (["a.mp4", "b.mp4"], "batch_size=1 is smaller than the number of contrast"),
+    "two to train on": (["train/a/x.mp4", "train/b/x.mp4", "test/a/x.mp4"], "batch_size=2 is smal"),
+    "no train folder": (["val/a/x.mp4", "test/b/x.mp4"], "put recordings into a folder train"),
+    "train alone": (["train/a/x.mp4", "train/b/x.mp4"], "put recordings into a folder test"),
+}
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_what_is_missing_is_said_in_place_of_a_command_that_would_be_refused(listed, kind):
+    paths, problem = SMALL[kind]
+    printed = listed(paths)[2]
+    assert "cannot be run as it is: " in printed
+    assert problem in printed
+    assert not proposed(printed)
+
+
+def test_three_clips_to_train_on_are_one_batch(listed):
+    paths = [f"train/{c}/{n}.mp4" for c, n in ("a1", "a2", "b3")] + ["val/a/x.mp4"]
+    settings = proposed(listed(paths)[2])
+    assert settings["pretrain"] == settings["finetune"] == {"batch_size": 3}
+    assert settings["evaluate"] == {"split": "val"}
+
+
+def test_no_command_for_a_split_that_will_fail(listed, tmp_path):
+    (tmp_path / "My videos/test/a").mkdir(parents=True)
+    (tmp_path / "My videos/test/a/x.mp4").write_bytes(b"no video")
+    paths = [f"train/{label}/{n}.mp4" for label in "ab" for n in range(3)]
+    printed = listed(paths)[2]
+    assert "test would fail: 1 of its 1 clips are lost" in printed
+    assert not proposed(printed)
+    assert "put recordings into a folder test" in listed([], "--update", "--usable")[2]
+
+
+def test_sound_alone_is_learnt_without_pre_training(tmp_path, capsys):
+    for label in "ab":
+        (tmp_path / "birds" / label).mkdir(parents=True)
+        for n in range(3):
+            path = tmp_path / "birds" / label / f"{n}.wav"
+            make_clip(path, has_video=False, options=("-c:a", "pcm_s16le", "-t", f"0.{9 - n}"))
+    assert main(["list", str(tmp_path / "birds")]) == 0
+    assert proposed(capsys.readouterr().out)["finetune"]["init"] == "scratch"
+
+
+def test_a_file_with_several_names_is_listed_once(listed, tmp_path):
+    root = tmp_path / "My videos"
+    root.mkdir()
+    (root / "a link.mp4").symlink_to(root / "v.mp4")
+    (root / "nowhere.mp4").symlink_to(tmp_path / "gone.mp4")
+    listed(["v.mp4", "b.mp4", "c.mp4"])
+    os.link(root / "v.mp4", root / "w.mp4")
+    _, clips, printed = listed([], "--update")
+    assert {clip.source for clip in clips} == {"v.mp4", "b.mp4", "c.mp4", "nowhere.mp4"}
+    for name in ("a link.mp4", "w.mp4"):
+        assert f"not listed: {name!r}: the same file as 'v.mp4', which is listed" in printed
+
+
+def test_a_link_to_a_folder_takes_no_class_away(listed, tmp_path):
+    root, elsewhere = tmp_path / "My videos", tmp_path / "elsewhere"
+    for folder in (root / "cat", root / ".store", elsewhere):
+        folder.mkdir(parents=True)
+    (root / "cat/doglink").symlink_to("../dog")
+    (root / "cat/up").symlink_to(tmp_path)
+    (root / "cow").symlink_to(elsewhere)
+    (root / "cow2").symlink_to(elsewhere)
+    (root / "hen").symlink_to(".store")
+    paths = [f"{c}/{n}.mp4" for c in ("cat", "dog", "cow", ".store") for n in range(2)]
+    dataset, clips, printed = listed(paths)
+    found = {label for _, label in rows(dataset, clips).values()}
+    assert found == {"cat", "dog", "cow", "hen"}
+    assert len(clips) == 8
+    assert "not listed: 'cat/doglink': the same folder as 'dog', which is listed" in printed
+    assert "not listed: 'cow2': the same folder as 'cow', which is listed" in printed
+    assert "not listed: 'cat/up': leads back to the folder that is listed, or to one" in printed
+
+
+def test_folders_of_the_system_are_no_classes(listed):
+    left_out = ("@eaDir", "__MACOSX", ".thumbs", "dog/@eaDir", "#recycle")
+    classes = [f"{label}/{n}.mp4" for label in ("dog", "cat") for n in range(3)]
+    dataset, clips, printed = listed(classes + [f"{name}/x.mp4" for name in left_out])
+    assert set(rows(dataset, clips)) == set(classes)
+    for name in left_out:
+        assert f"not listed: {name!r}: a " in printed
+
+
+def test_files_of_the_same_bytes_share_a_split(listed, clip, tmp_path):
+    root = tmp_path / "My videos"
+    (root / "a").mkdir(parents=True)
+    for n in range(6):
+        shutil.copy(clip, root / "a" / f"same {n}.mp4")
+    _, clips, printed = listed([f"{c}/{n}.mp4" for c in "ab" for n in range(12)])
+    assert len({c.split for c in clips if "same" in c.source}) == 1
+    assert {c.split for c in clips} == {"train", "val", "test"}
+    assert "copy: 'a/same 1.mp4': the same bytes as 'a/same 0.mp4'" in printed
+
+
+def test_the_same_bytes_in_two_splits_or_classes_are_said(listed, clip, tmp_path):
+    for path in ("train/a/x.mp4", "test/a/y.mp4", "train/b/z.mp4"):
+        (tmp_path / "My videos" / path).parent.mkdir(parents=True)
+        shutil.copy(clip, tmp_path / "My videos" / path)
+    printed = listed(["train/b/c.mp4"])[2]
+    assert "the same bytes as 'test/a/y.mp4', which is in test; this is in train" in printed
+
+
+def test_files_of_one_size_are_copies_by_all_their_bytes_alone(tmp_path):
+    content = bytearray(200_000)
+    for name, place in (("a", 0), ("b", 50_000), ("c", 50_000), ("d", 199_999)):
+        changed = bytearray(content)
+        changed[place] = 1
+        (tmp_path / name).write_bytes(changed)
+    for name in ("empty", "empty2"):
+        (tmp_path / name).touch()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert find_copies(tmp_path, [*names, "gone"]) == {"c": "b"}
 
 
 def test_files_without_classes_are_pre_trained_on_and_no_more(listed, root, tmp_path):
