@@ -92,6 +92,7 @@ def _stages(
     for stage, size in sizes.items():
         stages[stage]["batch_size"] = size
     if not has_video:  # nothing to compare sound with
+        stages["pretrain"] = {}
         stages["finetune"]["init"] = "scratch"
     if len(folder.labels) < FEWEST_CLASSES:
         stages["finetune"] = {"skip": True}
