@@ -2,11 +2,14 @@
 
 import difflib
 import errno
+import logging
 from collections.abc import Iterable
 from reprlib import Repr
 from typing import Any
 
+LOGGER = logging.getLogger(__name__)
 MAX_MESSAGE_CHARS = 4000
+TORCH_MEMORY = "DefaultCPUAllocator"
 _REPR = Repr()
 _REPR.maxlevel, _REPR.maxlist, _REPR.maxtuple, _REPR.maxdict = 3, 6, 6, 6
 _REPR.maxstring = _REPR.maxother = 160
@@ -77,6 +80,23 @@ def is_disk_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return "No space left on device" in str(error)
+
+
+def as_clip_error(error: Exception, what: str) -> MediaError:
+    """What an exception that nobody foresaw makes of a clip: it is corrupt, and why is logged.
+
+    Args:
+        what: the clip's name, or several.
+    Raises:
+        Exception: the given one, where it is not about the clip: a setting, the memory, the disk.
+    """
+    if isinstance(error, MediaError):
+        return error
+    is_memory = isinstance(error, MemoryError) or TORCH_MEMORY in str(error)
+    if isinstance(error, PipelineError) or is_memory or is_disk_full(error):
+        raise error
+    LOGGER.warning("%s: an unforeseen %s", what, type(error).__name__, exc_info=error)
+    return MediaError("corrupt", f"unforeseen {type(error).__name__}: {error}")
 
 
 def describe_disk_full(error: BaseException, folder: object) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pipeline_src.config.data import AudioConfig
-from pipeline_src.errors import ManifestError, MediaError
+from pipeline_src.errors import ManifestError, MediaError, as_clip_error
 from pipeline_src.features.fbank import log_mel, num_window_samples
 from pipeline_src.ledger import LedgerRow, describe_losses
 from pipeline_src.manifest.chunks import (
@@ -92,28 +92,29 @@ def _extract_all(
     samples = read_samples(bulk_path(manifest_path, source))
     num_window = num_window_samples(audio, sample_rate_hz)
     for clip in source.clips:
-        waveform = _read_waveform(clip, next(samples, ("", {})), num_window)
-        if isinstance(waveform, MediaError):
-            yield clip, waveform
-        else:
-            yield clip, log_mel(torch.from_numpy(waveform), audio, sample_rate_hz).numpy()
+        sample = next(samples, ("", {}))
+        try:
+            waveform = torch.from_numpy(_read_waveform(clip, sample, num_window))
+            result = log_mel(waveform, audio, sample_rate_hz).numpy()
+        except Exception as error:
+            result = as_clip_error(error, clip["clip_id"])
+        yield clip, result
 
 
-def _read_waveform(
-    clip: Clip, sample: tuple[str, dict[str, bytes]], num_window: int
-) -> np.ndarray | MediaError:
-    """Decode a clip's FLAC to float32 (S,); at least one window long."""
+def _read_waveform(clip: Clip, sample: tuple[str, dict[str, bytes]], num_window: int) -> np.ndarray:
+    """Decode a clip's FLAC to float32 (S,).
+
+    Raises:
+        ManifestError: the tar is another's. MediaError: broken, or shorter than a window.
+    """
     key, members = sample
     if key != clip["key"] or "flac" not in members:
         raise ManifestError(
             f"transcode tar: found {key!r} where the manifest lists {clip['key']!r}"
         )
-    try:
-        samples = read_flac(members["flac"])
-    except MediaError as error:
-        return error
+    samples = read_flac(members["flac"])
     if len(samples) < num_window:
-        return MediaError("too_short", f"{len(samples)} samples; one window is {num_window}")
+        raise MediaError("too_short", f"{len(samples)} samples; one window is {num_window}")
     return to_float(samples)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline_src.config.data import MediaConfig
-from pipeline_src.errors import MediaError
+from pipeline_src.errors import MediaError, as_clip_error
 from pipeline_src.manifest.chunks import Clip
 from pipeline_src.media.agreement import find_missing
 from pipeline_src.media.batch import Decoded
@@ -92,8 +92,8 @@ def plan_clip(
         _check_memory(job, memory_bytes)
         plan = Plan(job, probe, end - start, has_end)
         return _judge_length(plan, seconds, media) or plan
-    except MediaError as error:
-        return error
+    except Exception as error:
+        return as_clip_error(error, clip["clip_id"])
 
 
 def _check_rest(path: Path, probe: Probe) -> None:

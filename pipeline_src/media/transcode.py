@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline_src.config.data import MediaConfig
-from pipeline_src.errors import MediaError, StageError
+from pipeline_src.errors import MediaError, StageError, as_clip_error
 from pipeline_src.ledger import LedgerRow, describe_losses
 from pipeline_src.manifest.chunks import (
     ChunkManifest,
@@ -128,11 +128,17 @@ def decode_clips(
     Returns:
         For each its entry in the manifest and its media, or why it has none.
     """
-    results = decode_batch([plan.job for _, plan in clips], media, memory)
-    return [
-        _finish(clip, plan, result, folder, media, memory)
-        for (clip, plan), result in zip(clips, results, strict=True)
-    ]
+    try:
+        results = decode_batch([plan.job for _, plan in clips], media, memory)
+        return [
+            _finish(clip, plan, result, folder, media, memory)
+            for (clip, plan), result in zip(clips, results, strict=True)
+        ]
+    except Exception as error:
+        found = as_clip_error(error, ", ".join(clip["clip_id"] for clip, _ in clips))
+        if len(clips) == 1:
+            return [found]
+    return [result for one in clips for result in decode_clips([one], folder, media, memory)]
 
 
 def _finish(

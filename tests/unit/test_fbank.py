@@ -1,5 +1,6 @@
 """The filterbank's edges, and what the feature stage writes."""
 
+import functools
 import io
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from pipeline_src.config.data import AudioConfig
 from pipeline_src.errors import ManifestError
+from pipeline_src.features import chunk
 from pipeline_src.features.chunk import extract_chunk
 from pipeline_src.features.fbank import log_mel
 from pipeline_src.ledger import read_ledger
@@ -65,6 +67,29 @@ def test_stage_writes_the_log_mel_of_each_clip_and_carries_losses_on(tmp_path):
     rows = {row.clip_id: row for row in read_ledger(path.with_suffix(".ledger.csv"))}
     assert (rows["mute.mp4"].status, rows["mute.mp4"].reason) == ("skipped", "no_audio")
     assert extract(transcode_path, name="again").read_bytes() == path.read_bytes()
+
+
+def test_a_fault_that_nobody_foresaw_is_its_clips_row(tmp_path, monkeypatch, caplog):
+    media.make_clip(tmp_path / "bad.mp4", seconds=0.7, tone=(0.1, 0.5))
+    media.make_clip(tmp_path / "good.mp4")
+    clips = [{"source": "bad.mp4"}, {"source": "good.mp4"}]
+    transcode_path = media.transcode(media.download(tmp_path, clips))
+
+    def failing(waveform, *rest, error=None):
+        if error or len(waveform) < 0.9 * RATE_HZ:
+            raise error or ZeroDivisionError("by zero")
+        return log_mel(waveform, *rest)
+
+    monkeypatch.setattr(chunk, "log_mel", failing)
+    path = extract(transcode_path)
+    rows = {row.clip_id: row for row in read_ledger(path.with_suffix(".ledger.csv"))}
+    assert (rows["good.mp4"].status, rows["bad.mp4"].reason) == ("ok", "corrupt")
+    assert rows["bad.mp4"].detail == "unforeseen ZeroDivisionError: by zero"
+    assert "Traceback" in caplog.text
+    for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")):
+        monkeypatch.setattr(chunk, "log_mel", functools.partial(failing, error=error))
+        with pytest.raises(type(error)):
+            extract(transcode_path, name="again")
 
 
 def test_sound_of_any_rate_has_the_same_time_and_mel_axes(tmp_path):

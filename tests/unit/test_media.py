@@ -1,5 +1,6 @@
 """Probing, decoding and judging of single clips and batches, with real ffmpeg."""
 
+import errno
 import io
 import os
 import shutil
@@ -12,6 +13,7 @@ from PIL import Image
 from pipeline_src.config.data import MediaConfig
 from pipeline_src.errors import MediaError, StageError
 from pipeline_src.ledger import read_ledger
+from pipeline_src.media import batch, clips, transcode
 from pipeline_src.media.audio import read_flac
 from pipeline_src.media.batch import make_batches
 from pipeline_src.media.ffmpeg import find_ffmpeg, run
@@ -35,6 +37,46 @@ def test_every_kind_of_bad_clip_gets_its_reason_and_spoils_no_other(tmp_path):
     assert skipped == {"empty.mp4", "nowhere.mp4"}
     _, alone = transcode_one(tmp_path, source="last.mp4")
     assert together[manifest.clips[1]["key"]] == alone
+
+
+def fail_on(monkeypatch, module, name, error, is_bad):
+    """Let a function of ``module`` fail where ``is_bad`` of its first argument."""
+    function = getattr(module, name)
+
+    def failing(first, *rest, **options):
+        if is_bad(first):
+            raise error
+        return function(first, *rest, **options)
+
+    monkeypatch.setattr(module, name, failing)
+
+
+FAULTS = [
+    (clips, "probe_file", lambda path: path.read_bytes().endswith(b"bad")),
+    (batch, "is_silent", lambda samples: len(samples) < 12_000),
+    (transcode, "should_look_again", lambda probe: probe.length.end_seconds < 0.9),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "is_bad"), FAULTS)
+def test_a_fault_that_nobody_foresaw_is_its_clips_row(
+    tmp_path, monkeypatch, caplog, module, name, is_bad
+):
+    media.make_clip(tmp_path / "good.mp4")
+    bad = media.make_clip(tmp_path / "bad.mp4", seconds=0.7, tone=(0.1, 0.5))
+    bad.write_bytes(bad.read_bytes() + b"\0\0\0\x0bfreebad")
+    download = media.download(tmp_path, [{"source": f"{name}.mp4"} for name in ("bad", "good")])
+    fail_on(monkeypatch, module, name, ZeroDivisionError("by zero"), is_bad)
+    path = media.transcode(download)
+    rows = {row.clip_id: row for row in read_ledger(path.with_suffix(".ledger.csv"))}
+    assert rows["good.mp4"].status == "ok"
+    assert rows["bad.mp4"].reason == "corrupt"
+    assert rows["bad.mp4"].detail == "unforeseen ZeroDivisionError: by zero"
+    assert "Traceback" in caplog.text
+    for error in (MemoryError(), OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()):
+        fail_on(monkeypatch, module, name, error, lambda _: True)
+        with pytest.raises(type(error)):
+            media.transcode(download, name="again")
 
 
 def test_same_clips_give_the_same_bytes(tmp_path):
