@@ -150,10 +150,12 @@ def _check_losses(
         return
     listed = ", ".join(f"{reason} {count}" for reason, count in found.reasons.most_common())
     first = next(filter(None, map(first_loss, manifests)), "")
+    if not first and found.reasons[DUPLICATE]:
+        first = "a duplicate, index.json names it"
     raise StageError(
         f"{name}: {num_lost} of {num_in_list} clips lost: {listed} "
-        f"(allowed by shards.max_failed_fraction: {max_failed_fraction * 100:g} %); the first: "
-        f"{first or 'a duplicate, index.json names it'}. The ledgers name each clip; once the "
+        f"(allowed by shards.max_failed_fraction: {max_failed_fraction * 100:g} %)"
+        f"{first and '; the first: '}{first}. The ledgers name each clip; once the "
         "source is repaired, run again with --forcerun download_clips"
     )
 

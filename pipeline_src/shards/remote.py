@@ -66,26 +66,26 @@ class RemoteReader:
         assert isinstance(shard, RemoteShard)
         path = kept_path(self._folder, shard)
         try:
-            with open_kept(path, shard) as kept:
-                return self._read(kept, sample, shard)
+            return self._read(path, sample, shard)
         except (ForeignFileError, PermissionError) as error:
             raise ManifestError(f"remote.cache_folder: {error}") from None
 
-    def _read(self, kept: KeptShard, sample: Sample, shard: RemoteShard) -> memoryview:
-        if (data := self._found(kept, sample, shard)) is not None:
+    def _read(self, path: Path, sample: Sample, shard: RemoteShard) -> memoryview:
+        with open_kept(path, shard) as kept:
+            if (data := self._found(kept, sample, shard)) is not None:
+                return data
+            try:
+                data = self._transfer.attempt(shard.url, lambda: self._fetch(sample, shard))
+            except NoRangeError:
+                return self._fetch_whole(path, sample, shard)
+            self._make_room(sample.size_bytes)
+            try:
+                kept.keep(sample, data)
+            except OSError as error:
+                if not is_disk_full(error):
+                    raise
+                LOGGER.warning("%s: disk full, shards are read without being kept", self._folder)
             return data
-        try:
-            data = self._transfer.attempt(shard.url, lambda: self._fetch(sample, shard))
-        except NoRangeError:
-            return self._fetch_whole(kept, sample, shard)
-        self._make_room(sample.size_bytes)
-        try:
-            kept.keep(sample, data)
-        except OSError as error:
-            if not is_disk_full(error):
-                raise
-            LOGGER.warning("%s: disk full, shards are read without being kept", self._folder)
-        return data
 
     def _found(self, kept: KeptShard, sample: Sample, shard: RemoteShard) -> memoryview | None:
         """A sample that was read before, or lies in a shard that was fetched whole."""
@@ -106,27 +106,31 @@ class RemoteReader:
             raise _changed(sample)
         return data
 
-    def _fetch_whole(self, kept: KeptShard, sample: Sample, shard: RemoteShard) -> memoryview:
-        """Bring the whole shard from a server that knows no ranges; one process at a time does."""
+    def _fetch_whole(self, path: Path, sample: Sample, shard: RemoteShard) -> memoryview:
+        """Bring the whole shard from a server that knows no ranges; one process at a time does.
+
+        Args:
+            path: where it is kept.
+        """
         if shard.bytes > self._limit:
             raise ManifestError(
                 f"{shard.url}: its server sends whole files only, and remote.cache_gigabytes="
                 f"{self._config.cache_gigabytes:g} holds none of {shard.bytes} bytes; raise it"
             )
-        kept.lock()
-        if (data := self._found(kept, sample, shard)) is not None:
+        with open_kept(path, shard) as kept:
+            kept.lock()
+            if (data := self._found(kept, sample, shard)) is not None:
+                return data
+            self._make_room(shard.bytes)
+            found = self._transfer.attempt(
+                shard.url, lambda: kept.keep_whole(self._transfer.stream(shard.url, shard.bytes))
+            )
+            if shard.sha256 and found != shard.sha256:
+                raise _changed(sample)
+            self._whole.add((shard.url, kept.number))
+            if (data := kept.sample_of_whole(sample)) is None:
+                raise _changed(sample)
             return data
-        self._make_room(shard.bytes)
-        found = self._transfer.attempt(
-            shard.url, lambda: kept.keep_whole(self._transfer.stream(shard.url, shard.bytes))
-        )
-        if shard.sha256 and found != shard.sha256:
-            raise _changed(sample)
-        self._whole.add((shard.url, kept.number))
-        data = kept.sample_of_whole(sample)
-        if data is None:
-            raise _changed(sample)
-        return data
 
     def _make_room(self, size: int) -> None:
         """Delete the files that were written to longest ago where the folder grows too large."""

@@ -4,18 +4,22 @@ fsspec's own http reads a whole body into memory where a server ignores Range, h
 Proxies and passwords come from the environment and ~/.netrc, keys of s3 from where its tools look.
 """
 
+import http.client
 import logging
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, TypeVar
 
 import fsspec
 import requests
+from urllib3.exceptions import HTTPError
 
 from pipeline_src.config.data import RemoteConfig
+from pipeline_src.connections import Watch, watch_session
 from pipeline_src.errors import ManifestError
 
 LOGGER = logging.getLogger(__name__)
@@ -76,8 +80,8 @@ class Transfer:
         if not url.startswith(HTTP):
             content = self._filesystem(url).cat_file(url, start=0, end=MAX_INDEX_BYTES + 1)
         else:
-            with self._ask(url, {}) as reply:
-                content = b"".join(self._blocks(reply, MAX_INDEX_BYTES + 1))
+            with self._ask(url, {}) as (reply, watch):
+                content = b"".join(_blocks(reply, watch, MAX_INDEX_BYTES + 1))
         if len(content) > MAX_INDEX_BYTES:
             raise ManifestError(f"{url}: larger than {MAX_INDEX_BYTES} bytes: no index or manifest")
         return content
@@ -93,7 +97,8 @@ class Transfer:
         if not url.startswith(HTTP):
             return self._filesystem(url).cat_file(url, start=first, end=first + size)
         wanted = f"bytes={first}-{first + size - 1}"
-        with self._ask(url, {"Range": wanted, "Accept-Encoding": "identity"}) as reply:
+        headers = {"Range": wanted, "Accept-Encoding": "identity"}
+        with self._ask(url, headers) as (reply, watch):
             if reply.status_code != HTTPStatus.PARTIAL_CONTENT:
                 raise NoRangeError
             found = reply.headers.get("Content-Range", "").rpartition("/")[2]
@@ -102,7 +107,7 @@ class Transfer:
                     f"{url}: has {found} bytes, its index says {total}: it was packed again; "
                     "fetch the index again (snakemake --forcerun fetch_index)"
                 )
-            return b"".join(self._blocks(reply, size))
+            return b"".join(_blocks(reply, watch, size))
 
     def stream(self, url: str, total: int) -> Iterator[bytes]:
         """The blocks of a whole http(s) file, in one attempt, and no more than one byte too many.
@@ -110,41 +115,61 @@ class Transfer:
         Args:
             total: bytes that it must have.
         """
-        with self._ask(url, {"Accept-Encoding": "identity"}) as reply:
-            yield from self._blocks(reply, total + 1)
+        with self._ask(url, {"Accept-Encoding": "identity"}) as (reply, watch):
+            yield from _blocks(reply, watch, total + 1)
 
-    def _blocks(self, reply: requests.Response, limit: int) -> Iterator[bytes]:
-        """A body as it comes, up to ``limit`` bytes.
+    @contextmanager
+    def _ask(self, url: str, headers: dict[str, str]) -> Iterator[tuple[requests.Response, Watch]]:
+        """An answer and what ends it, headers and framing included, when its time is over.
 
         Raises:
-            TimeoutError: it took longer than an attempt may.
+            ManifestError: nothing there, or not allowed. TimeoutError: it took too long.
         """
-        deadline = time.monotonic() + self._config.max_transfer_seconds
-        while limit > 0 and (
-            block := reply.raw.read1(min(BLOCK_BYTES, limit), decode_content=True)
-        ):
-            block = block[:limit]  # what is unpacked may be more than was asked for
-            limit -= len(block)
-            yield block
-            if time.monotonic() > deadline:
-                raise TimeoutError(
-                    f"longer than remote.max_transfer_seconds={self._config.max_transfer_seconds:g}"
-                )
+        seconds, timeout = self._config.max_transfer_seconds, self._config.timeout_seconds
+        with Watch(seconds, "any") as watch:
+            try:
+                with watch.here():
+                    reply = self._session().get(url, headers=headers, stream=True, timeout=timeout)
+                with reply:
+                    _check_time(watch)  # headers that were cut off look whole
+                    _check_status(reply, url)
+                    yield reply, watch
+            except (requests.RequestException, HTTPError, http.client.HTTPException, OSError):
+                _check_time(watch)
+                raise
+            _check_time(watch)  # a body without length, too
 
-    def _ask(self, url: str, headers: dict[str, str]) -> requests.Response:
+    def _session(self) -> requests.Session:
         if not hasattr(self._local, "session"):
-            self._local.session = requests.Session()
-        session: requests.Session = self._local.session
-        timeout = self._config.timeout_seconds
-        reply = session.get(url, headers=headers, stream=True, timeout=timeout)
-        if reply.status_code in FINAL_STATUSES:
-            reply.close()
-            raise ManifestError(
-                f"{url}: the server says {reply.status_code} {reply.reason}; check the address and "
-                "your access"
-            )
-        reply.raise_for_status()
-        return reply
+            self._local.session = watch_session(requests.Session())
+        return self._local.session
 
     def _filesystem(self, url: str) -> Any:
         return fsspec.core.url_to_fs(url)[0]
+
+
+def _blocks(reply: requests.Response, watch: Watch, limit: int) -> Iterator[bytes]:
+    """A body as it comes, up to ``limit`` bytes.
+
+    Raises:
+        TimeoutError: it took longer than an attempt may.
+    """
+    while limit > 0 and (block := reply.raw.read1(min(BLOCK_BYTES, limit), decode_content=True)):
+        _check_time(watch)
+        block = block[:limit]  # what is unpacked may be more than was asked for
+        limit -= len(block)
+        yield block
+
+
+def _check_time(watch: Watch) -> None:
+    if watch.is_over:
+        raise TimeoutError(f"longer than remote.max_transfer_seconds={watch.seconds:g}")
+
+
+def _check_status(reply: requests.Response, url: str) -> None:
+    if reply.status_code in FINAL_STATUSES:
+        raise ManifestError(
+            f"{url}: the server says {reply.status_code} {reply.reason}; check the address and "
+            "your access"
+        )
+    reply.raise_for_status()

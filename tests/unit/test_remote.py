@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import zlib
 
 import numpy as np
@@ -20,9 +21,10 @@ from pipeline_src.shards.files import RemoteShard
 from pipeline_src.shards.kept import kept_path
 from pipeline_src.shards.read import open_shards
 from pipeline_src.shards.reader import ShardReader
+from pipeline_src.shards.remote import RemoteReader
 from pipeline_src.shards.transfer import Transfer
 from tests import media
-from tests.server import running_server, wait_for_port
+from tests.server import BODY, running_server, wait_for_port
 
 AUDIO = AudioConfig(num_mel_bins=32)
 NAMES = "abcd"
@@ -209,6 +211,14 @@ def test_forged_samples_of_the_right_crc_are_refused(tmp_path, local, server, se
     check_equal(local, shards, config)
 
 
+def test_a_whole_shard_is_fetched_by_the_path_where_it_is_kept(tmp_path, server):
+    config = make_config(tmp_path)
+    shards = open_shards([fetch(tmp_path, server.url("train/index.json"), config)], config)
+    sample, reader = shards.samples[0], RemoteReader(config)
+    path = kept_path(tmp_path / "cache", sample.shard)
+    assert reader._fetch_whole(path, sample, sample.shard) == reader.read(sample)
+
+
 def test_answers_are_bounded(tmp_path, server):
     server.files["long"] = bytes(5_000)
     transfer = Transfer(make_config(tmp_path, max_transfer_seconds=0.5))
@@ -217,6 +227,40 @@ def test_answers_are_bounded(tmp_path, server):
         list(transfer.stream(server.url("trickle"), 10**9))
     with pytest.raises(TimeoutError, match="max_transfer_seconds"):
         transfer.whole(server.url("trickle.json"))
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+DRIPS = {
+    "headers": b"HTTP/1.1 200 OK\r\nX: ",
+    "chunk": CHUNKED + b"1\r\n\0\r\n5;",
+    "trailer": CHUNKED + b"1\r\n\0\r\n0\r\nX: ",
+    "no_length": b"HTTP/1.0 206 OK\r\n\r\n{}",
+}
+READS = {
+    "whole": lambda transfer, url: transfer.whole(url),
+    "span": lambda transfer, url: transfer.span(url, 0, 10_000, 10_000),
+    "stream": lambda transfer, url: b"".join(transfer.stream(url, 10_000)),
+}
+
+
+@pytest.mark.parametrize(
+    ("drip", "read"),
+    [("headers", "span"), *((drip, "whole") for drip in DRIPS), ("chunk", "stream")],
+)
+def test_an_answer_that_drips_ends_at_the_deadline(tmp_path, server, drip, read):
+    server.raw["drip"] = lambda handler: handler.drip(DRIPS[drip])
+    transfer = Transfer(make_config(tmp_path, max_transfer_seconds=0.3))
+    started = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"max_transfer_seconds=0\.3"):
+        READS[read](transfer, server.url("drip"))
+    assert time.monotonic() - started < 4
+
+
+def test_a_redirect_is_followed_without_its_body(tmp_path, server):
+    head = b"HTTP/1.1 302 Found\r\nLocation: /good\r\nContent-Length: 9999\r\n\r\n"
+    server.raw["moved"] = lambda handler: handler.drip(head)
+    transfer = Transfer(make_config(tmp_path, max_transfer_seconds=2))
+    assert transfer.whole(server.url("moved")) == BODY
 
 
 def test_failures_name_the_address_and_what_to_do(tmp_path, server):
