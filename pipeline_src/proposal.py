@@ -1,6 +1,7 @@
 """How a data set that was listed is run: settings by its size and kind, checked before shown."""
 
 import json
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from pipeline_src.catalog import Catalog
 from pipeline_src.catalog.check import check_all
-from pipeline_src.config import Config, load_config, merge_files
+from pipeline_src.config import Config, load_config, merge_files, resolve_run
 from pipeline_src.errors import PipelineError
 from pipeline_src.listing import ListedClip
 from pipeline_src.manifest.folder import Folder
@@ -77,12 +78,20 @@ def _missing(folder: Folder, usable: Mapping[str, int]) -> str:
 
 
 def _batch_sizes(config: Config, num_clips: int) -> Iterator[dict[str, int]]:
-    """Sizes of batches that are too large for the clips: a power of two, else all clips."""
+    """Sizes of batches that are too large for the clips: powers of two, else all that go in."""
     num_labelled = max(1, round(config.finetune.label_fraction * num_clips))
     counts = {"pretrain": num_clips, "finetune": num_labelled}
     small = {k: n for k, n in counts.items() if n < getattr(config, k).batch_size}
     yield {stage: 2 ** (count.bit_length() - 1) for stage, count in small.items()}
+    if "pretrain" in small:
+        small["pretrain"] = num_clips - num_clips % _unit(config) or num_clips
     yield small
+
+
+def _unit(config: Config) -> int:
+    """What the clips of a pre-training step must be a multiple of in every run."""
+    recipes = [resolve_run(config, name).pretrain for name in config.run_names]
+    return math.lcm(*(r.batch_multiple for r in recipes if r.adaptive_batch != "none"))
 
 
 def _stages(

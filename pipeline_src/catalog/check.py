@@ -6,29 +6,31 @@ from pipeline_src.catalog.runs import Catalog
 def check_all(catalog: Catalog) -> None:
     """Ask for the inputs of every training and evaluation that ``all`` needs.
 
+    Data sets whose published lists a run fetches first are left out until they are there.
+
     Raises:
         ConfigError, ManifestError: the first that a rule would be refused with.
     """
-    for name in catalog.listed:
+    for name in filter(catalog.has_lists, catalog.listed):
         catalog.indexes(name)
     for run in catalog.pretrained_runs():
         catalog.own_pretrain_done(run)
         if not catalog.run(run).pretrain.checkpoint:
             _check_pretraining(catalog, run)
     for run in catalog.finetuned_runs():
-        for name in catalog.finetune_datasets(run):
+        for name in filter(catalog.has_lists, catalog.finetune_datasets(run)):
             for view in catalog.views(name):
                 _check_finetuning(catalog, run, view)
-    catalog.report_probes()
     for run in catalog.pretrained_runs():
-        for name in catalog.probe_datasets(run):
-            if not catalog.dataset(name).folds:
+        for name in filter(catalog.has_lists, catalog.probe_datasets(run)):
+            if catalog.is_probed(run, name):
                 catalog.scored_index(run, name)
 
 
 def _check_pretraining(catalog: Catalog, run: str) -> None:
-    catalog.pretrain_indexes(run)
-    catalog.check_batch(run, "pretrain", "", 1)
+    if all(map(catalog.has_lists, catalog.pretrain_datasets(run))):
+        catalog.pretrain_indexes(run)
+        catalog.check_batch(run, "pretrain", "", 1)
     catalog.start_done(run)
     catalog.teacher_done(run)
 

@@ -100,6 +100,11 @@ class DatasetCatalog:
             )
         return dataset
 
+    def has_lists(self, name: str) -> bool:
+        """Whether nothing of a data set's lists is left to be fetched by a run."""
+        dataset = self.dataset(name)
+        return not dataset.official or all(path.is_file() for path in dataset.list_files)
+
     def _bring_lists(self, name: str) -> DatasetConfig:
         dataset = self.dataset(name)
         self._fetch(dataset)

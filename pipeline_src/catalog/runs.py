@@ -129,9 +129,10 @@ class Catalog(DatasetCatalog):
             names = ", ".join(dict.fromkeys(name for name, _ in self._trained_on(run, view)))
             ranks = f" over {num_ranks} ranks" if num_ranks > 1 else ""
             of = f", with label_fraction = {share:g}" if share < 1 else ""
+            smaller = f"set {stage}.batch_size to {num_clips} or less"
             raise ConfigError(
                 f"run {run}: {stage}.batch_size = {recipe.batch_size}{ranks}, but {names} lists "
-                f"{num_clips} clips to train on{of}; set {stage}.batch_size to {num_clips} or less"
+                f"{num_clips} clips to train on{of}; {smaller if num_clips else 'list more clips'}"
             )
 
     def _trained_on(self, run: str, view: str) -> list[tuple[str, str]]:
@@ -268,10 +269,10 @@ class Catalog(DatasetCatalog):
         return [
             f"{self.results}/{run}/probe/{name}/metrics.json"
             for run in self.pretrained_runs()
-            if name in (self.run(run).evaluate.datasets or (name,)) and self._is_probed(run, name)
+            if name in (self.run(run).evaluate.datasets or (name,)) and self.is_probed(run, name)
         ]
 
-    def _is_probed(self, run: str, name: str) -> bool:
+    def is_probed(self, run: str, name: str) -> bool:
         """Whether a pre-training can be scored: not on folds, and sound alone only by probes.
 
         Raises:
@@ -317,7 +318,7 @@ class Catalog(DatasetCatalog):
             f"{self.results}/{run}/probe/{name}/metrics.json"
             for name in self.scored_datasets()
             for run in self.pretrained_runs()
-            if name in self.probe_datasets(run) and self._is_probed(run, name)
+            if name in self.probe_datasets(run) and self.is_probed(run, name)
         ]
 
     def scored_datasets(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ names but what ``recordings`` says.
 
 import hashlib
 import re
+import stat
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
@@ -99,9 +100,9 @@ def read_folder(root: Path, *, split_folders: bool = True) -> Folder:
             folder.left_out.append((str(path), problem))
         else:
             paths.append(path)
+    paths = _once(root, paths, folder.left_out)
     if not paths:
         raise ManifestError(_nothing_found(root, folder, found.left_out))
-    paths = _once(root, paths, folder.left_out)
     depth = _common_depth(paths, split_folders)
     level = _split_level(root, [path.parts[depth:-1] for path in paths], split_folders)
     folder.has_splits = level is not None
@@ -132,6 +133,9 @@ def _once(
             status = (root / path).stat()
         except OSError:  # a link to nowhere: listed, and told from its header
             kept.add(path)
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            left_out.append((str(path), "no regular file"))
             continue
         first = names.setdefault((status.st_dev, status.st_ino), path)
         if first is path:

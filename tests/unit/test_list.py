@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from pipeline_src.catalog import Catalog
+from pipeline_src.catalog.check import check_all
 from pipeline_src.cli import main
-from pipeline_src.config import Config
+from pipeline_src.config import Config, load_config
 from pipeline_src.errors import ConfigError
 from pipeline_src.manifest.clip_lists import read_clips
 from pipeline_src.manifest.copies import find_copies
@@ -291,6 +292,28 @@ def test_three_clips_to_train_on_are_one_batch(listed):
     assert settings["evaluate"] == {"split": "val"}
 
 
+def test_batches_are_what_the_method_takes(listed, tmp_path):
+    overlay = tmp_path / "overlay.cfg"
+    recipe = {"batch_size": 50, "batch_multiple": 5, "adaptive_batch": "tokens"}
+    recipe["curriculum"] = {"shape": "linear"}
+    overlay.write_text(yaml.safe_dump({"pretrain": recipe, "finetune": {"label_fraction": 0.5}}))
+    settings = proposed(listed([f"{c}/{n}.mp4" for c in "ab" for n in range(8)], str(overlay))[2])
+    assert (settings["pretrain"], settings["finetune"]) == ({"batch_size": 10}, {"batch_size": 6})
+
+
+def test_data_sets_that_a_run_fetches_first_refuse_nothing(listed, root, tmp_path):
+    listed([f"{c}/{n}.mp4" for c in "ab" for n in range(10)])
+    paths = [str(tmp_path / "My videos/My_videos.yaml"), str(tmp_path / "sets/esc50.yaml")]
+    (tmp_path / "sets").mkdir()
+    shutil.copy(root / "config/datasets/esc50.yaml", paths[1])
+    config = Config(datasets=tuple(paths), results=str(tmp_path / "results"))
+    config = load_config(
+        config.model_dump(mode="json")
+        | {"pretrain": {"datasets": ["My_videos"], "batch_size": 8}, "finetune": {"batch_size": 8}}
+    )
+    check_all(Catalog(config, tmp_path / "sets"))
+
+
 def test_no_command_for_a_split_that_will_fail(listed, tmp_path):
     (tmp_path / "My videos/test/a").mkdir(parents=True)
     (tmp_path / "My videos/test/a/x.mp4").write_bytes(b"no video")
@@ -316,10 +339,12 @@ def test_a_file_with_several_names_is_listed_once(listed, tmp_path):
     root.mkdir()
     (root / "a link.mp4").symlink_to(root / "v.mp4")
     (root / "nowhere.mp4").symlink_to(tmp_path / "gone.mp4")
+    os.mkfifo(root / "pipe.mp4")
     listed(["v.mp4", "b.mp4", "c.mp4"])
     os.link(root / "v.mp4", root / "w.mp4")
     _, clips, printed = listed([], "--update")
     assert {clip.source for clip in clips} == {"v.mp4", "b.mp4", "c.mp4", "nowhere.mp4"}
+    assert "not listed: 'pipe.mp4': no regular file" in printed
     for name in ("a link.mp4", "w.mp4"):
         assert f"not listed: {name!r}: the same file as 'v.mp4', which is listed" in printed
 
