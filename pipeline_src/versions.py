@@ -5,7 +5,7 @@ param, and the DVC stages read the same constants from this file. It imports not
 loads it.
 """
 
-PLAN = 2
+PLAN = 3
 DOWNLOAD = 4
 TRANSCODE = 6
 LOGMEL = 2

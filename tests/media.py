@@ -28,6 +28,7 @@ from pipeline_src.manifest.chunks import ChunkId, ChunkManifest, Clip, read_chun
 from pipeline_src.manifest.plan import PLAN_COLUMNS
 from pipeline_src.manifest.rows import FetchRow
 from pipeline_src.manifest.tars import read_samples
+from pipeline_src.manifest.url_secrets import hide_secrets
 from pipeline_src.media.ffmpeg import find_ffmpeg
 from pipeline_src.media.transcode import transcode_chunk
 from pipeline_src.shards.index import write_index
@@ -103,14 +104,26 @@ def make_broken_clips(folder: Path) -> dict[str, str]:
 
 
 def write_plan_chunk(path: Path, clips: Sequence[Mapping[str, object]]) -> Path:
-    """Write a plan chunk; a clip needs ``source`` and may give the other columns."""
+    """Write a plan chunk, without tokens; a clip needs ``source`` and may give other columns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, PLAN_COLUMNS)
         writer.writeheader()
         for line, clip in enumerate(clips, start=2):
             defaults = {"clip_id": clip["source"], "labels": "0", "line": line}
-            writer.writerow({**defaults, **clip})
+            source = hide_secrets(str(clip["source"]))
+            writer.writerow({**defaults, **clip, "source": source})
+    return path
+
+
+def write_clip_list(path: Path, clips: Sequence[Mapping[str, object]]) -> Path:
+    """Write the list that ``write_plan_chunk``'s clips stand in, which alone holds tokens."""
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("clip_id", "source", "start_seconds", "end_seconds", "labels", "split"))
+        for clip in clips:
+            name = clip.get("clip_id", clip["source"])
+            writer.writerow((name, clip["source"], "", "", "a", "train"))
     return path
 
 
@@ -123,6 +136,9 @@ def download(
 ) -> Path:
     """Run the download stage on clips below ``folder``; return the manifest."""
     manifest_path = folder / "results" / "download" / "00000.json"
+    if any(hide_secrets(str(clip["source"])) != clip["source"] for clip in clips):
+        places.setdefault("clip_list", str(folder / "listed.csv"))
+        write_clip_list(folder / "listed.csv", clips)
     download_chunk(
         chunk_csv=write_plan_chunk(folder / "results" / "plan" / "00000.csv", clips),
         id=ChunkId("toy", "train", "00000"),

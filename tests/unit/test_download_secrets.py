@@ -92,8 +92,8 @@ def test_secrets_have_no_place_in_the_configuration():
 def test_tokens_of_a_lists_addresses_are_sent_and_stand_nowhere_else(tmp_path, server, caplog):
     """The list is read again for them: plan, log, ledger, manifest and messages have a hash."""
     server.raw["to.mp4"] = answer(status="302 F", Location="/404?X-Amz-Signature=TOKENFOUR")
-    names = ("good.mp4?token=TOKENONE", "good.mp4?token=TOKENTWO", "torn.mp4?sig=TOKENTHREE")
-    names = (*names, "to.mp4?a=1", "see-good?key=TOKENFIVE", "hang.mp4?auth=TOKENSIX")
+    names = ("good.mp4?token=TOKENONE", "good.mp4?TOKENTWO", "torn.mp4?st=TOKENTHREE")
+    names = (*names, "to.mp4?a=1", "see-good?a&TOKENFIVE", "hang.mp4?hash=TOKENSIX")
     lines = "".join(f"c{n},{server.url(name)},,,a,train\n" for n, name in enumerate(names))
     header = "clip_id,source,start_seconds,end_seconds,labels,split\n"
     (tmp_path / "list.csv").write_text(header + lines)
@@ -129,5 +129,4 @@ def test_a_password_in_an_address_is_never_sent_nor_written(tmp_path, server):
     row, _ = download_one(tmp_path, source)
     assert (row.reason, server.requests.total()) == ("unsupported", 0)
     written = [file for file in (tmp_path / "results").rglob("*") if file.is_file()]
-    hits = {file.parent.name for file in written if b"PASSWORD1" in file.read_bytes()}
-    assert hits == {"plan"}  # which this test wrote; a list with it is refused
+    assert not [file for file in written if b"PASSWORD1" in file.read_bytes()]
