@@ -142,7 +142,9 @@ if how == "spawn":
 print("started", flush=True)
 wanted = ClipFormat(target_length=16, img_size=16, num_frames=2, logmel_mean=0.0, logmel_std=1.0,
                     training=False)
-dataset = ClipDataset(open_shards([Path(sys.argv[1])], RemoteConfig()), wanted)
+# More clips than the loaders are ahead: a dead one may not have done all of its work.
+indexes = [Path(sys.argv[1])] * (1 if how == "spawn" else 4)
+dataset = ClipDataset(open_shards(indexes, RemoteConfig()), wanted)
 def step(batch):
     workers = psutil.Process().children()
     print("loaders", *(worker.pid for worker in workers), flush=True)
