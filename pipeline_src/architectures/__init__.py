@@ -13,7 +13,7 @@ from pipeline_src.architectures.base import SIZES, NetworkConfig
 from pipeline_src.architectures.cav_mae import CAVMAEConfig
 from pipeline_src.architectures.mavil import DiffMAViLConfig, MAViLConfig
 from pipeline_src.architectures.ratios import MaskRatios, num_kept
-from pipeline_src.errors import ConfigError
+from pipeline_src.errors import ConfigError, did_you_mean
 
 __all__ = [
     "METHODS",
@@ -78,7 +78,8 @@ def make_architecture(name: str, *, variant: str = "", **values: Any) -> Network
     unknown = sorted(set(values) - set(config.model_fields))
     if unknown:
         raise ConfigError(
-            f"{name}: unknown override {', '.join(unknown)}; allowed: {', '.join(allowed)}, variant"
+            f"{name}: unknown override {', '.join(unknown)}{did_you_mean(unknown[0], allowed)}; "
+            f"allowed: {', '.join(allowed)}, variant"
         )
     try:
         return config(**{**sizes[size], **variants[variant][size], **values})

@@ -55,7 +55,7 @@ def _sets(tree: Any, path: Sequence[str]) -> bool:
     node = tree
     for part in path:
         if isinstance(node, Mapping):
-            if part not in node or node[part] is None:
+            if part not in node:
                 return False
             node = node[part]
         elif isinstance(node, list) and part.isdigit() and int(part) < len(node):

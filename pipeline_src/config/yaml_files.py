@@ -28,18 +28,34 @@ class _Loader(yaml.SafeLoader):
         if node is None:
             return None
         _count_values(node, {})
+        # Before merge keys are unfolded, which changes the nodes: what << brings may be set anew.
+        self._refuse_twice(node, set())
         return self.construct_document(node)
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        # Before merge keys are unfolded: what << brings may be set anew.
-        first: dict[str, int] = {}
-        for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if isinstance(key, yaml.ScalarNode) and key.tag != MERGE_TAG:
-                if key.value in first:
-                    raise _KeyTwiceError(key.value, first[key.value], line)
-                first[key.value] = line
-        return super().construct_mapping(node, deep=deep)
+    def _refuse_twice(self, node: yaml.Node, seen: set[int]) -> None:
+        """Refuse a mapping with two equal keys; equal is what they mean, not how they are spelt."""
+        if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+            return
+        seen.add(id(node))
+        first: dict[Hashable, int] = {}
+        for part in node.value:
+            if isinstance(part, tuple):
+                key, line = part[0], part[0].start_mark.line + 1
+                if isinstance(key, yaml.ScalarNode):
+                    meant = self._meaning(key)
+                    if meant in first:
+                        raise _KeyTwiceError(key.value, first[meant], line)
+                    first[meant] = line
+            for below in part if isinstance(part, tuple) else (part,):
+                self._refuse_twice(below, seen)
+
+    def _meaning(self, key: yaml.ScalarNode) -> Hashable:
+        if key.tag == MERGE_TAG:
+            return (MERGE_TAG,)
+        try:
+            return self.construct_object(key, deep=True)
+        except (ValueError, TypeError, yaml.YAMLError):  # construction itself says what is wrong
+            return (key.tag, key.value)
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -146,7 +162,7 @@ def parse_assignments(arguments: Sequence[str]) -> dict[str, Any]:
     for argument in arguments:
         key, _, text = str(argument).partition("=")
         value = _python_nulls(parse_yaml(text, f"--config {key}"))
-        if shared := sorted(_leaves({key: value}) & _leaves(merged)):
+        if shared := _set_twice(_leaves({key: value}), _leaves(merged)):
             raise ConfigError(f"--config: {'.'.join(shared[0])} is set twice; keep one")
         merged = merge(merged, {key: value})
     return merged
@@ -166,6 +182,12 @@ def _leaves(tree: Mapping[str, Any], above: tuple[str, ...] = ()) -> set[tuple[s
         path = (*above, str(key))
         found |= _leaves(value, path) if isinstance(value, Mapping) and value else {path}
     return found
+
+
+def _set_twice(new: set[tuple[str, ...]], old: set[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Paths of which one sets the other, or what the other is a part of."""
+    pairs = ((a[: len(b)], b[: len(a)]) for a in new for b in old)
+    return sorted(a for a, b in pairs if a == b)
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,14 @@ def _file_of(source: str) -> str:
 def _is_there(clip: ClipRow, dataset: DatasetConfig) -> bool:
     ready = dataset.clip_file.replace("{clip_id}", clip.clip_id)
     names = [_file_of(clip.source), *([ready] if ready else [])]
-    return any((dataset.root / name).exists() for name in names)
+    return any(_is_file(dataset.root / name) for name in names)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def _stated_root(description: Path) -> str:

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import yaml
 
-from pipeline_src.config import merge_files, read_config, read_yaml
+from pipeline_src.config import load_config, merge_files, read_config, read_yaml
 from pipeline_src.config.command_line import (
     lost_settings,
     profiles_in_force,
@@ -26,8 +26,15 @@ from pipeline_src.manifest.datasets import load_dataset
         ("runs:\n  - {b: 1,\n     b: 2}\n", "b", (2, 3)),
         ('{"lr": 1,\n "lr": 2}', "lr", (1, 2)),
         ("a: &x {k: 1}\nb:\n  <<: *x\n  k: 2\n  k: 3\n", "k", (4, 5)),
+        ("a: &x {k: 1}\nb:\n  <<: *x\n  <<: *x\n", "<<", (3, 4)),
+        ("1: a\n0x1: b\n", "0x1", (1, 2)),
+        ("1: a\n01: b\n", "01", (1, 2)),
+        ("~: a\nnull: b\n", "null", (1, 2)),
     ],
-    ids=["section", "key", "quoted", "in a list", "JSON", "after a merge"],
+    ids=[
+        *("section", "key", "quoted", "in a list", "JSON", "after a merge", "merge", "hexadecimal"),
+        *("octal", "null"),
+    ],
 )
 def test_a_key_twice_is_refused_with_both_lines(tmp_path, text, key, lines):
     path = tmp_path / "overlay.yaml"
@@ -41,6 +48,20 @@ def test_a_key_twice_is_refused_with_both_lines(tmp_path, text, key, lines):
 def test_a_merged_key_may_be_set_anew():
     text = "a: &x {k: 1, l: 1}\nb:\n  <<: *x\n  k: 2\n"
     assert parse_yaml(text, "t")["b"] == {"k": 2, "l": 1}
+
+
+def test_what_is_merged_into_what_is_merged_is_no_key_twice():
+    text = """
+pretrain: &p {lr: 1e-3}
+runs:
+  one:
+    finetune: &base
+      <<: *p
+      lr: 3e-3
+finetune:
+  <<: *base
+"""
+    assert parse_yaml(text, "t")["finetune"] == {"lr": 0.003}
 
 
 def test_a_data_set_with_a_key_twice_is_refused(root, tmp_path):
@@ -88,6 +109,9 @@ def test_parts_of_a_section_are_joined_and_a_value_twice_is_refused():
     assert joined == {"finetune": {"lr": 1, "epochs": 2}}
     with pytest.raises(ConfigError, match=r"finetune\.lr is set twice"):
         parse_assignments(["finetune={lr: 1}", "finetune={lr: 2}"])
+    for pair in (["a={b: 1}", "a=3"], ["a=3", "a={b: {c: 1}}"]):
+        with pytest.raises(ConfigError, match=r"--config: a(\.b(\.c)?)? is set twice"):
+            parse_assignments(pair)
     with pytest.raises(ConfigError, match="--config finetune: 'lr' stands twice"):
         parse_assignments(["finetune={lr: 1, lr: 2}"])
 
@@ -209,3 +233,19 @@ def test_a_large_wrong_value_is_shown_in_part(tmp_path):
     with pytest.raises(ConfigError, match=r"results = \[0, 1") as error:
         read_config([path])
     assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "assignment", ["finetune=null", "finetune={lr: null}", "datasets=null"]
+)
+def test_a_null_is_blamed_on_what_set_it(root, assignment):
+    files = [root / "config/config.yaml"]
+    with pytest.raises(ConfigError, match=r"configuration refused:\s+--config: "):
+        load_config(merge_files(files, [assignment]), files, [assignment])
+
+
+def test_an_unknown_override_is_told_with_the_one_that_is_meant(root):
+    files = [root / "config/config.yaml"]
+    assignments = ["model={overrides: {embed_dm: 64}}"]
+    with pytest.raises(ConfigError, match="did you mean 'embed_dim'"):
+        load_config(merge_files(files, assignments), files, assignments)
