@@ -1,6 +1,6 @@
 """Whether the local files of a clip list are there, looked for before anything is run."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def refuse_missing(description: Path, dataset: DatasetConfig, plan: Path, split:
         return
     first = missing[0]
     tried = dataset.root / _file_of(first.source)
-    if not dataset.root.is_dir() and not Path(first.source).is_absolute():
+    if not _holds(dataset.root.is_dir) and not Path(first.source).is_absolute():
         raise ManifestError(
             f"data set {dataset.name}: {dataset.root.absolute()} is no folder, and the clips of "
             f"{split} are looked for there ({root}); correct root"
@@ -63,13 +63,14 @@ def _file_of(source: str) -> str:
 def _is_there(clip: ClipRow, dataset: DatasetConfig) -> bool:
     ready = dataset.clip_file.replace("{clip_id}", clip.clip_id)
     names = [_file_of(clip.source), *([ready] if ready else [])]
-    return any(_is_file(dataset.root / name) for name in names)
+    return any(_holds((dataset.root / name).is_file) for name in names)
 
 
-def _is_file(path: Path) -> bool:
+def _holds(check: Callable[[], bool]) -> bool:
+    """What a look at the disk says; no for a name that no file can have."""
     try:
-        return path.is_file()
-    except OSError:  # a name that no file can have
+        return check()
+    except OSError:
         return False
 
 

@@ -235,9 +235,7 @@ def test_a_large_wrong_value_is_shown_in_part(tmp_path):
     assert len(str(error.value)) < 1000
 
 
-@pytest.mark.parametrize(
-    "assignment", ["finetune=null", "finetune={lr: null}", "datasets=null"]
-)
+@pytest.mark.parametrize("assignment", ["finetune=null", "finetune={lr: null}", "datasets=null"])
 def test_a_null_is_blamed_on_what_set_it(root, assignment):
     files = [root / "config/config.yaml"]
     with pytest.raises(ConfigError, match=r"configuration refused:\s+--config: "):

@@ -120,6 +120,24 @@ def wrong_folder(desk):
     raise PipelineError(done.stdout + done.stderr)
 
 
+def overlay_as_called(name, text=""):
+    """Snakemake's own words: it reads an overlay before our Snakefile."""
+
+    def make(desk):
+        if text:
+            desk.write(name, text)
+        command = [sys.executable, "-m", "snakemake", "-n", "--snakefile", desk.root / "Snakefile"]
+        command += ["--workflow-profile", "none", "--configfile", name]
+        done = subprocess.run(command, cwd=desk.folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        said = (done.stdout + done.stderr).strip()
+        if "Traceback" in said:
+            said = f"a traceback that ends with {said.splitlines()[-1]}"
+        raise PipelineError(f"by Snakemake, which reads it first: {said}")
+
+    return make
+
+
 MISTAKES = {
     "key misspelt": lambda d: d.configure("finetune={ephocs: 3}"),
     "section misspelt": lambda d: d.configure("finetun={epochs: 3}"),
@@ -130,7 +148,7 @@ MISTAKES = {
     "target misspelt": lambda d: refuse_unknown(["-n", "evel_mine"], ["all", "eval_mine"]),
     "profile misspelt": lambda d: refuse_unknown_profile(["--workflow-profile", "tset"], d.root),
     "run in the wrong folder": wrong_folder,
-    "overlay missing": lambda d: merge_files([d.folder / "none.yaml"]),
+    "overlay missing": overlay_as_called("none.yaml"),
     "root missing": lambda d: d.planned("a,a.mp4,,,dog,train\n", yaml="root: videos\n").splits(
         "mine"
     ),
@@ -149,7 +167,8 @@ MISTAKES = {
     "name of a data set not allowed": lambda d: load_dataset(
         d.write("x.yaml", "name: my set\ntask: multiclass\nclip_list: a\nclass_names: b\n")
     ),
-    "no valid YAML": lambda d: d.configure(overlay="finetune: {lr: [1\n"),
+    "overlay is no valid YAML": overlay_as_called("over.yaml", "finetune: {lr: [1\n"),
+    "data set is no valid YAML": lambda d: load_dataset(d.write("x.yaml", "name: [1\n")),
     "key twice": lambda d: d.configure(overlay="finetune: {lr: 1}\nfinetune: {epochs: 1}\n"),
     "data set listed twice": lambda d: d.configure('datasets=["avdigits", "avdigits"]'),
     "clip list named twice": list_twice,

@@ -37,6 +37,9 @@ def test_files_that_are_there_pass_and_one_that_is_gone_too(tmp_path):
         ("", ["a.mp4", "b.mp4"], ["2 of the first 2", "/a.mp4, which is source 'a.mp4'", "line 2"]),
         ("root: .\n", ["a.tar::x/b.mp4"], ["tried first: ", "/a.tar, which is", "root '.' of"]),
         ('clip_file: "{clip_id}.mp4"\n', ["a.mp4"], ["/a.mp4, which is"]),
+        ("", ["a" * 300], ["1 of the first 1 clips", "which is source 'aaa"]),
+        (f"root: {'r' * 300}\n", ["a.mp4"], ["rrr is no folder"]),
+        ("root: ..\n", ["."], ["1 of the first 1 clips", "which is source '.'"]),
     ],
 )
 def test_a_list_that_lies_elsewhere_is_refused_with_the_path_tried_first(
