@@ -7,6 +7,7 @@ import pytest
 
 from pipeline_src.config.data import DownloadConfig
 from pipeline_src.errors import ConfigError, StageError
+from pipeline_src.media import ffmpeg
 from pipeline_src.reproduce import check_settings
 from tests.media import (
     clips_of,
@@ -93,6 +94,33 @@ def test_no_file_that_a_page_names_is_read(tmp_path, server, media, kind, paddin
     assert row.status == "failed", row
     assert row.reason in ("unsupported", "corrupt", "unavailable")
     assert server.requests["secret.m4a"] == 0
+
+
+@pytest.mark.parametrize("kind", ["dash", "dash-file"])
+def test_a_dash_manifest_goes_to_the_page_reader_and_names_no_file(tmp_path, server, media, kind):
+    url = f"file://{media[1]}" if kind == "dash-file" else server.url("a0.m4a")
+    server.raw |= {
+        "a.mpd": answer(dash(url).encode(), "application/dash+xml"),
+        "a0.m4a": answer(media[1].read_bytes()),
+    }
+    row, body = download_one(tmp_path, server.url("a.mpd"), ONCE)
+    assert row.tool.startswith("yt-dlp")
+    assert (body == media[1].read_bytes()) == (kind == "dash")  # else what lies there on the server
+
+
+def test_a_merge_that_does_not_end_is_killed(tmp_path, server, media, monkeypatch):
+    picture, sound = media
+    serve_two_streams(server, picture.read_bytes(), sound.read_bytes())
+    config = ONCE.model_copy(update={"max_transfer_seconds": 3})
+    sleeper = tmp_path / "ffmpeg"
+    sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
+    sleeper.chmod(0o755)
+    monkeypatch.setattr(ffmpeg, "find_ffmpeg", lambda: str(sleeper))
+    started = time.monotonic()
+    row, _ = download_one(tmp_path, server.url("master.m3u8"), config)
+    assert row.reason == "timeout", row
+    assert server.requests["a0.mp4"] == 1  # so the merge had begun
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize("kind", ["live", "protected", "file"])

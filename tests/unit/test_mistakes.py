@@ -15,7 +15,7 @@ from pipeline_src.catalog import Catalog
 from pipeline_src.catalog.targets import refuse_unknown
 from pipeline_src.config import load_config, merge_files
 from pipeline_src.config.command_line import refuse_repeated, refuse_unknown_profile
-from pipeline_src.errors import PipelineError, describe_disk_full
+from pipeline_src.errors import MAX_MESSAGE_CHARS, PipelineError, StageError, describe_disk_full
 from pipeline_src.lock import hold_results
 from pipeline_src.manifest.clip_lists import read_clips
 from pipeline_src.manifest.datasets import load_classes, load_dataset
@@ -209,3 +209,9 @@ def test_every_mistake_gets_the_sentence_that_the_table_shows(tmp_path, root, mo
     if os.environ.get("MISTAKES_WRITE"):
         page.write_text(text)
     assert page.read_text() == text
+
+
+def test_a_message_is_cut_in_its_middle():
+    message = str(StageError("begin" + "x" * 100_000 + "end"))
+    assert MAX_MESSAGE_CHARS == 4000 <= len(message) < 4100
+    assert (message[:5], message[-3:], "(100008 characters)" in message) == ("begin", "end", True)
