@@ -26,6 +26,13 @@ def checkout_files() -> list[str]:
     return [name for name in listed.split("\0") if name and (ROOT / name).exists()]
 
 
+def private_site(folder: Path) -> dict[str, str]:
+    """A folder for DVC's own state that nobody else may write to; DVC would make an open one."""
+    site = folder / "site"
+    site.mkdir(mode=0o700, exist_ok=True)
+    return {"DVC_SITE_CACHE_DIR": str(site)}
+
+
 @dataclass(frozen=True)
 class Workspace:
     """A fresh copy of the repository."""
@@ -57,7 +64,7 @@ class Workspace:
     def copied_to(self, folder: Path) -> "Workspace":
         """All of it in another folder, times, links and records of both tools included."""
         shutil.copytree(self.root, folder / "copy", symlinks=True)
-        return self._in(folder, {**self.env, "DVC_SITE_CACHE_DIR": str(folder / "site")})
+        return self._in(folder, {**self.env, **private_site(folder)})
 
     def copy_results_to(self, other: "Workspace") -> None:
         """Give another copy what was built here, times and Snakemake's records included."""
@@ -67,7 +74,7 @@ class Workspace:
     @classmethod
     def versioned(cls, folder: Path, env: dict[str, str]) -> "Workspace":
         """A git repository whose config.yaml, which DVC reads, is the tiny run."""
-        workspace = cls.make(folder, {**env, "DVC_SITE_CACHE_DIR": str(folder / "site")})
+        workspace = cls.make(folder, {**env, **private_site(folder)})
         path = workspace.root / "config/config.yaml"
         tiny = yaml.safe_load((ROOT / "config/test/tiny.yaml").read_text())
         tiny["results"] = "results"

@@ -196,7 +196,7 @@ def test_interrupted_by_the_user(disturbed, cluster):
 
 def test_left_in_the_queue_by_the_user(disturbed, cluster):
     """The same with ``submit.on_interrupt: leave``: the job goes on and is joined."""
-    leave = "submit={poll_seconds: 0.5, on_interrupt: leave}"
+    leave = "submit={on_interrupt: leave}"
     workflow = disturbed.start(leave)
     job_id = disturbed.wait_for_a_checkpoint()
     os.killpg(workflow.pid, signal.SIGINT)

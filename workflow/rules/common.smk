@@ -161,7 +161,7 @@ def shared_by_ranks(section):
 
     def count(wildcards, request):
         request.check_batches(section, getattr(catalog.run(wildcards.run), section))
-        view = wildcards.get("dataset", "")
+        view = getattr(wildcards, "dataset", "")
         catalog.check_batch(wildcards.run, section, view, request.num_ranks)
         return request.num_ranks
 
