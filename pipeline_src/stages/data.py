@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline_src.catalog import Catalog
-from pipeline_src.config import DownloadConfig, MediaConfig
+from pipeline_src.config import DownloadConfig, MediaConfig, ShardsConfig
 from pipeline_src.config.section import recorded_keys
 from pipeline_src.manifest.clip_lists import read_clips
 from pipeline_src.manifest.datasets import DatasetConfig
@@ -76,7 +76,7 @@ def data_stages(catalog: Catalog, name: str) -> Iterator[Stage]:
         "shards",
         ["pack_shard", "pack_index", "pack_ledger"],
         [folder["download"], folder["transcode"], folder["logmel"], *described],
-        ["shards", "audio", *recorded_keys(MediaConfig, "media")],
+        [*recorded_keys(ShardsConfig, "shards"), "audio", *recorded_keys(MediaConfig, "media")],
         ["PACK", "INDEX"],
     )
 
