@@ -39,7 +39,8 @@ def look_at_all(paths: Sequence[Path], media: MediaConfig, max_bytes: int) -> li
 
 
 def _look(path: Path, media: MediaConfig, max_bytes: int) -> Seen:
-    clip = {"path": path.name, "start_seconds": None, "end_seconds": None}
+    whole = {"start_seconds": None, "end_seconds": None}
+    clip = {"clip_id": path.name, "path": path.name, **whole}
     try:
         check_size(path.stat().st_size, max_bytes)
         path.open("rb").close()
