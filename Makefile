@@ -27,7 +27,7 @@ define install
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) --require-hashes -r $(1)
 	$(PIP_INSTALL) --no-index --no-deps --no-build-isolation --editable .
-	python -m pipeline_src.stages.site_cache
+	python -m pipeline_src.dvc.site_cache
 endef
 
 $(READY): requirements.lock pyproject.toml

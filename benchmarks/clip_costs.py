@@ -25,15 +25,15 @@ from torchvision.utils import save_image
 
 from benchmarks.costs import timed
 from pipeline_src import versions
-from pipeline_src.atomic import write_json
+from pipeline_src.commands.workload import tar_bytes
 from pipeline_src.config.data import AudioConfig, MediaConfig, ShardsConfig
-from pipeline_src.features.chunk import extract_chunk
-from pipeline_src.ledger import LedgerRow
+from pipeline_src.logmel.chunk import extract_chunk
 from pipeline_src.manifest.chunks import ChunkId, ChunkManifest, clip_key, read_chunk, write_chunk
-from pipeline_src.media.ffmpeg import find_ffmpeg
-from pipeline_src.media.transcode import transcode_chunk
+from pipeline_src.manifest.ledger import LedgerRow
 from pipeline_src.shards.write import pack_chunk
-from pipeline_src.workload import tar_bytes
+from pipeline_src.system.atomic import write_json
+from pipeline_src.transcode.ffmpeg import find_ffmpeg
+from pipeline_src.transcode.transcode import transcode_chunk
 
 CLIPS_PER_SIZE = 12
 SECONDS = 10

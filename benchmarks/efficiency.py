@@ -22,7 +22,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.timed_steps import Trainer, make_spec, timed_round  # noqa: E402
-from pipeline_src.atomic import write_json  # noqa: E402
 from pipeline_src.config.variants import (  # noqa: E402
     NUM_MEL_BINS,
     REFERENCE,
@@ -30,7 +29,8 @@ from pipeline_src.config.variants import (  # noqa: E402
     closed_form,
     steps_saved,
 )
-from pipeline_src.provenance import git_commit, machine  # noqa: E402
+from pipeline_src.runs.provenance import git_commit, machine  # noqa: E402
+from pipeline_src.system.atomic import write_json  # noqa: E402
 from pipeline_src.train.measure import training_cost  # noqa: E402
 from pipeline_src.train.memory import keep_freed_memory  # noqa: E402
 

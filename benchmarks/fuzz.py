@@ -28,17 +28,17 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.damage import Damaged, damage  # noqa: E402
 from benchmarks.preprocess import describe_machine  # noqa: E402
 from benchmarks.truth import Recording, read_picture, wrong_picture, wrong_sound  # noqa: E402
-from pipeline_src.atomic import write_json  # noqa: E402
 from pipeline_src.config.data import DownloadConfig, MediaConfig, NetworkConfig  # noqa: E402
-from pipeline_src.download.candidates import Places  # noqa: E402
+from pipeline_src.datasets.chunk_plan import PLAN_COLUMNS  # noqa: E402
 from pipeline_src.download.chunk import download_chunk  # noqa: E402
-from pipeline_src.ledger import read_ledger  # noqa: E402
+from pipeline_src.download.source_choices import Places  # noqa: E402
 from pipeline_src.manifest.chunks import ChunkId, read_chunk  # noqa: E402
-from pipeline_src.manifest.plan import PLAN_COLUMNS  # noqa: E402
+from pipeline_src.manifest.ledger import read_ledger  # noqa: E402
 from pipeline_src.manifest.tars import read_samples  # noqa: E402
-from pipeline_src.media.audio import read_flac, to_float  # noqa: E402
-from pipeline_src.media.ffmpeg import find_ffmpeg  # noqa: E402
-from pipeline_src.media.transcode import transcode_chunk  # noqa: E402
+from pipeline_src.system.atomic import write_json  # noqa: E402
+from pipeline_src.transcode.audio import read_flac, to_float  # noqa: E402
+from pipeline_src.transcode.ffmpeg import find_ffmpeg  # noqa: E402
+from pipeline_src.transcode.transcode import transcode_chunk  # noqa: E402
 
 ASSETS = ROOT / "tests" / "assets"
 RECORDINGS = (

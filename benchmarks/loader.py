@@ -39,17 +39,17 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.costs import timed  # noqa: E402
 from benchmarks.preprocess import describe_machine  # noqa: E402
-from pipeline_src.atomic import write_json  # noqa: E402
-from pipeline_src.data.clip_format import ClipFormat, even_frames  # noqa: E402
-from pipeline_src.data.dataset import ClipDataset  # noqa: E402
-from pipeline_src.data.loader import training_batches  # noqa: E402
-from pipeline_src.data.sampler import EpochSampler  # noqa: E402
-from pipeline_src.data.timetable import even_timetable  # noqa: E402
-from pipeline_src.features.chunk import npy_bytes  # noqa: E402
-from pipeline_src.media.ffmpeg import find_ffmpeg  # noqa: E402
+from pipeline_src.loader.batches import training_batches  # noqa: E402
+from pipeline_src.loader.clip_format import ClipFormat, even_frames  # noqa: E402
+from pipeline_src.loader.dataset import ClipDataset  # noqa: E402
+from pipeline_src.loader.sampler import EpochSampler  # noqa: E402
+from pipeline_src.loader.timetable import even_timetable  # noqa: E402
+from pipeline_src.logmel.chunk import npy_bytes  # noqa: E402
 from pipeline_src.shards.read import Sample, ShardSet  # noqa: E402
 from pipeline_src.shards.tars import ShardWriter  # noqa: E402
+from pipeline_src.system.atomic import write_json  # noqa: E402
 from pipeline_src.train.memory import keep_freed_memory  # noqa: E402
+from pipeline_src.transcode.ffmpeg import find_ffmpeg  # noqa: E402
 
 OUTPUT = ROOT / "benchmarks" / "results" / "loader.json"
 GOAL_RATIO = 0.85

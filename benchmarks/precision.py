@@ -25,13 +25,13 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pipeline_src.atomic import write_json  # noqa: E402
 from pipeline_src.config import Config, read_config, resolve_run  # noqa: E402
 from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig  # noqa: E402
-from pipeline_src.objectives import StepSetting  # noqa: E402
-from pipeline_src.provenance import git_commit, machine  # noqa: E402
+from pipeline_src.methods.common.setting import StepSetting  # noqa: E402
 from pipeline_src.runs.build import build_model  # noqa: E402
+from pipeline_src.runs.provenance import git_commit, machine  # noqa: E402
 from pipeline_src.runs.spec import TrainSpec  # noqa: E402
+from pipeline_src.system.atomic import write_json  # noqa: E402
 from pipeline_src.train.memory import keep_freed_memory  # noqa: E402
 from pipeline_src.train.objective import build_objective, build_optimizers  # noqa: E402
 from pipeline_src.train.parallel import clip_gradients  # noqa: E402

@@ -29,14 +29,14 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.costs import Cost, timed  # noqa: E402
 from pipeline_src import versions  # noqa: E402
-from pipeline_src.atomic import write_json  # noqa: E402
 from pipeline_src.config import Config  # noqa: E402
+from pipeline_src.datasets.chunk_plan import ensure_plan  # noqa: E402
+from pipeline_src.datasets.dataset import load_dataset  # noqa: E402
 from pipeline_src.manifest.chunks import ChunkId, read_chunk  # noqa: E402
-from pipeline_src.manifest.datasets import load_dataset  # noqa: E402
-from pipeline_src.manifest.plan import ensure_plan  # noqa: E402
-from pipeline_src.media.ffmpeg import find_ffmpeg  # noqa: E402
-from pipeline_src.provenance import git_commit  # noqa: E402
+from pipeline_src.runs.provenance import git_commit  # noqa: E402
 from pipeline_src.shards.index import write_index  # noqa: E402
+from pipeline_src.system.atomic import write_json  # noqa: E402
+from pipeline_src.transcode.ffmpeg import find_ffmpeg  # noqa: E402
 
 # Stages import inside their functions: each process pays for what its rule imports, and no more.
 DATASET = ROOT / "config" / "datasets" / "avdigits.yaml"
@@ -67,8 +67,8 @@ class Chunk:
 
 
 def download(chunk: Chunk) -> None:
-    from pipeline_src.download.candidates import Places
     from pipeline_src.download.chunk import download_chunk
+    from pipeline_src.download.source_choices import Places
 
     download_chunk(
         chunk_csv=chunk.path("plan", ".csv"),
@@ -85,7 +85,7 @@ def download(chunk: Chunk) -> None:
 
 
 def transcode(chunk: Chunk) -> None:
-    from pipeline_src.media.transcode import transcode_chunk
+    from pipeline_src.transcode.transcode import transcode_chunk
 
     transcode_chunk(
         download_manifest=chunk.path("download"),
@@ -97,7 +97,7 @@ def transcode(chunk: Chunk) -> None:
 
 
 def logmel(chunk: Chunk) -> None:
-    from pipeline_src.features.chunk import extract_chunk
+    from pipeline_src.logmel.chunk import extract_chunk
 
     extract_chunk(
         transcode_manifest=chunk.path("transcode"),

@@ -23,8 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pipeline_src.atomic import write_json  # noqa: E402
-from pipeline_src.provenance import git_commit  # noqa: E402
+from pipeline_src.runs.provenance import git_commit  # noqa: E402
+from pipeline_src.system.atomic import write_json  # noqa: E402
 
 OUTPUT = ROOT / "benchmarks" / "results" / "scale.json"
 GOALS = {"plan_seconds": 60.0, "plan_megabytes": 1500.0, "parse_seconds": 1.0}

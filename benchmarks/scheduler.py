@@ -17,8 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pipeline_src.atomic import write_json  # noqa: E402
-from pipeline_src.provenance import git_commit, machine  # noqa: E402
+from pipeline_src.runs.provenance import git_commit, machine  # noqa: E402
+from pipeline_src.system.atomic import write_json  # noqa: E402
 from tests.slurm.cluster import Cluster  # noqa: E402
 from tests.workspace import Workspace  # noqa: E402
 

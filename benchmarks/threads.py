@@ -146,8 +146,8 @@ def main() -> None:
     if options.train:
         train_when_asked(options.train)
         return
-    from pipeline_src.atomic import write_json
-    from pipeline_src.provenance import git_commit, machine
+    from pipeline_src.runs.provenance import git_commit, machine
+    from pipeline_src.system.atomic import write_json
 
     load = os.getloadavg()[0]
     result = {

@@ -25,10 +25,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.timed_steps import Trainer, make_spec, timed_step  # noqa: E402
-from pipeline_src.atomic import write_json  # noqa: E402
 from pipeline_src.config import ModelConfig, PretrainConfig, read_config, resolve_run  # noqa: E402
 from pipeline_src.config.variants import NUM_MEL_BINS  # noqa: E402
-from pipeline_src.provenance import git_commit, machine  # noqa: E402
+from pipeline_src.runs.provenance import git_commit, machine  # noqa: E402
+from pipeline_src.system.atomic import write_json  # noqa: E402
 from pipeline_src.train.cost import PEAK_FLOPS  # noqa: E402
 from pipeline_src.train.measure import training_cost  # noqa: E402
 

@@ -15,8 +15,7 @@ import torch
 from pipeline_src.config import ModelConfig, PretrainConfig, plan_segments, pretrain_network
 from pipeline_src.config.segments import Segment
 from pipeline_src.config.variants import NUM_MEL_BINS
-from pipeline_src.objectives import StepSetting
-from pipeline_src.objectives.setting import draw_candidates
+from pipeline_src.methods.common.setting import StepSetting, draw_candidates
 from pipeline_src.runs.build import build_model
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.objective import build_objective, build_optimizers

@@ -29,13 +29,14 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pipeline_src.atomic import write_json  # noqa: E402
-from pipeline_src.models import AVSiam, create_model  # noqa: E402
-from pipeline_src.models.layers import NORM_SUFFIX, Block, Modality  # noqa: E402
-from pipeline_src.models.masking import gather_tokens, num_kept  # noqa: E402
-from pipeline_src.objectives import AVSiamPretrain  # noqa: E402
-from pipeline_src.objectives.contrastive import contrastive_loss  # noqa: E402
-from pipeline_src.provenance import git_commit  # noqa: E402
+from pipeline_src.methods.avsiam.network import AVSiam  # noqa: E402
+from pipeline_src.methods.avsiam.objective import AVSiamPretrain  # noqa: E402
+from pipeline_src.methods.common.blocks import NORM_SUFFIX, Block, Modality  # noqa: E402
+from pipeline_src.methods.common.contrast import contrastive_loss  # noqa: E402
+from pipeline_src.methods.common.masking import gather_tokens, num_kept  # noqa: E402
+from pipeline_src.methods.factory import create_model  # noqa: E402
+from pipeline_src.runs.provenance import git_commit  # noqa: E402
+from pipeline_src.system.atomic import write_json  # noqa: E402
 from pipeline_src.train.memory import keep_freed_memory  # noqa: E402
 
 OUTPUT = ROOT / "benchmarks" / "results" / "train_step.json"

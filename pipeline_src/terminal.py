@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_src.config.changes import describe_changes
-from pipeline_src.joblog import last_error
-from pipeline_src.progress import CLEAR_LINE
+from pipeline_src.system.joblog import last_error
+from pipeline_src.system.progress import CLEAR_LINE
 
 MAX_REASON_CHARS = 200
 MAX_CHANGES = 4

@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline_src.config.data import MediaConfig
 from pipeline_src.manifest.chunks import Clip
-from pipeline_src.media.audio import read_flac
+from pipeline_src.transcode.audio import read_flac
 from tests.media import run_ffmpeg, transcode_one
 
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "10", "-g", "25", "-pix_fmt", "yuv420p")

@@ -20,19 +20,19 @@ from pipeline_src.config.data import (
     NetworkConfig,
     ShardsConfig,
 )
-from pipeline_src.download.candidates import Places
+from pipeline_src.datasets.chunk_plan import PLAN_COLUMNS
 from pipeline_src.download.chunk import download_chunk
-from pipeline_src.features.chunk import extract_chunk
-from pipeline_src.ledger import LedgerRow, read_ledger
+from pipeline_src.download.source_choices import Places
+from pipeline_src.logmel.chunk import extract_chunk
 from pipeline_src.manifest.chunks import ChunkId, ChunkManifest, Clip, read_chunk
-from pipeline_src.manifest.plan import PLAN_COLUMNS
+from pipeline_src.manifest.ledger import LedgerRow, read_ledger
 from pipeline_src.manifest.rows import FetchRow
 from pipeline_src.manifest.tars import read_samples
-from pipeline_src.manifest.url_secrets import hide_secrets
-from pipeline_src.media.ffmpeg import find_ffmpeg
-from pipeline_src.media.transcode import transcode_chunk
 from pipeline_src.shards.index import write_index
 from pipeline_src.shards.write import pack_chunk
+from pipeline_src.system.url_secrets import hide_secrets
+from pipeline_src.transcode.ffmpeg import find_ffmpeg
+from pipeline_src.transcode.transcode import transcode_chunk
 
 LEVEL_STEP = 8
 CODECS = ("-c:v", "mpeg4", "-q:v", "1", "-c:a", "aac", "-movflags", "+faststart")

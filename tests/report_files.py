@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
-from pipeline_src.eval.intervals import bootstrap_means, classification_intervals
-from pipeline_src.eval.retrieval import retrieval_metrics
+from pipeline_src.evaluate.intervals import bootstrap_means, classification_intervals
+from pipeline_src.evaluate.retrieval import retrieval_metrics
 
 NUM_CLASSES = 6
 CLASS_NAMES = ["zero", "one", "two", "three", "four", "five & <six>"]

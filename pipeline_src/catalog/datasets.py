@@ -5,12 +5,12 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from pipeline_src.config import Config, MediaConfig
+from pipeline_src.datasets.chunk_plan import CLASSES_FILE, count_clips, ensure_plan
+from pipeline_src.datasets.dataset import DatasetConfig, load_classes, load_dataset
+from pipeline_src.datasets.presence import refuse_missing
+from pipeline_src.datasets.retrieval_lists import load_gallery
 from pipeline_src.errors import ConfigError, ManifestError, did_you_mean
-from pipeline_src.lock import refuse_if_held
-from pipeline_src.manifest.datasets import DatasetConfig, load_classes, load_dataset
-from pipeline_src.manifest.galleries import load_gallery
-from pipeline_src.manifest.plan import CLASSES_FILE, count_clips, ensure_plan
-from pipeline_src.manifest.presence import refuse_missing
+from pipeline_src.system.lock import refuse_if_held
 
 # Folders of the results, and names that would turn a target into a rule's name.
 RESERVED_NAMES = {

@@ -12,8 +12,8 @@ from pipeline_src.config import RunConfig, read_yaml, resolve_run
 from pipeline_src.config.differences import differences
 from pipeline_src.config.heads import possible_shares
 from pipeline_src.config.starts import Network, converted_network, refuse_other_network
+from pipeline_src.datasets.dataset import split_view
 from pipeline_src.errors import ConfigError
-from pipeline_src.manifest.datasets import split_view
 
 MAX_NAMED = 6  # changed keys in one sentence
 
@@ -353,6 +353,6 @@ def _converted(run: str, stage: str, folder: str) -> str:
     if not path.is_file():
         raise ConfigError(
             f"run {run}: {stage}.checkpoint: {path} does not exist; write the folder with "
-            "python -m pipeline_src.models.convert"
+            "av-pipeline convert"
         )
     return str(path)

@@ -8,10 +8,8 @@
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from pipeline_src.cli import main
 from pipeline_src.runs.convert import (
     LOGMEL_MEAN,
     LOGMEL_STD,
@@ -49,7 +47,3 @@ def run(options: argparse.Namespace) -> int:
     convert = export_weights if options.source.is_dir() else import_weights
     print(describe_report(options, convert(options)))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(["convert", *sys.argv[1:]]))

@@ -6,11 +6,9 @@ configurations into one table, with their ratios to the first.
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline_src.cli import main
 from pipeline_src.config import Config, read_config
 from pipeline_src.train.cost import (
     DATASETS,
@@ -60,7 +58,3 @@ def _configs(options: argparse.Namespace) -> list[Config]:
     if options.compare and options.configs:
         return [read_config([path]) for path in options.configs]
     return [read_config(options.configs)]
-
-
-if __name__ == "__main__":
-    sys.exit(main(["cost", *sys.argv[1:]]))

@@ -2,10 +2,38 @@
 
 import argparse
 import contextlib
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+from pipeline_src.catalog import Catalog
 from pipeline_src.commands import CHECKOUT
-from pipeline_src.doctor import examine
+from pipeline_src.dvc.drift import refuse_drift
+from pipeline_src.dvc.place import ADVICE, problems_of
+from pipeline_src.dvc.render import load_catalog
+from pipeline_src.dvc.site_cache import site_cache, what_is_wrong
+from pipeline_src.dvc.sync import compare
+from pipeline_src.errors import PipelineError
+from pipeline_src.transcode.ffmpeg import find_ffmpeg
+
+LINKS = {"slurm": "workflow/profiles/slurm", "profiles": "workflow/profiles"}
+MIN_FREE_GIGABYTES = 10
+TOOL_TIMEOUT_SECONDS = 20
+NO_ACCOUNTING = re.compile(r"AccountingStorageType\s*=\s*(\(null\)|accounting_storage/none)")
+NO_SBATCH_TEXT = (
+    "submit.cluster = slurm, but sbatch is not on PATH: load Slurm's module, "
+    "or set submit.cluster to local"
+)
+NO_ACCOUNTING_TEXT = (
+    "Slurm keeps no accounting: keep slurm-status-command: squeue in your profile, as "
+    "workflow/profiles/slurm has it; the plugin's default waits for ever"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,3 +47,149 @@ def run(options: argparse.Namespace) -> int:
     for line in lines:
         print(f"{line.state:7}{line.text}")
     return int(any(line.state == "broken" for line in lines))
+
+
+class Line(NamedTuple):
+    """One line of the answer: ok | note (works, but look) | broken (needs the next step)."""
+
+    state: str
+    text: str
+
+
+def examine(root: Path) -> Iterator[Line]:
+    """Every check of a checkout and of this machine."""
+    yield from check_links(root)
+    yield _check_ffmpeg()
+    yield from _check_torch()
+    try:
+        catalog = load_catalog(root)
+    except PipelineError as error:
+        yield Line("broken", f"configuration: {error}")
+        return
+    yield from check_disk(catalog.results)
+    yield from check_slurm(catalog.config.submit.cluster)
+    yield from _check_dvc(root, catalog)
+
+
+def check_links(root: Path) -> Iterator[Line]:
+    """The links that make ``--profile slurm`` and calls without a flag find their profile."""
+    for name, target in LINKS.items():
+        path = root / name
+        if path.is_dir() and path.resolve() == (root / target).resolve():
+            yield Line("ok", f"{name} -> {target}")
+            continue
+        repair = f"rm -rf {name} && ln -s {target} {name}"
+        yield Line("broken", f"{name} is no link to {target}: {repair}")
+
+
+def _check_torch() -> Iterator[Line]:
+    yield Line("ok", f"Python {sys.version.split()[0]}")
+    if importlib.util.find_spec("torch") is None:
+        yield Line("broken", "torch is not installed: make setup")
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        yield Line("ok", f"torch {torch.__version__}, GPUs: {', '.join(names)}")
+    else:
+        yield Line("note", f"torch {torch.__version__}, no GPU in reach: training runs on the CPU")
+    yield from check_precision()
+
+
+def check_precision() -> Iterator[Line]:
+    """What ``amp: auto`` means on this machine."""
+    from pipeline_src.evaluate.common import pick_device
+    from pipeline_src.train.precision import native_precision
+
+    found = native_precision(pick_device())
+    yield Line("ok", f"amp: auto trains in {found.name} here: {found.reason}")
+
+
+def check_disk(results: Path) -> Iterator[Line]:
+    """Free space where results are written."""
+    folders = (results.absolute(), *results.absolute().parents)
+    free = shutil.disk_usage(next(path for path in folders if path.exists())).free / 1e9
+    text = f"{free:.0f} GB free at {results}"
+    if free < MIN_FREE_GIGABYTES:
+        yield Line("note", f"{text}: delete {results}/<dataset>/raw of finished data sets")
+    else:
+        yield Line("ok", text)
+
+
+def check_slurm(cluster: str) -> Iterator[Line]:
+    """Whether jobs can be sent to Slurm, and how their state can be asked for."""
+    if shutil.which("sbatch") is None:
+        if cluster == "slurm":
+            yield Line("broken", NO_SBATCH_TEXT)
+        else:
+            yield Line("ok", f"no sbatch on PATH, submit.cluster = {cluster}: training runs here")
+        return
+    if _answer("sinfo", "--noheader") is None:
+        text = "sbatch is on PATH, but sinfo gets no answer: --profile slurm will not work here"
+        yield Line("broken" if cluster == "slurm" else "note", text)
+        return
+    yield Line("ok", f"Slurm answers, submit.cluster = {cluster}")
+    settings = _answer("scontrol", "show", "config") or ""
+    if NO_ACCOUNTING.search(settings):
+        yield Line("note", NO_ACCOUNTING_TEXT)
+
+
+def _answer(*command: str) -> str | None:
+    """What a command printed; None where it failed or hung."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=TOOL_TIMEOUT_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _check_dvc(root: Path, catalog: Catalog) -> Iterator[Line]:
+    if not (root / ".dvc" / "config").is_file():
+        yield Line("broken", "no .dvc folder: git checkout .dvc .dvcignore")
+        return
+    if _answer("git", "-C", str(root), "rev-parse") is None:
+        yield Line("broken", "no git repository, and DVC needs one: git clone this project")
+        return
+    yield check_site_cache(root)
+    if remote := (_answer("dvc", "remote", "default") or "").strip():
+        yield Line("ok", f"dvc remote {remote}")
+    else:
+        yield Line("note", "no default DVC remote: dvc remote add --local -d mine <folder or URL>")
+    if problems := list(problems_of(catalog.results, root)):
+        yield Line("note", f"dvc repro will refuse: {problems[0]}; {ADVICE}")
+        return
+    try:
+        refuse_drift(root)
+        yield Line("ok", "dvc.yaml fits config/config.yaml")
+        findings = compare(catalog)
+    except PipelineError as error:
+        yield Line("broken", str(error))
+        return
+    unsettled = [found.stage.name for found in findings if found.action in ("touch", "commit")]
+    if unsettled:
+        listed = ", ".join(unsettled)
+        yield Line("note", f"DVC and Snakemake disagree: python -m pipeline_src sync ({listed})")
+    else:
+        yield Line("ok", "DVC and Snakemake agree on what is there")
+
+
+def check_site_cache(root: Path) -> Line:
+    """DVC runs what lies in its state, so nobody else may write there."""
+    try:
+        path = site_cache(root)
+    except PipelineError as error:
+        return Line("broken", str(error))
+    if wrong := what_is_wrong(path):
+        repair = f"rm -rf {shlex.quote(str(path))} && mkdir -m 700 -p {shlex.quote(f'{path}/repo')}"
+        return Line("broken", f"DVC unpickles its state, and {wrong}: {repair}")
+    return Line("ok", f"DVC's state lies in {path}, where only you may write")
+
+
+def _check_ffmpeg() -> Line:
+    try:
+        return Line("ok", f"ffmpeg: {find_ffmpeg()}")
+    except PipelineError as error:
+        return Line("broken", str(error))

@@ -1,20 +1,38 @@
-"""Clips, gigabytes and hours of a data set, and what every stage takes; asks no host."""
+"""Clips, gigabytes and hours before any request.
+
+What fetching takes is here, what processing takes in ``workload``. Sizes of local files and archive
+members are read. Those of a host are measured where clips of it have been fetched already, and
+assumed from the options where not; the table says which.
+"""
 
 import argparse
 import json
-import sys
-from dataclasses import asdict
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pipeline_src.cli import main
 from pipeline_src.commands import CHECKOUT
-from pipeline_src.config import read_config
+from pipeline_src.commands.workload import describe_workload, workload
+from pipeline_src.config import Config, read_config
+from pipeline_src.datasets.clip_lists import ClipRow, read_clips
+from pipeline_src.datasets.dataset import DatasetConfig, load_dataset
+from pipeline_src.datasets.sources import source_kind, split_member
+from pipeline_src.download.archives import member_sizes, plain_name
+from pipeline_src.download.journal import FILE_NAME, read_records
+from pipeline_src.download.local import find_local
+from pipeline_src.download.source_choices import Places, candidates
+from pipeline_src.download.sources import host_of
 from pipeline_src.errors import ConfigError, did_you_mean
-from pipeline_src.estimate import LOCAL, Assumed, describe, estimate, read_listing
-from pipeline_src.manifest.datasets import DatasetConfig, load_dataset
-from pipeline_src.workload import describe_workload, workload
+from pipeline_src.manifest.ledger import TRANSIENT_REASONS
+from pipeline_src.system.url_secrets import hide_secrets
 
 DATASETS = CHECKOUT / "config/datasets"
+LOCAL = "this machine"
+DEFAULT_CLIP_SECONDS = 10.0
+BYTES_PER_GB = 1e9
+SECONDS_PER_HOUR = 3600.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,5 +78,171 @@ def _find_dataset(name: str) -> DatasetConfig:
     return dataset
 
 
-if __name__ == "__main__":
-    sys.exit(main(["estimate", *sys.argv[1:]]))
+@dataclass
+class Place:
+    """What one host, or this machine, has to give.
+
+    Args:
+        num_missing: local files that are not there. hours: of this place alone, at its limits.
+        basis: read | measured on n clips | assumed.
+    """
+
+    name: str
+    num_clips: int = 0
+    num_sources: int = 0
+    num_done: int = 0
+    num_missing: int = 0
+    gigabytes: float = 0.0
+    hours: float = 0.0
+    basis: str = "read"
+    sizes: list[float] = field(default_factory=list, repr=False)
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """What stands for sizes that nobody has measured yet."""
+
+    kbit_per_second: float
+    minutes_per_video: float
+    mbit_per_second: float
+
+
+@dataclass
+class Listing:
+    """A clip list, as far as an estimate needs it.
+
+    Args:
+        sources: source -> its clips, and the bytes to be assumed where nobody has measured it.
+        seconds: listed lengths in all; num_timed: of so many clips.
+    """
+
+    sources: dict[str, tuple[int, float]] = field(default_factory=dict)
+    clips_per_split: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    num_timed: int = 0
+
+    @property
+    def mean_seconds(self) -> float:
+        """Mean listed length; 0 where the list gives none."""
+        return self.seconds / self.num_timed if self.num_timed else 0.0
+
+
+def read_listing(dataset: DatasetConfig, config: Config, assumed: Assumed) -> Listing:
+    """Read the clip list; each clip at its first place."""
+    places = Places(dataset.root, dataset.clip_file, dataset.mirror, dataset.mirror_is_cut)
+    listing = Listing()
+    for clip in read_clips(dataset, max_seconds=config.media.max_seconds):
+        first = candidates(clip, places)[0]
+        known = listing.sources.get(first.source) or (0, _assumed_bytes(first, clip, assumed))
+        listing.sources[first.source] = (known[0] + 1, known[1])
+        listing.clips_per_split[clip.split] += 1
+        if clip.end_seconds is not None:
+            listing.seconds += clip.end_seconds - (clip.start_seconds or 0.0)
+            listing.num_timed += 1
+    return listing
+
+
+def estimate(
+    listing: Listing, dataset: DatasetConfig, config: Config, assumed: Assumed
+) -> list[Place]:
+    """What each place has to give for a data set, by name; asks no host."""
+    logs = Path(config.results, dataset.name, "raw").glob(f"*/*/{FILE_NAME}")
+    records = {source: record for log in logs for source, record in read_records(log).items()}
+    found: dict[str, Place] = {}
+    sizes = LocalSizes(dataset.root)
+    for source, (num_clips, assumed_bytes) in listing.sources.items():
+        place = found.setdefault(_place_name(source), Place(_place_name(source)))
+        place.num_clips += num_clips
+        place.num_sources += 1
+        if place.name == LOCAL:
+            size = sizes.of(source)
+            place.num_missing += size is None
+            place.gigabytes += (size or 0) / BYTES_PER_GB
+        elif (
+            record := records.get(hide_secrets(source))
+        ) and record.reason not in TRANSIENT_REASONS:
+            place.num_done += 1
+            place.sizes += [] if record.reason else [record.bytes]
+        else:
+            place.gigabytes += assumed_bytes / BYTES_PER_GB
+            place.basis = "assumed"
+    for place in found.values():
+        if place.name != LOCAL:
+            _settle(place, config, assumed)
+    return sorted(found.values(), key=lambda place: place.name)
+
+
+def _place_name(source: str) -> str:
+    """The host that a source asks, or this machine."""
+    kind = source_kind(source)
+    if kind == "member" and source_kind(split_member(source)[0]) == "local":
+        return LOCAL
+    return LOCAL if kind == "local" else host_of(source) or kind
+
+
+class LocalSizes:
+    """Sizes of local files and of members of local archives; each archive's headers read once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._members: dict[str, dict[str, int]] = {}
+
+    def of(self, source: str) -> int | None:
+        """Bytes of a source; None where it is not there."""
+        if source_kind(source) != "member":
+            path = find_local(self._root, source)
+            return path.stat().st_size if path.is_file() else None
+        archive, member = split_member(source)
+        if archive not in self._members:
+            self._members[archive] = member_sizes(find_local(self._root, archive))
+        return self._members[archive].get(plain_name(member))
+
+
+def _settle(place: Place, config: Config, assumed: Assumed) -> None:
+    """Replace assumed sizes by the mean of what was fetched, and set the hours."""
+    num_left = place.num_sources - place.num_done
+    if place.sizes:
+        place.gigabytes = num_left * statistics.fmean(place.sizes) / BYTES_PER_GB
+        place.basis = f"measured on {len(place.sizes)}"
+    network = config.network
+    rate = network.host_requests_per_second.get(place.name, network.requests_per_second)
+    spaced = num_left / rate if rate else 0.0
+    place.hours = max(spaced, transfer_seconds(place.gigabytes, assumed)) / SECONDS_PER_HOUR
+
+
+def transfer_seconds(gigabytes: float, assumed: Assumed) -> float:
+    """How long the line needs."""
+    return gigabytes * BYTES_PER_GB * 8 / (assumed.mbit_per_second * 1e6)
+
+
+def _assumed_bytes(first: ClipRow, listed: ClipRow, assumed: Assumed) -> float:
+    """Of a ready-cut clip its listed length, of a file to cut from a whole video is fetched."""
+    if first.end_seconds is not None:
+        seconds = assumed.minutes_per_video * 60
+    elif listed.end_seconds is not None:
+        seconds = listed.end_seconds - (listed.start_seconds or 0.0)
+    else:
+        seconds = DEFAULT_CLIP_SECONDS
+    return seconds * assumed.kbit_per_second * 1000 / 8
+
+
+def describe(places: Sequence[Place], assumed: Assumed) -> Iterable[str]:
+    """The table, and what it stands on."""
+    yield f"{'place':28} {'clips':>9} {'to fetch':>9} {'GB':>9} {'hours':>8}  sizes"
+    for place in places:
+        left = 0 if place.name == LOCAL else place.num_sources - place.num_done
+        row = f"{place.name:28} {place.num_clips:9} {left:9} {place.gigabytes:9.1f}"
+        missing = f", {place.num_missing} missing" if place.num_missing else ""
+        yield f"{row} {place.hours:8.1f}  {place.basis}{missing}"
+    remote = [place for place in places if place.name != LOCAL]
+    gigabytes = sum(place.gigabytes for place in remote)
+    line_hours = transfer_seconds(gigabytes, assumed) / SECONDS_PER_HOUR
+    hours = max([line_hours, *(place.hours for place in remote)])
+    num_clips = sum(place.num_clips for place in places)
+    yield f"{num_clips} clips; {gigabytes:.1f} GB to fetch in {hours:.1f} h"
+    if any(place.basis == "assumed" for place in remote):
+        yield (
+            f"assumed: {assumed.kbit_per_second:g} kbit/s of media, whole videos of "
+            f"{assumed.minutes_per_video:g} min, a line of {assumed.mbit_per_second:g} Mbit/s, "
+            "every source still there"
+        )

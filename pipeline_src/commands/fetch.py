@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline_src.commands import CHECKOUT
 from pipeline_src.download.official import fetch_official
-from pipeline_src.stages.render import load_catalog
+from pipeline_src.dvc.render import load_catalog
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,9 +13,7 @@ from pathlib import Path
 
 from pipeline_src.cli import NAME
 from pipeline_src.commands import CHECKOUT
-from pipeline_src.config import Config, read_config
-from pipeline_src.errors import ConfigError
-from pipeline_src.listing import (
+from pipeline_src.commands.listing import (
     Files,
     ListedClip,
     choose_name,
@@ -27,10 +25,12 @@ from pipeline_src.listing import (
     read_splits,
     write_lists,
 )
-from pipeline_src.manifest.copies import find_copies
-from pipeline_src.manifest.folder import Folder, read_folder
-from pipeline_src.preview import Seen, look_at_all
-from pipeline_src.proposal import propose
+from pipeline_src.commands.preview import Seen, look_at_all
+from pipeline_src.commands.proposal import propose
+from pipeline_src.config import Config, read_config
+from pipeline_src.datasets.copies import find_copies
+from pipeline_src.datasets.folder import Folder, read_folder
+from pipeline_src.errors import ConfigError
 
 CONFIG_FILE = CHECKOUT / "config/config.yaml"
 DATASETS = CHECKOUT / "config/datasets"

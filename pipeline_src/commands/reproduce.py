@@ -1,9 +1,42 @@
 """Make a metrics.json again from its commit, and compare every figure and hash."""
 
 import argparse
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from pipeline_src.reproduce import run_reproduce
+import yaml
+
+from pipeline_src.config import load_config
+from pipeline_src.config.root import NAME_PATTERN
+from pipeline_src.datasets.dataset import FOLD_PREFIX, load_dataset
+from pipeline_src.errors import ConfigError, StageError, shown
+from pipeline_src.runs.provenance import UNKNOWN_COMMIT, package_versions
+from pipeline_src.system.atomic import write_text
+
+ROOT = Path(__file__).resolve().parents[2]
+NEEDED = ("run", "dataset", "git_commit", "config", "versions")
+HASHES = ("clip_ids_sha256", "data_sha256", "config_sha256", "checkpoint_sha256")
+NOT_FIGURES = {*HASHES, "seconds", "git_commit", "versions", "config", "seed"}
+NAME = re.compile(NAME_PATTERN.strip("^$"))
+ORIGIN = {
+    "git_commit": (
+        re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})(?:-dirty)?|unknown"),
+        "a commit's 40 hexadecimal digits",
+    ),
+    "run": (NAME, "letters, digits and _"),
+    "dataset": (NAME, "letters, digits and _"),
+    "split": (re.compile(r"\w*"), "letters, digits and _"),
+}
+TAIL_LINES = 15
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,3 +50,210 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """0 when every figure and hash is the same."""
     return run_reproduce(options)
+
+
+def run_reproduce(options: argparse.Namespace) -> int:
+    """Do what the command line asks for: ``metrics`` again, in ``folder`` or in its default."""
+    return reproduce(options.metrics, options.folder)
+
+
+def reproduce(metrics: Path, folder: Path | None) -> int:
+    """Check out, run, compare; 0 when every figure and hash is the same."""
+    stored = read_metrics(metrics)
+    check_settings(metrics, stored)
+    for name, then, now in differing_versions(stored):
+        logger.warning("%s was %s, here it is %s: figures may differ", name, then, now)
+    default = ROOT / "results/reproduce" / stored["git_commit"][:12]
+    checkout = (folder or default).resolve()
+    project = prepare_checkout(checkout, stored)
+    target = target_of(stored)
+    run_workflow(project, target)
+    differences = list(compare_metrics(stored, read_metrics(project / target)))
+    for difference in differences:
+        print(difference)
+    print(f"{project / target}: {'differs' if differences else 'the same figures and hashes'}")
+    return int(bool(differences))
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """A metrics.json that names all it was made from.
+
+    Raises:
+        StageError: not readable, or a part of its origin is missing; says which.
+    """
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise StageError(f"{path}: not a readable metrics.json ({shown(error)})") from error
+    if not isinstance(metrics, dict):
+        raise StageError(f"{path}: not a metrics.json: it holds {shown(metrics)}")
+    if missing := [key for key in NEEDED if not metrics.get(key)]:
+        raise StageError(
+            f"{path}: {', '.join(missing)} missing; only newer files can be made again"
+        )
+    _check_origin(path, metrics)
+    return metrics
+
+
+def _check_origin(path: Path, metrics: Mapping[str, Any]) -> None:
+    """Refuse a file whose names could mean more to git or to a shell's tools than names.
+
+    Raises:
+        StageError: names the value and what is allowed.
+    """
+    for key, (pattern, allowed) in ORIGIN.items():
+        value = metrics.get(key, "")
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise StageError(
+                f"{path}: {key} is {shown(value)}, not {allowed}; take the file as it was written"
+            )
+    for key in ("config", "versions"):
+        if not isinstance(metrics[key], dict):
+            raise StageError(
+                f"{path}: {key} is {shown(metrics[key])}, not a mapping; take the file as it was "
+                "written"
+            )
+
+
+def check_settings(path: Path, stored: Mapping[str, Any]) -> None:
+    """Refuse settings that this code would refuse, whatever the code of their commit allows.
+
+    A metrics.json may be somebody else's, and options of the download can run programs.
+
+    Raises:
+        StageError: names the file, the key and what is allowed.
+    """
+    try:
+        load_config(stored["config"])
+    except ConfigError as error:
+        raise StageError(f"{path}: its configuration is not one to run here: {error}") from error
+
+
+def differing_versions(stored: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Package, version then, version now, where the two differ."""
+    here = package_versions()
+    then = stored["versions"]
+    names = sorted({*then, *here})
+    versions = [(name, then.get(name, "absent"), here.get(name, "absent")) for name in names]
+    return [row for row in versions if row[1] != row[2]]
+
+
+def prepare_checkout(folder: Path, stored: Mapping[str, Any]) -> Path:
+    """A git worktree of the commit with the stored configuration; the project's folder in it.
+
+    Raises:
+        StageError: the commit is unknown or had local changes, or ``folder`` holds something else.
+    """
+    commit = stored["git_commit"]
+    if commit == UNKNOWN_COMMIT:
+        raise StageError(
+            "git_commit is unknown: no git repository tracked the project's files when the figures "
+            "were made, so the code that made them is missing (a copy without .git, or one inside "
+            "another repository). Clone the project, evaluate there, and use that metrics.json"
+        )
+    if commit.endswith("-dirty"):
+        raise StageError(
+            f"git_commit is {commit}: the code had changes that no commit holds. Commit first, "
+            "then evaluate again; or check the commit out by hand and accept the difference"
+        )
+    if _git("cat-file", "-e", f"{commit}^{{commit}}").returncode:
+        raise StageError(f"commit {commit} is not in this repository: git fetch --all")
+    if not (folder / ".git").exists():
+        made = _git("worktree", "add", "--detach", str(folder), commit)
+        if made.returncode:
+            raise StageError(f"no checkout at {folder}: {made.stderr.strip()}")
+    elif (head := _git("rev-parse", "HEAD", folder=folder).stdout.strip()) != commit:
+        raise StageError(f"{folder} is a checkout of {head or 'nothing'}; give another --folder")
+    project = folder / _git("rev-parse", "--show-prefix").stdout.strip()
+    config = {**stored["config"], "results": "results"}
+    write_text(project / "config/config.yaml", yaml.safe_dump(config, sort_keys=False))
+    _bring_lists(project, config)
+    return project
+
+
+def _bring_lists(folder: Path, config: Mapping[str, Any]) -> None:
+    """Link data set files that git does not hold: lists of others, and folders of local clips."""
+    for entry in load_config(config).datasets:
+        path = Path(entry) if Path(entry).suffix else Path(f"config/datasets/{entry}.yaml")
+        if not (ROOT / path).is_file():
+            raise StageError(f"data set {entry}: {path} is not here, so its clips cannot be found")
+        dataset = load_dataset(ROOT / path)
+        for needed in (path, *dataset.list_files, *dataset.described_by, dataset.root):
+            _link(folder, Path(os.path.normpath(ROOT / needed)))
+
+
+def _link(folder: Path, path: Path) -> None:
+    if not path.is_relative_to(ROOT):
+        return
+    there = folder / path.relative_to(ROOT)
+    if not there.exists() and path.exists():
+        there.parent.mkdir(parents=True, exist_ok=True)
+        there.symlink_to(path)
+
+
+def target_of(stored: Mapping[str, Any]) -> str:
+    """The file that the workflow is asked for."""
+    kind, name = "probe" if "probes" in stored else "eval", stored["dataset"]
+    if stored.get("split", "").startswith(FOLD_PREFIX):
+        name = f"{name}_{stored['split']}"
+    return f"results/{stored['run']}/{kind}/{name}/metrics.json"
+
+
+def run_workflow(folder: Path, target: str) -> None:
+    """Run that checkout's own workflow in this environment.
+
+    Raises:
+        StageError: it failed; the message ends with its last lines.
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PATH": path}
+    print(f"snakemake -- {target}  (in {folder})", flush=True)
+    log = folder / "reproduce.log"
+    with log.open("w", encoding="utf-8") as stream:
+        done = subprocess.run(
+            ["snakemake", "--", target],
+            cwd=folder,
+            env=env,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    if done.returncode:
+        tail = "\n  ".join(log.read_text(encoding="utf-8").splitlines()[-TAIL_LINES:])
+        raise StageError(f"the workflow failed in {folder}; end of {log}:\n  {tail}")
+
+
+def compare_metrics(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """One sentence per hash and figure that differs."""
+    meanings = {
+        "clip_ids_sha256": "other clips are scored: the list changed, or clips were lost",
+        "data_sha256": "the data differ: other clips, or other bytes from other package versions",
+        "config_sha256": "the settings differ",
+        "checkpoint_sha256": "the weights differ",
+    }
+    for key, meaning in meanings.items():
+        if then.get(key) != now.get(key):
+            yield f"{key}: {meaning}"
+    first, second = _figures(then), _figures(now)
+    for name in sorted(first.keys() | second.keys()):
+        if first.get(name) != second.get(name):
+            yield f"{name}: was {first.get(name)}, is {second.get(name)}"
+
+
+def _figures(value: Any, name: str = "") -> dict[str, Any]:
+    """Every leaf that is a figure, by its dotted name."""
+    if not isinstance(value, Mapping):
+        return {name: value}
+    leaves: dict[str, Any] = {}
+    for key, below in value.items():
+        if name or key not in NOT_FIGURES:
+            leaves |= _figures(below, f"{name}.{key}".lstrip("."))
+    return leaves
+
+
+def _git(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    if shutil.which("git") is None:
+        raise StageError("git is not on PATH; it holds the code that made the figures")
+    return subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
+    )

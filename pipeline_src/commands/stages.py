@@ -4,12 +4,12 @@ import argparse
 import contextlib
 from pathlib import Path
 
-from pipeline_src.atomic import write_text
 from pipeline_src.commands import CHECKOUT
-from pipeline_src.stages.drift import refuse_drift
-from pipeline_src.stages.place import refuse_outside
-from pipeline_src.stages.render import DVC_FILE, load_catalog, render
-from pipeline_src.stages.stale import drop_stale
+from pipeline_src.dvc.drift import refuse_drift
+from pipeline_src.dvc.place import refuse_outside
+from pipeline_src.dvc.render import DVC_FILE, load_catalog, render
+from pipeline_src.dvc.stale import drop_stale
+from pipeline_src.system.atomic import write_text
 
 ROOT = Path()
 

@@ -5,9 +5,9 @@ import contextlib
 from pathlib import Path
 
 from pipeline_src.commands import CHECKOUT
-from pipeline_src.stages.drift import refuse_drift
-from pipeline_src.stages.render import load_catalog
-from pipeline_src.stages.sync import compare, settle
+from pipeline_src.dvc.drift import refuse_drift
+from pipeline_src.dvc.render import load_catalog
+from pipeline_src.dvc.sync import compare, settle
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

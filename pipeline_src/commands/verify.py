@@ -6,13 +6,11 @@ manifests. Every defect is one line with file, clip and next step, and the exit 
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 
-from pipeline_src.cli import main
-from pipeline_src.cores import num_cores
 from pipeline_src.errors import ConfigError
 from pipeline_src.shards.verify import DECODED_CLIPS, verify
+from pipeline_src.system.cores import num_cores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +34,3 @@ def run(options: argparse.Namespace) -> int:
         print(line, flush=True)
     print(f"{num_defects or 'no'} defect{'s' * (num_defects > 1)}")
     return int(num_defects > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main(["verify", *sys.argv[1:]]))

@@ -15,9 +15,9 @@ from typing import Any
 import yaml
 from pydantic.fields import FieldInfo
 
-from pipeline_src.atomic import write_text
 from pipeline_src.config.root import Config
 from pipeline_src.config.section import MARK, OPERATIONAL, Section
+from pipeline_src.system.atomic import write_text
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "config"
 YAML_HEADER = """\

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from pipeline_src.architectures import MAViLConfig, NetworkConfig, make_architecture
 from pipeline_src.config.data import MediaConfig
 from pipeline_src.config.places import COMMAND_LINE, Places
 from pipeline_src.config.root import NAME_PATTERN, RUN_SECTIONS, Config, RunConfig
@@ -18,6 +17,7 @@ from pipeline_src.config.sources import check_sources
 from pipeline_src.config.training import ModelConfig, PretrainConfig
 from pipeline_src.config.yaml_files import merge, parse_assignments, read_sections
 from pipeline_src.errors import ConfigError, did_you_mean, shown
+from pipeline_src.methods import MAViLConfig, NetworkConfig, make_architecture
 
 PROJECT_FILE = Path(__file__).resolve().parents[2] / "config" / "config.yaml"
 SectionT = TypeVar("SectionT", bound=Section)

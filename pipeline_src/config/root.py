@@ -4,7 +4,6 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline_src.architectures import METHODS
 from pipeline_src.config import demo
 from pipeline_src.config.data import (
     AudioConfig,
@@ -18,6 +17,7 @@ from pipeline_src.config.data import (
 from pipeline_src.config.evaluation import EvaluateConfig, ReportConfig, SubmitConfig
 from pipeline_src.config.section import ELSEWHERE, OPERATIONAL, Section
 from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig
+from pipeline_src.methods import METHODS
 
 RUN_SECTIONS = ("model", "pretrain", "finetune", "evaluate")
 ODD_LETTERS = frozenset("{}<>$;&|`\"'\\*?[]")

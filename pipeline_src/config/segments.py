@@ -9,10 +9,10 @@ import math
 from fractions import Fraction
 from typing import NamedTuple
 
-from pipeline_src.architectures import MaskRatios, MAViLConfig, NetworkConfig
-from pipeline_src.architectures.mavil_cost import Step, trained_flops
 from pipeline_src.config.training import PretrainConfig
 from pipeline_src.errors import ConfigError
+from pipeline_src.methods import MaskRatios, MAViLConfig, NetworkConfig
+from pipeline_src.methods.mavil.cost import Step, trained_flops
 
 
 class Segment(NamedTuple):

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pipeline_src.architectures import METHODS, NetworkConfig, make_architecture
 from pipeline_src.config.training import ModelConfig
 from pipeline_src.errors import ConfigError
+from pipeline_src.methods import METHODS, NetworkConfig, make_architecture
 
 # What decides the encoder's tensors, or what they compute; a method may lack some.
 ENCODER_KEYS = (

@@ -63,7 +63,7 @@ class PretrainConfig(OptimConfig):
     )
     checkpoint: str = Field(
         default="",
-        description="folder that pipeline_src.models.convert wrote: it stands for this "
+        description="folder that `av-pipeline convert` wrote: it stands for this "
         "pre-training, nothing is trained; empty = train",
         json_schema_extra=ELSEWHERE,
     )
@@ -214,7 +214,7 @@ class FinetuneConfig(OptimConfig):
     )
     checkpoint: str = Field(
         default="",
-        description="folder that pipeline_src.models.convert wrote: it stands for this "
+        description="folder that `av-pipeline convert` wrote: it stands for this "
         "fine-tuning, nothing is trained; empty = train",
         json_schema_extra=ELSEWHERE,
     )

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline_src.architectures import MAViLConfig
-from pipeline_src.architectures.mavil_cost import trained_flops
 from pipeline_src.config.load import pretrain_network
 from pipeline_src.config.segments import mavil_steps, plan_segments
 from pipeline_src.config.training import ModelConfig, PretrainConfig
+from pipeline_src.methods import MAViLConfig
+from pipeline_src.methods.mavil.cost import trained_flops
 
 NUM_MEL_BINS = 128
 FRAMES = (8, 16)

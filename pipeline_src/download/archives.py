@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
 from pipeline_src.config.data import DownloadConfig
+from pipeline_src.datasets.sources import ARCHIVES
 from pipeline_src.download.sources import Fetched, Lost, Outcome
 from pipeline_src.download.store import Readable, check_size, read_blocks, store
 from pipeline_src.errors import MediaError
-from pipeline_src.manifest.sources import ARCHIVES
 
 MAX_HEADER_BYTES = 1 << 20
 MAX_DIRECTORY_BYTES = 1 << 28

@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline_src.atomic import json_sha256
 from pipeline_src.config.data import DownloadConfig, NetworkConfig
-from pipeline_src.download.candidates import Places, candidates
+from pipeline_src.datasets.chunk_plan import read_plan_chunk
+from pipeline_src.datasets.clip_lists import ClipRow, restore_secrets
 from pipeline_src.download.fetch import Fetcher
-from pipeline_src.download.fetched import FetchedLog
-from pipeline_src.download.patience import Patience
+from pipeline_src.download.journal import FetchedLog
+from pipeline_src.download.retry_policy import Patience
 from pipeline_src.download.secrets import read_secrets
+from pipeline_src.download.source_choices import Places, candidates
 from pipeline_src.download.sources import Fetched, Lost, Outcome
-from pipeline_src.ledger import TRANSIENT_REASONS, describe_losses
 from pipeline_src.manifest.chunks import ChunkId, ChunkManifest, Clip, clip_key, write_chunk
-from pipeline_src.manifest.clip_lists import ClipRow, restore_secrets
-from pipeline_src.manifest.origin import chunk_origin
-from pipeline_src.manifest.plan import read_plan_chunk
+from pipeline_src.manifest.input_hash import chunk_origin
+from pipeline_src.manifest.ledger import TRANSIENT_REASONS, describe_losses
 from pipeline_src.manifest.rows import FetchRow
-from pipeline_src.manifest.url_secrets import hide_secrets
-from pipeline_src.progress import ProgressLine
+from pipeline_src.system.atomic import json_sha256
+from pipeline_src.system.progress import ProgressLine
+from pipeline_src.system.url_secrets import hide_secrets
 
 LOGGER = logging.getLogger(__name__)
 

@@ -14,19 +14,19 @@ from typing import NamedTuple
 import requests
 
 from pipeline_src.config.data import DownloadConfig
+from pipeline_src.datasets.clip_lists import ClipRow
+from pipeline_src.datasets.sources import Kind, source_kind, source_problem, split_member
 from pipeline_src.download.bodies import PageError, names_playlist, names_recording
-from pipeline_src.download.fetched import FetchedLog
 from pipeline_src.download.http import fetch_http, open_session
+from pipeline_src.download.journal import FetchedLog
 from pipeline_src.download.local import fetch_local, fetch_local_members, find_local, is_file
-from pipeline_src.download.pages import fetch_page, is_site, tool_name
-from pipeline_src.download.patience import Patience
+from pipeline_src.download.page_clips import fetch_page, is_site, tool_name
 from pipeline_src.download.remote_archive import fetch_remote_members
+from pipeline_src.download.retry_policy import Patience
 from pipeline_src.download.secrets import Secrets
 from pipeline_src.download.sources import Fetched, Lost, Outcome, host_of, raw_extension
 from pipeline_src.errors import MediaError, PipelineError, StageError, is_disk_full
 from pipeline_src.manifest.chunks import clip_key
-from pipeline_src.manifest.clip_lists import ClipRow
-from pipeline_src.manifest.sources import Kind, source_kind, source_problem, split_member
 
 LOGGER = logging.getLogger(__name__)
 HTTP_TOOL = f"requests {requests.__version__}"

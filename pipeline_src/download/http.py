@@ -13,13 +13,13 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, IncompleteRead, LocationParseError, ReadTimeoutError
 
 from pipeline_src.config.data import DownloadConfig
-from pipeline_src.connections import Watch, watch_session
 from pipeline_src.download.bodies import HEAD_BYTES, PAGE, PageError, check_head, leads_home
 from pipeline_src.download.secrets import Secrets
 from pipeline_src.download.sources import Fetched
 from pipeline_src.download.statuses import status_error
 from pipeline_src.download.store import BLOCK_BYTES, Part, check_size
 from pipeline_src.errors import MediaError
+from pipeline_src.system.connections import Watch, watch_session
 
 RANGE_STATUSES = (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
 CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")

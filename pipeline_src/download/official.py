@@ -15,21 +15,16 @@ from typing import Any
 
 import requests
 
-from pipeline_src.atomic import fsync, write_json, write_text
 from pipeline_src.config.data import DownloadConfig, NetworkConfig
+from pipeline_src.datasets.clip_lists import derive_classes
+from pipeline_src.datasets.dataset import DatasetConfig, OfficialFile, format_classes, missing_list
 from pipeline_src.download.http import fetch_http, open_session
 from pipeline_src.download.secrets import read_secrets
 from pipeline_src.download.sources import Fetched
 from pipeline_src.download.store import part_path
 from pipeline_src.errors import ManifestError, MediaError, shown
-from pipeline_src.ledger import PERMANENT_REASONS
-from pipeline_src.manifest.clip_lists import derive_classes
-from pipeline_src.manifest.datasets import (
-    DatasetConfig,
-    OfficialFile,
-    format_classes,
-    missing_list,
-)
+from pipeline_src.manifest.ledger import PERMANENT_REASONS
+from pipeline_src.system.atomic import fsync, write_json, write_text
 
 MAX_UNPACKED_BYTES = 20_000_000_000
 Say = Callable[[str], None]

@@ -14,20 +14,14 @@ from typing import Any, BinaryIO, cast
 import requests
 
 from pipeline_src.config.data import DownloadConfig
-from pipeline_src.connections import Watch
 from pipeline_src.download.archives import fetch_members
 from pipeline_src.download.bodies import HEAD_BYTES, check_head
-from pipeline_src.download.http import (
-    media_errors,
-    open_reply,
-    range_of,
-    read_reply,
-    validator_of,
-)
-from pipeline_src.download.patience import GivenUpError, Patience
+from pipeline_src.download.http import media_errors, open_reply, range_of, read_reply, validator_of
+from pipeline_src.download.retry_policy import GivenUpError, Patience
 from pipeline_src.download.sources import Lost, Outcome, host_of
 from pipeline_src.download.store import BLOCK_BYTES
 from pipeline_src.errors import MediaError
+from pipeline_src.system.connections import Watch
 
 # A shorter gap is read over: cheaper than another request.
 MAX_READ_OVER_BYTES = 4 * BLOCK_BYTES

@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 from pipeline_src.config.page_options import option_problem
 from pipeline_src.errors import ConfigError
-from pipeline_src.ledger import MAX_DETAIL_CHARS
-from pipeline_src.manifest.url_secrets import hide_secrets
+from pipeline_src.manifest.ledger import MAX_DETAIL_CHARS
+from pipeline_src.system.url_secrets import hide_secrets
 
 COOKIES_VARIABLE = "PIPELINE_COOKIES"
 PROXY_VARIABLE = "PIPELINE_PROXY"

@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from pipeline_src.manifest.sources import source_kind
+from pipeline_src.datasets.sources import source_kind
 
 YOUTUBE_PREFIX = "youtube:"
 YOUTUBE_HOST = "youtube.com"

@@ -15,8 +15,8 @@ from typing import Protocol
 
 from pipeline_src.download.sources import Fetched
 from pipeline_src.errors import MediaError, StageError, describe_disk_full, is_disk_full
-from pipeline_src.ledger import TRANSIENT_REASONS
-from pipeline_src.manifest.url_secrets import hide_secrets
+from pipeline_src.manifest.ledger import TRANSIENT_REASONS
+from pipeline_src.system.url_secrets import hide_secrets
 
 BLOCK_BYTES = 1 << 18
 

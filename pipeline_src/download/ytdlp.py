@@ -16,9 +16,9 @@ from yt_dlp.networking._requests import RequestsRH
 from yt_dlp.networking.exceptions import HTTPError, NoSupportingHandlers
 from yt_dlp.postprocessor.ffmpeg import FFmpegMergerPP, FFmpegPostProcessor
 
-from pipeline_src.connections import Watch, watch_session
 from pipeline_src.download.store import BLOCK_BYTES
 from pipeline_src.errors import MediaError
+from pipeline_src.system.connections import Watch, watch_session
 
 # Of one page, manifest or playlist; a watch page has 2 MB, a playlist of ten hours 4 MB.
 MAX_PAGE_BYTES = 16 << 20

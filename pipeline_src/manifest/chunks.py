@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline_src.atomic import file_sha256, write_json
 from pipeline_src.errors import ManifestError
-from pipeline_src.ledger import LedgerRow, count_status, write_ledger
+from pipeline_src.manifest.ledger import LedgerRow, count_status, write_ledger
 from pipeline_src.manifest.schema import CHUNKS, check_json, read_json
+from pipeline_src.system.atomic import file_sha256, write_json
 
 KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,120}")
 KEY_PREFIX_CHARS = 60

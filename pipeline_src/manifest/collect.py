@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline_src.atomic import atomic_path
-from pipeline_src.ledger import TRANSIENT_REASONS, LedgerRow, read_ledger
 from pipeline_src.manifest.chunks import read_chunk
+from pipeline_src.manifest.ledger import TRANSIENT_REASONS, LedgerRow, read_ledger
 from pipeline_src.manifest.rows import FetchRow
+from pipeline_src.system.atomic import atomic_path
 
 # In the order in which a clip passes them.
 STAGES = ("download", "transcode", "logmel", "shards")

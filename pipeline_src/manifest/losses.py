@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pipeline_src.ledger import read_ledger
 from pipeline_src.manifest.collect import STAGES
+from pipeline_src.manifest.ledger import read_ledger
 
 
 def first_loss(manifest_path: Path) -> str:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline_src.ledger import count_transient
+from pipeline_src.manifest.ledger import count_transient
 
 # The stages that can lose a clip for a time, the earlier one first: its request runs both.
 RETRIED_STAGES = ("download", "transcode")

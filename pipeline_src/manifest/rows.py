@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline_src.ledger import LedgerRow
+from pipeline_src.manifest.ledger import LedgerRow
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline_src.atomic import atomic_path
 from pipeline_src.errors import ManifestError, shown
+from pipeline_src.system.atomic import atomic_path
 
 MEMBER_MODE = 0o444
 

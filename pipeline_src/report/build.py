@@ -11,7 +11,6 @@ from typing import Protocol
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from pipeline_src.atomic import write_text
 from pipeline_src.report.blocks import Section
 from pipeline_src.report.folds import FOLDS_RULE, folds_section
 from pipeline_src.report.inventory import coverage_section, provenance_section, timing_section
@@ -29,6 +28,7 @@ from pipeline_src.report.overview import key_cards, summary_sentences
 from pipeline_src.report.predictions import EVAL_RULE, predictions_section
 from pipeline_src.report.records import EvalMetrics, FoldMetrics, ProbeMetrics, SplitIndex
 from pipeline_src.report.results import classification_section, retrieval_section
+from pipeline_src.system.atomic import write_text
 
 logger = logging.getLogger(__name__)
 

@@ -22,13 +22,7 @@ from pipeline_src.report.blocks import (
 from pipeline_src.report.curves import progress_charts
 from pipeline_src.report.load import Problems, read_record, read_rows, read_run_config
 from pipeline_src.report.records import DIRECTIONS, HEADLINE, MODALITIES, EvalMetrics, TrainingDone
-from pipeline_src.report.trainings import (
-    STAGE_LABELS,
-    Origin,
-    Stage,
-    stage_folder,
-    training_origin,
-)
+from pipeline_src.report.trainings import STAGE_LABELS, Origin, Stage, stage_folder, training_origin
 
 EQUAL_WITHIN = 0.05
 MAX_DRAWN_RUNS = 6

@@ -7,16 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_src.errors import StageError
-from pipeline_src.eval.metrics import average_precisions, class_accuracies, confusion_matrix
-from pipeline_src.report.blocks import (
-    MODALITY_LABELS,
-    Block,
-    Chart,
-    Charts,
-    Fold,
-    Section,
-    Text,
-)
+from pipeline_src.evaluate.metrics import average_precisions, class_accuracies, confusion_matrix
+from pipeline_src.report.blocks import MODALITY_LABELS, Block, Chart, Charts, Fold, Section, Text
 from pipeline_src.report.charts import class_chart, confusion_chart
 from pipeline_src.report.embedding_map import embedding_chart
 from pipeline_src.report.load import Arrays, Problems, read_arrays

@@ -18,13 +18,7 @@ from pipeline_src.report.blocks import (
     interval_cell,
     number_text,
 )
-from pipeline_src.report.records import (
-    DIRECTIONS,
-    HEADLINE,
-    MODALITIES,
-    EvalMetrics,
-    Retrieval,
-)
+from pipeline_src.report.records import DIRECTIONS, HEADLINE, MODALITIES, EvalMetrics, Retrieval
 from pipeline_src.report.whiskers import MODALITY_LOOKS, Whisker, whisker_chart
 
 

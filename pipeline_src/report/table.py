@@ -1,6 +1,5 @@
 """The plain-text table of every evaluation."""
 
-import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -163,7 +162,3 @@ def print_results(root: Path) -> None:
     page = root / "report" / "index.html"
     if page.is_file():
         sys.stdout.write(f"\nReport: {page}\n")
-
-
-if __name__ == "__main__":
-    runpy.run_module("pipeline_src.commands.table", run_name="__main__")

@@ -2,11 +2,12 @@
 
 import torch
 
-from pipeline_src.architectures import NetworkConfig, make_architecture
 from pipeline_src.config.training import ModelConfig
-from pipeline_src.data.clip_format import ClipFormat
 from pipeline_src.errors import CheckpointError
-from pipeline_src.models import AudioVisualModel, create_model
+from pipeline_src.loader.clip_format import ClipFormat
+from pipeline_src.methods import NetworkConfig, make_architecture
+from pipeline_src.methods.common.network import AudioVisualModel
+from pipeline_src.methods.factory import create_model
 from pipeline_src.runs.checkpoint import Checkpoint, load_weights
 from pipeline_src.runs.spec import TrainSpec
 

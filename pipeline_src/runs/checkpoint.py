@@ -19,11 +19,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pipeline_src.atomic import file_sha256, fsync, write_json
 from pipeline_src.errors import CheckpointError
 from pipeline_src.runs.records import read_record
 from pipeline_src.runs.sharded import gather, like
 from pipeline_src.runs.spec import STATE_FILE, step_folder
+from pipeline_src.system.atomic import file_sha256, fsync, write_json
 
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"

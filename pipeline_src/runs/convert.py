@@ -8,20 +8,20 @@ from pathlib import Path
 
 import torch
 
-from pipeline_src.architectures import MODEL_NAMES, split_name
-from pipeline_src.atomic import atomic_path, file_sha256, write_json
 from pipeline_src.errors import CheckpointError, ConfigError
-from pipeline_src.models import AudioVisualModel, create_model
-from pipeline_src.models.convert import (
+from pipeline_src.methods import MODEL_NAMES, split_name
+from pipeline_src.methods.common.convert import (
     from_published,
     head_classes,
     published_overrides,
     to_image,
     to_published,
 )
-from pipeline_src.models.init import load_image_weights
-from pipeline_src.models.key_report import KeyReport
-from pipeline_src.models.tensor_files import read_tensors
+from pipeline_src.methods.common.image_start import load_image_weights
+from pipeline_src.methods.common.key_report import KeyReport
+from pipeline_src.methods.common.network import AudioVisualModel
+from pipeline_src.methods.common.tensor_files import read_tensors
+from pipeline_src.methods.factory import create_model
 from pipeline_src.runs.build import restore_model
 from pipeline_src.runs.done import read_done
 from pipeline_src.runs.imported import (
@@ -32,6 +32,7 @@ from pipeline_src.runs.imported import (
     write_imported,
 )
 from pipeline_src.runs.spec import DONE_FILE
+from pipeline_src.system.atomic import atomic_path, file_sha256, write_json
 
 # What AVSiam and CAV-MAE normalise the log-mel with, on AudioSet and VGGSound alike.
 LOGMEL_MEAN, LOGMEL_STD = -5.081, 4.4849
@@ -135,10 +136,5 @@ def describe_report(options: argparse.Namespace, report: KeyReport) -> str:
 
 
 def main() -> None:
-    """Convert what the command line of ``python -m pipeline_src.models.convert`` names."""
-    command = importlib.import_module("pipeline_src.commands.convert")  # which imports this module
-    command.main(["convert", *sys.argv[1:]])
-
-
-if __name__ == "__main__":
-    main()
+    """Run ``av-pipeline convert`` with this process's arguments; for scripts written for 0.1."""
+    sys.exit(importlib.import_module("pipeline_src.cli").main(["convert", *sys.argv[1:]]))

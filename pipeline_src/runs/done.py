@@ -7,7 +7,6 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from pipeline_src.atomic import file_sha256, fsync, write_json
 from pipeline_src.errors import CheckpointError
 from pipeline_src.runs.checkpoint import (
     AVERAGE_FILE,
@@ -20,6 +19,7 @@ from pipeline_src.runs.checkpoint import (
 from pipeline_src.runs.records import read_record
 from pipeline_src.runs.spec import DONE_ADVICE, DONE_FILE
 from pipeline_src.runs.spec import PUBLISHED_FOLDER as PUBLISHED
+from pipeline_src.system.atomic import file_sha256, fsync, write_json
 
 
 def publish_checkpoint(run_dir: Path, checkpoint: Checkpoint) -> Checkpoint:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline_src.atomic import write_text
+from pipeline_src.system.atomic import write_text
 
 HISTORY_FILE = "history.csv"
 VALIDATION_FILE = "validation.csv"

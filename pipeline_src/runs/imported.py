@@ -9,18 +9,18 @@ from typing import Any, Literal
 
 import yaml
 
-from pipeline_src.architectures import NetworkConfig, split_name
-from pipeline_src.atomic import json_sha256, write_json
 from pipeline_src.config import FinetuneConfig, ModelConfig, PretrainConfig
+from pipeline_src.datasets.clip_lists import classes_of
+from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.errors import CheckpointError, ConfigError
-from pipeline_src.manifest.clip_lists import classes_of
-from pipeline_src.manifest.datasets import load_dataset
-from pipeline_src.models import AudioVisualModel
-from pipeline_src.models.key_report import KeyReport
-from pipeline_src.provenance import git_commit, package_versions
+from pipeline_src.methods import NetworkConfig, split_name
+from pipeline_src.methods.common.key_report import KeyReport
+from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.runs.checkpoint import read_checkpoint, save_checkpoint
 from pipeline_src.runs.done import write_done
+from pipeline_src.runs.provenance import git_commit, package_versions
 from pipeline_src.runs.spec import DONE_FILE, TrainSpec
+from pipeline_src.system.atomic import json_sha256, write_json
 
 REPORT_FILE = "conversion.json"
 INPUT_KEYS = ("img_size", "target_length", "num_mel_bins", "num_frames")

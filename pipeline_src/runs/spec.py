@@ -8,7 +8,6 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from pipeline_src import versions
-from pipeline_src.atomic import json_sha256, write_json
 from pipeline_src.config import (
     EvaluateConfig,
     FinetuneConfig,
@@ -20,6 +19,7 @@ from pipeline_src.config import (
 from pipeline_src.config.section import Section
 from pipeline_src.errors import CheckpointError
 from pipeline_src.runs.records import read_record
+from pipeline_src.system.atomic import json_sha256, write_json
 
 SPEC_FILE = "spec.json"
 DONE_FILE = "done.json"

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline_src.atomic import write_bytes, write_json
 from pipeline_src.config.data import RemoteConfig
+from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.errors import ManifestError, shown
 from pipeline_src.manifest.chunks import read_chunk
-from pipeline_src.manifest.datasets import load_dataset
 from pipeline_src.manifest.schema import parse_json
 from pipeline_src.shards.files import shard_files
 from pipeline_src.shards.read import BASE_URL, check_index
 from pipeline_src.shards.transfer import Transfer
+from pipeline_src.system.atomic import write_bytes, write_json
 
 LOGGER = logging.getLogger(__name__)
 MANIFEST_NAME = re.compile(r"\d{5}\.json")

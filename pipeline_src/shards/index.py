@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline_src.atomic import write_json
 from pipeline_src.config.data import AudioConfig, MediaConfig
+from pipeline_src.datasets.dataset import load_classes, load_dataset
+from pipeline_src.datasets.retrieval_lists import load_gallery
 from pipeline_src.errors import StageError
-from pipeline_src.ledger import FLAGS
 from pipeline_src.manifest.chunks import ChunkManifest, read_chunk
-from pipeline_src.manifest.datasets import load_classes, load_dataset
-from pipeline_src.manifest.galleries import load_gallery
+from pipeline_src.manifest.ledger import FLAGS
 from pipeline_src.manifest.losses import first_loss
 from pipeline_src.shards.duplicates import DUPLICATE, ContentTable, Duplicate
 from pipeline_src.shards.files import shard_files, shard_paths
-from pipeline_src.shards.moments import Moments
+from pipeline_src.shards.running_stats import Moments
+from pipeline_src.system.atomic import write_json
 
 LOGGER = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from webdataset.writer import TarWriter
 
-from pipeline_src.atomic import atomic_path
 from pipeline_src.manifest.tars import remove_leftovers
 from pipeline_src.shards.files import ShardFile, Span
+from pipeline_src.system.atomic import atomic_path
 
 OWNER = "root"
 

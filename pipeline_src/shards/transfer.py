@@ -19,8 +19,8 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from pipeline_src.config.data import RemoteConfig
-from pipeline_src.connections import Watch, watch_session
 from pipeline_src.errors import ManifestError
+from pipeline_src.system.connections import Watch, watch_session
 
 LOGGER = logging.getLogger(__name__)
 BLOCK_BYTES = 1 << 20

@@ -7,7 +7,6 @@ that names file, clip and next step, and the exit code is then 1.
 
 import hashlib
 import logging
-import runpy
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -17,7 +16,6 @@ from typing import Any
 
 from pipeline_src.errors import ManifestError
 from pipeline_src.manifest.chunks import ChunkManifest
-from pipeline_src.progress import ProgressLine
 from pipeline_src.shards.check import ShardTask, check_shard
 from pipeline_src.shards.files import shard_files
 from pipeline_src.shards.read import (
@@ -27,6 +25,7 @@ from pipeline_src.shards.read import (
     read_index,
     shards_base,
 )
+from pipeline_src.system.progress import ProgressLine
 
 INDEX_FILE = "index.json"
 DECODED_CLIPS = 200
@@ -137,7 +136,3 @@ def verify(paths: Sequence[Path], *, num_decoded: int, num_workers: int) -> Iter
             yield from future.result()
             progress.update(len(running[future].samples))
     logging.info("%d shards, %d clips checked", len(tasks), progress.num_done)
-
-
-if __name__ == "__main__":
-    runpy.run_module("pipeline_src.commands.verify", run_name="__main__")

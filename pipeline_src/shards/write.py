@@ -12,7 +12,6 @@ import numpy as np
 
 from pipeline_src.config.data import ShardsConfig
 from pipeline_src.errors import ManifestError
-from pipeline_src.ledger import LedgerRow, describe_losses
 from pipeline_src.manifest.chunks import (
     ChunkManifest,
     Clip,
@@ -21,13 +20,14 @@ from pipeline_src.manifest.chunks import (
     read_chunk,
     write_chunk,
 )
-from pipeline_src.manifest.origin import chunk_origin
+from pipeline_src.manifest.input_hash import chunk_origin
+from pipeline_src.manifest.ledger import LedgerRow, describe_losses
 from pipeline_src.manifest.tars import read_samples
-from pipeline_src.progress import ProgressLine
 from pipeline_src.shards.duplicates import CONTENT, FILE, content_hash
 from pipeline_src.shards.files import SAMPLES, SHARDS
-from pipeline_src.shards.moments import Moments, moments_of
+from pipeline_src.shards.running_stats import Moments, moments_of
 from pipeline_src.shards.tars import ShardWriter
+from pipeline_src.system.progress import ProgressLine
 
 LOGGER = logging.getLogger(__name__)
 CLIP_KEYS = ("clip_id", "key", "labels", "flags", FILE)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline_src.atomic import files_sha256, write_text
-from pipeline_src.provenance import COMMIT_FILE, git_commit
+from pipeline_src.runs.provenance import COMMIT_FILE, git_commit
+from pipeline_src.system.atomic import files_sha256, write_text
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # A job started inside another one would be pinned to that one's cores, look for its pickles, and

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline_src.atomic import write_json
 from pipeline_src.errors import LoaderError, PipelineError
+from pipeline_src.system.atomic import write_json
 
 # How libraries name what happens to a rank whose peer is gone.
 PEER_LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")

@@ -14,8 +14,6 @@ from typing import Literal
 import submitit
 from submitit.helpers import TorchDistributedEnvironment
 
-from pipeline_src.atomic import write_text
-from pipeline_src.cores import keep_threads_to_cores
 from pipeline_src.errors import (
     LoaderError,
     PipelineError,
@@ -24,10 +22,12 @@ from pipeline_src.errors import (
     describe_disk_full,
     is_disk_full,
 )
-from pipeline_src.parent import end_with_parent
 from pipeline_src.runs.spec import load_spec
 from pipeline_src.submit import slurm
 from pipeline_src.submit.failures import forget_failure, record_failure
+from pipeline_src.system.atomic import write_text
+from pipeline_src.system.cores import keep_threads_to_cores
+from pipeline_src.system.parent import end_with_parent
 from pipeline_src.train.stop import TIME_IS_UP, StopFlag, StopRequestedError
 
 ERROR_FILE = "error.txt"

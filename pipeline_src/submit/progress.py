@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from pipeline_src.progress import ProgressLine
 from pipeline_src.runs.lease import read_holder
+from pipeline_src.system.progress import ProgressLine
 
 METRICS_FILE = "metrics.jsonl"
 TAIL_BYTES = 200_000  # a log of weeks is not read anew twice a second

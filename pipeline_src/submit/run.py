@@ -6,7 +6,6 @@ from pathlib import Path
 
 from pipeline_src.config import SubmitConfig
 from pipeline_src.errors import TrainingError
-from pipeline_src.executor import pick_cluster
 from pipeline_src.runs.spec import DONE_FILE, TrainSpec, done_fingerprint, saved_progress
 from pipeline_src.submit.explain import explain_end, first_cause
 from pipeline_src.submit.failures import read_failures
@@ -17,6 +16,7 @@ from pipeline_src.submit.request import JobRequest
 from pipeline_src.submit.slurm import UNREACHABLE, JobState
 from pipeline_src.submit.state import JobRecord
 from pipeline_src.submit.submission import find_running, submit
+from pipeline_src.system.executor import pick_cluster
 
 POLL_SECONDS = {"local": 0.5, "slurm": 5.0}
 # Jobs in a row that may die without a new checkpoint before someone has to look.

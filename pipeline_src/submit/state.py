@@ -10,11 +10,11 @@ from pathlib import Path
 
 import psutil
 
-from pipeline_src.atomic import write_json
 from pipeline_src.errors import TrainingError
 from pipeline_src.submit import slurm
 from pipeline_src.submit.environment import deaf_to_terminal
 from pipeline_src.submit.slurm import JobState
+from pipeline_src.system.atomic import write_json
 
 JOB_FILE = "job.json"
 KILL_SECONDS = 10.0

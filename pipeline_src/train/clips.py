@@ -5,24 +5,24 @@ from contextlib import contextmanager
 
 from pipeline_src.config import FinetuneConfig, PretrainConfig
 from pipeline_src.config.heads import scored_heads
-from pipeline_src.data.clip_format import ClipFormat
-from pipeline_src.data.dataset import ClipDataset
-from pipeline_src.data.loader import Batch, to_device, training_batches
-from pipeline_src.data.mixup import Mixup, read_mixup
-from pipeline_src.data.sampler import (
+from pipeline_src.errors import ManifestError
+from pipeline_src.evaluate.predict import quick_accuracy
+from pipeline_src.loader.batches import Batch, to_device, training_batches
+from pipeline_src.loader.clip_format import ClipFormat
+from pipeline_src.loader.dataset import ClipDataset
+from pipeline_src.loader.mixup import Mixup, read_mixup
+from pipeline_src.loader.sampler import (
     ClipWeights,
     EpochSampler,
     balanced_weights,
     stratified_subset,
 )
-from pipeline_src.errors import ManifestError
-from pipeline_src.eval.predict import quick_accuracy
-from pipeline_src.models import AudioVisualModel
+from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.shards.read import ShardSet, open_shards
 from pipeline_src.train.clock import Clock
+from pipeline_src.train.decode_failures import UndecodedClips
 from pipeline_src.train.distributed import Ranks
-from pipeline_src.train.undecoded import UndecodedClips
 
 
 def training_shards(spec: TrainSpec) -> ShardSet:

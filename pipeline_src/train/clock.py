@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
-from pipeline_src.data.timetable import Timetable
+from pipeline_src.loader.timetable import Timetable
 
 
 @dataclass

@@ -6,7 +6,6 @@ runs of several configurations into one table, with their ratios to the first.
 """
 
 import argparse
-import runpy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -157,7 +156,3 @@ def comparison_table(costs: Iterable[Cost], *, dataset: str, clips_per_gpu: int)
         f"activations of {clips_per_gpu} clips. All in fp32, operations forward and backward."
     )
     return "\n".join(rows)
-
-
-if __name__ == "__main__":
-    runpy.run_module("pipeline_src.commands.cost", run_name="__main__")

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from pipeline_src.atomic import write_text
+from pipeline_src.system.atomic import write_text
 
 METRICS_FILE = "metrics.jsonl"
 

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pipeline_src.config import OptimConfig
-from pipeline_src.data.loader import Batch
-from pipeline_src.data.timetable import Timetable
 from pipeline_src.errors import TrainingError
-from pipeline_src.objectives import StepSetting
+from pipeline_src.loader.batches import Batch
+from pipeline_src.loader.timetable import Timetable
+from pipeline_src.methods.common.setting import StepSetting
 from pipeline_src.runs.checkpoint import save_checkpoint
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER
 from pipeline_src.train.average import WeightAverage

@@ -17,9 +17,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline_src.config import FinetuneConfig, PretrainConfig, plan_segments, pretrain_network
-from pipeline_src.models.base import HEADS
-from pipeline_src.objectives import Classify, StepSetting, TrainObjective
-from pipeline_src.objectives.classify import ClassifyPlan
+from pipeline_src.methods.common.classify import Classify, ClassifyPlan
+from pipeline_src.methods.common.network import HEADS
+from pipeline_src.methods.common.setting import StepSetting
+from pipeline_src.methods.objectives import TrainObjective
 from pipeline_src.runs.build import build_model
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.flops import PartCounter, network_parts

@@ -7,14 +7,12 @@ import torch
 
 from pipeline_src.config import FinetuneConfig, PretrainConfig
 from pipeline_src.config.heads import possible_shares
-from pipeline_src.models import AudioVisualModel
-from pipeline_src.objectives import (
-    AVSiamPretrain,
-    CAVMAEPretrain,
-    Classify,
-    MAViLPretrain,
-    TrainObjective,
-)
+from pipeline_src.methods.avsiam.objective import AVSiamPretrain
+from pipeline_src.methods.cav_mae.objective import CAVMAEPretrain
+from pipeline_src.methods.common.classify import Classify
+from pipeline_src.methods.common.network import AudioVisualModel
+from pipeline_src.methods.mavil.objective import MAViLPretrain
+from pipeline_src.methods.objectives import TrainObjective
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.optim import layer_lr_factor, make_optimizer, parameter_groups
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-from pipeline_src.models.layers import Block
+from pipeline_src.methods.common.blocks import Block
 from pipeline_src.runs.sharded import whole
 from pipeline_src.train.distributed import Ranks
 

@@ -1,8 +1,8 @@
 """What a training does at which step: its timetable, and what an objective is told about it."""
 
 from pipeline_src.config import OptimConfig, PretrainConfig, plan_segments, pretrain_network
-from pipeline_src.data.timetable import Timetable, even_timetable, make_timetable
-from pipeline_src.objectives.setting import StepSetting, draw_candidates
+from pipeline_src.loader.timetable import Timetable, even_timetable, make_timetable
+from pipeline_src.methods.common.setting import StepSetting, draw_candidates
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.generators import seeded_generator

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from pipeline_src.models import AudioVisualModel
-from pipeline_src.models.input_lengths import FitPositions, fit_to_inputs
+from pipeline_src.methods.common.input_lengths import FitPositions, fit_to_inputs
+from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.runs.build import network_config
 from pipeline_src.runs.checkpoint import (
     Checkpoint,

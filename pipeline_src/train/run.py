@@ -11,27 +11,23 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline_src.config import FinetuneConfig, PretrainConfig
-from pipeline_src.cores import bind_main_thread, free_main_thread, num_cores
-from pipeline_src.data.augment import augment_batch
 from pipeline_src.errors import RunInUseError
-from pipeline_src.objectives import TrainObjective
-from pipeline_src.provenance import git_commit, package_versions
+from pipeline_src.loader.augment import augment_batch
+from pipeline_src.methods.objectives import TrainObjective
 from pipeline_src.runs.build import build_model
-from pipeline_src.runs.checkpoint import (
-    Checkpoint,
-    load_optimizers,
-    load_weights,
-    read_checkpoint,
-)
+from pipeline_src.runs.checkpoint import Checkpoint, load_optimizers, load_weights, read_checkpoint
 from pipeline_src.runs.done import published, write_done
 from pipeline_src.runs.history import HISTORY_FILE, VALIDATION_FILE, write_history
 from pipeline_src.runs.lease import held
+from pipeline_src.runs.provenance import git_commit, package_versions
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, TrainSpec
 from pipeline_src.shards.read import ShardSet
+from pipeline_src.system.cores import bind_main_thread, free_main_thread, num_cores
 from pipeline_src.train.alive import Watchdog
 from pipeline_src.train.average import WeightAverage, epoch_end_steps
 from pipeline_src.train.clips import training_shards, training_stream, validation
 from pipeline_src.train.clock import Clock
+from pipeline_src.train.decode_failures import UndecodedClips
 from pipeline_src.train.distributed import Ranks, from_main, join_ranks, text_from_main
 from pipeline_src.train.guard import StepGuard
 from pipeline_src.train.log import METRICS_FILE, read_metrics
@@ -45,7 +41,6 @@ from pipeline_src.train.precision import Precision, pick_precision
 from pipeline_src.train.resume import resume_point, set_aside, start_from
 from pipeline_src.train.stop import StopFlag
 from pipeline_src.train.teacher import load_teacher
-from pipeline_src.train.undecoded import UndecodedClips
 
 logger = logging.getLogger(__name__)
 

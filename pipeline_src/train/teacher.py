@@ -1,7 +1,7 @@
 """The finished network that a second stage of pre-training follows (MAViL, arXiv:2212.08071)."""
 
 from pipeline_src.errors import CheckpointError
-from pipeline_src.models import AudioVisualModel
+from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.runs.build import restore_model
 from pipeline_src.runs.done import read_done
 from pipeline_src.runs.spec import TrainSpec

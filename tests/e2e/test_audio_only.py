@@ -6,7 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from pipeline_src.media.ffmpeg import find_ffmpeg
+from pipeline_src.transcode.ffmpeg import find_ffmpeg
 from tests.workspace import planned_jobs
 
 pytestmark = pytest.mark.e2e
@@ -114,7 +114,7 @@ def test_the_report_shows_folds_and_misses_nothing_that_cannot_be(built, results
     assert "Cross-validation" in page
     assert "sounds, 2 folds" in page
     assert "sounds: " not in page  # the form of messages about absent content
-    table = built.run("python", "-m", "pipeline_src.report.table", "results/test")
+    table = built.run("python", "-m", "pipeline_src", "table", "results/test")
     assert "sounds, mean of 2 folds" in table
 
 

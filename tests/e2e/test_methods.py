@@ -9,8 +9,8 @@ import pytest
 import torch
 import yaml
 
-from pipeline_src.models import create_model
-from pipeline_src.models.convert import to_published
+from pipeline_src.methods.common.convert import to_published
+from pipeline_src.methods.factory import create_model
 from tests.workspace import planned_jobs
 
 pytestmark = pytest.mark.e2e
@@ -141,7 +141,7 @@ def write_converted(workspace, name, *arguments, folder, num_classes=0):
     model = create_model(name, variant="released", num_classes=num_classes, **values)
     torch.save(to_published(model.state_dict(), name, model)[0], workspace.root / "weights.pth")
     settings = [f"--set={key}={value}" for key, value in values.items()]
-    command = [sys.executable, "-m", "pipeline_src.models.convert", "weights.pth", folder]
+    command = [sys.executable, "-m", "pipeline_src", "convert", "weights.pth", folder]
     command += ["--model", name, *settings, *arguments]
     subprocess.run(command, cwd=workspace.root, env=workspace.env, check=True)
     return folder

@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from pipeline_src.manifest.folder import clip_id
+from pipeline_src.datasets.folder import clip_id
 from tests.media import copy_apart, make_clip
 
 pytestmark = pytest.mark.e2e

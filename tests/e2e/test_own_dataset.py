@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from pipeline_src.media.ffmpeg import find_ffmpeg
+from pipeline_src.transcode.ffmpeg import find_ffmpeg
 from tests.workspace import Workspace
 
 pytestmark = pytest.mark.e2e

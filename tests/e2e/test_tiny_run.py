@@ -77,7 +77,13 @@ def test_the_report_stands_alone(built):
 
 
 def test_what_a_data_set_takes_is_measured_on_what_was_made(built):
-    command = ("-m", "pipeline_src.media.plan", "config/test/digits.yaml", "config/test/tiny.yaml")
+    command = (
+        "-m",
+        "pipeline_src",
+        "estimate",
+        "config/test/digits.yaml",
+        "config/test/tiny.yaml",
+    )
     rows = [line.split(maxsplit=5) for line in built.run("python", *command).splitlines()]
     measured = {row[0]: row for row in rows if row and row[-1] == "jobs of 4 chunks"}
     assert list(measured) == ["download", "transcode", "logmel", "shards"]

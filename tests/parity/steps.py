@@ -5,9 +5,9 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from pipeline_src.models import create_model
-from pipeline_src.models.convert import from_published
-from pipeline_src.models.masking import mask_from_restore, num_kept
+from pipeline_src.methods.common.convert import from_published
+from pipeline_src.methods.common.masking import mask_from_restore, num_kept
+from pipeline_src.methods.factory import create_model
 from tests.parity.seeded import assert_close
 
 MARK = np.float32(1.1)  # what the released code overwrites the noise of marked tokens with

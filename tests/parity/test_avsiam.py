@@ -8,9 +8,9 @@ from functools import cache
 import pytest
 import torch
 
-from pipeline_src.models.masking import MaskedChunk, mark_noise
-from pipeline_src.models.published_keys import published_keys
-from pipeline_src.objectives.pretrain import AVSiamPretrain, PretrainPlan
+from pipeline_src.methods.avsiam.objective import AVSiamPretrain, PretrainPlan
+from pipeline_src.methods.common.masking import MaskedChunk, mark_noise
+from pipeline_src.methods.common.published_keys import published_keys
 from tests.parity.seeded import assert_close, cases_with
 from tests.parity.steps import (
     check_draws,

@@ -8,11 +8,11 @@ from functools import cache
 import pytest
 import torch
 
-from pipeline_src.models.masking import mark_noise
-from pipeline_src.models.pos_embed import sincos_2d
-from pipeline_src.models.published_keys import published_keys
-from pipeline_src.objectives.cav_mae import CAVMAEPretrain, MaskPlan
-from pipeline_src.objectives.contrastive import contrastive_loss
+from pipeline_src.methods.cav_mae.objective import CAVMAEPretrain, MaskPlan
+from pipeline_src.methods.common.contrast import contrastive_loss
+from pipeline_src.methods.common.masking import mark_noise
+from pipeline_src.methods.common.pos_embed import sincos_2d
+from pipeline_src.methods.common.published_keys import published_keys
 from tests.parity.seeded import assert_close, cases_with
 from tests.parity.steps import (
     check_draws,

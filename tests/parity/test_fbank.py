@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline_src.config.data import AudioConfig
-from pipeline_src.features.fbank import log_mel
+from pipeline_src.logmel.fbank import log_mel
 from tests.parity.seeded import cases_with
 
 CASES = cases_with("fbank/silence_value")

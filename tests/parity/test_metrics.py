@@ -6,8 +6,8 @@ The inputs follow from a recorded file's own salt.
 import numpy as np
 import pytest
 
-from pipeline_src.eval.metrics import accuracy, aucs, average_precisions, d_prime
-from pipeline_src.eval.retrieval import retrieval_metrics
+from pipeline_src.evaluate.metrics import accuracy, aucs, average_precisions, d_prime
+from pipeline_src.evaluate.retrieval import retrieval_metrics
 from tests.parity.seeded import cases_with
 
 pytestmark = [

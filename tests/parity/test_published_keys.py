@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline_src.models import create_model
-from pipeline_src.models.published_keys import published_keys
+from pipeline_src.methods.common.published_keys import published_keys
+from pipeline_src.methods.factory import create_model
 from tests.parity.seeded import published_shapes
 
 pytestmark = pytest.mark.parity

@@ -8,14 +8,14 @@ from safetensors.torch import load_file
 from pipeline_src.config import AudioConfig, EvaluateConfig, FinetuneConfig, ModelConfig
 from pipeline_src.config import PretrainConfig as Pretrain
 from pipeline_src.config.heads import possible_shares, scored_heads
-from pipeline_src.data.clip_format import ClipFormat
-from pipeline_src.data.dataset import ClipDataset
-from pipeline_src.data.sampler import Draw
 from pipeline_src.errors import ManifestError, StageError
-from pipeline_src.eval.finetuned import evaluate_finetuned
-from pipeline_src.eval.folds import average_folds
-from pipeline_src.eval.pretrained import evaluate_pretrained
-from pipeline_src.ledger import read_ledger
+from pipeline_src.evaluate.finetuned import evaluate_finetuned
+from pipeline_src.evaluate.folds import average_folds
+from pipeline_src.evaluate.pretrained import evaluate_pretrained
+from pipeline_src.loader.clip_format import ClipFormat
+from pipeline_src.loader.dataset import ClipDataset
+from pipeline_src.loader.sampler import Draw
+from pipeline_src.manifest.ledger import read_ledger
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.shards.read import open_shards
 from pipeline_src.train.run import run_training

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline_src.data.augment import augment_batch, mask_spans, shift_logmel, warp_frames
+from pipeline_src.loader.augment import augment_batch, mask_spans, shift_logmel, warp_frames
 
 
 def make_generator(seed=0):

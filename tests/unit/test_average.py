@@ -9,8 +9,8 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from torch import nn
 
-from pipeline_src.data.timetable import even_timetable
 from pipeline_src.errors import CheckpointError
+from pipeline_src.loader.timetable import even_timetable
 from pipeline_src.runs.checkpoint import (
     load_optimizers,
     load_sums,

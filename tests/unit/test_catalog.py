@@ -6,10 +6,10 @@ import pytest
 
 from pipeline_src.catalog import Catalog
 from pipeline_src.config import Config, ShardsConfig
+from pipeline_src.datasets.dataset import load_dataset
+from pipeline_src.dvc.data import data_stages
+from pipeline_src.dvc.stale import drop_stale
 from pipeline_src.errors import ConfigError
-from pipeline_src.manifest.datasets import load_dataset
-from pipeline_src.stages.data import data_stages
-from pipeline_src.stages.stale import drop_stale
 
 PACKED = "name: far\ntask: multiclass\nformat: shards\n"
 

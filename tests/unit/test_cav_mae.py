@@ -5,9 +5,10 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline_src.errors import ConfigError
-from pipeline_src.models import create_model
-from pipeline_src.models.masking import draw_noise, mask_from_noise
-from pipeline_src.objectives import CAVMAEPretrain, Classify
+from pipeline_src.methods.cav_mae.objective import CAVMAEPretrain
+from pipeline_src.methods.common.classify import Classify
+from pipeline_src.methods.common.masking import draw_noise, mask_from_noise
+from pipeline_src.methods.factory import create_model
 from tests.networks import image_vit
 
 SMALL = {

@@ -48,7 +48,7 @@ def test_a_misspelt_command_is_told_apart(capsys):
 
 def test_the_older_names_still_open(root, tmp_path):
     env = {**os.environ, "PYTHONPATH": str(root)}
-    for module in ("report.table", "media.plan"):
+    for module in ("report.table", "media.plan", "models.convert", "shards.verify"):
         done = subprocess.run(
             [sys.executable, "-m", f"pipeline_src.{module}", "--help"],
             cwd=tmp_path,

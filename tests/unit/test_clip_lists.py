@@ -4,9 +4,9 @@ import gzip
 
 import pytest
 
+from pipeline_src.datasets.clip_lists import ClipRow, classes_of, read_clips
+from pipeline_src.datasets.dataset import format_classes, load_classes, load_dataset
 from pipeline_src.errors import ManifestError
-from pipeline_src.manifest.clip_lists import ClipRow, classes_of, read_clips
-from pipeline_src.manifest.datasets import format_classes, load_classes, load_dataset
 from pipeline_src.runs.imported import read_classes
 
 HEADER = "clip_id,source,start_seconds,end_seconds,labels,split\n"

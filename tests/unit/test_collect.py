@@ -10,8 +10,8 @@ import requests
 
 from pipeline_src.config import AudioConfig
 from pipeline_src.errors import ManifestError
-from pipeline_src.ledger import TRANSIENT_REASONS, LedgerRow, count_transient, write_ledger
 from pipeline_src.manifest.collect import STAGES, collect_ledgers
+from pipeline_src.manifest.ledger import TRANSIENT_REASONS, LedgerRow, count_transient, write_ledger
 from pipeline_src.manifest.retries import RetryRequests
 from tests.media import download, make_clip, make_shards
 from tests.server import BODY, running_server

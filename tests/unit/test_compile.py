@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
-from pipeline_src.models.layers import Block, run_blocks
+from pipeline_src.methods.common.blocks import Block, run_blocks
 from pipeline_src.train.parallel import compile_blocks
 
 pytestmark = pytest.mark.slow

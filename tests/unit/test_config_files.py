@@ -13,8 +13,8 @@ from pipeline_src.config.command_line import (
     refuse_unknown_profile,
 )
 from pipeline_src.config.yaml_files import parse_assignments, parse_yaml
+from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.errors import ConfigError
-from pipeline_src.manifest.datasets import load_dataset
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ import torch
 
 from pipeline_src.cli import main
 from pipeline_src.errors import CheckpointError, ConfigError
-from pipeline_src.models import create_model
-from pipeline_src.models.convert import from_published, to_image, to_published
-from pipeline_src.models.published_keys import published_keys
-from pipeline_src.models.tensor_files import read_tensors
+from pipeline_src.methods.common.convert import from_published, to_image, to_published
+from pipeline_src.methods.common.published_keys import published_keys
+from pipeline_src.methods.common.tensor_files import read_tensors
+from pipeline_src.methods.factory import create_model
 from pipeline_src.runs import convert
 from pipeline_src.runs.build import restore_model
 from pipeline_src.runs.done import read_done

@@ -6,11 +6,12 @@ import sys
 
 import pytest
 
-from pipeline_src.cores import keep_threads_to_cores, num_cores
+from pipeline_src.system.cores import keep_threads_to_cores, num_cores
 
 SCRIPT = """
 import os
-from pipeline_src.cores import bind_main_thread, free_main_thread, keep_threads_to_cores, num_cores
+from pipeline_src.system.cores import bind_main_thread, free_main_thread
+from pipeline_src.system.cores import keep_threads_to_cores, num_cores
 
 first, second = sorted(os.sched_getaffinity(0))[:2]
 os.sched_setaffinity(0, {first, second})

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_src.architectures import MaskRatios, make_architecture
 from pipeline_src.cli import main
 from pipeline_src.config import (
     Config,
@@ -16,7 +15,8 @@ from pipeline_src.config import (
     read_config,
 )
 from pipeline_src.errors import ConfigError
-from pipeline_src.models.masking import num_kept
+from pipeline_src.methods import MaskRatios, make_architecture
+from pipeline_src.methods.common.masking import num_kept
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.cost import gpu_hours, run_costs
 from pipeline_src.train.measure import cost_record, training_cost

@@ -5,12 +5,12 @@ from fractions import Fraction
 import pytest
 import yaml
 
-from pipeline_src.architectures import MaskRatios, NetworkConfig, make_architecture
 from pipeline_src.config import Config, PretrainConfig, load_config, plan_segments
 from pipeline_src.config.curriculum import CurriculumConfig
 from pipeline_src.config.load import merge
 from pipeline_src.config.segments import adapted_batch_size
 from pipeline_src.errors import ConfigError
+from pipeline_src.methods import MaskRatios, NetworkConfig, make_architecture
 
 NUM_EPOCHS = 20
 AUDIO_TOKENS, VIDEO_TOKENS = 512, 784  # 1024 x 128 log-mel, 4 pairs of 8 frames

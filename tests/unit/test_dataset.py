@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline_src.data.clip_format import ClipFormat, even_frames
-from pipeline_src.data.dataset import IMAGE_MEAN, IMAGE_STD, ClipDataset
-from pipeline_src.data.decode import decode_frame
-from pipeline_src.data.loader import evaluation_batches, to_device, training_batches
-from pipeline_src.data.sampler import Draw, EpochSampler
-from pipeline_src.data.timetable import even_timetable
 from pipeline_src.errors import ManifestError
+from pipeline_src.loader.batches import evaluation_batches, to_device, training_batches
+from pipeline_src.loader.clip_format import ClipFormat, even_frames
+from pipeline_src.loader.dataset import IMAGE_MEAN, IMAGE_STD, ClipDataset
+from pipeline_src.loader.decode import decode_frame
+from pipeline_src.loader.sampler import Draw, EpochSampler
+from pipeline_src.loader.timetable import even_timetable
 from pipeline_src.shards.read import Sample, ShardSet
 
 CPU = torch.device("cpu")

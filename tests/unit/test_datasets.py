@@ -2,10 +2,10 @@
 
 import pytest
 
+from pipeline_src.datasets.clip_lists import read_clips
+from pipeline_src.datasets.dataset import load_classes, load_dataset, split_view
+from pipeline_src.datasets.retrieval_lists import load_gallery
 from pipeline_src.errors import ConfigError, ManifestError
-from pipeline_src.manifest.clip_lists import read_clips
-from pipeline_src.manifest.datasets import load_classes, load_dataset, split_view
-from pipeline_src.manifest.galleries import load_gallery
 
 GOOD = "name: toy\ntask: multiclass\nclip_list: toy.csv\nclass_names: classes.csv\n"
 

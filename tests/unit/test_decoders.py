@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from pipeline_src.models.modality_decoder import Noised
-from pipeline_src.models.patch_embed import normalise_patches
-from pipeline_src.objectives import MAViLPretrain
+from pipeline_src.methods.common.patch_embed import normalise_patches
+from pipeline_src.methods.mavil.decoder import Noised
+from pipeline_src.methods.mavil.objective import MAViLPretrain
 from tests.unit.test_mavil import make_batch, make_masks, make_model
 
 SIDES = ("audio", "video")

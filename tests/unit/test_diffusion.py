@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from pipeline_src.models import create_model
-from pipeline_src.models.denoise import denoise
-from pipeline_src.models.diffusion import NoiseSchedule, ddim_step, ddpm_step, sample
+from pipeline_src.methods.factory import create_model
+from pipeline_src.methods.mavil.denoise import denoise
+from pipeline_src.methods.mavil.diffusion import NoiseSchedule, ddim_step, ddpm_step, sample
 from tests.unit.test_mavil import make_batch, make_masks, make_model
 
 

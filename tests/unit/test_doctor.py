@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_src.doctor import check_disk, check_links, check_slurm
+from pipeline_src.commands.doctor import check_disk, check_links, check_slurm
+from pipeline_src.dvc.place import problems_of, refuse_outside
 from pipeline_src.errors import StageError
-from pipeline_src.stages.place import problems_of, refuse_outside
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import tarfile
 import pytest
 
 from pipeline_src.config.data import DownloadConfig
+from pipeline_src.datasets.sources import source_kind, split_member
 from pipeline_src.download.sources import raw_extension
-from pipeline_src.ledger import read_ledger
 from pipeline_src.manifest.chunks import read_chunk
-from pipeline_src.manifest.sources import source_kind, split_member
+from pipeline_src.manifest.ledger import read_ledger
 from tests.media import download
 from tests.server import BODY, running_server
 

@@ -7,9 +7,9 @@ import tracemalloc
 import pytest
 
 from pipeline_src.config.data import DownloadConfig
-from pipeline_src.connections import Watch, reach_of
 from pipeline_src.download.bodies import is_text, leads_home, names_recording
 from pipeline_src.errors import MediaError
+from pipeline_src.system.connections import Watch, reach_of
 from tests.media import clips_of, download, download_one, rows_of
 from tests.server import BODY, PAGE, answer, running_server
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from pipeline_src.config.data import DownloadConfig
-from pipeline_src.ledger import read_ledger
 from pipeline_src.manifest.chunks import read_chunk
+from pipeline_src.manifest.ledger import read_ledger
 from tests.media import QUICK, download, transcode
 from tests.server import BODY, running_server
 

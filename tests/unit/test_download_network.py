@@ -11,10 +11,10 @@ import pytest
 from yt_dlp.utils import DownloadError
 
 from pipeline_src.config.data import DownloadConfig, NetworkConfig
-from pipeline_src.download.candidates import mirror_source
 from pipeline_src.download.hosts import Host, HostShutError, SlowDownError
-from pipeline_src.download.pages import as_media_error, tool_name
-from pipeline_src.download.patience import Patience
+from pipeline_src.download.page_clips import as_media_error, tool_name
+from pipeline_src.download.retry_policy import Patience
+from pipeline_src.download.source_choices import mirror_source
 from pipeline_src.errors import MediaError, StageError
 from pipeline_src.manifest.chunks import read_chunk
 from tests.media import QUICK, clips_of, download, download_one, rows_of

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
+from pipeline_src.commands.reproduce import check_settings
 from pipeline_src.config.data import DownloadConfig
 from pipeline_src.errors import ConfigError, StageError
-from pipeline_src.media import ffmpeg
-from pipeline_src.reproduce import check_settings
+from pipeline_src.transcode import ffmpeg
 from tests.media import (
     clips_of,
     download,

@@ -8,10 +8,10 @@ import logging
 import pytest
 
 from pipeline_src.config.data import DownloadConfig
+from pipeline_src.datasets.chunk_plan import ensure_plan
+from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.errors import ConfigError, ManifestError
-from pipeline_src.joblog import log_to_file
-from pipeline_src.manifest.datasets import load_dataset
-from pipeline_src.manifest.plan import ensure_plan
+from pipeline_src.system.joblog import log_to_file
 from tests.media import download, download_one, rows_of
 from tests.server import answer, running_server
 

@@ -13,10 +13,10 @@ import pytest
 
 from pipeline_src.config import AudioConfig, FinetuneConfig
 from pipeline_src.errors import RunInUseError
-from pipeline_src.parent import end_with_parent
 from pipeline_src.runs import lease
 from pipeline_src.runs.checkpoint import read_checkpoint
 from pipeline_src.runs.spec import TrainSpec
+from pipeline_src.system.parent import end_with_parent
 from pipeline_src.train.log import read_metrics
 from pipeline_src.train.run import run_training
 from pipeline_src.train.stop import StopFlag
@@ -130,10 +130,10 @@ SCORE = """
 import os, signal, sys
 from pathlib import Path
 from pipeline_src.config import RemoteConfig
-from pipeline_src.data.clip_format import ClipFormat
-from pipeline_src.data.dataset import ClipDataset
-from pipeline_src.data.loader import evaluation_batches
-from pipeline_src.eval.predict import run_over
+from pipeline_src.loader.clip_format import ClipFormat
+from pipeline_src.loader.dataset import ClipDataset
+from pipeline_src.loader.batches import evaluation_batches
+from pipeline_src.evaluate.predict import run_over
 from pipeline_src.shards.read import open_shards
 import torch, psutil, multiprocessing
 how = sys.argv[2]
@@ -189,7 +189,7 @@ def test_scoring_ends_with_its_loaders(index_path, tmp_path, root, how):
 
 
 WAIT = (
-    "import os, sys, time; from pipeline_src.parent import end_with_parent\n"
+    "import os, sys, time; from pipeline_src.system.parent import end_with_parent\n"
     "end_with_parent(os.getppid(), asks_kernel={asks}); print(os.getpid(), flush=True)\n"
     "time.sleep(600)"
 )
@@ -206,7 +206,9 @@ def test_a_process_ends_with_its_parent_on_every_system(root, asks):
 
 
 def test_a_parent_that_was_gone_before_is_noticed(root):
-    code = "from pipeline_src.parent import end_with_parent; end_with_parent(1 << 22); input()"
+    code = (
+        "from pipeline_src.system.parent import end_with_parent; end_with_parent(1 << 22); input()"
+    )
     child = start(root, "-c", code)
     ended(child, [])
     assert child.returncode == -signal.SIGKILL

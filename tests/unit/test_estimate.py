@@ -7,12 +7,12 @@ from collections import Counter
 
 import pytest
 
+from pipeline_src.commands.estimate import Assumed, describe, estimate, read_listing
+from pipeline_src.commands.workload import describe_workload, tar_bytes, workload
 from pipeline_src.config import Config, DownloadConfig, NetworkConfig
 from pipeline_src.config.data import AudioConfig
-from pipeline_src.estimate import Assumed, describe, estimate, read_listing
+from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.manifest.chunks import read_chunk
-from pipeline_src.manifest.datasets import load_dataset
-from pipeline_src.workload import describe_workload, tar_bytes, workload
 from tests.media import download, make_clip, make_shards
 from tests.server import BODY, running_server
 
@@ -137,7 +137,7 @@ def test_bytes_of_a_stage_are_those_of_its_tars(tmp_path):
 
 
 def test_the_command_names_what_is_known(root):
-    command = [sys.executable, "-m", "pipeline_src.media.plan"]
+    command = [sys.executable, "-m", "pipeline_src", "estimate"]
     done = subprocess.run([*command, "avdigits"], cwd=root, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "3000 clips; 0.0 GB to fetch" in done.stdout

@@ -14,14 +14,15 @@ from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
-from pipeline_src.data.augment import augment_batch
-from pipeline_src.data.clip_format import ClipFormat
-from pipeline_src.data.loader import to_device
-from pipeline_src.eval.predict import head_logits, head_probabilities, pooled_features
-from pipeline_src.eval.reconstruction import _errors, _reconstruct
-from pipeline_src.models import create_model
-from pipeline_src.objectives import Classify, StepSetting, views
-from pipeline_src.objectives.setting import draw_candidates
+from pipeline_src.evaluate.predict import head_logits, head_probabilities, pooled_features
+from pipeline_src.evaluate.reconstruction import _errors, _reconstruct
+from pipeline_src.loader.augment import augment_batch
+from pipeline_src.loader.batches import to_device
+from pipeline_src.loader.clip_format import ClipFormat
+from pipeline_src.methods.common.classify import Classify
+from pipeline_src.methods.common.setting import StepSetting, draw_candidates
+from pipeline_src.methods.factory import create_model
+from pipeline_src.methods.mavil import view_draw as views
 from tests.unit.test_host_sync import AUGMENT, OBJECTIVES, SHAPE
 
 GPU = torch.device("cuda", 0)

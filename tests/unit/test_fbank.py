@@ -9,13 +9,13 @@ import torch
 
 from pipeline_src.config.data import AudioConfig
 from pipeline_src.errors import ManifestError
-from pipeline_src.features import chunk
-from pipeline_src.features.chunk import extract_chunk
-from pipeline_src.features.fbank import log_mel
-from pipeline_src.ledger import read_ledger
+from pipeline_src.logmel import chunk
+from pipeline_src.logmel.chunk import extract_chunk
+from pipeline_src.logmel.fbank import log_mel
 from pipeline_src.manifest.chunks import read_chunk
+from pipeline_src.manifest.ledger import read_ledger
 from pipeline_src.manifest.tars import read_samples
-from pipeline_src.media.audio import read_flac, to_float
+from pipeline_src.transcode.audio import read_flac, to_float
 from tests import media
 
 RATE_HZ = 16000

@@ -9,17 +9,17 @@ import pytest
 
 from pipeline_src.config import EvaluateConfig
 from pipeline_src.errors import ManifestError
-from pipeline_src.eval.common import Split
-from pipeline_src.eval.gallery import (
+from pipeline_src.evaluate.common import Split
+from pipeline_src.evaluate.gallery import (
     checkpoint_past,
     choose_gallery,
     score_retrieval,
     select_lowest_hashes,
     select_per_class,
 )
-from pipeline_src.eval.predict import SINGLE
-from pipeline_src.ledger import LedgerRow
+from pipeline_src.evaluate.predict import SINGLE
 from pipeline_src.manifest.chunks import ChunkId, ChunkManifest, write_chunk
+from pipeline_src.manifest.ledger import LedgerRow
 
 IDS = [f"clip{n}" for n in range(8)]
 TARGETS = np.eye(4, dtype=int)[np.arange(8) % 4]

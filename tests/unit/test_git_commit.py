@@ -5,10 +5,10 @@ import subprocess
 
 import pytest
 
-from pipeline_src import provenance
+from pipeline_src.commands.reproduce import prepare_checkout
 from pipeline_src.errors import StageError
-from pipeline_src.provenance import git_commit
-from pipeline_src.reproduce import prepare_checkout
+from pipeline_src.runs import provenance
+from pipeline_src.runs.provenance import git_commit
 
 
 @pytest.fixture
@@ -55,7 +55,11 @@ def test_a_repository_around_it_that_tracks_the_code_is(project):
 def test_code_that_no_commit_holds_is_dirty(project, edit):
     (project / ".gitignore").write_text("hidden.py\n")
     head = commit_all(project)
-    name = {"tracked": "eval/metrics.py", "new file": "eval/new.py", "ignored file": "hidden.py"}
+    name = {
+        "tracked": "evaluate/metrics.py",
+        "new file": "evaluate/new.py",
+        "ignored file": "hidden.py",
+    }
     with (project / "pipeline_src" / name[edit]).open("a") as stream:
         stream.write("# an edit\n")
     assert git_commit() == f"{head}-dirty"

@@ -5,9 +5,9 @@ import pytest
 from pipeline_src.catalog import Catalog
 from pipeline_src.catalog.targets import refuse_unknown
 from pipeline_src.config import Config, load_config, merge_files
+from pipeline_src.datasets.clip_lists import read_clips
+from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.errors import ConfigError, ManifestError
-from pipeline_src.manifest.clip_lists import read_clips
-from pipeline_src.manifest.datasets import load_dataset
 
 HEADER = "clip_id,source,start_seconds,end_seconds,labels,split\n"
 

@@ -11,17 +11,14 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from pipeline_src.config import AugmentConfig, OptimConfig
-from pipeline_src.data.augment import augment_batch
-from pipeline_src.data.timetable import even_timetable
-from pipeline_src.models import create_model
-from pipeline_src.objectives import (
-    AVSiamPretrain,
-    CAVMAEPretrain,
-    Classify,
-    MAViLPretrain,
-    StepSetting,
-)
-from pipeline_src.objectives.setting import draw_candidates
+from pipeline_src.loader.augment import augment_batch
+from pipeline_src.loader.timetable import even_timetable
+from pipeline_src.methods.avsiam.objective import AVSiamPretrain
+from pipeline_src.methods.cav_mae.objective import CAVMAEPretrain
+from pipeline_src.methods.common.classify import Classify
+from pipeline_src.methods.common.setting import StepSetting, draw_candidates
+from pipeline_src.methods.factory import create_model
+from pipeline_src.methods.mavil.objective import MAViLPretrain
 from pipeline_src.train.clock import Clock
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.guard import StepGuard

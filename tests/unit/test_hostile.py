@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline_src.config import AudioConfig
+from pipeline_src.datasets.chunk_plan import ensure_plan, read_plan_chunk
+from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.errors import ManifestError
 from pipeline_src.manifest.chunks import read_chunk
 from pipeline_src.manifest.collect import STAGES, collect_ledgers
-from pipeline_src.manifest.datasets import load_dataset
-from pipeline_src.manifest.plan import ensure_plan, read_plan_chunk
 from pipeline_src.manifest.tars import read_samples
 from pipeline_src.shards.files import shard_paths
 from tests.media import make_clip, make_shards

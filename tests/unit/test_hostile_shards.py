@@ -14,18 +14,18 @@ import torch
 from PIL import Image
 
 from pipeline_src.config.data import AudioConfig
-from pipeline_src.data.clip_format import ClipFormat
-from pipeline_src.data.dataset import ClipDataset
-from pipeline_src.data.decode import decode_frame, load_array
-from pipeline_src.data.sampler import Draw
 from pipeline_src.errors import ManifestError, MediaError, PipelineError, SampleError
-from pipeline_src.ledger import count_transient, read_ledger
+from pipeline_src.loader.clip_format import ClipFormat
+from pipeline_src.loader.dataset import ClipDataset
+from pipeline_src.loader.decode import decode_frame, load_array
+from pipeline_src.loader.sampler import Draw
 from pipeline_src.manifest.chunks import read_chunk
+from pipeline_src.manifest.ledger import count_transient, read_ledger
 from pipeline_src.manifest.rows import FetchRow
-from pipeline_src.media import audio
 from pipeline_src.shards.read import Sample, open_shards
 from pipeline_src.shards.reader import parse_members
 from pipeline_src.shards.verify import verify
+from pipeline_src.transcode import audio
 from tests import media
 
 AUDIO = AudioConfig(num_mel_bins=32)

@@ -9,8 +9,8 @@ from timm.models.vision_transformer import VisionTransformer
 
 from pipeline_src.cli import main
 from pipeline_src.errors import CheckpointError
-from pipeline_src.models import create_model
-from pipeline_src.models.init import load_image_weights
+from pipeline_src.methods.common.image_start import load_image_weights
+from pipeline_src.methods.factory import create_model
 from tests.networks import SMALL
 
 SIDE = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}

@@ -11,13 +11,15 @@ import psutil
 import pytest
 
 from pipeline_src.errors import StageError, TrainingError
-from pipeline_src.executor import announce_executor, pick_cluster
-from pipeline_src.lock import hold_results
-from pipeline_src.progress import CLEAR_LINE
 from pipeline_src.submit.progress import TrainingProgress, last_training_row
 from pipeline_src.submit.state import JobRecord, read_job
+from pipeline_src.system.executor import announce_executor, pick_cluster
+from pipeline_src.system.lock import hold_results
+from pipeline_src.system.progress import CLEAR_LINE
 
-HOLD = "import sys, pathlib, pipeline_src.lock as l; l.hold_results(pathlib.Path(sys.argv[1]))"
+HOLD = (
+    "import sys, pathlib, pipeline_src.system.lock as l; l.hold_results(pathlib.Path(sys.argv[1]))"
+)
 
 
 def hold_elsewhere(folder, root):

@@ -12,12 +12,12 @@ from pipeline_src.catalog import Catalog
 from pipeline_src.catalog.check import check_all
 from pipeline_src.cli import main
 from pipeline_src.config import Config, load_config
+from pipeline_src.datasets.clip_lists import read_clips
+from pipeline_src.datasets.copies import find_copies
+from pipeline_src.datasets.dataset import load_classes, load_dataset
+from pipeline_src.datasets.folder import FolderFile
+from pipeline_src.datasets.recordings import choose_splits, name_recordings
 from pipeline_src.errors import ConfigError
-from pipeline_src.manifest.clip_lists import read_clips
-from pipeline_src.manifest.copies import find_copies
-from pipeline_src.manifest.datasets import load_classes, load_dataset
-from pipeline_src.manifest.folder import FolderFile
-from pipeline_src.manifest.recordings import choose_splits, name_recordings
 from tests.media import copy_apart, make_broken_clips, make_clip
 
 

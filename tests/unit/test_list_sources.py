@@ -2,10 +2,10 @@
 
 import pytest
 
+from pipeline_src.datasets.clip_lists import read_clips
+from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.errors import ConfigError, ManifestError
-from pipeline_src.manifest.clip_lists import read_clips
-from pipeline_src.manifest.datasets import load_dataset
-from pipeline_src.manifest.url_secrets import hide_secrets
+from pipeline_src.system.url_secrets import hide_secrets
 
 HEADER = "clip_id,source,start_seconds,end_seconds,labels,split\n"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline_src.models.masking import (
+from pipeline_src.methods.common.masking import (
     draw_noise,
     gather_tokens,
     mask_from_noise,

@@ -10,17 +10,17 @@ from safetensors.torch import save_file
 
 from pipeline_src.config import EvaluateConfig
 from pipeline_src.errors import ConfigError
-from pipeline_src.eval.gallery import score_retrieval
-from pipeline_src.models import create_model
-from pipeline_src.models.masking import draw_noise, mask_from_noise
-from pipeline_src.models.pictures import (
+from pipeline_src.evaluate.gallery import score_retrieval
+from pipeline_src.methods.common.classify import Classify
+from pipeline_src.methods.common.masking import draw_noise, mask_from_noise
+from pipeline_src.methods.common.pictures import (
     audio_patches,
     patches_to_frames,
     patches_to_logmel,
     video_patches,
 )
-from pipeline_src.models.pos_embed import sincos_3d
-from pipeline_src.objectives import Classify
+from pipeline_src.methods.common.pos_embed import sincos_3d
+from pipeline_src.methods.factory import create_model
 from tests import networks
 from tests.networks import image_vit
 

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_src.architectures import MAViLConfig, make_architecture
-from pipeline_src.architectures.mavil_cost import Step, forward_macs, trained_flops
 from pipeline_src.config import plan_segments, pretrain_network, read_config, resolve_run
 from pipeline_src.config.segments import mavil_steps
 from pipeline_src.config.variants import (
@@ -19,7 +17,9 @@ from pipeline_src.config.variants import (
     main,
     steps_saved,
 )
-from pipeline_src.models.masking import num_kept
+from pipeline_src.methods import MAViLConfig, make_architecture
+from pipeline_src.methods.common.masking import num_kept
+from pipeline_src.methods.mavil.cost import Step, forward_macs, trained_flops
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.measure import training_cost
 

@@ -12,13 +12,13 @@ from PIL import Image
 
 from pipeline_src.config.data import MediaConfig
 from pipeline_src.errors import MediaError, StageError
-from pipeline_src.ledger import read_ledger
-from pipeline_src.media import batch, clips, transcode
-from pipeline_src.media.audio import read_flac
-from pipeline_src.media.batch import make_batches
-from pipeline_src.media.ffmpeg import find_ffmpeg, run
-from pipeline_src.media.graph import ClipJob
-from pipeline_src.media.probe import Picture, probe_file
+from pipeline_src.manifest.ledger import read_ledger
+from pipeline_src.transcode import batch, clips, transcode
+from pipeline_src.transcode.audio import read_flac
+from pipeline_src.transcode.batch import make_batches
+from pipeline_src.transcode.ffmpeg import find_ffmpeg, run
+from pipeline_src.transcode.ffmpeg_command import ClipJob
+from pipeline_src.transcode.probe import Picture, probe_file
 from tests import media
 from tests.media import transcode_one
 

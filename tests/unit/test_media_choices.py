@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pipeline_src.config.data import MediaConfig
-from pipeline_src.media.audio import read_flac
+from pipeline_src.transcode.audio import read_flac
 from tests.media import lose_one, run_ffmpeg, transcode_one
 
 SOUND = MediaConfig(num_frames=0)

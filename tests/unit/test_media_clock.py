@@ -7,9 +7,9 @@ import av
 import pytest
 
 from pipeline_src.config.data import MediaConfig
-from pipeline_src.ledger import read_ledger
+from pipeline_src.manifest.ledger import read_ledger
 from pipeline_src.manifest.tars import read_samples
-from pipeline_src.media import extent
+from pipeline_src.transcode import extent
 from tests import media
 from tests.clock import (
     AAC,

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from pipeline_src.config.data import AudioConfig, MediaConfig
-from pipeline_src.ledger import read_ledger
+from pipeline_src.manifest.ledger import read_ledger
 from pipeline_src.manifest.tars import read_samples
-from pipeline_src.media import memory
-from pipeline_src.media.audio import read_flac
-from pipeline_src.media.ffmpeg import find_ffmpeg
+from pipeline_src.transcode import memory
+from pipeline_src.transcode.audio import read_flac
+from pipeline_src.transcode.ffmpeg import find_ffmpeg
 from tests import media
 from tests.media import LEVEL_STEP, lose_one, make_clip, run_ffmpeg, transcode_one
 

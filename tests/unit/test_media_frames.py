@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from pipeline_src.config.data import MediaConfig
-from pipeline_src.data.dataset import decode_frame
 from pipeline_src.errors import StageError
-from pipeline_src.media import memory
-from pipeline_src.media.ffmpeg import find_ffmpeg, run
+from pipeline_src.loader.dataset import decode_frame
+from pipeline_src.transcode import memory
+from pipeline_src.transcode.ffmpeg import find_ffmpeg, run
 from tests import media
 from tests.media import lose_one, make_clip, run_ffmpeg, transcode_one
 

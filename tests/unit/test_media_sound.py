@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline_src.config.data import MediaConfig
-from pipeline_src.media.audio import read_flac
+from pipeline_src.transcode.audio import read_flac
 from tests.media import download, lose_one, read_transcoded, run_ffmpeg, transcode, transcode_one
 
 SOUND = MediaConfig(num_frames=0)

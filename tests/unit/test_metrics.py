@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from pipeline_src.eval.intervals import (
+from pipeline_src.evaluate.intervals import (
     bootstrap_means,
     classification_intervals,
     resample_counts,
     sort_class,
     weighted_ap_auc,
 )
-from pipeline_src.eval.metrics import (
+from pipeline_src.evaluate.metrics import (
     average_precisions,
     check_scores,
     class_accuracies,

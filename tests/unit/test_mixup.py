@@ -11,16 +11,16 @@ import torch
 import torch.nn.functional as F
 
 from pipeline_src.config.data import AudioConfig
-from pipeline_src.data.clip_format import ClipFormat
-from pipeline_src.data.dataset import ClipDataset
-from pipeline_src.data.loader import evaluation_batches, to_device
-from pipeline_src.data.mixup import Mix, Mixup, read_mixup
-from pipeline_src.data.sampler import Draw
 from pipeline_src.errors import ManifestError
-from pipeline_src.features.fbank import log_mel
-from pipeline_src.media.audio import read_flac, to_float
-from pipeline_src.objectives.classify import Classify
+from pipeline_src.loader.batches import evaluation_batches, to_device
+from pipeline_src.loader.clip_format import ClipFormat
+from pipeline_src.loader.dataset import ClipDataset
+from pipeline_src.loader.mixup import Mix, Mixup, read_mixup
+from pipeline_src.loader.sampler import Draw
+from pipeline_src.logmel.fbank import log_mel
+from pipeline_src.methods.common.classify import Classify
 from pipeline_src.shards.read import open_shards
+from pipeline_src.transcode.audio import read_flac, to_float
 from tests import media
 
 RATE_HZ = 16000

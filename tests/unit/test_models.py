@@ -6,12 +6,12 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline_src.errors import CheckpointError, ConfigError
-from pipeline_src.models import create_model
-from pipeline_src.models.layers import Block
-from pipeline_src.models.masking import draw_noise, mask_from_noise
-from pipeline_src.models.patch_embed import patchify, unpatchify
-from pipeline_src.models.pictures import audio_patches, video_patches
-from pipeline_src.models.pos_embed import sincos_2d, stretch_positions
+from pipeline_src.methods.common.blocks import Block
+from pipeline_src.methods.common.masking import draw_noise, mask_from_noise
+from pipeline_src.methods.common.patch_embed import patchify, unpatchify
+from pipeline_src.methods.common.pictures import audio_patches, video_patches
+from pipeline_src.methods.common.pos_embed import sincos_2d, stretch_positions
+from pipeline_src.methods.factory import create_model
 from tests import networks
 
 SMALL = networks.SMALL | {"audio_patch_size": (8, 4), "target_length": 12}
@@ -311,7 +311,7 @@ def test_without_network_the_hub_error_names_the_alternative(monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError("no route to host")
 
-    monkeypatch.setattr("pipeline_src.models.init.timm.create_model", refuse)
+    monkeypatch.setattr("pipeline_src.methods.common.image_start.timm.create_model", refuse)
     with pytest.raises(ConfigError, match=r"vit_small_patch16_224.*init: <path"):
         create_model("avsiam_small", init="timm", **SMALL)
     with pytest.raises(ConfigError, match="no weights of size tiny"):

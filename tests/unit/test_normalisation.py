@@ -7,7 +7,7 @@ import pytest
 
 from pipeline_src.config import ModelConfig
 from pipeline_src.errors import ManifestError
-from pipeline_src.eval.common import Split, check_fits
+from pipeline_src.evaluate.common import Split, check_fits
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.normalisation import warn_of_differences
 from pipeline_src.shards.read import ShardSet, open_shards

@@ -8,11 +8,12 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 
-from pipeline_src.models import create_model
-from pipeline_src.models.masking import mask_from_restore
-from pipeline_src.objectives import AVSiamPretrain, Classify
-from pipeline_src.objectives.contrastive import contrastive_loss, feature_spread, gather_clips
-from pipeline_src.objectives.reconstruction import masked_mse
+from pipeline_src.methods.avsiam.objective import AVSiamPretrain
+from pipeline_src.methods.common.classify import Classify
+from pipeline_src.methods.common.contrast import contrastive_loss, feature_spread, gather_clips
+from pipeline_src.methods.common.masking import mask_from_restore
+from pipeline_src.methods.common.reconstruction import masked_mse
+from pipeline_src.methods.factory import create_model
 from tests import networks
 
 SMALL = networks.SMALL | {"patch_size": 4, "target_length": 32, "num_frames": 2}

@@ -9,9 +9,9 @@ import zipfile
 import pytest
 
 from pipeline_src.config.data import DownloadConfig, NetworkConfig
+from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.download.official import fetch_official
 from pipeline_src.errors import ManifestError
-from pipeline_src.manifest.datasets import load_dataset
 from tests.media import make_clip
 from tests.server import running_server
 from tests.workspace import Workspace

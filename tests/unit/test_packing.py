@@ -6,9 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline_src.models import create_model, packing
-from pipeline_src.models.packing import Packing, packed_attention
-from pipeline_src.objectives import AVSiamPretrain
+from pipeline_src.methods.avsiam.objective import AVSiamPretrain
+from pipeline_src.methods.common import packing
+from pipeline_src.methods.common.packing import Packing, packed_attention
+from pipeline_src.methods.factory import create_model
 from tests import networks
 
 SMALL = networks.SMALL | {"patch_size": 4, "target_length": 32}

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline_src.errors import StageError
-from pipeline_src.lock import hold_results, refuse_if_held
-from pipeline_src.media.ffmpeg import find_ffmpeg
+from pipeline_src.system.lock import hold_results, refuse_if_held
+from pipeline_src.transcode.ffmpeg import find_ffmpeg
 
 OTHER_USER = 65534
 

@@ -8,10 +8,10 @@ import tracemalloc
 
 import pytest
 
+from pipeline_src.datasets.chunk_plan import ensure_plan, read_plan_chunk
+from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.errors import ManifestError
 from pipeline_src.manifest.chunks import clip_key
-from pipeline_src.manifest.datasets import load_dataset
-from pipeline_src.manifest.plan import ensure_plan, read_plan_chunk
 
 HEADER = "clip_id,source,start_seconds,end_seconds,labels,split\n"
 
@@ -61,7 +61,7 @@ def test_a_planned_list_is_not_read_again_for_its_classes(tmp_path, monkeypatch)
     (tmp_path / "toy.yaml").write_text("name: toy\ntask: multilabel\nclip_list: list.csv\n")
     dataset = load_dataset(tmp_path / "toy.yaml")
     plan(dataset, tmp_path / "plan")
-    monkeypatch.setattr("pipeline_src.manifest.plan.classes_of", None)  # would be called
+    monkeypatch.setattr("pipeline_src.datasets.chunk_plan.classes_of", None)  # would be called
     assert plan(dataset, tmp_path / "plan") == {"train": 3, "test": 1}
 
 
@@ -114,7 +114,7 @@ def test_a_long_list_is_never_whole_in_memory(tmp_path):
 def test_two_calls_at_once_make_the_same_plan(tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
-        "from pipeline_src.manifest.datasets import load_dataset\n"
+        "from pipeline_src.datasets.dataset import load_dataset\n"
         "from tests.unit.test_plan import plan\n"
         "plan(load_dataset(Path(sys.argv[1])), Path(sys.argv[2]), 10)\n"
     )

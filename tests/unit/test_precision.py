@@ -6,8 +6,8 @@ import shutil
 import pytest
 import torch
 
+from pipeline_src.commands.doctor import check_precision
 from pipeline_src.config import OptimConfig
-from pipeline_src.doctor import check_precision
 from pipeline_src.train.precision import native_precision, pick_precision
 from pipeline_src.train.run import run_training
 from pipeline_src.train.stop import StopFlag

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline_src.data.clip_format import ClipFormat
-from pipeline_src.data.dataset import ClipDataset
-from pipeline_src.eval.predict import SINGLE, head_probabilities, pooled_features, run_over
-from pipeline_src.models import create_model
+from pipeline_src.evaluate.predict import SINGLE, head_probabilities, pooled_features, run_over
+from pipeline_src.loader.clip_format import ClipFormat
+from pipeline_src.loader.dataset import ClipDataset
+from pipeline_src.methods.factory import create_model
 from pipeline_src.shards.read import Sample, ShardSet
 from tests import networks
 from tests.unit.test_dataset import MemoryReader

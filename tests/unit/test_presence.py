@@ -5,7 +5,7 @@ import pytest
 from pipeline_src.catalog import Catalog
 from pipeline_src.config import Config, load_config
 from pipeline_src.errors import ConfigError, ManifestError
-from pipeline_src.ledger import LedgerRow, describe_losses, write_ledger
+from pipeline_src.manifest.ledger import LedgerRow, describe_losses, write_ledger
 from pipeline_src.manifest.losses import first_loss
 
 HEADER = "clip_id,source,start_seconds,end_seconds,labels,split\n"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline_src.eval.probes import (
+from pipeline_src.evaluate.probes import (
     LabelledFeatures,
     choose_strength,
     hold_out,

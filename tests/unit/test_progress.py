@@ -2,8 +2,8 @@
 
 import io
 
-from pipeline_src import progress
-from pipeline_src.progress import CLEAR_LINE, ProgressLine
+from pipeline_src.system import progress
+from pipeline_src.system.progress import CLEAR_LINE, ProgressLine
 
 
 class Terminal(io.StringIO):

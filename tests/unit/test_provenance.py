@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
-from pipeline_src.media import ffmpeg
-from pipeline_src.provenance import PACKAGES, package_versions
+from pipeline_src.runs.provenance import PACKAGES, package_versions
+from pipeline_src.transcode import ffmpeg
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from pipeline_src import versions
-from pipeline_src.stages import reached
-from pipeline_src.stages.reached import STEPS, code_text, problems, step_hash
+from pipeline_src.dvc import reached
+from pipeline_src.dvc.reached import STEPS, code_text, problems, step_hash
 
 
 def texts(source):
@@ -36,13 +36,13 @@ def test_every_step_with_a_version_is_watched_and_every_script_with_one_is_named
     ("step", "module"),
     [
         ("DOWNLOAD", "download.http"),
-        ("TRANSCODE", "media.graph"),
-        ("LOGMEL", "features.fbank"),
+        ("TRANSCODE", "transcode.ffmpeg_command"),
+        ("LOGMEL", "logmel.fbank"),
         ("PACK", "manifest.tars"),
-        ("PRETRAIN", "models.mavil"),
-        ("PRETRAIN", "objectives.contrastive"),
-        ("FINETUNE", "data.mixup"),
-        ("EVALUATE", "eval.metrics"),
+        ("PRETRAIN", "methods.mavil.network"),
+        ("PRETRAIN", "methods.common.contrast"),
+        ("FINETUNE", "loader.mixup"),
+        ("EVALUATE", "evaluate.metrics"),
         ("REPORT", "report.charts"),
     ],
 )
@@ -52,7 +52,7 @@ def test_what_makes_a_result_is_reached(step, module):
 
 def test_steps_do_not_share_what_only_one_uses():
     assert not [unit for unit in units_of("LOGMEL") if unit.module.startswith("shards")]
-    assert not [unit for unit in units_of("PACK") if unit.module == "features.fbank"]
+    assert not [unit for unit in units_of("PACK") if unit.module == "logmel.fbank"]
 
 
 BEFORE = '''
@@ -104,7 +104,7 @@ def copied(root, tmp_path, monkeypatch):
     shutil.copytree(root / "pipeline_src", tmp_path / "pipeline_src")
     shutil.copytree(root / "workflow/scripts", tmp_path / "workflow/scripts")
     monkeypatch.setattr(reached, "ROOT", tmp_path)
-    monkeypatch.setattr(reached, "RECORD", tmp_path / "pipeline_src/stages/reached.json")
+    monkeypatch.setattr(reached, "RECORD", tmp_path / "pipeline_src/dvc/reached.json")
     monkeypatch.setattr(reached, "STEPS", {key: STEPS[key] for key in ("LOGMEL", "PACK")})
     reached.read_module.cache_clear()
     yield tmp_path
@@ -121,7 +121,7 @@ def edit(path, old, new):
 def test_a_step_whose_code_changed_is_named_until_it_is_marked_or_raised(copied, monkeypatch):
     reached.record(["all"])
     assert list(problems()) == []
-    path = copied / "pipeline_src/features/fbank.py"
+    path = copied / "pipeline_src/logmel/fbank.py"
     edit(path, "def log_mel(", "def unused() -> int:\n    return 1\n\n\ndef log_mel(")
     assert list(problems()) == []  # beside what is reached
     path.write_text(path.read_text() + "\n\ndef num_window_samples():  # another\n    return 7\n")

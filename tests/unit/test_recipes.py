@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pipeline_src.config import OptimConfig
-from pipeline_src.data.timetable import even_timetable
+from pipeline_src.loader.timetable import even_timetable
 from pipeline_src.train.clock import Clock
 from pipeline_src.train.guard import StepGuard
 from pipeline_src.train.optim import make_optimizer, parameter_groups

@@ -2,7 +2,7 @@
 
 import torch
 
-from pipeline_src.eval.reconstruction import mean_patch
+from pipeline_src.evaluate.reconstruction import mean_patch
 
 
 def test_the_mean_patch_is_one_block_repeated():

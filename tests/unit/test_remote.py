@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from pipeline_src.config.data import AudioConfig, RemoteConfig
-from pipeline_src.data.clip_format import ClipFormat
-from pipeline_src.data.dataset import ClipDataset
-from pipeline_src.data.loader import evaluation_batches
 from pipeline_src.errors import ManifestError, SampleError
+from pipeline_src.loader.batches import evaluation_batches
+from pipeline_src.loader.clip_format import ClipFormat
+from pipeline_src.loader.dataset import ClipDataset
 from pipeline_src.shards.fetch import fetch_index
 from pipeline_src.shards.files import RemoteShard
 from pipeline_src.shards.kept import kept_path

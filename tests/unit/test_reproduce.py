@@ -4,8 +4,13 @@ import json
 
 import pytest
 
+from pipeline_src.commands.reproduce import (
+    compare_metrics,
+    differing_versions,
+    read_metrics,
+    target_of,
+)
 from pipeline_src.errors import StageError
-from pipeline_src.reproduce import compare_metrics, differing_versions, read_metrics, target_of
 
 STORED = {
     "run": "a",

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline_src.config.data import DownloadConfig
-from pipeline_src.ledger import (
+from pipeline_src.manifest.ledger import (
     TRANSIENT_REASONS,
     LedgerRow,
     count_transient,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline_src.eval.retrieval import (
+from pipeline_src.evaluate.retrieval import (
     chance_level,
     rank_pairs,
     recall_intervals,

@@ -4,13 +4,13 @@ from collections import Counter
 
 import pytest
 
-from pipeline_src.data.sampler import (
+from pipeline_src.loader.sampler import (
     EpochSampler,
     balanced_weights,
     rank_slice,
     stratified_subset,
 )
-from pipeline_src.data.timetable import even_timetable, make_timetable
+from pipeline_src.loader.timetable import even_timetable, make_timetable
 
 
 def even_sampler(num_samples, batch_size, *args, **values):

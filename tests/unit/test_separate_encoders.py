@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline_src.errors import ConfigError
-from pipeline_src.models import create_model
-from pipeline_src.models.convert import to_published
-from pipeline_src.objectives import AVSiamPretrain
+from pipeline_src.methods.avsiam.objective import AVSiamPretrain
+from pipeline_src.methods.common.convert import to_published
+from pipeline_src.methods.factory import create_model
 from tests.unit.test_models import SMALL, make_inputs, make_model
 
 

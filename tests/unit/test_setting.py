@@ -8,14 +8,15 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 
-from pipeline_src.architectures import MaskRatios
 from pipeline_src.config import PretrainConfig
-from pipeline_src.data.timetable import make_timetable
-from pipeline_src.models import create_model
-from pipeline_src.objectives import AVSiamPretrain, CAVMAEPretrain, MAViLPretrain, StepSetting
-from pipeline_src.objectives.contrastive import contrastive_loss, gather_clips
-from pipeline_src.objectives.mavil import MAViLPlan
-from pipeline_src.objectives.setting import draw_candidates
+from pipeline_src.loader.timetable import make_timetable
+from pipeline_src.methods import MaskRatios
+from pipeline_src.methods.avsiam.objective import AVSiamPretrain
+from pipeline_src.methods.cav_mae.objective import CAVMAEPretrain
+from pipeline_src.methods.common.contrast import contrastive_loss, gather_clips
+from pipeline_src.methods.common.setting import StepSetting, draw_candidates
+from pipeline_src.methods.factory import create_model
+from pipeline_src.methods.mavil.objective import MAViLPlan, MAViLPretrain
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.plan import step_setting
 from tests import networks

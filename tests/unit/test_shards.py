@@ -12,15 +12,15 @@ import webdataset
 
 from pipeline_src.config.data import AudioConfig, ShardsConfig
 from pipeline_src.errors import ManifestError, StageError
-from pipeline_src.features.chunk import extract_chunk
-from pipeline_src.ledger import FLAGS, read_ledger
+from pipeline_src.logmel.chunk import extract_chunk
 from pipeline_src.manifest.chunks import read_chunk
+from pipeline_src.manifest.ledger import FLAGS, read_ledger
 from pipeline_src.runs.spec import index_fingerprint
 from pipeline_src.shards.duplicates import content_hash
 from pipeline_src.shards.index import write_index
-from pipeline_src.shards.moments import Moments, moments_of
 from pipeline_src.shards.read import lost_clips, open_shards
 from pipeline_src.shards.reader import ShardReader
+from pipeline_src.shards.running_stats import Moments, moments_of
 from pipeline_src.shards.write import pack_chunk
 from tests import media
 

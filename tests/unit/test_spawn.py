@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pipeline_src.cores import num_cores
+from pipeline_src.system.cores import num_cores
 from pipeline_src.train.run import run_training
 from pipeline_src.train.stop import StopFlag
 from tests.unit.test_train_run import index_path, pretrain_spec, rows  # noqa: F401
@@ -19,7 +19,7 @@ from pathlib import Path
 
 def main():
     multiprocessing.set_start_method("spawn")
-    from pipeline_src.data import loader
+    from pipeline_src.loader import batches as loader
     loader.CAN_SHARE = False  # follows sys.platform
     from pipeline_src.config import SubmitConfig
     from pipeline_src.runs.spec import load_spec

@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline_src.architectures import NetworkConfig
 from pipeline_src.catalog import Catalog
 from pipeline_src.config import AudioConfig, Config, FinetuneConfig, PretrainConfig
 from pipeline_src.config.load import load_config
 from pipeline_src.errors import CheckpointError, ConfigError
-from pipeline_src.models import create_model
-from pipeline_src.models.input_lengths import fit_to_inputs
+from pipeline_src.methods import NetworkConfig
+from pipeline_src.methods.common.input_lengths import fit_to_inputs
+from pipeline_src.methods.factory import create_model
 from pipeline_src.runs.build import build_model, restore_model
 from pipeline_src.runs.done import read_done
 from pipeline_src.runs.spec import TrainSpec

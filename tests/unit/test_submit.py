@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from pipeline_src.errors import ConfigError, TrainingError
-from pipeline_src.executor import keep_slurm_conf, replaced_resources
 from pipeline_src.submit import slurm
 from pipeline_src.submit.environment import deaf_to_terminal, freeze_code, job_environment
 from pipeline_src.submit.request import JobRequest
+from pipeline_src.system.executor import keep_slurm_conf, replaced_resources
 
 LEAKS = {
     "SLURM_CPU_BIND": "mask_cpu:0x1",

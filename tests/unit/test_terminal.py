@@ -11,7 +11,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from pipeline_src.config import Config
 from pipeline_src.config.changes import describe_changes, section_keys
 from pipeline_src.errors import ConfigError
-from pipeline_src.joblog import last_error, log_to_file
+from pipeline_src.system.joblog import last_error, log_to_file
 from pipeline_src.terminal import shorten_messages, shorten_reason
 
 SECTIONS = section_keys(Config())

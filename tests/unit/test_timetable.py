@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline_src.architectures import MaskRatios
 from pipeline_src.config import OptimConfig
-from pipeline_src.data.timetable import Stretch, even_timetable, make_timetable
+from pipeline_src.loader.timetable import Stretch, even_timetable, make_timetable
+from pipeline_src.methods import MaskRatios
 from pipeline_src.train.clock import Clock
 from pipeline_src.train.schedule import cosine_with_warmup, learning_rate
 

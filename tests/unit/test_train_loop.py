@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from pipeline_src.config import OptimConfig
-from pipeline_src.data.timetable import even_timetable
 from pipeline_src.errors import TrainingError
+from pipeline_src.loader.timetable import even_timetable
 from pipeline_src.runs.checkpoint import load_optimizers, load_weights, newest_checkpoint
 from pipeline_src.train.clock import Clock
 from pipeline_src.train.distributed import Ranks

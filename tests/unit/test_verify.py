@@ -48,7 +48,7 @@ def samples(folder):
 
 def test_the_command_finds_whole_shards_whole_and_a_changed_byte(root, shards):
     def run(*arguments):
-        command = [sys.executable, "-m", "pipeline_src.shards.verify", *arguments]
+        command = [sys.executable, "-m", "pipeline_src", "verify", *arguments]
         return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
 
     result = run(str(shards.parent), "--workers", "2")

@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from pipeline_src.config.data import AudioConfig, MediaConfig
-from pipeline_src.data.clip_format import ClipFormat
-from pipeline_src.data.dataset import ClipDataset
-from pipeline_src.data.sampler import Draw
-from pipeline_src.data.windows import window_frames
 from pipeline_src.errors import ManifestError
-from pipeline_src.media.moments import count_frames, frame_seconds
-from pipeline_src.models import create_model
+from pipeline_src.loader.clip_format import ClipFormat
+from pipeline_src.loader.dataset import ClipDataset
+from pipeline_src.loader.sampler import Draw
+from pipeline_src.loader.windows import window_frames
+from pipeline_src.methods.factory import create_model
 from pipeline_src.shards.read import open_shards
+from pipeline_src.transcode.frame_times import count_frames, frame_seconds
 from tests import media
 
 AUDIO = AudioConfig(num_mel_bins=32)

@@ -21,8 +21,8 @@ from pipeline_src.catalog import Catalog
 from pipeline_src.config import Config, FinetuneConfig, PretrainConfig, load_config
 from pipeline_src.config.load import merge
 from pipeline_src.config.section import is_recorded, section_of
+from pipeline_src.dvc.render import render
 from pipeline_src.errors import ConfigError
-from pipeline_src.stages.render import render
 from tests.workspace import Workspace
 
 WILDCARDS = SimpleNamespace(dataset="digits", run="avsiam_tiny", split="train", chunk="00000")

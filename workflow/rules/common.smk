@@ -8,23 +8,14 @@ from snakemake.exceptions import WorkflowError
 from pipeline_src import versions
 from pipeline_src.catalog import Catalog
 from pipeline_src.catalog.targets import refuse_unknown
-from pipeline_src.config import load_config, merge_files
-from pipeline_src.config.command_line import (
-    lost_settings,
-    refuse_repeated,
-    refuse_unknown_profile,
-)
+from pipeline_src.config import (load_config, merge_files)
+from pipeline_src.config.command_line import (lost_settings, refuse_repeated, refuse_unknown_profile)
 from pipeline_src.errors import PipelineError
-from pipeline_src.executor import (
-    announce_executor,
-    import_package_from,
-    keep_slurm_conf,
-    replaced_resources,
-)
-from pipeline_src.lock import hold_results
-from pipeline_src.manifest.retries import RETRIED_STAGES, RetryRequests
-from pipeline_src.stages.arrival import settle_arrived
-from pipeline_src.stages.place import refuse_outside
+from pipeline_src.system.executor import (announce_executor, import_package_from, keep_slurm_conf, replaced_resources)
+from pipeline_src.system.lock import hold_results
+from pipeline_src.manifest.retries import (RETRIED_STAGES, RetryRequests)
+from pipeline_src.dvc.arrival import settle_arrived
+from pipeline_src.dvc.place import refuse_outside
 from pipeline_src.submit.interrupt import pass_on_interrupts
 from pipeline_src.submit.orphans import cancel_orphans
 from pipeline_src.submit.request import JobRequest

@@ -12,6 +12,6 @@ onsuccess:
     # Where make prints it, also when there was nothing to do.
     if os.environ.get("AV_PIPELINE_TABLE") != "no":
         if any(job.rule.name == "report_results" for job in workflow.dag.jobs):
-            from pipeline_src.report.table import print_results  # slow to import
+            from pipeline_src.report.table import print_results# slow to import
 
             print_results(Path(settings.results))

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from pipeline_src.config import DownloadConfig, NetworkConfig
-from pipeline_src.download.candidates import Places
 from pipeline_src.download.chunk import download_chunk
-from pipeline_src.joblog import log_to_file
+from pipeline_src.download.source_choices import Places
 from pipeline_src.manifest.chunks import ChunkId
-from pipeline_src.media.ffmpeg import find_ffmpeg
+from pipeline_src.system.joblog import log_to_file
+from pipeline_src.transcode.ffmpeg import find_ffmpeg
 
 with log_to_file(snakemake.log[0]):
     download_chunk(

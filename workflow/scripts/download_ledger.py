@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pipeline_src.joblog import log_to_file
 from pipeline_src.manifest.collect import collect_ledgers
+from pipeline_src.system.joblog import log_to_file
 
 with log_to_file(snakemake.log[0]):
     manifests = {stage: [Path(path) for path in paths] for stage, paths in snakemake.input.items()}

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pipeline_src.eval.folds import average_folds
-from pipeline_src.joblog import log_to_file
+from pipeline_src.evaluate.folds import average_folds
+from pipeline_src.system.joblog import log_to_file
 
 with log_to_file(snakemake.log[0]):
     average_folds(

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from pipeline_src.config import load_config, resolve_run
-from pipeline_src.eval.pretrained import evaluate_pretrained
-from pipeline_src.joblog import log_to_file
+from pipeline_src.evaluate.pretrained import evaluate_pretrained
+from pipeline_src.system.joblog import log_to_file
 
 with log_to_file(snakemake.log[0]):
     run = resolve_run(load_config(snakemake.config), snakemake.wildcards.run)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from pipeline_src.config import AudioConfig
-from pipeline_src.features.chunk import extract_chunk
-from pipeline_src.joblog import log_to_file
+from pipeline_src.logmel.chunk import extract_chunk
+from pipeline_src.system.joblog import log_to_file
 
 with log_to_file(snakemake.log[0]):
     extract_chunk(

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from pipeline_src.config import RemoteConfig
-from pipeline_src.joblog import log_to_file
 from pipeline_src.shards.fetch import fetch_index
+from pipeline_src.system.joblog import log_to_file
 
 with log_to_file(snakemake.log[0]):
     fetch_index(

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from pipeline_src.config import load_config, resolve_run
-from pipeline_src.joblog import log_to_file
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.submit.request import JobRequest
 from pipeline_src.submit.run import run_and_wait
+from pipeline_src.system.joblog import log_to_file
 
 with log_to_file(snakemake.log[0]):
     config = load_config(snakemake.config)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from pipeline_src.config import AudioConfig, MediaConfig, ShardsConfig
-from pipeline_src.joblog import log_to_file
 from pipeline_src.shards.index import write_index
+from pipeline_src.system.joblog import log_to_file
 
 with log_to_file(snakemake.log[0]):
     write_index(

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from pipeline_src.config import ShardsConfig
-from pipeline_src.joblog import log_to_file
 from pipeline_src.shards.write import pack_chunk
+from pipeline_src.system.joblog import log_to_file
 
 with log_to_file(snakemake.log[0]):
     manifest = Path(snakemake.output.manifest)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from pipeline_src.config import ReportConfig
-from pipeline_src.joblog import log_to_file
 from pipeline_src.report.build import build_report
+from pipeline_src.system.joblog import log_to_file
 
 with log_to_file(snakemake.log[0]):
     build_report(

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import yaml
 
-from pipeline_src.atomic import write_text
 from pipeline_src.config import load_config, resolve_run
-from pipeline_src.joblog import log_to_file
+from pipeline_src.system.atomic import write_text
+from pipeline_src.system.joblog import log_to_file
 
 with log_to_file(snakemake.log[0]):
     run = resolve_run(load_config(snakemake.config), snakemake.wildcards.run)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from pipeline_src.config import MediaConfig
-from pipeline_src.joblog import log_to_file
-from pipeline_src.media.transcode import transcode_chunk
+from pipeline_src.system.joblog import log_to_file
+from pipeline_src.transcode.transcode import transcode_chunk
 
 with log_to_file(snakemake.log[0]):
     transcode_chunk(

@@ -1,0 +1,1 @@
+"""Data sets as their YAML and lists say: clips, classes, splits, chunks."""

@@ -1,0 +1,167 @@
+"""Cut a clip list into chunks, the units of work; done when the Snakefile is parsed."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline_src import versions
+from pipeline_src.datasets.clip_lists import ClipRow, classes_of, read_clips
+from pipeline_src.datasets.dataset import DatasetConfig, format_classes, missing_list
+from pipeline_src.errors import ManifestError
+from pipeline_src.system.atomic import file_sha256, write_files, write_json, write_text
+from pipeline_src.system.url_secrets import hide_secrets
+
+STATE_FILE = "plan.json"
+CLASSES_FILE = "classes.csv"  # beside the plan, of a data set that names no class list
+PLAN_COLUMNS = ("clip_id", "source", "start_seconds", "end_seconds", "labels", "line")
+
+
+def ensure_plan(
+    dataset: DatasetConfig,
+    *,
+    chunk_size: int,
+    max_seconds: float,
+    folder: Path,
+    before_write: Callable[[], None] = lambda: None,
+) -> dict[str, int]:
+    """Bring ``folder/<split>/<chunk>.csv`` up to date and return the number of chunks per split.
+
+    The list is read and checked only when it is not the one that was planned last; chunks whose
+    clips are the same keep their file untouched, so that only changed chunks are made again. The
+    classes of a data set that names no class list are written to classes.csv beside ``folder``.
+
+    Args:
+        max_seconds: longest clip that the list may ask for.
+        before_write: may refuse to change a plan that a running workflow works on.
+    Raises:
+        ManifestError: a list is missing or wrong.
+    """
+    state_path = folder / STATE_FILE
+    key = _list_key(dataset, chunk_size=chunk_size, max_seconds=max_seconds)
+    known = _read_state(state_path)
+    class_list = folder.with_name(CLASSES_FILE) if dataset.derives_classes else None
+    if known is None or known["list"] != key or not _is_written(class_list, known):
+        classes = classes_of(dataset)
+        clips = read_clips(dataset, max_seconds=max_seconds, classes=classes)
+        chunks = _format_chunks(clips, dataset.splits, chunk_size)  # refuse before writing
+        before_write()
+        _write_plan(chunks, folder)
+        known = {"list": key, "num_chunks": {split: len(texts) for split, texts in chunks.items()}}
+        if class_list:
+            _write_classes(class_list, format_classes(classes))
+            known["classes_sha256"] = file_sha256(class_list)
+        write_json(state_path, known)
+    return known["num_chunks"]
+
+
+def count_clips(folder: Path, split: str) -> int:
+    """Clips of a split in the plan below ``folder``."""
+    return sum(len(read_plan_chunk(path, split)) for path in (folder / split).glob("*.csv"))
+
+
+def _read_state(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def _is_written(class_list: Path | None, known: Mapping[str, Any]) -> bool:
+    """Whether the classes are those that were written with the plan."""
+    if class_list is None:
+        return True
+    return class_list.is_file() and file_sha256(class_list) == known.get("classes_sha256")
+
+
+def _write_classes(path: Path, text: str) -> None:
+    """Write a class list that differs from what is there: an index is as old as its classes."""
+    if not path.is_file() or path.read_bytes() != text.encode():
+        write_text(path, text)
+
+
+def _list_key(dataset: DatasetConfig, *, chunk_size: int, max_seconds: float) -> list:
+    """All that decides whether a list is right, as JSON; sizes and times stand for contents."""
+    named = [] if dataset.derives_classes else [dataset.class_names]
+    files = [*dataset.list_files, *named, *dataset.word_folders]
+    stamps = []
+    for path in files:
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            raise ManifestError(missing_list(dataset, path)) from None
+        stamps.append([str(path.absolute()), status.st_size, status.st_mtime_ns])
+    limits = [versions.PLAN, chunk_size, max_seconds]
+    splits = [split for split, paths in dataset.clip_lists.items() for _ in paths]
+    return [*limits, dataset.format, dataset.task, splits, dataset.folds, stamps]
+
+
+def _format_chunks(
+    clips: Iterable[ClipRow], splits: Sequence[str], chunk_size: int
+) -> dict[str, list[bytes]]:
+    """The chunks of every split that has clips, as files hold them: a tenth of the rows' memory."""
+    pending: dict[str, list[ClipRow]] = {split: [] for split in splits}
+    chunks: dict[str, list[bytes]] = {split: [] for split in splits}
+    for clip in clips:
+        rows = pending[clip.split]
+        rows.append(clip)
+        if len(rows) == chunk_size:
+            chunks[clip.split].append(_format_chunk(rows))
+            rows.clear()
+    for split, rows in pending.items():
+        if rows:
+            chunks[split].append(_format_chunk(rows))
+    return {split: texts for split, texts in chunks.items() if texts}
+
+
+def _write_plan(chunks: Mapping[str, Sequence[bytes]], folder: Path) -> None:
+    """Write the chunks that differ from what is there; remove those that a longer list left."""
+    planned = {
+        folder / split / f"{number:05d}.csv": text
+        for split, texts in chunks.items()
+        for number, text in enumerate(texts)
+    }
+    for path in set(folder.glob("*/[0-9][0-9][0-9][0-9][0-9].csv")) - set(planned):
+        path.unlink(missing_ok=True)  # another dry run may have been faster
+    is_current = {path: path.is_file() and path.read_bytes() == planned[path] for path in planned}
+    write_files({path: text for path, text in planned.items() if not is_current[path]})
+
+
+def _format_chunk(rows: Iterable[ClipRow]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(PLAN_COLUMNS)
+    writer.writerows(
+        (
+            row.clip_id,
+            hide_secrets(row.source),  # the list alone holds tokens, see restore_secrets
+            row.start_seconds,  # None is written as nothing, a float as its repr
+            row.end_seconds,
+            ";".join(map(str, row.labels)),
+            row.line,
+        )
+        for row in rows
+    )
+    return text.getvalue().encode()
+
+
+def read_plan_chunk(path: Path, split: str) -> list[ClipRow]:
+    """Read one chunk of the plan back."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        if tuple(reader.fieldnames or ()) != PLAN_COLUMNS:
+            raise ManifestError(f"{path}: columns {reader.fieldnames}, expected {PLAN_COLUMNS}")
+        return [
+            ClipRow(
+                row["clip_id"],
+                row["source"],
+                float(row["start_seconds"]) if row["start_seconds"] else None,
+                float(row["end_seconds"]) if row["end_seconds"] else None,
+                tuple(int(label) for label in row["labels"].split(";")),
+                split,
+                int(row["line"]),
+            )
+            for row in reader
+        ]

@@ -1,0 +1,244 @@
+"""Streaming reader of clip lists of every form, see ``list_formats``.
+
+Every row is checked before any job runs; a refusal names the file, the line, the value and what
+is allowed.
+"""
+
+import csv
+import gzip
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from pipeline_src.datasets.dataset import ClassList, DatasetConfig, load_classes, missing_list
+from pipeline_src.datasets.list_formats import PARSERS, RawRow, unlisted_words
+from pipeline_src.datasets.names import is_name
+from pipeline_src.datasets.sources import source_problem
+from pipeline_src.errors import ManifestError, did_you_mean
+from pipeline_src.system.url_secrets import HIDDEN, hide_secrets
+
+MAX_SHOWN = 10
+
+
+class ClipRow(NamedTuple):
+    """One clip of a list: [start_seconds, end_seconds), None where the file begins or ends."""
+
+    clip_id: str
+    source: str
+    start_seconds: float | None
+    end_seconds: float | None
+    labels: tuple[int, ...]
+    split: str
+    line: int
+
+
+def classes_of(dataset: DatasetConfig) -> ClassList:
+    """The classes of a data set: of its class list, or, where it names none, of its clips.
+
+    Raises:
+        ManifestError: the class list, or the clip list, is missing or wrong.
+    """
+    return derive_classes(dataset) if dataset.derives_classes else load_classes(dataset)
+
+
+def derive_classes(dataset: DatasetConfig) -> ClassList:
+    """The labels of all clips, of whatever split, sorted by code point.
+
+    Raises:
+        ManifestError: a clip list is missing or its columns are wrong.
+    """
+    found = {label for _, raw in _all_rows(dataset) for label in raw.labels}
+    names = tuple(sorted(filter(is_name, found)))  # the others are refused with their rows
+    return ClassList(names, names, {name: index for index, name in enumerate(names)})
+
+
+def read_clips(
+    dataset: DatasetConfig, *, max_seconds: float, classes: ClassList | None = None
+) -> Iterator[ClipRow]:
+    """Yield every clip of the data set in list order, each checked.
+
+    Args:
+        max_seconds: longest clip that may be asked for.
+        classes: the data set's, where they are known.
+    Raises:
+        ManifestError: after the last row where one is wrong, with the first ten and their number;
+            or when there is no row at all.
+    """
+    classes = classes or classes_of(dataset)
+    problems = _Problems()
+    seen: set[str] = set()
+    split_of: dict[str, str] = {}
+    for path, raw in _all_rows(dataset):
+        try:
+            row = _check_row(raw, dataset, classes, max_seconds)
+            if row.clip_id in seen:
+                first = _first_place(dataset, row.clip_id)
+                raise ManifestError(f"clip_id {row.clip_id!r} was already listed at {first}")
+            if dataset.format == "clips":  # the official lists are taken as published
+                _check_split(row, split_of)
+        except ManifestError as error:
+            problems.add(f"{path}:{raw.line}: {error}")
+            continue
+        seen.add(row.clip_id)
+        if not problems.count:
+            yield row
+    problems.refuse_any()
+    if not seen:
+        raise ManifestError(f"{', '.join(map(str, dataset.list_files))}: no clips at all")
+
+
+class _Problems:
+    """The rows that are wrong: their number, and the first of them in full."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._first: list[str] = []
+
+    def add(self, problem: str) -> None:
+        """Count a row; keep its problem while there are few."""
+        self.count += 1
+        if len(self._first) < MAX_SHOWN:
+            self._first.append(problem)
+
+    def refuse_any(self) -> None:
+        """Raise ManifestError where a row is wrong."""
+        if self.count == 1:
+            raise ManifestError(self._first[0])
+        if self.count:
+            which = "" if self.count <= MAX_SHOWN else f", the first {MAX_SHOWN}"
+            raise ManifestError(
+                f"{self.count} rows are wrong{which}:\n  " + "\n  ".join(self._first)
+            )
+
+
+def restore_secrets(clips: Sequence[ClipRow], path: Path) -> list[ClipRow]:
+    """Planned clips with the addresses that their list gives them: a plan holds no tokens.
+
+    Raises:
+        ManifestError: the list has changed since it was planned.
+    """
+    lines = {clip.line for clip in clips if HIDDEN in clip.source}
+    if not lines:
+        return list(clips)
+    with _open_text(path) as stream:
+        rows = PARSERS["clips"](path, stream, "")
+        sources = {raw.line: raw.source for raw in rows if raw.line in lines}
+    restored = [clip._replace(source=sources.get(clip.line, clip.source)) for clip in clips]
+    for clip, planned in zip(restored, clips, strict=True):
+        if hide_secrets(clip.source) != planned.source:
+            raise ManifestError(
+                f"{path}:{clip.line}: no longer the source that was planned; run the same command "
+                "again"
+            )
+    return restored
+
+
+def _first_place(dataset: DatasetConfig, clip_id: str) -> str:
+    """File and line that list a clip first; read again, since lists are long and errors rare."""
+    rows = _all_rows(dataset)
+    return next(f"{path}:{raw.line}" for path, raw in rows if raw.clip_id == clip_id)
+
+
+def _check_split(row: ClipRow, split_of: dict[str, str]) -> None:
+    """Refuse a file whose clips stand in two splits: a test clip would have been trained on."""
+    split = split_of.setdefault(row.source, row.split)
+    if split != row.split:
+        raise ManifestError(
+            f"source {hide_secrets(row.source)!r} is in split {row.split} and in {split}; all "
+            "clips of one file belong to one split"
+        )
+
+
+def _all_rows(dataset: DatasetConfig) -> Iterator[tuple[Path, RawRow]]:
+    """Every clip with the file, or folder, that lists it."""
+    listed: set[str] = set()
+    lists = [(split, path) for split, paths in dataset.clip_lists.items() for path in paths]
+    for split, path in lists:
+        for raw in _read_rows(dataset, path, split):
+            if dataset.format == "speech_commands":
+                listed.add(raw.source)
+            yield path, raw
+    for folder in dataset.word_folders:
+        for raw in unlisted_words(folder, listed):
+            yield folder, raw
+
+
+def _read_rows(dataset: DatasetConfig, path: Path, split: str) -> Iterator[RawRow]:
+    parse = PARSERS[dataset.format]
+    line = 0
+    try:
+        with _open_text(path) as stream:
+            for raw in parse(path, stream, split):
+                line = raw.line
+                yield raw
+    except FileNotFoundError:
+        raise ManifestError(missing_list(dataset, path)) from None
+    except (csv.Error, UnicodeDecodeError, EOFError, OSError) as error:
+        raise ManifestError(
+            f"{path}:{line + 1}: not a readable CSV file in UTF-8: {error}"
+        ) from error
+
+
+def _open_text(path: Path) -> TextIO:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _check_row(
+    raw: RawRow, dataset: DatasetConfig, classes: ClassList, max_seconds: float
+) -> ClipRow:
+    for column, text in (("clip_id", raw.clip_id), ("source", raw.source)):
+        if not text.strip() or not is_name(text):
+            raise ManifestError(f"{column} {text!r} is empty or holds control characters")
+    if problem := source_problem(raw.source):
+        raise ManifestError(f"source {hide_secrets(raw.source)!r}: {problem}")
+    if raw.split not in dataset.splits:
+        allowed = ", ".join(dataset.splits)
+        near = did_you_mean(raw.split, dataset.splits)
+        raise ManifestError(f"split {raw.split!r} is not one of {allowed}{near}")
+    start, end = _check_times(raw, max_seconds)
+    labels = _check_labels(raw, dataset, classes)
+    return ClipRow(raw.clip_id, raw.source, start, end, labels, raw.split, raw.line)
+
+
+def _check_times(raw: RawRow, max_seconds: float) -> tuple[float | None, float | None]:
+    start = _seconds("start_seconds", raw.start)
+    end = _seconds("end_seconds", raw.end)
+    if end is not None:
+        if (start or 0.0) >= end:
+            raise ManifestError(f"start_seconds {raw.start!r} is not below end_seconds {raw.end!r}")
+        if end - (start or 0.0) > max_seconds:
+            raise ManifestError(
+                f"clip of {end - (start or 0.0):g} s is longer than "
+                f"media.max_seconds={max_seconds:g}"
+            )
+    return start, end
+
+
+def _seconds(column: str, text: str) -> float | None:
+    if not text.strip():
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ManifestError(f"{column} {text!r} is not a number of seconds >= 0")
+    return value
+
+
+def _check_labels(raw: RawRow, dataset: DatasetConfig, classes: ClassList) -> tuple[int, ...]:
+    try:
+        labels = tuple(sorted({classes.index[label] for label in raw.labels}))
+    except KeyError as unknown:
+        if dataset.derives_classes:
+            raise ManifestError(f"label {unknown} holds control characters") from None
+        near = did_you_mean(unknown.args[0], classes.index)
+        raise ManifestError(f"label {unknown} is not in {dataset.class_names}{near}") from None
+    if not labels:
+        raise ManifestError(f"clip {raw.clip_id!r} has no label")
+    if dataset.task == "multiclass" and len(labels) > 1:
+        raise ManifestError(f"{len(labels)} labels {raw.labels}, but task is multiclass (one each)")
+    return labels

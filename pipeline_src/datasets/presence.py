@@ -1,0 +1,80 @@
+"""Whether the local files of a clip list are there, looked for before anything is run."""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import yaml
+
+from pipeline_src.datasets.chunk_plan import read_plan_chunk
+from pipeline_src.datasets.clip_lists import ClipRow
+from pipeline_src.datasets.dataset import DatasetConfig
+from pipeline_src.datasets.sources import source_kind, split_member
+from pipeline_src.errors import ManifestError
+
+MAX_LOOKED_FOR = 1000
+# A list of which more is missing lies elsewhere; single clips that are gone are ledger rows.
+MOST = 0.5
+
+
+def refuse_missing(description: Path, dataset: DatasetConfig, plan: Path, split: str) -> None:
+    """Look for the first clips of a split that are local files, or members of a local archive.
+
+    Args:
+        description: the data set's YAML. plan: folder of its chunks.
+    Raises:
+        ManifestError: the root is no folder, or most clips are missing; names the first path tried.
+    """
+    if dataset.mirror:
+        return
+    local = list(islice(_local_clips(plan / split, split), MAX_LOOKED_FOR))
+    if not local:
+        return
+    root = f"root {_stated_root(description)} of {description}"
+    missing = [clip for clip in local if not _is_there(clip, dataset)]
+    if len(missing) <= MOST * len(local):
+        return
+    first = missing[0]
+    tried = dataset.root / _file_of(first.source)
+    if not _holds(dataset.root.is_dir) and not Path(first.source).is_absolute():
+        raise ManifestError(
+            f"data set {dataset.name}: {dataset.root.absolute()} is no folder, and the clips of "
+            f"{split} are looked for there ({root}); correct root"
+        )
+    raise ManifestError(
+        f"data set {dataset.name}: {len(missing)} of the first {len(local)} clips of {split} are "
+        f"missing; tried first: {tried.absolute()}, which is source {first.source!r} of clip "
+        f"{first.clip_id!r} (line {first.line} of the list) below {root}; correct root or the list"
+    )
+
+
+def _local_clips(folder: Path, split: str) -> Iterator[ClipRow]:
+    for path in sorted(folder.glob("*.csv")):
+        for clip in read_plan_chunk(path, split):
+            if source_kind(_file_of(clip.source)) == "local":
+                yield clip
+
+
+def _file_of(source: str) -> str:
+    """The file itself, or the archive that it is a member of."""
+    return split_member(source)[0] if source_kind(source) == "member" else source
+
+
+def _is_there(clip: ClipRow, dataset: DatasetConfig) -> bool:
+    ready = dataset.clip_file.replace("{clip_id}", clip.clip_id)
+    names = [_file_of(clip.source), *([ready] if ready else [])]
+    return any(_holds((dataset.root / name).is_file) for name in names)
+
+
+def _holds(check: Callable[[], bool]) -> bool:
+    """What a look at the disk says; no for a name that no file can have."""
+    try:
+        return check()
+    except OSError:
+        return False
+
+
+def _stated_root(description: Path) -> str:
+    """As the YAML has it; where it has none, sources start from the YAML's own folder."""
+    stated = yaml.safe_load(description.read_text(encoding="utf-8")).get("root")
+    return repr(stated) if stated is not None else "(none stated: the YAML's folder)"

@@ -1,0 +1,77 @@
+"""Trying again: transient failures after growing waits, and never against a host's pause."""
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+
+from pipeline_src.config.data import NetworkConfig
+from pipeline_src.download.hosts import Host, HostShutError, SlowDownError
+from pipeline_src.download.sources import Fetched, Lost, Outcome
+from pipeline_src.errors import MediaError
+from pipeline_src.manifest.ledger import TRANSIENT_REASONS
+
+T = TypeVar("T")
+
+
+class GivenUpError(MediaError):
+    """The last error of something that has been tried often enough."""
+
+
+class Tried(NamedTuple, Generic[T]):
+    """What came of it, or None, the last error, and how many attempts that took."""
+
+    value: T | None
+    error: MediaError | None
+    attempts: int
+
+
+class Patience:
+    """How often and how politely to try; one object serves all threads of a job.
+
+    Args:
+        folder: of the limits that jobs share. max_attempts: per clip, pauses not counted.
+    """
+
+    def __init__(self, folder: Path, config: NetworkConfig, max_attempts: int) -> None:
+        self._folder = folder
+        self._config = config
+        self._max_attempts = max_attempts
+
+    def fetch(self, host: str, action: Callable[[], Fetched]) -> Outcome:
+        """Try ``action`` until it succeeds or the clip has to be given up."""
+        tried = self.try_often(host, action)
+        if tried.value is None:
+            assert tried.error is not None
+            return Lost(tried.error.reason, tried.error.detail, tried.attempts)
+        return tried.value._replace(attempts=tried.attempts)
+
+    def try_often(self, host: str, action: Callable[[], T]) -> Tried[T]:
+        """Try ``action`` in the host's turn; it raises MediaError where it fails."""
+        limits = Host(self._folder, host, self._config)
+        attempts = pauses = 0
+        while True:
+            try:
+                with limits.turn():
+                    return Tried(action(), None, attempts + 1)
+            except HostShutError as error:
+                return Tried(None, error, attempts)
+            except SlowDownError as error:
+                pauses += 1
+                if pauses >= self._config.max_pauses:
+                    return Tried(None, error, attempts)
+            except MediaError as error:
+                attempts += 1
+                if not self.goes_on(error, attempts):
+                    return Tried(None, error, attempts)
+
+    def goes_on(self, error: MediaError, attempts: int) -> bool:
+        """Whether to try again after so many attempts; if so, wait first."""
+        is_final = error.reason not in TRANSIENT_REASONS or isinstance(error, GivenUpError)
+        if is_final or attempts >= self._max_attempts:
+            return False
+        longest = self._config.backoff_seconds * 2 ** min(attempts - 1, 30)
+        longest = min(longest, self._config.max_backoff_seconds)
+        time.sleep(random.uniform(longest / 2, longest))
+        return True

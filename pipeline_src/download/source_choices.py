@@ -1,0 +1,56 @@
+"""Where one clip may be had, first choice first: a ready-cut file, a mirror, the list's source."""
+
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from pipeline_src.datasets.clip_lists import ClipRow
+from pipeline_src.datasets.sources import source_kind, split_member
+
+
+class Places(NamedTuple):
+    """What a data set's description says about where its clips lie.
+
+    Args:
+        root: folder that local paths and archives start from.
+        clip_file: name of a ready-cut clip below it, with {clip_id}; empty = there are none.
+        mirror: http(s) URL, or archive URL and member, with {clip_id}; empty = there is none.
+        mirror_is_cut: its files are the clips; else they are cut like the list's source.
+        clip_list: the list of form ``clips``, which alone holds tokens of addresses.
+    """
+
+    root: Path
+    clip_file: str = ""
+    mirror: str = ""
+    mirror_is_cut: bool = True
+    clip_list: str = ""
+
+
+def candidates(clip: ClipRow, places: Places) -> tuple[ClipRow, ...]:
+    """The clip as each place would give it; a ready-cut local file leaves no other choice."""
+    if places.clip_file and (ready := _ready_cut(clip, places)):
+        return (ready,)
+    if not places.mirror:
+        return (clip,)
+    mirrored = clip._replace(source=mirror_source(places.mirror, clip.clip_id))
+    if places.mirror_is_cut:
+        mirrored = mirrored._replace(start_seconds=None, end_seconds=None)
+    return mirrored, clip
+
+
+def mirror_source(mirror: str, clip_id: str) -> str:
+    """The source of one clip; its id cannot change the URL's path, host or query."""
+    if source_kind(mirror) != "member":
+        return mirror.replace("{clip_id}", quote(clip_id, safe=""))
+    archive, member = split_member(mirror)
+    url = archive.replace("{clip_id}", quote(clip_id, safe=""))
+    return f"{url}::{member.replace('{clip_id}', clip_id)}"
+
+
+def _ready_cut(clip: ClipRow, places: Places) -> ClipRow | None:
+    """The clip as a whole local file where there is one; the name cannot lead out of ``root``."""
+    name = places.clip_file.replace("{clip_id}", clip.clip_id)
+    is_safe = not {"/", "\\"} & set(clip.clip_id) and clip.clip_id not in (".", "..")
+    if not is_safe or not (places.root / name).is_file():
+        return None
+    return clip._replace(source=name, start_seconds=None, end_seconds=None)

@@ -1,0 +1,101 @@
+"""Stages of one data set: clip list -> raw clips -> audio and frames -> log-mel -> shards."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipeline_src.catalog import Catalog
+from pipeline_src.config import DownloadConfig, MediaConfig, ShardsConfig
+from pipeline_src.config.section import recorded_keys
+from pipeline_src.datasets.clip_lists import read_clips
+from pipeline_src.datasets.dataset import DatasetConfig
+from pipeline_src.datasets.sources import source_kind, split_member
+from pipeline_src.dvc.stage import Out, Stage, relative_path
+
+DATA_STAGES = ("download", "transcode", "logmel", "shards")
+
+
+def data_stages(catalog: Catalog, name: str) -> Iterator[Stage]:
+    dataset = catalog.dataset(name)
+    if dataset.is_packed:
+        yield _packed_stage(catalog, name)
+        return
+    folder = {stage: f"{catalog.results}/{name}/{stage}" for stage in DATA_STAGES}
+    described = [catalog.dataset_path(name), *dataset.described_by]
+    if dataset.derives_classes:  # classes.csv is nobody's output; the list decides what is in it
+        described += dataset.list_files
+    listed = [
+        catalog.dataset_path(name),
+        *([] if dataset.derives_classes else [dataset.class_names]),
+        *dataset.list_files,
+        *_archives(dataset, catalog.config.media.max_seconds),
+    ]
+
+    def stage(
+        kind: str,
+        rules: Sequence[str],
+        deps: Sequence[str | Path],
+        params: Sequence[str],
+        versions: Sequence[str],
+        modalities_of: str = "",
+    ) -> Stage:
+        return Stage(
+            name=f"{kind}_{name}",
+            rules=(*rules, f"{kind}_{name}"),
+            target=f"{kind}_{name}",
+            deps=tuple(sorted(relative_path(path) for path in deps)),
+            params=tuple(params),
+            versions=tuple(versions),
+            outs=(Out(folder[kind], persist=True),),
+            modalities_of=modalities_of,
+            before=(f"python -m pipeline_src stages --drop-stale {kind}_{name}",),
+        )
+
+    yield stage(
+        "download",
+        ["download_clips", "download_ledger"],
+        listed,
+        ["plan", *recorded_keys(DownloadConfig, "download")],
+        ["PLAN", "DOWNLOAD"],
+    )
+    yield stage(
+        "transcode",
+        ["transcode_clips"],
+        [folder["download"]],
+        [*recorded_keys(MediaConfig, "media")],
+        ["TRANSCODE"],
+        "" if dataset.has_video else relative_path(catalog.dataset_path(name)),
+    )
+    yield stage(
+        "logmel",
+        ["extract_logmel"],
+        [folder["transcode"]],
+        ["audio", "media.sample_rate_hz"],
+        ["LOGMEL"],
+    )
+    yield stage(
+        "shards",
+        ["pack_shard", "pack_index", "pack_ledger"],
+        [folder["download"], folder["transcode"], folder["logmel"], *described],
+        [*recorded_keys(ShardsConfig, "shards"), "audio", *recorded_keys(MediaConfig, "media")],
+        ["PACK", "INDEX"],
+    )
+
+
+def _packed_stage(catalog: Catalog, name: str) -> Stage:
+    """The indexes of shards that are packed already; the shards themselves are not versioned."""
+    return Stage(
+        name=f"shards_{name}",
+        rules=("fetch_index", f"shards_{name}"),
+        target=f"shards_{name}",
+        deps=(relative_path(catalog.dataset_path(name)),),
+        params=(),
+        versions=("INDEX",),
+        outs=(Out(f"{catalog.results}/{name}/remote"),),
+    )
+
+
+def _archives(dataset: DatasetConfig, max_seconds: float) -> list[Path]:
+    """The local archives that clips are members of."""
+    sources = (clip.source for clip in read_clips(dataset, max_seconds=max_seconds))
+    found = {split_member(source)[0]: None for source in sources if source_kind(source) == "member"}
+    return [dataset.root / archive for archive in found]

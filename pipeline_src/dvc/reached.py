@@ -1,0 +1,322 @@
+"""The code that each step reaches, as one hash beside the step's version.
+
+Snakemake and DVC see ``pipeline_src/versions.py`` and no other code, so a step whose code changed
+and whose version did not would keep what it made. ``reached.json`` holds the hash of everything
+that a step's functions reach, by following names through the package; a test compares. Followed
+are functions, classes and constants, not whole modules, so that code beside them may change.
+
+    python -m pipeline_src.dvc.reached --check                 # which steps changed
+    python -m pipeline_src.dvc.reached --write                 # after a version was raised
+    python -m pipeline_src.dvc.reached --keeps-results STEP    # a change that keeps every byte
+    python -m pipeline_src.dvc.reached --list STEP             # what it reaches
+"""
+
+import argparse
+import ast
+import hashlib
+import io
+import json
+import re
+import sys
+import tokenize
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline_src import versions
+from pipeline_src.system.atomic import write_text
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = "pipeline_src"
+RECORD = ROOT / PACKAGE / "dvc/reached.json"
+ALL = "all"
+# Step -> the functions that make its results, and the scripts that call them.
+TRAINING = ("train.run:run_training",)
+STEPS: dict[str, tuple[str, ...]] = {
+    "PLAN": ("datasets.chunk_plan:ensure_plan",),
+    "DOWNLOAD": ("download.chunk:download_chunk", "download_clips.py"),
+    "TRANSCODE": ("transcode.transcode:transcode_chunk", "transcode_clips.py"),
+    "LOGMEL": ("logmel.chunk:extract_chunk", "extract_logmel.py"),
+    "PACK": ("shards.write:pack_chunk", "pack_shard.py"),
+    "INDEX": ("shards.index:write_index", "pack_index.py", "fetch_index.py"),
+    "PRETRAIN": (*TRAINING, "pretrain_model.py"),
+    "FINETUNE": (*TRAINING, "finetune_model.py"),
+    "EVALUATE": (
+        *("evaluate.finetuned:evaluate_finetuned", "evaluate_finetuned.py"),
+        *("evaluate.pretrained:evaluate_pretrained", "evaluate_pretrained.py"),
+        *("evaluate.folds:evaluate_folds", "evaluate_folds.py"),
+    ),
+    "REPORT": ("report.build:build_report", "report_results.py"),
+}
+# No result depends on what these do: sentences, logs, records of origin, how jobs are sent.
+NOT_FOLLOWED = re.compile(
+    r"(errors|versions|cli|commands|submit|system\.(joblog|renamed)|runs\.provenance)(\.|$)"
+)
+
+
+class Unit(NamedTuple):
+    """A top-level definition of a module of the package."""
+
+    module: str
+    name: str
+
+
+@dataclass
+class Module:
+    """What a module defines and imports.
+
+    Args:
+        units: name -> the statements that define it. imports: name in the module -> what it is of.
+        loose: statements that run on import and define nothing.
+    """
+
+    source: str
+    units: dict[str, list[ast.stmt]] = field(default_factory=dict)
+    imports: dict[str, Unit] = field(default_factory=dict)
+    loose: list[ast.stmt] = field(default_factory=list)
+
+
+@cache
+def read_module(name: str) -> Module | None:
+    """The module of the package, ``""`` for the package itself; None where there is none."""
+    base = ROOT.joinpath(PACKAGE, *filter(None, name.split(".")))
+    path = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+    if not path.is_file():
+        return None
+    source = path.read_text(encoding="utf-8")
+    module = Module(source)
+    for statement in ast.parse(source).body:
+        names = list(_defined(statement))
+        for one in names:
+            module.units.setdefault(one, []).append(statement)
+        is_import = isinstance(statement, ast.Import | ast.ImportFrom)
+        if not names and not is_import and not _is_text(statement):
+            module.loose.append(statement)
+    for node in ast.walk(ast.parse(source)):
+        module.imports |= dict(_imported(node))
+    return module
+
+
+def _defined(statement: ast.stmt) -> Iterator[str]:
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield statement.name
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    if isinstance(statement, ast.AnnAssign | ast.AugAssign):
+        targets = [statement.target]
+    for target in targets:
+        yield from (node.id for node in ast.walk(target) if isinstance(node, ast.Name))
+
+
+def _imported(node: ast.AST) -> Iterator[tuple[str, Unit]]:
+    """Names that an import of the package binds: a module (no name) or what one defines."""
+    if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(PACKAGE):
+        return
+    module = (node.module or "").removeprefix(PACKAGE).lstrip(".")
+    for alias in node.names:
+        below = f"{module}.{alias.name}".lstrip(".")
+        unit = Unit(module, alias.name)
+        yield alias.asname or alias.name, Unit(below, "") if read_path(below) else unit
+
+
+def read_path(name: str) -> bool:
+    """Whether the package has a module of that name."""
+    base = ROOT.joinpath(PACKAGE, *name.split("."))
+    return base.with_suffix(".py").is_file() or (base / "__init__.py").is_file()
+
+
+def reached(entries: Iterable[Unit]) -> set[Unit]:
+    """Every definition that these reach, themselves included."""
+    waiting, found = list(entries), set()
+    while waiting:
+        unit = _home(waiting.pop())
+        if unit is None or unit in found or NOT_FOLLOWED.match(unit.module):
+            continue
+        found.add(unit)
+        waiting += _named(unit)
+    return found
+
+
+def _home(unit: Unit) -> Unit | None:
+    """Where something is defined that a module may only pass on; None outside the package."""
+    module = read_module(unit.module)
+    if module is None:
+        return None
+    if not unit.name or unit.name in module.units:
+        return unit
+    further = module.imports.get(unit.name)
+    return _home(further) if further and further != unit else None
+
+
+def _named(unit: Unit) -> Iterator[Unit]:
+    """What the statements of a unit name in their module and in others."""
+    module = read_module(unit.module)
+    assert module is not None
+    statements = [*_statements(module, unit), *module.loose]
+    for node in (node for statement in statements for node in ast.walk(statement)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            source = module.imports.get(node.value.id)
+            if source and not source.name:
+                yield Unit(source.module, node.attr)
+        elif isinstance(node, ast.Name):
+            if node.id in module.units:
+                yield Unit(unit.module, node.id)
+            elif (source := module.imports.get(node.id)) and source.name:
+                yield source
+        elif isinstance(node, ast.ImportFrom):
+            yield from (unit for _, unit in _imported(node) if unit.name)
+
+
+def _statements(module: Module, unit: Unit) -> list[ast.stmt]:
+    return module.units[unit.name] if unit.name else []
+
+
+def step_hash(step: str) -> str:
+    """Hash of the code that a step reaches; the same for every version of Python."""
+    texts = {}
+    for unit in reached(_entries(step)):
+        module = read_module(unit.module)
+        assert module is not None
+        parts = [*_statements(module, unit), *module.loose]
+        texts[f"{unit.module}:{unit.name}"] = [code_text(module.source, part) for part in parts]
+    for path in _scripts(step):
+        source = path.read_text(encoding="utf-8")
+        texts[path.name] = [code_text(source, part) for part in ast.parse(source).body]
+    return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _entries(step: str) -> list[Unit]:
+    names = [entry.split(":") for entry in STEPS[step] if ":" in entry]
+    return [Unit(module, name) for module, name in names]
+
+
+def _scripts(step: str) -> list[Path]:
+    return [ROOT / "workflow/scripts" / entry for entry in STEPS[step] if entry.endswith(".py")]
+
+
+def code_text(source: str, statement: ast.stmt) -> str:
+    """The statement's source without comments, docstrings, fields' descriptions and layout.
+
+    From the text and not from a dump of the tree, whose form differs between versions of Python.
+    """
+    if _is_text(statement):
+        return ""
+    first = min([statement.lineno, *(d.lineno for d in getattr(statement, "decorator_list", []))])
+    lines = source.encode().splitlines(keepends=True)
+    for node in ast.walk(statement):
+        for dropped in _dropped(node):
+            _blank(lines, dropped)
+    text = b"".join(lines[first - 1 : statement.end_lineno]).decode()
+    return " ".join(_without_comments(text).split())
+
+
+def _dropped(node: ast.AST) -> Iterator[ast.stmt]:
+    body = getattr(node, "body", [])
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield from (statement for statement in body[:1] if _is_text(statement))
+    if isinstance(node, ast.ClassDef):
+        # A field of the configuration: its value is in params and records.
+        yield from (
+            statement
+            for statement in body
+            if isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.value, ast.Call)
+            and getattr(statement.value.func, "id", "") == "Field"
+        )
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    value = getattr(statement, "value", None)
+    is_text = isinstance(value, ast.Constant) and isinstance(value.value, str)
+    return isinstance(statement, ast.Expr) and is_text
+
+
+def _blank(lines: list[bytes], node: ast.stmt) -> None:
+    """Put blanks over a node, so that the places of all others stay."""
+    end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or 0
+    for number in range(node.lineno, end_line + 1):
+        line = lines[number - 1]
+        start = node.col_offset if number == node.lineno else 0
+        end = end_column if number == end_line else len(line.rstrip(b"\r\n"))
+        lines[number - 1] = line[:start] + b" " * (end - start) + line[end:]
+
+
+def _without_comments(text: str) -> str:
+    lines = text.splitlines(keepends=True)
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    except (tokenize.TokenError, IndentationError):
+        return text
+    for token in tokens:
+        if token.type == tokenize.COMMENT:
+            number, column = token.start
+            lines[number - 1] = lines[number - 1][:column] + "\n"
+    return "".join(lines)
+
+
+def current() -> dict[str, dict[str, int | str]]:
+    """Step -> its version and the hash of the code that it reaches now."""
+    return {step: {"version": getattr(versions, step), "code": step_hash(step)} for step in STEPS}
+
+
+def recorded() -> dict[str, dict[str, int | str]]:
+    """What ``reached.json`` holds."""
+    return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
+
+
+def problems() -> Iterator[str]:
+    """A sentence for each step that is not as recorded."""
+    then = recorded()
+    for step, now in current().items():
+        before = then.get(step)
+        if before == now:
+            continue
+        if before and before["version"] == now["version"]:
+            yield (
+                f"{step}: code that it reaches has changed, its version has not. Raise {step} in "
+                "pipeline_src/versions.py where the bytes that it writes change, then "
+                f"`python -m {PACKAGE}.dvc.reached --write`; where they do not, "
+                f"`python -m {PACKAGE}.dvc.reached --keeps-results {step}`"
+            )
+        else:
+            yield f"{step}: a new version; `python -m {PACKAGE}.dvc.reached --write` records it"
+
+
+def record(keeps_results: Iterable[str]) -> list[str]:
+    """Write what is current for raised versions and for steps whose results stay; name the rest."""
+    then, kept, left = recorded(), set(keeps_results), []
+    for step, now in current().items():
+        before = then.get(step)
+        changed = before and before["version"] == now["version"] and before != now
+        if changed and not kept & {step, ALL}:
+            left.append(step)
+        else:
+            then[step] = now
+    write_text(RECORD, json.dumps({step: then[step] for step in STEPS}, indent=1) + "\n")
+    return left
+
+
+def main() -> None:
+    """Compare, write, or list."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--check", action="store_true", help="name steps whose code changed")
+    action.add_argument("--write", action="store_true", help="record steps with a new version")
+    action.add_argument(
+        "--keeps-results", nargs="+", choices=[*STEPS, ALL], metavar="STEP", help="record these too"
+    )
+    action.add_argument("--list", choices=STEPS, metavar="STEP", help="print what a step reaches")
+    options = parser.parse_args()
+    if options.list:
+        for module, name in sorted(reached(_entries(options.list))):
+            print(f"{PACKAGE}.{module}:{name}")
+        return
+    if not options.check:
+        record(options.keeps_results or ())
+    if found := list(problems()):
+        sys.exit("\n".join(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Drop the manifests that another configuration, another list or another input left."""
+
+import json
+import logging
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pipeline_src import versions
+from pipeline_src.catalog import Catalog
+from pipeline_src.dvc.data import DATA_STAGES
+from pipeline_src.errors import ConfigError
+from pipeline_src.manifest.input_hash import chunk_origin
+
+CHUNK_PATTERN = re.compile(r"(?:[a-z]+\d*-)?(\d{5})(?:_\d{3})?\.(?:json|ledger\.csv|tar)")
+# Stage -> the stages whose chunk files it reads.
+INPUTS = {
+    "download": ("plan",),
+    "transcode": ("download",),
+    "logmel": ("transcode",),
+    "shards": ("logmel", "transcode"),
+}
+logger = logging.getLogger(__name__)
+
+
+def stale_manifests(catalog: Catalog, kind: str, name: str) -> list[Path]:
+    """Chunk manifests of a data stage that are there but were made from something else."""
+    columns = [catalog.chunk_files(stage, name) for stage in (kind, *INPUTS[kind])]
+    stale = []
+    for manifest, *inputs in (map(Path, row) for row in zip(*columns, strict=True)):
+        if manifest.is_file() and _origin_of(manifest) != _expected(catalog, kind, name, inputs):
+            stale.append(manifest)
+    return stale
+
+
+def drop_stale(catalog: Catalog, kind: str, name: str) -> int:
+    """Delete stale manifests and files of chunks that the list no longer has; return how many.
+
+    Run by DVC before a data stage that has to run. Snakemake alone would keep files that
+    ``dvc checkout`` brought back, because its records are of this checkout and not of the files.
+    """
+    if kind not in DATA_STAGES:
+        raise ConfigError(f"{kind}_{name}: only stages of data sets keep what they have made")
+    stale = stale_manifests(catalog, kind, name) + _left_over(catalog, kind, name)
+    if kind == "shards":  # cheap to make again, and its inputs may be of another time
+        stale += [path for path in map(Path, catalog.shards(name)) if path.is_file()]
+    for path in stale:
+        path.unlink()
+        logger.info("%s: dropped, made from something else", path)
+    return len(stale)
+
+
+def _origin_of(manifest: Path) -> str:
+    try:
+        return str(json.loads(manifest.read_text(encoding="utf-8")).get("origin", ""))
+    except (OSError, ValueError):
+        return ""
+
+
+def _expected(catalog: Catalog, kind: str, name: str, inputs: Sequence[Path]) -> str:
+    config = catalog.config
+    if not all(path.is_file() for path in inputs):
+        return "unknown"
+    origins: dict[str, Callable[[], str]] = {
+        "download": lambda: chunk_origin(inputs, versions.DOWNLOAD, download=config.download),
+        "transcode": lambda: chunk_origin(inputs, versions.TRANSCODE, media=catalog.media(name)),
+        "logmel": lambda: chunk_origin(
+            inputs,
+            versions.LOGMEL,
+            audio=config.audio,
+            sample_rate_hz=config.media.sample_rate_hz,
+        ),
+        "shards": lambda: chunk_origin(inputs, versions.PACK, shards=config.shards.of_tars),
+    }
+    return origins[kind]()
+
+
+def _left_over(catalog: Catalog, kind: str, name: str) -> list[Path]:
+    num_chunks = catalog.num_chunks(name)
+    found = []
+    for path in sorted((catalog.results / name / kind).glob("*/*")):
+        match = CHUNK_PATTERN.fullmatch(path.name)
+        if match and int(match[1]) >= num_chunks.get(path.parent.name, 0):
+            found.append(path)
+    return found

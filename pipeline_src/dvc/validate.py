@@ -1,0 +1,136 @@
+"""Whether what lies in the results is what the configuration would make now.
+
+Snakemake's records are of this checkout, DVC's of its last run; the files themselves say more.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline_src.catalog import Catalog
+from pipeline_src.config import RunConfig
+from pipeline_src.dvc.data import DATA_STAGES
+from pipeline_src.dvc.stage import Stage
+from pipeline_src.dvc.stale import stale_manifests
+from pipeline_src.errors import PipelineError, StageError
+from pipeline_src.manifest.chunks import read_chunk
+from pipeline_src.runs.spec import TrainSpec, score_hashes
+from pipeline_src.shards.files import shard_files, shard_paths
+from pipeline_src.system.atomic import file_sha256
+
+
+def check_outputs(catalog: Catalog, stage: Stage) -> None:
+    """Check every output of a stage against the configuration and its inputs.
+
+    Raises:
+        StageError: one is missing, damaged, or was made from something else.
+    """
+    missing = [out.path for out in stage.outs if not Path(out.path).exists()]
+    if missing:
+        raise StageError(f"{missing[0]} is missing")
+    checks: dict[str, Callable[[Catalog, Stage], None]] = {
+        **dict.fromkeys(DATA_STAGES, _check_chunks),
+        "pretrain": _check_training,
+        "finetune": _check_training,
+        "evaluate": _check_scores,
+        "folds": _check_folds,
+        "probe": _check_scores,
+        "report": _check_report,
+    }
+    try:
+        checks[stage.kind](catalog, stage)
+    except (OSError, ValueError, KeyError) as error:
+        raise StageError(f"{stage.target}: not readable ({error})") from error
+    except StageError:
+        raise
+    except PipelineError as error:
+        raise StageError(str(error)) from error
+
+
+def _check_chunks(catalog: Catalog, stage: Stage) -> None:
+    name = stage.name.removeprefix(f"{stage.kind}_")
+    if catalog.dataset(name).is_packed:
+        return  # their content is another's
+    if stale := stale_manifests(catalog, stage.kind, name):
+        raise StageError(f"{stale[0]} was made with other settings or inputs")
+    if stage.kind != "shards":
+        return
+    for index in map(Path, catalog.indexes(name)):
+        manifests = [Path(path) for path in catalog.chunk_files("shards", name, index.parent.name)]
+        found: list[str] = []
+        for path in manifests:
+            manifest = read_chunk(path, "pack")
+            shard_paths(path, manifest)
+            found += [shard.sha256 for shard in shard_files(manifest)]
+        if [shard["sha256"] for shard in _read(index)["shards"]] != found:
+            raise StageError(f"{index} lists other shards than its folder holds")
+
+
+def _check_training(catalog: Catalog, stage: Stage) -> None:
+    path = Path(stage.target)
+    done = _read(path)
+    if done["fingerprint"] != _spec(catalog, stage).fingerprint():
+        raise StageError(f"{path} was trained with other settings or data")
+    weights = path.parent / done["checkpoint"] / "model.safetensors"
+    if file_sha256(weights) != done["sha256"]:
+        raise StageError(f"{weights} is not what {path.name} names")
+
+
+def _spec(catalog: Catalog, stage: Stage) -> TrainSpec:
+    done = Path(stage.target)
+    name, _, *view = done.relative_to(catalog.results).parts
+    run = catalog.run(name)
+    if stage.kind == "pretrain":
+        return TrainSpec(
+            stage="pretrain",
+            run_dir=done.parent,
+            model=run.model,
+            recipe=run.pretrain,
+            train_indexes=tuple(map(Path, catalog.pretrain_indexes(name))),
+            initial_checkpoint=_first(catalog.start_done(name)),
+            teacher_checkpoint=_first(catalog.teacher_done(name)),
+        )
+    return TrainSpec(
+        stage="finetune",
+        run_dir=done.parent,
+        model=run.model,
+        recipe=run.finetune,
+        train_indexes=tuple(map(Path, catalog.finetune_train_indexes(name, view[0]))),
+        initial_checkpoint=_first(catalog.pretrain_done(name)),
+    )
+
+
+def _first(paths: Sequence[str]) -> Path | None:
+    return Path(paths[0]) if paths else None
+
+
+def _check_scores(catalog: Catalog, stage: Stage) -> None:
+    metrics = _read(Path(stage.target))
+    done = _read(Path(stage.deps[0]))
+    run = Path(stage.target).relative_to(catalog.results).parts[0]
+    expected = score_hashes(done, Path(stage.deps[-1]), catalog.run(run).evaluate)
+    expected["checkpoint_sha256"] = done["sha256"]
+    if other := [name for name, value in expected.items() if metrics[name] != value]:
+        raise StageError(f"{stage.target} was computed from another {', '.join(other)}")
+
+
+def _check_folds(catalog: Catalog, stage: Stage) -> None:
+    del catalog  # the files name each other
+    scored = [_read(Path(path))["checkpoint_sha256"] for path in stage.deps]
+    if _read(Path(stage.target))["checkpoint_sha256"] != scored:
+        raise StageError(f"{stage.target} was computed from other folds")
+
+
+def _check_report(catalog: Catalog, stage: Stage) -> None:
+    for run in catalog.run_names:
+        path = catalog.results / run / "config.yaml"
+        written = RunConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        if written.recipe_values() != catalog.run(run).recipe_values():
+            raise StageError(f"{path} holds other settings")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))

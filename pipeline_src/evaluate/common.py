@@ -1,0 +1,122 @@
+"""What both evaluations share: the scored split, the device, arrays on disk, provenance."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline_src.config import EvaluateConfig, ModelConfig, RemoteConfig
+from pipeline_src.errors import CheckpointError, ManifestError
+from pipeline_src.loader.dataset import ClipDataset
+from pipeline_src.runs.build import evaluation_format
+from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
+from pipeline_src.runs.normalisation import warn_of_differences
+from pipeline_src.runs.provenance import git_commit, package_versions
+from pipeline_src.runs.spec import score_hashes
+from pipeline_src.shards.read import ShardSet, open_shards
+from pipeline_src.system.atomic import atomic_path
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a data set with the head of its index.json."""
+
+    shards: ShardSet
+    index: dict[str, Any]
+    path: Path
+
+    def __str__(self) -> str:
+        return f"{self.index['dataset']}/{self.index['split']}"
+
+    def dataset(self, checkpoint: Checkpoint, evaluate: EvaluateConfig) -> ClipDataset:
+        """Its clips as the checkpoint wants them, ``evaluate.num_frames`` frames each."""
+        return ClipDataset(
+            self.shards, evaluation_format(checkpoint, num_frames=evaluate.num_frames)
+        )
+
+    @property
+    def has_video(self) -> bool:
+        """Whether its clips have frames."""
+        return "video" in self.shards.modalities
+
+    def coverage(self) -> dict[str, Any]:
+        """How many of the listed clips are scored, and the hash of which."""
+        keys = ("dataset", "split", "task", "modalities", "num_clips", "num_clips_in_list")
+        return {key: self.index[key] for key in (*keys, "clip_ids_sha256")}
+
+
+def open_split(index_path: Path, config: dict[str, Any]) -> Split:
+    """Open a split for scoring.
+
+    Args:
+        config: the whole configuration; its section remote says how shards at URLs are read.
+    Raises:
+        ManifestError: it holds no clips.
+    """
+    index = json.loads(index_path.read_text(encoding="utf-8"))
+    shards = open_shards((index_path,), RemoteConfig(**config.get("remote", {})))
+    if not len(shards):
+        raise ManifestError(
+            f"{index_path}: 0 of {index['num_clips_in_list']} clips, nothing to score; "
+            f"lost: {index['reasons']}"
+        )
+    return Split(shards, index, index_path)
+
+
+def check_fits(checkpoint: Checkpoint, split: Split, model: ModelConfig) -> list[str]:
+    """Refuse a checkpoint of another network than the run names, or for other inputs.
+
+    Returns:
+        Warnings: how the log-mels differ from those that it has learnt.
+    Raises:
+        CheckpointError: method or size differ, or the number of mel bins.
+    """
+    trained = ModelConfig.model_validate(checkpoint.state["spec"]["model"]).name
+    if trained != model.name:
+        raise CheckpointError(
+            f"{checkpoint.folder}: holds {trained}, the run's model is {model.name}; set "
+            "model.method and model.size to the checkpoint's, or name another checkpoint"
+        )
+    expected, found = checkpoint.state["num_mel_bins"], split.shards.num_mel_bins
+    if expected != found:
+        raise CheckpointError(
+            f"{checkpoint.folder}: takes {expected} mel bins, the shards of "
+            f"{split.index['dataset']} hold {found}; set audio.num_mel_bins: {expected}"
+        )
+    return warn_of_differences(checkpoint, split.shards, "evaluate")
+
+
+def pick_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def provenance(
+    checkpoint: Checkpoint, split: Split, evaluate: EvaluateConfig, config: dict[str, Any]
+) -> dict[str, Any]:
+    """Which weights, clips, configuration, code and seeds a figure comes from.
+
+    Args:
+        config: the whole configuration, from which the figure can be made again.
+    """
+    state = checkpoint.state
+    return {
+        "checkpoint_sha256": state["sha256"][MODEL_FILE],
+        **score_hashes(state, split.path, evaluate),
+        "seed": {"training": state["seed"], "evaluate": evaluate.seed},
+        # Scores are always computed in fp32; of weights from elsewhere the first is not known.
+        "precision": {"training": state.get("precision"), "evaluate": "float32"},
+        "git_commit": git_commit(),
+        "versions": package_versions(),
+        "config": config,
+    }
+
+
+def save_arrays(path: Path, arrays: dict[str, NDArray]) -> None:
+    """Write an .npz atomically; it holds no pickled objects."""
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]

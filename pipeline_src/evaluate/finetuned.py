@@ -1,0 +1,188 @@
+"""Score a fine-tuned checkpoint: metrics.json, predictions.npz, embeddings.npz."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline_src.config import EvaluateConfig, FinetuneConfig, ModelConfig
+from pipeline_src.config.heads import HEADS, scored_heads
+from pipeline_src.errors import CheckpointError
+from pipeline_src.evaluate.common import (
+    Split,
+    check_fits,
+    open_split,
+    pick_device,
+    provenance,
+    save_arrays,
+)
+from pipeline_src.evaluate.gallery import checkpoint_past, score_retrieval
+from pipeline_src.evaluate.intervals import classification_intervals
+from pipeline_src.evaluate.predict import (
+    SINGLE,
+    Outputs,
+    head_probabilities,
+    pooled_features,
+    run_over,
+)
+from pipeline_src.evaluate.summary import SUMMARY_FILE, summarise_evaluation
+from pipeline_src.runs.build import restore_model
+from pipeline_src.runs.checkpoint import Checkpoint
+from pipeline_src.runs.done import read_done
+from pipeline_src.runs.spec import TrainSpec
+from pipeline_src.system.atomic import write_json
+
+
+def evaluate_finetuned(
+    *,
+    run: str,
+    finetune_done: Path,
+    pretrain_done: Path | None,
+    index_path: Path,
+    metrics_path: Path,
+    model: ModelConfig,
+    evaluate: EvaluateConfig,
+    config: dict[str, Any],
+    num_threads: int,
+) -> None:
+    """Score every clip of a split once, with each input that it has and the checkpoint learnt.
+
+    Retrieval, of clips with video, uses the pre-trained encoder, as the field does; without one,
+    the fine-tuned encoder.
+
+    Args:
+        config: the whole configuration, kept in metrics.json.
+        pretrain_done: done.json of the pre-training, or None for a run from scratch.
+    Raises:
+        CheckpointError: the checkpoint is of another network or was trained on other classes.
+        ManifestError: the split is empty.
+    """
+    started = time.monotonic()
+    torch.set_num_threads(num_threads)
+    split = open_split(index_path, config)
+    checkpoint = read_done(finetune_done)
+    warnings = check_fits(checkpoint, split, model)
+    _check_classes(checkpoint, split, finetune_done)
+    heads = _heads(checkpoint, split)
+    scores = _scores(checkpoint, split, evaluate, heads)
+    encoder = read_done(pretrain_done) if pretrain_done else checkpoint
+    warnings += [text for text in check_fits(encoder, split, model) if text not in warnings]
+    features = pooled(encoder, split, evaluate)
+    clip_ids = np.array([split.shards.samples[i].clip_id for i in scores["index"]])
+    labelled = {"clip_ids": clip_ids, "targets": scores["targets"]}
+    folder = metrics_path.parent
+    save_arrays(folder / "predictions.npz", labelled | {head: scores[head] for head in heads})
+    vectors = {name: features[name] for name in split.shards.modalities}
+    save_arrays(folder / "embeddings.npz", labelled | vectors)
+    metrics = {
+        "run": run,
+        **split.coverage(),
+        **({"warnings": warnings} if warnings else {}),
+        "heads": heads,
+        "num_frames": evaluate.num_frames if split.has_video else 0,
+        **_classification(scores, heads, split.index["task"], evaluate),
+        **_single_frame(checkpoint, scores, split.index["task"], evaluate),
+        **_retrieval(encoder, bool(pretrain_done), features, split, evaluate),
+        **provenance(checkpoint, split, evaluate, config),
+        "seconds": round(time.monotonic() - started, 2),
+    }
+    write_json(metrics_path.with_name(SUMMARY_FILE), summarise_evaluation(metrics))
+    write_json(metrics_path, metrics)
+
+
+def pooled(
+    checkpoint: Checkpoint, split: Split, evaluate: EvaluateConfig, *, trained: bool = True
+) -> Outputs:
+    """Pooled features of each modality of a split; ``trained=False``: of the initial weights."""
+    device = pick_device()
+    model = restore_model(checkpoint, trained=trained)[0].to(device)
+    return run_over(
+        split.dataset(checkpoint, evaluate),
+        lambda batch: pooled_features(model, batch),
+        batch_size=evaluate.batch_size,
+        device=device,
+        num_workers=evaluate.num_workers,
+        label=f"features of {split}" + ("" if trained else ", untrained"),
+    )
+
+
+def _heads(checkpoint: Checkpoint, split: Split) -> tuple[str, ...]:
+    recipe = TrainSpec.model_validate(checkpoint.state["spec"]).recipe
+    if not isinstance(recipe, FinetuneConfig):
+        raise CheckpointError(f"{checkpoint.folder}: holds a pre-training, it has no heads")
+    return scored_heads(recipe.modality_probs, split.shards.modalities)
+
+
+def _retrieval(
+    encoder: Checkpoint,
+    is_pretrained: bool,
+    features: Outputs,
+    split: Split,
+    evaluate: EvaluateConfig,
+) -> dict[str, Any]:
+    """Retrieval figures as ``retrieval``; nothing where the clips have no video."""
+    if not split.has_video:
+        return {}
+    return {
+        "retrieval": {
+            "checkpoint": "pretrain" if is_pretrained else "finetune",
+            **checkpoint_past(encoder, split),
+            **score_retrieval(features, split, evaluate),
+        }
+    }
+
+
+def _scores(
+    checkpoint: Checkpoint, split: Split, evaluate: EvaluateConfig, heads: Sequence[str]
+) -> Outputs:
+    device = pick_device()
+    model = restore_model(checkpoint)[0].to(device)
+    task = split.index["task"]
+    return run_over(
+        split.dataset(checkpoint, evaluate),
+        lambda batch: head_probabilities(model, batch, task=task, heads=heads),
+        batch_size=evaluate.batch_size,
+        device=device,
+        num_workers=evaluate.num_workers,
+        label=f"scores of {split}",
+    )
+
+
+def _single_frame(
+    checkpoint: Checkpoint, scores: Outputs, task: str, evaluate: EvaluateConfig
+) -> dict[str, Any]:
+    """What the middle frame group alone gives, as ``single_frame``; nothing where there is one."""
+    heads = {head: scores[SINGLE + head] for head in HEADS if SINGLE + head in scores}
+    if not heads:
+        return {}
+    num_frames = TrainSpec.model_validate(checkpoint.state["spec"]).recipe.num_frames
+    labelled = {**heads, "targets": scores["targets"]}
+    figures = _classification(labelled, tuple(heads), task, evaluate)
+    return {"single_frame": {"num_frames": num_frames, **figures}}
+
+
+def _classification(
+    scores: Outputs, heads: Sequence[str], task: str, evaluate: EvaluateConfig
+) -> dict[str, Any]:
+    return {
+        head: classification_intervals(
+            scores[head],
+            scores["targets"],
+            task=task,  # type: ignore[arg-type]
+            num_resamples=evaluate.num_bootstrap,
+            seed=evaluate.seed,
+        )
+        for head in heads
+    }
+
+
+def _check_classes(checkpoint: Checkpoint, split: Split, done: Path) -> None:
+    trained, listed = checkpoint.state["class_names"], split.index["class_names"]
+    if trained != listed:
+        raise CheckpointError(
+            f"{done}: trained on {len(trained)} classes, {split.index['dataset']} lists "
+            f"{len(listed)} others; fine-tune on it first"
+        )

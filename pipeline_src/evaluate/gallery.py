@@ -1,0 +1,135 @@
+"""Which clips a retrieval is scored on, and on what terms: its gallery and its checkpoint's past.
+
+Shape legend: N clips of the split, C classes.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline_src.config import EvaluateConfig
+from pipeline_src.errors import ManifestError
+from pipeline_src.evaluate.common import Split
+from pipeline_src.evaluate.predict import CONTRASTED, SINGLE, Outputs
+from pipeline_src.evaluate.retrieval import DIRECTIONS, retrieval_metrics
+from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
+from pipeline_src.shards.read import lost_clips
+
+
+def score_retrieval(features: Outputs, split: Split, evaluate: EvaluateConfig) -> dict[str, Any]:
+    """Both directions over the gallery that the configuration names, else the data set's own.
+
+    Returns:
+        ``retrieval_metrics`` and the gallery. Where clips have several frame groups,
+        ``single_frame`` holds the directions with the middle group alone, as published figures do.
+    """
+    clip_ids = [split.shards.samples[i].clip_id for i in features["index"]]
+    chosen, gallery = choose_gallery(clip_ids, features["targets"], split, evaluate)
+    options = {"num_resamples": evaluate.num_bootstrap, "seed": evaluate.seed}
+    audio, video = (_compared(features, name)[chosen] for name in ("audio", "video"))
+    scores = {"gallery": gallery, **retrieval_metrics(audio, video, **options)}
+    if SINGLE + "video" in features:
+        single = retrieval_metrics(audio, _compared(features, SINGLE + "video")[chosen], **options)
+        scores["single_frame"] = {key: single[key] for key in (*DIRECTIONS, "num_tied")}
+    return scores
+
+
+def _compared(features: Outputs, name: str) -> NDArray:
+    """The features as pre-training contrasted them, which may be projections (N, E)."""
+    return features.get(name + CONTRASTED, features[name])
+
+
+def checkpoint_past(checkpoint: Checkpoint, split: Split) -> dict[str, Any]:
+    """Which weights, the data sets that they learnt from, and whether ``split`` is new to them.
+
+    ``zero_shot`` is true where no data set of the same collection was learnt from (AudioSet-20k is
+    of AudioSet), and null, like ``trained_on``, where a checkpoint does not name its data.
+    """
+    learnt = checkpoint.state.get("trained_on")  # since the converter and trainings record it
+    known = {value for item in learnt or () for value in item.values()}
+    scored = {split.index["dataset"], split.index["collection"]}
+    return {
+        "checkpoint_sha256": checkpoint.state["sha256"][MODEL_FILE],
+        "trained_on": None if learnt is None else [item["dataset"] for item in learnt],
+        "scored_on": f"{split.index['dataset']}/{split.index['split']}",
+        "zero_shot": None if learnt is None else not known & scored,
+    }
+
+
+def choose_gallery(
+    clip_ids: Sequence[str], targets_NC: NDArray, split: Split, evaluate: EvaluateConfig
+) -> tuple[NDArray[np.int64], dict[str, Any]]:
+    """Positions of the gallery's clips in list order, and how they were chosen."""
+    index = split.index
+    per_class, size = evaluate.retrieval_per_class, evaluate.retrieval_size
+    if per_class is None and size is None:
+        if index["retrieval_clips"] is not None:
+            chosen, record = select_listed(clip_ids, index["retrieval_clips"], split)
+            return chosen, record | _fingerprint(clip_ids, chosen)
+        per_class, size = index["retrieval_per_class"], index["retrieval_size"]
+    if size:
+        chosen, record = select_lowest_hashes(clip_ids, size), {"rule": "size", "size": size}
+    elif per_class:
+        chosen = select_per_class(targets_NC, per_class)
+        record = {"rule": "per_class", "per_class": per_class}
+    else:
+        chosen, record = np.arange(len(clip_ids)), {"rule": "every clip"}
+    return chosen, record | _fingerprint(clip_ids, chosen)
+
+
+def _fingerprint(clip_ids: Sequence[str], chosen_N: NDArray) -> dict[str, str]:
+    """The hash of the gallery's clip ids: two figures with the same one have the same gallery."""
+    ids = sorted(str(clip_ids[position]) for position in chosen_N)
+    return {"clip_ids_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest()}
+
+
+def select_per_class(targets_NC: NDArray, per_class: int) -> NDArray[np.int64]:
+    """Positions of the first ``per_class`` clips of each class, in list order.
+
+    A clip with several labels counts for the first of them.
+    """
+    labels_N = targets_NC.argmax(axis=1)
+    chosen = [np.flatnonzero(labels_N == label)[:per_class] for label in np.unique(labels_N)]
+    return np.sort(np.concatenate(chosen))
+
+
+def select_lowest_hashes(clip_ids: Sequence[str], size: int) -> NDArray[np.int64]:
+    """Positions of the ``size`` clips whose ids have the lowest sha256, in list order.
+
+    The choice depends on no other clip, so a clip that is lost changes one place only.
+    """
+    hashes = [hashlib.sha256(clip_id.encode()).digest() for clip_id in clip_ids]
+    return np.array(sorted(sorted(range(len(clip_ids)), key=hashes.__getitem__)[:size]))
+
+
+def select_listed(
+    clip_ids: Sequence[str], listed: Sequence[str], split: Split
+) -> tuple[NDArray[np.int64], dict[str, Any]]:
+    """Positions of the listed clips, in list order, and which of the list could not be scored.
+
+    ``unknown`` are ids that the split's clip list does not have, ``lost`` those that it has but
+    whose clips are gone, with the reason.
+
+    Raises:
+        ManifestError: none of them is there.
+    """
+    wanted, present = set(listed), set(clip_ids)
+    chosen = np.flatnonzero([clip_id in wanted for clip_id in clip_ids])
+    where = f"{split.index['dataset']}/{split.index['split']}"
+    if not len(chosen):
+        raise ManifestError(
+            f"retrieval_clips of {where}: none of its {len(listed)} ids, e.g. {listed[0]!r}, is a "
+            f"packed clip; ids there look like {clip_ids[0]!r}"
+        )
+    reasons = lost_clips(split.path)
+    absent = [clip_id for clip_id in listed if clip_id not in present]
+    return chosen, {
+        "rule": "clips",
+        "num_listed": len(listed),
+        "num_found": len(chosen),
+        "unknown": [clip_id for clip_id in absent if clip_id not in reasons],
+        "lost": {clip_id: reasons[clip_id] for clip_id in absent if clip_id in reasons},
+    }

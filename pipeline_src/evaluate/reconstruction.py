@@ -1,0 +1,211 @@
+"""How well hidden patches of held-out clips are predicted, against two constant predictions.
+
+Both are means over the training clips: one mean patch for all places (``mean_patch``), and the mean
+at each place (``mean_position``), which already knows where sound and digit usually are.
+
+Shape legend: B batch, T log-mel frames, M mel bins, F video frames.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline_src.config import EvaluateConfig
+from pipeline_src.evaluate.common import Split, pick_device, save_arrays
+from pipeline_src.evaluate.intervals import bootstrap_means
+from pipeline_src.evaluate.predict import run_over
+from pipeline_src.loader.batches import Batch, evaluation_batches, to_device
+from pipeline_src.loader.dataset import IMAGE_MEAN, IMAGE_STD, ClipDataset
+from pipeline_src.methods.common.masking import Mask, draw_noise, mask_from_noise
+from pipeline_src.methods.common.network import AudioVisualModel
+from pipeline_src.methods.mavil.denoise import denoise
+from pipeline_src.methods.mavil.network import MAViL
+from pipeline_src.runs.build import restore_model
+from pipeline_src.runs.checkpoint import Checkpoint
+
+PREDICTORS = ("model", "mean_patch", "mean_position")
+PICTURES = (
+    "clip_ids",
+    *(f"{m}_{part}" for m in ("audio", "video") for part in ("input", "masked", "reconstructed")),
+)
+SAMPLING_STEPS = 50  # of the pictures of a diffusion decoder
+NUM_STATES = 6  # of them shown
+
+
+def evaluate_reconstruction(
+    checkpoint: Checkpoint,
+    *,
+    train: Split,
+    test: Split,
+    evaluate: EvaluateConfig,
+    num_examples: int,
+    pictures_path: Path,
+) -> dict[str, Any]:
+    """Mean squared error over hidden cells (normalised units) per modality, with intervals.
+
+    Also writes ``num_examples`` inputs, masks and reconstructions to ``pictures_path``. A network
+    that predicts no patches has neither: an empty result, arrays without clips.
+    """
+    device = pick_device()
+    model, spec = restore_model(checkpoint)
+    if getattr(model.config, "predicts", "patches") == "features":
+        save_arrays(pictures_path, dict.fromkeys(PICTURES, np.empty(0)))
+        return {}
+    model = model.to(device)
+    # One group of frames, as in pre-training.
+    evaluate = evaluate.model_copy(update={"num_frames": spec.recipe.num_frames})
+    ratio = spec.recipe.reconstruct_ratio  # type: ignore[union-attr]
+    means = _mean_clip(train.dataset(checkpoint, evaluate), evaluate.batch_size, device)
+    held_out = test.dataset(checkpoint, evaluate)
+    generator = torch.Generator(device).manual_seed(evaluate.seed)
+    depth, rows, columns = model.config.video_patch
+    blocks = (model.config.audio_patch[::-1], (depth, 3, rows, columns))
+    errors = run_over(
+        held_out,
+        lambda batch: _errors(batch, _reconstruct(model, batch, ratio, generator), means, blocks),
+        batch_size=evaluate.batch_size,
+        device=device,
+        label=f"reconstruction of {test}",
+    )
+    examples = next(evaluation_batches(held_out, batch_size=num_examples, num_workers=0))
+    clip_ids = [test.shards.samples[i].clip_id for i in examples["index"].tolist()]
+    examples = to_device(examples, device, held_out.format)
+    pictures = _pictures(model, examples, ratio, generator)
+    save_arrays(pictures_path, {"clip_ids": np.array(clip_ids), **pictures})
+    return {
+        modality: dict(
+            zip(
+                PREDICTORS,
+                bootstrap_means(
+                    np.stack([errors[f"{modality}_{kind}"] for kind in PREDICTORS], axis=1),
+                    num_resamples=evaluate.num_bootstrap,
+                    seed=evaluate.seed,
+                ),
+                strict=True,
+            )
+        )
+        for modality in ("audio", "video")
+    }
+
+
+def _mean_clip(
+    dataset: ClipDataset, batch_size: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Mean log-mel (T, M) and mean frames (F, 3, H, W) over a data set."""
+    sums: list[Tensor] = []
+    for batch in evaluation_batches(dataset, batch_size=batch_size, num_workers=0):
+        moved = to_device(batch, device, dataset.format)
+        parts = [moved["logmel"].double().sum(0), moved["frames"].double().sum(0)]
+        sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
+    audio, video = ((total / len(dataset)).float() for total in sums)
+    return audio, video
+
+
+def _reconstruct(
+    model: AudioVisualModel, batch: Batch, ratio: float, generator: torch.Generator
+) -> Any:
+    masks = _draw_masks(model, len(batch["logmel"]), ratio, generator)
+    return model.reconstruct(batch["logmel"], batch["frames"], *masks)
+
+
+def _draw_masks(
+    model: AudioVisualModel, num_clips: int, ratio: float, generator: torch.Generator
+) -> tuple[Mask, Mask]:
+    audio, video = (
+        mask_from_noise(draw_noise(num_clips, num_tokens, generator), ratio)
+        for num_tokens in (model.num_audio_tokens, model.num_video_tokens)
+    )
+    return audio, video
+
+
+def _errors(
+    batch: Batch,
+    filled: Any,
+    means: tuple[Tensor, Tensor],
+    blocks: tuple[tuple[int, ...], tuple[int, ...]],
+) -> dict[str, Tensor]:
+    """Squared error over each clip's hidden cells: <modality>_<predictor>, each (B,)."""
+    errors = {}
+    for modality, target, predicted, hidden, mean, block in (
+        ("audio", batch["logmel"], filled.audio, filled.audio_is_masked, means[0], blocks[0]),
+        ("video", batch["frames"], filled.video, filled.video_is_masked, means[1], blocks[1]),
+    ):
+        cells = tuple(slice(size) for size in predicted.shape[1:])  # whole patches only
+        target, mean = target[(slice(None), *cells)], mean[cells]
+        errors[f"{modality}_model"] = _masked_mean((predicted - target).square(), hidden)
+        patch = mean_patch(mean, block)
+        errors[f"{modality}_mean_patch"] = _masked_mean((patch - target).square(), hidden)
+        errors[f"{modality}_mean_position"] = _masked_mean((mean - target).square(), hidden)
+    return errors
+
+
+def mean_patch(mean: Tensor, block: tuple[int, ...]) -> Tensor:
+    """Average an array over its blocks and repeat the mean block to the array's shape."""
+    pairs = zip(mean.shape, block, strict=True)
+    shape = [part for size, side in pairs for part in (size // side, side)]
+    blocks = mean.reshape(shape)
+    counted = tuple(range(0, len(shape), 2))
+    return blocks.mean(counted, keepdim=True).expand(shape).reshape(mean.shape)
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    weights = mask.float()
+    return (values * weights).flatten(1).sum(1) / weights.flatten(1).sum(1)
+
+
+@torch.no_grad()
+def _pictures(
+    model: AudioVisualModel, batch: Batch, ratio: float, generator: torch.Generator
+) -> dict[str, NDArray]:
+    """Input, mask and reconstruction: log-mels (B, T, M), middle frames (B, H, W, 3) in [0, 1].
+
+    Of a diffusion decoder also the states of ``_denoised``.
+    """
+    masks = _draw_masks(model, len(batch["logmel"]), ratio, generator)
+    filled = model.reconstruct(batch["logmel"], batch["frames"], *masks)
+    denoised = {}
+    if isinstance(model, MAViL) and model.config.diffusion:
+        denoised = _denoised(model, batch, masks, generator)
+    middle = batch["frames"].shape[1] // 2
+    return {
+        "audio_input": batch["logmel"].cpu().numpy(),
+        "audio_masked": filled.audio_is_masked.cpu().numpy(),
+        "audio_reconstructed": filled.audio.cpu().numpy(),
+        "video_input": _to_pixels(batch["frames"])[:, middle],
+        "video_masked": filled.video_is_masked.movedim(2, -1).cpu().numpy()[:, middle],
+        "video_reconstructed": _to_pixels(filled.video)[:, middle],
+        **denoised,
+    }
+
+
+def _denoised(
+    model: MAViL, batch: Batch, masks: tuple[Mask, Mask], generator: torch.Generator
+) -> dict[str, NDArray]:
+    """States of the sampler, from noise to prediction.
+
+    Returns:
+        denoised_steps (B, S), audio_denoised (B, S, T, M), video_denoised (B, S, H, W, 3): the
+        diffusion step of each state, and its log-mel and middle frame.
+    """
+    num_steps = min(SAMPLING_STEPS, model.schedule.num_steps)
+    states = denoise(
+        model, batch["logmel"], batch["frames"], masks, num_steps=num_steps, generator=generator
+    )
+    shown = np.unique(np.linspace(0, num_steps, NUM_STATES).round().astype(int))
+    steps = np.array([*model.schedule.kept_steps(num_steps), 0])[shown]
+    middle = batch["frames"].shape[1] // 2
+    return {
+        "denoised_steps": np.repeat(steps[None], len(batch["logmel"]), axis=0),
+        "audio_denoised": states.audio[:, shown].cpu().numpy(),
+        "video_denoised": np.stack([_to_pixels(states.video[:, i])[:, middle] for i in shown], 1),
+    }
+
+
+def _to_pixels(frames_BFCHW: Tensor) -> NDArray:
+    mean = torch.tensor(IMAGE_MEAN).view(3, 1, 1)
+    std = torch.tensor(IMAGE_STD).view(3, 1, 1)
+    return (frames_BFCHW.cpu() * std + mean).clamp(0, 1).movedim(2, -1).numpy()

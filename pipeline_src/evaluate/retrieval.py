@@ -1,0 +1,151 @@
+"""Cross-modal retrieval: the clip's own video among all videos given its audio, and the reverse.
+
+CAV-MAE's protocol (arXiv:2210.07839, released code): mean-pooled embeddings, cosine similarity of
+the whole gallery at once. Deviations: fp64 instead of autocast; the rank of the true pair is the
+number of strictly better candidates, where the reference also counts equal ones, and queries whose
+true pair is tied are counted, because collapsed embeddings would otherwise look perfect.
+
+A network gives the same clip embeddings that differ in the last bits when it stands in another
+batch, and a matrix product gives equal rows scores that differ in the last bit. Neither may decide
+a rank: embeddings within ``COPY_DISTANCE`` of each other count as one, scores within
+``SCORE_PRECISION`` as equal.
+
+Shape legend: N clips, D embedding width, B clips of a block, R resamples.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline_src.evaluate.intervals import (
+    Interval,
+    bootstrap_means,
+    make_interval,
+    resample_counts,
+)
+
+RECALL_AT = (1, 5, 10)
+DIRECTIONS = ("audio_to_video", "video_to_audio")
+# Between embeddings of length 1. In fp32 a clip's own lie within 1e-6 of each other.
+COPY_DISTANCE = 1e-5
+SCORE_PRECISION = 1e-12
+BLOCK_SIZE = 1024
+
+
+class Ranks(NamedTuple):
+    """Where each query's true pair stands.
+
+    Args:
+        ranks_N: candidates that are strictly better; 0 = found first.
+        num_tied: queries whose true pair has the score of another candidate.
+    """
+
+    ranks_N: NDArray[np.int64]
+    num_tied: int
+
+
+def rank_pairs(audio_ND: NDArray, video_ND: NDArray) -> dict[str, Ranks]:
+    """Rank the clip's own partner by cosine similarity among all clips, in both directions.
+
+    Args:
+        audio_ND: row i of both arrays is the same clip.
+    Returns:
+        ``Ranks`` by the names in ``DIRECTIONS``.
+    Raises:
+        ValueError: the arrays differ in shape, are empty or hold values that are not finite.
+    """
+    if audio_ND.ndim != 2 or audio_ND.shape != video_ND.shape or len(audio_ND) == 0:
+        raise ValueError(
+            f"audio {audio_ND.shape} and video {video_ND.shape} must be the same (clips, width)"
+        )
+    audio_ND = merge_copies(_unit_rows(audio_ND, "audio"))
+    video_ND = merge_copies(_unit_rows(video_ND, "video"))
+    own_N = np.einsum("nd,nd->n", audio_ND, video_ND)
+    better_2N, equal_2N = np.zeros((2, 2, len(own_N)), np.int64)
+    for start in range(0, len(own_N), BLOCK_SIZE):  # a gallery of 20,000 has 3 GB of scores
+        block = slice(start, start + BLOCK_SIZE)
+        scores_BN = audio_ND[block] @ video_ND.T
+        to_audio_BN, to_video_BN = scores_BN - own_N[block, None], scores_BN - own_N
+        better_2N[0, block] = (to_audio_BN > SCORE_PRECISION).sum(axis=1)
+        better_2N[1] += (to_video_BN > SCORE_PRECISION).sum(axis=0)
+        equal_2N[0, block] = (abs(to_audio_BN) <= SCORE_PRECISION).sum(axis=1)
+        equal_2N[1] += (abs(to_video_BN) <= SCORE_PRECISION).sum(axis=0)
+    return {
+        name: Ranks(better_N, int((equal_N > 1).sum()))
+        for name, better_N, equal_N in zip(DIRECTIONS, better_2N, equal_2N, strict=True)
+    }
+
+
+def _unit_rows(features_ND: NDArray, name: str) -> NDArray[np.float64]:
+    if not np.isfinite(features_ND).all():
+        raise ValueError(f"{name} embeddings hold values that are not finite")
+    features_ND = features_ND.astype(np.float64)
+    lengths_N1 = np.linalg.norm(features_ND, axis=1, keepdims=True)
+    return features_ND / np.maximum(lengths_N1, np.finfo(np.float64).tiny)
+
+
+def merge_copies(rows_ND: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Replace each row (N, D) that lies within ``COPY_DISTANCE`` of an earlier one by that one."""
+    merged_ND = rows_ND.copy()
+    direction_D = np.random.default_rng(0).standard_normal(rows_ND.shape[1])
+    places_N = rows_ND @ (direction_D / np.linalg.norm(direction_D))  # copies lie side by side
+    order_N = np.argsort(places_N, kind="stable")
+    gaps = np.flatnonzero(np.diff(places_N[order_N]) > COPY_DISTANCE) + 1
+    for run in np.split(order_N, gaps):
+        left = np.sort(run)
+        while len(left) > 1:
+            is_copy = np.linalg.norm(rows_ND[left] - rows_ND[left[0]], axis=1) <= COPY_DISTANCE
+            merged_ND[left[is_copy]] = rows_ND[left[0]]
+            left = left[~is_copy]
+    return merged_ND
+
+
+def recall_intervals(ranks_N: NDArray, *, num_resamples: int, seed: int) -> dict[str, Interval]:
+    """R@k and median rank (from 1) with intervals over queries; the gallery stays as it is."""
+    hits_N3 = np.stack([ranks_N < k for k in RECALL_AT], axis=1)
+    recalls = bootstrap_means(hits_N3, num_resamples=num_resamples, seed=seed)
+    by_rank_N = np.argsort(ranks_N, kind="stable")
+    medians: list[NDArray] = [np.empty(0)]
+    for counts_NR in resample_counts(len(ranks_N), num_resamples, seed):
+        medians.append(_median_ranks(ranks_N[by_rank_N], counts_NR[by_rank_N]))
+    named = {f"R@{k}": recall for k, recall in zip(RECALL_AT, recalls, strict=True)}
+    median = make_interval(float(np.median(ranks_N)) + 1, np.concatenate(medians) + 1)
+    return named | {"median_rank": median}
+
+
+def _median_ranks(sorted_ranks_N: NDArray, counts_NR: NDArray) -> NDArray[np.float64]:
+    """(R,) median of each resample of the sorted ranks."""
+    sums_NR = np.cumsum(counts_NR, axis=0)
+    num = len(sorted_ranks_N)
+    lower_R = (sums_NR <= (num - 1) // 2).sum(axis=0)
+    upper_R = (sums_NR <= num // 2).sum(axis=0)
+    return (sorted_ranks_N[lower_R] + sorted_ranks_N[upper_R]) / 2
+
+
+def chance_level(gallery_size: int) -> dict[str, float]:
+    """Expected figures of a random order."""
+    recalls = {f"R@{k}": min(1.0, k / gallery_size) for k in RECALL_AT}
+    return recalls | {"median_rank": (gallery_size + 1) / 2}
+
+
+def retrieval_metrics(
+    audio_ND: NDArray, video_ND: NDArray, *, num_resamples: int, seed: int
+) -> dict[str, Any]:
+    """Retrieval in both directions; row i of both arrays is the same clip.
+
+    Returns:
+        gallery_size, chance, audio_to_video and video_to_audio (R@1, R@5, R@10 and median_rank,
+        each an interval), and num_tied, queries per direction whose true pair is tied.
+    """
+    ranks = rank_pairs(audio_ND, video_ND)
+    recalls = {
+        name: recall_intervals(rank.ranks_N, num_resamples=num_resamples, seed=seed)
+        for name, rank in ranks.items()
+    }
+    return {
+        "gallery_size": len(audio_ND),
+        "chance": chance_level(len(audio_ND)),
+        **recalls,
+        "num_tied": {name: rank.num_tied for name, rank in ranks.items()},
+    }

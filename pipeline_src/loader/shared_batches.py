@@ -1,0 +1,112 @@
+"""Batches in memory that loader processes share with their parent, used again and again.
+
+A batch of frames is tens of megabytes. Sent the usual way it gets new shared memory each time, and
+the kernel's clearing and mapping of those pages costs a good part of what decoding does.
+Here each loader process has a few places for batches that the parent has made before the processes
+were forked; a place is free again when the parent asks for a later batch, and the first free one is
+taken, so that a loader which cannot keep ahead touches few pages. The memory is anonymous:
+/dev/shm, which containers keep small, is not used.
+"""
+
+import math
+import mmap
+import sys
+import weakref
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, get_worker_info
+
+from pipeline_src.loader.dataset import ClipDataset, as_tensors
+from pipeline_src.loader.sampler import Draw
+
+CAN_SHARE = sys.platform == "linux"  # where processes are forked and inherit memory
+ALIGNMENT_BYTES = 4096
+LENT = ("frames", "logmel")
+
+
+class RingBatch(NamedTuple):
+    """Where a batch lies; it is all that a loader process sends."""
+
+    ring: int
+    worker: int
+    place: int
+    size: int
+
+    def tensors(self) -> dict[str, Tensor]:
+        """A copy of the batch, but for ``LENT``, which stay until the next one is asked for.
+
+        They are most of the bytes, and ``to_device`` makes a copy of them in any case.
+        """
+        batch = _RINGS[self.ring].batch(self)
+        return {name: v if name in LENT else v.clone() for name, v in batch.items()}
+
+    def pin_memory(self) -> dict[str, Tensor]:
+        """A copy in page-locked memory; the loader's own thread calls this."""
+        copied = {k: v.pin_memory() for k, v in _RINGS[self.ring].batch(self).items()}
+        self.release()
+        return copied
+
+    def release(self) -> None:
+        """Its place may be written to."""
+        _RINGS[self.ring].is_taken[self.worker, self.place] = False
+
+
+class BatchRing(Dataset[RingBatch]):
+    """A data set whose batches are decoded into shared places.
+
+    A loader with ``in_order`` hands tasks to its processes in turn, each at most ``prefetch`` ahead
+    of what the parent has taken, so of ``prefetch`` + 1 places one is free when a process begins.
+
+    Args:
+        batch_size: largest number of clips of a batch.
+        prefetch: the loader's ``prefetch_factor``.
+    """
+
+    def __init__(
+        self, dataset: ClipDataset, *, batch_size: int, num_workers: int, prefetch: int
+    ) -> None:
+        self._dataset = dataset
+        self._places = [
+            [_allocate(dataset, batch_size) for _ in range(prefetch + 1)]
+            for _ in range(num_workers)
+        ]
+        self.is_taken = _shared((num_workers, prefetch + 1), np.bool_)
+        _RINGS[id(self)] = self
+
+    def __getitems__(self, draws: Sequence[Draw]) -> RingBatch:
+        worker = get_worker_info()
+        assert worker  # used by loader processes alone
+        is_taken = self.is_taken[worker.id]
+        place = is_taken.tolist().index(False)
+        is_taken[place] = True
+        found = RingBatch(id(self), worker.id, place, len(draws))
+        self._dataset.fill(self._arrays(found), draws)
+        return found
+
+    def batch(self, found: RingBatch) -> dict[str, Tensor]:
+        """The batch where it lies."""
+        return as_tensors(self._arrays(found))
+
+    def _arrays(self, found: RingBatch) -> dict[str, NDArray]:
+        place = self._places[found.worker][found.place]
+        return {name: array[: found.size] for name, array in place.items()}
+
+
+_RINGS: "weakref.WeakValueDictionary[int, BatchRing]" = weakref.WeakValueDictionary()
+
+
+def _allocate(dataset: ClipDataset, batch_size: int) -> dict[str, NDArray]:
+    """Arrays for a batch."""
+    layout = dataset.layout().items()
+    return {name: _shared((batch_size, *shape), kind) for name, (shape, kind) in layout}
+
+
+def _shared(shape: tuple[int, ...], kind: type[np.generic]) -> NDArray:
+    """Zeros that forked processes share; pages are taken when they are first written to."""
+    num_bytes = math.prod(shape) * np.dtype(kind).itemsize
+    memory = mmap.mmap(-1, max(num_bytes, ALIGNMENT_BYTES))
+    return np.frombuffer(memory, kind, math.prod(shape)).reshape(shape)

@@ -1,0 +1,125 @@
+"""Log-mel features of one chunk: FLAC members -> a tar of float16 arrays, manifest, ledger."""
+
+import io
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline_src.config.data import AudioConfig
+from pipeline_src.errors import ManifestError, MediaError, as_clip_error
+from pipeline_src.logmel.fbank import log_mel, num_window_samples
+from pipeline_src.manifest.chunks import (
+    ChunkManifest,
+    Clip,
+    bulk_path,
+    describe_bulk,
+    merge_rows,
+    read_chunk,
+    write_chunk,
+)
+from pipeline_src.manifest.input_hash import chunk_origin
+from pipeline_src.manifest.ledger import LedgerRow, describe_losses
+from pipeline_src.manifest.tars import build_tar, read_samples
+from pipeline_src.system.progress import ProgressLine
+from pipeline_src.transcode.audio import read_flac, to_float
+
+LOGGER = logging.getLogger(__name__)
+
+
+def extract_chunk(
+    *,
+    transcode_manifest: Path,
+    manifest_path: Path,
+    ledger_path: Path,
+    audio: AudioConfig,
+    sample_rate_hz: int,
+    num_workers: int,
+    version: int,
+) -> None:
+    """Compute the log-mel of every transcoded clip of a chunk.
+
+    Args:
+        sample_rate_hz: must be what the clips were transcoded to.
+        num_workers: torch threads.
+    """
+    source = read_chunk(transcode_manifest, "transcode")
+    if source.settings["sample_rate_hz"] != sample_rate_hz:
+        raise ManifestError(
+            f"{transcode_manifest}: audio at {source.settings['sample_rate_hz']} Hz, "
+            f"asked for {sample_rate_hz} Hz"
+        )
+    torch.set_num_threads(num_workers)
+    tar_path = manifest_path.with_suffix(".tar")
+    rows: list[LedgerRow] = []
+    clips: list[Clip] = []
+    label = f"log-mels of {source.id}"
+    with build_tar(tar_path) as tar, ProgressLine(label, len(source.clips)) as progress:
+        for clip, result in _extract_all(source, transcode_manifest, audio, sample_rate_hz):
+            progress.update()
+            if isinstance(result, MediaError):
+                rows.append(
+                    LedgerRow(clip["clip_id"], "failed", result.reason, detail=result.detail)
+                )
+                continue
+            tar.add(f"{clip['key']}.logmel.npy", npy_bytes(result.astype(np.float16)))
+            rows.append(LedgerRow(clip["clip_id"], "ok", flags=";".join(clip["flags"])))
+            clips.append({**clip, "num_logmel_frames": len(result)})
+    all_rows, lost = merge_rows([clip["clip_id"] for clip in source.clips], source.lost, rows)
+    manifest = ChunkManifest(
+        stage="logmel",
+        id=source.id,
+        version=version,
+        num_in=source.num_in,
+        tar=describe_bulk(tar_path),
+        settings=source.settings | audio.model_dump(include={"num_mel_bins", "hop_length_ms"}),
+        clips=clips,
+        lost=lost,
+        origin=chunk_origin(
+            [transcode_manifest], version, audio=audio, sample_rate_hz=sample_rate_hz
+        ),
+    )
+    write_chunk(manifest_path, ledger_path, manifest, all_rows)
+    LOGGER.info("logmel %s: %s", source.id, describe_losses(all_rows, ledger_path))
+
+
+def _extract_all(
+    source: ChunkManifest, manifest_path: Path, audio: AudioConfig, sample_rate_hz: int
+) -> Iterator[tuple[Clip, np.ndarray | MediaError]]:
+    """Yield each clip with its log-mel (T, M) or why it has none, in list order."""
+    samples = read_samples(bulk_path(manifest_path, source))
+    num_window = num_window_samples(audio, sample_rate_hz)
+    for clip in source.clips:
+        sample = next(samples, ("", {}))
+        try:
+            waveform = torch.from_numpy(_read_waveform(clip, sample, num_window))
+            result = log_mel(waveform, audio, sample_rate_hz).numpy()
+        except Exception as error:
+            result = as_clip_error(error, clip["clip_id"])
+        yield clip, result
+
+
+def _read_waveform(clip: Clip, sample: tuple[str, dict[str, bytes]], num_window: int) -> np.ndarray:
+    """Decode a clip's FLAC to float32 (S,).
+
+    Raises:
+        ManifestError: the tar is another's. MediaError: broken, or shorter than a window.
+    """
+    key, members = sample
+    if key != clip["key"] or "flac" not in members:
+        raise ManifestError(
+            f"transcode tar: found {key!r} where the manifest lists {clip['key']!r}"
+        )
+    samples = read_flac(members["flac"])
+    if len(samples) < num_window:
+        raise MediaError("too_short", f"{len(samples)} samples; one window is {num_window}")
+    return to_float(samples)
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    """``array`` as the content of a .npy file."""
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()

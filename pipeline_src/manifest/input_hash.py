@@ -1,0 +1,21 @@
+"""What a chunk's manifest was made from, as one hash that travels with the file.
+
+Snakemake's own records stay in one checkout. After ``dvc checkout`` or ``dvc pull`` they say
+nothing, or speak of other files, so the manifest itself tells whether it is current.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline_src.config.section import Section
+from pipeline_src.system.atomic import file_sha256, json_sha256
+
+
+def chunk_origin(inputs: Sequence[Path], version: int, **settings: Section | int) -> str:
+    """Hash of the input files, the step's version and the settings that it used."""
+    values = {
+        name: value.recipe_values() if isinstance(value, Section) else value
+        for name, value in settings.items()
+    }
+    hashes = [file_sha256(path) for path in inputs]
+    return json_sha256({"inputs": hashes, "version": version, "settings": values})

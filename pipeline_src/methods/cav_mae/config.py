@@ -1,0 +1,58 @@
+"""Constructor arguments of CAV-MAE (arXiv:2210.07839) and its sizes.
+
+The scale+ and scale++ models are the base network under other recipes.
+"""
+
+from fractions import Fraction
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline_src.methods.common.config import SIZES, NetworkConfig
+from pipeline_src.methods.common.ratios import MaskRatios
+
+
+class CAVMAEConfig(NetworkConfig):
+    """Everything the network is made of."""
+
+    shared_depth: int = Field(
+        1, ge=1, description="last blocks, which both modalities share; the others are separate"
+    )
+    norm_pix_loss: bool = Field(True, description="reconstruct patches normalised one by one")
+    single_modality: Literal["own", "averaged"] = Field(
+        "own",
+        description="score of audio or video alone: own = with the modality's norms; averaged = "
+        "mean with the joint norms, for a model that was fine-tuned on both together",
+    )
+
+    @model_validator(mode="after")
+    def _check_depths(self) -> "CAVMAEConfig":
+        if self.shared_depth >= self.depth:
+            raise ValueError(
+                f"shared_depth={self.shared_depth} leaves no block of its own to a modality: it "
+                f"must be below depth={self.depth}"
+            )
+        return self
+
+    @property
+    def modality_specific_depth(self) -> int:
+        """Blocks of each modality before the shared ones."""
+        return self.depth - self.shared_depth
+
+    def forward_macs(self, ratios: MaskRatios) -> Fraction:
+        """Count the one pass: shared blocks run on audio, on video and on both."""
+        audio, video = self.kept_tokens(ratios)
+        separate = self.encoder_block_macs(audio) + self.encoder_block_macs(video)
+        shared = separate + self.encoder_block_macs(audio + video)
+        return Fraction(
+            self.embedding_macs()
+            + self.modality_specific_depth * separate
+            + self.shared_depth * shared
+            + self.decoder_macs(audio + video)
+        )
+
+
+# Paper and release compute the same network; they differ in the contrast's scope, a recipe's key.
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    variant: {size: {} for size in SIZES} for variant in ("paper", "released")
+}

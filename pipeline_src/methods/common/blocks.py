@@ -1,0 +1,119 @@
+"""Transformer blocks whose weights are shared while their LayerNorms belong to one modality.
+
+AVSiam (arXiv:2403.19638): attention and MLP see audio and video alike, each modality has its own
+norms. Parameter names are the published ones: ``norm1_a``/``norm1_v`` for audio and video,
+``norm1`` for the decoder. Blocks use eps 1e-5, final norms 1e-6 (timm's), as the released weights.
+
+Shape legend: B batch, L tokens, T packed tokens, D embed_dim.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from timm.layers import Attention, Mlp
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from pipeline_src.methods.common.packing import Packing, packed_attention
+
+Modality = Literal["audio", "video"]
+NormName = Literal["audio", "video", "plain"]
+
+NORM_SUFFIX: dict[NormName, str] = {"audio": "_a", "video": "_v", "plain": ""}
+BLOCK_NORM_EPS = 1e-5
+FINAL_NORM_EPS = 1e-6
+
+
+class FastAttention(Attention):
+    """timm's attention with the same parameters; on a CPU its softmax core runs in fp32.
+
+    torch 2.11's bfloat16 attention backward on a CPU is about ten times slower than the fp32 one,
+    half of a training step's time; the projections stay in the autocast type.
+    """
+
+    def forward(self, x: Tensor, packing: Packing | None = None) -> Tensor:  # type: ignore[override]
+        """Return tokens of the same shape: (B, L, D), or (T, D) laid out as ``packing`` says."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))
+        q, k, v = qkv.unbind(-3)
+        if q.device.type == "cpu" and packing is None:
+            q, k, v = q.float(), k.float(), v.float()
+        with torch.autocast(q.device.type, enabled=False):
+            if packing is None:
+                heads_first = (part.transpose(1, 2) for part in (q, k, v))
+                out = F.scaled_dot_product_attention(*heads_first).transpose(1, 2)
+            else:
+                out = packed_attention(q, k, v, packing)
+        return self.proj(out.flatten(-2))
+
+
+class Block(nn.Module):
+    """Pre-norm block: one attention and one MLP, one pair of LayerNorms per name in ``norms``.
+
+    Args:
+        dim: D, divisible by ``num_heads``.
+        mlp_ratio: MLP hidden width / D.
+        norms: which norm pairs exist; ``forward`` picks one.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        *,
+        norms: tuple[NormName, ...],
+        norm_eps: float = BLOCK_NORM_EPS,
+    ) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"embed_dim ({dim}) must be divisible by num_heads ({num_heads})")
+        for name in norms:
+            setattr(self, f"norm1{NORM_SUFFIX[name]}", nn.LayerNorm(dim, eps=norm_eps))
+            setattr(self, f"norm2{NORM_SUFFIX[name]}", nn.LayerNorm(dim, eps=norm_eps))
+        self.attn = FastAttention(dim, num_heads, qkv_bias=True)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+
+    def forward(self, x: Tensor, norm: NormName | Packing) -> Tensor:
+        """Return tokens of the same shape.
+
+        Args:
+            x: (B, L, D) of one modality, whose LayerNorms ``norm`` names; or (T, D), audio and
+                video sequences laid out as the packing ``norm`` says, each with its own norms.
+        """
+        packing = norm if isinstance(norm, Packing) else None
+        x = x + self.attn(self._normalise(1, x, norm), packing)
+        return x + self.mlp(self._normalise(2, x, norm))
+
+    def _normalise(self, number: int, x: Tensor, norm: NormName | Packing) -> Tensor:
+        if isinstance(norm, Packing) and norm.only_modality:
+            return self._normalise(number, x, norm.only_modality)
+        if isinstance(norm, Packing):
+            audio, video = x.split(norm.modality_sizes)
+            parts = (
+                self._normalise(number, audio, "audio"),
+                self._normalise(number, video, "video"),
+            )
+            return torch.cat(parts)
+        return getattr(self, f"norm{number}{NORM_SUFFIX[norm]}")(x)
+
+
+def run_blocks(
+    blocks: Iterable[nn.Module], x: Tensor, norm: NormName | Packing, *, recompute: bool
+) -> Tensor:
+    """Run blocks in a row with the norms ``norm``; ``recompute`` checkpoints their gradients."""
+    for block in blocks:
+        if recompute and torch.is_grad_enabled():
+            x = checkpoint(block, x, norm, use_reentrant=False)  # type: ignore[assignment]
+        else:
+            x = block(x, norm)
+    return x
+
+
+def init_weights(module: nn.Module) -> None:
+    """Fill linear and patch-projection weights Xavier-uniform and their biases with 0 (MAE)."""
+    if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
+        nn.init.xavier_uniform_(module.weight.view(module.weight.shape[0], -1))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

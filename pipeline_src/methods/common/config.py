@@ -1,0 +1,186 @@
+"""What the networks of all methods share: inputs, patches, decoder."""
+
+import math
+from fractions import Fraction
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pipeline_src.errors import ConfigError
+from pipeline_src.methods.common.ratios import MaskRatios, block_macs, mean, num_kept
+
+
+class NetworkConfig(BaseModel):
+    """Constructor arguments that every method has; each is an override of ``create_model``.
+
+    ``has_contrast_pass``: the method contrasts in a pass of its own, under contrast_ratios.
+    """
+
+    has_contrast_pass: ClassVar[bool] = False
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    num_classes: int = Field(0, ge=0, description="0: decoder for pre-training; else heads instead")
+    num_mel_bins: int = Field(128, ge=1, description="mel bins of the log-mel")
+    target_length: int = Field(1024, ge=1, description="frames of the log-mel")
+    img_size: int = Field(224, ge=1, description="side of the square frame in pixels")
+    num_frames: int = Field(
+        1, ge=1, description="frames that are one token sequence; 1 = published"
+    )
+    patch_size: int = Field(16, ge=1, description="side of a video patch in pixels")
+    audio_patch_size: tuple[int, int] | None = Field(
+        None, description="(mel bins, frames) of an audio patch; empty = patch_size squared"
+    )
+    embed_dim: int = Field(768, ge=4, multiple_of=4, description="token width")
+    depth: int = Field(12, ge=2, description="encoder blocks that a token passes")
+    num_heads: int = Field(12, ge=1, description="attention heads of the encoder")
+    mlp_ratio: float = Field(4.0, gt=0, description="MLP hidden width / token width")
+    decoder_embed_dim: int = Field(512, ge=4, multiple_of=4, description="decoder token width")
+    decoder_depth: int = Field(8, ge=1, description="decoder blocks")
+    decoder_num_heads: int = Field(16, ge=1, description="attention heads of the decoder")
+    norm_pix_loss: bool = Field(False, description="reconstruct patches normalised one by one")
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> "NetworkConfig":
+        pairs = (
+            ("embed_dim", "num_heads"),
+            ("decoder_embed_dim", "decoder_num_heads"),
+            ("img_size", "patch_size"),
+        )
+        for whole, part in pairs:
+            if getattr(self, whole) % getattr(self, part):
+                raise ValueError(
+                    f"{whole}={getattr(self, whole)} is not a multiple of "
+                    f"{part}={getattr(self, part)}"
+                )
+        patch = self.audio_patch
+        if not (0 < patch[0] <= self.num_mel_bins and 0 < patch[1] <= self.target_length):
+            raise ValueError(
+                f"an audio patch of {patch} (mel bins, frames) does not fit a log-mel of "
+                f"num_mel_bins={self.num_mel_bins}, target_length={self.target_length}"
+            )
+        return self
+
+    @property
+    def audio_patch(self) -> tuple[int, int]:
+        """Mel bins and frames of one audio patch."""
+        return self.audio_patch_size or (self.patch_size, self.patch_size)
+
+    @property
+    def audio_grid(self) -> tuple[int, int]:
+        """Rows (frequency) and columns (time) of audio tokens."""
+        return (
+            self.num_mel_bins // self.audio_patch[0],
+            self.target_length // self.audio_patch[1],
+        )
+
+    @property
+    def video_grid(self) -> tuple[int, int]:
+        """Rows and columns of the tokens of one frame."""
+        side = self.img_size // self.patch_size
+        return side, side
+
+    @property
+    def time_major(self) -> bool:
+        """Whether audio tokens are ordered by time, then frequency; else the other way round."""
+        return False
+
+    @property
+    def audio_token_grid(self) -> tuple[int, int]:
+        """Rows and columns of audio tokens in their order."""
+        rows, columns = self.audio_grid
+        return (columns, rows) if self.time_major else (rows, columns)
+
+    @property
+    def audio_token_patch(self) -> tuple[int, int]:
+        """Rows and columns of an audio patch in the order of the tokens."""
+        rows, columns = self.audio_patch
+        return (columns, rows) if self.time_major else (rows, columns)
+
+    @property
+    def video_patch(self) -> tuple[int, int, int]:
+        """Frames, rows and columns of one video patch."""
+        return 1, self.patch_size, self.patch_size
+
+    @property
+    def audio_patch_dim(self) -> int:
+        """Values of an audio patch."""
+        return math.prod(self.audio_patch)
+
+    @property
+    def video_patch_dim(self) -> int:
+        """Values of a video patch, three colours each."""
+        return 3 * math.prod(self.video_patch)
+
+    @property
+    def num_audio_tokens(self) -> int:
+        """La."""
+        return self.audio_grid[0] * self.audio_grid[1]
+
+    @property
+    def num_video_tokens(self) -> int:
+        """Lv: tokens of num_frames frames."""
+        return self.num_frames // self.video_patch[0] * self.video_grid[0] * self.video_grid[1]
+
+    def kept_tokens(self, ratios: MaskRatios) -> tuple[int, int]:
+        """Audio and video tokens that the pass that reconstructs sees of one clip."""
+        return (
+            num_kept(self.num_audio_tokens, ratios.audio),
+            num_kept(self.num_video_tokens, ratios.video),
+        )
+
+    def visible_tokens(self, ratios: MaskRatios) -> Fraction:
+        """Tokens of one clip that the encoder sees in a training step, all passes together."""
+        sizes = (self.num_audio_tokens, self.num_video_tokens)
+        contrast = [sum(num_kept(size, ratio) for size in sizes) for ratio in ratios.contrast]
+        return sum(self.kept_tokens(ratios)) + mean(contrast)
+
+    def forward_macs(self, ratios: MaskRatios) -> Fraction:
+        """Multiply-accumulates of one clip in a training step, the forward passes together.
+
+        Counted are matrix products; a step with its backward passes costs three times as much.
+
+        Raises:
+            ConfigError: nobody has written the count of this method down.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} has no count of operations: set adaptive_batch: tokens"
+        )
+
+    def encoder_block_macs(self, num_tokens: int) -> int:
+        """Of one encoder block over one clip's sequence."""
+        return block_macs(num_tokens, self.embed_dim, self.mlp_ratio)
+
+    def embedding_macs(self) -> int:
+        """Of the patch embeddings of all tokens of one clip."""
+        return self.embed_dim * self._num_inputs()
+
+    def decoder_macs(self, num_kept_tokens: int) -> int:
+        """Of a decoder over all tokens of both modalities that is given the kept ones."""
+        dim = self.decoder_embed_dim
+        num_tokens = self.num_audio_tokens + self.num_video_tokens
+        blocks = self.decoder_depth * block_macs(num_tokens, dim, self.mlp_ratio)
+        return num_kept_tokens * self.embed_dim * dim + blocks + dim * self._num_inputs()
+
+    def _num_inputs(self) -> int:
+        """Log-mel bins and pixel values that the tokens of one clip hold."""
+        audio = self.num_audio_tokens * self.audio_patch_dim
+        return audio + self.num_video_tokens * self.video_patch_dim
+
+
+# Tiny is ours, for two CPU cores; small to huge are timm's ViTs. AVSiam is published at base to
+# huge, CAV-MAE at base.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "embed_dim": 128,
+        "depth": 4,
+        "num_heads": 4,
+        "decoder_embed_dim": 96,
+        "decoder_depth": 2,
+        "decoder_num_heads": 4,
+    },
+    "small": {"embed_dim": 384, "num_heads": 6, "decoder_embed_dim": 256, "decoder_num_heads": 8},
+    "base": {},
+    "large": {"embed_dim": 1024, "depth": 24, "num_heads": 16},
+    "huge": {"embed_dim": 1280, "depth": 32, "num_heads": 16, "patch_size": 14},
+}

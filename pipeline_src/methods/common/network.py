@@ -1,0 +1,183 @@
+"""What every method's network offers to objectives, training and evaluation.
+
+Shape legend: B batch, T log-mel frames, M mel bins, F video frames, G groups of num_frames frames,
+L tokens (La audio, Lv video), K kept tokens, D embed_dim, P patch vector, C classes.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pipeline_src.methods import NetworkConfig
+from pipeline_src.methods.common.masking import Mask
+from pipeline_src.methods.common.pictures import Reconstruction, picture_audio, picture_video
+
+HEADS = ("audio", "video", "audio_video")
+HEAD_INIT_STD = 0.02
+LayerId = int | Literal["head", "fusion", "decoder"]
+
+
+class AudioVisualModel(nn.Module, ABC):
+    """A network with an audio and a video encoder, and a decoder or heads.
+
+    ``num_classes`` = 0 builds the pre-training decoder, more builds the heads. ``head_prefixes``
+    and ``pretrain_prefixes`` name the parameters that only fine-tuning or only pre-training has.
+    """
+
+    head_prefixes: ClassVar[tuple[str, ...]] = ("mlp_head",)
+    pretrain_prefixes: ClassVar[tuple[str, ...]] = ("decoder.",)
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def audio_grid(self) -> tuple[int, int]:
+        """Rows (frequency) and columns (time) of audio tokens."""
+        return self.config.audio_grid
+
+    @property
+    def video_grid(self) -> tuple[int, int]:
+        """Rows and columns of the tokens of one frame."""
+        return self.config.video_grid
+
+    @property
+    def num_audio_tokens(self) -> int:
+        """La."""
+        return self.config.num_audio_tokens
+
+    @property
+    def num_video_tokens(self) -> int:
+        """Lv: tokens of num_frames frames."""
+        return self.config.num_video_tokens
+
+    @abstractmethod
+    def encode_audio(self, logmel_BTM: Tensor, ids_keep: Tensor | None = None) -> Tensor:
+        """Encode log-mels: (B, La, D) after the final norm, or (B, K, D) of the kept tokens."""
+
+    @abstractmethod
+    def encode_video(self, frames_BFCHW: Tensor, ids_keep: Tensor | None = None) -> Tensor:
+        """Encode frames: (B, G * Lv, D) after the final norm, or (B, K, D) of the kept tokens.
+
+        More than ``num_frames`` frames are encoded in G = F // num_frames groups, each a sequence
+        of its own that spans the clip; ``ids_keep`` needs exactly ``num_frames`` frames.
+        """
+
+    @abstractmethod
+    def forward_reconstruct(
+        self, logmel_BTM: Tensor, frames_BFCHW: Tensor, audio_mask: Mask, video_mask: Mask
+    ) -> tuple[Tensor, Tensor]:
+        """Predict every patch from the kept ones: (B, La, P) audio, (B, Lv, P) video."""
+
+    @abstractmethod
+    def forward_heads(
+        self,
+        audio: Tensor | None = None,
+        video: Tensor | None = None,
+        heads: Collection[str] = HEADS,
+    ) -> dict[str, Tensor]:
+        """Score those of ``heads`` that the given inputs allow; each modality is encoded once.
+
+        Returns:
+            "audio" (B, 1, C), "video" (B, G, C), "audio_video" (B, G, C): logits per frame group.
+        """
+
+    @abstractmethod
+    def layer_id(self, name: str) -> LayerId:
+        """Place a parameter: "head", "fusion", "decoder", or its depth.
+
+        Depth 0 is the embeddings, n + 1 block n; the final norms count with the last block.
+        """
+
+    def init_copies(self) -> tuple[str, ...]:
+        """Start layers that begin as copies of others; return their prefixes."""
+        return ()
+
+    @abstractmethod
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute the encoder's blocks in the backward pass: less memory, more time."""
+
+    def group_frames(self, frames_BFCHW: Tensor) -> Tensor:
+        """Split F frames into time-interleaved groups (B, G, num_frames, 3, H, W).
+
+        Where num_frames does not divide F, the frames left out are spread over the clip.
+        """
+        total, size = frames_BFCHW.shape[1], self.config.num_frames
+        if total < size:
+            raise ValueError(f"{total} frames: the model was built for num_frames={size}")
+        if total == size:
+            return frames_BFCHW[:, None]
+        num_groups = total // size
+        positions = torch.arange(size * num_groups).view(size, num_groups).T
+        index_GF = (2 * positions + 1) * total // (2 * size * num_groups)
+        return frames_BFCHW[:, index_GF.to(frames_BFCHW.device)]
+
+    def single_group(self, frames_BFCHW: Tensor) -> Tensor:
+        """The one group of ``num_frames`` frames that masks are drawn for.
+
+        Raises:
+            ValueError: the frames make several groups.
+        """
+        groups_BGFCHW = self.group_frames(frames_BFCHW)
+        if groups_BGFCHW.shape[1] > 1:
+            raise ValueError(
+                f"masks need exactly num_frames={self.config.num_frames} frames, "
+                f"got {frames_BFCHW.shape[1]}"
+            )
+        return groups_BGFCHW[:, 0]
+
+    def embed(self, audio: Tensor | None = None, video: Tensor | None = None) -> dict[str, Tensor]:
+        """Pool each given modality's unmasked tokens for retrieval, probes and maps.
+
+        Returns:
+            "audio" and/or "video": (B, D) means over tokens, fp32, not L2-normalised.
+        """
+        pooled = {}
+        if audio is not None:
+            pooled["audio"] = self.encode_audio(audio).float().mean(1)
+        if video is not None:
+            pooled["video"] = self.encode_video(video).float().mean(1)
+        return pooled
+
+    def contrasted(self, pooled: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Pooled tokens as the contrastive loss compares them; empty where it takes them as is.
+
+        Args:
+            pooled: what ``embed`` returns.
+        """
+        del pooled
+        return {}
+
+    def forward_classify(self, audio: Tensor | None = None, video: Tensor | None = None) -> Tensor:
+        """Score with the head that matches the inputs: (B, C), mean of the frame groups' logits."""
+        if audio is None and video is None:
+            raise ValueError("give audio, video or both")
+        head = "video" if audio is None else "audio" if video is None else "audio_video"
+        return self.forward_heads(audio, video, (head,))[head].mean(1)
+
+    @torch.no_grad()
+    def reconstruct(
+        self, logmel_BTM: Tensor, frames_BFCHW: Tensor, audio_mask: Mask, video_mask: Mask
+    ) -> Reconstruction:
+        """Fill hidden patches with predictions, for pictures; visible ones are the input's own."""
+        audio_BLP, video_BLP = self.forward_reconstruct(
+            logmel_BTM, frames_BFCHW, audio_mask, video_mask
+        )
+        audio = picture_audio(self.config, logmel_BTM, audio_BLP.float(), audio_mask.is_masked_BL)
+        video = picture_video(self.config, frames_BFCHW, video_BLP.float(), video_mask.is_masked_BL)
+        return Reconstruction(*audio, *video)
+
+
+def make_head(dim: int, num_classes: int) -> nn.Sequential:
+    """A classification head: LayerNorm and a linear layer."""
+    return nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, num_classes))
+
+
+def init_heads(model: AudioVisualModel) -> None:
+    """Start the heads near zero, so that training starts near chance."""
+    for name, parameter in model.named_parameters():
+        if model.layer_id(name) == "head" and parameter.ndim == 2:
+            nn.init.trunc_normal_(parameter, std=HEAD_INIT_STD)

@@ -1,0 +1,89 @@
+"""Constructor arguments of MAViL (arXiv:2212.08071) and of DiffMAViL (arXiv:2310.03937).
+
+One family of networks: DiffMAViL is MAViL whose decoders see noised patches. Neither has public
+pre-training code, so both are reconstructions; which value rests on what: docs/methods.md.
+"""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline_src.methods.common.config import SIZES, NetworkConfig
+
+DecoderKind = Literal["joint", "cross", "cross_self"]
+
+
+class MAViLConfig(NetworkConfig):
+    """Everything the network is made of."""
+
+    num_frames: int = Field(8, ge=1, description="frames that are one token sequence")
+    tubelet_size: int = Field(
+        2, ge=1, description="frames of a video patch; frames beyond a multiple of it are not seen"
+    )
+    fusion_depth: int = Field(2, ge=1, description="blocks over the tokens of both modalities")
+    proj_dim: int = Field(256, ge=1, description="width of the contrasted features")
+    norm_pix_loss: bool = Field(True, description="reconstruct patches normalised one by one")
+    predicts: Literal["patches", "features"] = Field(
+        "patches", description="decoder output; features = a teacher's fused tokens (stage 2)"
+    )
+    audio_decoder: DecoderKind = Field(
+        "joint", description="blocks of the audio decoder: joint = self-attention over visible and "
+        "hidden tokens; cross = hidden tokens read visible ones; cross_self = both in turn"
+    )  # fmt: skip
+    video_decoder: DecoderKind = Field("joint", description="blocks of the video decoder")
+    context: Literal["own", "both"] = Field(
+        "own", description="fused tokens that a cross decoder reads: of its modality, or of both"
+    )
+    diffusion: bool = Field(
+        False, description="decoders see noised patches at hidden places instead of a mask token"
+    )
+    noise_steps: int = Field(1000, ge=1, description="diffusion: steps T from patch to noise")
+    noise_exponent: float = Field(
+        0.8, ge=0, description="diffusion: power rho of the linear betas; 0 = noise at every step"
+    )
+
+    @model_validator(mode="after")
+    def _check_decoders(self) -> "MAViLConfig":
+        if self.num_frames < self.tubelet_size:
+            raise ValueError(
+                f"num_frames={self.num_frames} is less than one tubelet of "
+                f"tubelet_size={self.tubelet_size} frames"
+            )
+        if self.context == "both" and not self.reads_across:
+            raise ValueError("context=both needs a cross or cross_self decoder; both are joint")
+        if self.diffusion and self.predicts == "features":
+            raise ValueError("predicts=features has no patches to noise: set diffusion=false")
+        return self
+
+    @property
+    def reads_across(self) -> bool:
+        """Whether a decoder's hidden tokens read visible ones by cross-attention."""
+        return not self.audio_decoder == self.video_decoder == "joint"
+
+    @property
+    def time_major(self) -> bool:
+        """Audio tokens and the values of a patch are ordered by time, then frequency."""
+        return True
+
+    @property
+    def video_patch(self) -> tuple[int, int, int]:
+        """Frames, rows and columns of one video patch."""
+        return self.tubelet_size, self.patch_size, self.patch_size
+
+    @property
+    def patch_dims(self) -> tuple[int, int]:
+        """Values of an audio and of a video patch."""
+        return self.audio_patch_dim, self.video_patch_dim
+
+
+class DiffMAViLConfig(MAViLConfig):
+    """MAViL's network with the defaults of the DiffMAViL reconstruction."""
+
+    video_decoder: DecoderKind = Field("cross", description="blocks of the video decoder")
+    diffusion: bool = Field(
+        True, description="decoders see noised patches at hidden places instead of a mask token"
+    )
+
+
+# No code or table fixes a variant of either.
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {"reconstruction": {size: {} for size in SIZES}}

@@ -1,0 +1,218 @@
+"""MAViL and DiffMAViL pre-training: reconstruction and two contrasts over masked views.
+
+MAViL (arXiv:2212.08071): masked patches, audio against video, and two views of one clip against
+each other. DiffMAViL (arXiv:2310.03937): the decoders start from noised patches. Pooling, weights
+and temperatures are not confirmed against the papers (docs/methods.md). With a teacher, stage 2:
+its fused tokens of complete inputs are predicted instead of patches. The module is what DDP wraps;
+masks, steps and noise are drawn outside its forward.
+
+Shape legend: B clips, Q hidden tokens to predict, P values of a patch.
+"""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline_src.methods import MaskRatios
+from pipeline_src.methods.common.contrast import Direction, Scope, scoped_contrastive_loss
+from pipeline_src.methods.common.masking import AudioMask
+from pipeline_src.methods.common.patch_embed import normalise_patches
+from pipeline_src.methods.common.setting import StepSetting
+from pipeline_src.methods.mavil.network import MAViL, Pair
+from pipeline_src.methods.mavil.view_draw import ViewDraw
+from pipeline_src.methods.mavil.views import Queries, ViewedClips, move
+
+SecondView = Literal["encoders", "full"]
+
+
+class MAViLPlan(NamedTuple):
+    """Every random choice of one step."""
+
+    chunks: tuple[ViewedClips, ...]
+    is_candidate_NN: Tensor | None = None  # see StepSetting
+
+
+class MAViLPretrain(nn.Module):
+    """The losses of a network in one pass; one of weight 0 is not computed.
+
+    Args:
+        model: built with ``num_classes=0``.
+        reconstruct_ratio: share of hidden tokens, both modalities.
+        mask_ratios: ratios on equal shares of the clips in its place, as AVSiam's contrast
+            (arXiv:2403.19638); here both sides of a clip have the same. Empty = none.
+        audio_mask: structure of the audio masks; video masks have none.
+        intra_weight, intra_temperature: of the contrast between two views.
+        second_view: what the other view passes: encoders only, or decoders as well.
+        decode_fraction, shared_step: see ``ViewDraw``; a joint decoder predicts all hidden tokens.
+        teacher: finished network of stage 1; kept out of the state dict.
+    """
+
+    passes: tuple[str, ...] = ("joint",)
+
+    def __init__(
+        self,
+        model: MAViL,
+        *,
+        contrast_direction: Direction = "both",
+        contrast_scope: Scope = "global",
+        contrast_weight: float = 0.1,
+        temperature: float = 0.1,
+        intra_weight: float = 0.01,
+        intra_temperature: float = 1.0,
+        reconstruct_ratio: float = 0.8,
+        mask_ratios: tuple[float, ...] = (),
+        reconstruct_weight: float = 1.0,
+        audio_mask: AudioMask = "unstructured",
+        second_view: SecondView = "encoders",
+        decode_fraction: float = 1.0,
+        shared_step: bool = False,
+        teacher: MAViL | None = None,
+    ) -> None:
+        super().__init__()
+        if contrast_weight == intra_weight == reconstruct_weight == 0:
+            raise ValueError(
+                "contrast_weight, intra_weight and reconstruct_weight are all 0: nothing to learn"
+            )
+        if (model.config.predicts == "features") != (teacher is not None):
+            raise ValueError(
+                f"predicts={model.config.predicts} {'without' if teacher is None else 'with'} a "
+                "teacher: stage 2 needs both features and a teacher"
+            )
+        self.model = model
+        self.contrast_direction: Direction = contrast_direction
+        self.contrast_scope: Scope = contrast_scope
+        self.contrast_weight = contrast_weight
+        self.temperature = temperature
+        self.intra_weight = intra_weight
+        self.intra_temperature = intra_temperature
+        self.ratios = MaskRatios(reconstruct_ratio, reconstruct_ratio)
+        self.mask_ratios = mask_ratios
+        self.reconstruct_weight = reconstruct_weight
+        self.views = ViewDraw(
+            model.config,
+            audio_mask=audio_mask,
+            num_encoded=2 if intra_weight > 0 or second_view == "full" else 1,
+            num_decoded=0 if reconstruct_weight == 0 else 2 if second_view == "full" else 1,
+            decode_fraction=decode_fraction,
+            shared_step=shared_step,
+        )
+        self._teacher = (teacher,)  # in a tuple: no submodule, so neither trained nor saved
+
+    @property
+    def find_unused_parameters(self) -> bool:
+        """Whether a step leaves projections, or fusion and decoders, without gradient."""
+        return self.contrast_weight == self.intra_weight == 0 or self.reconstruct_weight == 0
+
+    def draw(
+        self,
+        batch_size: int,
+        generator: torch.Generator,
+        device: torch.device | str = "cpu",
+        setting: StepSetting | None = None,
+    ) -> MAViLPlan:
+        """Draw one step with ``generator`` and move it to ``device``."""
+        ratios, is_candidate_NN = setting or StepSetting(self.ratios)
+        pairs = [(ratio, ratio) for ratio in self.mask_ratios] or [(ratios.audio, ratios.video)]
+        chunks = self.views.draw(batch_size, pairs, generator)
+        return MAViLPlan(move(chunks, torch.device(device)), is_candidate_NN)
+
+    def forward(
+        self, batch: dict[str, Tensor], plan: MAViLPlan, step_pass: str = "joint"
+    ) -> dict[str, Tensor]:
+        """Compute the losses.
+
+        Args:
+            batch: "logmel" (B, T, M) and "frames" (B, F, 3, H, W), F = the model's num_frames.
+
+        Returns:
+            0-d tensors: "loss" (weighted sum), then what was computed: contrast_loss,
+            contrast_accuracy, audio_spread, video_spread, intra_loss, reconstruct_loss,
+            audio_reconstruct_loss, video_reconstruct_loss.
+        """
+        features, predictions = self.model.forward_masked(
+            batch["logmel"], batch["frames"], plan.chunks
+        )
+        values: dict[str, Tensor] = {}
+        loss = torch.zeros((), device=batch["logmel"].device)
+        if self.contrast_weight > 0:
+            values |= self._contrast(*features[0], plan.is_candidate_NN)
+            loss = loss + self.contrast_weight * values["contrast_loss"]
+        if self.intra_weight > 0:
+            values["intra_loss"] = self._intra(features, plan.is_candidate_NN)
+            loss = loss + self.intra_weight * values["intra_loss"]
+        if self.reconstruct_weight > 0:
+            values |= self._reconstruct(batch, plan, predictions)
+            loss = loss + self.reconstruct_weight * values["reconstruct_loss"]
+        return {"loss": loss, **values}
+
+    def _contrast(
+        self, audio_BE: Tensor, video_BE: Tensor, is_candidate_NN: Tensor | None
+    ) -> dict[str, Tensor]:
+        return scoped_contrastive_loss(
+            audio_BE,
+            video_BE,
+            temperature=self.temperature,
+            direction=self.contrast_direction,
+            scope=self.contrast_scope,
+            is_candidate_NN=is_candidate_NN,
+        )
+
+    def _intra(self, features: list[Pair], is_candidate_NN: Tensor | None) -> Tensor:
+        """Mean over the modalities of the contrast between the two views."""
+        losses = [
+            scoped_contrastive_loss(
+                first,
+                second,
+                temperature=self.intra_temperature,
+                scope=self.contrast_scope,
+                is_candidate_NN=is_candidate_NN,
+            )["contrast_loss"]
+            for first, second in zip(*features, strict=True)
+        ]
+        return torch.stack(losses).mean()
+
+    def _reconstruct(
+        self, batch: dict[str, Tensor], plan: MAViLPlan, predictions: list[Pair]
+    ) -> dict[str, Tensor]:
+        """Mean error of each modality over clips, views and hidden tokens, and their sum."""
+        targets = self._targets(batch)
+        sums, num_clips = [torch.zeros((), device=batch["logmel"].device)] * 2, 0
+        for (clip_ids, queries), predicted in zip(_queried(plan), predictions, strict=True):
+            num_clips += len(clip_ids)
+            for side, (query, pred_BQP) in enumerate(zip(queries, predicted, strict=True)):
+                error = self._error(pred_BQP, targets[side][clip_ids[:, None], query.ids_BQ])
+                sums[side] = sums[side] + len(clip_ids) * error
+        audio_loss, video_loss = (total / num_clips for total in sums)
+        return {
+            "reconstruct_loss": audio_loss + video_loss,
+            "audio_reconstruct_loss": audio_loss,
+            "video_reconstruct_loss": video_loss,
+        }
+
+    @torch.no_grad()
+    def _targets(self, batch: dict[str, Tensor]) -> Pair:
+        """What the decoders should say at every place: patches, or the teacher's tokens."""
+        (teacher,) = self._teacher
+        inputs = (batch["logmel"], batch["frames"])
+        return teacher.fuse_complete(*inputs) if teacher else self.model.patches(*inputs)
+
+    def _error(self, pred_BQP: Tensor, target_BQP: Tensor) -> Tensor:
+        """Mean squared error; between unit vectors, summed over P, where a teacher is followed."""
+        pred_BQP, target_BQP = pred_BQP.float(), target_BQP.float()
+        if self._teacher[0]:
+            distance = F.normalize(pred_BQP, dim=-1) - F.normalize(target_BQP, dim=-1)
+            return distance.square().sum(dim=-1).mean()
+        if self.model.config.norm_pix_loss:
+            target_BQP = normalise_patches(target_BQP)[0]
+        return (pred_BQP - target_BQP).square().mean()
+
+
+def _queried(plan: MAViLPlan) -> Iterator[tuple[Tensor, Queries]]:
+    """Clips and queries of every view that is decoded, in the order of the predictions."""
+    for clip_ids, views in plan.chunks:
+        for view in views:
+            if view.queries:
+                yield clip_ids, view.queries

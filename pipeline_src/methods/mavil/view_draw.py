@@ -1,0 +1,117 @@
+"""Random choices of a step of MAViL or DiffMAViL: masks of every view, and what decoders predict.
+
+Shape legend: B clips, Q hidden tokens to predict.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline_src.methods import MAViLConfig
+from pipeline_src.methods.common.masking import (
+    AudioMask,
+    draw_noise,
+    mask_from_noise,
+    split_batch,
+    structured_noise,
+)
+from pipeline_src.methods.mavil.views import Diffusion, Masks, Queries, Query, View, ViewedClips
+
+RatioPair = tuple[float, float]  # of audio and of video
+ASIDE = 0x2E5BF271  # tells the seed of what only decoders see from that of the masks
+
+
+@dataclass(frozen=True)
+class ViewDraw:
+    """How views are drawn.
+
+    Args:
+        audio_mask: structure of the audio masks; video masks have none.
+        num_encoded: independently masked views of each clip.
+        num_decoded: how many of them, from the first on, are decoded.
+        decode_fraction: share of the hidden tokens that a cross decoder predicts, at random.
+        shared_step: one diffusion step for both sides of a clip.
+    """
+
+    config: MAViLConfig
+    audio_mask: AudioMask
+    num_encoded: int
+    num_decoded: int
+    decode_fraction: float
+    shared_step: bool
+
+    def draw(
+        self, batch_size: int, ratios: Sequence[RatioPair], generator: torch.Generator
+    ) -> tuple[ViewedClips, ...]:
+        """Draw the views of a batch, whose clips share the ratios equally.
+
+        What only decoders see comes from a generator of its own, with a seed that follows from
+        this one's, so that neither diffusion nor partial decoding changes a mask.
+        """
+        clips: Sequence[Tensor] = (torch.arange(batch_size, device=generator.device),)
+        if len(ratios) > 1:
+            clips = split_batch(batch_size, len(ratios), generator)
+        masked = [
+            (ids, [self._masks(len(ids), pair, generator) for _ in range(self.num_encoded)])
+            for ids, pair in zip(clips, ratios, strict=True)
+            if len(ids)
+        ]
+        aside = _fork(generator)
+        return tuple(
+            ViewedClips(
+                ids,
+                tuple(
+                    View(masks, self._queries(masks, aside) if place < self.num_decoded else None)
+                    for place, masks in enumerate(views)
+                ),
+            )
+            for ids, views in masked
+        )
+
+    def _masks(self, num_clips: int, ratios: RatioPair, generator: torch.Generator) -> Masks:
+        grid = self.config.audio_grid
+        noise = structured_noise(
+            num_clips, grid, ratios[0], structure=self.audio_mask, generator=generator
+        )
+        time_major = noise.unflatten(1, grid).transpose(1, 2).flatten(1)
+        video_noise = draw_noise(num_clips, self.config.num_video_tokens, generator)
+        return mask_from_noise(time_major, ratios[0]), mask_from_noise(video_noise, ratios[1])
+
+    def _queries(self, masks: Masks, aside: torch.Generator) -> Queries:
+        """The hidden tokens to predict; with diffusion their steps and noise."""
+        config = self.config
+        ids = [
+            self._choose(mask.ids_hidden(), kind == "joint", aside)
+            for mask, kind in zip(masks, (config.audio_decoder, config.video_decoder), strict=True)
+        ]
+        if not config.diffusion:
+            return Query(ids[0]), Query(ids[1])
+        steps = [self._steps(len(ids[0]), aside) for _ in range(1 if self.shared_step else 2)]
+        noise = [
+            torch.randn(*places.shape, dim, generator=aside, device=aside.device)
+            for places, dim in zip(ids, config.patch_dims, strict=True)
+        ]
+        return (
+            Query(ids[0], Diffusion(steps[0], noise[0])),
+            Query(ids[1], Diffusion(steps[-1], noise[1])),
+        )
+
+    def _steps(self, num_clips: int, aside: torch.Generator) -> Tensor:
+        last = self.config.noise_steps
+        return torch.randint(1, last + 1, (num_clips,), generator=aside, device=aside.device)
+
+    def _choose(self, ids_BQ: Tensor, is_joint: bool, aside: torch.Generator) -> Tensor:
+        """A random part of the hidden tokens, in ascending order."""
+        if is_joint or self.decode_fraction == 1:
+            return ids_BQ
+        num_clips, num_hidden = ids_BQ.shape
+        count = max(1, round(num_hidden * self.decode_fraction))
+        order = draw_noise(num_clips, num_hidden, aside).argsort(dim=1)[:, :count]
+        return ids_BQ.gather(1, order.sort(dim=1).values)
+
+
+def _fork(generator: torch.Generator) -> torch.Generator:
+    """A generator of its own; no draw is read, which would wait for a GPU."""
+    return torch.Generator(generator.device).manual_seed(generator.initial_seed() ^ ASIDE)

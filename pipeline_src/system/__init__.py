@@ -1,0 +1,1 @@
+"""What the machine gives every step: files, locks, processes, logs, connections."""

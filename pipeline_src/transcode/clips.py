@@ -1,0 +1,264 @@
+"""One clip before and after decoding: which part of its file, and what the manifest says of it."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline_src.config.data import MediaConfig
+from pipeline_src.errors import MediaError, as_clip_error
+from pipeline_src.manifest.chunks import Clip
+from pipeline_src.transcode.agreement import find_missing
+from pipeline_src.transcode.batch import Decoded
+from pipeline_src.transcode.ffmpeg import drops_packets
+from pipeline_src.transcode.ffmpeg_command import WARM_UP_SECONDS, ClipJob, largest_picture
+from pipeline_src.transcode.filters import FIRST_CHANNEL, MIX, Look
+from pipeline_src.transcode.flags import SHORT_TOLERANCE_SECONDS
+from pipeline_src.transcode.frame_times import frame_seconds
+from pipeline_src.transcode.keyframes import KeyFrames, find_key_frames
+from pipeline_src.transcode.memory import BYTES_PER_WORKER
+from pipeline_src.transcode.probe import Probe, probe_file
+from pipeline_src.transcode.rest import find_joined
+
+# A longer filter would not fit into ffmpeg's command line; such clips get exact frames.
+MAX_KEY_FRAMES = 1000
+CODECS_OF_FLOATS = ("pcm_f", "wavpack")
+# More would not fit into ffmpeg's command line either.
+MAX_FOREIGN = 100
+# How much of what a flag says.
+AMOUNTS = ("short_seconds", "gap_seconds", "num_repeated_frames", "num_decode_errors")
+SEEK_WHOLE = {"mov", "matroska"}
+SEEK_WITHIN_FRAMES = {"mpeg"}
+CANNOT_BE_NEGATIVE = {"matroska", "webm"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do with a usable clip.
+
+    Args:
+        listed_seconds: length by the clip list, or of the whole file where the list gives no end.
+        has_end: whether the list gives one.
+    """
+
+    job: ClipJob
+    probe: Probe
+    listed_seconds: float
+    has_end: bool
+
+    def is_short(self, seconds: float) -> bool:
+        """Whether ``seconds`` of sound and picture are less than the list promises."""
+        return seconds < self.listed_seconds - SHORT_TOLERANCE_SECONDS
+
+
+def plan_clip(
+    clip: Clip,
+    folder: Path,
+    media: MediaConfig,
+    memory_bytes: int,
+    *,
+    distrusts_header: bool = False,
+) -> Plan | MediaError:
+    """Decide from the container what to decode, or why not.
+
+    Args:
+        memory_bytes: a clip that may take more is refused.
+        distrusts_header: read the packets, because decoding found something else.
+    """
+    path = folder / clip["path"]
+    try:
+        probe = probe_file(
+            path,
+            max_pixels=media.max_pixels,
+            needs_video=media.has_frames,
+            end_seconds=clip["end_seconds"],
+            distrusts_header=distrusts_header,
+        )
+        _check_times(probe)
+        length = probe.length
+        start = length.begin_seconds if clip["start_seconds"] is None else clip["start_seconds"]
+        has_end = clip["end_seconds"] is not None
+        end = clip["end_seconds"] if has_end else length.end_seconds
+        seconds = min(end, length.end_seconds) - start
+        if not has_end or end > length.end_seconds:
+            _check_rest(path, probe)
+        if seconds < media.min_seconds:
+            shown = f"{max(seconds, 0):g} s"
+            raise MediaError("too_short", f"{shown}; media.min_seconds={media.min_seconds:g}")
+        if seconds > media.max_seconds:
+            raise MediaError(
+                "unsupported", f"{seconds:g} s; media.max_seconds={media.max_seconds:g}"
+            )
+        job = _job(path, start, seconds, probe, media, memory_bytes)
+        _check_memory(job, memory_bytes)
+        plan = Plan(job, probe, end - start, has_end)
+        return _judge_length(plan, seconds, media) or plan
+    except Exception as error:
+        return as_clip_error(error, clip["clip_id"])
+
+
+def _check_rest(path: Path, probe: Probe) -> None:
+    """Refuse a file of which ffmpeg reads a part, where the clip is to be all of it."""
+    extent = probe.length.extent
+    at = find_joined(path, probe.containers, extent.end_byte if extent else 0)
+    if at is not None or (extent and extent.num_returns):
+        where = "its clock begins anew, as that of joined files or where times lie below 0"
+        if at is not None:
+            where = f"several files joined to one, another begins at byte {at:,}"
+        raise MediaError(
+            "unsupported",
+            f"{where}; ffmpeg reads the first part only: cut them apart, or list an end within it",
+        )
+
+
+def _check_times(probe: Probe) -> None:
+    """Refuse what lies before time 0 of Matroska: libav finds no times there."""
+    extent = probe.length.extent
+    if extent and extent.num_untimed and probe.containers & CANNOT_BE_NEGATIVE:
+        raise MediaError(
+            "unsupported",
+            f"{extent.num_untimed} pictures or pieces of sound lie before time 0, for which "
+            "ffmpeg finds no times in Matroska; make the file anew without times below 0 "
+            "(ffmpeg -avoid_negative_ts make_zero)",
+        )
+
+
+def _check_memory(job: ClipJob, memory_bytes: int) -> None:
+    if job.memory_bytes <= memory_bytes:
+        return
+    size = f"{job.picture.width}x{job.picture.height}"
+    num_threads = math.ceil(job.memory_bytes / BYTES_PER_WORKER)
+    raise MediaError(
+        "unsupported",
+        f"{size} pixels may take {job.memory_bytes / 1e9:.2f} GB to decode, of "
+        f"{memory_bytes / 1e9:.2f} GB; --set-threads transcode_clips={num_threads} allows it",
+    )
+
+
+def _job(
+    path: Path,
+    start_seconds: float,
+    seconds: float,
+    probe: Probe,
+    media: MediaConfig,
+    memory_bytes: int,
+) -> ClipJob:
+    margin = _margin_seconds(probe)
+    seek_seconds = 0.0 if margin is None else max(0.0, start_seconds - margin)
+    keys = KeyFrames(seek_seconds, (), 0.0)
+    moments = frame_seconds(seconds, media) if media.frame_times == "keyframe" else []
+    if probe.video_index is not None and (moments or seek_seconds > 0):
+        keys = find_key_frames(
+            path,
+            probe.video_index,
+            start_seconds,
+            moments,
+            max_pixels=media.max_pixels,
+            zero_seconds=probe.length.zero_seconds,
+            margin_seconds=margin,
+        )
+    picture = probe.picture
+    if probe.video_index is not None and not picture.num_pixels:
+        picture = largest_picture(memory_bytes, media.max_pixels, picture.bytes_per_pixel)
+    mixes = _mixes(probe, media)
+    tracks = probe.audio_indices if media.audio_track == "first_not_silent" else ()
+    others = [(probe.audio_index, mix) for mix in mixes[1:]]
+    others += [(track, mix) for track in tracks[1:] for mix in mixes]
+    is_few = len(set(keys.nearest_seconds)) <= MAX_KEY_FRAMES
+    return ClipJob(
+        path=path,
+        start_seconds=start_seconds,
+        duration_seconds=seconds,
+        audio_index=probe.audio_index,
+        video_index=probe.video_index,
+        seek_seconds=keys.seek_seconds,
+        picture=picture,
+        key_seconds=keys.nearest_seconds if is_few else (),
+        key_tolerance_seconds=keys.tolerance_seconds,
+        mix=mixes[0],
+        counts_samples=probe.audio_codec.startswith(CODECS_OF_FLOATS),
+        other_sounds=tuple(others),
+        look=Look(
+            probe.look.is_interlaced and media.deinterlace == "flagged",
+            probe.look.transfer if media.hdr == "tone_map" else "",
+        ),
+        zero_seconds=probe.length.zero_seconds,
+        sound_from_seconds=-WARM_UP_SECONDS if margin and keys.seek_seconds > 0 else None,
+        foreign=probe.length.extent.foreign[:MAX_FOREIGN] if probe.length.extent else (),
+        seeks_exactly=bool(probe.containers & SEEK_WHOLE),
+    )
+
+
+def _mixes(probe: Probe, media: MediaConfig) -> tuple[str, ...]:
+    """How the sound is made mono, and how else where it is silent then."""
+    if probe.is_ambisonic or media.downmix == "first":
+        return (FIRST_CHANNEL,)
+    return (MIX, FIRST_CHANNEL) if media.downmix == "first_if_silent" else (MIX,)
+
+
+def _margin_seconds(probe: Probe) -> float | None:
+    """How long before a clip decoding has to begin; None = at the file's start.
+
+    A program stream is cut into packs without regard to the frames of sound: after a seek it
+    begins with a part of one.
+    """
+    if not probe.length.seeks:
+        return None
+    if not probe.containers & SEEK_WITHIN_FRAMES:
+        return 0.0
+    return 2 * WARM_UP_SECONDS if drops_packets() else None
+
+
+def describe_clip(
+    clip: Clip, plan: Plan, decoded: Decoded, media: MediaConfig
+) -> Clip | MediaError:
+    """The clip's entry in the manifest, or why the configuration does not want it."""
+    job, probe = plan.job, plan.probe
+    audio_seconds = decoded.num_samples / media.sample_rate_hz
+    missing = find_missing(probe, job, decoded, audio_seconds)
+    if refused := _judge_length(plan, missing.end_seconds, media):
+        return refused
+    if decoded.num_bad_samples and media.bad_samples == "reject":
+        detail = f"{decoded.num_bad_samples} samples are no numbers; media.bad_samples=reject"
+        return MediaError("corrupt", detail)
+    is_short = plan.is_short(missing.end_seconds)
+    marks = {
+        "silent_audio": decoded.is_silent,
+        "static_video": decoded.is_static,
+        "short": is_short,
+        "gaps": missing.gap_seconds > 0,
+        "decode_errors": decoded.num_errors > 0,
+        "other_sound": decoded.is_other_sound,
+        "bad_samples": decoded.num_bad_samples > 0,
+    }
+    entry = {key: clip[key] for key in ("clip_id", "key", "labels", "source")} | {
+        "file_sha256": clip["sha256"],
+        "start_seconds": round(job.start_seconds, 6),
+        "end_seconds": round(job.start_seconds + job.duration_seconds, 6),
+        "duration_seconds": round(job.duration_seconds, 6),
+        "audio_seconds": audio_seconds,
+        "fps": round(probe.fps, 6),
+        "frame_seconds": list(decoded.frame_seconds),
+        "audio_codec": probe.audio_codec,
+        "video_codec": probe.video_codec,
+        "flags": [flag for flag, is_set in marks.items() if is_set],
+    }
+    amounts = {
+        "short_seconds": round(plan.listed_seconds - missing.end_seconds, 3) if is_short else 0,
+        "gap_seconds": round(missing.gap_seconds, 3),
+        "num_repeated_frames": missing.num_repeated_frames,
+        "num_decode_errors": decoded.num_errors,
+    }
+    return entry | {name: amount for name, amount in amounts.items() if amount}
+
+
+def describe_amounts(entry: Clip) -> str:
+    """``short_seconds=1.5 num_repeated_frames=2``: what the flags of a clip amount to."""
+    return " ".join(f"{name}={entry[name]:g}" for name in AMOUNTS if name in entry)
+
+
+def _judge_length(plan: Plan, seconds: float, media: MediaConfig) -> MediaError | None:
+    """Refuse a clip that ends before its listed end, where the configuration says so."""
+    if media.out_of_range == "cut" or not (plan.has_end and plan.is_short(seconds)):
+        return None
+    detail = f"{seconds:g} of {plan.listed_seconds:g} s listed; media.out_of_range=reject"
+    return MediaError("too_short", detail)

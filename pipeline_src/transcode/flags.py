@@ -1,0 +1,49 @@
+"""Cheap checks that mark dubious clips without refusing them."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from pipeline_src.transcode.audio import to_float
+
+SILENCE_DBFS = -70.0
+SHORT_TOLERANCE_SECONDS = 0.1
+STATIC_SIZE_SPREAD = 0.05
+STATIC_THUMBNAIL_SIDE = 32
+STATIC_MEAN_DIFFERENCE = 1.0
+
+
+def is_silent(samples: np.ndarray) -> bool:
+    """RMS of int16 ``samples`` below -70 dBFS."""
+    power = float(np.mean(np.square(to_float(samples), dtype=np.float64)))
+    return power < 10 ** (SILENCE_DBFS / 10)
+
+
+def longest_zeros(samples: np.ndarray) -> tuple[int, int]:
+    """First and number of the samples in a row that are 0, where these are most."""
+    edges = np.concatenate(([-1], np.flatnonzero(samples), [len(samples)]))
+    gaps = np.diff(edges)
+    where = int(np.argmax(gaps))
+    return int(edges[where]) + 1, int(gaps[where]) - 1
+
+
+def is_static(frames: Sequence[bytes]) -> bool:
+    """All JPEG frames show the same picture: mean grey difference to the first below one level.
+
+    JPEG sizes that differ by more than 5 % settle the common case without decoding.
+    """
+    sizes = [len(frame) for frame in frames]
+    if len(frames) < 2 or max(sizes) - min(sizes) > STATIC_SIZE_SPREAD * max(sizes):
+        return False
+    first = _thumbnail(frames[0])
+    return all(
+        np.abs(_thumbnail(frame) - first).mean() < STATIC_MEAN_DIFFERENCE for frame in frames[1:]
+    )
+
+
+def _thumbnail(frame: bytes) -> np.ndarray:
+    image = Image.open(io.BytesIO(frame))
+    image.draft("L", (STATIC_THUMBNAIL_SIDE, STATIC_THUMBNAIL_SIDE))
+    return np.asarray(image.convert("L"), np.float32)

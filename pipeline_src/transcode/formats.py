@@ -1,0 +1,54 @@
+"""Containers that are read, and the name of one that is not."""
+
+import re
+from pathlib import Path
+
+from pipeline_src.errors import MediaError
+from pipeline_src.transcode.ffmpeg import run
+
+# Containers that hold their own media. Playlists (hls, dash, concat) name other files: refused.
+PICTURES_AND_SOUND = (
+    "3g2,3gp,asf,avi,dv,flv,gif,h264,hevc,ivf,m4v,matroska,mj2,mov,mp4,mpeg,mpegts,mpegvideo,mxf,"
+    "nut,ogg,rm,webm,wtv"
+)
+SOUND = (
+    "aac,ac3,aiff,amr,au,caf,dts,eac3,flac,ircam,loas,m4a,mlp,mp3,nistsphere,rso,sox,"
+    "truehd,tta,voc,w64,wav,wv"
+)
+CONTAINERS = f"{PICTURES_AND_SOUND},{SOUND}"
+INPUT_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+# ffmpeg says so of what it recognises before it compares it with the list, and opens nothing.
+RECOGNISED = re.compile(r"Format (\S+) probed with size=")
+NAMING_SECONDS = 20.0
+
+
+def input_url(path: Path) -> str:
+    """The file's name in a form that is never read as an option or a protocol."""
+    return f"file:{path}"
+
+
+def check_container(path: Path) -> None:
+    """Name the container of a file that could not be opened, if it is one that is not read.
+
+    Raises:
+        MediaError: unsupported.
+    """
+    name = _recognise(path)
+    if name and not set(name.split(",")) & set(CONTAINERS.split(",")):
+        raise MediaError("unsupported", f"container {name}; accepted: {CONTAINERS}")
+
+
+def _recognise(path: Path) -> str:
+    """What ffmpeg takes the file for; empty where it does not know, or hardly."""
+    nothing = {"protocol_whitelist": "file", "format_whitelist": "none"}
+    options = [part for name, value in nothing.items() for part in (f"-{name}", value)]
+    try:
+        run(
+            ["-hide_banner", "-loglevel", "debug", *options, "-i", input_url(path.absolute())],
+            timeout_seconds=NAMING_SECONDS,
+            folder=path.parent,
+        )
+    except MediaError as error:
+        found = RECOGNISED.search(error.detail)
+        return found[1] if found else ""
+    return ""

@@ -1,0 +1,184 @@
+"""How long a file is, by the streams that are used: from its tables, or else from its packets.
+
+Only MP4 and MOV list every sample. Elsewhere the header may have been guessed (MP3, AAC), count
+from a zero that is not in the file (pieces of a stream), or speak of subtitles. It is believed for
+a clip that ends within it, because decoding tells if that was wrong.
+"""
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import NamedTuple
+
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.format import Flags
+from av.stream import Disposition, Stream
+
+from pipeline_src.transcode.extent import HOLE_SECONDS, Extent
+
+MICROSECONDS = 1_000_000
+# What a header may differ by from the streams: about a packet of sound.
+HEADER_TOLERANCE_SECONDS = 0.1
+# A header that agrees with the packets is more exact than these.
+AGREEMENT_SECONDS = 0.05
+# An edit list hides more of the sound than an encoder's delay: ffmpeg would hide as much of it
+# after a seek.
+HIDDEN_SECONDS = 0.25
+# Rounding of the times that containers store.
+CLOCK_TOLERANCE_SECONDS = 0.02
+TABLES = {"mov", "mp4"}
+# No time of a packet is certain after a seek: FLAC in Ogg is up to a second off.
+SEEKS_ROUGHLY = {"ogg"}
+# What a header says of these is a guess, or ends where the first of several pieces does.
+GUESSED = Flags.ts_discont.value | Flags.generic_index.value
+
+
+class Length(NamedTuple):
+    """Times on the file's clock, whose 0 is where its first picture or sound lies.
+
+    Args:
+        begin_seconds, end_seconds: of the streams in use.
+        own_zero_seconds: that 0 in the file's own time.
+        zero_seconds: the same where ffmpeg would take another one; else None.
+        seeks: whether times are right after a seek.
+        extent: what the packets tell, in the file's own time; None where they were not read.
+        audio_begin_seconds: of the sound, if it is known to begin late.
+        video_end_seconds: of the picture; None where it is not known.
+        is_dense: whether the tables of the file rule out holes in the sound.
+    """
+
+    begin_seconds: float
+    end_seconds: float
+    own_zero_seconds: float
+    zero_seconds: float | None
+    seeks: bool
+    extent: Extent | None
+    audio_begin_seconds: float = 0.0
+    video_end_seconds: float | None = None
+    is_dense: bool = False
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether by packets."""
+        return self.extent is not None
+
+
+def find_length(
+    container: InputContainer,
+    used: list[Stream],
+    listed_end_seconds: float | None,
+    measure: Callable[[], Extent],
+    *,
+    distrusts: bool = False,
+) -> Length:
+    """Believe the header or read the packets.
+
+    Args:
+        used: streams of the clip.
+        listed_end_seconds: of the clip, None = the file's end.
+        measure: reads the packets.
+        distrusts: never believe the header.
+    """
+    own_zero = (container.start_time or 0) / MICROSECONDS
+    zero = _first_start(container, own_zero)
+    is_moved = abs(zero - own_zero) > CLOCK_TOLERANCE_SECONDS
+    zero = zero if is_moved else own_zero
+    names = set(container.format.name.split(","))
+    if not distrusts and not is_moved:
+        if names & TABLES and (length := _by_tables(container, used, own_zero)):
+            return length
+        is_timed = all(stream.start_time is not None for stream in used)
+        if is_timed and _is_within(container, own_zero, listed_end_seconds):
+            end = _header_seconds(container)
+            return Length(0.0, end, own_zero, None, not names & SEEKS_ROUGHLY, None)
+    extent = measure()
+    begin = _late(extent.start_seconds - zero)
+    # Matroska of before 0 is not found again
+    is_negative = zero < -HEADER_TOLERANCE_SECONDS
+    seeks = not (names & SEEKS_ROUGHLY or extent.num_jumps or is_negative)
+    # ffmpeg itself would move the zero to the first stream that is decoded
+    is_moved = is_moved or extent.start_seconds - zero > CLOCK_TOLERANCE_SECONDS
+    own = zero if is_moved else None
+    video_end = extent.video_seconds[1] - zero if extent.video_seconds else None
+    audio_begin = extent.audio_seconds[0] - zero if extent.audio_seconds else 0.0
+    end = extent.end_seconds - zero
+    if abs(end - _header_seconds(container)) <= AGREEMENT_SECONDS:
+        end = _header_seconds(container)  # it knows of padding within the last packet
+    return Length(begin, end, zero, own, seeks, extent, audio_begin, video_end)
+
+
+def _late(seconds: float) -> float:
+    """A beginning that is later than rounding and padding make it; else 0."""
+    return seconds if seconds > HOLE_SECONDS else 0.0
+
+
+def _is_media(stream: Stream) -> bool:
+    """Sound or picture: subtitles, data and covers do not count."""
+    is_kind = stream.type in ("audio", "video")
+    return is_kind and not stream.disposition & Disposition.attached_pic
+
+
+def _first_start(container: InputContainer, default: float) -> float:
+    """Start of the first sound or picture."""
+    starts = [
+        _start(stream)
+        for stream in container.streams
+        if _is_media(stream) and stream.start_time is not None
+    ]
+    return min(starts, default=default)
+
+
+def _start(stream: Stream) -> float:
+    return _seconds(stream, stream.start_time or 0)
+
+
+def _seconds(stream: Stream, ticks: int) -> float:
+    return float(ticks * (stream.time_base or Fraction(0)))
+
+
+def _header_seconds(container: InputContainer) -> float:
+    return (container.duration or 0) / MICROSECONDS
+
+
+def _by_tables(container: InputContainer, used: list[Stream], zero: float) -> Length | None:
+    """By the tables of MP4, if the header agrees with these."""
+    ends = {
+        stream.index: _start(stream) + _seconds(stream, stream.duration) - zero
+        for stream in container.streams
+        if _is_media(stream) and stream.start_time is not None and stream.duration
+    }
+    header = _header_seconds(container)
+    if not all(stream.index in ends for stream in used):
+        return None
+    if abs(max(ends.values()) - header) > HEADER_TOLERANCE_SECONDS:
+        return None
+    end = max(ends[stream.index] for stream in used)
+    if abs(end - header) <= HEADER_TOLERANCE_SECONDS:
+        end = header
+    begin = _late(min(map(_start, used)) - zero)
+    (audio_begin,) = (_start(stream) - zero for stream in used if stream.type == "audio")
+    video_end = next((ends[stream.index] for stream in used if stream.type == "video"), None)
+    (excess,) = (_excess_seconds(stream) for stream in used if stream.type == "audio")
+    is_dense = excess >= -HOLE_SECONDS
+    seeks = excess <= HIDDEN_SECONDS
+    return Length(begin, end, zero, None, seeks, None, audio_begin, video_end, is_dense)
+
+
+def _excess_seconds(stream: Stream) -> float:
+    """How much longer the frames of a stream of sound are than the stream itself."""
+    if not isinstance(stream, AudioStream) or not stream.duration:
+        return 0.0
+    frame = stream.codec_context.frame_size or 0
+    seconds = stream.frames * frame / stream.codec_context.sample_rate
+    return seconds - _seconds(stream, stream.duration)
+
+
+def _is_within(container: InputContainer, zero: float, end_seconds: float | None) -> bool:
+    """Whether a clip ends within what the header promises, of a kind that can be believed."""
+    return (
+        not container.format.flags & GUESSED
+        and abs(zero) <= HEADER_TOLERANCE_SECONDS
+        and (math.inf if end_seconds is None else end_seconds)
+        <= _header_seconds(container) - HEADER_TOLERANCE_SECONDS
+    )

@@ -1,0 +1,208 @@
+"""Transcode one chunk: raw files -> a tar of FLAC and JPEG members, a manifest and a ledger."""
+
+import collections
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from pipeline_src.config.data import MediaConfig
+from pipeline_src.errors import MediaError, StageError, as_clip_error
+from pipeline_src.manifest.chunks import (
+    ChunkManifest,
+    Clip,
+    describe_bulk,
+    merge_rows,
+    read_chunk,
+    write_chunk,
+)
+from pipeline_src.manifest.input_hash import chunk_origin
+from pipeline_src.manifest.ledger import LedgerRow, describe_losses
+from pipeline_src.manifest.tars import TarBuilder, build_tar
+from pipeline_src.system.progress import ProgressLine
+from pipeline_src.transcode.agreement import lost_by_seeking, should_look_again
+from pipeline_src.transcode.batch import Decoded, decode_batch, make_batches
+from pipeline_src.transcode.clips import Plan, describe_amounts, describe_clip, plan_clip
+from pipeline_src.transcode.memory import MemoryBudget
+
+LOGGER = logging.getLogger(__name__)
+BATCHES_AHEAD = 2
+MIN_FRAME_DIGITS = 2
+# What readers of the frames and the sound must know.
+MEDIA_SETTINGS = {"sample_rate_hz", "num_frames", "frame_rate", "frame_size"}
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def transcode_chunk(
+    *,
+    download_manifest: Path,
+    manifest_path: Path,
+    ledger_path: Path,
+    media: MediaConfig,
+    num_workers: int,
+    version: int,
+) -> None:
+    """Decode every downloaded clip of a chunk once; a clip that fails is a row with a reason.
+
+    Args:
+        media: without frames, clips need no video and are made sound only.
+        num_workers: ffmpeg processes at a time, one thread each.
+    Raises:
+        StageError: no ffmpeg, the disk is full, or raw files that were fetched are gone.
+    """
+    source = read_chunk(download_manifest, "download")
+    _check_raw_files(download_manifest, source)
+    tar_path = manifest_path.with_suffix(".tar")
+    rows: list[LedgerRow] = []
+    clips: list[Clip] = []
+    decoded = _decode_all(
+        source.clips, download_manifest.parent, media, num_workers, f"transcode {source.id}"
+    )
+    with build_tar(tar_path) as tar:
+        for clip, result in decoded:
+            if isinstance(result, MediaError):
+                rows.append(
+                    LedgerRow(clip["clip_id"], "failed", result.reason, detail=result.detail)
+                )
+                continue
+            entry, decoded = result
+            flags = ";".join(entry["flags"])
+            detail = describe_amounts(entry)
+            rows.append(LedgerRow(clip["clip_id"], "ok", flags=flags, detail=detail))
+            clips.append(entry)
+            _add_members(tar, clip["key"], decoded)
+    all_rows, lost = merge_rows([clip["clip_id"] for clip in source.clips], source.lost, rows)
+    manifest = ChunkManifest(
+        stage="transcode",
+        id=source.id,
+        version=version,
+        num_in=source.num_in,
+        tar=describe_bulk(tar_path),
+        settings=media.model_dump(include=MEDIA_SETTINGS),
+        clips=clips,
+        lost=lost,
+        origin=chunk_origin([download_manifest], version, media=media),
+    )
+    write_chunk(manifest_path, ledger_path, manifest, all_rows)
+    LOGGER.info("transcode %s: %s", source.id, describe_losses(all_rows, ledger_path))
+
+
+def _decode_all(
+    clips: list[Clip], folder: Path, media: MediaConfig, num_workers: int, label: str
+) -> Iterator[tuple[Clip, tuple[Clip, Decoded] | MediaError]]:
+    """Probe all clips, decode the usable ones in batches, and yield all in list order.
+
+    Yields:
+        A clip of ``clips``; its entry in the manifest and its media, or why it has none.
+    """
+    memory = MemoryBudget(num_workers)
+    with ThreadPoolExecutor(num_workers) as pool, ProgressLine(label, len(clips)) as progress:
+        limit = memory.total_bytes
+        plans = list(pool.map(lambda clip: plan_clip(clip, folder, media, limit), clips))
+        pairs = zip(clips, plans, strict=True)
+        usable = [(clip, plan) for clip, plan in pairs if isinstance(plan, Plan)]
+        batches = make_batches([plan.job for _, plan in usable], media.clips_per_process)
+        remaining = iter(usable)
+        decoded = _map_in_order(
+            pool,
+            lambda batch: decode_clips(batch, folder, media, memory),
+            (list(itertools.islice(remaining, len(batch))) for batch in batches),
+            num_ahead=BATCHES_AHEAD * num_workers,
+        )
+        results = (result for batch in decoded for result in batch)
+        for clip, plan in zip(clips, plans, strict=True):
+            yield clip, plan if isinstance(plan, MediaError) else next(results)
+            progress.update()
+
+
+def decode_clips(
+    clips: Sequence[tuple[Clip, Plan]], folder: Path, media: MediaConfig, memory: MemoryBudget
+) -> list[tuple[Clip, Decoded] | MediaError]:
+    """Decode clips in one process; look again at those that are not as their headers promise.
+
+    Returns:
+        For each its entry in the manifest and its media, or why it has none.
+    """
+    try:
+        results = decode_batch([plan.job for _, plan in clips], media, memory)
+        return [
+            _finish(clip, plan, result, folder, media, memory)
+            for (clip, plan), result in zip(clips, results, strict=True)
+        ]
+    except Exception as error:
+        found = as_clip_error(error, ", ".join(clip["clip_id"] for clip, _ in clips))
+        if len(clips) == 1:
+            return [found]
+    return [result for one in clips for result in decode_clips([one], folder, media, memory)]
+
+
+def _finish(
+    clip: Clip,
+    plan: Plan,
+    result: Decoded | MediaError,
+    folder: Path,
+    media: MediaConfig,
+    memory: MemoryBudget,
+) -> tuple[Clip, Decoded] | MediaError:
+    if should_look_again(plan.probe, plan.job, result, _sound_seconds(result, media)):
+        measured = plan_clip(clip, folder, media, memory.total_bytes, distrusts_header=True)
+        if isinstance(measured, MediaError):
+            return measured
+        if measured.job != plan.job:
+            (result,) = decode_batch([measured.job], media, memory)
+        plan = measured
+    if lost_by_seeking(plan.probe, plan.job, result, _sound_seconds(result, media)):
+        job = replace(plan.job, is_from_start=True)
+        (again,) = decode_batch([job], media, memory)
+        result = again if isinstance(again, Decoded) else result
+    if isinstance(result, MediaError):
+        return result
+    entry = describe_clip(clip, plan, result, media)
+    return entry if isinstance(entry, MediaError) else (entry, result)
+
+
+def _sound_seconds(result: Decoded | MediaError, media: MediaConfig) -> float:
+    return 0.0 if isinstance(result, MediaError) else result.num_samples / media.sample_rate_hz
+
+
+def _map_in_order(
+    pool: ThreadPoolExecutor,
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    num_ahead: int,
+) -> Iterator[Result]:
+    """``pool.map`` that runs only ``num_ahead`` items ahead: results do not pile up in memory."""
+    pending: collections.deque[Future[Result]] = collections.deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > num_ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def _check_raw_files(manifest_path: Path, manifest: ChunkManifest) -> None:
+    """Raw clips stay on the machine that fetched them; the manifest may come from another."""
+    gone = [clip for clip in manifest.clips if not (manifest_path.parent / clip["path"]).is_file()]
+    if gone:
+        raise StageError(
+            f"{manifest_path}: {len(gone)} of {len(manifest.clips)} raw clips are not on this "
+            f"machine, the first is {gone[0]['path']}; fetch them with `snakemake --forcerun "
+            f"download_clips -- download_{manifest.id.dataset}`, then run the same command again"
+        )
+
+
+def _add_members(tar: TarBuilder, key: str, decoded: Decoded) -> None:
+    tar.add(f"{key}.flac", decoded.flac)
+    digits = max(MIN_FRAME_DIGITS, len(str(len(decoded.frames) - 1)))
+    for number, frame in enumerate(decoded.frames):
+        tar.add(f"{key}.frame_{number:0{digits}d}.jpg", frame)
