@@ -6,7 +6,7 @@ import torch
 from pipeline_src.methods.common.patch_embed import normalise_patches
 from pipeline_src.methods.mavil.decoder import Noised
 from pipeline_src.methods.mavil.objective import MAViLPretrain
-from tests.unit.test_mavil import make_batch, make_masks, make_model
+from tests.unit.methods.mavil.test_network import make_batch, make_masks, make_model
 
 SIDES = ("audio", "video")
 

@@ -9,7 +9,7 @@ from pipeline_src.errors import ConfigError
 from pipeline_src.methods.avsiam.objective import AVSiamPretrain
 from pipeline_src.methods.common.convert import to_published
 from pipeline_src.methods.factory import create_model
-from tests.unit.test_models import SMALL, make_inputs, make_model
+from tests.unit.methods.common.test_network import SMALL, make_inputs, make_model
 
 
 def pretraining_loss(model, step_pass, **options):

@@ -21,7 +21,7 @@ from pipeline_src.train.log import read_metrics
 from pipeline_src.train.run import run_training
 from pipeline_src.train.stop import StopFlag
 from tests import media
-from tests.unit.test_train_run import make_model
+from tests.unit.train.test_run import make_model
 
 END_SECONDS = 60  # of a machine that is busy; undisturbed it takes one
 RECIPE = {

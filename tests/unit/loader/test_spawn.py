@@ -9,7 +9,7 @@ import pytest
 from pipeline_src.system.cores import num_cores
 from pipeline_src.train.run import run_training
 from pipeline_src.train.stop import StopFlag
-from tests.unit.test_train_run import index_path, pretrain_spec, rows  # noqa: F401
+from tests.unit.train.test_run import index_path, pretrain_spec, rows  # noqa: F401
 
 # Linux with what macOS lacks taken away, before anything of ours is imported.
 SCRIPT = """

@@ -6,7 +6,7 @@ import torch
 from pipeline_src.methods.factory import create_model
 from pipeline_src.methods.mavil.denoise import denoise
 from pipeline_src.methods.mavil.diffusion import NoiseSchedule, ddim_step, ddpm_step, sample
-from tests.unit.test_mavil import make_batch, make_masks, make_model
+from tests.unit.methods.mavil.test_network import make_batch, make_masks, make_model
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.loop import train
 from pipeline_src.train.parallel import shard_model
 from pipeline_src.train.stop import StopFlag
-from tests.unit.test_train_loop import Noisy, batches, make_run
+from tests.unit.train.test_loop import Noisy, batches, make_run
 
 NUM_STEPS, STEPS_PER_EPOCH = 12, 3
 STEPS = epoch_end_steps((2, 4), steps_per_epoch=STEPS_PER_EPOCH, num_steps=NUM_STEPS)

@@ -23,7 +23,7 @@ from pipeline_src.methods.common.classify import Classify
 from pipeline_src.methods.common.setting import StepSetting, draw_candidates
 from pipeline_src.methods.factory import create_model
 from pipeline_src.methods.mavil import view_draw as views
-from tests.unit.test_host_sync import AUGMENT, OBJECTIVES, SHAPE
+from tests.unit.train.test_host_sync import AUGMENT, OBJECTIVES, SHAPE
 
 GPU = torch.device("cuda", 0)
 METHODS = ("avsiam", "cav_mae", "mavil", "diffmavil")

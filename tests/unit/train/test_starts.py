@@ -23,7 +23,7 @@ from pipeline_src.train.run import run_training
 from pipeline_src.train.stop import StopFlag
 from tests import media
 from tests.networks import SMALL
-from tests.unit.test_train_run import make_model
+from tests.unit.train.test_run import make_model
 
 AUDIO = AudioConfig(num_mel_bins=32)
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pipeline_src.methods.common.masking import mask_from_noise, num_kept
 from pipeline_src.methods.common.patch_embed import normalise_patches
 from pipeline_src.methods.mavil.objective import MAViLPretrain
-from tests.unit.test_mavil import NAMES, make_batch, make_model, without_gradient
+from tests.unit.methods.mavil.test_network import NAMES, make_batch, make_model, without_gradient
 
 KINDS = ("joint", "cross", "cross_self")
 

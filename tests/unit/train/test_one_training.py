@@ -25,7 +25,7 @@ from pipeline_src.submit.progress import StallWatch
 from pipeline_src.submit.slurm import JobState
 from pipeline_src.submit.state import JobRecord, read_job, start_mark
 from pipeline_src.train.alive import Watchdog
-from tests.unit.test_checkpoint import make_model, save
+from tests.unit.runs.test_checkpoint import make_model, save
 
 HOLD = """
 import sys, pathlib, pipeline_src.runs.lease as l

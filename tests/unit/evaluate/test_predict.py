@@ -12,7 +12,7 @@ from pipeline_src.loader.dataset import ClipDataset
 from pipeline_src.methods.factory import create_model
 from pipeline_src.shards.read import Sample, ShardSet
 from tests import networks
-from tests.unit.test_dataset import MemoryReader
+from tests.unit.loader.test_dataset import MemoryReader
 
 SMALL = networks.SMALL | {"num_mel_bins": 8}
 METHODS = ("avsiam_tiny", "cav_mae_tiny")

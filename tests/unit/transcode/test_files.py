@@ -26,7 +26,7 @@ H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "4", "-c:a", "aac")
 
 
 # Files as they are found, with the verdict on each in manifest.csv; another folder by FOUND_FILES.
-FOUND = Path(os.environ.get("FOUND_FILES", Path(__file__).parents[1] / "assets"))
+FOUND = Path(os.environ.get("FOUND_FILES", Path(__file__).parents[3] / "tests/assets"))
 REASONS_OF_KIND = {
     "ok": {""},
     "no_audio": {"no_audio"},

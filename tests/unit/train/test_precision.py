@@ -11,7 +11,7 @@ from pipeline_src.config import OptimConfig
 from pipeline_src.train.precision import native_precision, pick_precision
 from pipeline_src.train.run import run_training
 from pipeline_src.train.stop import StopFlag
-from tests.unit.test_train_run import index_path, pretrain_spec, rows  # noqa: F401
+from tests.unit.train.test_run import index_path, pretrain_spec, rows  # noqa: F401
 
 CPU = torch.device("cpu")
 ZEN3 = {"avx2": True, "fma3": True, "cpu_name": "AMD EPYC", "avx512_bf16": False}

@@ -115,7 +115,7 @@ def test_two_calls_at_once_make_the_same_plan(tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
         "from pipeline_src.datasets.dataset import load_dataset\n"
-        "from tests.unit.test_plan import plan\n"
+        "from tests.unit.datasets.test_chunk_plan import plan\n"
         "plan(load_dataset(Path(sys.argv[1])), Path(sys.argv[2]), 10)\n"
     )
     folder = tmp_path / "plan"
