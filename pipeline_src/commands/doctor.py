@@ -22,7 +22,7 @@ from pipeline_src.dvc.sync import compare
 from pipeline_src.errors import PipelineError
 from pipeline_src.transcode.ffmpeg import find_ffmpeg
 
-LINKS = {"slurm": "workflow/profiles/slurm", "profiles": "workflow/profiles"}
+LINK, LINKED = "slurm", "profiles/slurm"
 MIN_FREE_GIGABYTES = 10
 TOOL_TIMEOUT_SECONDS = 20
 NO_ACCOUNTING = re.compile(r"AccountingStorageType\s*=\s*(\(null\)|accounting_storage/none)")
@@ -32,7 +32,7 @@ NO_SBATCH_TEXT = (
 )
 NO_ACCOUNTING_TEXT = (
     "Slurm keeps no accounting: keep slurm-status-command: squeue in your profile, as "
-    "workflow/profiles/slurm has it; the plugin's default waits for ever"
+    "profiles/slurm has it; the plugin's default waits for ever"
 )
 
 
@@ -58,7 +58,7 @@ class Line(NamedTuple):
 
 def examine(root: Path) -> Iterator[Line]:
     """Every check of a checkout and of this machine."""
-    yield from check_links(root)
+    yield check_link(root)
     yield _check_ffmpeg()
     yield from _check_torch()
     try:
@@ -71,15 +71,14 @@ def examine(root: Path) -> Iterator[Line]:
     yield from _check_dvc(root, catalog)
 
 
-def check_links(root: Path) -> Iterator[Line]:
-    """The links that make ``--profile slurm`` and calls without a flag find their profile."""
-    for name, target in LINKS.items():
-        path = root / name
-        if path.is_dir() and path.resolve() == (root / target).resolve():
-            yield Line("ok", f"{name} -> {target}")
-            continue
-        repair = f"rm -rf {name} && ln -s {target} {name}"
-        yield Line("broken", f"{name} is no link to {target}: {repair}")
+def check_link(root: Path) -> Line:
+    """Check the link that lets ``--profile slurm`` find its profile."""
+    path = root / LINK
+    if path.is_dir() and path.resolve() == (root / LINKED).resolve():
+        return Line("ok", f"{LINK} -> {LINKED}")
+    return Line(
+        "broken", f"{LINK} is no link to {LINKED}: rm -rf {LINK} && ln -s {LINKED} {LINK}"
+    )
 
 
 def _check_torch() -> Iterator[Line]:

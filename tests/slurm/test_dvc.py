@@ -17,7 +17,7 @@ def logmel_jobs(cluster) -> int:
 
 
 def look_at_jobs_early(workspace: Workspace) -> None:
-    path = workspace.root / "workflow/profiles/slurm/profile.yaml"
+    path = workspace.root / "profiles/slurm/profile.yaml"
     key = "slurm-init-seconds-before-status-checks: "
     path.write_text(path.read_text().replace(f"{key}40", f"{key}2"))
 

@@ -37,7 +37,7 @@ def test_the_head_job_may_itself_be_a_job_of_an_array(prepared, cluster):
     exported = ",".join(["ALL", *(f"{name}={value}" for name, value in leaks.items())])
     submitted = prepared.run(
         "sbatch", "--parsable", "--array=4-4", f"--export={exported}", "--output=head.log",
-        "workflow/profiles/slurm/head_job.sh", *training.command()[2:],
+        "profiles/slurm/head_job.sh", *training.command()[2:],
     )  # fmt: skip
     head = submitted.strip()
     training.wait_until(lambda: not any(name.startswith(head) for name in cluster.jobs()))

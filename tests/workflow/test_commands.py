@@ -12,7 +12,7 @@ from tests.workflow.test_experiments import EXPERIMENTS, listed  # noqa: F401 - 
 from tests.workspace import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-HEADERS = [*EXPERIMENTS, *(ROOT / "workflow/profiles").glob("*/profile.yaml")]
+HEADERS = [*EXPERIMENTS, *(ROOT / "profiles").glob("*/profile.yaml")]
 WORDS = "snakemake|dvc|make|sbatch|torchrun|av-pipeline|python"
 BLOCK = re.compile(rf"^(?:    |#   |# )((?:{WORDS}) [^#\n]*)", re.MULTILINE)
 INLINE = re.compile(rf"`((?:{WORDS}) [^`\n]*)`")
@@ -24,7 +24,7 @@ PLACES = {
     "path/to/folder/NAME.yaml": "config/datasets/avdigits.yaml",
     "path/to/mine.yaml": "config/datasets/avdigits.yaml",
     "mine.yaml": "config/datasets/avdigits.yaml",
-    "workflow/profiles/mine": "workflow/profiles/slurm",
+    "profiles/mine": "profiles/slurm",
     "/scratch/me": "scratch",
     "--set-threads ...": "--set-threads transcode_clips=4",
 }

@@ -305,6 +305,6 @@ def test_the_doctor_names_what_is_wrong(restored):
     (restored.root / "slurm").unlink()
     restored.set("runs.second", {})
     output = restored.run("python", "-m", "pipeline_src", "doctor", fails=True)
-    assert "broken slurm is no link to workflow/profiles/slurm: " in output
+    assert "broken slurm is no link to profiles/slurm: " in output
     assert "python -m pipeline_src stages --write" in output
     assert "Traceback" not in output

@@ -22,7 +22,7 @@ from pipeline_src.submit.request import JobRequest
 
 ROOT = Path(workflow.current_basedir, "../..").resolve()
 import_package_from(ROOT)
-SLURM_PROFILE = ROOT / "workflow/profiles/slurm"
+SLURM_PROFILE = ROOT / "profiles/slurm"
 keep_slurm_conf(SLURM_PROFILE / "bin")
 
 

@@ -188,7 +188,7 @@ def test_commands_read_the_projects_own_values_too(tmp_path, monkeypatch):
 
 
 def test_no_profile_lets_the_time_of_a_script_decide(root):
-    for path in (root / "workflow/profiles").glob("*/profile.yaml"):
+    for path in (root / "profiles").glob("*/profile.yaml"):
         triggers = yaml.safe_load(path.read_text())["rerun-triggers"]
         assert sorted(triggers) == ["input", "mtime", "params", "software-env"], path
 

@@ -28,7 +28,7 @@ LEAKS = {
 
 
 def test_what_the_command_line_takes_from_the_profile_is_found(root):
-    profile = root / "workflow/profiles/slurm/profile.yaml"
+    profile = root / "profiles/slurm/profile.yaml"
     whole = yaml.safe_load(profile.read_text())["set-resources"]
     assert list(replaced_resources(profile, whole)) == []
     lost = dict(replaced_resources(profile, {"pretrain_model": {"nodes": 4}}))
@@ -173,7 +173,7 @@ def test_a_slurm_job_cannot_be_judged_where_there_is_no_slurm(tmp_path, monkeypa
 
 def test_slurm_conf_survives_a_plugin_that_drops_it(tmp_path, monkeypatch, root):
     """The commands are found through wrappers that put the variable back."""
-    wrappers = root / "workflow/profiles/slurm/bin"
+    wrappers = root / "profiles/slurm/bin"
     for name in ("sbatch", "srun"):
         write_program(tmp_path, name, 'echo "$SLURM_CONF $*"')
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
