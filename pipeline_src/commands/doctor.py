@@ -76,9 +76,7 @@ def check_link(root: Path) -> Line:
     path = root / LINK
     if path.is_dir() and path.resolve() == (root / LINKED).resolve():
         return Line("ok", f"{LINK} -> {LINKED}")
-    return Line(
-        "broken", f"{LINK} is no link to {LINKED}: rm -rf {LINK} && ln -s {LINKED} {LINK}"
-    )
+    return Line("broken", f"{LINK} is no link to {LINKED}: rm -rf {LINK} && ln -s {LINKED} {LINK}")
 
 
 def _check_torch() -> Iterator[Line]:

@@ -19,6 +19,7 @@ from pipeline_src.evaluate.common import (
     provenance,
     save_arrays,
 )
+from pipeline_src.evaluate.files import EMBEDDINGS_FILE, PREDICTIONS_FILE, SUMMARY_FILE
 from pipeline_src.evaluate.gallery import checkpoint_past, score_retrieval
 from pipeline_src.evaluate.intervals import classification_intervals
 from pipeline_src.evaluate.predict import (
@@ -28,7 +29,7 @@ from pipeline_src.evaluate.predict import (
     pooled_features,
     run_over,
 )
-from pipeline_src.evaluate.summary import SUMMARY_FILE, summarise_evaluation
+from pipeline_src.evaluate.summary import summarise_evaluation
 from pipeline_src.runs.build import restore_model
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.done import read_done
@@ -74,9 +75,9 @@ def evaluate_finetuned(
     clip_ids = np.array([split.shards.samples[i].clip_id for i in scores["index"]])
     labelled = {"clip_ids": clip_ids, "targets": scores["targets"]}
     folder = metrics_path.parent
-    save_arrays(folder / "predictions.npz", labelled | {head: scores[head] for head in heads})
+    save_arrays(folder / PREDICTIONS_FILE, labelled | {head: scores[head] for head in heads})
     vectors = {name: features[name] for name in split.shards.modalities}
-    save_arrays(folder / "embeddings.npz", labelled | vectors)
+    save_arrays(folder / EMBEDDINGS_FILE, labelled | vectors)
     metrics = {
         "run": run,
         **split.coverage(),

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_src.errors import StageError
-from pipeline_src.evaluate.summary import SUMMARY_FILE, headline
+from pipeline_src.evaluate.files import SUMMARY_FILE
+from pipeline_src.evaluate.summary import headline
 from pipeline_src.system.atomic import write_json
 
 SHARED = ("run", "dataset", "task", "heads")

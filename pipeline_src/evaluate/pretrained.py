@@ -15,12 +15,13 @@ import torch
 from pipeline_src.config import EvaluateConfig, ModelConfig
 from pipeline_src.config.heads import HEADS
 from pipeline_src.evaluate.common import Split, check_fits, open_split, provenance
+from pipeline_src.evaluate.files import RECONSTRUCTIONS_FILE, SUMMARY_FILE
 from pipeline_src.evaluate.finetuned import pooled
 from pipeline_src.evaluate.gallery import checkpoint_past, score_retrieval
 from pipeline_src.evaluate.predict import Outputs
 from pipeline_src.evaluate.probes import LabelledFeatures, probe_features
 from pipeline_src.evaluate.reconstruction import evaluate_reconstruction
-from pipeline_src.evaluate.summary import SUMMARY_FILE, summarise_probe
+from pipeline_src.evaluate.summary import summarise_probe
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.done import read_done
 from pipeline_src.system.atomic import write_json
@@ -72,7 +73,7 @@ def evaluate_pretrained(
             test=test,
             evaluate=evaluate,
             num_examples=num_examples,
-            pictures_path=metrics_path.parent / "reconstructions.npz",
+            pictures_path=metrics_path.parent / RECONSTRUCTIONS_FILE,
         )
     metrics = {
         "run": run,

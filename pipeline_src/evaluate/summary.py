@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-SUMMARY_FILE = "summary.json"
 MODALITIES = ("audio", "video", "audio_video")
 DIRECTIONS = ("audio_to_video", "video_to_audio")
 DIGITS = 4

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_src.errors import StageError
+from pipeline_src.evaluate.files import RECONSTRUCTIONS_FILE
 from pipeline_src.report.blocks import (
     MISSING,
     MODALITY_LABELS,
@@ -38,6 +39,7 @@ from pipeline_src.report.records import Interval, ProbeMetrics
 from pipeline_src.report.results import report_ties, retrieval_table
 from pipeline_src.report.trainings import Origin, Stage, stage_folder, stage_title, training_origin
 from pipeline_src.report.whiskers import Look, Whisker, whisker_chart
+from pipeline_src.runs.history import METRICS_LOG_FILE
 
 PROBE_RULE = "the rule evaluate_pretrained"
 PROBES = {"linear": "linear", "knn": "k-NN"}
@@ -175,7 +177,7 @@ def _probe_chart(probe: ProbeMetrics) -> list[Block]:
 
 
 def _read_strips(path: Path, probe: ProbeMetrics, num_examples: int) -> Strips:
-    arrays_path = path.with_name("reconstructions.npz")
+    arrays_path = path.with_name(RECONSTRUCTIONS_FILE)
     arrays = read_arrays(arrays_path, ARRAY_NAMES, PROBE_RULE, optional=DENOISED_NAMES)
     try:
         strips = reconstruction_strips(arrays, num_examples)
@@ -213,7 +215,7 @@ def _stage_fold(problems: Problems, run_dir: Path, stage: Stage, dataset: str = 
         return Fold(title, [Text(CONVERTED_TEXT.format(folder=origin.name))])
     if origin.kind != "own":
         return None
-    path = stage_folder(run_dir, stage, dataset) / "metrics.jsonl"
+    path = stage_folder(run_dir, stage, dataset) / METRICS_LOG_FILE
     rows = problems.attempt(lambda: read_rows(path, f"the rule {stage}_model"))
     if rows is None:
         return None

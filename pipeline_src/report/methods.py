@@ -23,6 +23,8 @@ from pipeline_src.report.curves import progress_charts
 from pipeline_src.report.load import Problems, read_record, read_rows, read_run_config
 from pipeline_src.report.records import DIRECTIONS, HEADLINE, MODALITIES, EvalMetrics, TrainingDone
 from pipeline_src.report.trainings import STAGE_LABELS, Origin, Stage, stage_folder, training_origin
+from pipeline_src.runs.history import METRICS_LOG_FILE
+from pipeline_src.runs.spec import DONE_FILE
 
 EQUAL_WITHIN = 0.05
 MAX_DRAWN_RUNS = 6
@@ -88,7 +90,7 @@ def _read_run(problems: Problems, path: Path, evaluation: EvalMetrics) -> Method
         if origin.kind not in ("own", "other"):
             continue
         owner = run_dir.parent / origin.name if origin.kind == "other" else run_dir
-        done_path = stage_folder(owner, stage, evaluation.dataset) / "done.json"
+        done_path = stage_folder(owner, stage, evaluation.dataset) / DONE_FILE
         rule = f"the rule {stage}_model"
         done = problems.attempt(lambda p=done_path, r=rule: read_record(p, TrainingDone, r))
         if done is not None:
@@ -213,7 +215,7 @@ def _progress(
         start, spent = run.flops("pretrain"), run.flops("finetune")
         if start is None or not spent or run.origins["finetune"].kind != "own":
             continue
-        name = stage_folder(path.parents[2], "finetune", run.evaluation.dataset) / "metrics.jsonl"
+        name = stage_folder(path.parents[2], "finetune", run.evaluation.dataset) / METRICS_LOG_FILE
         rows = problems.attempt(lambda name=name: read_rows(name, "the rule finetune_model")) or []
         last = run.trainings["finetune"].step
         points[run.evaluation.run] = [

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_src.errors import StageError
+from pipeline_src.evaluate.files import EMBEDDINGS_FILE, PREDICTIONS_FILE
 from pipeline_src.evaluate.metrics import average_precisions, class_accuracies, confusion_matrix
 from pipeline_src.report.blocks import MODALITY_LABELS, Block, Chart, Charts, Fold, Section, Text
 from pipeline_src.report.charts import class_chart, confusion_chart
@@ -95,7 +96,7 @@ def _prediction_blocks(
 
 
 def _read_predictions(path: Path, modalities: Sequence[str]) -> Arrays:
-    predictions_path = path.with_name("predictions.npz")
+    predictions_path = path.with_name(PREDICTIONS_FILE)
     arrays = read_arrays(predictions_path, ["clip_ids", "targets", *modalities], EVAL_RULE)
     shapes = {name: arrays[name].shape for name in ("targets", *modalities)}
     if len(set(shapes.values())) != 1 or arrays["targets"].ndim != 2 or not arrays["targets"].size:
@@ -158,7 +159,7 @@ def _map_chart(
     tsne_clips: int,
 ) -> Chart:
     arrays = read_arrays(
-        path.with_name("embeddings.npz"), ["clip_ids", "targets", "audio", "video"], EVAL_RULE
+        path.with_name(EMBEDDINGS_FILE), ["clip_ids", "targets", "audio", "video"], EVAL_RULE
     )
     targets_NC = arrays["targets"]
     try:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline_src.errors import StageError
+from pipeline_src.evaluate.files import METRICS_FILE
 from pipeline_src.report.load import read_record
 from pipeline_src.report.records import (
     DIRECTIONS,
@@ -18,9 +19,9 @@ from pipeline_src.report.records import (
     Scored,
 )
 
-PATTERN = "*/eval/*/metrics.json"
-PROBE_PATTERN = "*/probe/*/metrics.json"
-FOLDS_PATTERN = "*/folds/*/metrics.json"
+PATTERN = f"*/eval/*/{METRICS_FILE}"
+PROBE_PATTERN = f"*/probe/*/{METRICS_FILE}"
+FOLDS_PATTERN = f"*/folds/*/{METRICS_FILE}"
 HEAD = ("run", "data set", "input", "accuracy, %", "mAP, %", "clips")
 RETRIEVAL_HEAD = (
     "run",

@@ -22,10 +22,9 @@ from torch.optim import Optimizer
 from pipeline_src.errors import CheckpointError
 from pipeline_src.runs.records import read_record
 from pipeline_src.runs.sharded import gather, like
-from pipeline_src.runs.spec import STATE_FILE, step_folder
+from pipeline_src.runs.spec import MODEL_FILE, STATE_FILE, step_folder
 from pipeline_src.system.atomic import file_sha256, fsync, write_json
 
-MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 AVERAGE_FILE = "average.safetensors"
 logger = logging.getLogger(__name__)

@@ -10,14 +10,12 @@ from safetensors.torch import save_file
 from pipeline_src.errors import CheckpointError
 from pipeline_src.runs.checkpoint import (
     AVERAGE_FILE,
-    MODEL_FILE,
-    STATE_FILE,
     Checkpoint,
     mean_weights,
     read_checkpoint,
 )
 from pipeline_src.runs.records import read_record
-from pipeline_src.runs.spec import DONE_ADVICE, DONE_FILE
+from pipeline_src.runs.spec import DONE_ADVICE, DONE_FILE, MODEL_FILE, STATE_FILE
 from pipeline_src.runs.spec import PUBLISHED_FOLDER as PUBLISHED
 from pipeline_src.system.atomic import file_sha256, fsync, write_json
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline_src.system.atomic import write_text
 
+METRICS_LOG_FILE = "metrics.jsonl"  # what they are made of
 HISTORY_FILE = "history.csv"
 VALIDATION_FILE = "validation.csv"
 LEFT_OUT = {"num_steps", "seconds"}

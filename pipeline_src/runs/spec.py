@@ -25,6 +25,7 @@ SPEC_FILE = "spec.json"
 DONE_FILE = "done.json"
 CHECKPOINTS_FOLDER = "checkpoints"
 STATE_FILE = "state.json"  # of a checkpoint
+MODEL_FILE = "model.safetensors"
 DONE_ADVICE = "delete it and run the same command again, which writes it anew"
 SPEC_ADVICE = "delete it and run the workflow's command again, which writes it anew"
 PUBLISHED_FOLDER = "checkpoint"  # its result, which needs none of them

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from pipeline_src.errors import ManifestError, shown
 from pipeline_src.manifest.chunks import ChunkManifest
 
+INDEX_FILE = "index.json"  # of a split
 SHARDS, SAMPLES = "shards", "samples"  # in a pack manifest
 CHUNK_OF_SHARD = re.compile(r"-(\d{5})(?:_\d{3})?\.tar$")
 SHARD_NAME = re.compile(r"[A-Za-z0-9_-]+\.tar")

@@ -17,7 +17,7 @@ from typing import Any
 from pipeline_src.errors import ManifestError
 from pipeline_src.manifest.chunks import ChunkManifest
 from pipeline_src.shards.check import ShardTask, check_shard
-from pipeline_src.shards.files import shard_files
+from pipeline_src.shards.files import INDEX_FILE, shard_files
 from pipeline_src.shards.read import (
     chunk_manifests,
     chunk_samples,
@@ -27,7 +27,6 @@ from pipeline_src.shards.read import (
 )
 from pipeline_src.system.progress import ProgressLine
 
-INDEX_FILE = "index.json"
 DECODED_CLIPS = 200
 
 

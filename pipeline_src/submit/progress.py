@@ -6,10 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from pipeline_src.runs.history import METRICS_LOG_FILE
 from pipeline_src.runs.lease import read_holder
 from pipeline_src.system.progress import ProgressLine
 
-METRICS_FILE = "metrics.jsonl"
 TAIL_BYTES = 200_000  # a log of weeks is not read anew twice a second
 
 
@@ -22,7 +22,7 @@ class TrainingProgress:
 
     def __init__(self, label: str, run_dir: Path, stream: TextIO | None = None) -> None:
         self._label, self._run_dir, self._stream = label, run_dir, stream
-        self._metrics = run_dir / METRICS_FILE
+        self._metrics = run_dir / METRICS_LOG_FILE
         self._earlier = last_training_row(self._metrics)
         self._line = ProgressLine(label, 0, stream=stream)
         self._first: dict[str, Any] | None = None

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from pipeline_src.config import SubmitConfig
 from pipeline_src.errors import TrainingError
+from pipeline_src.runs.history import METRICS_LOG_FILE
 from pipeline_src.runs.spec import DONE_FILE, TrainSpec, done_fingerprint, saved_progress
 from pipeline_src.submit.explain import explain_end, first_cause
 from pipeline_src.submit.failures import read_failures
 from pipeline_src.submit.interrupt import InterruptedBySignal, interruptible
 from pipeline_src.submit.peers import StuckPeers
-from pipeline_src.submit.progress import METRICS_FILE, StallWatch, TrainingProgress
+from pipeline_src.submit.progress import StallWatch, TrainingProgress
 from pipeline_src.submit.request import JobRequest
 from pipeline_src.submit.slurm import UNREACHABLE, JobState
 from pipeline_src.submit.state import JobRecord
@@ -84,7 +85,7 @@ def _join(spec: TrainSpec, cluster: str) -> JobRecord | None:
 def _wait(spec: TrainSpec, record: JobRecord, config: SubmitConfig) -> JobState:
     """Show progress until the job has ended; an interrupt stops it or leaves it, and says which."""
     progress = TrainingProgress(f"{spec.stage} {spec.run_dir}", spec.run_dir)
-    stall = StallWatch(spec.run_dir, spec.run_dir / METRICS_FILE, config.stall_minutes)
+    stall = StallWatch(spec.run_dir, spec.run_dir / METRICS_LOG_FILE, config.stall_minutes)
     peers = StuckPeers(record)
     state = record.state()
     try:

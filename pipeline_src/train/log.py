@@ -8,9 +8,8 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from pipeline_src.runs.history import METRICS_LOG_FILE
 from pipeline_src.system.atomic import write_text
-
-METRICS_FILE = "metrics.jsonl"
 
 
 class MetricsLog:
@@ -18,7 +17,7 @@ class MetricsLog:
 
     def __init__(self, run_dir: Path, resumed_step: int) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)
-        path = run_dir / METRICS_FILE
+        path = run_dir / METRICS_LOG_FILE
         if path.exists():
             kept = [row for row in read_metrics(path) if row["step"] <= resumed_step]
             write_text(path, "".join(json.dumps(row) + "\n" for row in kept))

@@ -17,7 +17,7 @@ from pipeline_src.methods.objectives import TrainObjective
 from pipeline_src.runs.build import build_model
 from pipeline_src.runs.checkpoint import Checkpoint, load_optimizers, load_weights, read_checkpoint
 from pipeline_src.runs.done import published, write_done
-from pipeline_src.runs.history import HISTORY_FILE, VALIDATION_FILE, write_history
+from pipeline_src.runs.history import HISTORY_FILE, METRICS_LOG_FILE, VALIDATION_FILE, write_history
 from pipeline_src.runs.lease import held
 from pipeline_src.runs.provenance import git_commit, package_versions
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, TrainSpec
@@ -30,7 +30,7 @@ from pipeline_src.train.clock import Clock
 from pipeline_src.train.decode_failures import UndecodedClips
 from pipeline_src.train.distributed import Ranks, from_main, join_ranks, text_from_main
 from pipeline_src.train.guard import StepGuard
-from pipeline_src.train.log import METRICS_FILE, read_metrics
+from pipeline_src.train.log import read_metrics
 from pipeline_src.train.loop import Run, train
 from pipeline_src.train.measure import cost_record
 from pipeline_src.train.memory import keep_freed_memory
@@ -96,7 +96,7 @@ def _alone_in(run_dir: Path, ranks: Ranks) -> Iterator[Callable[[int, str], None
 
 
 def _publish(spec: TrainSpec, checkpoint: Checkpoint) -> Path:
-    rows = read_metrics(spec.run_dir / METRICS_FILE)
+    rows = read_metrics(spec.run_dir / METRICS_LOG_FILE)
     losses = [row for row in rows if "loss" in row]
     write_history(spec.run_dir / HISTORY_FILE, losses)
     if spec.val_indexes:

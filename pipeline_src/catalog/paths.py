@@ -1,0 +1,41 @@
+"""Where the workflow's files lie: every path is spelled here alone, as a pattern of Snakemake's.
+
+``<results>`` is a path variable of the workflow, ``{dataset}`` and the like are its wildcards. The
+rules take the patterns as they are, the catalog fills them.
+"""
+
+from pathlib import Path
+
+from pipeline_src.datasets.chunk_plan import CLASSES_FILE
+from pipeline_src.evaluate.files import METRICS_FILE
+from pipeline_src.runs.spec import DONE_FILE
+from pipeline_src.shards.files import INDEX_FILE
+
+RESULTS = "<results>"
+HOSTS = "<results>/.hosts"  # what all jobs know of the hosts they ask
+LISTED_CLIPS = "<results>/{dataset}/plan/{split}/{chunk}.csv"
+RAW_CLIPS = "<results>/{dataset}/raw/{split}/{chunk}"
+CLASSES = f"<results>/{{dataset}}/{CLASSES_FILE}"
+RETRY = "<results>/{dataset}/retry/{stage}/{split}/{chunk}.{number}"
+MANIFEST = "<results>/{dataset}/{stage}/{split}/{chunk}.json"
+LEDGER = "<results>/{dataset}/{stage}/{split}/{chunk}.ledger.csv"
+ALL_LEDGERS = "<results>/{dataset}/{stage}/ledger.parquet"
+PACKED_INDEX = f"<results>/{{dataset}}/shards/{{split}}/{INDEX_FILE}"
+FETCHED_INDEX = f"<results>/{{dataset}}/remote/{{split}}/{INDEX_FILE}"  # of shards packed elsewhere
+RUN_CONFIG = "<results>/{run}/config.yaml"
+PRETRAINED = f"<results>/{{run}}/pretrain/{DONE_FILE}"
+FINETUNED = f"<results>/{{run}}/finetune/{{dataset}}/{DONE_FILE}"
+SCORES = f"<results>/{{run}}/eval/{{dataset}}/{METRICS_FILE}"
+FOLD_SCORES = f"<results>/{{run}}/folds/{{dataset}}/{METRICS_FILE}"
+PROBE_SCORES = f"<results>/{{run}}/probe/{{dataset}}/{METRICS_FILE}"
+REPORT = "<results>/report/index.html"
+
+
+def of_stage(pattern: str, stage: str) -> str:
+    """Return the pattern with the stage filled in; the other wildcards stay."""
+    return pattern.replace("{stage}", stage)
+
+
+def fill(pattern: str, results: str | Path, **names: str) -> str:
+    """Return the path that a pattern stands for; names that it lacks are passed over."""
+    return pattern.format(**names).replace(RESULTS, str(results), 1)
