@@ -30,5 +30,5 @@ rule all:
     default_target: True
     input:
         rules.report.input,
-        target(listed_ledgers),
+        target(catalog.listed_ledgers),
     localrule: True

@@ -4,14 +4,16 @@ from collections.abc import Callable, Iterable
 from functools import cache, cached_property
 from pathlib import Path
 
+from pipeline_src.catalog import paths
 from pipeline_src.config import Config, MediaConfig
-from pipeline_src.datasets.chunk_plan import CLASSES_FILE, count_clips, ensure_plan
+from pipeline_src.datasets.chunk_plan import count_clips, ensure_plan
 from pipeline_src.datasets.dataset import DatasetConfig, load_classes, load_dataset
 from pipeline_src.datasets.presence import refuse_missing
 from pipeline_src.datasets.retrieval_lists import load_gallery
 from pipeline_src.errors import ConfigError, ManifestError, did_you_mean
 from pipeline_src.system.lock import refuse_if_held
 
+PLAN = "plan"  # the stage that is no rule: lists are cut when the Snakefile is parsed
 # Folders of the results, and names that would turn a target into a rule's name.
 RESERVED_NAMES = {
     "clips",
@@ -60,6 +62,10 @@ class DatasetCatalog:
             )
         if shared := set(known) & set(config.run_names):
             raise ConfigError(f"runs.{min(shared)}: a data set has this name; rename the run")
+
+    def fill(self, pattern: str, **names: str) -> str:
+        """Return the path of the results that a pattern stands for."""
+        return paths.fill(pattern, self.results, **names)
 
     def _add_listed(self, entry: str, known: dict[str, Path]) -> str:
         if entry in known:
@@ -124,7 +130,7 @@ class DatasetCatalog:
             self.dataset(name),
             chunk_size=self.config.plan.chunk_size,
             max_seconds=self.config.media.max_seconds,
-            folder=self.results / name / "plan",
+            folder=self._plan_folder(name),
             before_write=lambda: refuse_if_held(self.results),
         )
         if self._looks_for_files:
@@ -133,12 +139,13 @@ class DatasetCatalog:
 
     def _look_for_files(self, name: str, splits: Iterable[str]) -> None:
         """Raise ManifestError where files of a split are missing of which nothing is made yet."""
-        folder = self.results / name
         for split in splits:
-            made = (folder / "download" / split, folder / "shards" / split)
-            if not any(path.is_dir() and any(path.glob("*.json")) for path in made):
+            made = [
+                Path(self.chunk_file(stage, name, split, "*")) for stage in ("download", "shards")
+            ]
+            if not any(any(path.parent.glob(path.name)) for path in made):
                 description, dataset = self._paths[name], self.dataset(name)
-                refuse_missing(description, dataset, folder / "plan", split)
+                refuse_missing(description, dataset, self._plan_folder(name), split)
 
     @cache  # noqa: B019
     def num_clips(self, name: str, split: str) -> int | None:
@@ -146,7 +153,7 @@ class DatasetCatalog:
         if self.dataset(name).is_packed:
             return None
         self.num_chunks(name)
-        return count_clips(self.results / name / "plan", split)
+        return count_clips(self._plan_folder(name), split)
 
     @cache  # noqa: B019
     def num_classes(self, name: str) -> int:
@@ -160,7 +167,7 @@ class DatasetCatalog:
         if not dataset.derives_classes:
             return dataset.class_names
         self.num_chunks(name)
-        return self.results / name / CLASSES_FILE
+        return Path(self.fill(paths.CLASSES, dataset=name))
 
     def media(self, name: str) -> MediaConfig:
         """How the clips of a data set are decoded: without frames where they have no video."""
@@ -206,13 +213,31 @@ class DatasetCatalog:
                 f"data set {name}: its shards are packed already, there is no {stage} of it; "
                 f"shards_{name} fetches their index"
             )
-        suffix = "csv" if stage == "plan" else "json"
         return [
-            f"{self.results}/{name}/{stage}/{one}/{chunk:05d}.{suffix}"
+            self.chunk_file(stage, name, one, f"{chunk:05d}")
             for one, count in self.num_chunks(name).items()
             for chunk in range(count)
             if split in ("", one)
         ]
+
+    def chunk_file(self, stage: str, name: str, split: str, chunk: str) -> str:
+        """The ``stage``'s file of one chunk."""
+        pattern = paths.LISTED_CLIPS if stage == PLAN else paths.MANIFEST
+        return self.fill(pattern, dataset=name, stage=stage, split=split, chunk=chunk)
+
+    # Params of a rule: spelled as the configuration spells the results, or all would be fetched anew.
+    def raw_folder(self, name: str, split: str, chunk: str) -> str:
+        """Where the clips of a chunk are fetched to."""
+        names = {"dataset": name, "split": split, "chunk": chunk}
+        return paths.fill(paths.RAW_CLIPS, self.config.results, **names)
+
+    @property
+    def hosts_folder(self) -> str:
+        """Where all jobs note what they know of the hosts they ask."""
+        return paths.fill(paths.HOSTS, self.config.results)
+
+    def _plan_folder(self, name: str) -> Path:
+        return Path(self.chunk_file(PLAN, name, "*", "*")).parents[1]
 
     def earlier_shards(self, name: str, split: str) -> list[str]:
         """Manifests of the splits whose clips those of ``split`` may be duplicates of.
@@ -223,7 +248,7 @@ class DatasetCatalog:
         """
         earlier = self.splits(name)[: self.splits(name).index(split)]
         if not self.dataset(name).folds:
-            is_left_out = "duplicate" in self.config.shards.exclude_flags
+            is_left_out = self.config.shards.excludes_duplicates
             after = self.splits(name)[self.splits(name).index(split) + 1 :]
             earlier = after[::-1] if is_left_out else tuple(s for s in earlier if s == "train")
         return [path for one in earlier for path in self.chunk_files("shards", name, one)]
@@ -234,13 +259,17 @@ class DatasetCatalog:
 
     def download_ledger(self, name: str) -> str:
         """The download ledgers of all chunks in one file."""
-        return f"{self.results}/{name}/download/ledger.parquet"
+        return self.fill(paths.ALL_LEDGERS, dataset=name, stage="download")
 
     def ledgers(self, name: str) -> list[str]:
         """The ledgers of all stages and chunks in one file; none of shards packed elsewhere."""
         if self.dataset(name).is_packed:
             return []
-        return [f"{self.results}/{name}/shards/ledger.parquet"]
+        return [self.fill(paths.ALL_LEDGERS, dataset=name, stage="shards")]
+
+    def listed_ledgers(self) -> list[str]:
+        """The ledgers of every listed data set."""
+        return [path for name in self.listed for path in self.ledgers(name)]
 
     def shards(self, name: str) -> list[str]:
         """Everything that ``shards_<name>`` makes."""
@@ -259,8 +288,8 @@ class DatasetCatalog:
                 f"splits in the list: {', '.join(self.splits(name))}"
                 + (folds.format(name=name) if self.dataset(name).folds else "")
             )
-        folder = "remote" if self.dataset(name).is_packed else "shards"
-        return f"{self.results}/{name}/{folder}/{split}/index.json"
+        pattern = paths.FETCHED_INDEX if self.dataset(name).is_packed else paths.PACKED_INDEX
+        return self.fill(pattern, dataset=name, split=split)
 
     def optional_index(self, name: str, split: str) -> list[str]:
         """index.json of a split, or nothing where the list has no such split."""
@@ -269,3 +298,7 @@ class DatasetCatalog:
     def indexes(self, name: str) -> list[str]:
         """index.json of every split."""
         return [self.index(name, split) for split in self.splits(name)]
+
+    def report_indexes(self) -> list[str]:
+        """index.json of every split of every listed data set."""
+        return [path for name in self.listed for path in self.indexes(name)]

@@ -4,10 +4,12 @@
 rules take the patterns as they are, the catalog fills them.
 """
 
+import re
 from pathlib import Path
 
 from pipeline_src.datasets.chunk_plan import CLASSES_FILE
 from pipeline_src.evaluate.files import METRICS_FILE
+from pipeline_src.manifest.retries import REQUESTS_FOLDER
 from pipeline_src.runs.spec import DONE_FILE
 from pipeline_src.shards.files import INDEX_FILE
 
@@ -16,7 +18,7 @@ HOSTS = "<results>/.hosts"  # what all jobs know of the hosts they ask
 LISTED_CLIPS = "<results>/{dataset}/plan/{split}/{chunk}.csv"
 RAW_CLIPS = "<results>/{dataset}/raw/{split}/{chunk}"
 CLASSES = f"<results>/{{dataset}}/{CLASSES_FILE}"
-RETRY = "<results>/{dataset}/retry/{stage}/{split}/{chunk}.{number}"
+RETRY = f"<results>/{{dataset}}/{REQUESTS_FOLDER}/{{stage}}/{{split}}/{{chunk}}.{{number}}"
 MANIFEST = "<results>/{dataset}/{stage}/{split}/{chunk}.json"
 LEDGER = "<results>/{dataset}/{stage}/{split}/{chunk}.ledger.csv"
 ALL_LEDGERS = "<results>/{dataset}/{stage}/ledger.parquet"
@@ -34,6 +36,11 @@ REPORT = "<results>/report/index.html"
 def of_stage(pattern: str, stage: str) -> str:
     """Return the pattern with the stage filled in; the other wildcards stay."""
     return pattern.replace("{stage}", stage)
+
+
+def as_glob(pattern: str) -> str:
+    """Return what every file of a pattern matches, seen from the results."""
+    return re.sub(r"{\w+}", "*", pattern.removeprefix(f"{RESULTS}/"))
 
 
 def fill(pattern: str, results: str | Path, **names: str) -> str:

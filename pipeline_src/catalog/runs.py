@@ -1,19 +1,23 @@
 """Which runs a target can name, what they learn from and are scored on, and their files."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from pipeline_src.catalog import paths
 from pipeline_src.catalog.datasets import DatasetCatalog
+from pipeline_src.catalog.steps import STEPS
 from pipeline_src.config import RunConfig, read_yaml, resolve_run
 from pipeline_src.config.differences import differences
 from pipeline_src.config.heads import possible_shares
+from pipeline_src.config.root import RUN_SECTIONS
 from pipeline_src.config.starts import Network, converted_network, refuse_other_network
 from pipeline_src.datasets.dataset import split_view
 from pipeline_src.errors import ConfigError
+from pipeline_src.runs.spec import DONE_FILE
 
 MAX_NAMED = 6  # changed keys in one sentence
 
@@ -35,9 +39,36 @@ class Catalog(DatasetCatalog):
         """The sections of one run."""
         return resolve_run(self.config, name)
 
+    def params(self, rule: str) -> dict[str, Callable[[Any], Any]]:
+        """Return a function of Snakemake's wildcards for each param that a result depends on."""
+
+        def value_of(name: str) -> Callable[[Any], Any]:
+            return lambda wildcards: self._recorded_for(rule, wildcards)[name]
+
+        return {name: value_of(name) for name in STEPS[rule].params}
+
+    def _recorded_for(self, rule: str, wildcards: Any) -> Mapping[str, Any]:
+        names = (getattr(wildcards, key, "") for key in ("dataset", "run"))
+        return self.recorded(rule, *names)
+
+    @cache  # noqa: B019
+    def recorded(self, rule: str, dataset: str = "", run: str = "") -> Mapping[str, Any]:
+        """Return the params of a job that its result depends on.
+
+        Args:
+            dataset: that a job of a data stage works on. run: that any other job works for.
+        """
+        step = STEPS[rule]
+        sections = dict(self.config)
+        if dataset and "media" in step.sections:
+            sections["media"] = self.media(dataset)
+        if run and not step.sections.isdisjoint(RUN_SECTIONS):
+            sections |= dict(self.run(run))
+        return step.values(sections)
+
     def run_file(self, run: str) -> Path:
         """The resolved sections of a run, as they were when its results were made."""
-        return self.results / run / "config.yaml"
+        return Path(self.fill(paths.RUN_CONFIG, run=run))
 
     def changed_runs(self) -> Iterator[str]:
         """A sentence for each run whose values are not those that its results name."""
@@ -227,14 +258,14 @@ class Catalog(DatasetCatalog):
     def own_pretrain_done(self, run: str) -> str:
         """done.json of a run's pre-training: trained, or converted from elsewhere."""
         folder = self.run(run).pretrain.checkpoint
-        trained = f"{self.results}/{run}/pretrain"
-        return _converted(run, "pretrain", folder) if folder else f"{trained}/done.json"
+        trained = self.fill(paths.PRETRAINED, run=run)
+        return _converted(run, "pretrain", folder) if folder else trained
 
     def finetune_done(self, run: str, name: str) -> str:
         """done.json of a run's fine-tuning on a data set: trained, or converted from elsewhere."""
         folder = self.run(run).finetune.checkpoint
-        trained = f"{self.results}/{run}/finetune/{name}"
-        return _converted(run, "finetune", folder) if folder else f"{trained}/done.json"
+        trained = self.fill(paths.FINETUNED, run=run, dataset=name)
+        return _converted(run, "finetune", folder) if folder else trained
 
     def finetune_dones(self, name: str) -> list[str]:
         """done.json of every run that is fine-tuned, on a data set."""
@@ -252,7 +283,7 @@ class Catalog(DatasetCatalog):
     def metrics(self, name: str, runs: Sequence[str] = ()) -> list[str]:
         """metrics.json of every run that is fine-tuned, on a data set or each of its folds."""
         return [
-            f"{self.results}/{run}/eval/{view}/metrics.json"
+            self.fill(paths.SCORES, run=run, dataset=view)
             for run in runs or self.finetuned_runs()
             for view in self.views(name)
         ]
@@ -262,12 +293,12 @@ class Catalog(DatasetCatalog):
         if self.views(name) == (name,):
             return []
         scored = runs or self.finetuned_runs()
-        return [f"{self.results}/{run}/folds/{name}/metrics.json" for run in scored]
+        return [self.fill(paths.FOLD_SCORES, run=run, dataset=name) for run in scored]
 
     def probes(self, name: str) -> list[str]:
         """Label-free evaluations on a data set, one per pre-training that is scored on it."""
         return [
-            f"{self.results}/{run}/probe/{name}/metrics.json"
+            self.fill(paths.PROBE_SCORES, run=run, dataset=name)
             for run in self.pretrained_runs()
             if name in (self.run(run).evaluate.datasets or (name,)) and self.is_probed(run, name)
         ]
@@ -315,7 +346,7 @@ class Catalog(DatasetCatalog):
     def report_probes(self) -> list[str]:
         """Label-free evaluations of every pre-training on the data sets that it is scored on."""
         return [
-            f"{self.results}/{run}/probe/{name}/metrics.json"
+            self.fill(paths.PROBE_SCORES, run=run, dataset=name)
             for name in self.scored_datasets()
             for run in self.pretrained_runs()
             if name in self.probe_datasets(run) and self.is_probed(run, name)
@@ -349,7 +380,7 @@ def _converted(run: str, stage: str, folder: str) -> str:
     Raises:
         ConfigError: there is none.
     """
-    path = Path(folder) / "done.json"
+    path = Path(folder) / DONE_FILE
     if not path.is_file():
         raise ConfigError(
             f"run {run}: {stage}.checkpoint: {path} does not exist; write the folder with "

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from pipeline_src.catalog import paths
 from pipeline_src.config import load_config
 from pipeline_src.config.root import NAME_PATTERN
 from pipeline_src.datasets.dataset import FOLD_PREFIX, load_dataset
@@ -193,10 +194,11 @@ def _link(folder: Path, path: Path) -> None:
 
 def target_of(stored: Mapping[str, Any]) -> str:
     """The file that the workflow is asked for."""
-    kind, name = "probe" if "probes" in stored else "eval", stored["dataset"]
+    pattern = paths.PROBE_SCORES if "probes" in stored else paths.SCORES
+    name = stored["dataset"]
     if stored.get("split", "").startswith(FOLD_PREFIX):
         name = f"{name}_{stored['split']}"
-    return f"results/{stored['run']}/{kind}/{name}/metrics.json"
+    return paths.fill(pattern, "results", run=stored["run"], dataset=name)
 
 
 def run_workflow(folder: Path, target: str) -> None:

@@ -274,6 +274,11 @@ class ShardsConfig(Section):
     )
 
     @property
+    def excludes_duplicates(self) -> bool:
+        """Whether the index leaves duplicates out."""
+        return "duplicate" in self.exclude_flags
+
+    @property
     def of_tars(self) -> "ShardsConfig":
         """What the tars depend on; the values of the index alone are left at their defaults."""
         return ShardsConfig(

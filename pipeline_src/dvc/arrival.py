@@ -11,7 +11,7 @@ from binascii import Error
 from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 
-from pipeline_src.catalog import Catalog
+from pipeline_src.catalog import Catalog, paths
 from pipeline_src.dvc.data import DATA_STAGES
 from pipeline_src.dvc.stage import Stage
 from pipeline_src.dvc.stale import stale_manifests
@@ -24,8 +24,15 @@ from pipeline_src.errors import PipelineError, StageError
 RECORDS = (Path(".snakemake/metadata"), Path(".snakemake/incomplete"))
 BEFORE_EVERYTHING = (1, 1)
 # What a workflow leaves; a plan alone, which a dry run writes, is none of it.
-MADE = ("*/download/*/*.json", "*/shards/*/*.json", "*/pretrain/done.json", "*/*/*/done.json")
-MADE += ("*/*/*/metrics.json", "report/index.html")
+MADE = [
+    paths.as_glob(pattern)
+    for pattern in (
+        paths.of_stage(paths.MANIFEST, "download"),
+        paths.of_stage(paths.MANIFEST, "shards"),
+        *(paths.PRETRAINED, paths.FINETUNED, paths.SCORES, paths.FOLD_SCORES, paths.PROBE_SCORES),
+        paths.REPORT,
+    )
+]
 
 
 def settle_arrived(catalog: Catalog, options: Sequence[str]) -> Iterator[str]:

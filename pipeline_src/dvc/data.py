@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline_src.catalog import Catalog
-from pipeline_src.config import DownloadConfig, MediaConfig, ShardsConfig
-from pipeline_src.config.section import recorded_keys
 from pipeline_src.datasets.clip_lists import read_clips
 from pipeline_src.datasets.dataset import DatasetConfig
 from pipeline_src.datasets.sources import source_kind, split_member
+from pipeline_src.dvc.settings import dataset_keys, versions_of
 from pipeline_src.dvc.stage import Out, Stage, relative_path
 
 DATA_STAGES = ("download", "transcode", "logmel", "shards")
@@ -31,53 +30,29 @@ def data_stages(catalog: Catalog, name: str) -> Iterator[Stage]:
     ]
 
     def stage(
-        kind: str,
-        rules: Sequence[str],
-        deps: Sequence[str | Path],
-        params: Sequence[str],
-        versions: Sequence[str],
-        modalities_of: str = "",
+        kind: str, rules: Sequence[str], deps: Sequence[str | Path], modalities_of: str = ""
     ) -> Stage:
+        is_first = kind == DATA_STAGES[0]  # the list is cut into chunks for it
         return Stage(
             name=f"{kind}_{name}",
             rules=(*rules, f"{kind}_{name}"),
             target=f"{kind}_{name}",
             deps=tuple(sorted(relative_path(path) for path in deps)),
-            params=tuple(params),
-            versions=tuple(versions),
+            params=(*(["plan"] if is_first else []), *dataset_keys(rules)),
+            versions=(*(["PLAN"] if is_first else []), *versions_of(rules)),
             outs=(Out(folder[kind], persist=True),),
             modalities_of=modalities_of,
             before=(f"python -m pipeline_src stages --drop-stale {kind}_{name}",),
         )
 
-    yield stage(
-        "download",
-        ["download_clips", "download_ledger"],
-        listed,
-        ["plan", *recorded_keys(DownloadConfig, "download")],
-        ["PLAN", "DOWNLOAD"],
-    )
-    yield stage(
-        "transcode",
-        ["transcode_clips"],
-        [folder["download"]],
-        [*recorded_keys(MediaConfig, "media")],
-        ["TRANSCODE"],
-        "" if dataset.has_video else relative_path(catalog.dataset_path(name)),
-    )
-    yield stage(
-        "logmel",
-        ["extract_logmel"],
-        [folder["transcode"]],
-        ["audio", "media.sample_rate_hz"],
-        ["LOGMEL"],
-    )
+    silent = "" if dataset.has_video else relative_path(catalog.dataset_path(name))
+    yield stage("download", ["download_clips", "download_ledger"], listed)
+    yield stage("transcode", ["transcode_clips"], [folder["download"]], silent)
+    yield stage("logmel", ["extract_logmel"], [folder["transcode"]])
     yield stage(
         "shards",
         ["pack_shard", "pack_index", "pack_ledger"],
         [folder["download"], folder["transcode"], folder["logmel"], *described],
-        [*recorded_keys(ShardsConfig, "shards"), "audio", *recorded_keys(MediaConfig, "media")],
-        ["PACK", "INDEX"],
     )
 
 
@@ -89,7 +64,7 @@ def _packed_stage(catalog: Catalog, name: str) -> Stage:
         target=f"shards_{name}",
         deps=(relative_path(catalog.dataset_path(name)),),
         params=(),
-        versions=("INDEX",),
+        versions=versions_of(["fetch_index"]),
         outs=(Out(f"{catalog.results}/{name}/remote"),),
     )
 

@@ -9,9 +9,9 @@ import yaml
 from pipeline_src.catalog import Catalog
 from pipeline_src.config import load_config, merge_files
 from pipeline_src.config.heads import HEADS
-from pipeline_src.dvc.runs import HISTORY, VALIDATION
 from pipeline_src.dvc.stage import Stage
 from pipeline_src.dvc.table import all_stages
+from pipeline_src.runs.history import HISTORY_FILE, VALIDATION_FILE
 
 CONFIG_FILE = "config/config.yaml"
 VERSIONS_FILE = "pipeline_src/versions.py"
@@ -72,11 +72,11 @@ def _plots(stages: Sequence[Stage]) -> list[dict[str, Any]]:
     """One figure per curve, with a line for every run."""
     plots = []
     for kind in ("pretrain", "finetune"):
-        files = _tables(stages, kind, HISTORY)
+        files = _tables(stages, kind, HISTORY_FILE)
         plots.append(_plot(f"{kind} loss", dict.fromkeys(files, "loss")))
     for head in HEADS:
         validated = [stage for stage in stages if head in stage.heads]
-        files = _tables(validated, "finetune", VALIDATION)
+        files = _tables(validated, "finetune", VALIDATION_FILE)
         plots.append(_plot(f"validation accuracy {head}", dict.fromkeys(files, head)))
     return [plot for plot in plots if plot]
 

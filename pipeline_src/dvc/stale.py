@@ -3,11 +3,11 @@
 import json
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_src import versions
 from pipeline_src.catalog import Catalog
+from pipeline_src.catalog.steps import VERSION_PARAM
 from pipeline_src.dvc.data import DATA_STAGES
 from pipeline_src.errors import ConfigError
 from pipeline_src.manifest.input_hash import chunk_origin
@@ -19,6 +19,13 @@ INPUTS = {
     "transcode": ("download",),
     "logmel": ("transcode",),
     "shards": ("logmel", "transcode"),
+}
+# Stage -> the rule that writes its manifests.
+CHUNK_RULES = {
+    "download": "download_clips",
+    "transcode": "transcode_clips",
+    "logmel": "extract_logmel",
+    "shards": "pack_shard",
 }
 logger = logging.getLogger(__name__)
 
@@ -58,21 +65,10 @@ def _origin_of(manifest: Path) -> str:
 
 
 def _expected(catalog: Catalog, kind: str, name: str, inputs: Sequence[Path]) -> str:
-    config = catalog.config
     if not all(path.is_file() for path in inputs):
         return "unknown"
-    origins: dict[str, Callable[[], str]] = {
-        "download": lambda: chunk_origin(inputs, versions.DOWNLOAD, download=config.download),
-        "transcode": lambda: chunk_origin(inputs, versions.TRANSCODE, media=catalog.media(name)),
-        "logmel": lambda: chunk_origin(
-            inputs,
-            versions.LOGMEL,
-            audio=config.audio,
-            sample_rate_hz=config.media.sample_rate_hz,
-        ),
-        "shards": lambda: chunk_origin(inputs, versions.PACK, shards=config.shards.of_tars),
-    }
-    return origins[kind]()
+    settings = dict(catalog.recorded(CHUNK_RULES[kind], name))
+    return chunk_origin(inputs, settings.pop(VERSION_PARAM), **settings)
 
 
 def _left_over(catalog: Catalog, kind: str, name: str) -> list[Path]:

@@ -17,7 +17,7 @@ from pipeline_src.dvc.stage import Stage
 from pipeline_src.dvc.stale import stale_manifests
 from pipeline_src.errors import PipelineError, StageError
 from pipeline_src.manifest.chunks import read_chunk
-from pipeline_src.runs.spec import TrainSpec, score_hashes
+from pipeline_src.runs.spec import MODEL_FILE, TrainSpec, score_hashes
 from pipeline_src.shards.files import shard_files, shard_paths
 from pipeline_src.system.atomic import file_sha256
 
@@ -74,7 +74,7 @@ def _check_training(catalog: Catalog, stage: Stage) -> None:
     done = _read(path)
     if done["fingerprint"] != _spec(catalog, stage).fingerprint():
         raise StageError(f"{path} was trained with other settings or data")
-    weights = path.parent / done["checkpoint"] / "model.safetensors"
+    weights = path.parent / done["checkpoint"] / MODEL_FILE
     if file_sha256(weights) != done["sha256"]:
         raise StageError(f"{weights} is not what {path.name} names")
 
@@ -126,7 +126,7 @@ def _check_folds(catalog: Catalog, stage: Stage) -> None:
 
 def _check_report(catalog: Catalog, stage: Stage) -> None:
     for run in catalog.run_names:
-        path = catalog.results / run / "config.yaml"
+        path = catalog.run_file(run)
         written = RunConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
         if written.recipe_values() != catalog.run(run).recipe_values():
             raise StageError(f"{path} holds other settings")

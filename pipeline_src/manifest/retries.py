@@ -14,6 +14,7 @@ from pipeline_src.manifest.ledger import count_transient
 
 # The stages that can lose a clip for a time, the earlier one first: its request runs both.
 RETRIED_STAGES = ("download", "transcode")
+REQUESTS_FOLDER = "retry"
 
 
 class Asked(NamedTuple):
@@ -65,7 +66,7 @@ class RetryRequests:
         return made
 
     def _folder(self, dataset: str, stage: str, split: str) -> Path:
-        return self._results / dataset / "retry" / stage / split
+        return self._results / dataset / REQUESTS_FOLDER / stage / split
 
 
 def _num_transient(manifest: Path) -> int:

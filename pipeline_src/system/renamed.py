@@ -17,6 +17,7 @@ PACKAGE = "pipeline_src."
 RENAMED = {
     **{name: f"system.{name}" for name in ("atomic", "connections", "cores", "executor", "joblog")},
     **{name: f"system.{name}" for name in ("lock", "own_folder", "parent", "progress")},
+    "terminal": "workflow.terminal",
     "media": "transcode",
     "features": "logmel",
     "data": "loader",

@@ -26,7 +26,7 @@ ORDER = {
     "report": "figures to a page",
     "catalog": "every path, target and input of the workflow",
     "dvc": "the same stages as DVC sees them",
-    "terminal": "what a person sees of a running workflow",
+    "workflow": "what Snakemake is given before its rules, and what it shows",
     "cli": "the one command",
     "commands": "its subcommands, which may use everything",
 }

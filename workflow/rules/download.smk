@@ -1,13 +1,21 @@
 # Clip list -> raw clips on this machine, one ledger row per clip.
+from pipeline_src.manifest.retries import RetryRequests
+
+requests = RetryRequests(Path(settings.results))
+
+
+def retry_requests(stage):
+    """An input function: the requests that the stage's job of a chunk answers."""
+    return checked(lambda w: requests.of(w.dataset, stage, w.split, w.chunk))
 
 
 rule download_clips:
     input:
-        clips="<results>/{dataset}/plan/{split}/{chunk}.csv",
+        clips=paths.LISTED_CLIPS,
         retries=retry_requests("download"),
     output:
-        manifest="<results>/{dataset}/download/{split}/{chunk}.json",
-        ledger="<results>/{dataset}/download/{split}/{chunk}.ledger.csv",
+        manifest=paths.of_stage(paths.MANIFEST, "download"),
+        ledger=paths.of_stage(paths.LEDGER, "download"),
     log:
         "<logs>/download_clips/{dataset}/{split}/{chunk}.log",
     benchmark:
@@ -17,12 +25,11 @@ rule download_clips:
         mem_mb=2000,
         runtime=720,
     params:
-        root=lambda wildcards: str(catalog.dataset(wildcards.dataset).root),
-        places=lambda wildcards: catalog.places(wildcards.dataset),
-        raw=lambda w: f"{settings.results}/{w.dataset}/raw/{w.split}/{w.chunk}",
-        limits=f"{settings.results}/.hosts",
-        download=dump(settings.download),
-        step_version=versions.DOWNLOAD,
+        **catalog.params("download_clips"),
+        root=lambda w: str(catalog.dataset(w.dataset).root),
+        places=lambda w: catalog.places(w.dataset),
+        raw=lambda w: catalog.raw_folder(w.dataset, w.split, w.chunk),
+        limits=catalog.hosts_folder,
     script:
         "../scripts/download_clips.py"
 
@@ -30,15 +37,15 @@ rule download_clips:
 # `retry_failed_<dataset>` asks for one per chunk and stage with transient failures.
 rule request_retry:
     output:
-        touch("<results>/{dataset}/retry/{stage}/{split}/{chunk}.{number}"),
+        touch(paths.RETRY),
     localrule: True
 
 
 rule download_ledger:
     input:
-        download=dataset_chunks("download"),
+        download=checked(lambda w: catalog.chunk_files("download", w.dataset)),
     output:
-        ledger="<results>/{dataset}/download/ledger.parquet",
+        ledger=paths.of_stage(paths.ALL_LEDGERS, "download"),
     log:
         "<logs>/download_ledger/{dataset}.log",
     benchmark:

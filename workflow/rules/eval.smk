@@ -3,11 +3,11 @@
 
 rule evaluate_finetuned:
     input:
-        finetune=finetune_done,
-        pretrain=pretrain_done,
-        index=scored_index,
+        finetune=checked(lambda w: catalog.finetune_done(w.run, w.dataset)),
+        pretrain=checked(lambda w: catalog.pretrain_done(w.run)),
+        index=checked(lambda w: catalog.scored_index(w.run, w.dataset)),
     output:
-        metrics="<results>/{run}/eval/{dataset}/metrics.json",
+        metrics=paths.SCORES,
     log:
         "<logs>/evaluate_finetuned/{run}/{dataset}.log",
     benchmark:
@@ -18,35 +18,33 @@ rule evaluate_finetuned:
         runtime=240,
         gpu=0,
     params:
-        model=run_params("model"),
-        evaluate=run_params("evaluate"),
-        step_version=versions.EVALUATE,
+        **catalog.params("evaluate_finetuned"),
     script:
         "../scripts/evaluate_finetuned.py"
 
 
 rule evaluate_folds:
     input:
-        folds=fold_metrics,
+        folds=checked(lambda w: catalog.metrics(w.dataset, (w.run,))),
     output:
-        metrics="<results>/{run}/folds/{dataset}/metrics.json",
+        metrics=paths.FOLD_SCORES,
     log:
         "<logs>/evaluate_folds/{run}/{dataset}.log",
     localrule: True
     params:
-        step_version=versions.EVALUATE,
+        **catalog.params("evaluate_folds"),
     script:
         "../scripts/evaluate_folds.py"
 
 
 rule evaluate_pretrained:
     input:
-        pretrain=own_pretrain_done,
-        train=probe_train_index,
-        val=probe_val_index,
-        test=scored_index,
+        pretrain=checked(lambda w: catalog.own_pretrain_done(w.run)),
+        train=checked(lambda w: catalog.probe_train_index(w.run, w.dataset)),
+        val=checked(lambda w: catalog.probe_val_index(w.run, w.dataset)),
+        test=checked(lambda w: catalog.scored_index(w.run, w.dataset)),
     output:
-        metrics="<results>/{run}/probe/{dataset}/metrics.json",
+        metrics=paths.PROBE_SCORES,
     log:
         "<logs>/evaluate_pretrained/{run}/{dataset}.log",
     benchmark:
@@ -57,9 +55,6 @@ rule evaluate_pretrained:
         runtime=240,
         gpu=0,
     params:
-        model=run_params("model"),
-        evaluate=run_params("evaluate"),
-        num_examples=settings.report.num_examples,
-        step_version=versions.EVALUATE,
+        **catalog.params("evaluate_pretrained"),
     script:
         "../scripts/evaluate_pretrained.py"

@@ -5,8 +5,8 @@ rule extract_logmel:
     input:
         clips=rules.transcode_clips.output.manifest,
     output:
-        manifest="<results>/{dataset}/logmel/{split}/{chunk}.json",
-        ledger="<results>/{dataset}/logmel/{split}/{chunk}.ledger.csv",
+        manifest=paths.of_stage(paths.MANIFEST, "logmel"),
+        ledger=paths.of_stage(paths.LEDGER, "logmel"),
     log:
         "<logs>/extract_logmel/{dataset}/{split}/{chunk}.log",
     benchmark:
@@ -16,8 +16,6 @@ rule extract_logmel:
         mem_mb=4000,
         runtime=240,
     params:
-        audio=dump(settings.audio),
-        sample_rate_hz=settings.media.sample_rate_hz,
-        step_version=versions.LOGMEL,
+        **catalog.params("extract_logmel"),
     script:
         "../scripts/extract_logmel.py"

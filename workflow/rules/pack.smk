@@ -6,8 +6,8 @@ rule pack_shard:
         logmel=rules.extract_logmel.output.manifest,
         transcode=rules.transcode_clips.output.manifest,
     output:
-        manifest="<results>/{dataset}/shards/{split}/{chunk}.json",
-        ledger="<results>/{dataset}/shards/{split}/{chunk}.ledger.csv",
+        manifest=paths.of_stage(paths.MANIFEST, "shards"),
+        ledger=paths.of_stage(paths.LEDGER, "shards"),
     log:
         "<logs>/pack_shard/{dataset}/{split}/{chunk}.log",
     benchmark:
@@ -17,21 +17,20 @@ rule pack_shard:
         mem_mb=2000,
         runtime=120,
     params:
-        shards=dump(settings.shards.of_tars),
-        step_version=versions.PACK,
+        **catalog.params("pack_shard"),
     script:
         "../scripts/pack_shard.py"
 
 
 rule pack_index:
     input:
-        shards=split_shards,
-        train=train_shards,
-        earlier=earlier_shards,
-        dataset=lambda wildcards: str(catalog.dataset_path(wildcards.dataset)),
-        described=dataset_files,
+        shards=checked(lambda w: catalog.chunk_files("shards", w.dataset, w.split)),
+        train=checked(lambda w: catalog.chunk_files("shards", w.dataset, "train")),
+        earlier=checked(lambda w: catalog.earlier_shards(w.dataset, w.split)),
+        dataset=lambda w: str(catalog.dataset_path(w.dataset)),
+        described=checked(lambda w: catalog.dataset_files(w.dataset)),
     output:
-        index="<results>/{dataset}/shards/{split}/index.json",
+        index=paths.PACKED_INDEX,
     log:
         "<logs>/pack_index/{dataset}/{split}.log",
     benchmark:
@@ -39,22 +38,19 @@ rule pack_index:
     retries: 0
     localrule: True
     params:
-        exclude_duplicates="duplicate" in settings.shards.exclude_flags,
-        audio=dump(settings.audio),
-        media=lambda wildcards: dump(catalog.media(wildcards.dataset)),
-        step_version=versions.INDEX,
+        **catalog.params("pack_index"),
     script:
         "../scripts/pack_index.py"
 
 
 rule pack_ledger:
     input:
-        download=dataset_chunks("download"),
-        transcode=dataset_chunks("transcode"),
-        logmel=dataset_chunks("logmel"),
-        shards=dataset_chunks("shards"),
+        download=checked(lambda w: catalog.chunk_files("download", w.dataset)),
+        transcode=checked(lambda w: catalog.chunk_files("transcode", w.dataset)),
+        logmel=checked(lambda w: catalog.chunk_files("logmel", w.dataset)),
+        shards=checked(lambda w: catalog.chunk_files("shards", w.dataset)),
     output:
-        ledger="<results>/{dataset}/shards/ledger.parquet",
+        ledger=paths.of_stage(paths.ALL_LEDGERS, "shards"),
     log:
         "<logs>/pack_ledger/{dataset}.log",
     benchmark:
@@ -67,9 +63,9 @@ rule pack_ledger:
 # Of shards that lie elsewhere: the index and its manifests alone.
 rule fetch_index:
     input:
-        dataset=lambda wildcards: str(catalog.dataset_path(wildcards.dataset)),
+        dataset=lambda w: str(catalog.dataset_path(w.dataset)),
     output:
-        index="<results>/{dataset}/remote/{split}/index.json",
+        index=paths.FETCHED_INDEX,
     log:
         "<logs>/fetch_index/{dataset}/{split}.log",
     benchmark:
@@ -77,6 +73,6 @@ rule fetch_index:
     retries: 0
     localrule: True
     params:
-        step_version=versions.INDEX,
+        **catalog.params("fetch_index"),
     script:
         "../scripts/fetch_index.py"

@@ -3,26 +3,26 @@
 
 rule resolve_config:
     output:
-        config="<results>/{run}/config.yaml",
+        config=paths.RUN_CONFIG,
     log:
         "<logs>/resolve_config/{run}.log",
     localrule: True
     params:
-        run=lambda wildcards: dump(catalog.run(wildcards.run)),
+        run=lambda w: catalog.run(w.run).recipe_values(),
     script:
         "../scripts/resolve_config.py"
 
 
 rule report_results:
     input:
-        metrics=report_metrics,
-        folds=report_folds,
-        probes=report_probes,
-        indexes=report_indexes,
+        metrics=target(catalog.report_metrics),
+        folds=target(catalog.report_folds),
+        probes=target(catalog.report_probes),
+        indexes=target(catalog.report_indexes),
         configs=expand(rules.resolve_config.output.config, run=catalog.run_names),
     output:
         page=report(
-            "<results>/report/index.html",
+            paths.REPORT,
             category="Results",
             caption="../report/results.rst",
         ),
@@ -33,7 +33,6 @@ rule report_results:
     retries: 0
     localrule: True
     params:
-        report=dump(settings.report),
-        step_version=versions.REPORT,
+        **catalog.params("report_results"),
     script:
         "../scripts/report_results.py"

@@ -1,4 +1,17 @@
 # The names that people type.
+from pipeline_src.catalog.targets import refuse_unknown
+
+
+def retried_shards(name):
+    """The shards of a data set; its chunks with transient failures are made again for them."""
+    asked = requests.ask({s: catalog.chunk_files(s, name) for s in RETRIED_STAGES})
+    logger.info(
+        f"{name}: {asked.num_clips} clips with transient failures in "
+        f"{asked.num_chunks} chunks are tried again"
+    )
+    return [*catalog.shards(name), catalog.download_ledger(name)]
+
+
 for dataset_name in catalog.names:
 
     rule:

@@ -1,6 +1,10 @@
-# What a person sees: two lines a job, and at the end the figures or the sentence that matters.
+# When jobs begin, and what a person sees: two lines a job, and at the end the figures or the
+# sentence that matters.
+import os
+
 from pipeline_src.config.changes import section_keys
-from pipeline_src.terminal import shorten_messages
+from pipeline_src.workflow.start import start_run
+from pipeline_src.workflow.terminal import shorten_messages
 
 if not workflow.output_settings.verbose:
     for handler in logger.handlers:
@@ -8,10 +12,17 @@ if not workflow.output_settings.verbose:
             shorten_messages(handler, section_keys(settings))
 
 
+onstart:
+    try:
+        start_run(workflow, ROOT, Path(settings.results), logger)
+    except PipelineError as error:  # Snakemake would add a traceback
+        raise WorkflowError(str(error)) from None
+
+
 onsuccess:
     # Where make prints it, also when there was nothing to do.
     if os.environ.get("AV_PIPELINE_TABLE") != "no":
         if any(job.rule.name == "report_results" for job in workflow.dag.jobs):
-            from pipeline_src.report.table import print_results# slow to import
+            from pipeline_src.report.table import print_results  # slow to import
 
             print_results(Path(settings.results))

@@ -1,14 +1,33 @@
 # Shards -> checkpoints. Local rules: each submits its own job and waits (pipeline_src.submit).
 # Their resources are what that job asks for (pipeline_src.submit.request); profiles set them.
+from pipeline_src.submit.request import JobRequest
+
+
+def shared_by_ranks(section):
+    """A params function: ranks of a training, refused where they could not share every batch.
+
+    On its own, because Snakemake compares no param that follows from resources: as part of the
+    recipe it would hide every change of it.
+    """
+
+    def count(wildcards, request):
+        request.check_batches(section, getattr(catalog.run(wildcards.run), section))
+        view = getattr(wildcards, "dataset", "")
+        catalog.check_batch(wildcards.run, section, view, request.num_ranks)
+        return request.num_ranks
+
+    return lambda wildcards, resources: checked(
+        lambda w: count(w, JobRequest.from_resources(dict(resources.items())))
+    )(wildcards)
 
 
 rule pretrain_model:
     input:
-        train=pretrain_indexes,
-        start=start_done,
-        teacher=teacher_done,
+        train=checked(lambda w: catalog.pretrain_indexes(w.run)),
+        start=checked(lambda w: catalog.start_done(w.run)),
+        teacher=checked(lambda w: catalog.teacher_done(w.run)),
     output:
-        done="<results>/{run}/pretrain/done.json",
+        done=paths.PRETRAINED,
     log:
         "<logs>/pretrain_model/{run}.log",
     benchmark:
@@ -24,21 +43,19 @@ rule pretrain_model:
         cpus_per_task=0,
         gpus_per_node=0,
     params:
-        model=run_params("model"),
-        recipe=run_params("pretrain"),
+        **catalog.params("pretrain_model"),
         num_ranks=shared_by_ranks("pretrain"),
-        step_version=versions.PRETRAIN,
     script:
         "../scripts/pretrain_model.py"
 
 
 rule finetune_model:
     input:
-        train=finetune_train_indexes,
-        val=finetune_val_indexes,
-        pretrain=pretrain_done,
+        train=checked(lambda w: catalog.finetune_train_indexes(w.run, w.dataset)),
+        val=checked(lambda w: catalog.finetune_val_indexes(w.dataset)),
+        pretrain=checked(lambda w: catalog.pretrain_done(w.run)),
     output:
-        done="<results>/{run}/finetune/{dataset}/done.json",
+        done=paths.FINETUNED,
     log:
         "<logs>/finetune_model/{run}/{dataset}.log",
     benchmark:
@@ -54,9 +71,7 @@ rule finetune_model:
         cpus_per_task=0,
         gpus_per_node=0,
     params:
-        model=run_params("model"),
-        recipe=run_params("finetune"),
+        **catalog.params("finetune_model"),
         num_ranks=shared_by_ranks("finetune"),
-        step_version=versions.FINETUNE,
     script:
         "../scripts/finetune_model.py"

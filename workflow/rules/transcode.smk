@@ -6,8 +6,8 @@ rule transcode_clips:
         clips=rules.download_clips.output.manifest,
         retries=retry_requests("transcode"),
     output:
-        manifest="<results>/{dataset}/transcode/{split}/{chunk}.json",
-        ledger="<results>/{dataset}/transcode/{split}/{chunk}.ledger.csv",
+        manifest=paths.of_stage(paths.MANIFEST, "transcode"),
+        ledger=paths.of_stage(paths.LEDGER, "transcode"),
     log:
         "<logs>/transcode_clips/{dataset}/{split}/{chunk}.log",
     benchmark:
@@ -17,7 +17,6 @@ rule transcode_clips:
         mem_mb=3000,
         runtime=720,
     params:
-        media=lambda wildcards: dump(catalog.media(wildcards.dataset)),
-        step_version=versions.TRANSCODE,
+        **catalog.params("transcode_clips"),
     script:
         "../scripts/transcode_clips.py"

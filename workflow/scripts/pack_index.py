@@ -15,7 +15,7 @@ with log_to_file(snakemake.log[0]):
         dataset_path=Path(snakemake.input.dataset),
         split=snakemake.wildcards.split,
         exclude_duplicates=snakemake.params.exclude_duplicates,
-        max_failed_fraction=ShardsConfig(**snakemake.config.get("shards", {})).max_failed_fraction,
+        max_failed_fraction=ShardsConfig(**snakemake.config["shards"]).max_failed_fraction,
         audio=AudioConfig(**snakemake.params.audio),
         media=MediaConfig(**snakemake.params.media),
         version=snakemake.params.step_version,

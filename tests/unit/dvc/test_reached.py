@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from pipeline_src import versions
+from pipeline_src.catalog.steps import STEPS as RULES
 from pipeline_src.dvc import reached
 from pipeline_src.dvc.reached import STEPS, code_text, problems, step_hash
 
@@ -27,9 +28,9 @@ def test_every_step_with_a_version_is_watched_and_every_script_with_one_is_named
     assert set(STEPS) == {name for name in vars(versions) if name.isupper()}
     for path in sorted((root / "workflow/rules").glob("*.smk")):
         for rule in path.read_text().split("\nrule ")[1:]:
-            if step := re.search(r"step_version=versions\.(\w+)", rule):
+            if step := re.search(r"catalog\.params\(\"(\w+)\"\)", rule):
                 script = re.search(r"scripts/(\w+\.py)", rule)[1]
-                assert script in STEPS[step[1]], script
+                assert script in STEPS[RULES[step[1]].version], script
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pipeline_src.config import Config
 from pipeline_src.config.changes import describe_changes, section_keys
 from pipeline_src.errors import ConfigError
 from pipeline_src.system.joblog import last_error, log_to_file
-from pipeline_src.terminal import shorten_messages, shorten_reason
+from pipeline_src.workflow.terminal import shorten_messages, shorten_reason
 
 SECTIONS = section_keys(Config())
 

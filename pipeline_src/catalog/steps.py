@@ -1,0 +1,79 @@
+"""What each rule's result depends on: settings, and a version of the code.
+
+The rules take their params from here and DVC's stages their keys, and a manifest that lies in the
+results is judged by it. What else a job reads, such as numbers of workers, changes no result.
+"""
+
+from collections.abc import Mapping
+from functools import reduce
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from pipeline_src import versions
+from pipeline_src.config.section import Section
+
+VERSION_PARAM = "step_version"
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class Step(NamedTuple):
+    """What one rule's result depends on.
+
+    Args:
+        version: constant of ``pipeline_src/versions.py``.
+        settings: param of the rule -> key of the configuration, a whole section or dotted.
+    """
+
+    version: str
+    settings: Mapping[str, str] = NOTHING
+
+    @property
+    def params(self) -> tuple[str, ...]:
+        """Names of the params."""
+        return (*self.settings, VERSION_PARAM)
+
+    @property
+    def sections(self) -> set[str]:
+        """Names of the sections that its settings are in."""
+        return {key.split(".")[0] for key in self.settings.values()}
+
+    def values(self, sections: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the params as plain values, so that every change of one is seen.
+
+        Args:
+            sections: of the configuration, or of the run in its place.
+        """
+        values = {name: _value(sections, key) for name, key in self.settings.items()}
+        return {**values, VERSION_PARAM: getattr(versions, self.version)}
+
+
+STEPS = {
+    "download_clips": Step("DOWNLOAD", {"download": "download"}),
+    "transcode_clips": Step("TRANSCODE", {"media": "media"}),
+    "extract_logmel": Step("LOGMEL", {"audio": "audio", "sample_rate_hz": "media.sample_rate_hz"}),
+    "pack_shard": Step("PACK", {"shards": "shards.of_tars"}),
+    "pack_index": Step(
+        "INDEX",
+        {
+            "exclude_duplicates": "shards.excludes_duplicates",
+            "audio": "audio",
+            "media": "media",
+        },
+    ),
+    "fetch_index": Step("INDEX"),
+    "pretrain_model": Step("PRETRAIN", {"model": "model", "recipe": "pretrain"}),
+    "finetune_model": Step("FINETUNE", {"model": "model", "recipe": "finetune"}),
+    "evaluate_finetuned": Step("EVALUATE", {"model": "model", "evaluate": "evaluate"}),
+    "evaluate_folds": Step("EVALUATE"),
+    "evaluate_pretrained": Step(
+        "EVALUATE",
+        {"model": "model", "evaluate": "evaluate", "num_examples": "report.num_examples"},
+    ),
+    "report_results": Step("REPORT", {"report": "report"}),
+}
+
+
+def _value(sections: Mapping[str, Any], key: str) -> Any:
+    section, *below = key.split(".")
+    value = reduce(getattr, below, sections[section])
+    return value.recipe_values() if isinstance(value, Section) else value
