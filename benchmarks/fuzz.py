@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.damage import Damaged, damage  # noqa: E402
 from benchmarks.preprocess import describe_machine  # noqa: E402
 from benchmarks.truth import Recording, read_picture, wrong_picture, wrong_sound  # noqa: E402
-from pipeline_src.config.data import DownloadConfig, MediaConfig, NetworkConfig  # noqa: E402
+from pipeline_src.config.data import DownloadConfig, MediaConfig, RateLimitConfig  # noqa: E402
 from pipeline_src.datasets.chunk_plan import PLAN_COLUMNS  # noqa: E402
 from pipeline_src.download.chunk import download_chunk  # noqa: E402
 from pipeline_src.download.source_choices import Places  # noqa: E402
@@ -198,7 +198,7 @@ def _transcode(items: Sequence[Input], media: MediaConfig, folder: Path) -> Path
         manifest_path=download,
         ledger_path=download.with_suffix(".ledger.csv"),
         config=DownloadConfig(),
-        network=NetworkConfig(),
+        network=RateLimitConfig(),
         ffmpeg=find_ffmpeg(),
         version=1,
     )

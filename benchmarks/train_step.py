@@ -2,7 +2,7 @@
 
 Both sides take the same network, clips, ratios and optimiser, on the CPU: under bfloat16
 autocast, as the recipes train, and in fp32. ``packed`` is the step of this project with
-``pretrain.packed: always``. ``released`` does what the released code does (GenjiB/AVSiam,
+``pretrain.pack_sequences: always``. ``released`` does what the released code does (GenjiB/AVSiam,
 src/models/cav_mae_base.py): per block one small forward after another for each group of clips, 10
 for 5 ratios and 2 modalities, with torch's fused attention, and masks drawn clip by clip in a
 Python loop; ``released_matmul`` takes its other branch, attention as matrix products, which runs

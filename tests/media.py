@@ -17,7 +17,7 @@ from pipeline_src.config.data import (
     AudioConfig,
     DownloadConfig,
     MediaConfig,
-    NetworkConfig,
+    RateLimitConfig,
     ShardsConfig,
 )
 from pipeline_src.datasets.chunk_plan import PLAN_COLUMNS
@@ -36,7 +36,7 @@ from pipeline_src.transcode.transcode import transcode_chunk
 
 LEVEL_STEP = 8
 CODECS = ("-c:v", "mpeg4", "-q:v", "1", "-c:a", "aac", "-movflags", "+faststart")
-QUICK = NetworkConfig(
+QUICK = RateLimitConfig(
     requests_per_second=0, backoff_seconds=0.01, pause_seconds=0.1, max_pause_seconds=0.4
 )
 SMALL = MediaConfig(num_frames=4, frame_size=32)
@@ -131,7 +131,7 @@ def download(
     folder: Path,
     clips: Sequence[Mapping[str, object]],
     config: DownloadConfig | None = None,
-    network: NetworkConfig = QUICK,
+    network: RateLimitConfig = QUICK,
     **places: str | bool,
 ) -> Path:
     """Run the download stage on clips below ``folder``; return the manifest."""

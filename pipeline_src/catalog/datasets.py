@@ -225,7 +225,7 @@ class DatasetCatalog:
         pattern = paths.LISTED_CLIPS if stage == PLAN else paths.MANIFEST
         return self.fill(pattern, dataset=name, stage=stage, split=split, chunk=chunk)
 
-    # Params of a rule: spelled as the configuration spells the results, or all would be fetched anew.
+    # A param: spelled as the configuration spells the results, or all would be fetched anew.
     def raw_folder(self, name: str, split: str, chunk: str) -> str:
         """Where the clips of a chunk are fetched to."""
         names = {"dataset": name, "split": split, "chunk": chunk}

@@ -13,6 +13,7 @@ from pipeline_src.catalog.steps import STEPS
 from pipeline_src.config import RunConfig, read_yaml, resolve_run
 from pipeline_src.config.differences import differences
 from pipeline_src.config.heads import possible_shares
+from pipeline_src.config.old_keys import with_new_keys
 from pipeline_src.config.root import RUN_SECTIONS
 from pipeline_src.config.starts import Network, converted_network, refuse_other_network
 from pipeline_src.datasets.dataset import split_view
@@ -81,7 +82,7 @@ class Catalog(DatasetCatalog):
                 yield str(error)
                 continue
             now = self.run(run)
-            then = then if isinstance(then, dict) else {}
+            then = with_new_keys(then, section=RunConfig) if isinstance(then, dict) else {}
             changed = list(differences(then, now.model_dump(mode="json")))
             if changed:
                 more = f" and {len(changed) - MAX_NAMED} more" if len(changed) > MAX_NAMED else ""

@@ -204,7 +204,7 @@ def _settle(place: Place, config: Config, assumed: Assumed) -> None:
     if place.sizes:
         place.gigabytes = num_left * statistics.fmean(place.sizes) / BYTES_PER_GB
         place.basis = f"measured on {len(place.sizes)}"
-    network = config.network
+    network = config.rate_limits
     rate = network.host_requests_per_second.get(place.name, network.requests_per_second)
     spaced = num_left / rate if rate else 0.0
     place.hours = max(spaced, transfer_seconds(place.gigabytes, assumed)) / SECONDS_PER_HOUR

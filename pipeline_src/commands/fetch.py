@@ -23,6 +23,6 @@ def run(options: argparse.Namespace) -> int:
         catalog = load_catalog(Path())
         config = catalog.config
         for name in options.datasets:
-            made = fetch_official(catalog.dataset(name), config.download, config.network, print)
+            made = fetch_official(catalog.dataset(name), config.download, config.rate_limits, print)
             print(f"{name}: {len(made) or 'no'} files fetched")
     return 0

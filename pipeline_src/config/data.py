@@ -1,4 +1,4 @@
-"""Sections of the data stages: plan, download, network, media, audio, shards, remote."""
+"""Sections of the data stages: plan, download, rate_limits, media, audio, shards, remote."""
 
 from typing import Annotated, Any, Literal
 
@@ -74,7 +74,7 @@ class DownloadConfig(Section):
         return self
 
 
-class NetworkConfig(Section):
+class RateLimitConfig(Section):
     """How politely hosts are asked, all jobs together. No result depends on it: nothing re-runs."""
 
     requests_per_second: float = Field(

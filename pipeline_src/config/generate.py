@@ -34,7 +34,7 @@ README_HEADER = """\
 `--config 'section={key: value}'` are merged on top, and an unknown key or a value out of bounds is
 refused before any job runs. `runs` maps a run's name to the values in which it differs from the
 sections `model`, `pretrain`, `finetune` and `evaluate`. Threads, memory and accounts belong to
-`profiles`. Keys that are marked *operational*, and all of `submit`, `network` and
+`profiles`. Keys that are marked *operational*, and all of `submit`, `rate_limits` and
 `remote`, say how a result is made and not what it is: nothing is made again when they change.
 
 This page is generated from `pipeline_src/config` by `make config`.

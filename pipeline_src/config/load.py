@@ -1,5 +1,6 @@
 """Check a merged configuration; say of each wrong value where it stands and what is allowed."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from pipeline_src.config.data import MediaConfig
+from pipeline_src.config.old_keys import old_keys_in, with_new_keys
 from pipeline_src.config.places import COMMAND_LINE, Places
 from pipeline_src.config.root import NAME_PATTERN, RUN_SECTIONS, Config, RunConfig
 from pipeline_src.config.section import Section
@@ -20,6 +22,7 @@ from pipeline_src.errors import ConfigError, did_you_mean, shown
 from pipeline_src.methods import MAViLConfig, NetworkConfig, make_architecture
 
 PROJECT_FILE = Path(__file__).resolve().parents[2] / "config" / "config.yaml"
+logger = logging.getLogger(__name__)
 SectionT = TypeVar("SectionT", bound=Section)
 
 
@@ -50,19 +53,23 @@ def load_config(
 def _with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     """What a file leaves out is as config/config.yaml is generated, not as a section begins."""
     defaults = Config().model_dump(mode="json", exclude={"runs"} & values.keys())
-    return merge(defaults, values)
+    return merge(defaults, with_new_keys(values))
 
 
 def merge_files(files: Sequence[Path], assignments: Sequence[str] = ()) -> dict[str, Any]:
     """The values of configuration files, first file first, and of ``--config`` on top.
 
     Raises:
-        ConfigError: one cannot be read, or has a key twice.
+        ConfigError: one cannot be read, or has a key twice, or by its old and its new name.
     """
+    trees = {str(path): read_sections(path) for path in files}
+    trees[COMMAND_LINE] = parse_assignments(assignments)
     merged: dict[str, Any] = {}
-    for path in files:
-        merged = merge(merged, read_sections(path))
-    return merge(merged, parse_assignments(assignments))
+    for where, tree in trees.items():
+        for sentence in old_keys_in(tree):
+            logger.warning("%s: %s", where, sentence)
+        merged = merge(merged, with_new_keys(tree, where))
+    return merged
 
 
 def read_config(files: Sequence[Path]) -> Config:

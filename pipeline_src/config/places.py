@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline_src.config.old_keys import with_new_keys
 from pipeline_src.config.yaml_files import parse_assignments, read_sections
 
 COMMAND_LINE = "--config"
@@ -21,8 +22,9 @@ class Places:
     """
 
     def __init__(self, files: Sequence[Path], assignments: Sequence[str] = ()) -> None:
-        self._trees = [(str(path), read_sections(path)) for path in files]
-        self._trees.append((COMMAND_LINE, parse_assignments(assignments)))
+        trees = [(str(path), read_sections(path)) for path in files]
+        trees.append((COMMAND_LINE, parse_assignments(assignments)))
+        self._trees = [(name, with_new_keys(tree, name)) for name, tree in trees]
 
     def find(self, path: Sequence[str]) -> str:
         """What sets the key at ``path`` last; empty where nothing does."""

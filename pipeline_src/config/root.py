@@ -1,5 +1,6 @@
 """The whole configuration, and the runs it lists."""
 
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
@@ -9,8 +10,8 @@ from pipeline_src.config.data import (
     AudioConfig,
     DownloadConfig,
     MediaConfig,
-    NetworkConfig,
     PlanConfig,
+    RateLimitConfig,
     RemoteConfig,
     ShardsConfig,
 )
@@ -99,6 +100,8 @@ class RunConfig(Section):
 class Config(Section):
     """config.yaml, an experiment overlay and --config, merged and checked."""
 
+    old_keys = MappingProxyType({"network": "rate_limits"})
+
     results: str = Field(
         default="results",
         min_length=1,
@@ -113,7 +116,7 @@ class Config(Section):
     )
     plan: PlanConfig = PlanConfig()
     download: DownloadConfig = DownloadConfig()
-    network: NetworkConfig = Field(default=NetworkConfig(), json_schema_extra=OPERATIONAL)
+    rate_limits: RateLimitConfig = Field(default=RateLimitConfig(), json_schema_extra=OPERATIONAL)
     media: MediaConfig = demo.MEDIA
     audio: AudioConfig = demo.AUDIO
     shards: ShardsConfig = ShardsConfig()

@@ -1,9 +1,10 @@
 """The base class of every configuration section, and which of its fields are the recipe."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.config import JsonDict
 
 MARK = "recipe"
@@ -21,10 +22,29 @@ class Section(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Key of the release before -> its name now; files and records are read with either.
+    old_keys: ClassVar[Mapping[str, str]] = MappingProxyType({})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_keys(cls, values: Any) -> Any:
+        return renamed(cls, values) if isinstance(values, Mapping) else values
 
     def recipe_values(self) -> dict[str, Any]:
         """The plain values of every field that counts."""
         return self.model_dump(mode="json", exclude=_unrecorded(type(self)))
+
+
+def renamed(section: type[Section], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values of a section with the names that its keys have now.
+
+    Raises:
+        ValueError: a key is given by both names.
+    """
+    if twice := [key for key in section.old_keys if {key, section.old_keys[key]} <= values.keys()]:
+        new = section.old_keys[twice[0]]
+        raise ValueError(f"{twice[0]} is the old name of {new}, and both are given; keep {new}")
+    return {section.old_keys.get(key, key): value for key, value in values.items()}
 
 
 def is_recorded(section: type[Section], name: str) -> bool:

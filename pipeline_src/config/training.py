@@ -1,5 +1,6 @@
 """Sections of the trainings: the network, pre-training, fine-tuning."""
 
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -55,6 +56,8 @@ class PretrainConfig(OptimConfig):
 
     The defaults are AVSiam's; those of the other methods stand in ``config/experiments``.
     """
+
+    old_keys = MappingProxyType({"packed": "pack_sequences"})
 
     datasets: tuple[str, ...] = Field(
         default=(),
@@ -117,7 +120,7 @@ class PretrainConfig(OptimConfig):
         description="avsiam: one optimiser step on both losses; else one optimiser and one step "
         "per loss. The others have one pass",
     )
-    packed: Literal["auto", "always", "never"] = Field(
+    pack_sequences: Literal["auto", "always", "never"] = Field(
         default="auto",
         description="avsiam: run the clips of all contrast_ratios, audio and video, as one batch; "
         "auto = on a GPU. The losses differ by rounding only",

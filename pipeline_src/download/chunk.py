@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline_src.config.data import DownloadConfig, NetworkConfig
+from pipeline_src.config.data import DownloadConfig, RateLimitConfig
 from pipeline_src.datasets.chunk_plan import read_plan_chunk
 from pipeline_src.datasets.clip_lists import ClipRow, restore_secrets
 from pipeline_src.download.fetch import Fetcher
@@ -43,7 +43,7 @@ def download_chunk(
     manifest_path: Path,
     ledger_path: Path,
     config: DownloadConfig,
-    network: NetworkConfig,
+    network: RateLimitConfig,
     ffmpeg: str,
     version: int,
 ) -> None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from pipeline_src.config.data import NetworkConfig
+from pipeline_src.config.data import RateLimitConfig
 from pipeline_src.errors import MediaError
 from pipeline_src.manifest.chunks import clip_key
 
@@ -48,7 +48,7 @@ class Host:
         folder: shared by every job that downloads; on a file system that can lock.
     """
 
-    def __init__(self, folder: Path, name: str, config: NetworkConfig) -> None:
+    def __init__(self, folder: Path, name: str, config: RateLimitConfig) -> None:
         self.name = name
         self._config = config
         self._state_path = folder / f"{clip_key(name)}.json"

@@ -15,7 +15,7 @@ from typing import Any
 
 import requests
 
-from pipeline_src.config.data import DownloadConfig, NetworkConfig
+from pipeline_src.config.data import DownloadConfig, RateLimitConfig
 from pipeline_src.datasets.clip_lists import derive_classes
 from pipeline_src.datasets.dataset import DatasetConfig, OfficialFile, format_classes, missing_list
 from pipeline_src.download.http import fetch_http, open_session
@@ -31,7 +31,7 @@ Say = Callable[[str], None]
 
 
 def fetch_official(
-    dataset: DatasetConfig, download: DownloadConfig, network: NetworkConfig, say: Say
+    dataset: DatasetConfig, download: DownloadConfig, network: RateLimitConfig, say: Say
 ) -> list[Path]:
     """Fetch what is missing of a data set's published files; what was written.
 
@@ -67,7 +67,7 @@ def _fetch(
     file: OfficialFile,
     session: requests.Session,
     download: DownloadConfig,
-    network: NetworkConfig,
+    network: RateLimitConfig,
     say: Say,
 ) -> None:
     say(f"{file.url} -> {file.path}, at most {file.max_bytes / 1e6:g} MB")

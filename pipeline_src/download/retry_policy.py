@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
-from pipeline_src.config.data import NetworkConfig
+from pipeline_src.config.data import RateLimitConfig
 from pipeline_src.download.hosts import Host, HostShutError, SlowDownError
 from pipeline_src.download.sources import Fetched, Lost, Outcome
 from pipeline_src.errors import MediaError
@@ -34,7 +34,7 @@ class Patience:
         folder: of the limits that jobs share. max_attempts: per clip, pauses not counted.
     """
 
-    def __init__(self, folder: Path, config: NetworkConfig, max_attempts: int) -> None:
+    def __init__(self, folder: Path, config: RateLimitConfig, max_attempts: int) -> None:
         self._folder = folder
         self._config = config
         self._max_attempts = max_attempts

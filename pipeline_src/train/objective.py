@@ -64,7 +64,7 @@ def _avsiam(model: Any, recipe: PretrainConfig) -> AVSiamPretrain:
         model,
         contrast_ratios=recipe.contrast_ratios,
         joint_step=recipe.joint_step,
-        packed=recipe.packed,
+        packed=recipe.pack_sequences,
         **_shared_values(recipe),
     )
 

@@ -87,7 +87,7 @@ def _fetch_lists(
             return
         from pipeline_src.download.official import fetch_official
 
-        fetch_official(dataset, config.download, config.network, logger.info)
+        fetch_official(dataset, config.download, config.rate_limits, logger.info)
 
     return fetch
 

@@ -13,7 +13,7 @@ NUM_CLASSES = 309
 SMALL = ("--configfile", "config/test/tiny.yaml", "--config", "datasets=[vggsound]")
 IMPATIENT = (
     "download={max_attempts: 1}",
-    "network={host_requests_per_second: {youtube.com: 0}, requests_per_second: 0}",
+    "rate_limits={host_requests_per_second: {youtube.com: 0}, requests_per_second: 0}",
 )
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline_src.config import DownloadConfig, NetworkConfig
+from pipeline_src.config import DownloadConfig, RateLimitConfig
 from pipeline_src.download.chunk import download_chunk
 from pipeline_src.download.source_choices import Places
 from pipeline_src.manifest.chunks import ChunkId
@@ -19,7 +19,7 @@ with log_to_file(snakemake.log[0]):
         manifest_path=Path(snakemake.output.manifest),
         ledger_path=Path(snakemake.output.ledger),
         config=DownloadConfig(**snakemake.config["download"]),
-        network=NetworkConfig(**snakemake.config["network"]),
+        network=RateLimitConfig(**snakemake.config["rate_limits"]),
         ffmpeg=find_ffmpeg(),
         version=snakemake.params.step_version,
     )

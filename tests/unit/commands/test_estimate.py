@@ -9,7 +9,7 @@ import pytest
 
 from pipeline_src.commands.estimate import Assumed, describe, estimate, read_listing
 from pipeline_src.commands.workload import describe_workload, tar_bytes, workload
-from pipeline_src.config import Config, DownloadConfig, NetworkConfig
+from pipeline_src.config import Config, DownloadConfig, RateLimitConfig
 from pipeline_src.config.data import AudioConfig
 from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.manifest.chunks import read_chunk
@@ -58,9 +58,9 @@ def test_local_sizes_are_read_and_hosts_assumed(tmp_path):
 
 def test_hours_follow_from_the_rate_of_a_host_or_the_line(tmp_path):
     rows = [f"c{n},youtube:{n},0,10,a,train" for n in range(100)]
-    slow = Config(network=NetworkConfig(host_requests_per_second={"youtube.com": 0.01}))
+    slow = Config(rate_limits=RateLimitConfig(host_requests_per_second={"youtube.com": 0.01}))
     assert by_name(tmp_path, rows, slow)["youtube.com"].hours == pytest.approx(10_000 / 3600)
-    fast = Config(network=NetworkConfig(host_requests_per_second={"youtube.com": 0}))
+    fast = Config(rate_limits=RateLimitConfig(host_requests_per_second={"youtube.com": 0}))
     seconds = 100 * 240 * 1e6 / 100e6
     assert by_name(tmp_path, rows, fast)["youtube.com"].hours == pytest.approx(seconds / 3600)
 

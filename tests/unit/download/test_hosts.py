@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from yt_dlp.utils import DownloadError
 
-from pipeline_src.config.data import DownloadConfig, NetworkConfig
+from pipeline_src.config.data import DownloadConfig, RateLimitConfig
 from pipeline_src.download.hosts import Host, HostShutError, SlowDownError
 from pipeline_src.download.page_clips import as_media_error, tool_name
 from pipeline_src.download.retry_policy import Patience
@@ -160,7 +160,7 @@ def test_the_mirror_of_a_clip_id_stays_where_the_template_says():
 
 
 def test_requests_are_spaced_over_all_threads(tmp_path, server):
-    network = NetworkConfig(requests_per_second=20)
+    network = RateLimitConfig(requests_per_second=20)
     clips = [{"source": server.url(f"good.mp4?{n}")} for n in range(30)]
     download(tmp_path, clips, network=network)
     spread = max(server.times) - min(server.times)
@@ -200,7 +200,7 @@ def test_a_429_behind_a_page_pauses_for_as_long_as_it_asks(tmp_path, server):
 def test_waits_double_up_to_a_limit_and_no_two_are_alike(tmp_path, monkeypatch):
     waits = []
     monkeypatch.setattr(time, "sleep", waits.append)
-    config = NetworkConfig(backoff_seconds=2, max_backoff_seconds=12)
+    config = RateLimitConfig(backoff_seconds=2, max_backoff_seconds=12)
     patience, failure = Patience(tmp_path, config, max_attempts=6), MediaError("network")
     for _ in range(20):
         assert [patience.goes_on(failure, n) for n in range(1, 7)] == [True] * 5 + [False]
@@ -257,7 +257,7 @@ def test_other_hosts_go_on_during_a_pause(tmp_path, server):
 
 
 def test_a_pause_is_seen_by_other_jobs_and_ends_with_an_answer(tmp_path):
-    config = NetworkConfig(pause_seconds=0.3, max_pauses=1, requests_per_second=0)
+    config = RateLimitConfig(pause_seconds=0.3, max_pauses=1, requests_per_second=0)
     ours, theirs = Host(tmp_path, "h", config), Host(tmp_path, "h", config)
     with pytest.raises(SlowDownError), ours.turn():
         raise SlowDownError("bot_check", "are you there")
@@ -273,7 +273,7 @@ def test_a_pause_is_seen_by_other_jobs_and_ends_with_an_answer(tmp_path):
 
 
 def test_a_pause_does_not_last_until_a_clock_that_was_set_back_has_caught_up(tmp_path):
-    config = NetworkConfig(pause_seconds=0.2, max_pauses=3, requests_per_second=0)
+    config = RateLimitConfig(pause_seconds=0.2, max_pauses=3, requests_per_second=0)
     host = Host(tmp_path, "h", config)
     with pytest.raises(SlowDownError), host.turn():
         raise SlowDownError("bot_check", "are you there")

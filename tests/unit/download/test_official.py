@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from pipeline_src.config.data import DownloadConfig, NetworkConfig
+from pipeline_src.config.data import DownloadConfig, RateLimitConfig
 from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.download.official import fetch_official
 from pipeline_src.errors import ManifestError
@@ -17,7 +17,7 @@ from tests.server import running_server
 from tests.workspace import Workspace
 
 LIST = b'abcdefghijk,0,dog barking,train\nbbcdefghijk,1,"cat, purring",test\n'
-NETWORK = NetworkConfig(backoff_seconds=0)
+NETWORK = RateLimitConfig(backoff_seconds=0)
 QUICK = DownloadConfig(timeout_seconds=2, max_attempts=3)
 
 
