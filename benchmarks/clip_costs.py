@@ -25,7 +25,7 @@ from torchvision.utils import save_image
 
 from benchmarks.costs import timed
 from pipeline_src import versions
-from pipeline_src.commands.workload import tar_bytes
+from pipeline_src.commands.estimate_workload import tar_bytes
 from pipeline_src.config.data import AudioConfig, MediaConfig, ShardsConfig
 from pipeline_src.logmel.chunk import extract_chunk
 from pipeline_src.manifest.chunks import ChunkId, ChunkManifest, clip_key, read_chunk, write_chunk

@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.costs import Cost, timed  # noqa: E402
 from pipeline_src import versions  # noqa: E402
-from pipeline_src.config import Config  # noqa: E402
+from pipeline_src.config import default_config  # noqa: E402
 from pipeline_src.datasets.chunk_plan import ensure_plan  # noqa: E402
 from pipeline_src.datasets.dataset import load_dataset  # noqa: E402
 from pipeline_src.manifest.chunks import ChunkId, read_chunk  # noqa: E402
@@ -42,7 +42,7 @@ from pipeline_src.transcode.ffmpeg import find_ffmpeg  # noqa: E402
 DATASET = ROOT / "config" / "datasets" / "avdigits.yaml"
 RESULTS = ROOT / "benchmarks" / "results"
 FREE_CLIPS = ROOT / "tests" / "assets"
-SETTINGS = Config()
+SETTINGS = default_config()
 GOAL_SECONDS = 90.0
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pipeline_src.commands import CHECKOUT
-from pipeline_src.commands.workload import describe_workload, workload
+from pipeline_src.commands.estimate_workload import describe_workload, workload
 from pipeline_src.config import Config, read_config
 from pipeline_src.datasets.clip_lists import ClipRow, read_clips
 from pipeline_src.datasets.dataset import DatasetConfig, load_dataset

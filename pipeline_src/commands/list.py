@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline_src.cli import NAME
 from pipeline_src.commands import CHECKOUT
-from pipeline_src.commands.listing import (
+from pipeline_src.commands.list_clips import (
     Files,
     ListedClip,
     choose_name,
@@ -25,8 +25,8 @@ from pipeline_src.commands.listing import (
     read_splits,
     write_lists,
 )
-from pipeline_src.commands.preview import Seen, look_at_all
-from pipeline_src.commands.proposal import propose
+from pipeline_src.commands.list_preview import Seen, look_at_all
+from pipeline_src.commands.list_proposal import propose
 from pipeline_src.config import Config, read_config
 from pipeline_src.datasets.copies import find_copies
 from pipeline_src.datasets.folder import Folder, read_folder

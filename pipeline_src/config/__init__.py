@@ -12,6 +12,7 @@ from pipeline_src.config.data import (
 )
 from pipeline_src.config.evaluation import EvaluateConfig, ReportConfig, SubmitConfig
 from pipeline_src.config.load import (
+    default_config,
     load_config,
     merge_files,
     pretrain_network,
@@ -44,6 +45,7 @@ __all__ = [
     "Segment",
     "ShardsConfig",
     "SubmitConfig",
+    "default_config",
     "load_config",
     "merge_files",
     "plan_segments",

@@ -15,14 +15,15 @@ from typing import Any
 import yaml
 from pydantic.fields import FieldInfo
 
+from pipeline_src.config.load import CONFIG_FOLDER, default_config
 from pipeline_src.config.root import Config
 from pipeline_src.config.section import MARK, OPERATIONAL, Section
 from pipeline_src.system.atomic import write_text
 
-CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "config"
 YAML_HEADER = """\
 # yaml-language-server: $schema=schema.json
-# Every key with its default: the demo. Generated from pipeline_src/config by `make config`.
+# Every key with its default: the demo. Generated from pipeline_src/config and
+# config/experiments/demo.yaml by `make config`.
 # Change values here (dvc repro, dvc exp run -S), in an overlay (--configfile) or by
 # --config 'finetune={lr: 1e-3}'. `make config` brings the defaults back.
 """
@@ -37,7 +38,8 @@ sections `model`, `pretrain`, `finetune` and `evaluate`. Threads, memory and acc
 `profiles`. Keys that are marked *operational*, and all of `submit`, `rate_limits` and
 `remote`, say how a result is made and not what it is: nothing is made again when they change.
 
-This page is generated from `pipeline_src/config` by `make config`.
+This page is generated from `pipeline_src/config` and `config/experiments/demo.yaml` by
+`make config`.
 """
 
 
@@ -45,9 +47,9 @@ def rendered_files() -> dict[str, str]:
     """File name in ``config/`` -> its text."""
     schema = Config.model_json_schema()
     return {
-        "config.yaml": YAML_HEADER + "".join(_yaml_lines(Config(), indent="")),
+        "config.yaml": YAML_HEADER + "".join(_yaml_lines(default_config(), indent="")),
         "schema.json": json.dumps(schema, indent=1) + "\n",
-        "README.md": README_HEADER + "".join(_readme_lines(Config(), "")),
+        "README.md": README_HEADER + "".join(_readme_lines(default_config(), "")),
     }
 
 

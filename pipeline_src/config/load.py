@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +22,9 @@ from pipeline_src.config.yaml_files import merge, parse_assignments, read_sectio
 from pipeline_src.errors import ConfigError, did_you_mean, shown
 from pipeline_src.methods import MAViLConfig, NetworkConfig, make_architecture
 
-PROJECT_FILE = Path(__file__).resolve().parents[2] / "config" / "config.yaml"
+CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "config"
+PROJECT_FILE = CONFIG_FOLDER / "config.yaml"
+DEMO_FILE = CONFIG_FOLDER / "experiments" / "demo.yaml"
 logger = logging.getLogger(__name__)
 SectionT = TypeVar("SectionT", bound=Section)
 
@@ -50,9 +53,20 @@ def load_config(
     return config
 
 
+@cache
+def default_config() -> Config:
+    """Return what config/config.yaml is generated from: the sections' defaults with the demo on top.
+
+    A package that was installed without its project has the sections' defaults alone.
+    """
+    demo = read_sections(DEMO_FILE) if DEMO_FILE.is_file() else {}
+    values = merge(Config().model_dump(mode="json"), demo)
+    return _validate(Config, values, (), Places([DEMO_FILE] if demo else []))
+
+
 def _with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     """What a file leaves out is as config/config.yaml is generated, not as a section begins."""
-    defaults = Config().model_dump(mode="json", exclude={"runs"} & values.keys())
+    defaults = default_config().model_dump(mode="json", exclude={"runs"} & values.keys())
     return merge(defaults, with_new_keys(values))
 
 
@@ -78,7 +92,7 @@ def read_config(files: Sequence[Path]) -> Config:
     Raises:
         ConfigError: a file cannot be read, or a value is not allowed.
     """
-    # A package that was installed without its project has the defaults that the file begins with.
+    # A package that was installed without its project has the sections' defaults.
     files = [*([PROJECT_FILE] if PROJECT_FILE.is_file() else []), *files]
     return load_config(merge_files(files), files)
 

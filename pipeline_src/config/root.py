@@ -5,7 +5,6 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline_src.config import demo
 from pipeline_src.config.data import (
     AudioConfig,
     DownloadConfig,
@@ -117,14 +116,14 @@ class Config(Section):
     plan: PlanConfig = PlanConfig()
     download: DownloadConfig = DownloadConfig()
     rate_limits: RateLimitConfig = Field(default=RateLimitConfig(), json_schema_extra=OPERATIONAL)
-    media: MediaConfig = demo.MEDIA
-    audio: AudioConfig = demo.AUDIO
+    media: MediaConfig = MediaConfig()
+    audio: AudioConfig = AudioConfig()
     shards: ShardsConfig = ShardsConfig()
     remote: RemoteConfig = Field(default=RemoteConfig(), json_schema_extra=OPERATIONAL)
-    model: ModelConfig = demo.MODEL
-    pretrain: PretrainConfig = demo.PRETRAIN
-    finetune: FinetuneConfig = demo.FINETUNE
-    evaluate: EvaluateConfig = demo.EVALUATE
+    model: ModelConfig = ModelConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
     submit: SubmitConfig = Field(default=SubmitConfig(), json_schema_extra=OPERATIONAL)
     report: ReportConfig = ReportConfig()
     runs: dict[str, dict[str, Any] | None] = Field(

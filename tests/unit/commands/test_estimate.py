@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from pipeline_src.commands.estimate import Assumed, describe, estimate, read_listing
-from pipeline_src.commands.workload import describe_workload, tar_bytes, workload
+from pipeline_src.commands.estimate_workload import describe_workload, tar_bytes, workload
 from pipeline_src.config import Config, DownloadConfig, RateLimitConfig
 from pipeline_src.config.data import AudioConfig
 from pipeline_src.datasets.dataset import load_dataset

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline_src.config import Config, load_config, resolve_run
+from pipeline_src.config import default_config, load_config, resolve_run
 from pipeline_src.config.generate import drifted_files
 from pipeline_src.config.load import merge
 from pipeline_src.errors import ConfigError
@@ -28,7 +28,7 @@ def test_generated_files_are_current(root):
 
 
 def test_config_yaml_holds_exactly_the_defaults(defaults):
-    assert load_config(defaults) == Config()
+    assert load_config(defaults) == default_config()
 
 
 def test_every_experiment_overlay_is_accepted(root, defaults):

@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 import yaml
 
-from pipeline_src.config import Config, PretrainConfig, load_config, plan_segments
+from pipeline_src.config import PretrainConfig, default_config, load_config, plan_segments
 from pipeline_src.config.curriculum import CurriculumConfig
 from pipeline_src.config.load import merge
 from pipeline_src.config.segments import adapted_batch_size
@@ -222,7 +222,7 @@ def test_impossible_settings_are_refused_before_anything_runs(root, pretrain, ex
 @pytest.mark.parametrize("method", ["mavil", "diffmavil"])
 def test_a_listed_ratio_that_leaves_no_token_is_refused(root, method):
     listed = {"pretrain": {"mavil": {"mask_ratios": [0.8, 0.99]}}}
-    defaults = merge(Config().model_dump(mode="json"), listed)
+    defaults = merge(default_config().model_dump(mode="json"), listed)
     load_config(defaults)  # other methods ignore it
     expected = r"mask ratio 0\.99 leaves none .* set pretrain\.mavil\.mask_ratios below"
     with pytest.raises(ConfigError, match=expected):

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline_src.catalog import Catalog
-from pipeline_src.config import Config, load_config
+from pipeline_src.config import default_config, load_config
 from pipeline_src.errors import ConfigError, ManifestError
 from pipeline_src.manifest.ledger import LedgerRow, describe_losses, write_ledger
 from pipeline_src.manifest.losses import first_loss
@@ -18,7 +18,7 @@ def make_catalog(folder, sources, *, yaml="", **sections):
     head = "name: toy\ntask: multiclass\nclip_list: list.csv\nclass_names: classes.csv\n"
     (folder / "toy.yaml").write_text(head + yaml)
     values = {"datasets": [str(folder / "toy.yaml")], "results": str(folder / "results")}
-    config = load_config({**Config().model_dump(mode="json"), **values, **sections})
+    config = load_config({**default_config().model_dump(mode="json"), **values, **sections})
     return Catalog(config, folder / "none", looks_for_files=True)
 
 

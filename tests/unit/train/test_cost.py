@@ -7,11 +7,11 @@ import pytest
 
 from pipeline_src.cli import main
 from pipeline_src.config import (
-    Config,
     CurriculumConfig,
     FinetuneConfig,
     ModelConfig,
     PretrainConfig,
+    default_config,
     read_config,
 )
 from pipeline_src.errors import ConfigError
@@ -210,7 +210,7 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path):
 
 
 def test_default_configuration_has_a_cost():
-    costs = run_costs(Config(), "avsiam_tiny", "vggsound")
+    costs = run_costs(default_config(), "avsiam_tiny", "vggsound")
     assert [cost.stage for cost in costs] == ["pretrain", "finetune"]
     assert all(cost.flops > 0 for cost in costs)
 

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from pipeline_src.config import Config, read_config, resolve_run
+from pipeline_src.config import default_config, read_config, resolve_run
 from pipeline_src.config.variants import VARIANTS, closed_form
 from pipeline_src.train.cost import DATASETS, run_costs, total_flops
 
@@ -60,7 +60,7 @@ def test_variants_are_compared_at_equal_samples_and_at_equal_operations(root):
 
 def test_the_demo_of_the_experiment_is_the_demo(root):
     run = resolve_run(read_config([root / EXPERIMENT]), "avsiam_tiny")
-    assert run == resolve_run(Config(), "avsiam_tiny")
+    assert run == resolve_run(default_config(), "avsiam_tiny")
 
 
 def test_an_epoch_is_the_training_split(root):

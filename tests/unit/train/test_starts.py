@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline_src.catalog import Catalog
-from pipeline_src.config import AudioConfig, Config, FinetuneConfig, PretrainConfig
+from pipeline_src.config import AudioConfig, FinetuneConfig, PretrainConfig, default_config
 from pipeline_src.config.load import load_config
 from pipeline_src.errors import CheckpointError, ConfigError
 from pipeline_src.methods import NetworkConfig
@@ -29,7 +29,7 @@ AUDIO = AudioConfig(num_mel_bins=32)
 
 
 def run_catalog(root, **runs):
-    merged = Config().model_dump(mode="json")
+    merged = default_config().model_dump(mode="json")
     merged["runs"] = {"first": {}, **runs}
     return Catalog(load_config(merged), root / "config" / "datasets")
 
@@ -120,7 +120,7 @@ def test_a_converted_folder_of_another_length_is_refused_when_planned(root, pret
     audio = AUDIO.model_dump(mode="json")
 
     def planned(**changes):
-        merged = Config(audio=AUDIO).model_dump(mode="json") | {"audio": audio}
+        merged = default_config().model_dump(mode="json") | {"audio": audio}
         recipe = {"checkpoint": str(pretrained.parent)}
         merged["runs"] = {"second": {"model": {**model, **changes}, "pretrain": recipe}}
         return Catalog(load_config(merged), root / "config/datasets").pretrain_done("second")

@@ -8,7 +8,7 @@ from snakemake.logging import ColorizingTextHandler, DefaultFormatter
 from snakemake.persistence import ParamsChange
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from pipeline_src.config import Config
+from pipeline_src.config import Config, default_config
 from pipeline_src.config.changes import describe_changes, section_keys
 from pipeline_src.errors import ConfigError
 from pipeline_src.system.joblog import last_error, log_to_file
@@ -65,7 +65,7 @@ def changed(old, new):
     return f"Params have changed since last execution: {change}"
 
 
-FINETUNE = Config().finetune.model_dump(mode="json")
+FINETUNE = default_config().finetune.model_dump(mode="json")
 
 
 @pytest.mark.parametrize(

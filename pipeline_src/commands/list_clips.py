@@ -12,7 +12,7 @@ from typing import NamedTuple
 import yaml
 
 from pipeline_src.catalog.datasets import RESERVED_NAMES
-from pipeline_src.commands.preview import Seen
+from pipeline_src.commands.list_preview import Seen
 from pipeline_src.config import MediaConfig
 from pipeline_src.config.root import NAME_PATTERN
 from pipeline_src.datasets.dataset import FOLD_NAME, SPLITS

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline_src.catalog import Catalog
 from pipeline_src.catalog.check import check_all
-from pipeline_src.commands.listing import ListedClip
+from pipeline_src.commands.list_clips import ListedClip
 from pipeline_src.config import Config, load_config, merge_files, resolve_run
 from pipeline_src.datasets.folder import Folder
 from pipeline_src.errors import PipelineError
