@@ -10,7 +10,7 @@ CUDA_ON_DEMAND := triton nvidia-cusolver nvidia-cuda-nvrtc nvidia-nvtx cuda-bind
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: setup setup-dev setup-cpu demo compare test soak lint fmt bench config lock slurm-up slurm-down clean
+.PHONY: setup setup-dev setup-cpu demo compare test check soak lint fmt bench config lock slurm-up slurm-down clean
 
 setup: $(READY)
 	@echo "Ready. For the commands of the README, activate the environment in this shell:  . $(BIN)/activate"
@@ -49,6 +49,10 @@ compare: demo
 
 test: $(READY_DEV)
 	python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
+# What a commit waits for: see .pre-commit-config.yaml.
+check: lint
+	python -m pytest -m "not slow" tests/unit tests/parity
 
 lint: $(READY_DEV)
 	ruff check .

@@ -55,7 +55,7 @@ def load_config(
 
 @cache
 def default_config() -> Config:
-    """Return what config/config.yaml is generated from: the sections' defaults with the demo on top.
+    """Return what config.yaml is generated from: the sections' defaults with the demo on top.
 
     A package that was installed without its project has the sections' defaults alone.
     """
