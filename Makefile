@@ -54,6 +54,10 @@ test: $(READY_DEV)
 check: lint
 	python -m pytest -m "not slow" tests/unit tests/parity
 
+# Ten minutes of kills, pauses, full disks and flipped bits; the results must not show any of it.
+soak: $(READY_DEV)
+	python -m tests.soak
+
 lint: $(READY_DEV)
 	ruff check .
 	ruff format --check .

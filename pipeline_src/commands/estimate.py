@@ -1,8 +1,8 @@
 """Clips, gigabytes and hours before any request.
 
-What fetching takes is here, what processing takes in ``estimate_workload``. Sizes of local files and archive
-members are read. Those of a host are measured where clips of it have been fetched already, and
-assumed from the options where not; the table says which.
+What fetching takes is here, what processing takes in ``estimate_workload``. Sizes of local files
+and archive members are read. Those of a host are measured where clips of it have been fetched
+already, and assumed from the options where not; the table says which.
 """
 
 import argparse
