@@ -9,16 +9,25 @@ from pydantic import ValidationError
 
 from pipeline_src.catalog import paths
 from pipeline_src.catalog.datasets import DatasetCatalog
+from pipeline_src.catalog.possible import (
+    Network,
+    converted_done,
+    converted_network,
+    refuse_large_batch,
+    refuse_one_class,
+    refuse_other_network,
+    refuse_other_split,
+    refuse_sound_alone,
+    refuse_unscored,
+    refuse_untrainable,
+)
 from pipeline_src.catalog.steps import STEPS
 from pipeline_src.config import RunConfig, read_yaml, resolve_run
 from pipeline_src.config.differences import differences
-from pipeline_src.config.heads import possible_shares
 from pipeline_src.config.old_keys import with_new_keys
 from pipeline_src.config.root import RUN_SECTIONS
-from pipeline_src.config.starts import Network, converted_network, refuse_other_network
 from pipeline_src.datasets.dataset import split_view
 from pipeline_src.errors import ConfigError
-from pipeline_src.runs.spec import DONE_FILE
 
 MAX_NAMED = 6  # changed keys in one sentence
 
@@ -77,12 +86,11 @@ class Catalog(DatasetCatalog):
             if not self.run_file(run).is_file():
                 continue
             try:
-                then = read_yaml(self.run_file(run))
+                then = _read_run(self.run_file(run))
             except ConfigError as error:
                 yield str(error)
                 continue
             now = self.run(run)
-            then = with_new_keys(then, section=RunConfig) if isinstance(then, dict) else {}
             changed = list(differences(then, now.model_dump(mode="json")))
             if changed:
                 more = f" and {len(changed) - MAX_NAMED} more" if len(changed) > MAX_NAMED else ""
@@ -98,11 +106,7 @@ class Catalog(DatasetCatalog):
         """
         names = self.run(run).pretrain.datasets or self.listed
         for name in names:
-            if not self.dataset(name).has_video:
-                raise ConfigError(
-                    f"run {run}: data set {name} has sound alone (modalities: [audio]), and "
-                    "pre-training needs sound and video; name others in pretrain.datasets"
-                )
+            refuse_sound_alone(run, name, has_video=self.dataset(name).has_video)
         return names
 
     def finetune_datasets(self, run: str) -> tuple[str, ...]:
@@ -128,15 +132,9 @@ class Catalog(DatasetCatalog):
                 is one class alone.
         """
         name, held_out = split_view(view)
-        try:
-            possible_shares(self.run(run).finetune.modality_probs, self.dataset(name).modalities)
-        except ValueError as error:
-            raise ConfigError(f"run {run}, data set {name}: finetune.{error}") from None
-        if self.num_classes(name) == 1:
-            raise ConfigError(
-                f"run {run}: data set {name} has one class and fine-tuning needs two; set "
-                "finetune.skip: true, or name others in finetune.datasets"
-            )
+        shares, modalities = self.run(run).finetune.modality_probs, self.dataset(name).modalities
+        refuse_untrainable(run, name, shares, modalities)
+        refuse_one_class(run, name, self.num_classes(name))
         if not held_out:
             return [self.index(name, "train")]
         return [self.index(name, fold) for fold in self.splits(name) if fold != held_out]
@@ -152,20 +150,10 @@ class Catalog(DatasetCatalog):
         recipe = getattr(self.run(run), stage)
         if recipe.checkpoint:
             return
-        counts = [self.num_clips(*one) for one in self._trained_on(run, view)]
-        if None in counts:
-            return
-        share = getattr(recipe, "label_fraction", 1.0)
-        num_clips = round(share * sum(count or 0 for count in counts))
-        if recipe.batch_size > num_clips:
-            names = ", ".join(dict.fromkeys(name for name, _ in self._trained_on(run, view)))
-            ranks = f" over {num_ranks} ranks" if num_ranks > 1 else ""
-            of = f", with label_fraction = {share:g}" if share < 1 else ""
-            smaller = f"set {stage}.batch_size to {num_clips} or less"
-            raise ConfigError(
-                f"run {run}: {stage}.batch_size = {recipe.batch_size}{ranks}, but {names} lists "
-                f"{num_clips} clips to train on{of}; {smaller if num_clips else 'list more clips'}"
-            )
+        counts: dict[str, list[int | None]] = {}
+        for name, split in self._trained_on(run, view):
+            counts.setdefault(name, []).append(self.num_clips(name, split))
+        refuse_large_batch(run, stage, recipe, counts, num_ranks)
 
     def _trained_on(self, run: str, view: str) -> list[tuple[str, str]]:
         """Data set and split of all that a training learns from."""
@@ -191,11 +179,7 @@ class Catalog(DatasetCatalog):
         """
         name, held_out = split_view(view)
         split = self.run(run).evaluate.split
-        if held_out and split != "test":
-            raise ConfigError(
-                f"run {run}, data set {name}: evaluate.split is {split}, but the clips of a "
-                "held-out fold are test clips; set it to test"
-            )
+        refuse_other_split(run, name, split, held_out)
         return self.index(name, held_out or split)
 
     def pretrain_source(self, run: str) -> str:
@@ -247,7 +231,7 @@ class Catalog(DatasetCatalog):
         recipe = getattr(self.run(run), stage)
         own = Network.of(self.run(run).model, num_frames=recipe.num_frames, num_mel_bins=bins)
         if folder := self.run(source).pretrain.checkpoint:
-            start, whose = converted_network(_converted(source, "pretrain", folder)), folder
+            start, whose = converted_network(converted_done(source, "pretrain", folder)), folder
         elif source == run:
             return
         else:
@@ -260,13 +244,13 @@ class Catalog(DatasetCatalog):
         """done.json of a run's pre-training: trained, or converted from elsewhere."""
         folder = self.run(run).pretrain.checkpoint
         trained = self.fill(paths.PRETRAINED, run=run)
-        return _converted(run, "pretrain", folder) if folder else trained
+        return converted_done(run, "pretrain", folder) if folder else trained
 
     def finetune_done(self, run: str, name: str) -> str:
         """done.json of a run's fine-tuning on a data set: trained, or converted from elsewhere."""
         folder = self.run(run).finetune.checkpoint
         trained = self.fill(paths.FINETUNED, run=run, dataset=name)
-        return _converted(run, "finetune", folder) if folder else trained
+        return converted_done(run, "finetune", folder) if folder else trained
 
     def finetune_dones(self, name: str) -> list[str]:
         """done.json of every run that is fine-tuned, on a data set."""
@@ -315,11 +299,7 @@ class Catalog(DatasetCatalog):
         if has_probes or (dataset.has_video and not dataset.folds):
             return True
         if name in self.run(run).evaluate.datasets:
-            raise ConfigError(
-                f"run {run}: a pre-training cannot be scored on {name}, which has "
-                + ("folds" if dataset.folds else "sound alone and no probes")
-                + "; take it out of evaluate.datasets"
-            )
+            refuse_unscored(run, name, has_folds=bool(dataset.folds))
         return False
 
     def probe_train_index(self, run: str, name: str) -> list[str]:
@@ -368,23 +348,14 @@ class Catalog(DatasetCatalog):
         ]
 
 
+def _read_run(path: Path) -> dict[str, Any]:
+    """Return the sections of a run as they were recorded, by the names that their keys have now."""
+    then = read_yaml(path)
+    return with_new_keys(then, str(path), RunConfig) if isinstance(then, dict) else {}
+
+
 def _counts(then: Mapping[str, Any], now: RunConfig) -> bool:
     try:
         return RunConfig.model_validate(then).recipe_values() != now.recipe_values()
     except ValidationError:  # of another version of this code
         return True
-
-
-def _converted(run: str, stage: str, folder: str) -> str:
-    """done.json of a converted checkpoint.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    path = Path(folder) / DONE_FILE
-    if not path.is_file():
-        raise ConfigError(
-            f"run {run}: {stage}.checkpoint: {path} does not exist; write the folder with "
-            "av-pipeline convert"
-        )
-    return str(path)

@@ -15,10 +15,10 @@ from pipeline_src.config.load import (
     default_config,
     load_config,
     merge_files,
-    pretrain_network,
     read_config,
     resolve_run,
 )
+from pipeline_src.config.networks import pretrain_network
 from pipeline_src.config.optim import AugmentConfig, OptimConfig
 from pipeline_src.config.root import Config, RunConfig
 from pipeline_src.config.segments import Segment, plan_segments

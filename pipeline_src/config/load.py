@@ -10,17 +10,13 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from pipeline_src.config.data import MediaConfig
 from pipeline_src.config.old_keys import old_keys_in, with_new_keys
 from pipeline_src.config.places import COMMAND_LINE, Places
+from pipeline_src.config.possible import refuse_impossible
 from pipeline_src.config.root import NAME_PATTERN, RUN_SECTIONS, Config, RunConfig
 from pipeline_src.config.section import Section
-from pipeline_src.config.segments import plan_segments
-from pipeline_src.config.sources import check_sources
-from pipeline_src.config.training import ModelConfig, PretrainConfig
 from pipeline_src.config.yaml_files import merge, parse_assignments, read_sections
 from pipeline_src.errors import ConfigError, did_you_mean, shown
-from pipeline_src.methods import MAViLConfig, NetworkConfig, make_architecture
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "config"
 PROJECT_FILE = CONFIG_FOLDER / "config.yaml"
@@ -118,109 +114,8 @@ def _resolve_run(config: Config, name: str, places: Places) -> RunConfig:
         raise ConfigError(f"run {name!r} is not listed{near}; listed runs: {listed}")
     base = {section: getattr(config, section).model_dump(mode="json") for section in RUN_SECTIONS}
     run = _validate(RunConfig, merge(base, overlay), ("runs", name), places)
-    mixup = run.finetune.mixup
-    if mixup and not config.shards.waveform and not run.finetune.checkpoint:
-        raise ConfigError(
-            f"run {name}: finetune.mixup = {mixup:g} mixes waveforms; set shards.waveform: true"
-        )
-    _check_windows(name, run, config.media)
-    _check_network(name, run, config.audio.num_mel_bins)
-    _check_plan(name, run, config.audio.num_mel_bins)
-    check_sources(config, name, run)
+    refuse_impossible(config, name, run)
     return run
-
-
-def _check_windows(name: str, run: RunConfig, media: MediaConfig) -> None:
-    """Refuse frames that no clip can give.
-
-    Raises:
-        ConfigError: fewer frames are stored, or at a lower rate or unevenly, or the window is
-            longer than any clip.
-    """
-    for stage, recipe in (("pretrain", run.pretrain), ("finetune", run.finetune)):
-        if not recipe.fps:
-            if 0 < media.num_frames < recipe.num_frames:
-                raise ConfigError(
-                    f"run {name}: {stage}.num_frames = {recipe.num_frames}, but a clip has "
-                    f"media.num_frames = {media.num_frames}; store that many or lower it"
-                )
-            continue
-        if recipe.fps > media.frame_rate:
-            raise ConfigError(
-                f"run {name}: {stage}.fps = {recipe.fps:g} needs frames stored at that rate, but "
-                f"media.frame_rate = {media.frame_rate:g}; set media.frame_rate to {recipe.fps:g} "
-                "or more and media.num_frames to 0"
-            )
-        if media.frame_times != "exact":
-            raise ConfigError(
-                f"run {name}: {stage}.fps = {recipe.fps:g} needs evenly spaced frames, but "
-                f"media.frame_times = {media.frame_times}; set media.frame_times to exact"
-            )
-        seconds = recipe.num_frames / recipe.fps
-        if seconds > media.max_seconds:
-            raise ConfigError(
-                f"run {name}: {stage}.num_frames = {recipe.num_frames} at fps = {recipe.fps:g} "
-                f"last {seconds:g} s, longer than any clip (media.max_seconds = "
-                f"{media.max_seconds:g})"
-            )
-
-
-def _check_network(name: str, run: RunConfig, num_mel_bins: int) -> None:
-    """Refuse a network that could not be built, before anything runs.
-
-    Raises:
-        ConfigError: an override is unknown, set elsewhere, or does not fit the inputs.
-    """
-    model = run.model
-    given = {
-        "num_mel_bins": num_mel_bins,
-        "target_length": model.target_length,
-        "img_size": model.img_size,
-        "num_frames": run.finetune.num_frames,
-    }
-    if twice := {*given, "num_classes", "init"} & set(model.overrides):
-        raise ConfigError(
-            f"run {name}: model.overrides.{min(twice)} has a key of its own in the configuration; "
-            "set it there"
-        )
-    try:
-        network = make_architecture(model.name, **given, **model.overrides)
-    except ConfigError as error:
-        raise ConfigError(f"run {name}: model.overrides: {error}") from None
-    fraction = run.pretrain.mavil.decode_fraction
-    if isinstance(network, MAViLConfig) and fraction < 1 and not network.reads_across:
-        raise ConfigError(
-            f"run {name}: pretrain.mavil.decode_fraction={fraction} would change nothing: both "
-            "decoders are joint; set model.overrides.video_decoder: cross"
-        )
-
-
-def _check_plan(name: str, run: RunConfig, num_mel_bins: int) -> None:
-    """Refuse mask ratios and batches that some step of a pre-training could not take.
-
-    Raises:
-        ConfigError: names the epoch, the value and the limit.
-    """
-    if run.pretrain.checkpoint:
-        return
-    try:
-        plan_segments(pretrain_network(run.model, run.pretrain, num_mel_bins), run.pretrain)
-    except ConfigError as error:
-        raise ConfigError(f"run {name}: pretrain: {error}") from None
-
-
-def pretrain_network(
-    model: ModelConfig, recipe: PretrainConfig, num_mel_bins: int
-) -> NetworkConfig:
-    """Sizes of the network that a pre-training builds."""
-    return make_architecture(
-        model.name,
-        img_size=model.img_size,
-        target_length=model.target_length,
-        num_mel_bins=num_mel_bins,
-        num_frames=recipe.num_frames,
-        **model.overrides,
-    )
 
 
 def _validate(

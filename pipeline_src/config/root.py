@@ -17,7 +17,6 @@ from pipeline_src.config.data import (
 from pipeline_src.config.evaluation import EvaluateConfig, ReportConfig, SubmitConfig
 from pipeline_src.config.section import ELSEWHERE, OPERATIONAL, Section
 from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig
-from pipeline_src.methods import METHODS
 
 RUN_SECTIONS = ("model", "pretrain", "finetune", "evaluate")
 ODD_LETTERS = frozenset("{}<>$;&|`\"'\\*?[]")
@@ -31,69 +30,6 @@ class RunConfig(Section):
     pretrain: PretrainConfig
     finetune: FinetuneConfig
     evaluate: EvaluateConfig
-
-    @model_validator(mode="after")
-    def _check_chunks(self) -> "RunConfig":
-        pretrain = self.pretrain
-        key, ratios = {
-            "avsiam": ("contrast_ratios", pretrain.contrast_ratios),
-            "mavil": ("mavil.mask_ratios", pretrain.mavil.mask_ratios),
-            "diffmavil": ("mavil.mask_ratios", pretrain.mavil.mask_ratios),
-        }.get(self.model.method, ("", ()))
-        if pretrain.batch_size < len(ratios):
-            raise ValueError(
-                f"pretrain.batch_size={pretrain.batch_size} is smaller than the number of "
-                f"{key}, {len(ratios)}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _check_curriculum(self) -> "RunConfig":
-        pretrain = self.pretrain
-        passes_apart = METHODS[self.model.method].config.has_contrast_pass
-        if not pretrain.curriculum.is_on:
-            return self
-        if pretrain.mavil.mask_ratios and self.model.method in ("mavil", "diffmavil"):
-            raise ValueError(
-                f"pretrain.mavil.mask_ratios={list(pretrain.mavil.mask_ratios)} stand for the "
-                "mask ratio that pretrain.curriculum schedules; give one of them"
-            )
-        if passes_apart and pretrain.reconstruct_weight == 0:
-            raise ValueError(
-                f"pretrain.curriculum schedules the reconstruction of {self.model.method}, but "
-                "pretrain.reconstruct_weight is 0"
-            )
-        if pretrain.curriculum.contrast_ratios_end and not passes_apart:
-            raise ValueError(
-                f"pretrain.curriculum.contrast_ratios_end: {self.model.method} contrasts under "
-                "the mask of its reconstruction; leave it empty"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _check_frames(self) -> "RunConfig":
-        seen = self.finetune.num_frames
-        if self.finetune.init == "pretrain" and self.pretrain.num_frames != seen:
-            raise ValueError(
-                f"finetune.num_frames={seen} must equal pretrain.num_frames="
-                f"{self.pretrain.num_frames}, or finetune.init be scratch"
-            )
-        if self.evaluate.num_frames < seen:
-            raise ValueError(
-                f"evaluate.num_frames={self.evaluate.num_frames} must be at least "
-                f"finetune.num_frames={seen}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _check_windows(self) -> "RunConfig":
-        shown, size = self.evaluate.num_frames, self.finetune.num_frames
-        if self.finetune.fps and shown % size:
-            raise ValueError(
-                f"evaluate.num_frames={shown} must be a multiple of finetune.num_frames={size}: "
-                f"with finetune.fps={self.finetune.fps:g} it is a number of whole windows"
-            )
-        return self
 
 
 class Config(Section):

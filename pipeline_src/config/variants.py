@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline_src.config.load import pretrain_network
+from pipeline_src.config.networks import pretrain_network
 from pipeline_src.config.segments import mavil_steps, plan_segments
 from pipeline_src.config.training import ModelConfig, PretrainConfig
 from pipeline_src.methods import MAViLConfig

@@ -49,6 +49,7 @@ RENAMED = {
     "proposal": "commands.list_proposal",
     "workload": "commands.estimate_workload",
     "estimate": "commands.estimate",
+    "config.starts": "catalog.possible",
     "media.chains": "transcode.filters",
     "media.graph": "transcode.ffmpeg_command",
     "media.moments": "transcode.frame_times",

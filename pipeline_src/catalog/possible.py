@@ -1,0 +1,229 @@
+"""Is a run possible with its data sets and files? One function for each question; no torch.
+
+Asked when the workflow is planned, not hours later by the training. What the settings alone answer
+is asked in ``config.possible``.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pipeline_src.config.heads import possible_shares
+from pipeline_src.config.networks import network_sizes
+from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig
+from pipeline_src.errors import ConfigError
+from pipeline_src.methods import METHODS, NetworkConfig
+from pipeline_src.runs.spec import DONE_FILE, STATE_FILE
+
+# What decides the encoder's tensors, or what they compute; a method may lack some.
+ENCODER_KEYS = (
+    *("embed_dim", "depth", "num_heads", "mlp_ratio", "num_mel_bins", "patch_size", "audio_patch"),
+    *("shared_depth", "fusion_depth", "tubelet_size", "double_input", "encoders"),
+)
+DECODER_KEYS = ("decoder_embed_dim", "decoder_depth", "decoder_num_heads")
+LENGTH_KEYS = ("target_length", "img_size")
+
+
+class Network(NamedTuple):
+    """A run's or a checkpoint's network: its section ``model``, and all its sizes."""
+
+    model: ModelConfig
+    sizes: NetworkConfig
+
+    @classmethod
+    def of(cls, model: ModelConfig, *, num_frames: int, num_mel_bins: int) -> "Network":
+        """Work out the sizes of a network for these inputs."""
+        return cls(model, network_sizes(model, num_frames=num_frames, num_mel_bins=num_mel_bins))
+
+
+def refuse_sound_alone(run: str, name: str, *, has_video: bool) -> None:
+    """Refuse a data set without video for a pre-training: every objective compares both.
+
+    Raises:
+        ConfigError: names run and data set.
+    """
+    if not has_video:
+        raise ConfigError(
+            f"run {run}: data set {name} has sound alone (modalities: [audio]), and "
+            "pre-training needs sound and video; name others in pretrain.datasets"
+        )
+
+
+def refuse_untrainable(
+    run: str, name: str, shares: Sequence[float], modalities: Collection[str]
+) -> None:
+    """Refuse a data set whose clips can train none of the heads of a run.
+
+    Args:
+        shares: ``finetune.modality_probs``.
+
+    Raises:
+        ConfigError: names run, data set and shares.
+    """
+    try:
+        possible_shares(shares, modalities)
+    except ValueError as error:
+        raise ConfigError(f"run {run}, data set {name}: finetune.{error}") from None
+
+
+def refuse_one_class(run: str, name: str, num_classes: int) -> None:
+    """Refuse a data set of one class for a fine-tuning.
+
+    Args:
+        num_classes: 0 = unknown as yet.
+
+    Raises:
+        ConfigError: names run and data set.
+    """
+    if num_classes == 1:
+        raise ConfigError(
+            f"run {run}: data set {name} has one class and fine-tuning needs two; set "
+            "finetune.skip: true, or name others in finetune.datasets"
+        )
+
+
+def refuse_large_batch(
+    run: str,
+    stage: str,
+    recipe: PretrainConfig | FinetuneConfig,
+    counts: Mapping[str, Sequence[int | None]],
+    num_ranks: int,
+) -> None:
+    """Refuse a batch that the listed clips cannot fill: clips would stand in it twice.
+
+    Args:
+        stage: pretrain or finetune.
+        counts: data set -> clips of each split that is learnt from; None where nobody knows yet.
+
+    Raises:
+        ConfigError: names the key and both numbers.
+    """
+    known = [count for numbers in counts.values() for count in numbers]
+    if recipe.checkpoint or None in known:
+        return
+    share = getattr(recipe, "label_fraction", 1.0)
+    num_clips = round(share * sum(count or 0 for count in known))
+    if recipe.batch_size > num_clips:
+        ranks = f" over {num_ranks} ranks" if num_ranks > 1 else ""
+        of = f", with label_fraction = {share:g}" if share < 1 else ""
+        smaller = f"set {stage}.batch_size to {num_clips} or less"
+        raise ConfigError(
+            f"run {run}: {stage}.batch_size = {recipe.batch_size}{ranks}, but "
+            f"{', '.join(counts)} lists {num_clips} clips to train on{of}; "
+            f"{smaller if num_clips else 'list more clips'}"
+        )
+
+
+def refuse_other_split(run: str, name: str, split: str, held_out: str) -> None:
+    """Refuse to score a run on validation clips where a fold is held out: folds have none.
+
+    Raises:
+        ConfigError: names run, data set and split.
+    """
+    if held_out and split != "test":
+        raise ConfigError(
+            f"run {run}, data set {name}: evaluate.split is {split}, but the clips of a "
+            "held-out fold are test clips; set it to test"
+        )
+
+
+def refuse_unscored(run: str, name: str, *, has_folds: bool) -> None:
+    """Refuse a data set that a run names to be scored on and cannot be.
+
+    Raises:
+        ConfigError: names run and data set.
+    """
+    raise ConfigError(
+        f"run {run}: a pre-training cannot be scored on {name}, which has "
+        + ("folds" if has_folds else "sound alone and no probes")
+        + "; take it out of evaluate.datasets"
+    )
+
+
+def converted_done(run: str, stage: str, folder: str) -> str:
+    """Return done.json of a converted checkpoint.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    path = Path(folder) / DONE_FILE
+    if not path.is_file():
+        raise ConfigError(
+            f"run {run}: {stage}.checkpoint: {path} does not exist; write the folder with "
+            "av-pipeline convert"
+        )
+    return str(path)
+
+
+def converted_network(done: str) -> Network:
+    """Read the network of a converted checkpoint from the state.json that its done.json names.
+
+    Raises:
+        ConfigError: one of the files is not what the converter writes.
+    """
+    try:
+        folder = (
+            Path(done).parent / json.loads(Path(done).read_text(encoding="utf-8"))["checkpoint"]
+        )
+        state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        model = ModelConfig.model_validate(state["spec"]["model"])
+        num_frames = state["spec"]["recipe"]["num_frames"]
+        return Network.of(model, num_frames=num_frames, num_mel_bins=state["num_mel_bins"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ConfigError(
+            f"{done}: no readable checkpoint beside it ({type(error).__name__}: "
+            f"{str(error)[:200]}); write the folder again with av-pipeline convert"
+        ) from None
+
+
+def refuse_other_network(
+    run: str, own: Network, start: Network, *, whose: str, stage: Literal["pretrain", "finetune"]
+) -> None:
+    """Compare a run's network with the one that its training starts from.
+
+    Args:
+        whose: where the start comes from, for the message.
+        stage: of the training that starts; a pre-training also keeps the decoder.
+
+    Raises:
+        ConfigError: names each key with both values.
+    """
+    configs = [METHODS[network.model.method].config for network in (own, start)]
+    if not (issubclass(configs[0], configs[1]) or issubclass(configs[1], configs[0])):
+        raise ConfigError(
+            f"run {run} is a network of {own.model.method} and starts from {whose}, one of "
+            f"{start.model.method}; name a start of the same method"
+        )
+    keys = ENCODER_KEYS + (DECODER_KEYS if stage == "pretrain" else ())
+    if differing := _differences(own, start, keys):
+        raise ConfigError(
+            f"run {run} starts from {whose}, a network of another shape: {differing}; give both "
+            "the same size and overrides in their section model"
+        )
+    _refuse_other_lengths(run, own, start, whose)
+
+
+def _refuse_other_lengths(run: str, own: Network, start: Network, whose: str) -> None:
+    fit = own.model.fit_positions
+    differing = _differences(own, start, LENGTH_KEYS)
+    if differing and fit == "refuse":
+        raise ConfigError(
+            f"run {run} starts from {whose}, which knows inputs of another size: {differing}; give "
+            "both the same, or set model.fit_positions: interpolate (positions stretched) or trim "
+            "(the first of them)"
+        )
+    longer = [k for k in LENGTH_KEYS if getattr(own.sizes, k) > getattr(start.sizes, k)]
+    if longer and fit == "trim":
+        raise ConfigError(
+            f"run {run}: model.fit_positions: trim cannot lengthen what {whose} knows: "
+            f"{_differences(own, start, longer)}; set it to interpolate"
+        )
+
+
+def _differences(own: Network, start: Network, keys: Iterable[str]) -> str:
+    """Each key that differs with both values; a method without the key has None."""
+    values = ((key, *(getattr(n.sizes, key, None) for n in (own, start))) for key in keys)
+    return ", ".join(
+        f"{key} = {ours}, there {theirs}" for key, ours, theirs in values if ours != theirs
+    )

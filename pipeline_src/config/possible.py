@@ -1,0 +1,167 @@
+"""Is a run possible? Every question that its settings alone answer, one function each.
+
+``refuse_impossible`` asks them all, of every run and before anything is made. What needs data sets
+or files is asked in ``catalog.possible``.
+"""
+
+from pipeline_src.config.data import MediaConfig
+from pipeline_src.config.networks import input_sizes, network_sizes, pretrain_network
+from pipeline_src.config.root import Config, RunConfig
+from pipeline_src.config.segments import plan_segments
+from pipeline_src.config.sources import check_sources
+from pipeline_src.config.training import FinetuneConfig, PretrainConfig
+from pipeline_src.errors import ConfigError
+from pipeline_src.methods import METHODS, MAViLConfig
+
+
+def refuse_impossible(config: Config, name: str, run: RunConfig) -> None:
+    """Ask every question of run ``name``.
+
+    Raises:
+        ConfigError: the first that is answered with no; names the keys and their values.
+    """
+    try:
+        _check_shares(run)
+        _check_curriculum(run)
+        _check_frames(run)
+        _check_evaluated_windows(run)
+    except ConfigError as error:
+        raise ConfigError(f"configuration refused:\n  runs.{name}: {error}") from None
+    try:
+        _check_mixup(config, run)
+        for stage, recipe in (("pretrain", run.pretrain), ("finetune", run.finetune)):
+            _check_stored_frames(stage, recipe, config.media)
+        _check_network(run, config.audio.num_mel_bins)
+        _check_plan(run, config.audio.num_mel_bins)
+    except ConfigError as error:
+        raise ConfigError(f"run {name}: {error}") from None
+    check_sources(config, name, run)
+
+
+def _check_shares(run: RunConfig) -> None:
+    """Refuse a batch that has no clip for each of the ratios that share it."""
+    pretrain = run.pretrain
+    key, ratios = {
+        "avsiam": ("contrast_ratios", pretrain.contrast_ratios),
+        "mavil": ("mavil.mask_ratios", pretrain.mavil.mask_ratios),
+        "diffmavil": ("mavil.mask_ratios", pretrain.mavil.mask_ratios),
+    }.get(run.model.method, ("", ()))
+    if pretrain.batch_size < len(ratios):
+        raise ConfigError(
+            f"pretrain.batch_size={pretrain.batch_size} is smaller than the number of "
+            f"{key}, {len(ratios)}"
+        )
+
+
+def _check_curriculum(run: RunConfig) -> None:
+    """Refuse a curriculum that schedules nothing of this method."""
+    pretrain, method = run.pretrain, run.model.method
+    passes_apart = METHODS[method].config.has_contrast_pass
+    if not pretrain.curriculum.is_on:
+        return
+    if pretrain.mavil.mask_ratios and method in ("mavil", "diffmavil"):
+        raise ConfigError(
+            f"pretrain.mavil.mask_ratios={list(pretrain.mavil.mask_ratios)} stand for the "
+            "mask ratio that pretrain.curriculum schedules; give one of them"
+        )
+    if passes_apart and pretrain.reconstruct_weight == 0:
+        raise ConfigError(
+            f"pretrain.curriculum schedules the reconstruction of {method}, but "
+            "pretrain.reconstruct_weight is 0"
+        )
+    if pretrain.curriculum.contrast_ratios_end and not passes_apart:
+        raise ConfigError(
+            f"pretrain.curriculum.contrast_ratios_end: {method} contrasts under "
+            "the mask of its reconstruction; leave it empty"
+        )
+
+
+def _check_frames(run: RunConfig) -> None:
+    """Refuse numbers of frames that the next stage could not take over."""
+    seen = run.finetune.num_frames
+    if run.finetune.init == "pretrain" and run.pretrain.num_frames != seen:
+        raise ConfigError(
+            f"finetune.num_frames={seen} must equal pretrain.num_frames="
+            f"{run.pretrain.num_frames}, or finetune.init be scratch"
+        )
+    if run.evaluate.num_frames < seen:
+        raise ConfigError(
+            f"evaluate.num_frames={run.evaluate.num_frames} must be at least "
+            f"finetune.num_frames={seen}"
+        )
+
+
+def _check_evaluated_windows(run: RunConfig) -> None:
+    shown, size = run.evaluate.num_frames, run.finetune.num_frames
+    if run.finetune.fps and shown % size:
+        raise ConfigError(
+            f"evaluate.num_frames={shown} must be a multiple of finetune.num_frames={size}: "
+            f"with finetune.fps={run.finetune.fps:g} it is a number of whole windows"
+        )
+
+
+def _check_mixup(config: Config, run: RunConfig) -> None:
+    mixup = run.finetune.mixup
+    if mixup and not config.shards.waveform and not run.finetune.checkpoint:
+        raise ConfigError(f"finetune.mixup = {mixup:g} mixes waveforms; set shards.waveform: true")
+
+
+def _check_stored_frames(
+    stage: str, recipe: PretrainConfig | FinetuneConfig, media: MediaConfig
+) -> None:
+    """Refuse frames that no clip can give."""
+    if not recipe.fps:
+        if 0 < media.num_frames < recipe.num_frames:
+            raise ConfigError(
+                f"{stage}.num_frames = {recipe.num_frames}, but a clip has "
+                f"media.num_frames = {media.num_frames}; store that many or lower it"
+            )
+        return
+    if recipe.fps > media.frame_rate:
+        raise ConfigError(
+            f"{stage}.fps = {recipe.fps:g} needs frames stored at that rate, but "
+            f"media.frame_rate = {media.frame_rate:g}; set media.frame_rate to {recipe.fps:g} "
+            "or more and media.num_frames to 0"
+        )
+    if media.frame_times != "exact":
+        raise ConfigError(
+            f"{stage}.fps = {recipe.fps:g} needs evenly spaced frames, but "
+            f"media.frame_times = {media.frame_times}; set media.frame_times to exact"
+        )
+    seconds = recipe.num_frames / recipe.fps
+    if seconds > media.max_seconds:
+        raise ConfigError(
+            f"{stage}.num_frames = {recipe.num_frames} at fps = {recipe.fps:g} "
+            f"last {seconds:g} s, longer than any clip (media.max_seconds = "
+            f"{media.max_seconds:g})"
+        )
+
+
+def _check_network(run: RunConfig, num_mel_bins: int) -> None:
+    """Refuse a network that could not be built, or whose settings change nothing."""
+    sizes = {"num_frames": run.finetune.num_frames, "num_mel_bins": num_mel_bins}
+    own_keys = {*input_sizes(run.model, **sizes), "num_classes", "init"}
+    if twice := own_keys & set(run.model.overrides):
+        raise ConfigError(
+            f"model.overrides.{min(twice)} has a key of its own in the configuration; set it there"
+        )
+    try:
+        network = network_sizes(run.model, **sizes)
+    except ConfigError as error:
+        raise ConfigError(f"model.overrides: {error}") from None
+    fraction = run.pretrain.mavil.decode_fraction
+    if isinstance(network, MAViLConfig) and fraction < 1 and not network.reads_across:
+        raise ConfigError(
+            f"pretrain.mavil.decode_fraction={fraction} would change nothing: both "
+            "decoders are joint; set model.overrides.video_decoder: cross"
+        )
+
+
+def _check_plan(run: RunConfig, num_mel_bins: int) -> None:
+    """Refuse mask ratios and batches that some step of a pre-training could not take."""
+    if run.pretrain.checkpoint:
+        return
+    try:
+        plan_segments(pretrain_network(run.model, run.pretrain, num_mel_bins), run.pretrain)
+    except ConfigError as error:
+        raise ConfigError(f"pretrain: {error}") from None
