@@ -91,7 +91,7 @@ class DatasetCatalog:
 
     @cache  # noqa: B019 - one catalog lives as long as the process
     def dataset(self, name: str) -> DatasetConfig:
-        """The checked description of a data set.
+        """Return the checked description of a data set.
 
         Raises:
             ConfigError: unknown name or a wrong file.
@@ -162,7 +162,7 @@ class DatasetCatalog:
         return 0 if dataset.is_packed else len(load_classes(dataset, self._class_list(name)).ids)
 
     def _class_list(self, name: str) -> Path:
-        """The class list that the data set names, or the one that is planned of its clips."""
+        """Return the class list that the data set names, or the one that is planned of its list."""
         dataset = self.dataset(name)
         if not dataset.derives_classes:
             return dataset.class_names
@@ -182,12 +182,12 @@ class DatasetCatalog:
         return places | {"clip_list": str(dataset.list_files[0]) if is_own else ""}
 
     def dataset_path(self, name: str) -> Path:
-        """The YAML file of a data set."""
+        """Return the YAML file of a data set."""
         self.dataset(name)
         return self._paths[name]
 
     def dataset_files(self, name: str) -> list[str]:
-        """The files beside the YAML that an index is made from, the class list first.
+        """Return the files beside the YAML that an index is made from, the class list first.
 
         Raises:
             ManifestError: the list of the gallery is missing or wrong.
@@ -198,12 +198,12 @@ class DatasetCatalog:
         return [str(path) for path in (*planned, *dataset.described_by)]
 
     def splits(self, name: str) -> tuple[str, ...]:
-        """Splits that the clip list fills, in the order train, val, test, or of the folds."""
+        """Return the splits that the list fills, in the order train, val, test, or of the folds."""
         filled = self.dataset(name).index_urls or self.num_chunks(name)
         return tuple(split for split in self.dataset(name).splits if filled.get(split))
 
     def chunk_files(self, stage: str, name: str, split: str = "") -> list[str]:
-        """The ``stage``'s file of every chunk: plans are .csv, manifests .json.
+        """Return the ``stage``'s file of every chunk: plans are .csv, manifests .json.
 
         Raises:
             ConfigError: the data set's shards are packed elsewhere.
@@ -221,7 +221,7 @@ class DatasetCatalog:
         ]
 
     def chunk_file(self, stage: str, name: str, split: str, chunk: str) -> str:
-        """The ``stage``'s file of one chunk."""
+        """Return the ``stage``'s file of one chunk."""
         pattern = paths.LISTED_CLIPS if stage == PLAN else paths.MANIFEST
         return self.fill(pattern, dataset=name, stage=stage, split=split, chunk=chunk)
 
@@ -258,17 +258,17 @@ class DatasetCatalog:
         return [*self.chunk_files("download", name), self.download_ledger(name)]
 
     def download_ledger(self, name: str) -> str:
-        """The download ledgers of all chunks in one file."""
+        """Return the download ledgers of all chunks in one file."""
         return self.fill(paths.ALL_LEDGERS, dataset=name, stage="download")
 
     def ledgers(self, name: str) -> list[str]:
-        """The ledgers of all stages and chunks in one file; none of shards packed elsewhere."""
+        """Return the ledgers of all stages in one file; none of shards packed elsewhere."""
         if self.dataset(name).is_packed:
             return []
         return [self.fill(paths.ALL_LEDGERS, dataset=name, stage="shards")]
 
     def listed_ledgers(self) -> list[str]:
-        """The ledgers of every listed data set."""
+        """Return the ledgers of every listed data set."""
         return [path for name in self.listed for path in self.ledgers(name)]
 
     def shards(self, name: str) -> list[str]:

@@ -46,7 +46,7 @@ class Catalog(DatasetCatalog):
 
     @cache  # noqa: B019
     def run(self, name: str) -> RunConfig:
-        """The sections of one run."""
+        """Return the sections of one run."""
         return resolve_run(self.config, name)
 
     def params(self, rule: str) -> dict[str, Callable[[Any], Any]]:
@@ -77,11 +77,11 @@ class Catalog(DatasetCatalog):
         return step.values(sections)
 
     def run_file(self, run: str) -> Path:
-        """The resolved sections of a run, as they were when its results were made."""
+        """Return the resolved sections of a run, as they were when its results were made."""
         return Path(self.fill(paths.RUN_CONFIG, run=run))
 
     def changed_runs(self) -> Iterator[str]:
-        """A sentence for each run whose values are not those that its results name."""
+        """Yield a sentence for each run whose values are not those that its results name."""
         for run in self.run_names:
             if not self.run_file(run).is_file():
                 continue
@@ -99,7 +99,7 @@ class Catalog(DatasetCatalog):
                 yield f"run {run} is no longer as {self.run_file(run)} says: {named}{effect}"
 
     def pretrain_datasets(self, run: str) -> tuple[str, ...]:
-        """Data sets that a run's pre-training learns from.
+        """Return data sets that a run's pre-training learns from.
 
         Raises:
             ConfigError: one of them has no video; every objective compares sound and picture.
@@ -110,22 +110,22 @@ class Catalog(DatasetCatalog):
         return names
 
     def finetune_datasets(self, run: str) -> tuple[str, ...]:
-        """Data sets that a run is fine-tuned on by ``all``."""
+        """Return data sets that a run is fine-tuned on by ``all``."""
         recipe = self.run(run).finetune
         return () if recipe.skip else recipe.datasets or self.listed
 
     def probe_datasets(self, run: str) -> tuple[str, ...]:
-        """Data sets that a run's pre-training is scored on by ``all``."""
+        """Return data sets that a run's pre-training is scored on by ``all``."""
         return self.run(run).evaluate.datasets or self.listed
 
     def views(self, name: str) -> tuple[str, ...]:
-        """What is fine-tuned and scored for a data set: itself, or each of its folds held out."""
+        """Return what is fine-tuned and scored: the data set itself, or each of its folds held out."""
         if split_view(name)[1] or not self.dataset(name).folds:
             return (name,)
         return tuple(f"{name}_{fold}" for fold in self.dataset(name).splits)
 
     def finetune_train_indexes(self, run: str, view: str) -> list[str]:
-        """What a run is fine-tuned on: the training split, or the folds that are not held out.
+        """Return what a run is fine-tuned on: the training split, or all folds but the held-out one.
 
         Raises:
             ConfigError: the run trains no head that the clips of the data set can train, or there
@@ -156,7 +156,7 @@ class Catalog(DatasetCatalog):
         refuse_large_batch(run, stage, recipe, counts, num_ranks)
 
     def _trained_on(self, run: str, view: str) -> list[tuple[str, str]]:
-        """Data set and split of all that a training learns from."""
+        """Return data set and split of all that a training learns from."""
         if not view:
             return [(name, "train") for name in self.pretrain_datasets(run)]
         name, held_out = split_view(view)
@@ -167,7 +167,7 @@ class Catalog(DatasetCatalog):
         )
 
     def finetune_val_indexes(self, view: str) -> list[str]:
-        """What a fine-tuning is validated on; nothing where a fold is held out."""
+        """Return what a fine-tuning is validated on; nothing where a fold is held out."""
         name, held_out = split_view(view)
         return [] if held_out else self.optional_index(name, "val")
 
@@ -183,7 +183,7 @@ class Catalog(DatasetCatalog):
         return self.index(name, held_out or split)
 
     def pretrain_source(self, run: str) -> str:
-        """The run whose pre-training fine-tuning starts from; empty when from scratch.
+        """Return the run whose pre-training fine-tuning starts from; empty when from scratch.
 
         A fine-tuned checkpoint from elsewhere needs none, unless the run names one of that too.
         """
@@ -194,7 +194,7 @@ class Catalog(DatasetCatalog):
         return "" if finetune.init == "scratch" else finetune.checkpoint_run or run
 
     def pretrained_runs(self) -> list[str]:
-        """Runs with a pre-training of their own that something needs."""
+        """Return runs with a pre-training of their own that something needs."""
         needed = {source for run in self.run_names if (source := self.pretrain_source(run))}
         added = needed
         while added := {source for run in added for source in self._pretrained_from(run)}:
@@ -202,7 +202,7 @@ class Catalog(DatasetCatalog):
         return [run for run in self.run_names if run in needed]
 
     def _pretrained_from(self, run: str) -> list[str]:
-        """Runs whose pre-training that of a run needs: where it starts, and whom it follows."""
+        """Return the runs whose pre-training a run's own needs: as its start, or as its teacher."""
         recipe = self.run(run).pretrain
         return [source for source in (recipe.checkpoint_run, recipe.teacher_run) if source]
 
@@ -258,7 +258,7 @@ class Catalog(DatasetCatalog):
         return [self.finetune_done(run, view) for run in self.finetuned_runs() for view in views]
 
     def finetuned_runs(self) -> list[str]:
-        """Runs with a fine-tuning."""
+        """Return runs with a fine-tuning."""
         return [run for run in self.run_names if not self.run(run).finetune.skip]
 
     def pretrain_dones(self) -> list[str]:
@@ -303,11 +303,11 @@ class Catalog(DatasetCatalog):
         return False
 
     def probe_train_index(self, run: str, name: str) -> list[str]:
-        """What the probes of a run learn from; nothing where it is scored by retrieval alone."""
+        """Return what the probes of a run learn from; nothing where retrieval alone is scored."""
         return self.optional_index(name, "train") if self.run(run).evaluate.probes else []
 
     def probe_val_index(self, run: str, name: str) -> list[str]:
-        """What chooses the probes' strength, where there are both probes and such a split."""
+        """Return what the probes' strength is chosen on; nothing without probes or such a split."""
         return self.optional_index(name, "val") if self.probe_train_index(run, name) else []
 
     def evaluations(self, name: str) -> list[str]:
@@ -334,7 +334,7 @@ class Catalog(DatasetCatalog):
         ]
 
     def scored_datasets(self) -> tuple[str, ...]:
-        """Listed data sets, then others that a pre-training is scored on."""
+        """Return listed data sets, then others that a pre-training is scored on."""
         named = [name for run in self.pretrained_runs() for name in self.probe_datasets(run)]
         return tuple(dict.fromkeys([*self.listed, *named]))
 

@@ -22,7 +22,7 @@ from pipeline_src.train.cost import (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The configurations, and what the hours are computed with."""
+    """Declare the configurations, and what the hours are computed with."""
     add = parser.add_argument
     add("configs", type=Path, nargs="*", help="overlays of config.yaml, later ones win")
     add("--compare", action="store_true", help="one table; each file is a configuration of its own")

@@ -37,7 +37,7 @@ NO_ACCOUNTING_TEXT = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The doctor takes none."""
+    """Declare no option."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -95,7 +95,7 @@ def _check_torch() -> Iterator[Line]:
 
 
 def check_precision() -> Iterator[Line]:
-    """What ``amp: auto`` means on this machine."""
+    """Yield what ``amp: auto`` means on this machine."""
     from pipeline_src.evaluate.common import pick_device
     from pipeline_src.train.precision import native_precision
 
@@ -133,7 +133,7 @@ def check_slurm(cluster: str) -> Iterator[Line]:
 
 
 def _answer(*command: str) -> str | None:
-    """What a command printed; None where it failed or hung."""
+    """Return what a command printed; None where it failed or hung."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=TOOL_TIMEOUT_SECONDS

@@ -36,7 +36,7 @@ SECONDS_PER_HOUR = 3600.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The data set, the configuration, and what is assumed of sources nobody has measured."""
+    """Declare the data set, the configuration, and what is assumed of unmeasured sources."""
     add = parser.add_argument
     add("dataset", help="name, or path of a data set's YAML file")
     add("configs", type=Path, nargs="*", help="overlays of config.yaml, later ones win")
@@ -145,7 +145,7 @@ def read_listing(dataset: DatasetConfig, config: Config, assumed: Assumed) -> Li
 def estimate(
     listing: Listing, dataset: DatasetConfig, config: Config, assumed: Assumed
 ) -> list[Place]:
-    """What each place has to give for a data set, by name; asks no host."""
+    """Return what each place has to give for a data set, by name; asks no host."""
     logs = Path(config.results, dataset.name, "raw").glob(f"*/*/{FILE_NAME}")
     records = {source: record for log in logs for source, record in read_records(log).items()}
     found: dict[str, Place] = {}
@@ -173,7 +173,7 @@ def estimate(
 
 
 def _place_name(source: str) -> str:
-    """The host that a source asks, or this machine."""
+    """Return the host that a source asks, or this machine."""
     kind = source_kind(source)
     if kind == "member" and source_kind(split_member(source)[0]) == "local":
         return LOCAL
@@ -227,7 +227,7 @@ def _assumed_bytes(first: ClipRow, listed: ClipRow, assumed: Assumed) -> float:
 
 
 def describe(places: Sequence[Place], assumed: Assumed) -> Iterable[str]:
-    """The table, and what it stands on."""
+    """Yield the table, and what it stands on."""
     yield f"{'place':28} {'clips':>9} {'to fetch':>9} {'GB':>9} {'hours':>8}  sizes"
     for place in places:
         left = 0 if place.name == LOCAL else place.num_sources - place.num_done

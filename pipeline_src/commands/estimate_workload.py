@@ -133,14 +133,14 @@ def _recorded(stage: str, seconds: float) -> Rates:
 
 
 def _read_benchmark() -> Sequence[Mapping]:
-    """The sets of clips that were timed: num_clips, clip_seconds, cpu_seconds, bytes by stage."""
+    """Return the sets of clips that were timed, with their seconds and bytes by stage."""
     if not BENCHMARK.is_file():
         return []
     return json.loads(BENCHMARK.read_text(encoding="utf-8")).get("by_clip_seconds", [])
 
 
 def describe_workload(loads: Sequence[StageLoad], num_raw: int) -> Iterable[str]:
-    """The table.
+    """Yield the table.
 
     Args:
         num_raw: raw files that are fetched.

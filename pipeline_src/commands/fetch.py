@@ -13,7 +13,7 @@ from pipeline_src.dvc.render import load_catalog
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The data sets."""
+    """Declare the data sets."""
     parser.add_argument("datasets", nargs="+", help="names in config/datasets, e.g. vggsound")
 
 

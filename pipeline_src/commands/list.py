@@ -37,7 +37,7 @@ DATASETS = CHECKOUT / "config/datasets"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The folder, and what is not to be found out from it."""
+    """Declare the folder, and what is not to be found out from it."""
     add = parser.add_argument
     add("folder", type=Path, help="what the recordings lie in")
     add("configs", type=Path, nargs="*", help="overlays of config.yaml, later ones win")
@@ -108,7 +108,7 @@ def _refuse_existing(files: Files, update: bool) -> None:
 
 
 def _look(root: Path, folder: Folder, config: Config) -> tuple[dict[str, Seen], bool]:
-    """What the headers show; where no file has video they are looked at as sound alone."""
+    """Return what the headers show; where no file has video they are looked at as sound alone."""
     paths = [root / file.path for file in folder.files]
     seen = look_at_all(paths, config.media, config.download.max_bytes)
     has_video = any(one.has_video for one in seen)

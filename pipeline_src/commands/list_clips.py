@@ -54,7 +54,7 @@ class Files:
 
     @classmethod
     def of(cls, folder: Path, name: str) -> "Files":
-        """The files of data set ``name`` in ``folder``."""
+        """Return the files of data set ``name`` in ``folder``."""
         stem = folder / name
         return cls(
             stem.with_suffix(".yaml"), *(Path(f"{stem}_{k}.csv") for k in ("clips", "classes"))
@@ -62,7 +62,7 @@ class Files:
 
 
 def choose_name(folder: Path, wanted: str, taken: Sequence[str]) -> str:
-    """The data set's name: as wanted, or that of the folder as far as a name may be so.
+    """Return the data set's name: as wanted, or that of the folder as far as a name may be so.
 
     Raises:
         ConfigError: the wanted one is not allowed.
@@ -206,7 +206,7 @@ def _csv(columns: Sequence[str], rows: Iterator | Sequence) -> bytes:
 def describe(
     folder: Folder, clips: Sequence[ListedClip], seen: Mapping[str, Seen]
 ) -> Iterator[str]:
-    """What was found and how it was split."""
+    """Yield what was found and how it was split."""
     counts = Counter(clip.split for clip in clips)
     shown = ", ".join(f"{split} {counts[split]}" for split in SPLITS if counts[split])
     classes = "no class folders" if folder.labels == [NO_CLASS] else f"{len(folder.labels)} classes"

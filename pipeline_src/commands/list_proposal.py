@@ -42,7 +42,7 @@ def propose(
     datasets: Path,
     has_video: bool,
 ) -> Proposal:
-    """The first settings that the workflow takes, or those it refuses with its reason.
+    """Return the first settings that the workflow takes, or those it refuses with its reason.
 
     Args:
         description: the data set's YAML. files: configuration that the settings go on top of.
@@ -63,7 +63,7 @@ def propose(
 
 
 def _missing(folder: Folder, usable: Mapping[str, int]) -> str:
-    """What no setting makes up for; empty where nothing is missing."""
+    """Return what no setting makes up for; empty where nothing is missing."""
     if not usable["train"]:
         return "no usable clip is for training" + (
             "; put recordings into a folder train" if folder.has_splits else "; add recordings"
@@ -89,7 +89,7 @@ def _batch_sizes(config: Config, num_clips: int) -> Iterator[dict[str, int]]:
 
 
 def _unit(config: Config) -> int:
-    """What the clips of a pre-training step must be a multiple of in every run."""
+    """Return what the clips of a pre-training step must be a multiple of in every run."""
     recipes = [resolve_run(config, name).pretrain for name in config.run_names]
     return math.lcm(*(r.batch_multiple for r in recipes if r.adaptive_batch != "none"))
 
@@ -112,7 +112,7 @@ def _stages(
 
 
 def _refusal(files: Sequence[Path], assignments: Sequence[str], datasets: Path) -> str:
-    """What the workflow would say to the settings; empty where it takes them."""
+    """Return what the workflow would say to the settings; empty where it takes them."""
     try:
         config = load_config(merge_files(files, assignments), files, assignments)
         with tempfile.TemporaryDirectory() as results:

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The figures, and where the new checkout goes."""
+    """Declare the figures, and where the new checkout goes."""
     parser.add_argument("metrics", type=Path, help="metrics.json of an evaluation or a probe")
     parser.add_argument(
         "--folder", type=Path, help="new checkout; default results/reproduce/<commit>"
@@ -77,7 +77,7 @@ def reproduce(metrics: Path, folder: Path | None) -> int:
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
-    """A metrics.json that names all it was made from.
+    """Return a metrics.json that names all it was made from.
 
     Raises:
         StageError: not readable, or a part of its origin is missing; says which.
@@ -140,7 +140,7 @@ def differing_versions(stored: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def prepare_checkout(folder: Path, stored: Mapping[str, Any]) -> Path:
-    """A git worktree of the commit with the stored configuration; the project's folder in it.
+    """Return the project's folder in a git worktree of the commit, with the stored configuration.
 
     Raises:
         StageError: the commit is unknown or had local changes, or ``folder`` holds something else.
@@ -193,7 +193,7 @@ def _link(folder: Path, path: Path) -> None:
 
 
 def target_of(stored: Mapping[str, Any]) -> str:
-    """The file that the workflow is asked for."""
+    """Return the file that the workflow is asked for."""
     pattern = paths.PROBE_SCORES if "probes" in stored else paths.SCORES
     name = stored["dataset"]
     if stored.get("split", "").startswith(FOLD_PREFIX):

@@ -7,7 +7,7 @@ from pipeline_src.report.table import print_results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The results folder."""
+    """Declare the results folder."""
     parser.add_argument("results", type=Path, nargs="?", default=Path("results"))
 
 

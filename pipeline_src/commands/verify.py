@@ -14,7 +14,7 @@ from pipeline_src.system.cores import num_cores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The shards, and how much of them is decoded."""
+    """Declare the shards, and how much of them is decoded."""
     add = parser.add_argument
     add("paths", type=Path, nargs="+", help="index.json files, or folders that hold some")
     add("--decode", type=int, default=DECODED_CLIPS, help="clips to decode per index; 0 = none")

@@ -58,7 +58,7 @@ def _workflow_profile(name: str, root: Path) -> list[Path]:
 def lost_settings(
     arguments: Sequence[str], environment: Mapping[str, str], root: Path
 ) -> Iterator[str]:
-    """A sentence for each profile whose configuration the command line replaces.
+    """Yield a sentence for each profile whose configuration the command line replaces.
 
     Raises:
         ConfigError: a profile in force has a key twice.
@@ -77,7 +77,7 @@ def lost_settings(
 def profiles_in_force(
     arguments: Sequence[str], environment: Mapping[str, str], root: Path
 ) -> list[Path]:
-    """The profile files of this call that lie here or in the project."""
+    """Return the profile files of this call that lie here or in the project."""
     named = [name for values in _values_of("--profile", arguments) for name in values[:1]]
     named = named or environment.get(PROFILE_VARIABLE, "").split(",")
     own = [name for values in _values_of("--workflow-profile", arguments) for name in values[:1]]
@@ -93,7 +93,7 @@ def profiles_in_force(
 
 
 def _values_of(option: str, arguments: Sequence[str]) -> Iterator[list[str]]:
-    """The values of each time that an option is given, however it is spelt."""
+    """Yield the values of each time that an option is given, however it is spelt."""
     values: list[str] | None = None
     for argument in arguments:
         name, equals, value = argument.partition("=")

@@ -222,7 +222,7 @@ class MediaConfig(Section):
         return self.num_frames > 0 or self.frame_rate > 0
 
     def without_frames(self) -> "MediaConfig":
-        """The same for a data set whose clips have no video."""
+        """Return the same for a data set whose clips have no video."""
         return self.model_copy(update={"num_frames": 0, "frame_rate": 0.0})
 
 

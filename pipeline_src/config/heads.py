@@ -30,7 +30,7 @@ def possible_shares(
 
 
 def scored_heads(modality_probs: Sequence[float], modalities: Collection[str]) -> tuple[str, ...]:
-    """The heads whose figures mean something.
+    """Return the heads whose figures mean something.
 
     A network that was fine-tuned on sound alone or on video alone has no other trained head; one
     that saw both is scored with every input that the clips have, as the field does.

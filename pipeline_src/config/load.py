@@ -61,13 +61,13 @@ def default_config() -> Config:
 
 
 def _with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file leaves out is as config/config.yaml is generated, not as a section begins."""
+    """Fill in what files leave out, as config.yaml is generated and not as a section begins."""
     defaults = default_config().model_dump(mode="json", exclude={"runs"} & values.keys())
     return merge(defaults, with_new_keys(values))
 
 
 def merge_files(files: Sequence[Path], assignments: Sequence[str] = ()) -> dict[str, Any]:
-    """The values of configuration files, first file first, and of ``--config`` on top.
+    """Return the values of configuration files, first file first, and of ``--config`` on top.
 
     Raises:
         ConfigError: one cannot be read, or has a key twice, or by its old and its new name.
@@ -83,7 +83,7 @@ def merge_files(files: Sequence[Path], assignments: Sequence[str] = ()) -> dict[
 
 
 def read_config(files: Sequence[Path]) -> Config:
-    """The project's config/config.yaml with overlays on top, first file first.
+    """Return the project's config/config.yaml with overlays on top, first file first.
 
     Raises:
         ConfigError: a file cannot be read, or a value is not allowed.

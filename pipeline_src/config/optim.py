@@ -8,7 +8,7 @@ from pipeline_src.config.section import OPERATIONAL, Section
 
 
 def _read_switch(value: Any) -> Any:
-    """A truth value, also in the words that --config passes on; what is none stays as it is."""
+    """Return a truth value, also of the words that --config passes on, or what was given."""
     try:
         return TypeAdapter(bool).validate_python(value)
     except ValidationError:

@@ -47,7 +47,7 @@ ENVIRONMENT = "PIPELINE_YTDLP_OPTIONS"
 
 
 def option_problem(options: Mapping[str, Any], *, is_private: bool = False) -> str:
-    """What is wrong with the first option that is not allowed; its value is not shown.
+    """Return what is wrong with the first option that is not allowed; its value is not shown.
 
     Args:
         is_private: the options come from the user's environment.
@@ -73,7 +73,7 @@ def option_problem(options: Mapping[str, Any], *, is_private: bool = False) -> s
 
 
 def _is_plain(name: str, value: Any) -> bool:
-    """Lists of texts, and the two levels of extractor_args."""
+    """Tell whether a value is a list of texts, or the two levels of extractor_args."""
     if isinstance(value, list):
         return all(isinstance(item, str) for item in value)
     if name != "extractor_args":

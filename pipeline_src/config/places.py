@@ -27,7 +27,7 @@ class Places:
         self._trees = [(name, with_new_keys(tree, name)) for name, tree in trees]
 
     def find(self, path: Sequence[str]) -> str:
-        """What sets the key at ``path`` last; empty where nothing does."""
+        """Return what sets the key at ``path`` last; empty where nothing does."""
         return next((name for name, tree in reversed(self._trees) if _sets(tree, path)), "")
 
     def of_keys(self, message: str, sections: Sequence[str], run: str, section: str = "") -> str:

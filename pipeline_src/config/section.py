@@ -31,7 +31,7 @@ class Section(BaseModel):
         return renamed(cls, values) if isinstance(values, Mapping) else values
 
     def recipe_values(self) -> dict[str, Any]:
-        """The plain values of every field that counts."""
+        """Return the plain values of every field that counts."""
         return self.model_dump(mode="json", exclude=_unrecorded(type(self)))
 
 
@@ -54,7 +54,7 @@ def is_recorded(section: type[Section], name: str) -> bool:
 
 
 def section_of(section: type[Section], name: str) -> type[Section] | None:
-    """The section that a field holds, if it holds one."""
+    """Return the section that a field holds, if it holds one."""
     annotation = section.model_fields[name].annotation
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
@@ -74,7 +74,7 @@ def recorded_keys(section: type[Section], prefix: str) -> Iterator[str]:
 
 
 def _unrecorded(section: type[Section]) -> dict[str, Any]:
-    """What ``model_dump`` has to leave out."""
+    """Return what ``model_dump`` has to leave out."""
     found: dict[str, Any] = {}
     for name in section.model_fields:
         below = section_of(section, name)

@@ -74,6 +74,6 @@ def _chain(config: Config, name: str, key: str) -> Iterator[tuple[str, str]]:
 
 
 def _value(config: Config, name: str, section: str, key: str) -> Any:
-    """A key of a run, unchecked as yet: of its overlay, else of the whole configuration."""
+    """Return a key of a run, unchecked as yet: of its overlay, else of the whole configuration."""
     overlay = (config.runs.get(name) or {}).get(section) or {}
     return overlay.get(key, getattr(getattr(config, section), key))

@@ -68,7 +68,7 @@ VARIANTS = {
 
 
 def _readings(name: str, start: float, end: float) -> dict[str, Variant]:
-    """A linear curriculum between two ratios under either decoder, and for video alone."""
+    """Return a linear curriculum between two ratios under either decoder, and for video alone."""
     ends, video = _falling(start, end), _falling(start, end, modalities="video")
     return {
         f"{name}, joint": Variant(overrides=JOINT, recipe=ends),

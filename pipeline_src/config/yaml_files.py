@@ -103,7 +103,7 @@ def _count_values(node: yaml.Node, known: dict[int, int]) -> int:
 
 
 def parse_yaml(text: str, name: str) -> Any:
-    """The value of a YAML text.
+    """Return the value of a YAML text.
 
     Args:
         name: the file, or whatever the text is from; errors begin with it.
@@ -124,7 +124,7 @@ def parse_yaml(text: str, name: str) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """The value of a YAML file.
+    """Return the value of a YAML file.
 
     Raises:
         ConfigError: it cannot be read, is no YAML, or a mapping in it has a key twice.
@@ -139,7 +139,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def read_sections(path: Path) -> dict[str, Any]:
-    """A configuration file: a mapping, or nothing at all.
+    """Return a configuration file: a mapping, or nothing at all.
 
     Raises:
         ConfigError: as ``read_yaml``, or it holds something else.
@@ -153,7 +153,7 @@ def read_sections(path: Path) -> dict[str, Any]:
 
 
 def parse_assignments(arguments: Sequence[str]) -> dict[str, Any]:
-    """What ``--config KEY=VALUE ...`` sets; values are YAML.
+    """Return what ``--config KEY=VALUE ...`` sets; values are YAML.
 
     Raises:
         ConfigError: a value is set twice, or is no YAML.

@@ -82,7 +82,7 @@ def _arrived(paths: Iterable[Path], recorded: Set[str]) -> list[Path]:
 
 
 def _recorded() -> Iterator[str]:
-    """The files of which Snakemake has a record; a long name is cut into folders."""
+    """Yield the files of which Snakemake has a record; a long name is cut into folders."""
     for folder in RECORDS:
         for path in folder.rglob("*"):
             if not path.is_file():
@@ -96,7 +96,7 @@ def _recorded() -> Iterator[str]:
 
 
 def _fitting(catalog: Catalog, stage: Stage, recorded: Set[str]) -> list[str]:
-    """What Snakemake is asked for to enter a stage; files that do not fit are made old."""
+    """Return what Snakemake is asked for to enter a stage; files that do not fit are made old."""
     arrived = _arrived(_files(catalog, stage), recorded)
     if not arrived:
         return []
@@ -108,7 +108,7 @@ def _fitting(catalog: Catalog, stage: Stage, recorded: Set[str]) -> list[str]:
 
 
 def _files(catalog: Catalog, stage: Stage) -> Iterator[Path]:
-    """The files by which a stage is known to have a record."""
+    """Yield the files by which a stage is known to have a record."""
     name = stage.name.removeprefix(f"{stage.kind}_")
     if stage.kind in DATA_STAGES and not catalog.dataset(name).is_packed:
         yield from map(Path, catalog.chunk_files(stage.kind, name))
@@ -120,7 +120,7 @@ def _files(catalog: Catalog, stage: Stage) -> Iterator[Path]:
 
 
 def _parts(catalog: Catalog, stage: Stage, arrived: Sequence[Path]) -> list[str]:
-    """The manifests that fit of a data stage that fits in part; of others nothing."""
+    """Return the manifests that fit of a data stage that fits in part; of others nothing."""
     if stage.kind not in DATA_STAGES:
         _make_old(arrived)
         return []

@@ -57,7 +57,7 @@ def data_stages(catalog: Catalog, name: str) -> Iterator[Stage]:
 
 
 def _packed_stage(catalog: Catalog, name: str) -> Stage:
-    """The indexes of shards that are packed already; the shards themselves are not versioned."""
+    """Return the stage of shards packed already: their indexes; the shards are not versioned."""
     return Stage(
         name=f"shards_{name}",
         rules=("fetch_index", f"shards_{name}"),
@@ -70,7 +70,7 @@ def _packed_stage(catalog: Catalog, name: str) -> Stage:
 
 
 def _archives(dataset: DatasetConfig, max_seconds: float) -> list[Path]:
-    """The local archives that clips are members of."""
+    """Return the local archives that clips are members of."""
     sources = (clip.source for clip in read_clips(dataset, max_seconds=max_seconds))
     found = {split_member(source)[0]: None for source in sources if source_kind(source) == "member"}
     return [dataset.root / archive for archive in found]

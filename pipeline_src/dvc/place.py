@@ -23,7 +23,7 @@ def refuse_outside(results: Path, root: Path) -> None:
 
 
 def problems_of(results: Path, root: Path) -> Iterator[str]:
-    """What is in DVC's way: links on the way to stages' outputs, or another folder tree."""
+    """Yield what is in DVC's way: links on the way to stages' outputs, or another folder tree."""
     root = root.resolve()
     path = results if results.is_absolute() else root / results
     if not path.is_relative_to(root):

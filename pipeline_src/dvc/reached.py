@@ -80,7 +80,7 @@ class Module:
 
 @cache
 def read_module(name: str) -> Module | None:
-    """The module of the package, ``""`` for the package itself; None where there is none."""
+    """Return the module of the package, ``""`` for the package itself; None where there is none."""
     base = ROOT.joinpath(PACKAGE, *filter(None, name.split(".")))
     path = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
     if not path.is_file():
@@ -150,7 +150,7 @@ def _home(unit: Unit) -> Unit | None:
 
 
 def _named(unit: Unit) -> Iterator[Unit]:
-    """What the statements of a unit name in their module and in others."""
+    """Yield what the statements of a unit name in their module and in others."""
     module = read_module(unit.module)
     assert module is not None
     statements = [*_statements(module, unit), *module.loose]
@@ -196,7 +196,7 @@ def _scripts(step: str) -> list[Path]:
 
 
 def code_text(source: str, statement: ast.stmt) -> str:
-    """The statement's source without comments, docstrings, fields' descriptions and layout.
+    """Return the statement's source without comments, docstrings, fields' descriptions and layout.
 
     From the text and not from a dump of the tree, whose form differs between versions of Python.
     """
@@ -261,12 +261,12 @@ def current() -> dict[str, dict[str, int | str]]:
 
 
 def recorded() -> dict[str, dict[str, int | str]]:
-    """What ``reached.json`` holds."""
+    """Return what ``reached.json`` holds."""
     return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
 
 
 def problems() -> Iterator[str]:
-    """A sentence for each step that is not as recorded."""
+    """Yield a sentence for each step that is not as recorded."""
     then = recorded()
     for step, now in current().items():
         before = then.get(step)

@@ -24,20 +24,20 @@ HEADER = """\
 
 
 def load_catalog(root: Path) -> Catalog:
-    """The data sets and runs of ``config/config.yaml``, which is what DVC reads."""
+    """Return the data sets and runs of ``config/config.yaml``, which is what DVC reads."""
     path = root / CONFIG_FILE
     return Catalog(load_config(merge_files([path]), [path]), root / "config" / "datasets")
 
 
 def render(catalog: Catalog) -> str:
-    """The text of dvc.yaml for this configuration."""
+    """Return the text of dvc.yaml for this configuration."""
     stages = all_stages(catalog)
     tree = {"stages": {stage.name: _entry(stage) for stage in stages}, "plots": _plots(stages)}
     return HEADER + yaml.safe_dump(_literal(tree), sort_keys=False, width=10_000)
 
 
 def _literal(tree: Any) -> Any:
-    """The same without a ${...} that DVC would replace: paths are the user's."""
+    """Return the same without a ${...} that DVC would replace: paths are the user's."""
     if isinstance(tree, dict):
         return {_literal(key): _literal(value) for key, value in tree.items()}
     if isinstance(tree, list):

@@ -60,7 +60,7 @@ class Stage:
 
 
 def relative_path(path: str | Path) -> str:
-    """A path as DVC names it: without detours, relative inside the checkout."""
+    """Return a path as DVC names it: without detours, relative inside the checkout."""
     normal = Path(os.path.normpath(path))
     here = Path.cwd()
     return str(normal.relative_to(here) if normal.is_relative_to(here) else normal)

@@ -18,7 +18,7 @@ BUSY = ("Unable to acquire lock", "is being blocked by")
 
 
 def run_tool(*command: str) -> str:
-    """What a command printed on stdout; no profile of a cluster is in force.
+    """Return what a command printed on stdout; no profile of a cluster is in force.
 
     Raises:
         StageError: it failed; the message ends with the last lines that it printed.

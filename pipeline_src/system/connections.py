@@ -145,7 +145,7 @@ class Watch:
         self.check_url(url)
 
     def check_url(self, url: str) -> None:
-        """The same for the address that a list names.
+        """Tell the same of the address that a list names.
 
         Raises:
             MediaError: unsupported.

@@ -42,7 +42,7 @@ def what_is_foreign(path: Path) -> str:
 
 
 def _foreign_parent(path: Path) -> str:
-    """A folder on the way in which anybody may put another folder in this one's place."""
+    """Return a folder on the way in which anybody may put another folder in this one's place."""
     for parent in path.resolve().parents:
         mode = parent.stat().st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:

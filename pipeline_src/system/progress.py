@@ -69,7 +69,7 @@ class ProgressLine:
             self._show(f"{self.label}: {text}")
 
     def text(self, figures: str = "") -> str:
-        """The line: count, rate, and the time left, in hours where it takes hours."""
+        """Return the line: count, rate, and the time left, in hours where it takes hours."""
         line = tqdm.format_meter(
             self.num_done,
             self.total,

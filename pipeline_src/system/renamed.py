@@ -121,7 +121,7 @@ def install() -> None:
 
 
 def new_name(old: str) -> str:
-    """The module that ``old``, a name below the package, is called now; empty if it never moved."""
+    """Return what ``old``, a name below the package, is called now; empty if it never moved."""
     parts = old.split(".")
     for length in range(len(parts), 0, -1):
         if found := RENAMED.get(".".join(parts[:length])):
@@ -135,7 +135,7 @@ class RenamedFinder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec of an older name; None leaves the search to Python."""
+        """Return the spec of an older name; None leaves the search to Python."""
         old = fullname.removeprefix(PACKAGE)
         if old == fullname:
             return None
@@ -154,7 +154,7 @@ class _Alias(Loader):
         self.command = command
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """A module as any other, which the one of the new name then replaces."""
+        """Make a module as any other; the one of the new name replaces it."""
 
     def exec_module(self, module: ModuleType) -> None:
         name = module.__name__
@@ -162,7 +162,7 @@ class _Alias(Loader):
         sys.modules[name] = importlib.import_module(self.module)
 
     def get_code(self, fullname: str) -> CodeType:
-        """What ``python -m`` runs."""
+        """Return what ``python -m`` runs."""
         if not self.command:
             raise ImportError(f"{fullname} is {self.module} now and no program")
         program = (

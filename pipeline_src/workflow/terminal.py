@@ -119,7 +119,7 @@ class TerminalFormatter(logging.Formatter):
         return text
 
     def _summary(self, record: logging.LogRecord) -> str:
-        """The last words of a workflow that did not succeed."""
+        """Return the last words of a workflow that did not succeed."""
         if self._is_interrupted:
             record.levelno, record.levelname = logging.INFO, "INFO"
             return "Interrupted. The same command continues."
@@ -161,7 +161,7 @@ def _changes(old: str, new: str, sections: Mapping[str, set[str]]) -> list[str]:
 
 
 def _values(text: str) -> dict[str, list[Any]]:
-    """The values of a joined list of reprs, by what kind each is."""
+    """Return the values of a joined list of reprs, by what kind each is."""
     try:
         values = ast.literal_eval(f"[{text}]")
     except (ValueError, SyntaxError):
@@ -176,6 +176,6 @@ def _values(text: str) -> dict[str, list[Any]]:
 
 
 def _section_of(value: Mapping[str, Any], sections: Mapping[str, set[str]]) -> str:
-    """The section whose keys a value's are, the smallest one that has them all; else no name."""
+    """Return the smallest section that has all keys of a value; empty where none has."""
     fitting = [name for name, keys in sections.items() if value and set(value) <= keys]
     return min(fitting, key=lambda name: len(sections[name]), default="")
