@@ -24,7 +24,7 @@ COMMANDS = {
     "verify": "every byte of packed shards, and some or all clips decoded",
     "table": "the figures of every evaluation as plain text",
     "stages": "dvc.yaml, generated from config/config.yaml",
-    "sync": "settle what DVC and Snakemake hold of the results",
+    "sync": "reconcile what DVC and Snakemake hold of the results",
     "reproduce": "make a metrics.json again from its commit and compare",
 }
 

@@ -19,7 +19,7 @@ def check_all(catalog: Catalog) -> None:
             _check_pretraining(catalog, run)
     for run in catalog.finetuned_runs():
         for name in filter(catalog.has_lists, catalog.finetune_datasets(run)):
-            for view in catalog.views(name):
+            for view in catalog.fold_variants(name):
                 _check_finetuning(catalog, run, view)
     for run in catalog.pretrained_runs():
         for name in filter(catalog.has_lists, catalog.probe_datasets(run)):

@@ -118,14 +118,14 @@ class Catalog(DatasetCatalog):
         """Return data sets that a run's pre-training is scored on by ``all``."""
         return self.run(run).evaluate.datasets or self.listed
 
-    def views(self, name: str) -> tuple[str, ...]:
-        """Return what is fine-tuned and scored: the data set itself, or each of its folds held out."""
+    def fold_variants(self, name: str) -> tuple[str, ...]:
+        """Return what is fine-tuned and scored: the data set, or each of its folds held out."""
         if split_view(name)[1] or not self.dataset(name).folds:
             return (name,)
         return tuple(f"{name}_{fold}" for fold in self.dataset(name).splits)
 
     def finetune_train_indexes(self, run: str, view: str) -> list[str]:
-        """Return what a run is fine-tuned on: the training split, or all folds but the held-out one.
+        """Return what a run is fine-tuned on: the training split, or all folds but one.
 
         Raises:
             ConfigError: the run trains no head that the clips of the data set can train, or there
@@ -207,7 +207,7 @@ class Catalog(DatasetCatalog):
         return [source for source in (recipe.checkpoint_run, recipe.teacher_run) if source]
 
     def start_done(self, run: str) -> list[str]:
-        """done.json of the pre-training that a run's own pre-training goes on from, if any."""
+        """done.json of the pre-training that a run's own pre-training continues, if any."""
         source = self.run(run).pretrain.checkpoint_run
         if source:
             self._check_start(run, source, "pretrain")
@@ -254,8 +254,8 @@ class Catalog(DatasetCatalog):
 
     def finetune_dones(self, name: str) -> list[str]:
         """done.json of every run that is fine-tuned, on a data set."""
-        views = self.views(name)
-        return [self.finetune_done(run, view) for run in self.finetuned_runs() for view in views]
+        variants = self.fold_variants(name)
+        return [self.finetune_done(run, view) for run in self.finetuned_runs() for view in variants]
 
     def finetuned_runs(self) -> list[str]:
         """Return runs with a fine-tuning."""
@@ -270,12 +270,12 @@ class Catalog(DatasetCatalog):
         return [
             self.fill(paths.SCORES, run=run, dataset=view)
             for run in runs or self.finetuned_runs()
-            for view in self.views(name)
+            for view in self.fold_variants(name)
         ]
 
     def cross_validations(self, name: str, runs: Sequence[str] = ()) -> list[str]:
         """metrics.json of every run over all folds of a data set; none where it has no folds."""
-        if self.views(name) == (name,):
+        if self.fold_variants(name) == (name,):
             return []
         scored = runs or self.finetuned_runs()
         return [self.fill(paths.FOLD_SCORES, run=run, dataset=name) for run in scored]
@@ -320,7 +320,7 @@ class Catalog(DatasetCatalog):
             path
             for run in self.run_names
             for name in self.finetune_datasets(run)
-            if self.views(name) == (name,)
+            if self.fold_variants(name) == (name,)
             for path in self.metrics(name, (run,))
         ]
 

@@ -52,15 +52,15 @@ def run(options: argparse.Namespace) -> int:
     config = read_config(options.configs)
     dataset = _find_dataset(options.dataset)
     listing = read_listing(dataset, config, assumed)
-    places = estimate(listing, dataset, config, assumed)
-    loads = workload(config, dataset.name, listing.clips_per_split, listing.mean_seconds)
+    loads = estimate(listing, dataset, config, assumed)
+    stages = workload(config, dataset.name, listing.clips_per_split, listing.mean_seconds)
     if options.json:
-        rows = [{k: v for k, v in asdict(p).items() if k != "sizes"} for p in places]
-        stages = [asdict(load) for load in loads]
-        print(json.dumps({"places": rows, "assumed": asdict(assumed), "stages": stages}, indent=1))
+        rows = [{k: v for k, v in asdict(p).items() if k != "sizes"} for p in loads]
+        work = [asdict(stage) for stage in stages]
+        print(json.dumps({"places": rows, "assumed": asdict(assumed), "stages": work}, indent=1))
     else:
-        num_raw = sum(place.num_sources for place in places if place.name != LOCAL)
-        print("\n".join([*describe(places, assumed), "", *describe_workload(loads, num_raw)]))
+        num_raw = sum(load.num_sources for load in loads if load.name != LOCAL)
+        print("\n".join([*describe(loads, assumed), "", *describe_workload(stages, num_raw)]))
     return 0
 
 
@@ -79,7 +79,7 @@ def _find_dataset(name: str) -> DatasetConfig:
 
 
 @dataclass
-class Place:
+class HostLoad:
     """What one host, or this machine, has to give.
 
     Args:
@@ -128,11 +128,11 @@ class Listing:
 
 
 def read_listing(dataset: DatasetConfig, config: Config, assumed: Assumed) -> Listing:
-    """Read the clip list; each clip at its first place."""
-    places = Places(dataset.root, dataset.clip_file, dataset.mirror, dataset.mirror_is_cut)
+    """Read the clip list; each clip at its first source."""
+    sources = Places(dataset.root, dataset.clip_file, dataset.mirror, dataset.mirror_is_cut)
     listing = Listing()
     for clip in read_clips(dataset, max_seconds=config.media.max_seconds):
-        first = candidates(clip, places)[0]
+        first = candidates(clip, sources)[0]
         known = listing.sources.get(first.source) or (0, _assumed_bytes(first, clip, assumed))
         listing.sources[first.source] = (known[0] + 1, known[1])
         listing.clips_per_split[clip.split] += 1
@@ -144,35 +144,35 @@ def read_listing(dataset: DatasetConfig, config: Config, assumed: Assumed) -> Li
 
 def estimate(
     listing: Listing, dataset: DatasetConfig, config: Config, assumed: Assumed
-) -> list[Place]:
+) -> list[HostLoad]:
     """Return what each place has to give for a data set, by name; asks no host."""
     logs = Path(config.results, dataset.name, "raw").glob(f"*/*/{FILE_NAME}")
     records = {source: record for log in logs for source, record in read_records(log).items()}
-    found: dict[str, Place] = {}
+    found: dict[str, HostLoad] = {}
     sizes = LocalSizes(dataset.root)
     for source, (num_clips, assumed_bytes) in listing.sources.items():
-        place = found.setdefault(_place_name(source), Place(_place_name(source)))
-        place.num_clips += num_clips
-        place.num_sources += 1
-        if place.name == LOCAL:
+        load = found.setdefault(_host_name(source), HostLoad(_host_name(source)))
+        load.num_clips += num_clips
+        load.num_sources += 1
+        if load.name == LOCAL:
             size = sizes.of(source)
-            place.num_missing += size is None
-            place.gigabytes += (size or 0) / BYTES_PER_GB
+            load.num_missing += size is None
+            load.gigabytes += (size or 0) / BYTES_PER_GB
         elif (
             record := records.get(hide_secrets(source))
         ) and record.reason not in TRANSIENT_REASONS:
-            place.num_done += 1
-            place.sizes += [] if record.reason else [record.bytes]
+            load.num_done += 1
+            load.sizes += [] if record.reason else [record.bytes]
         else:
-            place.gigabytes += assumed_bytes / BYTES_PER_GB
-            place.basis = "assumed"
-    for place in found.values():
-        if place.name != LOCAL:
-            _settle(place, config, assumed)
-    return sorted(found.values(), key=lambda place: place.name)
+            load.gigabytes += assumed_bytes / BYTES_PER_GB
+            load.basis = "assumed"
+    for load in found.values():
+        if load.name != LOCAL:
+            _estimate_load(load, config, assumed)
+    return sorted(found.values(), key=lambda load: load.name)
 
 
-def _place_name(source: str) -> str:
+def _host_name(source: str) -> str:
     """Return the host that a source asks, or this machine."""
     kind = source_kind(source)
     if kind == "member" and source_kind(split_member(source)[0]) == "local":
@@ -198,16 +198,16 @@ class LocalSizes:
         return self._members[archive].get(plain_name(member))
 
 
-def _settle(place: Place, config: Config, assumed: Assumed) -> None:
+def _estimate_load(load: HostLoad, config: Config, assumed: Assumed) -> None:
     """Replace assumed sizes by the mean of what was fetched, and set the hours."""
-    num_left = place.num_sources - place.num_done
-    if place.sizes:
-        place.gigabytes = num_left * statistics.fmean(place.sizes) / BYTES_PER_GB
-        place.basis = f"measured on {len(place.sizes)}"
+    num_left = load.num_sources - load.num_done
+    if load.sizes:
+        load.gigabytes = num_left * statistics.fmean(load.sizes) / BYTES_PER_GB
+        load.basis = f"measured on {len(load.sizes)}"
     network = config.rate_limits
-    rate = network.host_requests_per_second.get(place.name, network.requests_per_second)
+    rate = network.host_requests_per_second.get(load.name, network.requests_per_second)
     spaced = num_left / rate if rate else 0.0
-    place.hours = max(spaced, transfer_seconds(place.gigabytes, assumed)) / SECONDS_PER_HOUR
+    load.hours = max(spaced, transfer_seconds(load.gigabytes, assumed)) / SECONDS_PER_HOUR
 
 
 def transfer_seconds(gigabytes: float, assumed: Assumed) -> float:
@@ -226,21 +226,21 @@ def _assumed_bytes(first: ClipRow, listed: ClipRow, assumed: Assumed) -> float:
     return seconds * assumed.kbit_per_second * 1000 / 8
 
 
-def describe(places: Sequence[Place], assumed: Assumed) -> Iterable[str]:
+def describe(loads: Sequence[HostLoad], assumed: Assumed) -> Iterable[str]:
     """Yield the table, and what it stands on."""
     yield f"{'place':28} {'clips':>9} {'to fetch':>9} {'GB':>9} {'hours':>8}  sizes"
-    for place in places:
-        left = 0 if place.name == LOCAL else place.num_sources - place.num_done
-        row = f"{place.name:28} {place.num_clips:9} {left:9} {place.gigabytes:9.1f}"
-        missing = f", {place.num_missing} missing" if place.num_missing else ""
-        yield f"{row} {place.hours:8.1f}  {place.basis}{missing}"
-    remote = [place for place in places if place.name != LOCAL]
-    gigabytes = sum(place.gigabytes for place in remote)
+    for load in loads:
+        left = 0 if load.name == LOCAL else load.num_sources - load.num_done
+        row = f"{load.name:28} {load.num_clips:9} {left:9} {load.gigabytes:9.1f}"
+        missing = f", {load.num_missing} missing" if load.num_missing else ""
+        yield f"{row} {load.hours:8.1f}  {load.basis}{missing}"
+    remote = [load for load in loads if load.name != LOCAL]
+    gigabytes = sum(load.gigabytes for load in remote)
     line_hours = transfer_seconds(gigabytes, assumed) / SECONDS_PER_HOUR
-    hours = max([line_hours, *(place.hours for place in remote)])
-    num_clips = sum(place.num_clips for place in places)
+    hours = max([line_hours, *(load.hours for load in remote)])
+    num_clips = sum(load.num_clips for load in loads)
     yield f"{num_clips} clips; {gigabytes:.1f} GB to fetch in {hours:.1f} h"
-    if any(place.basis == "assumed" for place in remote):
+    if any(load.basis == "assumed" for load in remote):
         yield (
             f"assumed: {assumed.kbit_per_second:g} kbit/s of media, whole videos of "
             f"{assumed.minutes_per_video:g} min, a line of {assumed.mbit_per_second:g} Mbit/s, "

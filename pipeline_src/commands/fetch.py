@@ -1,6 +1,6 @@
 """Fetch the published lists and archives of data sets where they are missing.
 
-A run does so by itself; a dry run never does. An interrupted transfer goes on where it broke off.
+A run does so by itself; a dry run never does. An interrupted transfer continues where it broke off.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 The folder may hold train, val and test folders, a folder per class, one inside the other, or
 files alone. Where no folder names a split, recordings are split by hash, 80 to 10 to 10, all
-pieces of one into the same split. Nothing is decoded: what will be lost is told from the headers.
+pieces of one into the same split. Nothing is decoded: what will be lost is read from the headers.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Settle what DVC and Snakemake hold of the results, after `dvc checkout` or `dvc pull`."""
+"""Reconcile what DVC and Snakemake hold of the results, after `dvc checkout` or `dvc pull`."""
 
 import argparse
 import contextlib
@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline_src.commands import CHECKOUT
 from pipeline_src.dvc.drift import refuse_drift
 from pipeline_src.dvc.render import load_catalog
-from pipeline_src.dvc.sync import compare, settle
+from pipeline_src.dvc.sync import compare, reconcile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,10 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Settle every stage and print a line for each."""
+    """Reconcile every stage and print a line for each."""
     with contextlib.chdir(CHECKOUT):
         refuse_drift(Path())
         catalog = load_catalog(Path())
-        for line in settle(catalog, compare(catalog)):
+        for line in reconcile(catalog, compare(catalog)):
             print(line)
     return 0

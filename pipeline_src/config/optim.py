@@ -54,7 +54,7 @@ class OptimConfig(Section):
     amp: Annotated[Literal["auto", True, False], BeforeValidator(_read_switch)] = Field(
         default="auto",
         description="bfloat16 autocast; auto = where the device computes in it, else fp32, and a "
-        "training goes on as it began",
+        "training continues as it began",
     )
     compile: bool = Field(default=False, description="torch.compile the blocks of the network")
     parallel: Literal["ddp", "fsdp"] = Field(

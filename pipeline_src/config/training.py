@@ -72,7 +72,7 @@ class PretrainConfig(OptimConfig):
     )
     checkpoint_run: str = Field(
         default="",
-        description="run whose pre-training this one goes on from, with a new optimiser and its "
+        description="run whose pre-training this one continues, with a new optimiser and its "
         "own data sets; empty = from model.init",
         json_schema_extra=ELSEWHERE,
     )
@@ -146,8 +146,8 @@ class PretrainConfig(OptimConfig):
     )
     negatives: Literal["fixed", "all"] = Field(
         default="fixed",
-        description="of an adaptive batch: fixed = each clip is told from batch_size - 1 others, "
-        "drawn anew at each step; all = from every other clip, so the loss means less as it grows",
+        description="of an adaptive batch: fixed = each clip is contrasted with batch_size - 1 "
+        "others, drawn anew at each step; all = from every other clip, so the loss means less as it grows",
     )
     mavil: MAViLRecipe = MAViLRecipe()
     augment: AugmentConfig = AugmentConfig()

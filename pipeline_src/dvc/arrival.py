@@ -16,7 +16,7 @@ from pipeline_src.dvc.data import DATA_STAGES
 from pipeline_src.dvc.stage import Stage
 from pipeline_src.dvc.stale import stale_manifests
 from pipeline_src.dvc.table import all_stages
-from pipeline_src.dvc.tools import SETTLING_VARIABLE, run_tool
+from pipeline_src.dvc.tools import RECONCILING_VARIABLE, run_tool
 from pipeline_src.dvc.validate import check_outputs
 from pipeline_src.errors import PipelineError, StageError
 
@@ -35,13 +35,13 @@ MADE = [
 ]
 
 
-def settle_arrived(catalog: Catalog, options: Sequence[str]) -> Iterator[str]:
+def reconcile_arrived(catalog: Catalog, options: Sequence[str]) -> Iterator[str]:
     """Enter what fits as current of the results that have no record; say what was done.
 
     Args:
         options: of a Snakemake that reads the same workflow and configuration.
     """
-    if SETTLING_VARIABLE in os.environ:
+    if RECONCILING_VARIABLE in os.environ:
         return
     recorded = set(_recorded())
     if not any(_arrived((p for m in MADE for p in catalog.results.glob(m)), recorded)):

@@ -1,4 +1,4 @@
-"""Settle what DVC and Snakemake hold of the same files.
+"""Reconcile what DVC and Snakemake hold of the same files.
 
 After ``dvc checkout`` or ``dvc pull`` the files are right, but Snakemake sees new times and has
 no record of them. After a direct ``snakemake`` call the files are right, but dvc.lock is older.
@@ -63,7 +63,7 @@ def _judge(
     return Finding(stage, "commit", ", ".join(changes))
 
 
-def settle(catalog: Catalog, findings: Sequence[Finding]) -> Iterator[str]:
+def reconcile(catalog: Catalog, findings: Sequence[Finding]) -> Iterator[str]:
     """Do what the findings ask for and yield one line per stage.
 
     Raises:

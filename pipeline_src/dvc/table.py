@@ -30,7 +30,7 @@ def all_stages(catalog: Catalog) -> list[Stage]:
     ]
     for run in catalog.run_names:
         for name in catalog.finetune_datasets(run):
-            for view in catalog.views(name):
+            for view in catalog.fold_variants(name):
                 if not catalog.run(run).finetune.checkpoint:
                     stages.append(finetune_stage(catalog, run, view))
                 stages.append(evaluate_stage(catalog, run, view))

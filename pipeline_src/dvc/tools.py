@@ -11,8 +11,8 @@ from typing import Any
 from pipeline_src.errors import StageError
 
 TAIL_LINES = 12
-# Set for the calls that settle records themselves.
-SETTLING_VARIABLE = "PIPELINE_SETTLING"
+# Set for the calls that reconcile records themselves.
+RECONCILING_VARIABLE = "PIPELINE_SETTLING"
 # What DVC says while another of its commands works in the checkout.
 BUSY = ("Unable to acquire lock", "is being blocked by")
 
@@ -24,7 +24,7 @@ def run_tool(*command: str) -> str:
         StageError: it failed; the message ends with the last lines that it printed.
     """
     env = {k: v for k, v in os.environ.items() if k != "SNAKEMAKE_PROFILE"}
-    env[SETTLING_VARIABLE] = "1"
+    env[RECONCILING_VARIABLE] = "1"
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "")])
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=False, env=env)

@@ -19,7 +19,7 @@ from pipeline_src.config.command_line import (
     refuse_unknown_profile,
 )
 from pipeline_src.datasets.dataset import DatasetConfig
-from pipeline_src.dvc.arrival import settle_arrived
+from pipeline_src.dvc.arrival import reconcile_arrived
 from pipeline_src.dvc.place import refuse_outside
 from pipeline_src.errors import ConfigError
 
@@ -56,7 +56,7 @@ def open_catalog(workflow: Any, root: Path, logger: logging.Logger) -> Catalog:
         for sentence in catalog.changed_runs():
             logger.warning(sentence)
         if not is_of_dvc:  # DVC decides by itself what is current
-            for sentence in settle_arrived(catalog, _same_call(root, given)):
+            for sentence in reconcile_arrived(catalog, _same_call(root, given)):
                 logger.info(sentence)
     return catalog
 

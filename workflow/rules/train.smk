@@ -32,7 +32,7 @@ rule pretrain_model:
         "<logs>/pretrain_model/{run}.log",
     benchmark:
         "<benchmarks>/pretrain_model/{run}.tsv"
-    retries: 0  # the waiter itself goes on after a job that died
+    retries: 0  # the waiter itself submits again after a job that died
     localrule: True
     threads: workflow.cores or 1
     resources:
@@ -60,7 +60,7 @@ rule finetune_model:
         "<logs>/finetune_model/{run}/{dataset}.log",
     benchmark:
         "<benchmarks>/finetune_model/{run}/{dataset}.tsv"
-    retries: 0  # the waiter itself goes on after a job that died
+    retries: 0  # the waiter itself submits again after a job that died
     localrule: True
     threads: workflow.cores or 1
     resources:
