@@ -147,7 +147,8 @@ class PretrainConfig(OptimConfig):
     negatives: Literal["fixed", "all"] = Field(
         default="fixed",
         description="of an adaptive batch: fixed = each clip is contrasted with batch_size - 1 "
-        "others, drawn anew at each step; all = from every other clip, so the loss means less as it grows",
+        "others, drawn anew at each step; all = with every other clip, so the loss means less as "
+        "it grows",
     )
     mavil: MAViLRecipe = MAViLRecipe()
     augment: AugmentConfig = AugmentConfig()
