@@ -57,10 +57,7 @@ def test_a_rule_gets_each_param_as_a_function_of_its_wildcards(catalog, rule):
 
 def test_patterns_become_paths_and_what_to_look_for():
     names = {"dataset": "d", "stage": "logmel", "split": "train", "chunk": "00001"}
-    assert (
-        paths.fill(paths.MANIFEST, "my results", **names) == "my results/d/logmel/train/00001.json"
-    )
-    assert (
-        paths.of_stage(paths.ALL_LEDGERS, "shards") == "<results>/{dataset}/shards/ledger.parquet"
-    )
+    assert paths.fill(paths.MANIFEST, "my run", **names) == "my run/d/logmel/train/00001.json"
+    one = paths.of_stage(paths.ALL_LEDGERS, "shards")
+    assert one == "<results>/{dataset}/shards/ledger.parquet"
     assert paths.as_glob(paths.FINETUNED) == "*/finetune/*/done.json"
