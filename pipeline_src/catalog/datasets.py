@@ -130,7 +130,7 @@ class DatasetCatalog:
             self.dataset(name),
             chunk_size=self.config.plan.chunk_size,
             max_seconds=self.config.media.max_seconds,
-            folder=self._plan_folder(name),
+            folder=self.stage_folder(PLAN, name),
             before_write=lambda: refuse_if_held(self.results),
         )
         if self._looks_for_files:
@@ -145,7 +145,7 @@ class DatasetCatalog:
             ]
             if not any(any(path.parent.glob(path.name)) for path in made):
                 description, dataset = self._paths[name], self.dataset(name)
-                refuse_missing(description, dataset, self._plan_folder(name), split)
+                refuse_missing(description, dataset, self.stage_folder(PLAN, name), split)
 
     @cache  # noqa: B019
     def num_clips(self, name: str, split: str) -> int | None:
@@ -153,7 +153,7 @@ class DatasetCatalog:
         if self.dataset(name).is_packed:
             return None
         self.num_chunks(name)
-        return count_clips(self._plan_folder(name), split)
+        return count_clips(self.stage_folder(PLAN, name), split)
 
     @cache  # noqa: B019
     def num_classes(self, name: str) -> int:
@@ -236,8 +236,9 @@ class DatasetCatalog:
         """Where all jobs note what they know of the hosts they ask."""
         return paths.fill(paths.HOSTS, self.config.results)
 
-    def _plan_folder(self, name: str) -> Path:
-        return Path(self.chunk_file(PLAN, name, "*", "*")).parents[1]
+    def stage_folder(self, stage: str, name: str) -> Path:
+        """Return where a stage writes of a data set, a folder for each split in it."""
+        return Path(self.chunk_file(stage, name, "*", "*")).parents[1]
 
     def earlier_shards(self, name: str, split: str) -> list[str]:
         """Manifests of the splits whose clips those of ``split`` may be duplicates of.

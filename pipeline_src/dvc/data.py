@@ -18,7 +18,7 @@ def data_stages(catalog: Catalog, name: str) -> Iterator[Stage]:
     if dataset.is_packed:
         yield _packed_stage(catalog, name)
         return
-    folder = {stage: f"{catalog.results}/{name}/{stage}" for stage in DATA_STAGES}
+    folder = {stage: str(catalog.stage_folder(stage, name)) for stage in DATA_STAGES}
     described = [catalog.dataset_path(name), *dataset.described_by]
     if dataset.derives_classes:  # classes.csv is nobody's output; the list decides what is in it
         described += dataset.list_files
@@ -65,7 +65,7 @@ def _packed_stage(catalog: Catalog, name: str) -> Stage:
         deps=(relative_path(catalog.dataset_path(name)),),
         params=(),
         versions=versions_of(["fetch_index"]),
-        outs=(Out(f"{catalog.results}/{name}/remote"),),
+        outs=(Out(str(catalog.stage_folder("remote", name))),),
     )
 
 

@@ -74,7 +74,7 @@ def _expected(catalog: Catalog, kind: str, name: str, inputs: Sequence[Path]) ->
 def _left_over(catalog: Catalog, kind: str, name: str) -> list[Path]:
     num_chunks = catalog.num_chunks(name)
     found = []
-    for path in sorted((catalog.results / name / kind).glob("*/*")):
+    for path in sorted(catalog.stage_folder(kind, name).glob("*/*")):
         match = CHUNK_PATTERN.fullmatch(path.name)
         if match and int(match[1]) >= num_chunks.get(path.parent.name, 0):
             found.append(path)
