@@ -1,11 +1,9 @@
 """Which runs a target can name, what they learn from and are scored on, and their files."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
-
-from pydantic import ValidationError
 
 from pipeline_src.catalog import paths
 from pipeline_src.catalog.datasets import DatasetCatalog
@@ -22,14 +20,9 @@ from pipeline_src.catalog.possible import (
     refuse_untrainable,
 )
 from pipeline_src.catalog.steps import STEPS
-from pipeline_src.config import RunConfig, read_yaml, resolve_run
-from pipeline_src.config.differences import differences
-from pipeline_src.config.old_keys import with_new_keys
+from pipeline_src.config import RunConfig, resolve_run
 from pipeline_src.config.root import RUN_SECTIONS
 from pipeline_src.datasets.dataset import split_view
-from pipeline_src.errors import ConfigError
-
-MAX_NAMED = 6  # changed keys in one sentence
 
 
 class Catalog(DatasetCatalog):
@@ -79,24 +72,6 @@ class Catalog(DatasetCatalog):
     def run_file(self, run: str) -> Path:
         """Return the resolved sections of a run, as they were when its results were made."""
         return Path(self.fill(paths.RUN_CONFIG, run=run))
-
-    def changed_runs(self) -> Iterator[str]:
-        """Yield a sentence for each run whose values are not those that its results name."""
-        for run in self.run_names:
-            if not self.run_file(run).is_file():
-                continue
-            try:
-                then = _read_run(self.run_file(run))
-            except ConfigError as error:
-                yield str(error)
-                continue
-            now = self.run(run)
-            changed = list(differences(then, now.model_dump(mode="json")))
-            if changed:
-                more = f" and {len(changed) - MAX_NAMED} more" if len(changed) > MAX_NAMED else ""
-                named = ", ".join(changed[:MAX_NAMED]) + more
-                effect = "" if _counts(then, now) else "; nothing is made again for it"
-                yield f"run {run} is no longer as {self.run_file(run)} says: {named}{effect}"
 
     def pretrain_datasets(self, run: str) -> tuple[str, ...]:
         """Return data sets that a run's pre-training learns from.
@@ -346,16 +321,3 @@ class Catalog(DatasetCatalog):
             for name in self.finetune_datasets(run)
             for path in self.cross_validations(name, (run,))
         ]
-
-
-def _read_run(path: Path) -> dict[str, Any]:
-    """Return the sections of a run as they were recorded, by the names that their keys have now."""
-    then = read_yaml(path)
-    return with_new_keys(then, str(path), RunConfig) if isinstance(then, dict) else {}
-
-
-def _counts(then: Mapping[str, Any], now: RunConfig) -> bool:
-    try:
-        return RunConfig.model_validate(then).recipe_values() != now.recipe_values()
-    except ValidationError:  # of another version of this code
-        return True

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline_src.catalog import Catalog
+from pipeline_src.catalog.changes import changed_runs
 from pipeline_src.config import Config, load_config, merge_files
 from pipeline_src.config.command_line import (
     lost_settings,
@@ -53,7 +54,7 @@ def open_catalog(workflow: Any, root: Path, logger: logging.Logger) -> Catalog:
     if is_of_dvc:  # DVC itself looks after hours of work
         refuse_outside(catalog.results, Path())
     if workflow.is_main_process:
-        for sentence in catalog.changed_runs():
+        for sentence in changed_runs(catalog):
             logger.warning(sentence)
         if not is_of_dvc:  # DVC decides by itself what is current
             for sentence in reconcile_arrived(catalog, _same_call(root, given)):
