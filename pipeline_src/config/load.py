@@ -56,8 +56,7 @@ def default_config() -> Config:
     A package that was installed without its project has the sections' defaults alone.
     """
     demo = read_sections(DEMO_FILE) if DEMO_FILE.is_file() else {}
-    values = merge(Config().model_dump(mode="json"), demo)
-    return _validate(Config, values, (), Places([DEMO_FILE] if demo else []))
+    return _validate(Config, demo, (), Places([DEMO_FILE] if demo else []))
 
 
 def _with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
