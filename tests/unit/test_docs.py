@@ -15,7 +15,7 @@ def test_every_test_that_the_decisions_name_exists(root):
 
 def test_every_guard_of_the_security_page_has_its_test(root):
     rows = [line for line in (root / "SECURITY.md").read_text().splitlines() if line[:2] == "| "]
-    named = [re.findall(r"`(?:tests/(\w+)/)?(test_\w+\.py)`", row) for row in rows[1:]]
+    named = [re.findall(r"`(?:tests/([\w/]+)/)?(test_\w+\.py)`", row) for row in rows[1:]]
     assert all(named)
     for tests in named:
         folder = ""
