@@ -96,7 +96,7 @@ def list_clips(folder: Path, clips: Sequence[Path]) -> Path:
     """The manifest that a download of ``clips`` would write."""
     entries = [
         {"clip_id": str(clip), "key": clip_key(str(clip)), "path": str(clip), "source": "",
-         "labels": [], "start_seconds": None, "end_seconds": None}
+         "sha256": "", "labels": [], "start_seconds": None, "end_seconds": None}
         for clip in clips
     ]  # fmt: skip
     chunk = ChunkId("benchmark", "train", "00000")
