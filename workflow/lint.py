@@ -8,6 +8,8 @@ from pathlib import Path
 NOT_TAKEN = {
     "Specify a conda environment or container for each rule": "requirements.lock pins one "
     "environment for all rules, which pip installs from any index",
+    "Mixed rules and functions in same snakefile": "an input function stands beside the rule that "
+    "uses it; what several use is in common.smk, and the work in the package",
 }
 HEADING = re.compile(r"Lints for (.+):")
 ADVICE = re.compile(r" +\* (.+)")
