@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser(asked: str) -> argparse.ArgumentParser:
-    """Every command with its summary; options only of the one that is asked for."""
+    """Return every command with its summary; options only of the one that is asked for."""
     parser = argparse.ArgumentParser(
         prog=NAME, description="Commands beside the workflow, which `snakemake` runs."
     )

@@ -107,7 +107,7 @@ class DatasetCatalog:
         return dataset
 
     def has_lists(self, name: str) -> bool:
-        """Whether nothing of a data set's lists is left to be fetched by a run."""
+        """Tell whether nothing of a data set's lists is left to be fetched by a run."""
         dataset = self.dataset(name)
         return not dataset.official or all(path.is_file() for path in dataset.list_files)
 
@@ -118,7 +118,7 @@ class DatasetCatalog:
 
     @cache  # noqa: B019
     def num_chunks(self, name: str) -> dict[str, int]:
-        """Chunks per split; plans the clip list again when it has changed. None of packed shards.
+        """Count chunks per split, of a list planned again when it has changed; none if packed.
 
         Raises:
             ManifestError: the list is missing or wrong: file, line and value.
@@ -149,7 +149,7 @@ class DatasetCatalog:
 
     @cache  # noqa: B019
     def num_clips(self, name: str, split: str) -> int | None:
-        """Clips that the list has in a split; None where packed shards alone know."""
+        """Count the clips that the list has in a split; None where packed shards alone know."""
         if self.dataset(name).is_packed:
             return None
         self.num_chunks(name)
@@ -157,7 +157,7 @@ class DatasetCatalog:
 
     @cache  # noqa: B019
     def num_classes(self, name: str) -> int:
-        """Classes of a data set; 0 where only the index of packed shards knows them."""
+        """Count the classes of a data set; 0 where only the index of packed shards knows them."""
         dataset = self._bring_lists(name)
         return 0 if dataset.is_packed else len(load_classes(dataset, self._class_list(name)).ids)
 
@@ -170,12 +170,12 @@ class DatasetCatalog:
         return Path(self.fill(paths.CLASSES, dataset=name))
 
     def media(self, name: str) -> MediaConfig:
-        """How the clips of a data set are decoded: without frames where they have no video."""
+        """Return how a data set is decoded: without frames where it has no video."""
         media = self.config.media
         return media if self.dataset(name).has_video else media.without_frames()
 
     def places(self, name: str) -> dict[str, str | bool]:
-        """Where a data set's clips lie beside what its list says."""
+        """Return where a data set's clips lie beside what its list says."""
         dataset = self.dataset(name)
         places = dataset.model_dump(include={"clip_file", "mirror", "mirror_is_cut"})
         is_own = dataset.format == "clips"
@@ -227,7 +227,7 @@ class DatasetCatalog:
 
     # A param: spelled as the configuration spells the results, or all would be fetched anew.
     def raw_folder(self, name: str, split: str, chunk: str) -> str:
-        """Where the clips of a chunk are fetched to."""
+        """Return where the clips of a chunk are fetched to."""
         names = {"dataset": name, "split": split, "chunk": chunk}
         return paths.fill(paths.RAW_CLIPS, self.config.results, **names)
 
@@ -255,7 +255,7 @@ class DatasetCatalog:
         return [path for one in earlier for path in self.chunk_files("shards", name, one)]
 
     def downloads(self, name: str) -> list[str]:
-        """Everything that ``download_<name>`` makes."""
+        """Return everything that ``download_<name>`` makes."""
         return [*self.chunk_files("download", name), self.download_ledger(name)]
 
     def download_ledger(self, name: str) -> str:
@@ -273,11 +273,11 @@ class DatasetCatalog:
         return [path for name in self.listed for path in self.ledgers(name)]
 
     def shards(self, name: str) -> list[str]:
-        """Everything that ``shards_<name>`` makes."""
+        """Return everything that ``shards_<name>`` makes."""
         return [*self.indexes(name), *self.ledgers(name)]
 
     def index(self, name: str, split: str) -> str:
-        """index.json of one split.
+        """Return index.json of one split.
 
         Raises:
             ManifestError: the list has no such split.
@@ -293,13 +293,13 @@ class DatasetCatalog:
         return self.fill(pattern, dataset=name, split=split)
 
     def optional_index(self, name: str, split: str) -> list[str]:
-        """index.json of a split, or nothing where the list has no such split."""
+        """Return index.json of a split, or nothing where the list has no such split."""
         return [self.index(name, split)] if split in self.splits(name) else []
 
     def indexes(self, name: str) -> list[str]:
-        """index.json of every split."""
+        """Return index.json of every split."""
         return [self.index(name, split) for split in self.splits(name)]
 
     def report_indexes(self) -> list[str]:
-        """index.json of every split of every listed data set."""
+        """Return index.json of every split of every listed data set."""
         return [path for name in self.listed for path in self.indexes(name)]

@@ -222,7 +222,7 @@ def _refuse_other_lengths(run: str, own: Network, start: Network, whose: str) ->
 
 
 def _differences(own: Network, start: Network, keys: Iterable[str]) -> str:
-    """Each key that differs with both values; a method without the key has None."""
+    """Return each key that differs with both values; a method without the key has None."""
     values = ((key, *(getattr(n.sizes, key, None) for n in (own, start))) for key in keys)
     return ", ".join(
         f"{key} = {ours}, there {theirs}" for key, ours, theirs in values if ours != theirs

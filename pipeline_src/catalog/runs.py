@@ -34,7 +34,7 @@ class Catalog(DatasetCatalog):
         return self.config.run_names
 
     def pretrain_indexes(self, run: str) -> list[str]:
-        """index.json of the training split of every data set that a run is pre-trained on."""
+        """Return index.json of the training splits that a run is pre-trained on."""
         return [self.index(name, "train") for name in self.pretrain_datasets(run)]
 
     @cache  # noqa: B019
@@ -147,7 +147,7 @@ class Catalog(DatasetCatalog):
         return [] if held_out else self.optional_index(name, "val")
 
     def scored_index(self, run: str, view: str) -> str:
-        """index.json of the clips that a run is scored on.
+        """Return index.json of the clips that a run is scored on.
 
         Raises:
             ConfigError: the run is scored on validation clips, and folds have none.
@@ -182,19 +182,19 @@ class Catalog(DatasetCatalog):
         return [source for source in (recipe.checkpoint_run, recipe.teacher_run) if source]
 
     def start_done(self, run: str) -> list[str]:
-        """done.json of the pre-training that a run's own pre-training continues, if any."""
+        """Return done.json of the pre-training that a run's own pre-training continues, if any."""
         source = self.run(run).pretrain.checkpoint_run
         if source:
             self._check_start(run, source, "pretrain")
         return [self.own_pretrain_done(source)] if source else []
 
     def teacher_done(self, run: str) -> list[str]:
-        """done.json of the pre-training that a run's second stage follows, if any."""
+        """Return done.json of the pre-training that a run's second stage follows, if any."""
         teacher = self.run(run).pretrain.teacher_run
         return [self.own_pretrain_done(teacher)] if teacher else []
 
     def pretrain_done(self, run: str) -> list[str]:
-        """done.json of the pre-training that a run starts from, if any."""
+        """Return done.json of the pre-training that a run starts from, if any."""
         source = self.pretrain_source(run)
         if source and not self.run(run).finetune.checkpoint:
             self._check_start(run, source, "finetune")
@@ -216,19 +216,19 @@ class Catalog(DatasetCatalog):
         refuse_other_network(run, own, start, whose=whose, stage=stage)
 
     def own_pretrain_done(self, run: str) -> str:
-        """done.json of a run's pre-training: trained, or converted from elsewhere."""
+        """Return done.json of a run's pre-training: trained, or converted from elsewhere."""
         folder = self.run(run).pretrain.checkpoint
         trained = self.fill(paths.PRETRAINED, run=run)
         return converted_done(run, "pretrain", folder) if folder else trained
 
     def finetune_done(self, run: str, name: str) -> str:
-        """done.json of a run's fine-tuning on a data set: trained, or converted from elsewhere."""
+        """Return done.json of a run's fine-tuning on a data set: trained, or converted."""
         folder = self.run(run).finetune.checkpoint
         trained = self.fill(paths.FINETUNED, run=run, dataset=name)
         return converted_done(run, "finetune", folder) if folder else trained
 
     def finetune_dones(self, name: str) -> list[str]:
-        """done.json of every run that is fine-tuned, on a data set."""
+        """Return done.json of every run that is fine-tuned, on a data set."""
         variants = self.fold_variants(name)
         return [self.finetune_done(run, view) for run in self.finetuned_runs() for view in variants]
 
@@ -237,11 +237,11 @@ class Catalog(DatasetCatalog):
         return [run for run in self.run_names if not self.run(run).finetune.skip]
 
     def pretrain_dones(self) -> list[str]:
-        """done.json of every pre-training that something needs."""
+        """Return done.json of every pre-training that something needs."""
         return [self.own_pretrain_done(run) for run in self.pretrained_runs()]
 
     def metrics(self, name: str, runs: Sequence[str] = ()) -> list[str]:
-        """metrics.json of every run that is fine-tuned, on a data set or each of its folds."""
+        """Return metrics.json of fine-tuned runs, on a data set or each of its folds."""
         return [
             self.fill(paths.SCORES, run=run, dataset=view)
             for run in runs or self.finetuned_runs()
@@ -249,14 +249,14 @@ class Catalog(DatasetCatalog):
         ]
 
     def cross_validations(self, name: str, runs: Sequence[str] = ()) -> list[str]:
-        """metrics.json of every run over all folds of a data set; none where it has no folds."""
+        """Return metrics.json of runs over all folds of a data set; none where it has no folds."""
         if self.fold_variants(name) == (name,):
             return []
         scored = runs or self.finetuned_runs()
         return [self.fill(paths.FOLD_SCORES, run=run, dataset=name) for run in scored]
 
     def probes(self, name: str) -> list[str]:
-        """Label-free evaluations on a data set, one per pre-training that is scored on it."""
+        """Return label-free evaluations on a data set, one per pre-training scored on it."""
         return [
             self.fill(paths.PROBE_SCORES, run=run, dataset=name)
             for run in self.pretrained_runs()
@@ -264,7 +264,7 @@ class Catalog(DatasetCatalog):
         ]
 
     def is_probed(self, run: str, name: str) -> bool:
-        """Whether a pre-training can be scored: not on folds, and sound alone only by probes.
+        """Tell whether a pre-training can be scored: not on folds, and sound alone only by probes.
 
         Raises:
             ConfigError: it cannot, and the run names the data set.
@@ -286,11 +286,11 @@ class Catalog(DatasetCatalog):
         return self.optional_index(name, "val") if self.probe_train_index(run, name) else []
 
     def evaluations(self, name: str) -> list[str]:
-        """Everything that ``eval_<name>`` makes."""
+        """Return everything that ``eval_<name>`` makes."""
         return self.metrics(name) + self.cross_validations(name) + self.probes(name)
 
     def report_metrics(self) -> list[str]:
-        """metrics.json of every run on each data set that it is fine-tuned on, folds left out."""
+        """Return metrics.json of runs on all that they are fine-tuned on, folds left out."""
         return [
             path
             for run in self.run_names
@@ -300,7 +300,7 @@ class Catalog(DatasetCatalog):
         ]
 
     def report_probes(self) -> list[str]:
-        """Label-free evaluations of every pre-training on the data sets that it is scored on."""
+        """Return label-free evaluations of every pre-training on all that it is scored on."""
         return [
             self.fill(paths.PROBE_SCORES, run=run, dataset=name)
             for name in self.scored_datasets()
@@ -314,7 +314,7 @@ class Catalog(DatasetCatalog):
         return tuple(dict.fromkeys([*self.listed, *named]))
 
     def report_folds(self) -> list[str]:
-        """metrics.json over all folds of every run on each data set with folds."""
+        """Return metrics.json over all folds of every run on each data set with folds."""
         return [
             path
             for run in self.run_names

@@ -26,7 +26,7 @@ def refuse_unknown(arguments: Sequence[str], known: Collection[str]) -> None:
 
 
 def _words(arguments: Sequence[str]) -> Iterator[str]:
-    """Words that may be targets: all behind ``--``, else those that are no option's value."""
+    """Yield words that may be targets: all behind ``--``, else those that are no option's value."""
     after = arguments.index("--") if "--" in arguments else len(arguments)
     for index, word in enumerate(arguments):
         earlier = arguments[index - 1] if index else "--"

@@ -57,7 +57,7 @@ class Line(NamedTuple):
 
 
 def examine(root: Path) -> Iterator[Line]:
-    """Every check of a checkout and of this machine."""
+    """Yield every check of a checkout and of this machine."""
     yield check_link(root)
     yield _check_ffmpeg()
     yield from _check_torch()
@@ -104,7 +104,7 @@ def check_precision() -> Iterator[Line]:
 
 
 def check_disk(results: Path) -> Iterator[Line]:
-    """Free space where results are written."""
+    """Yield free space where results are written."""
     folders = (results.absolute(), *results.absolute().parents)
     free = shutil.disk_usage(next(path for path in folders if path.exists())).free / 1e9
     text = f"{free:.0f} GB free at {results}"
@@ -115,7 +115,7 @@ def check_disk(results: Path) -> Iterator[Line]:
 
 
 def check_slurm(cluster: str) -> Iterator[Line]:
-    """Whether jobs can be sent to Slurm, and how their state can be asked for."""
+    """Tell whether jobs can be sent to Slurm, and how their state can be asked for."""
     if shutil.which("sbatch") is None:
         if cluster == "slurm":
             yield Line("broken", NO_SBATCH_TEXT)

@@ -188,7 +188,7 @@ class LocalSizes:
         self._members: dict[str, dict[str, int]] = {}
 
     def of(self, source: str) -> int | None:
-        """Bytes of a source; None where it is not there."""
+        """Return bytes of a source; None where it is not there."""
         if source_kind(source) != "member":
             path = find_local(self._root, source)
             return path.stat().st_size if path.is_file() else None
@@ -211,7 +211,7 @@ def _estimate_load(load: HostLoad, config: Config, assumed: Assumed) -> None:
 
 
 def transfer_seconds(gigabytes: float, assumed: Assumed) -> float:
-    """How long the line needs."""
+    """Return how long the line needs."""
     return gigabytes * BYTES_PER_GB * 8 / (assumed.mbit_per_second * 1e6)
 
 

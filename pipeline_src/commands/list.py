@@ -125,7 +125,7 @@ def _print_command(
     overlays: Sequence[Path],
     has_video: bool,
 ) -> None:
-    """How it is run, or what is missing for that: no command that would be refused."""
+    """Return how it is run, or what is missing for that: no command that would be refused."""
     if failing := list(failing_splits(clips, config.shards.max_failed_fraction)):
         print(*failing, sep="\n")
         return

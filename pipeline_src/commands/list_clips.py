@@ -92,7 +92,7 @@ def list_clips(
     known: Mapping[str, str],
     copies: Mapping[str, str],
 ) -> list[ListedClip]:
-    """Every clip of the folder's files, in their order.
+    """Return every clip of the folder's files, in their order.
 
     Args:
         seen: what the header of each file shows, by path.
@@ -123,7 +123,7 @@ def list_clips(
 def _pieces(
     seen: Seen, clip_seconds: float, media: MediaConfig
 ) -> Iterator[tuple[str, float | None, float | None, MediaError | None]]:
-    """Suffix of the id, start, end and fate of each clip of a file; a rest below half is left."""
+    """Yield suffix of id, start, end and fate of each clip of a file; a rest below half is left."""
     if not clip_seconds or seen.seconds < 1.5 * clip_seconds:
         yield "", None, None, seen.lost
         return
@@ -135,7 +135,7 @@ def _pieces(
 
 
 def class_ids(folder: Folder) -> dict[str, str]:
-    """Id of every class by the name of its folder."""
+    """Return id of every class by the name of its folder."""
     return {label: safe_id(label) for label in folder.labels}
 
 
@@ -247,7 +247,7 @@ def failing_splits(clips: Sequence[ListedClip], max_failed_fraction: float) -> I
 def describe_copies(
     folder: Folder, clips: Sequence[ListedClip], copies: Mapping[str, str]
 ) -> Iterator[str]:
-    """Files with the bytes of another, those first that folders put into other splits."""
+    """Yield files with the bytes of another, those first that folders put into other splits."""
     split_of = {clip.source: clip.split for clip in clips}
     label_of = {file.path: file.label for file in folder.files}
     told: dict[str, str] = {}

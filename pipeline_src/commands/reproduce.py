@@ -226,7 +226,7 @@ def run_workflow(folder: Path, target: str) -> None:
 
 
 def compare_metrics(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """One sentence per hash and figure that differs."""
+    """Yield one sentence per hash and figure that differs."""
     meanings = {
         "clip_ids_sha256": "other clips are scored: the list changed, or clips were lost",
         "data_sha256": "the data differ: other clips, or other bytes from other package versions",
@@ -243,7 +243,7 @@ def compare_metrics(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator
 
 
 def _figures(value: Any, name: str = "") -> dict[str, Any]:
-    """Every leaf that is a figure, by its dotted name."""
+    """Return every leaf that is a figure, by its dotted name."""
     if not isinstance(value, Mapping):
         return {name: value}
     leaves: dict[str, Any] = {}

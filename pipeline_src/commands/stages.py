@@ -15,7 +15,7 @@ ROOT = Path()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One of three actions."""
+    """Declare the actions, one of which is asked for."""
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--write", action="store_true", help="write dvc.yaml")
     action.add_argument("--check", action="store_true", help="fail where dvc.yaml has drifted")

@@ -9,7 +9,7 @@ MAX_VALUE_CHARS = 60
 
 
 def section_keys(config: Section) -> dict[str, set[str]]:
-    """Keys of each section of a configuration, to name what a changed value is in."""
+    """Return keys of each section of a configuration, to name what a changed value is in."""
     sections = {name: value for name, value in config if isinstance(value, Section)}
     return {name: set(type(value).model_fields) for name, value in sections.items()}
 

@@ -54,7 +54,7 @@ def rendered_files() -> dict[str, str]:
 
 
 def drifted_files(folder: Path) -> list[str]:
-    """Names of files in ``folder`` that differ from what would be generated."""
+    """Return names of files in ``folder`` that differ from what would be generated."""
     return [
         name
         for name, text in rendered_files().items()

@@ -31,7 +31,7 @@ class Places:
         return next((name for name, tree in reversed(self._trees) if _sets(tree, path)), "")
 
     def of_keys(self, message: str, sections: Sequence[str], run: str, section: str = "") -> str:
-        """Where each of the keys that a message compares is set, as a clause to put behind it.
+        """Return where each key that a message compares is set, as a clause to put behind it.
 
         Args:
             sections: of the configuration. run: whose own values come first; may be empty.
@@ -53,7 +53,7 @@ class Places:
 
 
 def _sets(tree: Any, path: Sequence[str]) -> bool:
-    """Whether a tree has the key; anything below a leaf counts as set with the leaf itself."""
+    """Tell whether a tree has the key; anything below a leaf counts as set with the leaf itself."""
     node = tree
     for part in path:
         if isinstance(node, Mapping):

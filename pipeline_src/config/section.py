@@ -48,7 +48,7 @@ def renamed(section: type[Section], values: Mapping[str, Any]) -> dict[str, Any]
 
 
 def is_recorded(section: type[Section], name: str) -> bool:
-    """Whether a field counts."""
+    """Tell whether a field counts."""
     extra = section.model_fields[name].json_schema_extra
     return not (isinstance(extra, dict) and MARK in extra)
 

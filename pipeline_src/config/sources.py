@@ -59,7 +59,7 @@ def _check_teacher(config: Config, name: str, run: RunConfig) -> None:
 
 
 def _chain(config: Config, name: str, key: str) -> Iterator[tuple[str, str]]:
-    """Each run and the one that its ``key`` names, from ``name`` to one that names none.
+    """Yield each run and the one that its ``key`` names, from ``name`` to one that names none.
 
     Raises:
         ConfigError: a run is not listed, or the chain comes back to itself.

@@ -81,7 +81,7 @@ class _KeyTwiceError(Exception):
 
 
 def _count_values(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many values a node stands for, with its aliases spelt out: a page of text can mean 10^9.
+    """Count the values of a node with its aliases spelt out: a page of text can mean 10^9.
 
     Raises:
         YAMLError: too many, or it holds itself.

@@ -7,7 +7,7 @@ from pipeline_src.errors import ConfigError
 
 
 def is_drifted(root: Path) -> bool:
-    """Whether dvc.yaml differs from what the configuration would give."""
+    """Tell whether dvc.yaml differs from what the configuration would give."""
     path = root / DVC_FILE
     return not path.is_file() or path.read_text(encoding="utf-8") != render(load_catalog(root))
 

@@ -110,7 +110,7 @@ def _defined(statement: ast.stmt) -> Iterator[str]:
 
 
 def _imported(node: ast.AST) -> Iterator[tuple[str, Unit]]:
-    """Names that an import of the package binds: a module (no name) or what one defines."""
+    """Yield names that an import of the package binds: a module (no name) or what one defines."""
     if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(PACKAGE):
         return
     module = (node.module or "").removeprefix(PACKAGE).lstrip(".")
@@ -121,13 +121,13 @@ def _imported(node: ast.AST) -> Iterator[tuple[str, Unit]]:
 
 
 def read_path(name: str) -> bool:
-    """Whether the package has a module of that name."""
+    """Tell whether the package has a module of that name."""
     base = ROOT.joinpath(PACKAGE, *name.split("."))
     return base.with_suffix(".py").is_file() or (base / "__init__.py").is_file()
 
 
 def reached(entries: Iterable[Unit]) -> set[Unit]:
-    """Every definition that these reach, themselves included."""
+    """Return every definition that these reach, themselves included."""
     waiting, found = list(entries), set()
     while waiting:
         unit = _home(waiting.pop())
@@ -139,7 +139,7 @@ def reached(entries: Iterable[Unit]) -> set[Unit]:
 
 
 def _home(unit: Unit) -> Unit | None:
-    """Where something is defined that a module may only pass on; None outside the package."""
+    """Find where something is defined that a module may pass on; None outside the package."""
     module = read_module(unit.module)
     if module is None:
         return None
@@ -173,7 +173,7 @@ def _statements(module: Module, unit: Unit) -> list[ast.stmt]:
 
 
 def step_hash(step: str) -> str:
-    """Hash of the code that a step reaches; the same for every version of Python."""
+    """Hash the code that a step reaches; the same for every version of Python."""
     texts = {}
     for unit in reached(_entries(step)):
         module = read_module(unit.module)
@@ -256,7 +256,7 @@ def _without_comments(text: str) -> str:
 
 
 def current() -> dict[str, dict[str, int | str]]:
-    """Step -> its version and the hash of the code that it reaches now."""
+    """Return step -> its version and the hash of the code that it reaches now."""
     return {step: {"version": getattr(versions, step), "code": step_hash(step)} for step in STEPS}
 
 

@@ -69,7 +69,7 @@ def _entry(stage: Stage) -> dict[str, Any]:
 
 
 def _plots(stages: Sequence[Stage]) -> list[dict[str, Any]]:
-    """One figure per curve, with a line for every run."""
+    """Return one figure per curve, with a line for every run."""
     plots = []
     for kind in ("pretrain", "finetune"):
         files = _tables(stages, kind, HISTORY_FILE)

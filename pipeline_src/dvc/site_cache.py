@@ -40,7 +40,7 @@ def use_own_site_cache() -> Path:
 
 
 def site_cache(root: Path) -> Path:
-    """Where DVC keeps its state when it is called in ``root``."""
+    """Return where DVC keeps its state when it is called in ``root``."""
     named = os.environ.get(VARIABLE) or run_tool("dvc", "--cd", str(root), "config", KEY).strip()
     return (root / named).absolute()  # not resolved: a link is refused
 

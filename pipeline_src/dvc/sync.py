@@ -28,7 +28,7 @@ class Finding(NamedTuple):
 
 
 def compare(catalog: Catalog) -> list[Finding]:
-    """Both tools' view of every stage; changes nothing."""
+    """Return both tools' view of every stage; changes nothing."""
     changes = dvc_changes()
     pending = pending_files("all")
     findings: list[Finding] = []
@@ -92,7 +92,7 @@ def _touch(stages: Sequence[Stage]) -> None:
 
 
 def _by_kind(stages: Iterable[Stage]) -> list[tuple[str, list[Stage]]]:
-    """Stages of a kind in one group: none of them reads from another."""
+    """Return stages of a kind in one group: none of them reads from another."""
     groups: dict[str, list[Stage]] = {}
     for stage in stages:
         groups.setdefault(stage.kind, []).append(stage)

@@ -17,7 +17,7 @@ from pipeline_src.errors import ConfigError
 
 
 def all_stages(catalog: Catalog) -> list[Stage]:
-    """Every stage of the listed data sets and runs, each after those that it depends on.
+    """Return every stage of the listed data sets and runs, each after those that it depends on.
 
     Raises:
         ConfigError: the names of two stages are equal.

@@ -58,7 +58,7 @@ def _describe(changes: Sequence[Any]) -> list[str]:
 
 
 def pending_files(target: str) -> set[str]:
-    """Files below ``target`` that Snakemake would make again."""
+    """Return files below ``target`` that Snakemake would make again."""
     table = run_tool("snakemake", "--summary", "--", target)
     rows = [line.split("\t") for line in table.splitlines()[1:]]
     return {row[0] for row in rows if row[-1] == "update pending"}

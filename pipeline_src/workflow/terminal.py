@@ -145,7 +145,7 @@ def shorten_reason(reason: str, sections: Mapping[str, set[str]]) -> str:
 
 
 def _changes(old: str, new: str, sections: Mapping[str, set[str]]) -> list[str]:
-    """Each key that differs between the params of before and of now, which come as their reprs."""
+    """Return the keys that differ between the params of before and now, given as reprs."""
     before, now = (_values(text) for text in (old, new))
     said: list[str] = []
     for name, values in sorted(now.items(), key=lambda item: item[0].startswith(SETTINGS)):
