@@ -31,7 +31,7 @@ from benchmarks.truth import Recording, read_picture, wrong_picture, wrong_sound
 from pipeline_src.config.data import DownloadConfig, MediaConfig, RateLimitConfig  # noqa: E402
 from pipeline_src.datasets.chunk_plan import PLAN_COLUMNS  # noqa: E402
 from pipeline_src.download.chunk import download_chunk  # noqa: E402
-from pipeline_src.download.source_choices import Places  # noqa: E402
+from pipeline_src.download.source_choices import ClipSources  # noqa: E402
 from pipeline_src.manifest.chunks import ChunkId, read_chunk  # noqa: E402
 from pipeline_src.manifest.ledger import read_ledger  # noqa: E402
 from pipeline_src.manifest.tars import read_samples  # noqa: E402
@@ -192,7 +192,7 @@ def _transcode(items: Sequence[Input], media: MediaConfig, folder: Path) -> Path
     download_chunk(
         chunk_csv=plan,
         id=ChunkId("fuzz", "train", "00000"),
-        places=Places(folder),
+        sources=ClipSources(folder),
         raw_folder=folder / "results" / "raw",
         limits_folder=folder / "results" / ".hosts",
         manifest_path=download,

@@ -68,12 +68,12 @@ class Chunk:
 
 def download(chunk: Chunk) -> None:
     from pipeline_src.download.chunk import download_chunk
-    from pipeline_src.download.source_choices import Places
+    from pipeline_src.download.source_choices import ClipSources
 
     download_chunk(
         chunk_csv=chunk.path("plan", ".csv"),
         id=ChunkId("avdigits", chunk.split, chunk.number),
-        places=Places(load_dataset(DATASET).root),
+        sources=ClipSources(load_dataset(DATASET).root),
         raw_folder=chunk.path("raw", ""),
         limits_folder=chunk.folder / ".hosts",
         config=SETTINGS.download,

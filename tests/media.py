@@ -22,7 +22,7 @@ from pipeline_src.config.data import (
 )
 from pipeline_src.datasets.chunk_plan import PLAN_COLUMNS
 from pipeline_src.download.chunk import download_chunk
-from pipeline_src.download.source_choices import Places
+from pipeline_src.download.source_choices import ClipSources
 from pipeline_src.logmel.chunk import extract_chunk
 from pipeline_src.manifest.chunks import ChunkId, ChunkManifest, Clip, read_chunk
 from pipeline_src.manifest.ledger import LedgerRow, read_ledger
@@ -142,7 +142,7 @@ def download(
     download_chunk(
         chunk_csv=write_plan_chunk(folder / "results" / "plan" / "00000.csv", clips),
         id=ChunkId("toy", "train", "00000"),
-        places=Places(folder, **places),
+        sources=ClipSources(folder, **places),
         raw_folder=folder / "results" / "raw",
         limits_folder=folder / "results" / ".hosts",
         manifest_path=manifest_path,
@@ -175,7 +175,7 @@ def transcode_one(
     """Download and transcode one clip that must be fine; return its entry and its members."""
     manifest_path = transcode(download(folder, [clip]), config)
     manifest, samples = read_transcoded(manifest_path)
-    assert not manifest.lost, read_ledger(manifest_path.with_suffix(".ledger.csv"))
+    assert not manifest.dropped, read_ledger(manifest_path.with_suffix(".ledger.csv"))
     return manifest.clips[0], samples[manifest.clips[0]["key"]]
 
 

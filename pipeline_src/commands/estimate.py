@@ -22,7 +22,7 @@ from pipeline_src.datasets.sources import source_kind, split_member
 from pipeline_src.download.archives import member_sizes, plain_name
 from pipeline_src.download.journal import FILE_NAME, read_records
 from pipeline_src.download.local import find_local
-from pipeline_src.download.source_choices import Places, candidates
+from pipeline_src.download.source_choices import ClipSources, source_choices
 from pipeline_src.download.sources import host_of
 from pipeline_src.errors import ConfigError, did_you_mean
 from pipeline_src.manifest.ledger import TRANSIENT_REASONS
@@ -129,10 +129,10 @@ class Listing:
 
 def read_listing(dataset: DatasetConfig, config: Config, assumed: Assumed) -> Listing:
     """Read the clip list; each clip at its first source."""
-    sources = Places(dataset.root, dataset.clip_file, dataset.mirror, dataset.mirror_is_cut)
+    sources = ClipSources(dataset.root, dataset.clip_file, dataset.mirror, dataset.mirror_is_cut)
     listing = Listing()
     for clip in read_clips(dataset, max_seconds=config.media.max_seconds):
-        first = candidates(clip, sources)[0]
+        first = source_choices(clip, sources)[0]
         known = listing.sources.get(first.source) or (0, _assumed_bytes(first, clip, assumed))
         listing.sources[first.source] = (known[0] + 1, known[1])
         listing.clips_per_split[clip.split] += 1

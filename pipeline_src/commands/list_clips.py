@@ -215,7 +215,7 @@ def describe(
     if folder.others:
         found = ", ".join(f"{name} {count}" for name, count in sorted(folder.others.items()))
         yield f"no recordings, not listed: {found}"
-    yield from _short_list("not listed", dict(folder.left_out))
+    yield from _short_list("not listed", dict(folder.excluded))
 
 
 def describe_losses(clips: Sequence[ListedClip]) -> Iterator[str]:

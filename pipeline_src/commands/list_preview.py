@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline_src.config import MediaConfig
 from pipeline_src.download.store import check_size
 from pipeline_src.errors import MediaError
-from pipeline_src.transcode.clips import plan_clip
+from pipeline_src.transcode.clips import prepare_clip
 from pipeline_src.transcode.memory import MemoryBudget
 from pipeline_src.transcode.probe import probe_file
 
@@ -48,10 +48,10 @@ def _look(path: Path, media: MediaConfig, max_bytes: int) -> Seen:
         return Seen(lost=MediaError("unavailable", error.strerror or str(error)))
     except MediaError as error:
         return Seen(lost=error)
-    plan = plan_clip(clip, path.parent, media, MemoryBudget(1).total_bytes)
-    if isinstance(plan, MediaError):
-        return Seen(_sound_seconds(path, media), plan.reason not in WITHOUT_VIDEO, plan)
-    return Seen(plan.job.duration_seconds, plan.probe.video_index is not None)
+    prepared = prepare_clip(clip, path.parent, media, MemoryBudget(1).total_bytes)
+    if isinstance(prepared, MediaError):
+        return Seen(_sound_seconds(path, media), prepared.reason not in WITHOUT_VIDEO, prepared)
+    return Seen(prepared.job.duration_seconds, prepared.probe.video_index is not None)
 
 
 def _sound_seconds(path: Path, media: MediaConfig) -> float:

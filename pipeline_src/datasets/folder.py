@@ -62,12 +62,12 @@ class Folder:
     """What a folder holds.
 
     Args:
-        left_out: path and reason of each recording that is no clip and each folder not read.
+        excluded: path and reason of each recording that is no clip and each folder not read.
         others: suffix -> number of files that are no recordings.
     """
 
     files: list[FolderFile] = field(default_factory=list)
-    left_out: list[tuple[str, str]] = field(default_factory=list)
+    excluded: list[tuple[str, str]] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     has_splits: bool = False
 
@@ -97,33 +97,33 @@ def read_folder(root: Path, *, split_folders: bool = True) -> Folder:
         if path.suffix.lower() not in SUFFIXES:
             folder.others[path.suffix.lower() or "without a suffix"] += 1
         elif problem := _name_problem(str(path)):
-            folder.left_out.append((str(path), problem))
+            folder.excluded.append((str(path), problem))
         else:
             paths.append(path)
-    paths = _once(root, paths, folder.left_out)
+    paths = _once(root, paths, folder.excluded)
     if not paths:
-        raise ManifestError(_nothing_found(root, folder, found.left_out))
+        raise ManifestError(_nothing_found(root, folder, found.excluded))
     depth = _common_depth(paths, split_folders)
     level = _split_level(root, [path.parts[depth:-1] for path in paths], split_folders)
     folder.has_splits = level is not None
     _label(folder, paths, depth, level)
-    folder.left_out += found.left_out
+    folder.excluded += found.excluded
     return folder
 
 
 def _nothing_found(root: Path, folder: Folder, skipped: list[tuple[str, str]]) -> str:
     found = ", ".join(f"{name} {count}" for name, count in folder.others.most_common(5))
-    left_out = [f"{path!r}: {why}" for path, why in [*folder.left_out, *skipped][:3]]
+    excluded = [f"{path!r}: {why}" for path, why in [*folder.excluded, *skipped][:3]]
     return (
         f"{root}: no recording in it"
         + (f"; found {found}" if found else "")
-        + (f"; left out: {'; '.join(left_out)}" if left_out else "")
+        + (f"; left out: {'; '.join(excluded)}" if excluded else "")
         + f"; accepted suffixes: {VIDEO} {SOUND}"
     )
 
 
 def _once(
-    root: Path, paths: list[PurePosixPath], left_out: list[tuple[str, str]]
+    root: Path, paths: list[PurePosixPath], excluded: list[tuple[str, str]]
 ) -> list[PurePosixPath]:
     """Every file under one name alone, rather its own than that of a link to it."""
     names: dict[tuple[int, int], PurePosixPath] = {}
@@ -135,13 +135,13 @@ def _once(
             kept.add(path)
             continue
         if not stat.S_ISREG(status.st_mode):
-            left_out.append((str(path), "no regular file"))
+            excluded.append((str(path), "no regular file"))
             continue
         first = names.setdefault((status.st_dev, status.st_ino), path)
         if first is path:
             kept.add(path)
         else:
-            left_out.append((str(path), f"the same file as {str(first)!r}, which is listed"))
+            excluded.append((str(path), f"the same file as {str(first)!r}, which is listed"))
     return [path for path in paths if path in kept]
 
 
@@ -198,7 +198,7 @@ def _label(folder: Folder, paths: list[PurePosixPath], depth: int, level: int | 
     has_classes = any(parts for _, _, parts in rows)
     for path, split, parts in rows:
         if has_classes and not parts:
-            folder.left_out.append((str(path), "lies beside the class folders, not in one"))
+            folder.excluded.append((str(path), "lies beside the class folders, not in one"))
             continue
         label = parts[0] if has_classes else NO_CLASS
         folder.files.append(FolderFile(str(path), split, label, "/".join(parts[1:])))

@@ -29,12 +29,12 @@ class Walked:
     """What lies below a folder.
 
     Args:
-        files: paths below it, with /. left_out: path and reason of each folder that is not read.
+        files: paths below it, with /. excluded: path and reason of each folder that is not read.
         real: where a folder really lies -> its path here.
     """
 
     files: list[str] = field(default_factory=list)
-    left_out: list[tuple[str, str]] = field(default_factory=list)
+    excluded: list[tuple[str, str]] = field(default_factory=list)
     real: dict[str, str] = field(default_factory=dict)
 
 
@@ -64,12 +64,12 @@ def _walk_without_links(root: Path, top: Path, walked: Walked) -> list[Path]:
     for folder, inner, names in os.walk(top, onerror=refuse):
         here = Path(folder).relative_to(root)
         if reason := _seen_problem(root, folder, walked):
-            walked.left_out.append((here.as_posix(), reason))
+            walked.excluded.append((here.as_posix(), reason))
             inner.clear()
             continue
         walked.real[os.path.realpath(folder)] = here.as_posix()
         unread = {name: reason for name in sorted(inner) if (reason := _name_reason(name))}
-        walked.left_out += [((here / name).as_posix(), why) for name, why in unread.items()]
+        walked.excluded += [((here / name).as_posix(), why) for name, why in unread.items()]
         read = sorted(set(inner) - set(unread))
         links += [Path(folder, name) for name in read if Path(folder, name).is_symlink()]
         inner[:] = [name for name in read if not Path(folder, name).is_symlink()]

@@ -19,7 +19,7 @@ from typing import BinaryIO, NamedTuple, cast
 
 from pipeline_src.config.data import DownloadConfig
 from pipeline_src.datasets.sources import ARCHIVES
-from pipeline_src.download.sources import Fetched, Lost, Outcome
+from pipeline_src.download.sources import Fetched, FetchFailure, Outcome
 from pipeline_src.download.store import Readable, check_size, read_blocks, store
 from pipeline_src.errors import MediaError
 
@@ -136,9 +136,9 @@ def fetch_members(
         if name in search.found:
             yield name, search.found[name]
         elif reason == "unavailable" and name in search.kinds:
-            yield name, Lost(reason, f"{search.kinds[name]}, {detail}")
+            yield name, FetchFailure(reason, f"{search.kinds[name]}, {detail}")
         else:
-            yield name, Lost(reason, detail)
+            yield name, FetchFailure(reason, detail)
 
 
 class _Search:
@@ -297,7 +297,7 @@ def _extract(member: Member, target: Path, max_bytes: int) -> Outcome:
         if fetched.bytes != member.size:
             raise MediaError("corrupt", f"{fetched.bytes} of {member.size} bytes")
     except (tarfile.ReadError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        return Lost("corrupt", f"{member.name}: {error}")
+        return FetchFailure("corrupt", f"{member.name}: {error}")
     except MediaError as error:
-        return Lost(error.reason, f"{member.name}: {error.detail}")
+        return FetchFailure(error.reason, f"{member.name}: {error.detail}")
     return fetched

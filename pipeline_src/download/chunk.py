@@ -10,13 +10,13 @@ from pipeline_src.config.data import DownloadConfig, RateLimitConfig
 from pipeline_src.datasets.chunk_plan import read_plan_chunk
 from pipeline_src.datasets.clip_lists import ClipRow, restore_secrets
 from pipeline_src.download.fetch import Fetcher
-from pipeline_src.download.journal import FetchedLog
-from pipeline_src.download.retry_policy import Patience
+from pipeline_src.download.journal import DownloadJournal
+from pipeline_src.download.retry_policy import RetryPolicy
 from pipeline_src.download.secrets import read_secrets
-from pipeline_src.download.source_choices import Places, candidates
-from pipeline_src.download.sources import Fetched, Lost, Outcome
+from pipeline_src.download.source_choices import ClipSources, source_choices
+from pipeline_src.download.sources import Fetched, FetchFailure, Outcome
 from pipeline_src.manifest.chunks import ChunkId, ChunkManifest, Clip, clip_key, write_chunk
-from pipeline_src.manifest.input_hash import chunk_origin
+from pipeline_src.manifest.input_hash import hash_inputs
 from pipeline_src.manifest.ledger import TRANSIENT_REASONS, describe_losses
 from pipeline_src.manifest.rows import FetchRow
 from pipeline_src.system.atomic import json_sha256
@@ -37,7 +37,7 @@ def download_chunk(
     *,
     chunk_csv: Path,
     id: ChunkId,
-    places: Places,
+    sources: ClipSources,
     raw_folder: Path,
     limits_folder: Path,
     manifest_path: Path,
@@ -56,15 +56,15 @@ def download_chunk(
         limits_folder: shared by all jobs that download.
         ffmpeg: path of the binary that merges what yt-dlp brings.
     """
-    listed = restore_secrets(read_plan_chunk(chunk_csv, id.split), Path(places.clip_list))
+    listed = restore_secrets(read_plan_chunk(chunk_csv, id.split), Path(sources.clip_list))
     raw_folder.mkdir(parents=True, exist_ok=True)
     secrets = read_secrets()
     settings = json_sha256([version, config.recipe_values()])
-    with FetchedLog(raw_folder, settings) as log:
-        patience = Patience(limits_folder, network, config.max_attempts)
-        fetcher = Fetcher(places.root, log, config, patience, secrets, ffmpeg)
+    with DownloadJournal(raw_folder, settings) as log:
+        retries = RetryPolicy(limits_folder, network, config.max_attempts)
+        fetcher = Fetcher(sources.root, log, config, retries, secrets, ffmpeg)
         results = _fetch_all(
-            [candidates(clip, places) for clip in listed], fetcher, f"download {id}"
+            [source_choices(clip, sources) for clip in listed], fetcher, f"download {id}"
         )
         rows = [_ledger_row(results[clip.clip_id], log) for clip in listed]
     found = [
@@ -80,8 +80,8 @@ def download_chunk(
         tar=None,
         settings={},
         clips=found,
-        lost=[{"clip_id": r.clip_id, "reason": r.reason} for r in rows if r.status != "ok"],
-        origin=chunk_origin([chunk_csv], version, download=config),
+        dropped=[{"clip_id": r.clip_id, "reason": r.reason} for r in rows if r.status != "ok"],
+        input_hash=hash_inputs([chunk_csv], version, download=config),
     )
     write_chunk(manifest_path, ledger_path, manifest, rows)
     LOGGER.info("download %s: %s", id, describe_losses(rows, ledger_path))
@@ -114,28 +114,29 @@ def _fetch_all(
 
 def _is_absent(outcome: Outcome) -> bool:
     """Whether a place does not have the clip, and will not."""
-    return isinstance(outcome, Lost) and outcome.reason not in TRANSIENT_REASONS
+    return isinstance(outcome, FetchFailure) and outcome.reason not in TRANSIENT_REASONS
 
 
 def _with_earlier_detail(outcome: Outcome, earlier: Result | None) -> Outcome:
-    if isinstance(outcome, Fetched) or earlier is None or not isinstance(earlier.outcome, Lost):
+    before = earlier.outcome if earlier else None
+    if isinstance(outcome, Fetched) or not isinstance(before, FetchFailure):
         return outcome
-    return outcome._replace(detail=f"{outcome.detail}; before that: {earlier.outcome.detail}")
+    return outcome._replace(detail=f"{outcome.detail}; before that: {before.detail}")
 
 
-def _ledger_row(result: Result, log: FetchedLog) -> FetchRow:
+def _ledger_row(result: Result, log: DownloadJournal) -> FetchRow:
     clip, outcome = result
     record = log.record(clip.source)
-    is_lost = isinstance(outcome, Lost)
+    has_failed = isinstance(outcome, FetchFailure)
     return FetchRow(
         clip.clip_id,
-        "failed" if is_lost else "ok",
-        outcome.reason if is_lost else "",
+        "failed" if has_failed else "ok",
+        outcome.reason if has_failed else "",
         outcome.attempts,
-        detail=outcome.detail if is_lost else "",
+        detail=outcome.detail if has_failed else "",
         source=hide_secrets(clip.source),
-        bytes=0 if is_lost else outcome.bytes,
-        sha256="" if is_lost else outcome.sha256,
+        bytes=0 if has_failed else outcome.bytes,
+        sha256="" if has_failed else outcome.sha256,
         seconds=record.seconds if record else 0.0,
         finished=record.finished if record else "",
         tool=record.tool if record else "",

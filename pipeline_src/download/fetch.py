@@ -18,13 +18,13 @@ from pipeline_src.datasets.clip_lists import ClipRow
 from pipeline_src.datasets.sources import Kind, source_kind, source_problem, split_member
 from pipeline_src.download.bodies import PageError, names_playlist, names_recording
 from pipeline_src.download.http import fetch_http, open_session
-from pipeline_src.download.journal import FetchedLog
+from pipeline_src.download.journal import DownloadJournal
 from pipeline_src.download.local import fetch_local, fetch_local_members, find_local, is_file
-from pipeline_src.download.page_clips import fetch_page, is_site, tool_name
 from pipeline_src.download.remote_archive import fetch_remote_members
-from pipeline_src.download.retry_policy import Patience
+from pipeline_src.download.retry_policy import RetryPolicy
 from pipeline_src.download.secrets import Secrets
-from pipeline_src.download.sources import Fetched, Lost, Outcome, host_of, raw_extension
+from pipeline_src.download.sources import Fetched, FetchFailure, Outcome, host_of, raw_extension
+from pipeline_src.download.ytdlp import fetch_page, needs_ytdlp, tool_name
 from pipeline_src.errors import MediaError, PipelineError, StageError, is_disk_full
 from pipeline_src.manifest.chunks import clip_key
 
@@ -52,16 +52,16 @@ class Fetcher:
     def __init__(
         self,
         root: Path,
-        log: FetchedLog,
+        log: DownloadJournal,
         config: DownloadConfig,
-        patience: Patience,
+        retries: RetryPolicy,
         secrets: Secrets,
         ffmpeg: str,
     ) -> None:
         self._root = root
         self._log = log
         self._config = config
-        self._patience = patience
+        self._retries = retries
         self._secrets = secrets
         self._ffmpeg = ffmpeg
 
@@ -84,7 +84,7 @@ class Fetcher:
         )
         for stream in streams:
             for job, outcome in stream:
-                if isinstance(outcome, Lost):
+                if isinstance(outcome, FetchFailure):
                     outcome = outcome._replace(detail=self._secrets.scrub(outcome.detail))
                 yield from ((clip_id, outcome) for clip_id in job.clip_ids)
 
@@ -100,7 +100,7 @@ class Fetcher:
         known = "only local files, archive.tar::member, http(s) and youtube:<id> can be fetched"
         for job in jobs:
             problem = source_problem(job.source) or known
-            yield job, Lost("unsupported", f"{job.source}: {problem}", attempts=0)
+            yield job, FetchFailure("unsupported", f"{job.source}: {problem}", attempts=0)
 
     def _local(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
         for job in jobs:
@@ -134,9 +134,7 @@ class Fetcher:
                 path = find_local(self._root, archive)
                 found = fetch_local_members(path, targets, self._config)
             else:
-                found = fetch_remote_members(
-                    session, archive, targets, self._config, self._patience
-                )
+                found = fetch_remote_members(session, archive, targets, self._config, self._retries)
             for name, outcome in found:
                 job = left.pop(name)
                 seconds = time.monotonic() - started
@@ -145,8 +143,8 @@ class Fetcher:
                 is_kept = isinstance(outcome, Fetched) or not is_local
                 yield job, self._keep(job, outcome, seconds, ARCHIVE_TOOL) if is_kept else outcome
         except Exception as error:
-            lost = _as_lost(error, archive)
-            yield from ((job, lost) for job in left.values())
+            failure = _as_failure(error, archive)
+            yield from ((job, failure) for job in left.values())
 
     def _remote(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
         if not jobs:
@@ -167,7 +165,7 @@ class Fetcher:
         if known := self._log.find(job.source, job.target):
             return known
         seconds = 0.0
-        is_page = names_playlist(job.source) or is_site(job.source)
+        is_page = names_playlist(job.source) or needs_ytdlp(job.source)
 
         def attempt() -> Fetched:
             nonlocal seconds, is_page
@@ -185,31 +183,31 @@ class Fetcher:
                 seconds += time.monotonic() - started
 
         try:
-            outcome = self._patience.fetch(host_of(job.source), attempt)
+            outcome = self._retries.fetch(host_of(job.source), attempt)
         except Exception as error:
-            outcome = _as_lost(error, job.source)
+            outcome = _as_failure(error, job.source)
         return self._keep(job, outcome, seconds, tool_name() if is_page else HTTP_TOOL)
 
     def _keep(self, job: Job, outcome: Outcome, seconds: float, tool: str) -> Outcome:
-        if isinstance(outcome, Lost):
+        if isinstance(outcome, FetchFailure):
             outcome = outcome._replace(detail=self._secrets.scrub(outcome.detail))
         return self._log.keep(job.source, job.target, outcome, seconds=seconds, tool=tool)
 
 
-def _as_lost(error: Exception, what: str) -> Lost:
+def _as_failure(error: Exception, what: str) -> FetchFailure:
     """What an exception that nobody foresaw makes of a clip: lost for now, and why is logged.
 
     Raises:
         PipelineError: it is not about the clip: the disk is full, a setting is wrong.
     """
     if isinstance(error, MediaError):
-        return Lost(error.reason, error.detail)
+        return FetchFailure(error.reason, error.detail)
     if isinstance(error, PipelineError):
         raise error
     if is_disk_full(error):
         raise StageError(f"disk full while {what} was fetched; free space and run again") from error
     LOGGER.warning("%s: an unforeseen %s", what, type(error).__name__, exc_info=error)
-    return Lost("network", f"{what}: unforeseen {type(error).__name__}: {error}")
+    return FetchFailure("network", f"{what}: unforeseen {type(error).__name__}: {error}")
 
 
 def _jobs(clips: Sequence[ClipRow], folder: Path, mirrored: Collection[str]) -> list[Job]:

@@ -21,11 +21,10 @@ from pipeline_src.errors import MediaError
 from pipeline_src.manifest.chunks import clip_key
 
 LOGGER = logging.getLogger(__name__)
-PAUSING_REASONS = ("rate_limited", "bot_check")
 SLOT_POLL_SECONDS = 0.05
 
 
-class SlowDownError(MediaError):
+class RateLimitedError(MediaError):
     """A host that wants fewer requests: rate_limited or bot_check.
 
     Args:
@@ -37,7 +36,7 @@ class SlowDownError(MediaError):
         self.retry_after_seconds = retry_after_seconds
 
 
-class HostShutError(MediaError):
+class CircuitOpenError(MediaError):
     """A host that is left alone for now: it has been paused ``max_pauses`` times in a row."""
 
 
@@ -60,14 +59,14 @@ class Host:
         folder.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
+    def acquire(self) -> Iterator[None]:
         """Wait for a slot, for the end of a pause and for a token; hold the slot.
 
-        A ``SlowDownError`` inside pauses the host; success, or another answer about the clip alone,
-        ends a row of pauses.
+        A ``RateLimitedError`` inside pauses the host; success, or another answer about the clip
+        alone, ends a row of pauses.
 
         Raises:
-            HostShutError: the host has been paused too often to wait any longer.
+            CircuitOpenError: the host has been paused too often to wait any longer.
         """
         with _any_slot(self._slots):
             while wait := self._next_wait():
@@ -75,7 +74,7 @@ class Host:
             started = time.time()
             try:
                 yield
-            except SlowDownError as error:
+            except RateLimitedError as error:
                 self._pause(error, started)
                 raise
             except MediaError as error:
@@ -92,7 +91,7 @@ class Host:
             pause = min(state.get("paused_until", 0.0) - now, self._config.max_pause_seconds)
             if pause > 0:
                 if state["pauses"] >= self._config.max_pauses:
-                    raise HostShutError(
+                    raise CircuitOpenError(
                         state["reason"],
                         f"{self.name} is left alone for another {pause:.0f} s after "
                         f"{state['pauses']} pauses in a row",
@@ -106,7 +105,7 @@ class Host:
             state.update(filled=now, tokens=tokens - 1 if tokens >= 1 else tokens)
             return 0.0 if tokens >= 1 else (1 - tokens) / self._rate
 
-    def _pause(self, error: SlowDownError, started: float) -> None:
+    def _pause(self, error: RateLimitedError, started: float) -> None:
         with _locked_json(self._state_path) as state:
             if started < state.get("paused_at", 0.0):
                 return  # asked before the pause that is already on

@@ -62,7 +62,7 @@ def fetch_http(
     Args:
         is_media: a body that can be no recording is refused; else a web page alone is.
     Raises:
-        PageError: a web page answered. SlowDownError: 429, or 503 with Retry-After.
+        PageError: a web page answered. RateLimitedError: 429, or 503 with Retry-After.
         MediaError: everything else, with the reason.
     """
     part = Part(target, url)

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from pipeline_src.download.sources import Fetched, Lost, Outcome
+from pipeline_src.download.sources import Fetched, FetchFailure, Outcome
 from pipeline_src.download.store import part_path
 from pipeline_src.manifest.ledger import TRANSIENT_REASONS
 from pipeline_src.system.atomic import file_sha256
@@ -42,7 +42,7 @@ class Record(NamedTuple):
     settings: str = ""
 
 
-class FetchedLog:
+class DownloadJournal:
     """Append-only log of one chunk; safe to use from several threads.
 
     Args:
@@ -57,7 +57,7 @@ class FetchedLog:
         self._stream.write("\n")  # ends a line that a kill cut short
         self._lock = threading.Lock()
 
-    def __enter__(self) -> "FetchedLog":
+    def __enter__(self) -> "DownloadJournal":
         return self
 
     def __exit__(
@@ -79,7 +79,7 @@ class FetchedLog:
             return None
         if record.reason:
             is_final = record.reason not in TRANSIENT_REASONS and record.settings == self._settings
-            return Lost(record.reason, record.detail, record.attempts) if is_final else None
+            return FetchFailure(record.reason, record.detail, record.attempts) if is_final else None
         for path in (target, part_path(target)):  # a kill may fall between log and rename
             if _is_whole(path, record):
                 path.replace(target)
@@ -101,7 +101,7 @@ class FetchedLog:
             tool=tool,
             settings=self._settings,
         )
-        if isinstance(outcome, Lost):
+        if isinstance(outcome, FetchFailure):
             record = record._replace(reason=outcome.reason, detail=outcome.detail)
         else:
             record = record._replace(bytes=outcome.bytes, sha256=outcome.sha256)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline_src.config.data import DownloadConfig
 from pipeline_src.download.archives import fetch_members
-from pipeline_src.download.sources import Fetched, Lost, Outcome
+from pipeline_src.download.sources import Fetched, FetchFailure, Outcome
 from pipeline_src.download.store import check_size, read_blocks
 from pipeline_src.errors import MediaError
 
@@ -33,7 +33,7 @@ def fetch_local(path: Path, max_bytes: int) -> Outcome:
     """Check a local file and take its hash; it is used where it lies."""
     try:
         if not is_file(path):
-            return Lost("unavailable", f"{path} is not a file")
+            return FetchFailure("unavailable", f"{path} is not a file")
         size = path.stat().st_size
         check_size(size, max_bytes)
         digest, num_read = hashlib.sha256(), 0
@@ -43,9 +43,9 @@ def fetch_local(path: Path, max_bytes: int) -> Outcome:
                 num_read += len(block)
                 check_size(num_read, max_bytes)
     except MediaError as error:
-        return Lost(error.reason, f"{path}: {error.detail}")
+        return FetchFailure(error.reason, f"{path}: {error.detail}")
     except OSError as error:
-        return Lost("unavailable", f"{path}: {error.strerror}")
+        return FetchFailure("unavailable", f"{path}: {error.strerror}")
     return Fetched(path, size, digest.hexdigest())
 
 
@@ -53,14 +53,14 @@ def fetch_local_members(
     archive: Path, targets: Mapping[str, Path], config: DownloadConfig
 ) -> Iterator[tuple[str, Outcome]]:
     """``fetch_members`` of an archive on this machine."""
-    lost = Lost("unavailable", f"{archive} is not a file")
+    failure = FetchFailure("unavailable", f"{archive} is not a file")
     if is_file(archive):
         try:
             stream = archive.open("rb")
         except OSError as error:
-            lost = Lost("unavailable", f"{archive}: {error.strerror}")
+            failure = FetchFailure("unavailable", f"{archive}: {error.strerror}")
         else:
             with stream:
                 yield from fetch_members(stream, str(archive), targets, config)
             return
-    yield from ((name, lost) for name in targets)
+    yield from ((name, failure) for name in targets)

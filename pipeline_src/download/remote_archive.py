@@ -17,8 +17,8 @@ from pipeline_src.config.data import DownloadConfig
 from pipeline_src.download.archives import fetch_members
 from pipeline_src.download.bodies import HEAD_BYTES, check_head
 from pipeline_src.download.http import media_errors, open_reply, range_of, read_reply, validator_of
-from pipeline_src.download.retry_policy import GivenUpError, Patience
-from pipeline_src.download.sources import Lost, Outcome, host_of
+from pipeline_src.download.retry_policy import RetriesExhaustedError, RetryPolicy
+from pipeline_src.download.sources import FetchFailure, Outcome, host_of
 from pipeline_src.download.store import BLOCK_BYTES
 from pipeline_src.errors import MediaError
 from pipeline_src.system.connections import Watch
@@ -33,12 +33,12 @@ class RemoteArchive(io.RawIOBase):
     """A seekable view of one URL; every failure is a MediaError once patience is at its end."""
 
     def __init__(
-        self, session: requests.Session, url: str, config: DownloadConfig, patience: Patience
+        self, session: requests.Session, url: str, config: DownloadConfig, retries: RetryPolicy
     ) -> None:
         self._session = session
         self._url = url
         self._config = config
-        self._patience = patience
+        self._retries = retries
         self._position = 0
         self._num_read = 0
         self._validator = ""
@@ -92,16 +92,16 @@ class RemoteArchive(io.RawIOBase):
             except MediaError as error:
                 self._hang_up()
                 failures += 1
-                if not self._patience.goes_on(error, failures):
+                if not self._retries.should_retry(error, failures):
                     raise
 
     def _at_position(self) -> requests.Response:
         gap = self._position - self._reply_position
         if self._reply is None or not 0 <= gap <= MAX_READ_OVER_BYTES:
             self._hang_up()
-            tried = self._patience.try_often(host_of(self._url), self._connect)
+            tried = self._retries.call(host_of(self._url), self._connect)
             if tried.error:
-                raise GivenUpError(tried.error.reason, tried.error.detail)
+                raise RetriesExhaustedError(tried.error.reason, tried.error.detail)
             self._reply = tried.value
         assert self._reply is not None
         with media_errors(self._url):
@@ -116,7 +116,7 @@ class RemoteArchive(io.RawIOBase):
         self._reply_position += len(block)
         self._num_read += len(block)
         if self._num_read > MAX_ARCHIVE_BYTES:
-            raise GivenUpError("unsupported", f"{self._num_read} bytes and no end")
+            raise RetriesExhaustedError("unsupported", f"{self._num_read} bytes and no end")
 
     def _connect(self) -> requests.Response:
         headers = {}
@@ -151,15 +151,15 @@ def fetch_remote_members(
     url: str,
     targets: Mapping[str, Path],
     config: DownloadConfig,
-    patience: Patience,
+    retries: RetryPolicy,
 ) -> Iterator[tuple[str, Outcome]]:
     """``fetch_members`` of an archive at an http(s) URL."""
-    with closing(RemoteArchive(session, url, config, patience)) as raw:
+    with closing(RemoteArchive(session, url, config, retries)) as raw:
         stream = io.BufferedReader(raw, BLOCK_BYTES)
         try:
             check_head(stream.peek(HEAD_BYTES)[:HEAD_BYTES], "", url)
         except MediaError as error:
-            lost = Lost(error.reason, error.detail)
-            yield from ((name, lost) for name in targets)
+            failure = FetchFailure(error.reason, error.detail)
+            yield from ((name, failure) for name in targets)
             return
         yield from fetch_members(cast(BinaryIO, stream), url, targets, config)

@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 from pipeline_src.config.data import RateLimitConfig
-from pipeline_src.download.hosts import Host, HostShutError, SlowDownError
-from pipeline_src.download.sources import Fetched, Lost, Outcome
+from pipeline_src.download.hosts import CircuitOpenError, Host, RateLimitedError
+from pipeline_src.download.sources import Fetched, FetchFailure, Outcome
 from pipeline_src.errors import MediaError
 from pipeline_src.manifest.ledger import TRANSIENT_REASONS
 
 T = TypeVar("T")
 
 
-class GivenUpError(MediaError):
+class RetriesExhaustedError(MediaError):
     """The last error of something that has been tried often enough."""
 
 
-class Tried(NamedTuple, Generic[T]):
+class RetryResult(NamedTuple, Generic[T]):
     """What came of it, or None, the last error, and how many attempts that took."""
 
     value: T | None
@@ -27,7 +27,7 @@ class Tried(NamedTuple, Generic[T]):
     attempts: int
 
 
-class Patience:
+class RetryPolicy:
     """How often and how politely to try; one object serves all threads of a job.
 
     Args:
@@ -41,34 +41,34 @@ class Patience:
 
     def fetch(self, host: str, action: Callable[[], Fetched]) -> Outcome:
         """Try ``action`` until it succeeds or the clip has to be given up."""
-        tried = self.try_often(host, action)
+        tried = self.call(host, action)
         if tried.value is None:
             assert tried.error is not None
-            return Lost(tried.error.reason, tried.error.detail, tried.attempts)
+            return FetchFailure(tried.error.reason, tried.error.detail, tried.attempts)
         return tried.value._replace(attempts=tried.attempts)
 
-    def try_often(self, host: str, action: Callable[[], T]) -> Tried[T]:
+    def call(self, host: str, action: Callable[[], T]) -> RetryResult[T]:
         """Try ``action`` in the host's turn; it raises MediaError where it fails."""
         limits = Host(self._folder, host, self._config)
         attempts = pauses = 0
         while True:
             try:
-                with limits.turn():
-                    return Tried(action(), None, attempts + 1)
-            except HostShutError as error:
-                return Tried(None, error, attempts)
-            except SlowDownError as error:
+                with limits.acquire():
+                    return RetryResult(action(), None, attempts + 1)
+            except CircuitOpenError as error:
+                return RetryResult(None, error, attempts)
+            except RateLimitedError as error:
                 pauses += 1
                 if pauses >= self._config.max_pauses:
-                    return Tried(None, error, attempts)
+                    return RetryResult(None, error, attempts)
             except MediaError as error:
                 attempts += 1
-                if not self.goes_on(error, attempts):
-                    return Tried(None, error, attempts)
+                if not self.should_retry(error, attempts):
+                    return RetryResult(None, error, attempts)
 
-    def goes_on(self, error: MediaError, attempts: int) -> bool:
+    def should_retry(self, error: MediaError, attempts: int) -> bool:
         """Whether to try again after so many attempts; if so, wait first."""
-        is_final = error.reason not in TRANSIENT_REASONS or isinstance(error, GivenUpError)
+        is_final = error.reason not in TRANSIENT_REASONS or isinstance(error, RetriesExhaustedError)
         if is_final or attempts >= self._max_attempts:
             return False
         longest = self._config.backoff_seconds * 2 ** min(attempts - 1, 30)

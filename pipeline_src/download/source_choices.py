@@ -8,7 +8,7 @@ from pipeline_src.datasets.clip_lists import ClipRow
 from pipeline_src.datasets.sources import source_kind, split_member
 
 
-class Places(NamedTuple):
+class ClipSources(NamedTuple):
     """What a data set's description says about where its clips lie.
 
     Args:
@@ -26,14 +26,14 @@ class Places(NamedTuple):
     clip_list: str = ""
 
 
-def candidates(clip: ClipRow, places: Places) -> tuple[ClipRow, ...]:
+def source_choices(clip: ClipRow, sources: ClipSources) -> tuple[ClipRow, ...]:
     """The clip as each place would give it; a ready-cut local file leaves no other choice."""
-    if places.clip_file and (ready := _ready_cut(clip, places)):
+    if sources.clip_file and (ready := _ready_cut(clip, sources)):
         return (ready,)
-    if not places.mirror:
+    if not sources.mirror:
         return (clip,)
-    mirrored = clip._replace(source=mirror_source(places.mirror, clip.clip_id))
-    if places.mirror_is_cut:
+    mirrored = clip._replace(source=mirror_source(sources.mirror, clip.clip_id))
+    if sources.mirror_is_cut:
         mirrored = mirrored._replace(start_seconds=None, end_seconds=None)
     return mirrored, clip
 
@@ -47,10 +47,10 @@ def mirror_source(mirror: str, clip_id: str) -> str:
     return f"{url}::{member.replace('{clip_id}', clip_id)}"
 
 
-def _ready_cut(clip: ClipRow, places: Places) -> ClipRow | None:
+def _ready_cut(clip: ClipRow, sources: ClipSources) -> ClipRow | None:
     """The clip as a whole local file where there is one; the name cannot lead out of ``root``."""
-    name = places.clip_file.replace("{clip_id}", clip.clip_id)
+    name = sources.clip_file.replace("{clip_id}", clip.clip_id)
     is_safe = not {"/", "\\"} & set(clip.clip_id) and clip.clip_id not in (".", "..")
-    if not is_safe or not (places.root / name).is_file():
+    if not is_safe or not (sources.root / name).is_file():
         return None
     return clip._replace(source=name, start_seconds=None, end_seconds=None)

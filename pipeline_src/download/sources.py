@@ -21,7 +21,7 @@ class Fetched(NamedTuple):
     attempts: int = 1
 
 
-class Lost(NamedTuple):
+class FetchFailure(NamedTuple):
     """A clip that could not be had: a reason of the ledger's closed list, and what was seen."""
 
     reason: str
@@ -29,7 +29,7 @@ class Lost(NamedTuple):
     attempts: int = 1
 
 
-Outcome = Fetched | Lost
+Outcome = Fetched | FetchFailure
 
 
 def raw_extension(source: str) -> str:

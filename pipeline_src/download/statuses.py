@@ -4,7 +4,7 @@ import email.utils
 import time
 from http import HTTPStatus
 
-from pipeline_src.download.hosts import SlowDownError
+from pipeline_src.download.hosts import RateLimitedError
 from pipeline_src.errors import MediaError
 
 REASON_OF_STATUS = {
@@ -29,7 +29,7 @@ def status_error(status: int, detail: str, retry_after: str) -> MediaError:
     reason = REASON_OF_STATUS.get(status, "network" if is_server_error else "unavailable")
     seconds = _seconds(retry_after.strip())
     if reason == "rate_limited" or (status == HTTPStatus.SERVICE_UNAVAILABLE and seconds):
-        return SlowDownError("rate_limited", detail, seconds)
+        return RateLimitedError("rate_limited", detail, seconds)
     return MediaError(reason, detail)
 
 

@@ -1,6 +1,6 @@
 """Bodies on their way into the raw folder: ``.<name>.part``, whole or known to be a beginning.
 
-A part becomes the file once the log of the chunk has its hash (``fetched.FetchedLog.keep``). Parts
+A part becomes the file once the log of the chunk has its hash (``DownloadJournal.keep``). Parts
 are not synced one by one (thousands of small files): a file that a power cut tore is found by its
 size and hash, and fetched again.
 """

@@ -10,7 +10,7 @@ from pipeline_src.catalog import Catalog
 from pipeline_src.catalog.steps import VERSION_PARAM
 from pipeline_src.dvc.data import DATA_STAGES
 from pipeline_src.errors import ConfigError
-from pipeline_src.manifest.input_hash import chunk_origin
+from pipeline_src.manifest.input_hash import hash_inputs
 
 CHUNK_PATTERN = re.compile(r"(?:[a-z]+\d*-)?(\d{5})(?:_\d{3})?\.(?:json|ledger\.csv|tar)")
 # Stage -> the stages whose chunk files it reads.
@@ -68,7 +68,7 @@ def _expected(catalog: Catalog, kind: str, name: str, inputs: Sequence[Path]) ->
     if not all(path.is_file() for path in inputs):
         return "unknown"
     settings = dict(catalog.recorded(CHUNK_RULES[kind], name))
-    return chunk_origin(inputs, settings.pop(VERSION_PARAM), **settings)
+    return hash_inputs(inputs, settings.pop(VERSION_PARAM), **settings)
 
 
 def _left_over(catalog: Catalog, kind: str, name: str) -> list[Path]:

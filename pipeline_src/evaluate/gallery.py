@@ -16,7 +16,7 @@ from pipeline_src.evaluate.common import Split
 from pipeline_src.evaluate.predict import CONTRASTED, SINGLE, Outputs
 from pipeline_src.evaluate.retrieval import DIRECTIONS, retrieval_metrics
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
-from pipeline_src.shards.read import lost_clips
+from pipeline_src.shards.read import dropped_clips
 
 
 def score_retrieval(features: Outputs, split: Split, evaluate: EvaluateConfig) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def select_listed(
             f"retrieval_clips of {where}: none of its {len(listed)} ids, e.g. {listed[0]!r}, is a "
             f"packed clip; ids there look like {clip_ids[0]!r}"
         )
-    reasons = lost_clips(split.path)
+    reasons = dropped_clips(split.path)
     absent = [clip_id for clip_id in listed if clip_id not in present]
     return chosen, {
         "rule": "clips",

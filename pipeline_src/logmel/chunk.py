@@ -20,7 +20,7 @@ from pipeline_src.manifest.chunks import (
     read_chunk,
     write_chunk,
 )
-from pipeline_src.manifest.input_hash import chunk_origin
+from pipeline_src.manifest.input_hash import hash_inputs
 from pipeline_src.manifest.ledger import LedgerRow, describe_losses
 from pipeline_src.manifest.tars import build_tar, read_samples
 from pipeline_src.system.progress import ProgressLine
@@ -67,7 +67,7 @@ def extract_chunk(
             tar.add(f"{clip['key']}.logmel.npy", npy_bytes(result.astype(np.float16)))
             rows.append(LedgerRow(clip["clip_id"], "ok", flags=";".join(clip["flags"])))
             clips.append({**clip, "num_logmel_frames": len(result)})
-    all_rows, lost = merge_rows([clip["clip_id"] for clip in source.clips], source.lost, rows)
+    all_rows, dropped = merge_rows([clip["clip_id"] for clip in source.clips], source.dropped, rows)
     manifest = ChunkManifest(
         stage="logmel",
         id=source.id,
@@ -76,8 +76,8 @@ def extract_chunk(
         tar=describe_bulk(tar_path),
         settings=source.settings | audio.model_dump(include={"num_mel_bins", "hop_length_ms"}),
         clips=clips,
-        lost=lost,
-        origin=chunk_origin(
+        dropped=dropped,
+        input_hash=hash_inputs(
             [transcode_manifest], version, audio=audio, sample_rate_hz=sample_rate_hz
         ),
     )

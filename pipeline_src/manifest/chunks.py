@@ -50,8 +50,8 @@ class ChunkManifest:
     Args:
         settings: what the bulk files depend on and later stages must know, e.g. sample_rate_hz.
         clips: ok clips in list order; each has clip_id, key, labels and what the next stage needs.
-        lost: clip_id and reason of each clip given up so far, in list order.
-        origin: hash of what it was made from, see ``manifest.origin``.
+        dropped: clip_id and reason of each clip that failed in this stage or an earlier one, in order.
+        input_hash: of what it was made from, see ``manifest.input_hash``.
         extra: further top-level entries of one stage.
     """
 
@@ -62,8 +62,8 @@ class ChunkManifest:
     tar: BulkFile | None
     settings: dict[str, Any]
     clips: list[Clip]
-    lost: list[dict[str, str]]
-    origin: str
+    dropped: list[dict[str, str]]
+    input_hash: str
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -92,13 +92,13 @@ def write_chunk(
         "stage": manifest.stage,
         **asdict(manifest.id),
         "version": manifest.version,
-        "origin": manifest.origin,
+        "origin": manifest.input_hash,
         "num_in": manifest.num_in,
         **{f"num_{status}": count for status, count in counts.items()},
         "tar": asdict(manifest.tar) if manifest.tar else None,
         "settings": manifest.settings,
     }
-    body = {"clips": manifest.clips, "lost": manifest.lost}
+    body = {"clips": manifest.clips, "lost": manifest.dropped}
     write_json(path, {**head, **manifest.extra, **body}, indent=None)
 
 
@@ -119,10 +119,10 @@ def read_chunk(path: Path, stage: str) -> ChunkManifest:
             f"{path}: not a {stage} manifest (missing keys: {missing}); delete it and run again"
         )
     check_json(CHUNKS[stage], value, path, f"{stage} manifest")
-    num_lost = value["num_skipped"] + value["num_failed"]
-    if (len(value["clips"]), len(value["lost"])) != (value["num_ok"], num_lost) or value[
+    num_dropped = value["num_skipped"] + value["num_failed"]
+    if (len(value["clips"]), len(value["lost"])) != (value["num_ok"], num_dropped) or value[
         "num_in"
-    ] != value["num_ok"] + num_lost:
+    ] != value["num_ok"] + num_dropped:
         raise ManifestError(f"{path}: clip counts do not add up; delete it and run {stage} again")
     return ChunkManifest(
         stage=stage,
@@ -132,8 +132,8 @@ def read_chunk(path: Path, stage: str) -> ChunkManifest:
         tar=BulkFile(**value["tar"]) if value["tar"] else None,
         settings=value["settings"],
         clips=value["clips"],
-        lost=value["lost"],
-        origin=value["origin"],
+        dropped=value["lost"],
+        input_hash=value["origin"],
         extra={key: value[key] for key in value.keys() - KNOWN_KEYS},
     )
 
@@ -158,19 +158,21 @@ def bulk_path(manifest_path: Path, manifest: ChunkManifest) -> Path:
 
 
 def merge_rows(
-    order: Sequence[str], lost: Sequence[dict[str, str]], new: Sequence[LedgerRow]
+    order: Sequence[str], dropped: Sequence[dict[str, str]], new: Sequence[LedgerRow]
 ) -> tuple[list[LedgerRow], list[dict[str, str]]]:
     """Combine clips lost before this stage (as skipped) with this stage's own rows.
 
     Args:
         order: clip ids of the clips that reached this stage, in list order.
-        lost: the earlier manifest's ``lost``.
+        dropped: the earlier manifest's ``dropped``.
         new: one row per id of ``order``.
     Returns:
-        All rows (this stage's in order, then the skipped), and the new ``lost`` list.
+        All rows (this stage's in order, then the skipped), and the new ``dropped`` list.
     """
     if [row.clip_id for row in new] != list(order):
         raise AssertionError("a stage must give one row per clip, in order")
-    skipped = [LedgerRow(item["clip_id"], "skipped", item["reason"], attempts=0) for item in lost]
+    skipped = [
+        LedgerRow(item["clip_id"], "skipped", item["reason"], attempts=0) for item in dropped
+    ]
     failed = [{"clip_id": row.clip_id, "reason": row.reason} for row in new if row.status != "ok"]
-    return [*new, *skipped], [*lost, *failed]
+    return [*new, *skipped], [*dropped, *failed]

@@ -53,7 +53,7 @@ class Bulk(TypedDict):
 
 
 @with_config(STRICT)
-class Lost(TypedDict):
+class DroppedClip(TypedDict):
     clip_id: str
     reason: Reason
 
@@ -108,7 +108,7 @@ class Head(TypedDict):
     num_failed: Count
     tar: Bulk | None
     settings: dict[str, Any]
-    lost: list[Lost]
+    lost: list[DroppedClip]
 
 
 @with_config(STRICT)

@@ -124,14 +124,14 @@ class _Found:
             )
         shard_paths(path, chunk)
         duplicates = list(contents.add(chunk))
-        left_out = {one.clip_id for one in duplicates} if self.exclude_duplicates else set()
-        kept = [clip for clip in chunk.clips if clip["clip_id"] not in left_out]
+        excluded_ids = {one.clip_id for one in duplicates} if self.exclude_duplicates else set()
+        kept = [clip for clip in chunk.clips if clip["clip_id"] not in excluded_ids]
         self.num_in_list += chunk.num_in
         self.clip_ids += [clip["clip_id"] for clip in kept]
-        self.reasons.update(item["reason"] for item in chunk.lost)
-        self.reasons.update([DUPLICATE] * len(left_out))
+        self.reasons.update(item["reason"] for item in chunk.dropped)
+        self.reasons.update([DUPLICATE] * len(excluded_ids))
         self.flags.update(flag for clip in kept for flag in clip["flags"])
-        self.flags.update([DUPLICATE] * (len(duplicates) - len(left_out)))
+        self.flags.update([DUPLICATE] * (len(duplicates) - len(excluded_ids)))
         self.duplicates += duplicates
         self.shared_files.update(contents.shared_files(chunk))
         self.moments = self.moments.merge(Moments(**chunk.extra["logmel"]))

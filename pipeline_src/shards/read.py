@@ -119,7 +119,7 @@ def _pool(parts: Sequence[tuple[int, float, float]]) -> tuple[float, float]:
 
 def _open_split(index_path: Path, remote: RemoteConfig) -> ShardSet:
     index = read_index(index_path)
-    hidden = left_out(index)
+    hidden = excluded_ids(index)
     samples = [
         sample
         for path, manifest in chunk_manifests(index_path, index).items()
@@ -218,14 +218,14 @@ def chunk_samples(base: Path | str, manifest: ChunkManifest) -> Iterator[Sample]
             yield Sample(place, key, offset, size, tuple(labels), clip_id, crc32)
 
 
-def left_out(index: Mapping[str, Any]) -> set[str]:
+def excluded_ids(index: Mapping[str, Any]) -> set[str]:
     """Clip ids of the packed clips that readers of an index do not see."""
     return {one[0] for one in index["duplicates"]} if index["excludes_duplicates"] else set()
 
 
-def lost_clips(index_path: Path) -> dict[str, str]:
+def dropped_clips(index_path: Path) -> dict[str, str]:
     """Reason by clip_id of the clips of a split's list that its readers do not see."""
     index = read_index(index_path)
-    lost = [item for one in chunk_manifests(index_path, index).values() for item in one.lost]
-    reasons = {item["clip_id"]: item["reason"] for item in lost}
-    return reasons | dict.fromkeys(left_out(index), DUPLICATE)
+    dropped = [item for one in chunk_manifests(index_path, index).values() for item in one.dropped]
+    reasons = {item["clip_id"]: item["reason"] for item in dropped}
+    return reasons | dict.fromkeys(excluded_ids(index), DUPLICATE)

@@ -21,7 +21,7 @@ from pipeline_src.shards.files import INDEX_FILE, shard_files
 from pipeline_src.shards.read import (
     chunk_manifests,
     chunk_samples,
-    left_out,
+    excluded_ids,
     read_index,
     shards_base,
 )
@@ -45,7 +45,7 @@ def find_indexes(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def plan_index(index_path: Path, num_decoded: int) -> tuple[list[ShardTask], list[str]]:
+def list_tasks(index_path: Path, num_decoded: int) -> tuple[list[ShardTask], list[str]]:
     """One task per shard of a split, and what is wrong before a shard is read.
 
     Args:
@@ -92,7 +92,7 @@ def _check_index(
         repeated = [value for value, count in counts.items() if count > 1]
         if repeated:
             yield defect(f"{name} {repeated[0]!r} stands there more than once")
-    hidden = left_out(index)
+    hidden = excluded_ids(index)
     clip_ids = sorted(s.clip_id for s in samples if s.clip_id not in hidden)
     if len(clip_ids) != index["num_clips"]:
         yield defect(f"says {index['num_clips']} clips, its shards hold {len(clip_ids)}")
@@ -119,14 +119,14 @@ def verify(paths: Sequence[Path], *, num_decoded: int, num_workers: int) -> Iter
     tasks: list[ShardTask] = []
     for index_path in find_indexes(paths):
         try:
-            planned, defects = plan_index(index_path, num_decoded)
+            found, defects = list_tasks(index_path, num_decoded)
         except ManifestError as error:
             yield str(error)
             continue
         except KeyError as error:
             yield f"{index_path}: no {error} in it; delete it and run again"
             continue
-        tasks += planned
+        tasks += found
         yield from defects
     progress = ProgressLine("verify", sum(len(task.samples) for task in tasks))
     with progress, ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:

@@ -20,7 +20,7 @@ from pipeline_src.manifest.chunks import (
     read_chunk,
     write_chunk,
 )
-from pipeline_src.manifest.input_hash import chunk_origin
+from pipeline_src.manifest.input_hash import hash_inputs
 from pipeline_src.manifest.ledger import LedgerRow, describe_losses
 from pipeline_src.manifest.tars import read_samples
 from pipeline_src.shards.duplicates import CONTENT, FILE, content_hash
@@ -86,7 +86,7 @@ def pack_chunk(
     transcode = read_chunk(transcode_manifest, "transcode")
     paths = bulk_path(transcode_manifest, transcode), bulk_path(logmel_manifest, logmel)
     writer, contents, moments = _write_tars(shard_path, kept, _join(kept, *paths), shards)
-    all_rows, lost = merge_rows([clip["clip_id"] for clip in logmel.clips], logmel.lost, rows)
+    all_rows, dropped = merge_rows([clip["clip_id"] for clip in logmel.clips], logmel.dropped, rows)
     manifest = ChunkManifest(
         stage="pack",
         id=logmel.id,
@@ -98,8 +98,8 @@ def pack_chunk(
             {**{key: clip[key] for key in CLIP_KEYS}, CONTENT: content}
             for clip, content in zip(kept, contents, strict=True)
         ],
-        lost=lost,
-        origin=chunk_origin([logmel_manifest, transcode_manifest], version, shards=shards),
+        dropped=dropped,
+        input_hash=hash_inputs([logmel_manifest, transcode_manifest], version, shards=shards),
         extra={
             SHARDS: [shard._asdict() for shard in writer.files],
             SAMPLES: [

@@ -42,7 +42,7 @@ def job_environment(code: Path) -> Iterator[None]:
 
 
 @contextmanager
-def deaf_to_terminal() -> Iterator[None]:
+def ignore_terminal_signals() -> Iterator[None]:
     """Processes started in here ignore Ctrl-C and a closed terminal: the waiter decides."""
     numbers = (signal.SIGINT, signal.SIGHUP)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}

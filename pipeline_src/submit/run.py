@@ -21,7 +21,7 @@ from pipeline_src.system.executor import pick_cluster
 
 POLL_SECONDS = {"local": 0.5, "slurm": 5.0}
 # Jobs in a row that may die without a new checkpoint before someone has to look.
-MAX_BARREN_JOBS = 2
+MAX_FAILED_ATTEMPTS = 2
 END_TIMEOUT_SECONDS = 120.0
 # How long files of an ended job may take to show: after a failure, and after a success.
 FILES_TIMEOUT_SECONDS = (5.0, 60.0)
@@ -48,7 +48,7 @@ def run_and_wait(
     spec.run_dir.mkdir(parents=True, exist_ok=True)
     cluster = pick_cluster(config.cluster)
     record = _join(spec, cluster)
-    (step, wanted), barren = saved_progress(spec.run_dir, spec.fingerprint()), 0
+    (step, wanted), failed_attempts = saved_progress(spec.run_dir, spec.fingerprint()), 0
     if record is None and step >= wanted:
         cluster, request = "local", JobRequest()  # trained to its end: only done.json is missing
     while True:
@@ -58,8 +58,8 @@ def run_and_wait(
         if done := _finished(spec):
             return done
         reached = saved_progress(spec.run_dir, spec.fingerprint())[0]
-        barren = 0 if reached > step else barren + 1
-        if not _worth_another(record, state, barren):
+        failed_attempts = 0 if reached > step else failed_attempts + 1
+        if not _should_resubmit(record, state, failed_attempts):
             raise TrainingError(explain_end(record, state))
         logger.warning(
             "job %s ended as %s without a result; going on from step %d. %s",
@@ -142,11 +142,12 @@ def _finished(spec: TrainSpec) -> Path | None:
     return done if same else None
 
 
-def _worth_another(record: JobRecord, state: JobState, barren: int) -> bool:
+def _should_resubmit(record: JobRecord, state: JobState, failed_attempts: int) -> bool:
     """Whether another job could get further: not after the training's own error or scancel."""
     failures = read_failures(Path(record.folder), record.job_id)
     failed_by_itself = any(failure.cause == "own" for failure in failures)
-    return not failed_by_itself and state.name != "CANCELLED" and barren < MAX_BARREN_JOBS
+    is_cancelled = state.name == "CANCELLED"
+    return not (failed_by_itself or is_cancelled) and failed_attempts < MAX_FAILED_ATTEMPTS
 
 
 def _wait_for_end(record: JobRecord) -> None:

@@ -12,7 +12,7 @@ import psutil
 
 from pipeline_src.errors import TrainingError
 from pipeline_src.submit import slurm
-from pipeline_src.submit.environment import deaf_to_terminal
+from pipeline_src.submit.environment import ignore_terminal_signals
 from pipeline_src.submit.slurm import JobState
 from pipeline_src.system.atomic import write_json
 
@@ -57,7 +57,7 @@ class JobRecord:
     def stop(self, run_dir: Path) -> bool:
         """Ask the job to save its state and end; whether it could be asked."""
         replace(self, stopping=True).save(run_dir)
-        with deaf_to_terminal():  # a second Ctrl-C must not end what stops the job
+        with ignore_terminal_signals():  # a second Ctrl-C must not end what stops the job
             if self.cluster == "slurm":
                 return slurm.cancel(self.job_id)
             with suppress(psutil.NoSuchProcess):

@@ -15,7 +15,7 @@ from pipeline_src.errors import ConfigError, TrainingError
 from pipeline_src.runs.lease import refuse_if_trained
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.submit import slurm
-from pipeline_src.submit.environment import deaf_to_terminal, freeze_code, job_environment
+from pipeline_src.submit.environment import freeze_code, ignore_terminal_signals, job_environment
 from pipeline_src.submit.job import ERROR_FILE, PRIVATE, TrainJob
 from pipeline_src.submit.request import JobRequest
 from pipeline_src.submit.state import JobRecord, read_job, start_mark
@@ -66,7 +66,7 @@ def submit(
     code = freeze_code(spec.run_dir / CODE_FOLDER)
     (spec.run_dir / ERROR_FILE).unlink(missing_ok=True)
     spec_path = spec.save()
-    with job_environment(code), deaf_to_terminal():
+    with job_environment(code), ignore_terminal_signals():
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
         executor.update_parameters(**_parameters(spec, request, cluster))
         try:

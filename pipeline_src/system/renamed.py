@@ -58,7 +58,7 @@ RENAMED = {
     "data.replace": "loader.replacement",
     "data.ring": "loader.shared_batches",
     "train.undecoded": "train.decode_failures",
-    "download.pages": "download.page_clips",
+    "download.pages": "download.ytdlp",
     "download.patience": "download.retry_policy",
     "download.fetched": "download.journal",
     "download.candidates": "download.source_choices",

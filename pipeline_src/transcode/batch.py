@@ -108,7 +108,7 @@ def decode_batch(
             parts = (jobs[:half], jobs[half:])
             return [result for part in parts for result in decode_batch(part, media, memory)]
         results = [error]
-    return [_settle(job, result, media, memory) for job, result in zip(jobs, results, strict=True)]
+    return [_resolve(job, result, media, memory) for job, result in zip(jobs, results, strict=True)]
 
 
 def _decode_together(
@@ -127,7 +127,7 @@ def _decode_together(
         return [_collect(folder, index, job, media, num_errors) for index, job in enumerate(jobs)]
 
 
-def _settle(
+def _resolve(
     job: ClipJob, result: Decoded | MediaError, media: MediaConfig, memory: MemoryBudget
 ) -> Decoded | MediaError:
     """The clip's result, that of a further attempt, or why there is none."""

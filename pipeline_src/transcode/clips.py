@@ -32,7 +32,7 @@ CANNOT_BE_NEGATIVE = {"matroska", "webm"}
 
 
 @dataclass(frozen=True)
-class Plan:
+class PreparedClip:
     """What to do with a usable clip.
 
     Args:
@@ -50,14 +50,14 @@ class Plan:
         return seconds < self.listed_seconds - SHORT_TOLERANCE_SECONDS
 
 
-def plan_clip(
+def prepare_clip(
     clip: Clip,
     folder: Path,
     media: MediaConfig,
     memory_bytes: int,
     *,
     distrusts_header: bool = False,
-) -> Plan | MediaError:
+) -> PreparedClip | MediaError:
     """Decide from the container what to decode, or why not.
 
     Args:
@@ -90,8 +90,8 @@ def plan_clip(
             )
         job = _job(path, start, seconds, probe, media, memory_bytes)
         _check_memory(job, memory_bytes)
-        plan = Plan(job, probe, end - start, has_end)
-        return _judge_length(plan, seconds, media) or plan
+        prepared = PreparedClip(job, probe, end - start, has_end)
+        return _judge_length(prepared, seconds, media) or prepared
     except Exception as error:
         return as_clip_error(error, clip["clip_id"])
 
@@ -209,18 +209,18 @@ def _margin_seconds(probe: Probe) -> float | None:
 
 
 def describe_clip(
-    clip: Clip, plan: Plan, decoded: Decoded, media: MediaConfig
+    clip: Clip, prepared: PreparedClip, decoded: Decoded, media: MediaConfig
 ) -> Clip | MediaError:
     """The clip's entry in the manifest, or why the configuration does not want it."""
-    job, probe = plan.job, plan.probe
+    job, probe = prepared.job, prepared.probe
     audio_seconds = decoded.num_samples / media.sample_rate_hz
     missing = find_missing(probe, job, decoded, audio_seconds)
-    if refused := _judge_length(plan, missing.end_seconds, media):
+    if refused := _judge_length(prepared, missing.end_seconds, media):
         return refused
     if decoded.num_bad_samples and media.bad_samples == "reject":
         detail = f"{decoded.num_bad_samples} samples are no numbers; media.bad_samples=reject"
         return MediaError("corrupt", detail)
-    is_short = plan.is_short(missing.end_seconds)
+    is_short = prepared.is_short(missing.end_seconds)
     marks = {
         "silent_audio": decoded.is_silent,
         "static_video": decoded.is_static,
@@ -243,7 +243,7 @@ def describe_clip(
         "flags": [flag for flag, is_set in marks.items() if is_set],
     }
     amounts = {
-        "short_seconds": round(plan.listed_seconds - missing.end_seconds, 3) if is_short else 0,
+        "short_seconds": round(prepared.listed_seconds - missing.end_seconds, 3) if is_short else 0,
         "gap_seconds": round(missing.gap_seconds, 3),
         "num_repeated_frames": missing.num_repeated_frames,
         "num_decode_errors": decoded.num_errors,
@@ -256,9 +256,9 @@ def describe_amounts(entry: Clip) -> str:
     return " ".join(f"{name}={entry[name]:g}" for name in AMOUNTS if name in entry)
 
 
-def _judge_length(plan: Plan, seconds: float, media: MediaConfig) -> MediaError | None:
+def _judge_length(prepared: PreparedClip, seconds: float, media: MediaConfig) -> MediaError | None:
     """Refuse a clip that ends before its listed end, where the configuration says so."""
-    if media.out_of_range == "cut" or not (plan.has_end and plan.is_short(seconds)):
+    if media.out_of_range == "cut" or not (prepared.has_end and prepared.is_short(seconds)):
         return None
-    detail = f"{seconds:g} of {plan.listed_seconds:g} s listed; media.out_of_range=reject"
+    detail = f"{seconds:g} of {prepared.listed_seconds:g} s listed; media.out_of_range=reject"
     return MediaError("too_short", detail)

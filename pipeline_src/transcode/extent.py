@@ -18,7 +18,7 @@ from av.format import Flags
 from av.packet import Packet
 from av.stream import Discard, Stream
 
-from pipeline_src.transcode.foreign import ForeignPackets, Place
+from pipeline_src.transcode.foreign import ByteRange, ForeignPackets
 
 # Of ffmpeg: a step further than this is a jump (-dts_delta_threshold), one back a new beginning.
 JUMP_SECONDS = 10.0
@@ -70,7 +70,7 @@ class Extent:
     num_returns: int
     num_untimed: int
     num_marked: int
-    foreign: tuple[Place, ...]
+    foreign: tuple[ByteRange, ...]
     end_byte: int
 
     @property

@@ -21,7 +21,7 @@ SYNC = {
 HEAD_BYTES = 16
 ID3_HEAD_BYTES = 10
 
-Place = tuple[int, int]
+ByteRange = tuple[int, int]
 
 
 class ForeignPackets:
@@ -31,12 +31,12 @@ class ForeignPackets:
     """
 
     def __init__(self, stream: AudioStream, format_name: str) -> None:
-        self.places: list[Place] = []
+        self.places: list[ByteRange] = []
         self.num_broken = 0
         self._sync = SYNC.get(format_name)
         self._is_raw = stream.codec_context.name.startswith("pcm_")
         self._block = 0
-        self._last: Place | None = None
+        self._last: ByteRange | None = None
 
     def takes(self, packet: Packet) -> bool:
         """Whether a packet is no sound; an unknown one may still be the incomplete end."""
@@ -60,7 +60,7 @@ class ForeignPackets:
             return True
         return False
 
-    def finish(self) -> tuple[Place, ...]:
+    def finish(self) -> tuple[ByteRange, ...]:
         """The places; with that of the last packet, if it is incomplete."""
         return (*self.places, *([self._last] if self._last else []))
 

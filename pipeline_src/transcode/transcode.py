@@ -19,13 +19,13 @@ from pipeline_src.manifest.chunks import (
     read_chunk,
     write_chunk,
 )
-from pipeline_src.manifest.input_hash import chunk_origin
+from pipeline_src.manifest.input_hash import hash_inputs
 from pipeline_src.manifest.ledger import LedgerRow, describe_losses
 from pipeline_src.manifest.tars import TarBuilder, build_tar
 from pipeline_src.system.progress import ProgressLine
 from pipeline_src.transcode.agreement import lost_by_seeking, should_look_again
 from pipeline_src.transcode.batch import Decoded, decode_batch, make_batches
-from pipeline_src.transcode.clips import Plan, describe_amounts, describe_clip, plan_clip
+from pipeline_src.transcode.clips import PreparedClip, describe_amounts, describe_clip, prepare_clip
 from pipeline_src.transcode.memory import MemoryBudget
 
 LOGGER = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def transcode_chunk(
             rows.append(LedgerRow(clip["clip_id"], "ok", flags=flags, detail=detail))
             clips.append(entry)
             _add_members(tar, clip["key"], decoded)
-    all_rows, lost = merge_rows([clip["clip_id"] for clip in source.clips], source.lost, rows)
+    all_rows, dropped = merge_rows([clip["clip_id"] for clip in source.clips], source.dropped, rows)
     manifest = ChunkManifest(
         stage="transcode",
         id=source.id,
@@ -85,8 +85,8 @@ def transcode_chunk(
         tar=describe_bulk(tar_path),
         settings=media.model_dump(include=MEDIA_SETTINGS),
         clips=clips,
-        lost=lost,
-        origin=chunk_origin([download_manifest], version, media=media),
+        dropped=dropped,
+        input_hash=hash_inputs([download_manifest], version, media=media),
     )
     write_chunk(manifest_path, ledger_path, manifest, all_rows)
     LOGGER.info("transcode %s: %s", source.id, describe_losses(all_rows, ledger_path))
@@ -103,10 +103,10 @@ def _decode_all(
     memory = MemoryBudget(num_workers)
     with ThreadPoolExecutor(num_workers) as pool, ProgressLine(label, len(clips)) as progress:
         limit = memory.total_bytes
-        plans = list(pool.map(lambda clip: plan_clip(clip, folder, media, limit), clips))
-        pairs = zip(clips, plans, strict=True)
-        usable = [(clip, plan) for clip, plan in pairs if isinstance(plan, Plan)]
-        batches = make_batches([plan.job for _, plan in usable], media.clips_per_process)
+        probed = list(pool.map(lambda clip: prepare_clip(clip, folder, media, limit), clips))
+        pairs = zip(clips, probed, strict=True)
+        usable = [(clip, found) for clip, found in pairs if isinstance(found, PreparedClip)]
+        batches = make_batches([prepared.job for _, prepared in usable], media.clips_per_process)
         remaining = iter(usable)
         decoded = _map_in_order(
             pool,
@@ -115,13 +115,16 @@ def _decode_all(
             num_ahead=BATCHES_AHEAD * num_workers,
         )
         results = (result for batch in decoded for result in batch)
-        for clip, plan in zip(clips, plans, strict=True):
-            yield clip, plan if isinstance(plan, MediaError) else next(results)
+        for clip, found in zip(clips, probed, strict=True):
+            yield clip, found if isinstance(found, MediaError) else next(results)
             progress.update()
 
 
 def decode_clips(
-    clips: Sequence[tuple[Clip, Plan]], folder: Path, media: MediaConfig, memory: MemoryBudget
+    clips: Sequence[tuple[Clip, PreparedClip]],
+    folder: Path,
+    media: MediaConfig,
+    memory: MemoryBudget,
 ) -> list[tuple[Clip, Decoded] | MediaError]:
     """Decode clips in one process; look again at those that are not as their headers promise.
 
@@ -129,10 +132,10 @@ def decode_clips(
         For each its entry in the manifest and its media, or why it has none.
     """
     try:
-        results = decode_batch([plan.job for _, plan in clips], media, memory)
+        results = decode_batch([prepared.job for _, prepared in clips], media, memory)
         return [
-            _finish(clip, plan, result, folder, media, memory)
-            for (clip, plan), result in zip(clips, results, strict=True)
+            _finish(clip, prepared, result, folder, media, memory)
+            for (clip, prepared), result in zip(clips, results, strict=True)
         ]
     except Exception as error:
         found = as_clip_error(error, ", ".join(clip["clip_id"] for clip, _ in clips))
@@ -143,26 +146,26 @@ def decode_clips(
 
 def _finish(
     clip: Clip,
-    plan: Plan,
+    prepared: PreparedClip,
     result: Decoded | MediaError,
     folder: Path,
     media: MediaConfig,
     memory: MemoryBudget,
 ) -> tuple[Clip, Decoded] | MediaError:
-    if should_look_again(plan.probe, plan.job, result, _sound_seconds(result, media)):
-        measured = plan_clip(clip, folder, media, memory.total_bytes, distrusts_header=True)
+    if should_look_again(prepared.probe, prepared.job, result, _sound_seconds(result, media)):
+        measured = prepare_clip(clip, folder, media, memory.total_bytes, distrusts_header=True)
         if isinstance(measured, MediaError):
             return measured
-        if measured.job != plan.job:
+        if measured.job != prepared.job:
             (result,) = decode_batch([measured.job], media, memory)
-        plan = measured
-    if lost_by_seeking(plan.probe, plan.job, result, _sound_seconds(result, media)):
-        job = replace(plan.job, is_from_start=True)
+        prepared = measured
+    if lost_by_seeking(prepared.probe, prepared.job, result, _sound_seconds(result, media)):
+        job = replace(prepared.job, is_from_start=True)
         (again,) = decode_batch([job], media, memory)
         result = again if isinstance(again, Decoded) else result
     if isinstance(result, MediaError):
         return result
-    entry = describe_clip(clip, plan, result, media)
+    entry = describe_clip(clip, prepared, result, media)
     return entry if isinstance(entry, MediaError) else (entry, result)
 
 

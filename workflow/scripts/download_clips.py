@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline_src.config import DownloadConfig, RateLimitConfig
 from pipeline_src.download.chunk import download_chunk
-from pipeline_src.download.source_choices import Places
+from pipeline_src.download.source_choices import ClipSources
 from pipeline_src.manifest.chunks import ChunkId
 from pipeline_src.system.joblog import log_to_file
 from pipeline_src.transcode.ffmpeg import find_ffmpeg
@@ -13,7 +13,7 @@ with log_to_file(snakemake.log[0]):
     download_chunk(
         chunk_csv=Path(snakemake.input.clips),
         id=ChunkId(*(snakemake.wildcards[name] for name in ("dataset", "split", "chunk"))),
-        places=Places(Path(snakemake.params.root), **snakemake.params.places),
+        sources=ClipSources(Path(snakemake.params.root), **snakemake.params.places),
         raw_folder=Path(snakemake.params.raw),
         limits_folder=Path(snakemake.params.limits),
         manifest_path=Path(snakemake.output.manifest),

@@ -11,10 +11,10 @@ import pytest
 from yt_dlp.utils import DownloadError
 
 from pipeline_src.config.data import DownloadConfig, RateLimitConfig
-from pipeline_src.download.hosts import Host, HostShutError, SlowDownError
-from pipeline_src.download.page_clips import as_media_error, tool_name
-from pipeline_src.download.retry_policy import Patience
+from pipeline_src.download.hosts import CircuitOpenError, Host, RateLimitedError
+from pipeline_src.download.retry_policy import RetryPolicy
 from pipeline_src.download.source_choices import mirror_source
+from pipeline_src.download.ytdlp import as_media_error, tool_name
 from pipeline_src.errors import MediaError, StageError
 from pipeline_src.manifest.chunks import read_chunk
 from tests.media import QUICK, clips_of, download, download_one, rows_of
@@ -201,10 +201,10 @@ def test_waits_double_up_to_a_limit_and_no_two_are_alike(tmp_path, monkeypatch):
     waits = []
     monkeypatch.setattr(time, "sleep", waits.append)
     config = RateLimitConfig(backoff_seconds=2, max_backoff_seconds=12)
-    patience, failure = Patience(tmp_path, config, max_attempts=6), MediaError("network")
+    retries, failure = RetryPolicy(tmp_path, config, max_attempts=6), MediaError("network")
     for _ in range(20):
-        assert [patience.goes_on(failure, n) for n in range(1, 7)] == [True] * 5 + [False]
-    assert not patience.goes_on(MediaError("private"), 1)
+        assert [retries.should_retry(failure, n) for n in range(1, 7)] == [True] * 5 + [False]
+    assert not retries.should_retry(MediaError("private"), 1)
     for number, longest in enumerate((2, 4, 8, 12, 12)):
         drawn = waits[number::5]
         assert longest / 2 <= min(drawn) < max(drawn) <= longest
@@ -259,15 +259,15 @@ def test_other_hosts_go_on_during_a_pause(tmp_path, server):
 def test_a_pause_is_seen_by_other_jobs_and_ends_with_an_answer(tmp_path):
     config = RateLimitConfig(pause_seconds=0.3, max_pauses=1, requests_per_second=0)
     ours, theirs = Host(tmp_path, "h", config), Host(tmp_path, "h", config)
-    with pytest.raises(SlowDownError), ours.turn():
-        raise SlowDownError("bot_check", "are you there")
-    with pytest.raises(HostShutError) as shut, theirs.turn():
+    with pytest.raises(RateLimitedError), ours.acquire():
+        raise RateLimitedError("bot_check", "are you there")
+    with pytest.raises(CircuitOpenError) as shut, theirs.acquire():
         pytest.fail("asked during the pause")
     assert shut.value.reason == "bot_check"
-    with Host(tmp_path, "other", config).turn():
+    with Host(tmp_path, "other", config).acquire():
         pass
     time.sleep(0.35)
-    with theirs.turn():
+    with theirs.acquire():
         pass
     assert json.loads((tmp_path / "h.json").read_text())["pauses"] == 0
 
@@ -275,13 +275,13 @@ def test_a_pause_is_seen_by_other_jobs_and_ends_with_an_answer(tmp_path):
 def test_a_pause_does_not_last_until_a_clock_that_was_set_back_has_caught_up(tmp_path):
     config = RateLimitConfig(pause_seconds=0.2, max_pauses=3, requests_per_second=0)
     host = Host(tmp_path, "h", config)
-    with pytest.raises(SlowDownError), host.turn():
-        raise SlowDownError("bot_check", "are you there")
+    with pytest.raises(RateLimitedError), host.acquire():
+        raise RateLimitedError("bot_check", "are you there")
     path = tmp_path / "h.json"
     state = json.loads(path.read_text())
     a_day = {name: state[name] + 86_400 for name in ("paused_at", "paused_until")}
     path.write_text(json.dumps({**state, **a_day}))
-    with host.turn():
+    with host.acquire():
         pass
     assert json.loads(path.read_text())["pauses"] == 0
 
@@ -337,7 +337,7 @@ def test_pages_end_with_the_reason_of_what_they_link(tmp_path, server):
 def test_what_a_site_says_becomes_a_reason(words, reason):
     error = as_media_error(DownloadError(f"ERROR: [youtube] abc: {words}"), "youtube:abc")
     assert error.reason == reason
-    assert isinstance(error, SlowDownError) == (reason in ("bot_check", "rate_limited"))
+    assert isinstance(error, RateLimitedError) == (reason in ("bot_check", "rate_limited"))
 
 
 @pytest.mark.parametrize("words", ["captcha", "removed", "log-in", "timed-out"])

@@ -50,13 +50,13 @@ AUDIOSET_20K = {"dataset": "audioset_20k", "collection": "audioset"}
 
 def make_split(folder: Path, **changes) -> Split:
     """A split of IDS whose list also had ``gone``, with a chunk manifest that says so."""
-    lost = {"clip_id": "gone", "reason": "removed"}
+    dropped = {"clip_id": "gone", "reason": "removed"}
     rows = [LedgerRow(clip_id, "ok") for clip_id in IDS]
     rows.append(LedgerRow("gone", "failed", "removed"))
     entry = {"labels": [0], "flags": [], "content": ""}
     clips = [{"clip_id": clip_id, "key": clip_id, **entry} for clip_id in IDS]
     chunk = ChunkId("vggsound", "test", "00000")
-    manifest = ChunkManifest("pack", chunk, 1, len(rows), None, {}, clips, [lost], origin="")
+    manifest = ChunkManifest("pack", chunk, 1, len(rows), None, {}, clips, [dropped], input_hash="")
     write_chunk(folder / "00000.json", folder / "00000.ledger.csv", manifest, rows)
     index = {**INDEX, **changes}
     (folder / "index.json").write_text(json.dumps(index))

@@ -14,7 +14,7 @@ from pipeline_src.errors import ManifestError
 from pipeline_src.shards.check import check_members, check_shard
 from pipeline_src.shards.read import open_shards, read_index
 from pipeline_src.shards.reader import ShardReader
-from pipeline_src.shards.verify import plan_index, verify
+from pipeline_src.shards.verify import list_tasks, verify
 from tests import media
 
 AUDIO = AudioConfig(num_mel_bins=32)
@@ -38,7 +38,7 @@ def shards(whole, tmp_path):
 
 def defects(folder, num_decoded=-1):
     """What ``verify`` finds, shard after shard in this process."""
-    tasks, found = plan_index(folder / "index.json", num_decoded)
+    tasks, found = list_tasks(folder / "index.json", num_decoded)
     return found + [line for task in tasks for line in check_shard(task)]
 
 
@@ -127,7 +127,7 @@ def test_each_kind_of_damage_is_named(shards, damage, expected):
 def test_as_many_clips_are_decoded_as_asked_for(shards):
     edit(shards / "index.json", lambda value: value.update(frame_size=64))
     for wanted, clips in ((0, set()), (1, {"a"}), (5, {"a", "b"})):
-        tasks, _ = plan_index(shards / "index.json", wanted)
+        tasks, _ = list_tasks(shards / "index.json", wanted)
         assert set().union(*(task.decoded for task in tasks)) == clips
         assert {line.split("clip ")[1][0] for line in defects(shards, wanted)} == clips
 

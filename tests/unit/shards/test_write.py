@@ -18,7 +18,7 @@ from pipeline_src.manifest.ledger import FLAGS, read_ledger
 from pipeline_src.runs.spec import index_fingerprint
 from pipeline_src.shards.duplicates import content_hash
 from pipeline_src.shards.index import write_index
-from pipeline_src.shards.read import lost_clips, open_shards
+from pipeline_src.shards.read import dropped_clips, open_shards
 from pipeline_src.shards.reader import ShardReader
 from pipeline_src.shards.running_stats import Moments, moments_of
 from pipeline_src.shards.write import pack_chunk
@@ -211,7 +211,7 @@ def test_clips_of_the_same_content_are_found_over_all_splits_and_can_be_left_out
     assert value["flags"]["duplicate"] == 0
     shards = open_shards([left_out])
     assert [sample.clip_id for sample in shards.samples] == [f"train/{CLIPS[2]['clip_id']}"]
-    assert lost_clips(left_out)["train/a"] == "duplicate"
+    assert dropped_clips(left_out)["train/a"] == "duplicate"
     assert index_fingerprint(left_out) != fingerprint
     with pytest.raises(StageError, match="duplicate 2"):
         index(results, "same_train", earlier=[test], exclude=True)
@@ -255,7 +255,7 @@ def flagged(tmp_path_factory):
 def test_clips_of_each_flag_can_be_left_out(flagged, flag):
     path = media.pack_shards(flagged, AudioConfig(), flag, exclude_flags=[flag])
     assert json.loads(path.read_text())["reasons"] == {FLAGGED[flag]: 1}
-    assert lost_clips(path) == {flag: FLAGGED[flag]}
+    assert dropped_clips(path) == {flag: FLAGGED[flag]}
     kept = {sample.clip_id for sample in open_shards([path]).samples}
     assert kept == FLAGGED.keys() - {flag}
 

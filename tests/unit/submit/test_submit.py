@@ -10,7 +10,7 @@ import yaml
 
 from pipeline_src.errors import ConfigError, TrainingError
 from pipeline_src.submit import slurm
-from pipeline_src.submit.environment import deaf_to_terminal, freeze_code, job_environment
+from pipeline_src.submit.environment import freeze_code, ignore_terminal_signals, job_environment
 from pipeline_src.submit.request import JobRequest
 from pipeline_src.system.executor import keep_slurm_conf, replaced_resources
 
@@ -76,7 +76,7 @@ def test_the_same_code_is_frozen_once_and_keeps_its_commit(tmp_path):
 def test_ctrl_c_in_the_terminal_does_not_reach_a_local_job():
     before = signal.getsignal(signal.SIGINT)
     wait = [sys.executable, "-c", "print('up', flush=True); input()"]
-    with deaf_to_terminal():
+    with ignore_terminal_signals():
         process = subprocess.Popen(wait, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "up\n"
     process.send_signal(signal.SIGINT)

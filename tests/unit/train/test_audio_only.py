@@ -52,7 +52,7 @@ def test_sound_is_enough_and_pictures_are_left_alone(tmp_path):
     for clip in manifest.clips:
         assert (clip["fps"], clip["frame_seconds"], clip["video_codec"]) == (0, [], "")
         assert clip["flags"] == []
-    assert manifest.lost == [{"clip_id": "mute.mp4", "reason": "no_audio"}]
+    assert manifest.dropped == [{"clip_id": "mute.mp4", "reason": "no_audio"}]
     reasons = {row.clip_id: row.reason for row in read_ledger(path.with_suffix(".ledger.csv"))}
     assert reasons["sound.m4a"] == ""
 

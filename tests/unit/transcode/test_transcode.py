@@ -29,7 +29,7 @@ def test_every_kind_of_bad_clip_gets_its_reason_and_spoils_no_other(tmp_path):
     media.make_clip(tmp_path / "last.mp4", tone=(0.2, 0.4))
     path = media.transcode(media.download(tmp_path, [{"source": name} for name in names]))
     manifest, together = media.read_transcoded(path)
-    assert {item["clip_id"]: item["reason"] for item in manifest.lost} == reasons
+    assert {item["clip_id"]: item["reason"] for item in manifest.dropped} == reasons
     assert [clip["clip_id"] for clip in manifest.clips] == ["whole.mp4", "last.mp4"]
     ledger = read_ledger(path.with_suffix(".ledger.csv"))
     assert sorted(row.clip_id for row in ledger) == sorted(names)
