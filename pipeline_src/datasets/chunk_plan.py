@@ -58,7 +58,7 @@ def ensure_plan(
 
 
 def count_clips(folder: Path, split: str) -> int:
-    """Clips of a split in the plan below ``folder``."""
+    """Count the clips of a split in the plan below ``folder``."""
     return sum(len(read_plan_chunk(path, split)) for path in (folder / split).glob("*.csv"))
 
 
@@ -70,7 +70,7 @@ def _read_state(path: Path) -> dict | None:
 
 
 def _is_written(class_list: Path | None, known: Mapping[str, Any]) -> bool:
-    """Whether the classes are those that were written with the plan."""
+    """Return whether the classes are those that were written with the plan."""
     if class_list is None:
         return True
     return class_list.is_file() and file_sha256(class_list) == known.get("classes_sha256")
@@ -83,7 +83,7 @@ def _write_classes(path: Path, text: str) -> None:
 
 
 def _list_key(dataset: DatasetConfig, *, chunk_size: int, max_seconds: float) -> list:
-    """All that decides whether a list is right, as JSON; sizes and times stand for contents."""
+    """Return as JSON what makes a list current: sizes and times stand for contents."""
     named = [] if dataset.derives_classes else [dataset.class_names]
     files = [*dataset.list_files, *named, *dataset.word_folders]
     stamps = []
@@ -101,7 +101,7 @@ def _list_key(dataset: DatasetConfig, *, chunk_size: int, max_seconds: float) ->
 def _format_chunks(
     clips: Iterable[ClipRow], splits: Sequence[str], chunk_size: int
 ) -> dict[str, list[bytes]]:
-    """The chunks of every split that has clips, as files hold them: a tenth of the rows' memory."""
+    """Yield the chunks of every split that has clips as CSV: a tenth of the rows' memory."""
     pending: dict[str, list[ClipRow]] = {split: [] for split in splits}
     chunks: dict[str, list[bytes]] = {split: [] for split in splits}
     for clip in clips:

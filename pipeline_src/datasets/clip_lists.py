@@ -34,7 +34,7 @@ class ClipRow(NamedTuple):
 
 
 def classes_of(dataset: DatasetConfig) -> ClassList:
-    """The classes of a data set: of its class list, or, where it names none, of its clips.
+    """Return the classes of a data set: of its class list, else of its clips.
 
     Raises:
         ManifestError: the class list, or the clip list, is missing or wrong.
@@ -43,7 +43,7 @@ def classes_of(dataset: DatasetConfig) -> ClassList:
 
 
 def derive_classes(dataset: DatasetConfig) -> ClassList:
-    """The labels of all clips, of whatever split, sorted by code point.
+    """Return the labels of all clips, of whatever split, sorted by code point.
 
     Raises:
         ManifestError: a clip list is missing or its columns are wrong.
@@ -113,7 +113,7 @@ class _Problems:
 
 
 def restore_secrets(clips: Sequence[ClipRow], path: Path) -> list[ClipRow]:
-    """Planned clips with the addresses that their list gives them: a plan holds no tokens.
+    """Give planned clips the addresses of their list again: a plan holds no tokens.
 
     Raises:
         ManifestError: the list has changed since it was planned.
@@ -135,7 +135,7 @@ def restore_secrets(clips: Sequence[ClipRow], path: Path) -> list[ClipRow]:
 
 
 def _first_place(dataset: DatasetConfig, clip_id: str) -> str:
-    """File and line that list a clip first; read again, since lists are long and errors rare."""
+    """Find file and line that list a clip first, by a second reading: errors are rare."""
     rows = _all_rows(dataset)
     return next(f"{path}:{raw.line}" for path, raw in rows if raw.clip_id == clip_id)
 
@@ -151,7 +151,7 @@ def _check_split(row: ClipRow, split_of: dict[str, str]) -> None:
 
 
 def _all_rows(dataset: DatasetConfig) -> Iterator[tuple[Path, RawRow]]:
-    """Every clip with the file, or folder, that lists it."""
+    """Yield every clip with the file, or folder, that lists it."""
     listed: set[str] = set()
     lists = [(split, path) for split, paths in dataset.clip_lists.items() for path in paths]
     for split, path in lists:

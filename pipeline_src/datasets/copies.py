@@ -9,7 +9,7 @@ SAMPLE_BYTES = 1 << 14
 
 
 def find_copies(root: Path, paths: Sequence[str]) -> dict[str, str]:
-    """The first file with the same bytes, for every later one; files that cannot be read have none.
+    """Map each later file to the first one with the same bytes; unreadable files are left out.
 
     Only files of one size are read, and beyond three samples only those that agree in them.
     """
@@ -22,7 +22,7 @@ def find_copies(root: Path, paths: Sequence[str]) -> dict[str, str]:
 def _parts(
     root: Path, group: Iterable[str], key: Callable[[Path], Hashable]
 ) -> Iterable[list[str]]:
-    """Files of one key, where there are several."""
+    """Return the files of each key that has several."""
     parts: dict[Hashable, list[str]] = defaultdict(list)
     for path in group:
         try:
@@ -39,7 +39,7 @@ def _size(path: Path) -> int:
 
 
 def _samples(path: Path) -> bytes:
-    """Digest of what stands at the start, in the middle and at the end."""
+    """Return a digest of the bytes at the start, in the middle and at the end."""
     size, digest = path.stat().st_size, hashlib.sha256()
     with path.open("rb") as stream:
         for place in (0, size // 2, max(0, size - SAMPLE_BYTES)):

@@ -357,7 +357,7 @@ def _describe(error: ValidationError) -> str:
 
 
 def split_view(name: str) -> tuple[str, str]:
-    """Data set and held-out fold that a name of a view stands for; no fold in a plain name."""
+    """Split the name of a view into data set and held-out fold; a plain name has no fold."""
     match = FOLD_NAME.fullmatch(name)
     return (match["dataset"], match["split"]) if match else (name, "")
 
@@ -386,7 +386,7 @@ def load_classes(dataset: DatasetConfig, path: Path | None = None) -> ClassList:
 
 
 def format_classes(classes: ClassList) -> str:
-    """The text of a class list."""
+    """Return the text of a class list."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("index", "id", "display_name"))

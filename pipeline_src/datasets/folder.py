@@ -125,7 +125,7 @@ def _nothing_found(root: Path, folder: Folder, skipped: list[tuple[str, str]]) -
 def _once(
     root: Path, paths: list[PurePosixPath], excluded: list[tuple[str, str]]
 ) -> list[PurePosixPath]:
-    """Every file under one name alone, rather its own than that of a link to it."""
+    """Return every file under one name alone, rather its own than that of a link to it."""
     names: dict[tuple[int, int], PurePosixPath] = {}
     kept = set()
     for path in sorted(paths, key=lambda path: (root / path).is_symlink()):
@@ -146,7 +146,7 @@ def _once(
 
 
 def _name_problem(path: str) -> str:
-    """Why a path cannot stand in a clip list; empty where it can."""
+    """Return why a path cannot stand in a clip list; empty where it can."""
     if not is_name(path):
         return "its name holds a line break, another control character or no UTF-8; rename it"
     if source_kind(path) == "member":
@@ -155,7 +155,7 @@ def _name_problem(path: str) -> str:
 
 
 def _common_depth(paths: list[PurePosixPath], split_folders: bool) -> int:
-    """Leading folders that all files share and that say nothing: neither a split nor a class."""
+    """Count the leading folders that all files share and that name neither split nor class."""
     depth = 0
     while True:
         heads = {path.parts[depth : depth + 1] for path in paths}
@@ -169,7 +169,7 @@ def _common_depth(paths: list[PurePosixPath], split_folders: bool) -> int:
 
 
 def _split_level(root: Path, folders: list[tuple[str, ...]], split_folders: bool) -> int | None:
-    """Which folder names the split: the first (0), the one in each class folder (1), or none."""
+    """Find which folder names the split: the first (0), that in each class folder (1), or none."""
     if not split_folders:
         return None
     for level in (0, 1):
@@ -205,24 +205,24 @@ def _label(folder: Folder, paths: list[PurePosixPath], depth: int, level: int | 
 
 
 def safe_name(text: str) -> str:
-    """ASCII letters, digits and _ nearest to ``text``; may be empty."""
+    """Return the ASCII letters, digits and _ nearest to ``text``; may be empty."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9]+", "_", plain).strip("_")
 
 
 def safe_id(text: str) -> str:
-    """An id that is safe everywhere: ``text`` itself where it is, else its like and a hash."""
+    """Return an id that is safe everywhere: ``text`` itself, or one like it with a hash."""
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", text) and len(text) <= SLUG_CHARS:
         return text
     return hashed_id(text, text)
 
 
 def hashed_id(shown: str, named: str) -> str:
-    """What ``shown`` looks like, and a hash of ``named`` that keeps ids apart."""
+    """Return a likeness of ``shown`` with a hash of ``named`` that keeps ids apart."""
     digest = hashlib.sha256(named.encode()).hexdigest()[:HASH_CHARS]
     return f"{safe_name(shown)[:SLUG_CHARS] or 'clip'}-{digest}"
 
 
 def clip_id(path: str) -> str:
-    """The id of a file's clip; files of one name in other folders, or forms, have another."""
+    """Return the id of a file's clip; files of one name in other folders or forms differ."""
     return hashed_id(str(PurePosixPath(path).with_suffix("")), path)

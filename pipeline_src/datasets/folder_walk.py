@@ -84,7 +84,7 @@ def _name_reason(name: str) -> str:
 
 
 def _seen_problem(root: Path, folder: str, walked: Walked) -> str:
-    """Why a folder is not read at this place; empty where it is."""
+    """Return why a folder is not read at this place; empty where it is."""
     real, own = os.path.realpath(folder), os.path.realpath(root)
     if real in walked.real:
         listed = walked.real[real]

@@ -109,7 +109,7 @@ def _parse_words(path: Path, stream: Iterable[str], split: str) -> Iterator[RawR
 
 
 def unlisted_words(folder: Path, listed: Collection[str]) -> Iterator[RawRow]:
-    """Speech Commands: the clips of one word that stand in neither list are for training.
+    """Yield the training clips of Speech Commands: those of one word in neither list.
 
     Args:
         listed: sources of the clips in the lists.
@@ -135,7 +135,7 @@ PARSERS: dict[str, Callable[[Path, Iterable[str], str], Iterator[RawRow]]] = {
 
 
 def _columns(path: Path, header: list[str], wanted: Iterable[str]) -> list[int]:
-    """Positions of the wanted columns."""
+    """Return the positions of the wanted columns."""
     for column in wanted:
         if header.count(column) != 1:
             hint = "; fields are separated by commas" if len(header) == 1 else ""

@@ -12,5 +12,5 @@ NO_NAME = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def is_name(text: str) -> bool:
-    """Whether ``text`` can stand in a list and in every file that is made of it."""
+    """Return whether ``text`` can stand in a list and in every file that is made of it."""
     return NO_NAME.search(text) is None

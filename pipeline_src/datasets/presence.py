@@ -56,7 +56,7 @@ def _local_clips(folder: Path, split: str) -> Iterator[ClipRow]:
 
 
 def _file_of(source: str) -> str:
-    """The file itself, or the archive that it is a member of."""
+    """Return the file itself, or the archive that it is a member of."""
     return split_member(source)[0] if source_kind(source) == "member" else source
 
 
@@ -67,7 +67,7 @@ def _is_there(clip: ClipRow, dataset: DatasetConfig) -> bool:
 
 
 def _holds(check: Callable[[], bool]) -> bool:
-    """What a look at the disk says; no for a name that no file can have."""
+    """Return whether the file exists; False for a name that no file can have."""
     try:
         return check()
     except OSError:
@@ -75,6 +75,6 @@ def _holds(check: Callable[[], bool]) -> bool:
 
 
 def _stated_root(description: Path) -> str:
-    """As the YAML has it; where it has none, sources start from the YAML's own folder."""
+    """Return the root as the YAML states it; without one, sources start from the YAML's folder."""
     stated = yaml.safe_load(description.read_text(encoding="utf-8")).get("root")
     return repr(stated) if stated is not None else "(none stated: the YAML's folder)"

@@ -31,7 +31,7 @@ PIECE = [re.compile(pattern, re.IGNORECASE) for pattern in PIECES]
 def name_recordings(
     files: Sequence[FolderFile], pattern: str = "", copies: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, str]:
-    """The recording that each file is, or is a piece of, by the file's path.
+    """Map each file's path to the recording that it is, or is a piece of.
 
     Args:
         copies: path -> that of another file with the same bytes; their recordings are one.
@@ -51,7 +51,7 @@ def name_recordings(
 
 
 def _joined(names: Mapping[str, str], copies: Mapping[str, str]) -> dict[str, str]:
-    """Recordings with a file in common under the name that is first of theirs."""
+    """Join recordings that have a file in common, under the name that sorts first."""
     first: dict[str, str] = {}
 
     def find(name: str) -> str:
@@ -94,7 +94,7 @@ def _recording(file: FolderFile, given: Sequence[re.Pattern[str]], by_folder: bo
 def choose_splits(
     files: Sequence[FolderFile], recordings: Mapping[str, str], known: Mapping[str, str]
 ) -> dict[str, str]:
-    """The split of every recording.
+    """Choose the split of every recording.
 
     The last recording of a class is always for training. Without three of one class there is no
     test split.
@@ -117,7 +117,7 @@ def choose_splits(
 
 
 def _spread(label_of: Mapping[str, str]) -> list[str]:
-    """Recordings that may be held out, so ordered that any first part holds all classes alike."""
+    """Order the recordings that may be held out so that any first part holds all classes alike."""
     by_label: dict[str, list[tuple[str, str]]] = {}
     for name, label in label_of.items():
         by_label.setdefault(label, []).append((hashlib.sha256(name.encode()).hexdigest(), name))

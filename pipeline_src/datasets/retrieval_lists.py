@@ -7,7 +7,7 @@ from pipeline_src.errors import ManifestError
 
 
 def load_gallery(dataset: DatasetConfig) -> list[str] | None:
-    """The clip ids of ``retrieval_clips`` in file order; None where the data set names no file.
+    """Read the clip ids of ``retrieval_clips`` in file order; None without such a file.
 
     Raises:
         ManifestError: missing or empty file, or an id that stands there twice.

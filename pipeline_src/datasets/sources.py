@@ -32,14 +32,14 @@ def source_kind(source: str) -> Kind:
 
 
 def split_member(source: str) -> tuple[str, str]:
-    """``a.tar::b/c.mp4`` -> (``a.tar``, ``b/c.mp4``)."""
+    """Split ``a.tar::b/c.mp4`` into (``a.tar``, ``b/c.mp4``)."""
     match = MEMBER_SOURCE.fullmatch(source)
     assert match is not None, source
     return match[1], match[2]
 
 
 def source_problem(source: str) -> str:
-    """Why nothing can ever be fetched from ``source``, and what to write; empty where it can."""
+    """Return why ``source`` can never be fetched and what to write; empty if it can."""
     kind = source_kind(source)
     if kind != "member" and (match := OTHER_ARCHIVE.match(source)):
         return f"archives that end in {match[1]} are not read; allowed are {ARCHIVES}"
@@ -52,7 +52,7 @@ def source_problem(source: str) -> str:
 
 
 def address_problem(url: str) -> str:
-    """Why an http(s) URL cannot be asked; empty where it can."""
+    """Return why an http(s) URL cannot be requested; empty if it can."""
     try:
         address = urlsplit(url)
         host, _ = address.hostname or "", address.port

@@ -62,7 +62,7 @@ class BoundedArchive:
         self.seek, self.tell = stream.seek, stream.tell
 
     def seekable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def read(self, size: int = -1) -> bytes:
@@ -83,7 +83,7 @@ class BoundedDirectory(BoundedArchive):
     """The same for zipfile, which asks for all that is left where it expects little."""
 
     def read(self, size: int = -1) -> bytes:
-        """Read up to ``size`` bytes; without one, what a directory can have."""
+        """Read up to ``size`` bytes; without one, as much as a directory can have."""
         return super().read(MAX_DIRECTORY_BYTES if size < 0 else size)
 
 
@@ -102,7 +102,7 @@ class Member(NamedTuple):
 
 
 def plain_name(name: str) -> str:
-    """The spelling that all spellings of a member's name have in common."""
+    """Normalise a member's name to the form that all its spellings share."""
     data = name.encode("utf-8", "surrogateescape")
     try:
         name = data.decode()
@@ -188,7 +188,7 @@ class _Search:
 
 
 def member_sizes(archive: Path) -> dict[str, int]:
-    """``plain_name`` -> bytes of the regular members of a local archive, as far as it is whole."""
+    """Map ``plain_name`` to the bytes of each regular member of a local archive; damage ends it."""
     sizes: dict[str, int] = {}
     try:
         with archive.open("rb") as stream:
@@ -201,7 +201,7 @@ def member_sizes(archive: Path) -> dict[str, int]:
 
 
 def read_members(stream: BinaryIO, deadline: float = float("inf")) -> Iterator[Member]:
-    """The entries of an archive, by what its first bytes say that it is.
+    """Yield the entries of an archive, whose kind is recognised by its first bytes.
 
     Raises:
         MediaError: of a kind that is not read, or not read in time. DAMAGE: it is damaged.
@@ -239,7 +239,7 @@ def _zip_members(stream: BinaryIO, deadline: float) -> Iterator[Member]:
 
 
 def _tar_members(stream: BinaryIO, deadline: float) -> Iterator[Member]:
-    """The members of a tar and of those that were joined to it."""
+    """Yield the members of a tar and of those that were joined to it."""
     bounded = cast(BinaryIO, BoundedArchive(stream, deadline=deadline))
     start: int | None = 0
     while start is not None:
@@ -263,7 +263,7 @@ def _tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
 
 
 def _next_tar(stream: BinaryIO, end: int) -> int | None:
-    """Where another tar begins behind the zeros that end one; None where nothing follows."""
+    """Return where another tar begins behind the zeros that end one; None where nothing follows."""
     stream.seek(end)
     limit = end + MAX_PADDING_BYTES
     while end < limit:
@@ -278,7 +278,7 @@ def _next_tar(stream: BinaryIO, end: int) -> int | None:
 
 
 def _forward_only(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The members of an archive that does not lead back: a negative size would, for ever."""
+    """Yield the members of an archive; refuse sizes that would lead back and loop endlessly."""
     offset = -1
     while (member := tar.next()) is not None:
         if tar.offset <= offset or member.size < 0:

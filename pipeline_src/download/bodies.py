@@ -62,7 +62,7 @@ def check_head(head: bytes, declared: str, what: str) -> None:
 
 
 def is_picture(head: bytes) -> bool:
-    """Whether a still picture or a document begins so."""
+    """Return whether this is the beginning of a still picture or a document."""
     if head[:4] == b"RIFF":
         return head[8:12] == b"WEBP"
     if head[4:8] == b"ftyp":
@@ -72,12 +72,12 @@ def is_picture(head: bytes) -> bool:
 
 
 def is_text(head: bytes) -> bool:
-    """Whether this is text in any encoding: recordings have control bytes all over."""
+    """Return whether this is text in any encoding: recordings have control bytes all over."""
     return head.startswith(UTF_16) or head.translate(None, CONTROL_BYTES) == head
 
 
 def names_recording(url: str) -> bool:
-    """Whether an address ends in the name of a recording, by its path or by a parameter."""
+    """Return whether an address ends in the name of a recording, by its path or by a parameter."""
     try:
         address = urlsplit(url)
     except ValueError:
@@ -87,7 +87,7 @@ def names_recording(url: str) -> bool:
 
 
 def names_playlist(url: str) -> bool:
-    """Whether an address is that of a playlist of pieces (HLS, DASH)."""
+    """Return whether an address is that of a playlist of pieces (HLS, DASH)."""
     try:
         return PurePosixPath(urlsplit(url).path).suffix.lower() in PLAYLISTS
     except ValueError:
@@ -95,7 +95,7 @@ def names_playlist(url: str) -> bool:
 
 
 def leads_home(asked: str, answered: str) -> bool:
-    """Whether a redirect left the page that was asked for a folder above it, or a start page."""
+    """Return whether a redirect left the wanted page for a folder above it, or a start page."""
     before, after = urlsplit(asked), urlsplit(answered)
     here, there = before.path.strip("/"), after.path.strip("/")
     if (here, before.query) == (there, after.query):

@@ -90,7 +90,7 @@ def download_chunk(
 def _fetch_all(
     choices: Sequence[tuple[ClipRow, ...]], fetcher: Fetcher, label: str
 ) -> dict[str, Result]:
-    """Ask each clip's first place, then the next one for those that it does not have for good."""
+    """Ask each clip's first source, then the next one after a permanent failure."""
     with ProgressLine(label, len(choices)) as progress:
         results: dict[str, Result] = {}
         pending = {choice[0].clip_id: choice for choice in choices}
@@ -113,7 +113,7 @@ def _fetch_all(
 
 
 def _is_absent(outcome: Outcome) -> bool:
-    """Whether a place does not have the clip, and will not."""
+    """Return whether a source has failed permanently."""
     return isinstance(outcome, FetchFailure) and outcome.reason not in TRANSIENT_REASONS
 
 
@@ -144,7 +144,7 @@ def _ledger_row(result: Result, log: DownloadJournal) -> FetchRow:
 
 
 def _manifest_clip(clip: ClipRow, fetched: Fetched, raw_folder: Path, folder: Path) -> Clip:
-    """A manifest row; raw files are named relative to the manifest, so results can be moved."""
+    """Make a manifest row; raw paths are relative to the manifest, so results can be moved."""
     is_ours = fetched.path.parent == raw_folder
     path = os.path.relpath(fetched.path, folder) if is_ours else str(fetched.path.absolute())
     return {

@@ -68,7 +68,7 @@ class Fetcher:
     def fetch_all(
         self, clips: Sequence[ClipRow], mirrored: Collection[str] = ()
     ) -> Iterator[tuple[str, Outcome]]:
-        """Yield each clip's id and what became of its source.
+        """Yield each clip's id and the outcome of its source.
 
         Args:
             mirrored: ids of clips whose source is a mirror's: recordings, never pages.
@@ -195,7 +195,7 @@ class Fetcher:
 
 
 def _as_failure(error: Exception, what: str) -> FetchFailure:
-    """What an exception that nobody foresaw makes of a clip: lost for now, and why is logged.
+    """Turn an exception into the clip's failure: an unforeseen one is transient, and is logged.
 
     Raises:
         PipelineError: it is not about the clip: the disk is full, a setting is wrong.

@@ -84,7 +84,7 @@ class Host:
             self._answered(started)
 
     def _next_wait(self) -> float:
-        """Seconds until the next look; 0 = go, with a token taken."""
+        """Return the seconds until the next look; 0 = go, with a token taken."""
         with _locked_json(self._state_path) as state:
             now = time.time()
             _follow_clock(state, now)
@@ -132,7 +132,7 @@ class Host:
 
 
 def _follow_clock(state: dict[str, Any], now: float) -> None:
-    """A pause of the future was written before the clock was set back: it begins now."""
+    """Restart a pause that was written before the clock was set back."""
     ahead = state.get("paused_at", 0.0) - now
     if ahead > 0:
         state.update(paused_at=now, paused_until=state["paused_until"] - ahead)
@@ -140,7 +140,7 @@ def _follow_clock(state: dict[str, Any], now: float) -> None:
 
 @contextmanager
 def _locked_json(path: Path) -> Iterator[dict[str, Any]]:
-    """A small state that all processes and threads change one at a time; torn by a kill = fresh."""
+    """Lock a small state file and write back its changes; one torn by a kill starts afresh."""
     with path.open("a+", encoding="utf-8") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         stream.seek(0)

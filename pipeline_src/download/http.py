@@ -36,7 +36,7 @@ NO_ADDRESS = (
 
 
 def open_session(num_connections: int, secrets: Secrets) -> requests.Session:
-    """A session with the user's cookies and proxy."""
+    """Open a session with the user's cookies and proxy."""
     session = requests.Session()
     adapter = HTTPAdapter(pool_maxsize=num_connections)
     session.mount("http://", adapter)
@@ -86,7 +86,7 @@ def _fetch_piece(
     watch: Watch,
     is_media: bool,
 ) -> tuple[Fetched, int]:
-    """What one answer adds to ``part``, and how many bytes the whole has, or 0."""
+    """Add one answer to ``part``; return it, and how many bytes the whole has, or 0."""
     headers = {}
     if part.size:
         headers = {"Range": f"bytes={part.size}-", "If-Range": part.validator}
@@ -142,7 +142,7 @@ def media_errors(url: str) -> Iterator[None]:
 
 
 def read_reply(reply: requests.Response, size: int = BLOCK_BYTES) -> bytes:
-    """Whatever has arrived, up to ``size`` bytes; nothing at the end.
+    """Read what has arrived, up to ``size`` bytes; nothing at the end.
 
     Waiting for a full block would lose what came before a reset.
     """
@@ -172,7 +172,7 @@ def _checked_blocks(
 
 
 def _unpacked_blocks(reply: requests.Response, url: str) -> Iterator[bytes]:
-    """The body in blocks, unpacked where the server packed what was asked for as it is."""
+    """Yield the body in blocks, unpacked where the server packed it unasked."""
     encoding = reply.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding in ("", "identity"):
         while block := read_reply(reply):
@@ -194,7 +194,7 @@ def _unpacked_blocks(reply: requests.Response, url: str) -> Iterator[bytes]:
 
 
 def validator_of(reply: requests.Response) -> str:
-    """What names this very body in If-Range (RFC 9110, 13.1.5); empty = it cannot be resumed."""
+    """Return what names this body in If-Range (RFC 9110, 13.1.5); empty = not resumable."""
     headers = reply.headers
     if headers.get("Content-Encoding", "identity") != "identity":
         return ""
@@ -203,7 +203,7 @@ def validator_of(reply: requests.Response) -> str:
 
 
 def range_of(reply: requests.Response) -> tuple[int, int]:
-    """Where a partial answer begins, -1 for any other, and the bytes of the whole, or 0."""
+    """Return where a partial answer begins (-1 for any other) and the bytes of the whole, or 0."""
     text = reply.headers.get("Content-Range", "")
     if reply.status_code != HTTPStatus.PARTIAL_CONTENT:
         return -1, 0

@@ -69,11 +69,11 @@ class DownloadJournal:
         self._stream.close()
 
     def record(self, source: str) -> Record | None:
-        """The last line about ``source``."""
+        """Return the last line about ``source``."""
         return self._records.get(hide_secrets(source))
 
     def find(self, source: str, target: Path) -> Outcome | None:
-        """What need not be asked again: the file if it is whole, or a permanent failure."""
+        """Return what need not be requested again: a whole file, or a permanent failure."""
         record = self.record(source)
         if record is None or record.file != target.name:
             return None
@@ -89,7 +89,7 @@ class DownloadJournal:
     def keep(
         self, source: str, target: Path, outcome: Outcome, *, seconds: float, tool: str
     ) -> Outcome:
-        """Write down an outcome, then let a fetched file appear; attempts are added up."""
+        """Record an outcome, then let a fetched file appear; attempts are added up."""
         before = self.record(source)
         attempts = outcome.attempts + (before.attempts if before else 0)
         record = Record(
@@ -120,7 +120,7 @@ def _is_whole(path: Path, record: Record) -> bool:
 
 
 def read_records(path: Path) -> dict[str, Record]:
-    """The last record of each source; lines that a kill cut short, and empty ones, are left out."""
+    """Read the last record of each source; empty lines and torn ones are skipped."""
     if not path.is_file():
         return {}
     records = {}

@@ -13,7 +13,7 @@ from pipeline_src.errors import MediaError
 
 
 def find_local(root: Path, name: str) -> Path:
-    """The file of a name below ``root``; accents may be composed in a list and not on disk."""
+    """Find the file of a name below ``root``; accents may be composed differently on disk."""
     path = root / name
     if is_file(path):
         return path
@@ -22,7 +22,7 @@ def find_local(root: Path, name: str) -> Path:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a regular file; a name that cannot be one is none."""
+    """Return whether there is a regular file; a name that cannot be one is none."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -30,7 +30,7 @@ def is_file(path: Path) -> bool:
 
 
 def fetch_local(path: Path, max_bytes: int) -> Outcome:
-    """Check a local file and take its hash; it is used where it lies."""
+    """Check a local file and hash it; it is used where it lies."""
     try:
         if not is_file(path):
             return FetchFailure("unavailable", f"{path} is not a file")
@@ -52,7 +52,7 @@ def fetch_local(path: Path, max_bytes: int) -> Outcome:
 def fetch_local_members(
     archive: Path, targets: Mapping[str, Path], config: DownloadConfig
 ) -> Iterator[tuple[str, Outcome]]:
-    """``fetch_members`` of an archive on this machine."""
+    """Run ``fetch_members`` on an archive of this machine."""
     failure = FetchFailure("unavailable", f"{archive} is not a file")
     if is_file(archive):
         try:

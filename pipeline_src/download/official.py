@@ -33,7 +33,7 @@ Say = Callable[[str], None]
 def fetch_official(
     dataset: DatasetConfig, download: DownloadConfig, network: RateLimitConfig, say: Say
 ) -> list[Path]:
-    """Fetch what is missing of a data set's published files; what was written.
+    """Fetch the published files of a data set that are missing; return what was written.
 
     Raises:
         ManifestError: one cannot be had, or is not what was published.
@@ -142,7 +142,7 @@ def _unpack(dataset: DatasetConfig, file: OfficialFile, say: Say) -> None:
 
 
 def _extract(archive: Path, folder: Path) -> None:
-    """Members stay below ``folder``; links that lead out, devices and bombs are errors."""
+    """Extract below ``folder``; refuse links that lead out, devices and archive bombs."""
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as packed:
             _check_total(sum(info.file_size for info in packed.infolist()))

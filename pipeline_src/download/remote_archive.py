@@ -48,22 +48,22 @@ class RemoteArchive(io.RawIOBase):
         self._open_reply = ExitStack()
 
     def readable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Move; nothing is asked before the next read."""
+        """Move the position; no request is sent before the next read."""
         if whence == io.SEEK_END:
             raise io.UnsupportedOperation("the end of a remote archive is not known")
         self._position = offset + (self._position if whence == io.SEEK_CUR else 0)
         return self._position
 
     def tell(self) -> int:
-        """Where the next read begins."""
+        """Return the position of the next read."""
         return self._position
 
     def readinto(self, buffer: Any, /) -> int:
@@ -74,7 +74,7 @@ class RemoteArchive(io.RawIOBase):
         return len(block)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._hang_up()
         super().close()
 
@@ -153,7 +153,7 @@ def fetch_remote_members(
     config: DownloadConfig,
     retries: RetryPolicy,
 ) -> Iterator[tuple[str, Outcome]]:
-    """``fetch_members`` of an archive at an http(s) URL."""
+    """Run ``fetch_members`` on an archive at an http(s) URL."""
     with closing(RemoteArchive(session, url, config, retries)) as raw:
         stream = io.BufferedReader(raw, BLOCK_BYTES)
         try:

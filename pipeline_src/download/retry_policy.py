@@ -40,7 +40,7 @@ class RetryPolicy:
         self._max_attempts = max_attempts
 
     def fetch(self, host: str, action: Callable[[], Fetched]) -> Outcome:
-        """Try ``action`` until it succeeds or the clip has to be given up."""
+        """Call ``action`` until it succeeds or the retries are exhausted."""
         tried = self.call(host, action)
         if tried.value is None:
             assert tried.error is not None
@@ -48,7 +48,7 @@ class RetryPolicy:
         return tried.value._replace(attempts=tried.attempts)
 
     def call(self, host: str, action: Callable[[], T]) -> RetryResult[T]:
-        """Try ``action`` in the host's turn; it raises MediaError where it fails."""
+        """Call ``action`` while holding a slot of the host; it raises MediaError where it fails."""
         limits = Host(self._folder, host, self._config)
         attempts = pauses = 0
         while True:
@@ -67,7 +67,7 @@ class RetryPolicy:
                     return RetryResult(None, error, attempts)
 
     def should_retry(self, error: MediaError, attempts: int) -> bool:
-        """Whether to try again after so many attempts; if so, wait first."""
+        """Return whether to try again after so many attempts; if so, wait first."""
         is_final = error.reason not in TRANSIENT_REASONS or isinstance(error, RetriesExhaustedError)
         if is_final or attempts >= self._max_attempts:
             return False

@@ -37,7 +37,7 @@ class Secrets:
     ytdlp_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def scrub(self, text: str) -> str:
-        """``text`` in bounds and without any of the secrets, nor those that addresses hold."""
+        """Return ``text`` in bounds and without any secret, those in addresses included."""
         text = hide_secrets(text[:MAX_SCRUBBED_CHARS])
         for secret in sorted(set(self._values()), key=len, reverse=True):
             text = text.replace(secret, HIDDEN)
@@ -64,7 +64,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def read_secrets(environ: Mapping[str, str] = os.environ) -> Secrets:
-    """Read the environment.
+    """Read the secrets from the environment.
 
     Raises:
         ConfigError: a variable is set to something unusable; its value is not shown.

@@ -27,7 +27,7 @@ class ClipSources(NamedTuple):
 
 
 def source_choices(clip: ClipRow, sources: ClipSources) -> tuple[ClipRow, ...]:
-    """The clip as each place would give it; a ready-cut local file leaves no other choice."""
+    """Return the clip by each source, first choice first; a ready-cut local file stands alone."""
     if sources.clip_file and (ready := _ready_cut(clip, sources)):
         return (ready,)
     if not sources.mirror:
@@ -39,7 +39,7 @@ def source_choices(clip: ClipRow, sources: ClipSources) -> tuple[ClipRow, ...]:
 
 
 def mirror_source(mirror: str, clip_id: str) -> str:
-    """The source of one clip; its id cannot change the URL's path, host or query."""
+    """Return the source of one clip; its id cannot change the URL's path, host or query."""
     if source_kind(mirror) != "member":
         return mirror.replace("{clip_id}", quote(clip_id, safe=""))
     archive, member = split_member(mirror)
@@ -48,7 +48,7 @@ def mirror_source(mirror: str, clip_id: str) -> str:
 
 
 def _ready_cut(clip: ClipRow, sources: ClipSources) -> ClipRow | None:
-    """The clip as a whole local file where there is one; the name cannot lead out of ``root``."""
+    """Return the clip as a whole local file if there is one; its name stays below ``root``."""
     name = sources.clip_file.replace("{clip_id}", clip.clip_id)
     is_safe = not {"/", "\\"} & set(clip.clip_id) and clip.clip_id not in (".", "..")
     if not is_safe or not (sources.root / name).is_file():

@@ -33,14 +33,14 @@ Outcome = Fetched | FetchFailure
 
 
 def raw_extension(source: str) -> str:
-    """The extension of a source as a safe suffix; ``.bin`` where it has none."""
+    """Return the extension of a source as a safe suffix; ``.bin`` where it has none."""
     name = url_path(source) if source_kind(source) == "http" else source
     suffix = PurePosixPath(name).suffix
     return suffix.lower() if EXTENSION_PATTERN.fullmatch(suffix) else ".bin"
 
 
 def url_path(url: str) -> str:
-    """The path of a URL; empty where it is none."""
+    """Return the path of a URL; empty where it is none."""
     try:
         return urlsplit(url).path
     except ValueError:
@@ -48,7 +48,7 @@ def url_path(url: str) -> str:
 
 
 def host_of(source: str) -> str:
-    """The host that a source asks, as limits know it; empty where it names none."""
+    """Return the host of a source as the limits know it; empty where it names none."""
     if source_kind(source) == "youtube":
         return YOUTUBE_HOST
     try:

@@ -20,7 +20,7 @@ REASON_OF_STATUS = {
 
 
 def status_error(status: int, detail: str, retry_after: str) -> MediaError:
-    """The error for a status that brings no body.
+    """Make the error for a status that brings no body.
 
     Args:
         retry_after: the header's text; with a 503 it asks for fewer requests too (RFC 9110).
@@ -34,7 +34,7 @@ def status_error(status: int, detail: str, retry_after: str) -> MediaError:
 
 
 def _seconds(text: str) -> float:
-    """Retry-After from now: a number or a date; 0 where it says nothing."""
+    """Parse Retry-After, a number or a date, as seconds from now; 0 where it says nothing."""
     if text.isdecimal():
         return float(text)
     try:

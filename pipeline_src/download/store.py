@@ -30,7 +30,7 @@ class Readable(Protocol):
 
 
 def part_path(target: Path) -> Path:
-    """Where the body of ``target`` is collected."""
+    """Return the path that the body of ``target`` is collected in."""
     return target.with_name(f".{target.name}.part")
 
 
@@ -103,7 +103,7 @@ class Part:
         return Fetched(self.target, self.size, digest.hexdigest())
 
     def discard(self) -> None:
-        """Remove what is there."""
+        """Remove the part and its note."""
         self.path.unlink(missing_ok=True)
         self._note_path.unlink(missing_ok=True)
         self.size = 0
@@ -151,7 +151,7 @@ def _digest(path: Path) -> "hashlib._Hash":
 
 @contextmanager
 def stage_error_when_full(folder: Path) -> Iterator[None]:
-    """Turn "no space left" into an error of the stage: no other clip will fit either."""
+    """Turn "no space left" into a StageError: no other clip will fit either."""
     try:
         yield
     except OSError as error:

@@ -56,7 +56,7 @@ STATUS_WORDS = re.compile(r"http error (\d{3})")
 
 @functools.cache
 def tool_name() -> str:
-    """``yt-dlp <version>``; empty where it is not installed."""
+    """Return ``yt-dlp <version>``; empty where it is not installed."""
     if importlib.util.find_spec("yt_dlp") is None:
         return ""
     from yt_dlp.version import __version__
@@ -72,7 +72,7 @@ def _site_extractors() -> tuple[Any, ...]:
 
 
 def needs_ytdlp(source: str) -> bool:
-    """Whether a source is a page of a site that yt-dlp knows by its address."""
+    """Return whether a source is a page of a site that yt-dlp knows by its address."""
     if source_kind(source) == "youtube":
         return True
     if names_recording(source) or not tool_name():
@@ -202,7 +202,7 @@ class _Silent:
     """yt-dlp's messages come back as exceptions; its log may hold what must not be written."""
 
     def debug(self, message: str) -> None:
-        """Drop it."""
+        """Drop the message."""
 
     info = warning = error = debug
 
@@ -215,7 +215,7 @@ def _only_file(folder: Path, source: str) -> Path:
 
 
 def as_media_error(error: Exception, source: str) -> MediaError:
-    """What the exceptions that yt-dlp chained, and their words, say of the clip.
+    """Map the exceptions that yt-dlp chained, and their words, to a reason of the ledger.
 
     Raises:
         StageError: the disk is full, which says nothing of the clip.
@@ -252,7 +252,7 @@ def _of_status(status: int, detail: str, is_youtube: bool, retry_after: str = ""
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions that yt-dlp wrapped into one another, the outermost first."""
+    """Yield the exceptions that yt-dlp wrapped into one another, the outermost first."""
     seen: list[BaseException] = [error]
     for one in seen:
         yield one

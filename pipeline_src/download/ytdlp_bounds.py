@@ -111,7 +111,7 @@ class Downloader(YoutubeDL):
         return block
 
     def run_pp(self, pp: Any, infodict: Any) -> Any:
-        """Run a step after the download: none of ffmpeg's but our own merging."""
+        """Run a step after the download: none of ffmpeg's, only our own merge."""
         if not isinstance(pp, FFmpegPostProcessor):
             return super().run_pp(pp, infodict)
         if not isinstance(pp, FFmpegMergerPP):

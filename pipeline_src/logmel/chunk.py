@@ -119,7 +119,7 @@ def _read_waveform(clip: Clip, sample: tuple[str, dict[str, bytes]], num_window:
 
 
 def npy_bytes(array: np.ndarray) -> bytes:
-    """``array`` as the content of a .npy file."""
+    """Return ``array`` as the content of a .npy file."""
     stream = io.BytesIO()
     np.save(stream, array, allow_pickle=False)
     return stream.getvalue()

@@ -11,12 +11,16 @@ from pipeline_src.config.data import AudioConfig
 
 
 def num_window_samples(audio: AudioConfig, sample_rate_hz: int) -> int:
-    """Samples of one window: a shorter waveform has no frame."""
+    """Return the samples of one window: a shorter waveform has no frame."""
     return int(sample_rate_hz * audio.window_length_ms * 0.001)
 
 
 def log_mel(waveform_S: Tensor, audio: AudioConfig, sample_rate_hz: int) -> Tensor:
-    """Log-mel of one mono waveform in [-1, 1): float32 (T, M), not padded, not normalised."""
+    """Compute the log-mel of a mono waveform: float32 (T, M), not padded, not normalised.
+
+    Args:
+        waveform_S: samples in [-1, 1).
+    """
     return kaldi.fbank(
         (waveform_S - waveform_S.mean())[None],
         htk_compat=True,

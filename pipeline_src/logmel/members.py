@@ -37,7 +37,7 @@ def check_frame_size(jpeg: memoryview, img_size: int) -> None:
 
 
 def jpeg_size(jpeg: memoryview) -> tuple[int, int]:
-    """Height and width that a baseline JPEG says it has, without decoding it.
+    """Return height and width as a baseline JPEG's header says, without decoding it.
 
     Raises:
         ValueError: damaged, or of another kind, which packing never writes.
@@ -57,7 +57,7 @@ def jpeg_size(jpeg: memoryview) -> tuple[int, int]:
 
 
 def load_array(npy: memoryview) -> NDArray:
-    """The array of a .npy member, without a copy; a pickled one is refused.
+    """Return the array of a .npy member without a copy; a pickled one is refused.
 
     Raises:
         ValueError: damaged, or no .npy of version 1, which every array of numbers has.
@@ -73,7 +73,7 @@ def load_array(npy: memoryview) -> NDArray:
 
 @lru_cache(maxsize=64)
 def _npy_layout(header: bytes) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type that a header says; the arrays of a data set have few different ones."""
+    """Return shape and dtype of a header; the arrays of a data set have few different ones."""
     stream = io.BytesIO(header)
     try:
         np.lib.format.read_magic(stream)

@@ -50,7 +50,7 @@ class ChunkManifest:
     Args:
         settings: what the bulk files depend on and later stages must know, e.g. sample_rate_hz.
         clips: ok clips in list order; each has clip_id, key, labels and what the next stage needs.
-        dropped: clip_id and reason of each clip that failed in this stage or an earlier one, in order.
+        dropped: clip_id and reason of each clip that failed, here or earlier, in list order.
         input_hash: of what it was made from, see ``manifest.input_hash``.
         extra: further top-level entries of one stage.
     """
@@ -68,7 +68,7 @@ class ChunkManifest:
 
 
 def clip_key(clip_id: str) -> str:
-    """A name that is safe in tars and file systems: the clip_id itself where possible.
+    """Make a name that is safe in tars and file systems: the clip_id itself where possible.
 
     webdataset splits names at the first dot, so dots are replaced too; a hash keeps names apart.
     """
@@ -139,12 +139,12 @@ def read_chunk(path: Path, stage: str) -> ChunkManifest:
 
 
 def describe_bulk(path: Path) -> BulkFile:
-    """Name, size and sha256 of a bulk file."""
+    """Return name, size and sha256 of a bulk file."""
     return BulkFile(path.name, path.stat().st_size, file_sha256(path))
 
 
 def bulk_path(manifest_path: Path, manifest: ChunkManifest) -> Path:
-    """The tar beside a manifest, checked to be there with the size it had."""
+    """Return the tar beside a manifest after checking that it has its recorded size."""
     if manifest.tar is None:
         raise ManifestError(f"{manifest_path}: a {manifest.stage} manifest names no tar")
     path = manifest_path.parent / manifest.tar.file
@@ -160,7 +160,7 @@ def bulk_path(manifest_path: Path, manifest: ChunkManifest) -> Path:
 def merge_rows(
     order: Sequence[str], dropped: Sequence[dict[str, str]], new: Sequence[LedgerRow]
 ) -> tuple[list[LedgerRow], list[dict[str, str]]]:
-    """Combine clips lost before this stage (as skipped) with this stage's own rows.
+    """Combine clips dropped before this stage (as skipped) with this stage's own rows.
 
     Args:
         order: clip ids of the clips that reached this stage, in list order.

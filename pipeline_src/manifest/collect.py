@@ -53,7 +53,7 @@ SCHEMA = pa.schema(
 
 
 def collect_ledgers(manifests: Mapping[str, Sequence[Path]], path: Path) -> None:
-    """Write what became of every clip to ``path``, a row group per chunk: bounded memory.
+    """Write the state of every clip to ``path``, a row group per chunk: bounded memory.
 
     Args:
         manifests: stage -> its manifest of every chunk, the same chunks in the same order. Columns
@@ -92,7 +92,7 @@ def _fetch_columns(row: FetchRow) -> dict[str, Any]:
 
 
 def _end_columns(rows: Mapping[str, LedgerRow]) -> dict[str, Any]:
-    """Status and reason of every stage, and those of the stage that the clip came to last."""
+    """Return status and reason of every stage, and those of the last that the clip reached."""
     reached = [stage for stage in STAGES if stage in rows and rows[stage].status != "skipped"]
     last = rows[reached[-1]]
     columns = {"clip_id": last.clip_id, "stage": reached[-1], "status": last.status}

@@ -12,7 +12,7 @@ from pipeline_src.system.atomic import file_sha256, json_sha256
 
 
 def hash_inputs(inputs: Sequence[Path], version: int, **settings: Section | int) -> str:
-    """Hash of the input files, the step's version and the settings that it used."""
+    """Hash the input files, the step's version and the settings that it used."""
     values = {
         name: value.recipe_values() if isinstance(value, Section) else value
         for name, value in settings.items()

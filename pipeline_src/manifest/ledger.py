@@ -121,7 +121,7 @@ def read_ledger(path: Path, row_type: type[RowT] = LedgerRow) -> list[RowT]:
 
 
 def count_transient(path: Path) -> int:
-    """How many clips a stage itself gave up for now; much faster than reading the rows."""
+    """Count the transient failures of a stage itself; much faster than reading the rows."""
     with path.open(newline="", encoding="utf-8") as stream:
         try:
             rows = csv.reader(stream)
@@ -133,7 +133,7 @@ def count_transient(path: Path) -> int:
 
 
 def _one_line(text: str) -> str:
-    """Text of a foreign tool without what would tear a CSV file or a terminal."""
+    """Clean the text of a foreign tool of what would tear a CSV file or a terminal."""
     printable = "".join(char if char.isprintable() else " " for char in text)
     return " ".join(printable.split())[:MAX_DETAIL_CHARS]
 
@@ -145,18 +145,18 @@ def _typed(text: str | None, kind: object) -> Any:
 
 
 def count_status(rows: Iterable[LedgerRow]) -> dict[str, int]:
-    """{"ok": …, "skipped": …, "failed": …}, all three always present."""
+    """Return {"ok": …, "skipped": …, "failed": …}, all three always present."""
     counts = Counter(row.status for row in rows)
     return {status: counts[status] for status in ("ok", "skipped", "failed")}
 
 
 def count_reasons(rows: Iterable[LedgerRow]) -> dict[str, int]:
-    """Clips lost per reason, most frequent first."""
+    """Count the lost clips per reason, most frequent first."""
     return dict(Counter(row.reason for row in rows if row.reason).most_common())
 
 
 def describe_losses(rows: Sequence[LedgerRow], path: Path) -> str:
-    """``12 of 100 clips lost: corrupt 7, no_audio 5; the first: ... (<ledger>)``.
+    """Return ``12 of 100 clips lost: corrupt 7, no_audio 5; the first: ... (<ledger>)``.
 
     Args:
         path: where the rows are written.

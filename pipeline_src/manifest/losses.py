@@ -7,7 +7,7 @@ from pipeline_src.manifest.ledger import read_ledger
 
 
 def first_loss(manifest_path: Path) -> str:
-    """``clip, reason, detail`` and the ledger's path; empty where nothing is lost.
+    """Return ``clip, reason, detail`` and the ledger's path; empty where nothing is lost.
 
     Args:
         manifest_path: of the chunk in its last stage; the ledgers of earlier ones lie in folders

@@ -32,7 +32,7 @@ class RetryRequests:
         self._asked: dict[Path, str] = {}
 
     def ask(self, manifests: Mapping[str, Sequence[str]]) -> Asked:
-        """Ask for one more request of every chunk that lost a clip for a time.
+        """Ask for one more request of every chunk with transient failures.
 
         Args:
             manifests: retried stage -> its manifest of every chunk, the same chunks in the same
@@ -52,14 +52,14 @@ class RetryRequests:
         return Asked(num_chunks, num_clips)
 
     def of(self, dataset: str, stage: str, split: str, chunk: str) -> list[str]:
-        """The requests that a chunk's job answers, oldest first."""
+        """Return the requests that a chunk's job answers, oldest first."""
         folder = self._folder(dataset, stage, split)
         asked = self._asked.get(folder / chunk)
         return sorted({*self._made(folder).get(chunk, ()), *([asked] if asked else [])})
 
     @cache  # noqa: B019 - one folder holds the requests of thousands of chunks
     def _made(self, folder: Path) -> dict[str, list[str]]:
-        """Chunk -> its requests that are there; none is removed, and new ones are ``_asked``."""
+        """Map each chunk to its requests on disk; none is removed, new ones are in ``_asked``."""
         made: dict[str, list[str]] = {}
         for path in folder.glob("[0-9]*.[0-9][0-9][0-9]"):
             made.setdefault(path.stem, []).append(str(path))

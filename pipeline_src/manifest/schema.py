@@ -195,7 +195,7 @@ INDEX = TypeAdapter(Index)
 
 
 def read_json(path: Path, what: str) -> Any:
-    """The value of a JSON file.
+    """Read the value of a JSON file.
 
     Raises:
         ManifestError: it cannot be read, or is not JSON.
@@ -209,7 +209,7 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def parse_json(text: bytes, where: object, what: str) -> Any:
-    """The same of bytes; NaN and infinity are no numbers.
+    """Parse the bytes of a JSON file; NaN and infinity are no numbers.
 
     Raises:
         ManifestError: not JSON.

@@ -45,13 +45,13 @@ class ShardTask:
     index: Mapping[str, Any]
 
     def defect(self, what: str, clip_id: str = "") -> str:
-        """One line: file, clip, and the next step."""
+        """Describe a defect in one line: file, clip, and the next step."""
         clip = f"clip {clip_id}: " if clip_id else ""
         return f"{self.path}: {clip}{what}; delete {self.manifest} and run again"
 
 
 def check_shard(task: ShardTask) -> list[str]:
-    """Every defect of a shard, a line each; one pass over its bytes."""
+    """Return every defect of a shard, a line each; one pass over its bytes."""
     if not task.path.is_file():
         return [task.defect("is missing")]
     size = task.path.stat().st_size

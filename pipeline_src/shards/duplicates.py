@@ -34,7 +34,7 @@ class Duplicate(NamedTuple):
 
 
 def content_hash(members: Mapping[str, bytes]) -> str:
-    """Hash of the sound and the frames among the members of a sample."""
+    """Hash the sound and the frames among the members of a sample."""
     digest = hashlib.sha256()
     for name in sorted(set(members) - set(DERIVED)):
         digest.update(f"{name}:{len(members[name])}:".encode())
@@ -58,7 +58,7 @@ class ContentTable:
                 pass
 
     def shared_files(self, chunk: ChunkManifest) -> Iterator[str]:
-        """The earlier split of each clip whose recording has clips there too."""
+        """Yield the earlier split of each clip whose recording has clips there too."""
         for clip in chunk.clips:
             yield from (split for split, files in self._files.items() if _file_of(clip) in files)
 

@@ -63,7 +63,7 @@ def _parse_index(url: str, text: bytes) -> Mapping[str, Any]:
 
 
 def _write_manifest(path: Path, text: bytes) -> None:
-    """Write one, and refuse one that names files elsewhere."""
+    """Write a fetched manifest; refuse one that names files elsewhere."""
     write_bytes(path, text)
     try:
         shard_files(read_chunk(path, "pack"))

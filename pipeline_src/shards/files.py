@@ -38,7 +38,7 @@ class ShardFile(NamedTuple):
 
 
 def remedy(shard: "Path | RemoteShard") -> str:
-    """What to do about a damaged or missing shard: name the manifest that has it made again."""
+    """Say what to do about a damaged or missing shard: which manifest to delete."""
     if isinstance(shard, RemoteShard):
         return "pack it again where it comes from"
     chunk = CHUNK_OF_SHARD.search(shard.name)
@@ -55,7 +55,7 @@ class Span(NamedTuple):
 
 
 def shard_files(manifest: ChunkManifest) -> list[ShardFile]:
-    """The tars that a pack manifest names.
+    """Return the tars that a pack manifest names.
 
     Raises:
         ManifestError: it was made by an older version, or names files elsewhere.
@@ -77,7 +77,7 @@ def shard_files(manifest: ChunkManifest) -> list[ShardFile]:
 def shard_paths(
     manifest_path: Path, manifest: ChunkManifest, folder: Path | None = None
 ) -> list[Path]:
-    """The tars of a pack manifest, checked to be there with the sizes they had.
+    """Return the tars of a pack manifest after checking that they have their recorded sizes.
 
     Args:
         folder: where they lie; None = beside the manifest.

@@ -116,7 +116,7 @@ class _Found:
     moments: Moments = field(default_factory=Moments)
 
     def add(self, path: Path, contents: ContentTable) -> None:
-        """Add one chunk; its shards are there and were made with the settings."""
+        """Add one chunk after checking its shards and settings."""
         chunk = read_chunk(path, "pack")
         if chunk.settings != self.settings:
             raise StageError(
@@ -161,7 +161,7 @@ def _check_losses(
 
 
 def _report_duplicates(name: str, found: _Found) -> None:
-    """Say in the log how many clips have the content of another, and in which split that is."""
+    """Log how many clips have the content of another, and in which split that is."""
     for split, count in found.shared_files.items():
         LOGGER.warning("%s: %d clips are cut from files that %s has clips of", name, count, split)
     if not found.duplicates:
@@ -173,7 +173,7 @@ def _report_duplicates(name: str, found: _Found) -> None:
 
 
 def _packed_moments(manifests: Sequence[Path]) -> Moments:
-    """Log-mel moments over all bins of what these chunks hold, duplicates included."""
+    """Merge the log-mel moments over all bins of these chunks, duplicates included."""
     moments = Moments()
     for path in manifests:
         moments = moments.merge(Moments(**read_chunk(path, "pack").extra["logmel"]))
@@ -181,7 +181,7 @@ def _packed_moments(manifests: Sequence[Path]) -> Moments:
 
 
 def _settings(audio: AudioConfig, media: MediaConfig) -> dict[str, Any]:
-    """What readers of the shards must know; every shard is made with it."""
+    """Return what readers of the shards must know; every shard is made with it."""
     return {
         "sample_rate_hz": media.sample_rate_hz,
         "num_frames": media.num_frames,

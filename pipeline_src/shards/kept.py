@@ -34,7 +34,7 @@ class ForeignFileError(OSError):
 
 
 def kept_path(folder: Path, shard: RemoteShard) -> Path:
-    """The file of a shard."""
+    """Return the path of a shard's file."""
     name = hashlib.sha256(shard.url.encode("utf-8", "surrogatepass")).hexdigest()[:NAME_CHARS]
     return folder / f"{name}{SUFFIX}"
 
@@ -52,7 +52,7 @@ class KeptShard:
         self._digests = -(-total_bytes // PAGE_BYTES) * PAGE_BYTES
 
     def sample(self, sample: Sample) -> memoryview | None:
-        """The bytes of a sample if the file holds them, whole and as they were fetched."""
+        """Return the bytes of a sample if the file holds them, whole and as they were fetched."""
         data = self._read(sample)
         if data is None:
             return None
@@ -60,14 +60,14 @@ class KeptShard:
         return data if digest == hashlib.sha256(data).digest() else None
 
     def sample_of_whole(self, sample: Sample) -> memoryview | None:
-        """The same in a file that ``is_whole``, whose samples get their sums as they are read."""
+        """Return a sample of a file that ``is_whole``; its checksum is noted as it is read."""
         data = self._read(sample)
         if data is not None:
             self._note(sample, data)
         return data
 
     def is_whole(self, sha256: str) -> bool:
-        """Whether the whole shard was fetched and has not changed: every byte is read.
+        """Return whether the whole shard was fetched and has not changed: every byte is read.
 
         Args:
             sha256: what its manifest says; empty = what was noted when it was fetched.
@@ -86,12 +86,12 @@ class KeptShard:
         return os.fstat(self._descriptor).st_ino
 
     def keep(self, sample: Sample, data: memoryview) -> None:
-        """Write a sample, then its sum."""
+        """Write a sample, then its checksum."""
         os.pwrite(self._descriptor, data, sample.offset_bytes)
         self._note(sample, data)
 
     def keep_whole(self, blocks: Iterator[bytes]) -> str:
-        """Write a whole shard as it comes; its sha256.
+        """Write a whole shard as it arrives; return its sha256.
 
         Raises:
             OSError: it has another size.
@@ -154,7 +154,7 @@ def open_kept(path: Path, shard: RemoteShard) -> Iterator[KeptShard]:
 
 
 def own_files(folder: Path) -> list[tuple[float, int, Path]]:
-    """When each shard's file was written to last, the space it takes, and its path."""
+    """List when each shard's file was last written to, the space it takes, and its path."""
     found = []
     for path in folder.glob(f"{'[0-9a-f]' * NAME_CHARS}{SUFFIX}"):
         try:
@@ -167,6 +167,6 @@ def own_files(folder: Path) -> list[tuple[float, int, Path]]:
 
 
 def _is_own(status: os.stat_result) -> bool:
-    """Whether it is the user's regular file that no other name stands for."""
+    """Return whether it is the user's regular file without another hard link."""
     is_alone = status.st_uid == os.geteuid() and status.st_nlink <= 1
     return stat.S_ISREG(status.st_mode) and is_alone

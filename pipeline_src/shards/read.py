@@ -64,7 +64,7 @@ class ShardSet:
         return len(self.samples)
 
     def subset(self, indices: Sequence[int]) -> "ShardSet":
-        """The samples at ``indices``, in that order."""
+        """Return the samples at ``indices``, in that order."""
         return replace(self, samples=[self.samples[index] for index in indices])
 
 
@@ -108,7 +108,7 @@ def open_shards(index_paths: Sequence[Path], remote: RemoteConfig | None = None)
 
 
 def _pool(parts: Sequence[tuple[int, float, float]]) -> tuple[float, float]:
-    """Mean and std of (clips, mean, std) taken together, each clip with the same weight."""
+    """Pool (clips, mean, std) into one mean and std, each clip with the same weight."""
     total = sum(count for count, _, _ in parts)
     mean = sum(count * part_mean for count, part_mean, _ in parts) / total
     square = (
@@ -151,7 +151,7 @@ def _open_split(index_path: Path, remote: RemoteConfig) -> ShardSet:
 
 
 def read_index(index_path: Path) -> dict[str, Any]:
-    """index.json of a split.
+    """Read index.json of a split.
 
     Raises:
         ManifestError: unreadable, or of an older version.
@@ -160,7 +160,7 @@ def read_index(index_path: Path) -> dict[str, Any]:
 
 
 def check_index(index: Any, where: Path | str) -> dict[str, Any]:
-    """An index with every key that readers need."""
+    """Return an index that has every key that readers need."""
     missing = REQUIRED_KEYS - (index.keys() if isinstance(index, dict) else set())
     if missing:
         raise ManifestError(
@@ -172,13 +172,13 @@ def check_index(index: Any, where: Path | str) -> dict[str, Any]:
 
 
 def chunk_manifests(index_path: Path, index: dict[str, Any]) -> dict[Path, ChunkManifest]:
-    """The manifests of the chunks that an index lists, in its order."""
+    """Read the manifests of the chunks that an index lists, in its order."""
     names = dict.fromkeys(shard["manifest"] for shard in index["shards"])
     return {path: read_chunk(path, "pack") for path in (index_path.parent / name for name in names)}
 
 
 def shards_base(index_path: Path, index: Mapping[str, Any]) -> Path | str:
-    """The folder or URL that the shards of an index lie in."""
+    """Return the folder or URL that the shards of an index lie in."""
     base = index.get(BASE_URL, "")
     if not base:
         return index_path.parent
@@ -194,7 +194,7 @@ def _checked_samples(
 
 
 def chunk_samples(base: Path | str, manifest: ChunkManifest) -> Iterator[Sample]:
-    """The samples of a chunk's shards in a folder or below a URL, duplicates too."""
+    """Yield the samples of a chunk's shards in a folder or below a URL, duplicates too."""
     shards = shard_files(manifest)
     rows = manifest.extra[SAMPLES]
     if sum(shard.num_samples for shard in shards) != len(rows):
@@ -219,12 +219,12 @@ def chunk_samples(base: Path | str, manifest: ChunkManifest) -> Iterator[Sample]
 
 
 def excluded_ids(index: Mapping[str, Any]) -> set[str]:
-    """Clip ids of the packed clips that readers of an index do not see."""
+    """Return the ids of packed clips that readers of an index do not see."""
     return {one[0] for one in index["duplicates"]} if index["excludes_duplicates"] else set()
 
 
 def dropped_clips(index_path: Path) -> dict[str, str]:
-    """Reason by clip_id of the clips of a split's list that its readers do not see."""
+    """Map clip_id to reason for the clips of a split's list that its readers do not see."""
     index = read_index(index_path)
     dropped = [item for one in chunk_manifests(index_path, index).values() for item in one.dropped]
     reasons = {item["clip_id"]: item["reason"] for item in dropped}

@@ -91,7 +91,7 @@ class ShardReader:
         return data
 
     def _memory(self, size: int) -> memoryview:
-        """Bytes to read into, not zeroed first."""
+        """Return bytes to read into, not zeroed first."""
         if self._buffer is None:
             return np.empty(size, np.uint8).data
         if len(self._buffer) < size:
@@ -117,7 +117,7 @@ class ShardReader:
 def parse_members(
     sample: Sample, data: memoryview, extensions: Collection[str] | None = None
 ) -> Members:
-    """The members in the bytes of a sample; ``extensions``: only these.
+    """Return the members in the bytes of a sample; ``extensions``: only these.
 
     Raises:
         SampleError: damaged, or of another sample.
@@ -172,7 +172,7 @@ def _damaged(sample: Sample, what: str) -> SampleError:
 
 
 def _pax_path(content: bytes) -> bytes:
-    """The member name in a PAX header, which tar writes for names over 100 bytes; it may have none.
+    """Return the name in a PAX header (tar's for names over 100 bytes); it may have none.
 
     Some programs write such headers for times alone.
     """

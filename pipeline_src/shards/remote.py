@@ -51,13 +51,13 @@ class RemoteReader:
             )
 
     def prefetch(self, samples: Sequence[Sample]) -> None:
-        """Bring samples into the folder, several at a time; what fails is left for ``read``."""
+        """Bring samples into the folder, several at a time; failures are left to ``read``."""
         for future in [self._threads.submit(self.read, sample) for sample in samples]:
             if error := future.exception():
                 LOGGER.info("%s", error)
 
     def read(self, sample: Sample) -> memoryview:
-        """All bytes of a sample.
+        """Return all bytes of a sample.
 
         Raises:
             ManifestError: not to be had. SampleError: what is there is not what was packed.
@@ -88,7 +88,7 @@ class RemoteReader:
             return data
 
     def _found(self, kept: KeptShard, sample: Sample, shard: RemoteShard) -> memoryview | None:
-        """A sample that was read before, or lies in a shard that was fetched whole."""
+        """Return a sample that was read before, or lies in a shard that was fetched whole."""
         if (data := kept.sample(sample)) is not None:
             return data
         seen = (shard.url, kept.number)
@@ -107,7 +107,7 @@ class RemoteReader:
         return data
 
     def _fetch_whole(self, path: Path, sample: Sample, shard: RemoteShard) -> memoryview:
-        """Bring the whole shard from a server that knows no ranges; one process at a time does.
+        """Fetch the whole shard from a server without ranges; one process at a time does.
 
         Args:
             path: where it is kept.
@@ -148,7 +148,7 @@ class RemoteReader:
 
 
 def cache_folder(config: RemoteConfig) -> Path:
-    """Where what was read is kept."""
+    """Return the folder that read samples are kept in."""
     if config.cache_folder:
         return Path(os.path.expandvars(config.cache_folder)).expanduser()
     return Path(tempfile.gettempdir()) / f"av-pipeline-shards-{os.getuid()}"

@@ -14,7 +14,7 @@ class Moments:
     m2: float = 0.0
 
     def merge(self, other: "Moments") -> "Moments":
-        """Moments of both sets together."""
+        """Return the moments of both sets together."""
         if not other.count:
             return self
         count = self.count + other.count
@@ -30,7 +30,7 @@ class Moments:
 
 
 def moments_of(array: np.ndarray) -> Moments:
-    """Moments of all values of ``array``, in float64."""
+    """Compute the moments of all values of ``array``, in float64."""
     values = array.astype(np.float64)
     mean = float(values.mean())
     return Moments(values.size, mean, float(np.square(values - mean).sum()))

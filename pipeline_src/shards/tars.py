@@ -73,7 +73,7 @@ class ShardWriter:
 
 
 def _describe(path: Path, bounds: list[tuple[int, int]]) -> tuple[ShardFile, list[Span]]:
-    """Checksums of a whole tar and of each sample, in one pass."""
+    """Compute checksums of a whole tar and of each sample, in one pass."""
     digest = hashlib.sha256()
     spans: list[Span] = []
     with path.open("rb") as stream:
@@ -86,5 +86,5 @@ def _describe(path: Path, bounds: list[tuple[int, int]]) -> tuple[ShardFile, lis
 
 
 def later_tars(first_path: Path) -> list[Path]:
-    """The second and further tars of a chunk that lie beside its first."""
+    """Return the second and further tars of a chunk that lie beside its first."""
     return sorted(first_path.parent.glob(f"{first_path.stem}_[0-9][0-9][0-9].tar"))

@@ -72,7 +72,7 @@ class Transfer:
         raise AssertionError("max_attempts is at least 1")
 
     def whole(self, url: str) -> bytes:
-        """A small file, in one attempt.
+        """Read a small file, in one attempt.
 
         Raises:
             ManifestError: it is larger than any index is.
@@ -87,7 +87,7 @@ class Transfer:
         return content
 
     def span(self, url: str, first: int, size: int, total: int) -> bytes:
-        """``size`` bytes from ``first``, in one attempt.
+        """Read ``size`` bytes from ``first``, in one attempt.
 
         Args:
             total: bytes that the file must have, where the server says how many it has.
@@ -110,7 +110,7 @@ class Transfer:
             return b"".join(_blocks(reply, watch, size))
 
     def stream(self, url: str, total: int) -> Iterator[bytes]:
-        """The blocks of a whole http(s) file, in one attempt, and no more than one byte too many.
+        """Yield the blocks of a whole http(s) file, in one attempt, at most one byte too many.
 
         Args:
             total: bytes that it must have.
@@ -120,7 +120,7 @@ class Transfer:
 
     @contextmanager
     def _ask(self, url: str, headers: dict[str, str]) -> Iterator[tuple[requests.Response, Watch]]:
-        """An answer and what ends it, headers and framing included, when its time is over.
+        """Send a request; yield the answer and what closes it, headers included, after its time.
 
         Raises:
             ManifestError: nothing there, or not allowed. TimeoutError: it took too long.
@@ -149,7 +149,7 @@ class Transfer:
 
 
 def _blocks(reply: requests.Response, watch: Watch, limit: int) -> Iterator[bytes]:
-    """A body as it comes, up to ``limit`` bytes.
+    """Yield a body as it arrives, up to ``limit`` bytes.
 
     Raises:
         TimeoutError: it took longer than an attempt may.

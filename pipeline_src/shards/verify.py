@@ -31,7 +31,7 @@ DECODED_CLIPS = 200
 
 
 def find_indexes(paths: Sequence[Path]) -> list[Path]:
-    """The index files named, and those in the folders named.
+    """Return the index files named, and those in the folders named.
 
     Raises:
         ManifestError: a folder holds none.
@@ -46,7 +46,7 @@ def find_indexes(paths: Sequence[Path]) -> list[Path]:
 
 
 def list_tasks(index_path: Path, num_decoded: int) -> tuple[list[ShardTask], list[str]]:
-    """One task per shard of a split, and what is wrong before a shard is read.
+    """Return one task per shard of a split, and the defects found before a shard is read.
 
     Args:
         num_decoded: clips to decode, evenly spread over the list; -1 = all.
@@ -78,7 +78,7 @@ def _check_index(
     manifests: dict[Path, ChunkManifest],
     tasks: Sequence[ShardTask],
 ) -> Iterator[str]:
-    """Counts, names and hashes of the index against the manifests beside it."""
+    """Check counts, names and hashes of the index against the manifests beside it."""
 
     def defect(what: str) -> str:
         return f"{index_path}: {what}; delete it and run again"

@@ -20,7 +20,7 @@ KEPT = {"SLURM_CONF"}
 
 @contextmanager
 def job_environment(code: Path) -> Iterator[None]:
-    """The environment of this process as a job should find it; restored at the end.
+    """Give this process the environment that a job should find; restore it at the end.
 
     Args:
         code: folder that holds the job's ``pipeline_src``.
@@ -43,7 +43,7 @@ def job_environment(code: Path) -> Iterator[None]:
 
 @contextmanager
 def ignore_terminal_signals() -> Iterator[None]:
-    """Processes started in here ignore Ctrl-C and a closed terminal: the waiter decides."""
+    """Let child processes ignore Ctrl-C and a closed terminal: the waiter decides."""
     numbers = (signal.SIGINT, signal.SIGHUP)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:

@@ -11,7 +11,7 @@ LOG_TAIL_LINES = 15
 
 
 def first_cause(record: JobRecord) -> str:
-    """One sentence about the rank that failed first; empty where nothing is known."""
+    """Describe in one sentence the rank that failed first; empty where nothing is known."""
     failures = read_failures(Path(record.folder), record.job_id)
     if cause := _cause(failures):
         return _said_by(cause, record)
@@ -23,7 +23,7 @@ def first_cause(record: JobRecord) -> str:
 
 
 def explain_end(record: JobRecord, state: JobState) -> str:
-    """Why there is no result, and what to do."""
+    """Explain why there is no result, and what to do."""
     failures = read_failures(Path(record.folder), record.job_id)
     cause = _cause(failures)
     if cause and cause.cause == "own":
@@ -41,7 +41,7 @@ def explain_end(record: JobRecord, state: JobState) -> str:
 
 
 def _cause(failures: list[Failure]) -> Failure | None:
-    """The first failure that is no echo of another one."""
+    """Return the first failure that is no echo of another one."""
     return next((failure for failure in failures if failure.cause != "echo"), None)
 
 
@@ -51,6 +51,6 @@ def _said_by(failure: Failure, record: JobRecord) -> str:
 
 
 def _ranks(record: JobRecord) -> set[int]:
-    """Ranks that have written a log."""
+    """Return the ranks that have written a log."""
     names = (path.name for path in Path(record.folder).glob(f"{record.job_id}_*_log.out"))
     return {int(found[1]) for name in names if (found := re.search(r"_(\d+)_log\.out$", name))}

@@ -50,7 +50,7 @@ def forget_failure(folder: Path, job_id: str, rank: int) -> None:
 
 
 def read_failures(folder: Path, job_id: str) -> list[Failure]:
-    """Records of a job's ranks: causes before echoes, the first in time first."""
+    """Read the records of a job's ranks: causes before echoes, the earliest first."""
     found = []
     for path in folder.glob(f"{job_id}_*_failure.json"):
         try:

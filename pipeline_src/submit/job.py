@@ -58,7 +58,7 @@ class TrainJob:
         self.visible_gpus = visible_gpus
 
     def __call__(self) -> None:
-        """Train; how this rank failed is also left as a record, for the waiter to show plainly."""
+        """Train; leave a record of how this rank failed, for the waiter to show plainly."""
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
         _hide_log()
         with StopFlag() as stop:
@@ -120,7 +120,7 @@ class TrainJob:
 
 
 def _hide_log() -> None:
-    """What this rank prints is for its user alone, as everything of submitit is."""
+    """Make this rank's log readable for its user alone, as everything of submitit is."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):

@@ -82,7 +82,7 @@ class StallWatch:
         self._seen_at = time.monotonic()
 
     def look(self, log: Path, *, is_running: bool) -> str:
-        """What to tell; nothing while it goes on, or waits in a queue."""
+        """Return a warning once the job stalls; empty while it advances or waits in a queue."""
         before = (self._signs, self._step)
         if holder := read_holder(self._run_dir):
             self._signs, self._last = holder.signs, holder.last
@@ -99,12 +99,12 @@ class StallWatch:
 
 
 def last_training_row(metrics: Path) -> dict[str, Any] | None:
-    """The newest complete row that holds a loss."""
+    """Return the newest complete row that holds a loss."""
     return next((row for row in reversed(read_rows(metrics)) if "loss" in row), None)
 
 
 def read_rows(metrics: Path) -> list[dict[str, Any]]:
-    """Complete rows of the log, of its end where it is long."""
+    """Read the complete rows of the log, of its end where it is long."""
     try:
         with metrics.open("rb") as stream:
             stream.seek(max(0, metrics.stat().st_size - TAIL_BYTES))

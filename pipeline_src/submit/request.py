@@ -55,7 +55,7 @@ class JobRequest:
         return int(min(SIGNAL_DELAY_SECONDS, SIGNAL_SHARE * self.runtime * 60))
 
     def threads(self, rule_threads: int) -> int:
-        """CPU threads per rank."""
+        """Return the CPU threads per rank."""
         return self.cpus_per_task or max(1, rule_threads // self.tasks_per_node)
 
     def check_batches(self, stage: str, recipe: OptimConfig) -> None:
@@ -72,7 +72,7 @@ class JobRequest:
             )
 
     def slurm_parameters(self) -> dict[str, Any]:
-        """submitit's parameters that only Slurm knows."""
+        """Return submitit's parameters that only Slurm knows."""
         plain = {
             "slurm_partition": self.slurm_partition,
             "slurm_account": self.slurm_account,
@@ -83,7 +83,7 @@ class JobRequest:
         return {name: value for name, value in plain.items() if value}
 
     def extra_options(self) -> dict[str, Any]:
-        """``slurm_extra`` as option -> value.
+        """Parse ``slurm_extra`` into option -> value.
 
         Raises:
             ConfigError: it is not a list of long options.

@@ -107,7 +107,7 @@ def _wait(spec: TrainSpec, record: JobRecord, config: SubmitConfig) -> JobState:
 
 
 def _wait_for_files(spec: TrainSpec, record: JobRecord, state: JobState) -> None:
-    """On a network file system what another node wrote last may show only after a while."""
+    """Wait for the last files of another node, which a network file system may show late."""
     if record.cluster == "local" or state.name == "CANCELLED":
         return
     deadline = time.monotonic() + FILES_TIMEOUT_SECONDS[state.name == "COMPLETED"]
@@ -143,7 +143,7 @@ def _finished(spec: TrainSpec) -> Path | None:
 
 
 def _should_resubmit(record: JobRecord, state: JobState, failed_attempts: int) -> bool:
-    """Whether another job could get further: not after the training's own error or scancel."""
+    """Return whether another job could get further: not after an error of its own or scancel."""
     failures = read_failures(Path(record.folder), record.job_id)
     failed_by_itself = any(failure.cause == "own" for failure in failures)
     is_cancelled = state.name == "CANCELLED"

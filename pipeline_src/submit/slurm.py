@@ -58,7 +58,7 @@ class QueuedJob:
 
 
 def job_state(job_id: str) -> JobState:
-    """State of a job from the controller, from the queue, or from accounting.
+    """Ask the controller, the queue, or accounting for the state of a job.
 
     Raises:
         TrainingError: there is no Slurm on this machine.
@@ -101,7 +101,7 @@ def _from_accounting(job_id: str) -> JobState | None:
 
 
 def queued_jobs() -> Iterator[QueuedJob]:
-    """Every job of this user that waits or runs.
+    """Yield every job of this user that waits or runs.
 
     Raises:
         TrainingError: the queue does not answer; submitting blindly could start a second job.
@@ -127,7 +127,7 @@ def requeue(job_id: str) -> bool:
 
 
 def node_address(node: str) -> str:
-    """Address by which Slurm reaches a node; its name when Slurm does not tell."""
+    """Return the address by which Slurm reaches a node; its name if Slurm does not tell."""
     result = _run("scontrol", "show", "node", "--oneliner", node)
     words = result.stdout.split() if result and result.returncode == 0 else []
     return next((w.split("=", 1)[1] for w in words if w.startswith("NodeAddr=")), node)

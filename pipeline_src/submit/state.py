@@ -47,7 +47,7 @@ class JobRecord:
         write_json(run_dir / JOB_FILE, asdict(self))
 
     def state(self) -> JobState:
-        """What has become of the job.
+        """Return the state of the job.
 
         Raises:
             TrainingError: nobody on this machine can say.
@@ -55,7 +55,7 @@ class JobRecord:
         return self._local_state() if self.cluster == "local" else slurm.job_state(self.job_id)
 
     def stop(self, run_dir: Path) -> bool:
-        """Ask the job to save its state and end; whether it could be asked."""
+        """Ask the job to save its state and end; return whether it could be asked."""
         replace(self, stopping=True).save(run_dir)
         with ignore_terminal_signals():  # a second Ctrl-C must not end what stops the job
             if self.cluster == "slurm":
@@ -80,7 +80,7 @@ class JobRecord:
             psutil.wait_procs(processes, KILL_SECONDS)
 
     def log(self, rank: int = 0) -> Path:
-        """What a rank printed."""
+        """Return the path of a rank's log."""
         return Path(self.folder) / f"{self.job_id}_{rank}_log.out"
 
     def _local_state(self) -> JobState:
@@ -102,7 +102,7 @@ class JobRecord:
 
 
 def start_mark(process: psutil.Process) -> float:
-    """When a process was started, by a clock that nobody sets where there is one.
+    """Return when a process was started, by a clock that is never set where there is one.
 
     Linux counts from the machine's start; what psutil makes of it moves when the clock is set.
     """
@@ -114,7 +114,7 @@ def start_mark(process: psutil.Process) -> float:
 
 
 def read_job(run_dir: Path) -> JobRecord | None:
-    """The job last submitted for ``run_dir``, if its record is readable."""
+    """Read the job last submitted for ``run_dir``, if its record is readable."""
     try:
         record = JobRecord(**json.loads((run_dir / JOB_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

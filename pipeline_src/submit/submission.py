@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def find_running(spec: TrainSpec, cluster: str) -> JobRecord | None:
-    """The live job of this run: by its record, or by its mark in the queue.
+    """Find the live job of this run by its record, or by its mark in the queue.
 
     The second finds a job whose submitter was killed before it could write the record.
 
@@ -91,7 +91,7 @@ def submit(
 
 
 def _keep_private(folder: Path, job_id: str = "") -> None:
-    """Only the user may read or replace what submitit executes: its files are pickles."""
+    """Let only the user read or replace what submitit executes: its files are pickles."""
     with suppress(PermissionError):  # the folder of a colleague who shares results
         folder.chmod(0o700)
     if job_id:
@@ -133,5 +133,5 @@ def _parameters(spec: TrainSpec, request: JobRequest, cluster: str) -> dict[str,
 
 
 def _mark(spec: TrainSpec, fingerprint: str) -> str:
-    """Comment that tells a job in the queue by its run and configuration."""
+    """Return the comment that marks a job in the queue with its run and configuration."""
     return f"train {spec.run_dir.absolute()} {fingerprint[:16]}"

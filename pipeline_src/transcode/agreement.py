@@ -32,7 +32,7 @@ class Missing(NamedTuple):
 
 
 def find_missing(probe: Probe, job: ClipJob, decoded: Decoded, audio_seconds: float) -> Missing:
-    """Compare a clip with its file."""
+    """Compare a decoded clip with its file."""
     begin, end = _picture_span(probe, job, decoded)
     frame = probe.frame_seconds
     is_whole = end + max(frame, SHORT_TOLERANCE_SECONDS) >= job.duration_seconds
@@ -55,7 +55,7 @@ def find_missing(probe: Probe, job: ClipJob, decoded: Decoded, audio_seconds: fl
 def should_look_again(
     probe: Probe, job: ClipJob, result: Decoded | MediaError, audio_seconds: float
 ) -> bool:
-    """Whether only the packets can tell why a clip is not what its header promised."""
+    """Return whether only the packets can tell why a clip is not what its header promised."""
     if probe.length.is_measured:
         return False
     if isinstance(result, MediaError):
@@ -77,7 +77,7 @@ def should_look_again(
 def lost_by_seeking(
     probe: Probe, job: ClipJob, result: Decoded | MediaError, audio_seconds: float
 ) -> bool:
-    """Whether sound is missing that the file has, after a seek that may have gone too far.
+    """Return whether sound is missing that the file has, after a seek that may have gone too far.
 
     ffmpeg seeks by the picture, also where only the sound is decoded.
     """
@@ -95,19 +95,19 @@ def lost_by_seeking(
 
 
 def _own_start(probe: Probe, job: ClipJob) -> float:
-    """The clip's start in the file's own time."""
+    """Return the clip's start in the file's own time."""
     return probe.length.own_zero_seconds + job.start_seconds
 
 
 def _silence_seconds(probe: Probe, job: ClipJob) -> float:
-    """How much of the clip no sound of the file covers, before its end."""
+    """Measure how much of the clip no sound of the file covers, before its end."""
     extent = probe.length.extent
     begin = _own_start(probe, job) - job.start_seconds + probe.length.audio_begin_seconds
     return _within(probe, job, ((-float("inf"), begin), *(extent.holes if extent else ())))
 
 
 def _standstill_seconds(probe: Probe, job: ClipJob) -> float:
-    """How long no picture of an even rate comes, within the clip."""
+    """Measure how long the picture stands still for want of pictures, within the clip."""
     extent = probe.length.extent
     return _within(
         probe, job, extent.picture_holes if extent and job.video_index is not None else ()
@@ -115,14 +115,14 @@ def _standstill_seconds(probe: Probe, job: ClipJob) -> float:
 
 
 def _within(probe: Probe, job: ClipJob, spans: Iterable[Span]) -> float:
-    """How much of the clip lies in ``spans`` of the file's own time."""
+    """Measure how much of the clip lies in ``spans`` of the file's own time."""
     own = _own_start(probe, job)
     parts = (min(last - own, job.duration_seconds) - max(first - own, 0.0) for first, last in spans)
     return sum(part for part in parts if part > HOLE_SECONDS)
 
 
 def _picture_span(probe: Probe, job: ClipJob, decoded: Decoded) -> tuple[float, float]:
-    """Where the picture begins and ends, from the clip's start, as far as that is known."""
+    """Return where the picture begins and ends, from the clip's start, as far as known."""
     known = probe.length.video_end_seconds
     end = float("inf") if known is None else known - job.start_seconds
     if decoded.picture_seconds is None:

@@ -33,5 +33,5 @@ def read_flac(data: bytes) -> np.ndarray:
 
 
 def to_float(samples: np.ndarray) -> np.ndarray:
-    """int16 -> float32 in [-1, 1)."""
+    """Convert int16 to float32 in [-1, 1), of the same shape."""
     return samples.astype(np.float32) / FULL_SCALE

@@ -78,7 +78,7 @@ class Decoded:
 
 
 def make_batches(jobs: Sequence[ClipJob], clips_per_process: int) -> Iterator[Sequence[ClipJob]]:
-    """Cut ``jobs`` into runs within a number of clips, BATCH_SECONDS of media and their memory."""
+    """Cut ``jobs`` into batches bounded in clips, in BATCH_SECONDS of media and in memory."""
     first = 0
     seconds, num_bytes = 0.0, 0
     for index, job in enumerate(jobs):
@@ -130,7 +130,7 @@ def _decode_together(
 def _resolve(
     job: ClipJob, result: Decoded | MediaError, media: MediaConfig, memory: MemoryBudget
 ) -> Decoded | MediaError:
-    """The clip's result, that of a further attempt, or why there is none."""
+    """Return the clip's result, that of a further attempt, or why there is none."""
     if isinstance(result, Decoded):
         if result.num_bad_samples and not job.mends_samples:
             return decode_batch([replace(job, mends_samples=True)], media, memory)[0]
@@ -143,7 +143,7 @@ def _resolve(
 
 
 def _find_sound(job: ClipJob, silent: Decoded, media: MediaConfig, memory: MemoryBudget) -> Decoded:
-    """The clip with the first of its other sounds that is not silent, or as it is."""
+    """Decode the first of the clip's other sounds that is not silent, else return it as it is."""
     for audio_index, mix in job.other_sounds:
         other = replace(job, audio_index=audio_index, mix=mix, other_sounds=())
         (result,) = decode_batch([other], media, memory)
@@ -155,7 +155,7 @@ def _find_sound(job: ClipJob, silent: Decoded, media: MediaConfig, memory: Memor
 def _next_attempt(
     job: ClipJob, error: MediaError, media: MediaConfig, memory_bytes: int
 ) -> ClipJob | None:
-    """What else may work for a clip that failed alone."""
+    """Choose what else may work for a clip that failed alone; None = nothing."""
     if error.reason != "corrupt":
         return None
     is_too_large = TOO_LARGE_MESSAGE in error.detail
@@ -172,7 +172,7 @@ def _next_attempt(
 
 
 def _other_packets(job: ClipJob, error: MediaError, media: MediaConfig) -> ClipJob | None:
-    """What else to decode, or from where on; the last resort is to go on after errors."""
+    """Choose other packets to decode; the last resort is to tolerate decoding errors."""
     if job.start_seconds > 0 and job.sound_from_seconds is None and drops_packets():
         return replace(job, sound_from_seconds=-WARM_UP_SECONDS)
     if job.heeds_marks and MARKED_MESSAGE in error.detail:
@@ -221,7 +221,7 @@ def _collect(
 
 
 def _read_frames(folder: Path, index: int, job: ClipJob, media: MediaConfig) -> tuple[bytes, ...]:
-    """Each picture that ffmpeg wrote, once."""
+    """Read each picture that ffmpeg wrote, once."""
     if job.video_index is None:
         return ()
     count = len(job.unique_key_seconds) or count_frames(job.duration_seconds, media)
@@ -232,7 +232,7 @@ def _read_frames(folder: Path, index: int, job: ClipJob, media: MediaConfig) -> 
 
 
 def _count_bad_samples(path: Path) -> int:
-    """By the last of what ffmpeg's filter ``ametadata`` has printed, if it did."""
+    """Count by the last line that ffmpeg's filter ``ametadata`` printed, if any."""
     if not path.exists():
         return 0
     last = dict(BAD_SAMPLES.findall(path.read_text()))
@@ -240,7 +240,7 @@ def _count_bad_samples(path: Path) -> int:
 
 
 def _read_times(path: Path) -> tuple[float, float] | None:
-    """First and last time in what ffmpeg's filter ``metadata`` printed, if it did."""
+    """Return first and last time that ffmpeg's filter ``metadata`` printed, if any."""
     if not path.exists():
         return None
     times = [float(text) for text in re.findall(r"pts_time:([-.\deE+]+)", path.read_text())]

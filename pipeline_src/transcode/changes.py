@@ -26,7 +26,7 @@ SAMPLE_BYTES = 2
 
 
 def join_sound(job: ClipJob, media: MediaConfig, folder: Path) -> ClipJob:
-    """The job with its sound as one file of one format in ``folder``.
+    """Return the job with its sound as one file of one format in ``folder``.
 
     Raises:
         MediaError: corrupt, timeout; unsupported where the times do not fit the samples.
@@ -48,7 +48,7 @@ def join_sound(job: ClipJob, media: MediaConfig, folder: Path) -> ClipJob:
 
 
 def _join(path: Path, rate: int) -> np.ndarray:
-    """Samples in time order; silence only before the first one."""
+    """Join the samples in time order, with silence only before the first one."""
     parts: list[np.ndarray] = []
     length = 0
     with av.open(str(path), format="nut") as container:

@@ -46,7 +46,7 @@ class PreparedClip:
     has_end: bool
 
     def is_short(self, seconds: float) -> bool:
-        """Whether ``seconds`` of sound and picture are less than the list promises."""
+        """Return whether ``seconds`` of sound and picture are less than the list promises."""
         return seconds < self.listed_seconds - SHORT_TOLERANCE_SECONDS
 
 
@@ -189,14 +189,14 @@ def _job(
 
 
 def _mixes(probe: Probe, media: MediaConfig) -> tuple[str, ...]:
-    """How the sound is made mono, and how else where it is silent then."""
+    """Return how the sound is made mono, and how else if it is silent then."""
     if probe.is_ambisonic or media.downmix == "first":
         return (FIRST_CHANNEL,)
     return (MIX, FIRST_CHANNEL) if media.downmix == "first_if_silent" else (MIX,)
 
 
 def _margin_seconds(probe: Probe) -> float | None:
-    """How long before a clip decoding has to begin; None = at the file's start.
+    """Return how long before a clip decoding must begin; None = at the file's start.
 
     A program stream is cut into packs without regard to the frames of sound: after a seek it
     begins with a part of one.
@@ -211,7 +211,7 @@ def _margin_seconds(probe: Probe) -> float | None:
 def describe_clip(
     clip: Clip, prepared: PreparedClip, decoded: Decoded, media: MediaConfig
 ) -> Clip | MediaError:
-    """The clip's entry in the manifest, or why the configuration does not want it."""
+    """Return the clip's manifest entry, or why the configuration does not want it."""
     job, probe = prepared.job, prepared.probe
     audio_seconds = decoded.num_samples / media.sample_rate_hz
     missing = find_missing(probe, job, decoded, audio_seconds)
@@ -252,7 +252,7 @@ def describe_clip(
 
 
 def describe_amounts(entry: Clip) -> str:
-    """``short_seconds=1.5 num_repeated_frames=2``: what the flags of a clip amount to."""
+    """Return ``short_seconds=1.5 num_repeated_frames=2``: what a clip's flags amount to."""
     return " ".join(f"{name}={entry[name]:g}" for name in AMOUNTS if name in entry)
 
 

@@ -100,7 +100,7 @@ class Clock:
         self._next: dict[int, float] = {}
 
     def place(self, packet: Packet) -> Moment | None:
-        """None for a packet without a time, which lies after the one before it."""
+        """Place a packet in time: one without a time follows the one before it, or is None."""
         seconds = float(packet.time_base or 0)
         length = _length(packet, seconds)
         index = packet.stream_index
@@ -133,7 +133,7 @@ class Clock:
 
 
 def _length(packet: Packet, tick_seconds: float) -> float:
-    """How long a packet is; 0 where libav gives a length below 0 without its sign (joined Ogg)."""
+    """Return a packet's length; 0 where libav gives one below 0 without its sign (joined Ogg)."""
     ticks = packet.duration or 0
     is_wrapped = WRAPPED_TICKS // 2 <= ticks < WRAPPED_TICKS
     seconds = ticks * tick_seconds
@@ -176,12 +176,12 @@ def measure(container: InputContainer, audio: AudioStream, video: Stream | None)
 
 
 def may_jump(container: InputContainer) -> bool:
-    """Whether the format's clock may begin anew."""
+    """Return whether the format's clock may begin anew."""
     return bool(container.format.flags & Flags.ts_discont.value)
 
 
 def read_packets(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Packet]:
-    """The packets of ``streams`` to the end, or to where the file is damaged."""
+    """Yield the packets of ``streams`` to the end, or to where the file is damaged."""
     for stream in container.streams:
         stream.discard = Discard.default if stream in streams else Discard.all
     try:
@@ -199,14 +199,14 @@ def _span(moments: Sequence[Moment]) -> Span | None:
 
 
 def _shown(moments: list[Moment], video: Stream) -> list[Moment]:
-    """Pictures without a length are shown for one of the usual frame rate."""
+    """Give pictures without a length that of one picture at the usual rate."""
     rate = float(getattr(video, "average_rate", None) or 0)
     least = 1 / rate if rate else 0.0
     return [Moment(start, max(end, start + least)) for start, end in moments]
 
 
 def _holes(moments: Sequence[Moment]) -> Iterator[Span]:
-    """What no packet covers; a packet ends after the usual time where it claims much more."""
+    """Find what no packet covers; one that claims far too long ends after the usual time."""
     lengths = [end - start for start, end in moments if end > start]
     longest = LONG_PACKET * median_low(lengths) if lengths else 0.0
     covered = math.inf

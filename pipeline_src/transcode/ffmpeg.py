@@ -30,7 +30,7 @@ DISK_FULL_MESSAGES = ("No space left on device", "Disk quota exceeded")
 
 @functools.cache
 def find_ffmpeg() -> str:
-    """Path of the binary: $PIPELINE_FFMPEG, else PATH, else the one in the imageio-ffmpeg wheel.
+    """Find the binary: $PIPELINE_FFMPEG, else PATH, else the one in the imageio-ffmpeg wheel.
 
     Raises:
         StageError: a variable names no executable file, or there is none.
@@ -47,7 +47,7 @@ def find_ffmpeg() -> str:
 
 @functools.cache
 def ffmpeg_version() -> str:
-    """What the binary calls itself, e.g. ``7.1-static``; ``absent`` where none runs."""
+    """Return what the binary calls itself, e.g. ``7.1-static``; ``absent`` where none runs."""
     try:
         answer = subprocess.run(
             [find_ffmpeg(), "-version"],
@@ -65,13 +65,13 @@ def ffmpeg_version() -> str:
 
 
 def drops_packets() -> bool:
-    """Whether this ffmpeg can leave out packets before it decodes them, as 7.0 and later can."""
+    """Return whether this ffmpeg can drop packets before decoding, as 7.0 and later can."""
     version = re.match(r"n?(\d+)\.", ffmpeg_version())
     return version is None or int(version[1]) >= DROPS_SINCE
 
 
 def _packed_ffmpeg() -> str:
-    """The wheel's binary, or the one that the wheel's own variable names."""
+    """Return the wheel's binary, or the one that the wheel's own variable names."""
     try:
         found = imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError:
@@ -163,5 +163,5 @@ class Tail:
                 self._lines.append(line.rstrip())
 
     def text(self) -> str:
-        """The last lines."""
+        """Return the last lines."""
         return b"\n".join(self._lines).decode(errors="replace").strip()

@@ -108,13 +108,13 @@ class ClipJob:
 
 
 def largest_picture(memory_bytes: int, max_pixels: int, bytes_per_pixel: float) -> Picture:
-    """What a decoder may meet where the header does not tell, for a clip to fit into memory."""
+    """Return the largest picture with which a clip fits into memory, where no header tells it."""
     fitting = int((memory_bytes - CLIP_BYTES) / (PICTURES_HELD * bytes_per_pixel))
     return Picture.up_to(min(max_pixels, fitting), bytes_per_pixel)
 
 
 def build_arguments(jobs: Sequence[ClipJob], media: MediaConfig) -> list[str]:
-    """Arguments of the one ffmpeg process that decodes ``jobs`` into its working folder."""
+    """Build the arguments of the one ffmpeg process that decodes ``jobs`` into its folder."""
     outputs = []
     for index, job in enumerate(jobs):
         source = ffmpeg.input(input_url(job.path.absolute()), **_input_options(job))
@@ -151,7 +151,7 @@ def build_arguments(jobs: Sequence[ClipJob], media: MediaConfig) -> list[str]:
 
 
 def build_pcm_arguments(job: ClipJob, media: MediaConfig, name: str) -> list[str]:
-    """Arguments for the sound of ``job`` alone, as samples with times, in a NUT file."""
+    """Build the arguments for the sound of ``job`` alone: samples with times, in a NUT file."""
     options = _input_options(replace(job, video_index=None, has_one_format=False))
     source = ffmpeg.input(input_url(job.path.absolute()), **options)
     output = ffmpeg.output(
@@ -169,17 +169,17 @@ def _global_options(jobs: Sequence[ClipJob]) -> tuple[str, ...]:
 
 
 def audio_name(index: int) -> str:
-    """File of clip ``index`` of the batch."""
+    """Name the audio file of clip ``index`` of the batch."""
     return f"{index:03d}.flac"
 
 
 def frame_name(index: int, number: str) -> str:
-    """File of one frame; ffmpeg counts from 1."""
+    """Name the file of one frame; ffmpeg counts from 1."""
     return f"{index:03d}_{number}.jpg"
 
 
 def counts_name(index: int) -> str:
-    """File of how many of a clip's samples are no finite numbers."""
+    """Name the file that counts a clip's samples that are no finite numbers."""
     return f"{index:03d}_counts.txt"
 
 
@@ -189,7 +189,7 @@ def _mix(job: ClipJob, index: int) -> str:
 
 
 def times_name(index: int) -> str:
-    """File of the times of the pictures that were decoded."""
+    """Name the file of the times of the decoded pictures."""
     return f"{index:03d}.txt"
 
 
@@ -222,7 +222,7 @@ def _input_options(job: ClipJob) -> dict[str, str | int | None]:
 
 
 def _unwanted_sound(job: ClipJob) -> str:
-    """ffmpeg's expression for packets of sound that are not decoded; empty = all are."""
+    """Return ffmpeg's expression for sound packets to drop; empty = none."""
     wanted: list[str] = []
     if job.sound_from_seconds is not None:
         wanted.append(f"lt(dts*tb\\,{job.sound_from_seconds:.6f})")
@@ -232,7 +232,7 @@ def _unwanted_sound(job: ClipJob) -> str:
 
 
 def _place_options(job: ClipJob) -> dict[str, str | int | None]:
-    """Where to begin, and the clip's start as 0 of the clock."""
+    """Return where to begin, with the clip's start as 0 of the clock."""
     options: dict[str, str | int | None] = {}
     seek_seconds = 0.0 if job.is_from_start else job.seek_seconds
     zero_seconds = 0.0

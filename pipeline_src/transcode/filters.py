@@ -35,7 +35,7 @@ MAX_ASPECT = 32
 
 
 def audio_chain(duration_seconds: float, sample_rate_hz: int, mix: str) -> str:
-    """Mono, resampled, from the clip's start; a late start and gaps become silence."""
+    """Make mono, resampled sound from the clip's start; a late start and gaps become silence."""
     return (
         f"atrim=start=0,{mix},"
         f"aresample={sample_rate_hz}:async=1:first_pts=0,"
@@ -44,7 +44,7 @@ def audio_chain(duration_seconds: float, sample_rate_hz: int, mix: str) -> str:
 
 
 def pcm_chain(duration_seconds: float, sample_rate_hz: int, mix: str) -> str:
-    """The same, each sample at its own time."""
+    """Make mono sound likewise, but leave each sample at its own time."""
     return f"atrim=start=0:end={duration_seconds:.6f},{mix},aresample={sample_rate_hz}"
 
 
@@ -68,12 +68,12 @@ def count_chain(counts_name: str) -> str:
 
 
 def mean_of(num_channels: int) -> str:
-    """To mono: all channels alike, for those of which nobody says where they stand."""
+    """Mix to mono by the mean of all channels, for channels without known positions."""
     return "pan=mono|c0=" + "+".join(f"{1 / num_channels:.6f}*c{n}" for n in range(num_channels))
 
 
 def exact_chain(duration_seconds: float, media: MediaConfig, look: Look, times_name: str) -> str:
-    """N frames, the last repeated where the video ends early; one tick of slack.
+    """Take N frames, the last repeated where the video ends early; one tick of slack.
 
     The times of all pictures that are decoded go to the file ``times_name``; ffmpeg prints the
     time of those only that carry metadata.
@@ -95,7 +95,7 @@ def exact_chain(duration_seconds: float, media: MediaConfig, look: Look, times_n
 def key_chain(
     key_seconds: Sequence[float], tolerance_seconds: float, media: MediaConfig, look: Look
 ) -> str:
-    """The frames at ``key_seconds``, ascending and each once; other key frames are dropped."""
+    """Take the frames at ``key_seconds``, ascending, each once; other key frames are dropped."""
     wanted = "+".join(
         f"lt(abs(t-({seconds:.6f}))\\,{tolerance_seconds:.6f})" for seconds in key_seconds
     )
@@ -106,7 +106,7 @@ def key_chain(
 
 
 def _picture_chain(media: MediaConfig, look: Look) -> str:
-    """From a kept picture to one that is scaled, in full-range BT.601 as JPEG has it."""
+    """Scale a kept picture and convert it to full-range BT.601, as JPEG has it."""
     deinterlaced = f"{DEINTERLACE}," if look.is_interlaced else ""
     if not look.transfer:
         return deinterlaced + _scale_chain(media, f"{SCALER}:{JPEG_COLOURS}")

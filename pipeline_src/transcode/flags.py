@@ -16,13 +16,13 @@ STATIC_MEAN_DIFFERENCE = 1.0
 
 
 def is_silent(samples: np.ndarray) -> bool:
-    """RMS of int16 ``samples`` below -70 dBFS."""
+    """Return whether the RMS of int16 ``samples`` is below -70 dBFS."""
     power = float(np.mean(np.square(to_float(samples), dtype=np.float64)))
     return power < 10 ** (SILENCE_DBFS / 10)
 
 
 def longest_zeros(samples: np.ndarray) -> tuple[int, int]:
-    """First and number of the samples in a row that are 0, where these are most."""
+    """Return first index and length of the longest run of samples that are 0."""
     edges = np.concatenate(([-1], np.flatnonzero(samples), [len(samples)]))
     gaps = np.diff(edges)
     where = int(np.argmax(gaps))
@@ -30,7 +30,7 @@ def longest_zeros(samples: np.ndarray) -> tuple[int, int]:
 
 
 def is_static(frames: Sequence[bytes]) -> bool:
-    """All JPEG frames show the same picture: mean grey difference to the first below one level.
+    """Return whether all JPEG frames are alike: mean grey difference to the first below one level.
 
     JPEG sizes that differ by more than 5 % settle the common case without decoding.
     """

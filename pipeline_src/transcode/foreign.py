@@ -39,7 +39,7 @@ class ForeignPackets:
         self._last: ByteRange | None = None
 
     def takes(self, packet: Packet) -> bool:
-        """Whether a packet is no sound; an unknown one may still be the incomplete end."""
+        """Return whether a packet is no sound; an unknown one may still be the incomplete end."""
         place = packet.pos
         if place is None or not packet.size:
             return False
@@ -61,17 +61,17 @@ class ForeignPackets:
         return False
 
     def finish(self) -> tuple[ByteRange, ...]:
-        """The places; with that of the last packet, if it is incomplete."""
+        """Return the byte ranges, with that of the last packet if it is incomplete."""
         return (*self.places, *([self._last] if self._last else []))
 
     def _close(self) -> None:
-        """What is broken and not the end is no harmless end."""
+        """Count a broken packet that others follow: only the last may be incomplete."""
         self.num_broken += self._last is not None
         self._last = None
 
 
 def _tag_bytes(head: bytes) -> int:
-    """Length of an ID3 tag by its own header, 0 for anything else."""
+    """Return the length of an ID3 tag by its own header, 0 for anything else."""
     if len(head) < ID3_HEAD_BYTES or not head.startswith(b"ID3"):
         return 0
     size = 0

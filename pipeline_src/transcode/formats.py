@@ -23,7 +23,7 @@ NAMING_SECONDS = 20.0
 
 
 def input_url(path: Path) -> str:
-    """The file's name in a form that is never read as an option or a protocol."""
+    """Return the file's name in a form that is never read as an option or a protocol."""
     return f"file:{path}"
 
 
@@ -39,7 +39,7 @@ def check_container(path: Path) -> None:
 
 
 def _recognise(path: Path) -> str:
-    """What ffmpeg takes the file for; empty where it does not know, or hardly."""
+    """Return the format that ffmpeg takes the file for; empty if unknown or unsure."""
     nothing = {"protocol_whitelist": "file", "format_whitelist": "none"}
     options = [part for name, value in nothing.items() for part in (f"-{name}", value)]
     try:

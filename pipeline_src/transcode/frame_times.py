@@ -6,14 +6,14 @@ from pipeline_src.config.data import MediaConfig
 
 
 def count_frames(duration_seconds: float, media: MediaConfig) -> int:
-    """Frames of a clip: with ``frame_rate`` as many as have their moment within it, at least 1."""
+    """Count the frames of a clip: fixed, or with ``frame_rate`` those within it, at least 1."""
     if media.frame_rate:
         return max(1, math.ceil(duration_seconds * media.frame_rate - 0.5))
     return media.num_frames
 
 
 def frame_seconds(duration_seconds: float, media: MediaConfig) -> list[float]:
-    """Mid-bin moments of a clip, from its start."""
+    """Return the mid-bin times of a clip's frames, from its start."""
     count = count_frames(duration_seconds, media)
     if media.frame_rate:
         return [round((k + 0.5) / media.frame_rate, 6) for k in range(count)]

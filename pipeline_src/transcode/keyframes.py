@@ -78,7 +78,7 @@ def find_key_frames(
 def _find_beginning(
     container: InputContainer, video: Stream, latest_seconds: float, zero_seconds: float
 ) -> float:
-    """Where to seek to for a key frame no later than ``latest_seconds``."""
+    """Find where to seek to for a key frame no later than ``latest_seconds``."""
     for back_seconds in STEPS_BACK_SECONDS:
         seek_seconds = latest_seconds - back_seconds
         if seek_seconds <= 0:
@@ -96,7 +96,7 @@ def _find_beginning(
 def _keys_near(
     packets: Iterable[tuple[float, bool]], start_seconds: float, moments: Sequence[float]
 ) -> Iterator[float]:
-    """Times from the clip's start: from the key frame before it to where none can be nearer."""
+    """Return key frame times from the clip's start, up to where none can be nearer."""
     if not moments:
         return
     last, latest = moments[-1], None
@@ -110,7 +110,7 @@ def _keys_near(
 
 
 def _seek(container: InputContainer, own_seconds: float) -> bool:
-    """Whether the container can seek; ffmpeg itself then reads from the beginning."""
+    """Seek if the container can, and return whether it could; ffmpeg else reads from the start."""
     try:
         container.seek(round(own_seconds * MICROSECONDS))
     except FFmpegError:
@@ -121,7 +121,7 @@ def _seek(container: InputContainer, own_seconds: float) -> bool:
 def _packets(
     container: InputContainer, video: Stream, zero_seconds: float
 ) -> Iterator[tuple[float, bool]]:
-    """Time in the file, and whether it is a key frame, of each picture that has a time."""
+    """Yield time in the file and whether it is a key frame, of each picture with a time."""
     clock = Clock(may_jump(container))
     for packet in read_packets(container, [video]):
         if packet.dts is not None or packet.pts is not None:

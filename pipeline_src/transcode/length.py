@@ -72,7 +72,7 @@ def find_length(
     *,
     distrusts: bool = False,
 ) -> Length:
-    """Believe the header or read the packets.
+    """Return the length by the header, or by the packets where it cannot be trusted.
 
     Args:
         used: streams of the clip.
@@ -109,18 +109,18 @@ def find_length(
 
 
 def _late(seconds: float) -> float:
-    """A beginning that is later than rounding and padding make it; else 0."""
+    """Return a beginning that is later than rounding and padding make it; else 0."""
     return seconds if seconds > HOLE_SECONDS else 0.0
 
 
 def _is_media(stream: Stream) -> bool:
-    """Sound or picture: subtitles, data and covers do not count."""
+    """Return whether a stream is sound or picture, not subtitles, data or a cover."""
     is_kind = stream.type in ("audio", "video")
     return is_kind and not stream.disposition & Disposition.attached_pic
 
 
 def _first_start(container: InputContainer, default: float) -> float:
-    """Start of the first sound or picture."""
+    """Return the start of the first sound or picture."""
     starts = [
         _start(stream)
         for stream in container.streams
@@ -142,7 +142,7 @@ def _header_seconds(container: InputContainer) -> float:
 
 
 def _by_tables(container: InputContainer, used: list[Stream], zero: float) -> Length | None:
-    """By the tables of MP4, if the header agrees with these."""
+    """Return the length by the tables of MP4, if the header agrees with these."""
     ends = {
         stream.index: _start(stream) + _seconds(stream, stream.duration) - zero
         for stream in container.streams
@@ -166,7 +166,7 @@ def _by_tables(container: InputContainer, used: list[Stream], zero: float) -> Le
 
 
 def _excess_seconds(stream: Stream) -> float:
-    """How much longer the frames of a stream of sound are than the stream itself."""
+    """Measure how much longer the frames of an audio stream are than the stream itself."""
     if not isinstance(stream, AudioStream) or not stream.duration:
         return 0.0
     frame = stream.codec_context.frame_size or 0
@@ -175,7 +175,7 @@ def _excess_seconds(stream: Stream) -> float:
 
 
 def _is_within(container: InputContainer, zero: float, end_seconds: float | None) -> bool:
-    """Whether a clip ends within what the header promises, of a kind that can be believed."""
+    """Return whether a clip ends within what a trusted kind of header promises."""
     return (
         not container.format.flags & GUESSED
         and abs(zero) <= HEADER_TOLERANCE_SECONDS

@@ -47,7 +47,7 @@ class Picture:
 
     @classmethod
     def up_to(cls, num_pixels: int, bytes_per_pixel: float) -> "Picture":
-        """The largest picture, of a shape that does not matter."""
+        """Return the largest picture of so many pixels; its shape does not matter."""
         side = math.isqrt(num_pixels)
         return cls(side, side, bytes_per_pixel)
 
@@ -226,7 +226,7 @@ def _measure_version(
 
 
 def _frame_seconds(video: VideoStream) -> float:
-    """Of the usual rate; several pictures where the rate varies."""
+    """Return the time of a frame at the usual rate; of several where the rate varies."""
     rate, usual = float(video.average_rate or 0), float(video.guessed_rate or 0)
     if not rate:
         return 0.0
@@ -241,7 +241,7 @@ def _picture(video: VideoStream) -> Picture:
 
 
 def _video_stream(container: InputContainer) -> VideoStream | None:
-    """The best video stream that is no cover picture."""
+    """Return the best video stream that is no cover picture."""
     real = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     best = container.streams.best("video")
     return next((stream for stream in real if stream is best), real[0] if real else None)

@@ -28,7 +28,7 @@ MAX_TABLE_BYTES = 64_000_000
 
 
 def find_joined(path: Path, containers: frozenset[str], end: int) -> int | None:
-    """Where in a file another one of its kind begins.
+    """Find where in a file another one of its kind begins.
 
     Args:
         containers: names of the format.
@@ -50,7 +50,7 @@ def find_joined(path: Path, containers: frozenset[str], end: int) -> int | None:
 
 
 def find_second_movie(path: Path) -> int | None:
-    """Where in an MP4 or MOV file further tables begin, of which libav reads the first alone.
+    """Find further tables in an MP4 or MOV file, of which libav reads the first alone.
 
     A stream of fragments may repeat its tables, but its time goes on then.
     """
@@ -81,13 +81,13 @@ def _read(stream: BinaryIO, at: int, size: int) -> bytes:
 
 
 def _fragment_time(fragment: bytes) -> int:
-    """When the first track of a fragment begins, in ticks; 0 where it does not say."""
+    """Return when the first track of a fragment begins, in ticks; 0 where it does not say."""
     _, _, box = fragment.partition(b"tfdt")
     return int.from_bytes(box[4:12] if box[:1] == b"\x01" else box[4:8], "big")
 
 
 def _boxes(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, first byte and size of each box that is whole."""
+    """Yield kind, first byte and size of each box that is whole."""
     end = stream.seek(0, 2)
     at = 0
     for _ in range(MAX_BOXES):

@@ -179,7 +179,7 @@ def _map_in_order(
     items: Iterable[Item],
     num_ahead: int,
 ) -> Iterator[Result]:
-    """``pool.map`` that runs only ``num_ahead`` items ahead: results do not pile up in memory."""
+    """Map like ``pool.map``, but at most ``num_ahead`` items ahead: results do not pile up."""
     pending: collections.deque[Future[Result]] = collections.deque()
     try:
         for item in items:
@@ -194,7 +194,7 @@ def _map_in_order(
 
 
 def _check_raw_files(manifest_path: Path, manifest: ChunkManifest) -> None:
-    """Raw clips stay on the machine that fetched them; the manifest may come from another."""
+    """Check that the raw clips are on this machine; the manifest may come from another."""
     gone = [clip for clip in manifest.clips if not (manifest_path.parent / clip["path"]).is_file()]
     if gone:
         raise StageError(
