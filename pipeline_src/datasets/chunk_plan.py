@@ -148,7 +148,11 @@ def _format_chunk(rows: Iterable[ClipRow]) -> bytes:
 
 
 def read_plan_chunk(path: Path, split: str) -> list[ClipRow]:
-    """Read one chunk of the plan back."""
+    """Read one chunk of the plan back.
+
+    Raises:
+        ManifestError: it has other columns.
+    """
     with path.open(newline="", encoding="utf-8") as stream:
         reader = csv.DictReader(stream)
         if tuple(reader.fieldnames or ()) != PLAN_COLUMNS:

@@ -102,7 +102,11 @@ class _Problems:
             self._first.append(problem)
 
     def refuse_any(self) -> None:
-        """Raise ManifestError where a row is wrong."""
+        """Refuse the list if a row is wrong.
+
+        Raises:
+            ManifestError: names the first wrong rows.
+        """
         if self.count == 1:
             raise ManifestError(self._first[0])
         if self.count:

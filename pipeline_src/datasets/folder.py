@@ -131,7 +131,7 @@ def _once(
     for path in sorted(paths, key=lambda path: (root / path).is_symlink()):
         try:
             status = (root / path).stat()
-        except OSError:  # a link to nowhere: listed, and told from its header
+        except OSError:  # a link to nowhere: listed, and refused by its header
             kept.add(path)
             continue
         if not stat.S_ISREG(status.st_mode):

@@ -27,7 +27,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 class Result(NamedTuple):
-    """A clip as the place that was asked last gives it, and what came of it."""
+    """A clip by the source that was tried last, and the outcome."""
 
     clip: ClipRow
     outcome: Outcome

@@ -1,7 +1,7 @@
 """Fetch sources, each once however many clips are cut from it, kind by kind.
 
-Whatever goes wrong with one clip is that clip's: no exception but a full disk or a wrong setting
-leaves a chunk.
+An error of one clip fails that clip only: no exception but a full disk or a wrong setting ends the
+chunk.
 """
 
 import logging
@@ -139,7 +139,7 @@ class Fetcher:
                 job = left.pop(name)
                 seconds = time.monotonic() - started
                 started += seconds
-                # A local archive may be mended and is looked into again for nothing.
+                # A local archive may be repaired, and reading it again costs no request.
                 is_kept = isinstance(outcome, Fetched) or not is_local
                 yield job, self._keep(job, outcome, seconds, ARCHIVE_TOOL) if is_kept else outcome
         except Exception as error:

@@ -1,8 +1,8 @@
 """Limits per host that all jobs of all chunks keep together, through small locked files.
 
 A token bucket spaces the transfers, slots bound how many run at a time, and a circuit-breaker
-pauses a host that answers 429 or asks for a human: nobody asks it again before the pause is over,
-and pauses double until it answers. Locks die with their holder, so a killed job leaves none.
+pauses a host that answers 429 or asks for a human: no job sends it a request before the pause is
+over, and pauses double until it answers. Locks die with their holder, so a killed job leaves none.
 """
 
 import fcntl
@@ -37,7 +37,7 @@ class RateLimitedError(MediaError):
 
 
 class CircuitOpenError(MediaError):
-    """A host that is left alone for now: it has been paused ``max_pauses`` times in a row."""
+    """The circuit of a host is open: it has been paused ``max_pauses`` times in a row."""
 
 
 class Host:

@@ -134,7 +134,11 @@ def open_reply(
 
 @contextmanager
 def media_errors(url: str) -> Iterator[None]:
-    """Turn what a broken connection or answer raises into a MediaError with its reason."""
+    """Turn what a broken connection or answer raises into an error of the clip.
+
+    Raises:
+        MediaError: with the reason.
+    """
     try:
         yield
     except (requests.RequestException, HTTPError, http.client.HTTPException, ValueError) as error:

@@ -1,8 +1,8 @@
-"""What became of every fetch of a chunk so far, written down as it happens.
+"""The journal of a chunk's download: the outcome of every fetch so far, written as it happens.
 
 ``fetched.jsonl`` lies in the chunk's raw folder and is no declared output: it outlives the job. A
-killed job finds there what it has and what it must not ask for again; transient failures are
-asked again by the next job.
+killed job finds there what it has and what has failed permanently; transient failures are
+retried by the next job.
 """
 
 import json
@@ -22,7 +22,7 @@ FILE_NAME = "fetched.jsonl"
 
 
 class Record(NamedTuple):
-    """One line of the log.
+    """One line of the journal.
 
     Args:
         file: name in the raw folder. attempts: over all jobs so far. seconds: of the last job.
@@ -43,10 +43,10 @@ class Record(NamedTuple):
 
 
 class DownloadJournal:
-    """Append-only log of one chunk; safe to use from several threads.
+    """Append-only journal of one chunk; safe to use from several threads.
 
     Args:
-        settings: permanent failures under other settings are asked again.
+        settings: permanent failures under other settings are retried.
     """
 
     def __init__(self, raw_folder: Path, settings: str) -> None:

@@ -25,12 +25,12 @@ from pipeline_src.system.connections import Watch
 
 # A shorter gap is read over: cheaper than another request.
 MAX_READ_OVER_BYTES = 4 * BLOCK_BYTES
-# No archive is so large; a server without end is given up.
+# No archive is so large: ends reading from a server that sends without end.
 MAX_ARCHIVE_BYTES = 1 << 42
 
 
 class RemoteArchive(io.RawIOBase):
-    """A seekable view of one URL; every failure is a MediaError once patience is at its end."""
+    """A seekable view of one URL; every failure is a MediaError once the retries are exhausted."""
 
     def __init__(
         self, session: requests.Session, url: str, config: DownloadConfig, retries: RetryPolicy
@@ -56,7 +56,11 @@ class RemoteArchive(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Move the position; no request is sent before the next read."""
+        """Move the position; no request is sent before the next read.
+
+        Raises:
+            io.UnsupportedOperation: from the end, which is not known.
+        """
         if whence == io.SEEK_END:
             raise io.UnsupportedOperation("the end of a remote archive is not known")
         self._position = offset + (self._position if whence == io.SEEK_CUR else 0)
@@ -141,7 +145,7 @@ class RemoteArchive(io.RawIOBase):
         return reply
 
     def _hang_up(self) -> None:
-        with suppress(MediaError):  # what the watch has to say was said where it was read
+        with suppress(MediaError):  # the watch's error was raised by the read
             self._open_reply.close()
         self._reply = None
 

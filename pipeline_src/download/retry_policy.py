@@ -1,4 +1,4 @@
-"""Trying again: transient failures after growing waits, and never against a host's pause."""
+"""Retries: transient failures after growing waits, never during a host's pause."""
 
 import random
 import time
@@ -16,11 +16,11 @@ T = TypeVar("T")
 
 
 class RetriesExhaustedError(MediaError):
-    """The last error of something that has been tried often enough."""
+    """An error that must not be retried further, whatever its reason."""
 
 
 class RetryResult(NamedTuple, Generic[T]):
-    """What came of it, or None, the last error, and how many attempts that took."""
+    """The value, or None and the last error; and how many attempts it took."""
 
     value: T | None
     error: MediaError | None
@@ -28,7 +28,7 @@ class RetryResult(NamedTuple, Generic[T]):
 
 
 class RetryPolicy:
-    """How often and how politely to try; one object serves all threads of a job.
+    """Number and spacing of attempts within the hosts' limits; shared by all threads of a job.
 
     Args:
         folder: of the limits that jobs share. max_attempts: per clip, pauses not counted.

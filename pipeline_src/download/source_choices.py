@@ -1,4 +1,4 @@
-"""Where one clip may be had, first choice first: a ready-cut file, a mirror, the list's source."""
+"""Where one clip can be fetched, in order: a ready-cut file, a mirror, the list's source."""
 
 from pathlib import Path
 from typing import NamedTuple

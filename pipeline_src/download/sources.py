@@ -13,7 +13,7 @@ EXTENSION_PATTERN = re.compile(r"\.[A-Za-z0-9]{1,5}")
 
 
 class Fetched(NamedTuple):
-    """A raw clip on disk. Under the raw folder it appears once its log has it."""
+    """A raw clip on disk. In the raw folder it appears once the journal has it."""
 
     path: Path
     bytes: int
@@ -22,7 +22,7 @@ class Fetched(NamedTuple):
 
 
 class FetchFailure(NamedTuple):
-    """A clip that could not be had: a reason of the ledger's closed list, and what was seen."""
+    """A clip that could not be fetched: a reason of the ledger's closed list, and the details."""
 
     reason: str
     detail: str

@@ -1,6 +1,6 @@
 """Bodies on their way into the raw folder: ``.<name>.part``, whole or known to be a beginning.
 
-A part becomes the file once the log of the chunk has its hash (``DownloadJournal.keep``). Parts
+A part becomes the file once the journal of the chunk has its hash (``DownloadJournal.keep``). Parts
 are not synced one by one (thousands of small files): a file that a power cut tore is found by its
 size and hash, and fetched again.
 """
@@ -35,7 +35,11 @@ def part_path(target: Path) -> Path:
 
 
 def check_size(size: int, max_bytes: int) -> None:
-    """Refuse what is empty or larger than ``download.max_bytes``."""
+    """Refuse what is empty or larger than ``download.max_bytes``.
+
+    Raises:
+        MediaError: with the reason.
+    """
     if size <= 0:
         raise MediaError("corrupt", f"{size} bytes")
     if size > max_bytes:
@@ -151,7 +155,11 @@ def _digest(path: Path) -> "hashlib._Hash":
 
 @contextmanager
 def stage_error_when_full(folder: Path) -> Iterator[None]:
-    """Turn "no space left" into a StageError: no other clip will fit either."""
+    """Turn "no space left" into an error of the stage: no other clip will fit either.
+
+    Raises:
+        StageError: the disk is full.
+    """
     try:
         yield
     except OSError as error:

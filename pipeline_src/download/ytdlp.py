@@ -132,7 +132,7 @@ def _run(source: str, folder: Path, config: DownloadConfig, secrets: Secrets, ff
         try:
             with Downloader(options, watch, max_bytes, merge) as downloader:
                 downloader.extract_info(url)
-        except Exception as error:  # extractors fail in every way that a page can be odd
+        except Exception as error:  # extractors raise anything on a page that they do not expect
             watch.check_time(source)
             raise as_media_error(error, source) from error
         watch.check_time(source)

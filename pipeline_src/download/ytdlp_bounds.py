@@ -35,7 +35,7 @@ FFmpegFD.real_download = _refuse_ffmpeg
 
 
 class WatchedRH(RequestsRH):
-    """Requests under the watch of their attempt, from whatever thread."""
+    """Requests under the watch of their attempt, from any thread."""
 
     watch: Watch
     is_first = True
@@ -73,7 +73,11 @@ class Downloader(YoutubeDL):
         return director
 
     def urlopen(self, req: Any) -> Any:
-        """Open an address; what is read of the answer is counted."""
+        """Open an address; the bytes read of the answer are counted.
+
+        Raises:
+            MediaError: the time is over, or more is read than allowed.
+        """
         self._watch.check_time("the page")
         try:
             return self._bounded(super().urlopen(req))

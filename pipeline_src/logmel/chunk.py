@@ -44,6 +44,8 @@ def extract_chunk(
     Args:
         sample_rate_hz: must be what the clips were transcoded to.
         num_workers: torch threads.
+    Raises:
+        ManifestError: the clips have another sample rate, or their tar is not theirs.
     """
     source = read_chunk(transcode_manifest, "transcode")
     if source.settings["sample_rate_hz"] != sample_rate_hz:

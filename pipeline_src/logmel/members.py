@@ -59,6 +59,8 @@ def jpeg_size(jpeg: memoryview) -> tuple[int, int]:
 def load_array(npy: memoryview) -> NDArray:
     """Return the array of a .npy member without a copy; a pickled one is refused.
 
+    Returns:
+        Of the shape and dtype that the header says.
     Raises:
         ValueError: damaged, or no .npy of version 1, which every array of numbers has.
     """

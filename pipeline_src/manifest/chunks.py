@@ -1,6 +1,7 @@
-"""The manifest that every stage leaves for a chunk: which clips are fine, which are lost and why.
+"""The manifest that every stage leaves for a chunk: the ok clips, the dropped ones and the reasons.
 
 The next stage reads the manifest and nothing else; the ledger beside it has one row for every clip.
+The keys ``lost`` and ``origin`` of the file are the fields ``dropped`` and ``input_hash``.
 """
 
 import hashlib
@@ -82,7 +83,11 @@ def clip_key(clip_id: str) -> str:
 def write_chunk(
     path: Path, ledger_path: Path, manifest: ChunkManifest, rows: Sequence[LedgerRow]
 ) -> None:
-    """Write ledger, then manifest; refuse rows that do not add up."""
+    """Write ledger, then manifest.
+
+    Raises:
+        AssertionError: the rows do not add up, or are not those of the manifest.
+    """
     counts = count_status(rows)
     ok_ids = [row.clip_id for row in rows if row.status == "ok"]
     if ok_ids != [clip["clip_id"] for clip in manifest.clips]:
@@ -144,7 +149,11 @@ def describe_bulk(path: Path) -> BulkFile:
 
 
 def bulk_path(manifest_path: Path, manifest: ChunkManifest) -> Path:
-    """Return the tar beside a manifest after checking that it has its recorded size."""
+    """Return the tar beside a manifest after checking that it has its recorded size.
+
+    Raises:
+        ManifestError: the manifest names no tar, or the tar is missing or of another size.
+    """
     if manifest.tar is None:
         raise ManifestError(f"{manifest_path}: a {manifest.stage} manifest names no tar")
     path = manifest_path.parent / manifest.tar.file
@@ -168,6 +177,8 @@ def merge_rows(
         new: one row per id of ``order``.
     Returns:
         All rows (this stage's in order, then the skipped), and the new ``dropped`` list.
+    Raises:
+        AssertionError: ``new`` has other ids or another order.
     """
     if [row.clip_id for row in new] != list(order):
         raise AssertionError("a stage must give one row per clip, in order")

@@ -1,4 +1,4 @@
-"""One parquet file of all ledgers of a data set: what became of every clip, and why."""
+"""One parquet file of all ledgers of a data set: the state of every clip, and why."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

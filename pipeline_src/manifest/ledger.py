@@ -1,8 +1,7 @@
 """The ledger: one row per clip for every chunk of every stage.
 
-``status`` is ok, skipped (an earlier stage already gave the clip up; its reason is carried on) or
-failed (this stage gave it up). Reasons come from one closed list; permanent ones are never tried
-again.
+``status`` is ok, skipped (the clip failed in an earlier stage, whose reason is repeated) or failed
+(in this stage). Reasons come from one closed list; permanent ones are never retried.
 """
 
 import csv
@@ -54,7 +53,7 @@ Status = Literal["ok", "skipped", "failed"]
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """What became of one clip in one stage.
+    """The outcome of one clip in one stage.
 
     Args:
         reason: one of REASONS unless status is ok, then empty.
@@ -84,7 +83,11 @@ RowT = TypeVar("RowT", bound=LedgerRow)
 
 
 def write_ledger(path: Path, rows: Sequence[LedgerRow], num_in: int) -> None:
-    """Write the ledger of one chunk; every clip that went in must have exactly one row."""
+    """Write the ledger of one chunk.
+
+    Raises:
+        AssertionError: a clip that went in does not have exactly one row.
+    """
     if len({row.clip_id for row in rows}) != len(rows) or len(rows) != num_in or not rows:
         raise AssertionError(f"{path}: {len(rows)} rows for {num_in} clips")
     text = io.StringIO()
@@ -95,7 +98,11 @@ def write_ledger(path: Path, rows: Sequence[LedgerRow], num_in: int) -> None:
 
 
 def read_ledger(path: Path, row_type: type[RowT] = LedgerRow) -> list[RowT]:
-    """Read a ledger back, refusing a damaged one; further columns of a stage are left out."""
+    """Read a ledger back; further columns of a stage are left out.
+
+    Raises:
+        ManifestError: it is missing or damaged.
+    """
     columns = {field.name: field.type for field in fields(row_type)}
     rows: list[RowT] = []
     line = 1
@@ -121,7 +128,11 @@ def read_ledger(path: Path, row_type: type[RowT] = LedgerRow) -> list[RowT]:
 
 
 def count_transient(path: Path) -> int:
-    """Count the transient failures of a stage itself; much faster than reading the rows."""
+    """Count the transient failures of a stage itself; much faster than reading the rows.
+
+    Raises:
+        ManifestError: it is no ledger.
+    """
     with path.open(newline="", encoding="utf-8") as stream:
         try:
             rows = csv.reader(stream)

@@ -1,4 +1,4 @@
-"""The first clip that a chunk lost, with what its stage's ledger says of it."""
+"""The first dropped clip of a chunk, with the row of the ledger that says why."""
 
 from pathlib import Path
 

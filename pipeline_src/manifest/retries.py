@@ -1,8 +1,8 @@
-"""Which chunks are made again for their transient failures.
+"""Requests to make chunks again for their transient failures.
 
 A request is an empty file that becomes an input of the chunk's download or transcoding: the job
 runs once for each, and what was requested earlier stays in the results. Good clips and permanent
-failures of a download are known to the chunk's log and are not asked again.
+failures of a download stand in the chunk's journal and are not requested again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from pipeline_src.manifest.ledger import count_transient
 
-# The stages that can lose a clip for a time, the earlier one first: its request runs both.
+# The stages that have transient failures, the earlier one first: its request runs both.
 RETRIED_STAGES = ("download", "transcode")
 REQUESTS_FOLDER = "retry"
 

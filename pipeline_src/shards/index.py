@@ -116,7 +116,11 @@ class _Found:
     moments: Moments = field(default_factory=Moments)
 
     def add(self, path: Path, contents: ContentTable) -> None:
-        """Add one chunk after checking its shards and settings."""
+        """Add one chunk after checking its shards and settings.
+
+        Raises:
+            StageError: it was made with other settings. ManifestError: a shard is missing.
+        """
         chunk = read_chunk(path, "pack")
         if chunk.settings != self.settings:
             raise StageError(

@@ -21,7 +21,7 @@ from pipeline_src.shards.files import RemoteShard
 from pipeline_src.shards.read import Sample
 
 NAME_CHARS = 32
-SUFFIX = ".av-shard"  # names of nobody else: a folder may hold other files
+SUFFIX = ".av-shard"  # ours alone: a folder may hold other files
 SAMPLE_BYTES_MIN = 512  # a sample begins at a multiple of it
 DIGEST_BYTES = 32
 PAGE_BYTES = 4096

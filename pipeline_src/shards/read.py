@@ -160,7 +160,11 @@ def read_index(index_path: Path) -> dict[str, Any]:
 
 
 def check_index(index: Any, where: Path | str) -> dict[str, Any]:
-    """Return an index that has every key that readers need."""
+    """Return an index that has every key that readers need.
+
+    Raises:
+        ManifestError: a key is missing, or a value is of another kind.
+    """
     missing = REQUIRED_KEYS - (index.keys() if isinstance(index, dict) else set())
     if missing:
         raise ManifestError(
@@ -194,7 +198,11 @@ def _checked_samples(
 
 
 def chunk_samples(base: Path | str, manifest: ChunkManifest) -> Iterator[Sample]:
-    """Yield the samples of a chunk's shards in a folder or below a URL, duplicates too."""
+    """Yield the samples of a chunk's shards in a folder or below a URL, duplicates too.
+
+    Raises:
+        ManifestError: shards and samples of the manifest do not fit together.
+    """
     shards = shard_files(manifest)
     rows = manifest.extra[SAMPLES]
     if sum(shard.num_samples for shard in shards) != len(rows):

@@ -50,6 +50,8 @@ def list_tasks(index_path: Path, num_decoded: int) -> tuple[list[ShardTask], lis
 
     Args:
         num_decoded: clips to decode, evenly spread over the list; -1 = all.
+    Raises:
+        ManifestError: the index is damaged, or its shards lie elsewhere.
     """
     index = read_index(index_path)
     manifests = chunk_manifests(index_path, index)

@@ -18,7 +18,7 @@ def first_cause(record: JobRecord) -> str:
     silent = sorted(_ranks(record) - {failure.rank for failure in failures})
     if failures and silent:
         ranks = f"rank{'s' * (len(silent) > 1)} {', '.join(map(str, silent))}"
-        return f"{ranks} ended without a word: killed, or out of memory?"
+        return f"{ranks} ended silently: killed, or out of memory?"
     return ""
 
 

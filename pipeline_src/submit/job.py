@@ -110,7 +110,7 @@ class TrainJob:
                 f"{problem}: leave this node out (slurm_extra: --exclude=...), ask for none "
                 "(gpus_per_node: 0 in the profile), or set submit.without_gpu: cpu"
             )
-        logger.warning("%s: CPU it is", problem)
+        logger.warning("%s: training on the CPU", problem)
 
     def _see_all_gpus(self) -> None:
         """Undo submitit's choice of GPUs, which knows nothing of the caller's own."""

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 def cancel_orphans() -> list[str]:
     """Cancel this user's chunk jobs of this folder and wait until they are gone.
 
-    To be called by the one process that may work in the folder: whatever is in the queue then was
+    To be called by the one process that may work in the folder: what is in the queue then was
     left by a call that was killed, and would write the same files as the jobs that follow.
 
     Raises:

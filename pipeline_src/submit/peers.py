@@ -1,4 +1,4 @@
-"""Ends what is left of a local job in which a rank has failed; Slurm does so by itself."""
+"""End the other ranks of a local job in which one has failed; Slurm does so by itself."""
 
 import logging
 import time

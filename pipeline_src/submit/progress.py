@@ -1,4 +1,4 @@
-"""Shows how far a training is, and that it is alive."""
+"""Progress of a training as its waiter shows it, and a watch for stalls."""
 
 import json
 import time
@@ -69,7 +69,7 @@ class TrainingProgress:
 
 
 class StallWatch:
-    """Notices that a running training shows no sign of life, by this machine's clock alone.
+    """Detects that a running training shows no sign of life, by this machine's clock alone.
 
     It looks at what the training says of itself (``lease.json``) and at its newest row, so that a
     rank that hangs as a whole, with its own watchdog, is seen too.

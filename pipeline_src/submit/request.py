@@ -21,7 +21,7 @@ class JobRequest:
         tasks_per_node: ranks per node, one per GPU.
         cpus_per_task: CPU cores per rank; 0 = the rule's threads shared by the ranks of a node.
         mem_mb: memory per node; 0 = the cluster's default.
-        runtime: time limit of one job in minutes; the training goes on in the next one.
+        runtime: time limit of one job in minutes; the training continues in the next one.
         slurm_partition, slurm_account, qos, constraint: empty = the cluster's default.
         slurm_extra: further sbatch options, e.g. ``--reservation=x --exclude=n7``.
     """

@@ -1,4 +1,4 @@
-"""Train through a job: submit it or join a running one, wait with progress, go on if it dies."""
+"""Train through a job: submit it or join a running one, wait with progress, resubmit if it dies."""
 
 import logging
 import time
@@ -34,7 +34,7 @@ def run_and_wait(
     """Train ``spec`` as a job and return its done.json.
 
     A live job for the same spec, left by an earlier call that was killed, is waited for instead.
-    A job that dies of something else than its own error is followed by another one, which goes on
+    A job that dies of something else than its own error is followed by another one, which continues
     from the newest checkpoint.
 
     Args:
@@ -62,7 +62,7 @@ def run_and_wait(
         if not _should_resubmit(record, state, failed_attempts):
             raise TrainingError(explain_end(record, state))
         logger.warning(
-            "job %s ended as %s without a result; going on from step %d. %s",
+            "job %s ended as %s without a result; continuing from step %d. %s",
             record.job_id, state, reached, first_cause(record),
         )  # fmt: skip
         record, step = None, reached
@@ -125,8 +125,8 @@ def _interrupted(
     leave = config.on_interrupt == "leave" or not interrupt.is_deliberate
     if leave and record.cluster == "slurm":
         return (
-            f"{interrupt}: Slurm job {record.job_id} goes on. Run the same command to join it, or "
-            f"`scancel {record.job_id}` to end it"
+            f"{interrupt}: Slurm job {record.job_id} keeps running. Run the same command to join "
+            f"it, or `scancel {record.job_id}` to end it"
         )
     if not record.stop(spec.run_dir):
         return f"{interrupt}: job {record.job_id} could not be told to end: scancel {record.job_id}"

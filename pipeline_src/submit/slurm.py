@@ -31,7 +31,7 @@ class JobState:
     """State of a job.
 
     Args:
-        name: as Slurm spells it (RUNNING, PENDING, FAILED ...); GONE = nobody remembers the job;
+        name: as Slurm spells it (RUNNING, PENDING, FAILED ...); GONE = unknown to Slurm;
             UNREACHABLE = the controller did not answer.
         detail: why it waits, or its exit code.
     """

@@ -1,4 +1,4 @@
-"""job.json: which job works in a run's folder, and what has become of it."""
+"""job.json: which job works in a run's folder, and its state."""
 
 import json
 import os
@@ -50,7 +50,7 @@ class JobRecord:
         """Return the state of the job.
 
         Raises:
-            TrainingError: nobody on this machine can say.
+            TrainingError: it runs on another machine, or there is no Slurm here.
         """
         return self._local_state() if self.cluster == "local" else slurm.job_state(self.job_id)
 

@@ -1,6 +1,6 @@
 """Decode a batch of clips in one ffmpeg process; halve the batch until a bad clip stands alone.
 
-A clip that fails alone may get another attempt, for which the first error tells what it needs.
+A clip that fails alone may get another attempt, chosen by the first error.
 """
 
 import re

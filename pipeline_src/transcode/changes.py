@@ -48,7 +48,11 @@ def join_sound(job: ClipJob, media: MediaConfig, folder: Path) -> ClipJob:
 
 
 def _join(path: Path, rate: int) -> np.ndarray:
-    """Join the samples in time order, with silence only before the first one."""
+    """Join the samples in time order, with silence only before the first one.
+
+    Returns:
+        int16 of shape (num_samples,).
+    """
     parts: list[np.ndarray] = []
     length = 0
     with av.open(str(path), format="nut") as container:

@@ -1,8 +1,8 @@
 """Where the streams of a file begin and end, and what lies between, by their packets.
 
 Nothing is decoded. Times are those that ffmpeg gives the file when it reads it from its start: in
-containers whose clock may begin anew or jump (MPEG-TS, MPEG-PS, Ogg) it lets the clock go on where
-it was, and so does ``Clock``.
+containers whose clock may begin anew or jump (MPEG-TS, MPEG-PS, Ogg) it lets the clock
+continue from where it was, and so does ``Clock``.
 """
 
 import math
@@ -53,7 +53,7 @@ class Extent:
         last_picture_seconds: start of the last picture.
         holes: start and end of what no packet of sound covers, between its start and its end.
         picture_holes: the same of the picture, where its rate cannot vary.
-        num_jumps: how often the clock began anew or jumped, and was made to go on.
+        num_jumps: how often the clock began anew or jumped, and was made continuous.
         num_returns: how often it began anew where ffmpeg does not expect it: what follows is lost.
         num_untimed: packets before the first of their stream that has a time.
         num_marked: packets that the container calls incomplete.

@@ -52,7 +52,7 @@ class ClipJob:
         key_tolerance_seconds: how far a decoder's times may be from these.
         is_steady: False = the picture's size changes midway. Then the frames are scaled to the
             shape of the first one, and are not rotated.
-        is_strict: False = go on after a decoding error.
+        is_strict: False = tolerate decoding errors.
         mix: filter that makes the sound mono.
         has_one_format: False = the sound's format changes midway.
         sound_path: the sound alone, from the clip's start, in place of the file's.

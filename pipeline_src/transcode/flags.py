@@ -32,7 +32,7 @@ def longest_zeros(samples: np.ndarray) -> tuple[int, int]:
 def is_static(frames: Sequence[bytes]) -> bool:
     """Return whether all JPEG frames are alike: mean grey difference to the first below one level.
 
-    JPEG sizes that differ by more than 5 % settle the common case without decoding.
+    JPEG sizes that differ by more than 5 % decide the common case without decoding.
     """
     sizes = [len(frame) for frame in frames]
     if len(frames) < 2 or max(sizes) - min(sizes) > STATIC_SIZE_SPREAD * max(sizes):
@@ -44,6 +44,7 @@ def is_static(frames: Sequence[bytes]) -> bool:
 
 
 def _thumbnail(frame: bytes) -> np.ndarray:
+    """Decode a frame to a small grey picture: float32 (H, W)."""
     image = Image.open(io.BytesIO(frame))
     image.draft("L", (STATIC_THUMBNAIL_SIDE, STATIC_THUMBNAIL_SIDE))
     return np.asarray(image.convert("L"), np.float32)

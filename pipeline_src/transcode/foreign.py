@@ -31,7 +31,7 @@ class ForeignPackets:
     """
 
     def __init__(self, stream: AudioStream, format_name: str) -> None:
-        self.places: list[ByteRange] = []
+        self.ranges: list[ByteRange] = []
         self.num_broken = 0
         self._sync = SYNC.get(format_name)
         self._is_raw = stream.codec_context.name.startswith("pcm_")
@@ -40,29 +40,29 @@ class ForeignPackets:
 
     def takes(self, packet: Packet) -> bool:
         """Return whether a packet is no sound; an unknown one may still be the incomplete end."""
-        place = packet.pos
-        if place is None or not packet.size:
+        position = packet.pos
+        if position is None or not packet.size:
             return False
         self._close()
-        if self.places and place <= self.places[-1][1]:
+        if self.ranges and position <= self.ranges[-1][1]:
             return True
         head = bytes(memoryview(packet)[:HEAD_BYTES])
         if self._is_raw and not self._block and packet.duration:
             self._block = packet.size // packet.duration  # bytes of one sample of all channels
         if self._block and packet.size % self._block:
-            self._last = (place, place + packet.size - 1)
+            self._last = (position, position + packet.size - 1)
         elif self._sync and not self._sync.match(head):
-            here = (place, place + max(packet.size, _tag_bytes(head)) - 1)
+            here = (position, position + max(packet.size, _tag_bytes(head)) - 1)
             if not HARMLESS.match(head):
                 self._last = here
                 return True
-            self.places.append(here)
+            self.ranges.append(here)
             return True
         return False
 
     def finish(self) -> tuple[ByteRange, ...]:
         """Return the byte ranges, with that of the last packet if it is incomplete."""
-        return (*self.places, *([self._last] if self._last else []))
+        return (*self.ranges, *([self._last] if self._last else []))
 
     def _close(self) -> None:
         """Count a broken packet that others follow: only the last may be incomplete."""

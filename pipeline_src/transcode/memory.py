@@ -1,4 +1,7 @@
-"""Keep the ffmpeg processes of one stage within a memory budget, whatever clips they decode."""
+"""Keep the ffmpeg processes of one stage within a memory budget.
+
+Memory is counted, not limited: a limit on the process would kill good clips by chance.
+"""
 
 import threading
 from collections.abc import Iterator
@@ -24,7 +27,11 @@ class MemoryBudget:
 
     @contextmanager
     def hold(self, num_bytes: int) -> Iterator[None]:
-        """Wait until ``num_bytes`` are free, and hold them; no thread may hold twice."""
+        """Wait until ``num_bytes`` are free, and hold them; no thread may hold twice.
+
+        Raises:
+            ValueError: there are not so many in all.
+        """
         if num_bytes > self.total_bytes:
             raise ValueError(f"{num_bytes} bytes; there are {self.total_bytes} in all")
         with self._changed:

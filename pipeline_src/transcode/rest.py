@@ -52,7 +52,7 @@ def find_joined(path: Path, containers: frozenset[str], end: int) -> int | None:
 def find_second_movie(path: Path) -> int | None:
     """Find further tables in an MP4 or MOV file, of which libav reads the first alone.
 
-    A stream of fragments may repeat its tables, but its time goes on then.
+    A stream of fragments may repeat its tables, but its time continues then.
     """
     begin, tables = 0, b""
     joint = first_time = None

@@ -201,7 +201,7 @@ def test_left_in_the_queue_by_the_user(disturbed, cluster):
     job_id = disturbed.wait_for_a_checkpoint()
     os.killpg(workflow.pid, signal.SIGINT)
     output = workflow.communicate(timeout=TIMEOUT_SECONDS)[0]
-    assert f"Slurm job {job_id} goes on. Run the same command to join it" in output
+    assert f"Slurm job {job_id} keeps running. Run the same command to join it" in output
     assert cluster.jobs() == {job_id: "RUNNING"}
     disturbed.ends_well(disturbed.start(leave))
     assert disturbed.job_id() == job_id

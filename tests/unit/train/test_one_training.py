@@ -171,9 +171,9 @@ def test_the_first_rank_that_failed_by_itself_speaks(tmp_path):
 def test_a_rank_that_was_killed_is_named_by_its_silence(tmp_path):
     job = make_job(tmp_path)
     record_failure(tmp_path, "5", 0, RuntimeError(GLOO))
-    assert first_cause(job) == "rank 1 ended without a word: killed, or out of memory?"
+    assert first_cause(job) == "rank 1 ended silently: killed, or out of memory?"
     said = explain_end(job, JobState("FAILED", "exit code 1:0"))
-    assert "ended as FAILED (exit code 1:0) without a result. rank 1 ended without a word" in said
+    assert "ended as FAILED (exit code 1:0) without a result. rank 1 ended silently" in said
     assert "last line of rank 1" in said
 
 
