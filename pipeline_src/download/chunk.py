@@ -1,6 +1,5 @@
 """Fetch the raw clips of one chunk."""
 
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +16,11 @@ from pipeline_src.download.source_choices import ClipSources, source_choices
 from pipeline_src.download.sources import Fetched, FetchFailure, Outcome
 from pipeline_src.manifest.chunks import ChunkId, ChunkManifest, Clip, clip_key, write_chunk
 from pipeline_src.manifest.input_hash import hash_inputs
-from pipeline_src.manifest.ledger import TRANSIENT_REASONS, describe_losses
+from pipeline_src.manifest.ledger import TRANSIENT_REASONS
 from pipeline_src.manifest.rows import FetchRow
 from pipeline_src.system.atomic import json_sha256
 from pipeline_src.system.progress import ProgressLine
 from pipeline_src.system.url_secrets import hide_secrets
-
-LOGGER = logging.getLogger(__name__)
 
 
 class Result(NamedTuple):
@@ -84,7 +81,6 @@ def download_chunk(
         input_hash=hash_inputs([chunk_csv], version, download=config),
     )
     write_chunk(manifest_path, ledger_path, manifest, rows)
-    LOGGER.info("download %s: %s", id, describe_losses(rows, ledger_path))
 
 
 def _fetch_all(

@@ -1,7 +1,6 @@
 """Log-mel features of one chunk: FLAC members -> a tar of float16 arrays, manifest, ledger."""
 
 import io
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,22 +10,12 @@ import torch
 from pipeline_src.config.data import AudioConfig
 from pipeline_src.errors import ManifestError, MediaError, as_clip_error
 from pipeline_src.logmel.fbank import log_mel, num_window_samples
-from pipeline_src.manifest.chunks import (
-    ChunkManifest,
-    Clip,
-    bulk_path,
-    describe_bulk,
-    merge_rows,
-    read_chunk,
-    write_chunk,
-)
+from pipeline_src.manifest.chunks import ChunkManifest, Clip, bulk_path, read_chunk
 from pipeline_src.manifest.input_hash import hash_inputs
-from pipeline_src.manifest.ledger import LedgerRow, describe_losses
-from pipeline_src.manifest.tars import build_tar, read_samples
+from pipeline_src.manifest.stage import Made, publish_chunk, write_results
+from pipeline_src.manifest.tars import read_samples
 from pipeline_src.system.progress import ProgressLine
 from pipeline_src.transcode.audio import read_flac, to_float
-
-LOGGER = logging.getLogger(__name__)
 
 
 def extract_chunk(
@@ -54,53 +43,47 @@ def extract_chunk(
             f"asked for {sample_rate_hz} Hz"
         )
     torch.set_num_threads(num_workers)
+    results = _extract_all(source, transcode_manifest, audio, sample_rate_hz)
     tar_path = manifest_path.with_suffix(".tar")
-    rows: list[LedgerRow] = []
-    clips: list[Clip] = []
-    label = f"log-mels of {source.id}"
-    with build_tar(tar_path) as tar, ProgressLine(label, len(source.clips)) as progress:
-        for clip, result in _extract_all(source, transcode_manifest, audio, sample_rate_hz):
-            progress.update()
-            if isinstance(result, MediaError):
-                rows.append(
-                    LedgerRow(clip["clip_id"], "failed", result.reason, detail=result.detail)
-                )
-                continue
-            tar.add(f"{clip['key']}.logmel.npy", npy_bytes(result.astype(np.float16)))
-            rows.append(LedgerRow(clip["clip_id"], "ok", flags=";".join(clip["flags"])))
-            clips.append({**clip, "num_logmel_frames": len(result)})
-    all_rows, dropped = merge_rows([clip["clip_id"] for clip in source.clips], source.dropped, rows)
-    manifest = ChunkManifest(
-        stage="logmel",
-        id=source.id,
-        version=version,
-        num_in=source.num_in,
-        tar=describe_bulk(tar_path),
+    rows, entries = write_results(tar_path, results)
+    publish_chunk(
+        "logmel",
+        source,
+        rows,
+        entries,
+        manifest_path=manifest_path,
+        ledger_path=ledger_path,
+        tar_path=tar_path,
         settings=source.settings | audio.model_dump(include={"num_mel_bins", "hop_length_ms"}),
-        clips=clips,
-        dropped=dropped,
+        version=version,
         input_hash=hash_inputs(
             [transcode_manifest], version, audio=audio, sample_rate_hz=sample_rate_hz
         ),
     )
-    write_chunk(manifest_path, ledger_path, manifest, all_rows)
-    LOGGER.info("logmel %s: %s", source.id, describe_losses(all_rows, ledger_path))
 
 
 def _extract_all(
     source: ChunkManifest, manifest_path: Path, audio: AudioConfig, sample_rate_hz: int
-) -> Iterator[tuple[Clip, np.ndarray | MediaError]]:
-    """Yield each clip with its log-mel (T, M) or why it has none, in list order."""
+) -> Iterator[tuple[Clip, Made | MediaError]]:
+    """Yield each clip with its log-mel or why it has none, in list order."""
     samples = read_samples(bulk_path(manifest_path, source))
     num_window = num_window_samples(audio, sample_rate_hz)
-    for clip in source.clips:
-        sample = next(samples, ("", {}))
-        try:
-            waveform = torch.from_numpy(_read_waveform(clip, sample, num_window))
-            result = log_mel(waveform, audio, sample_rate_hz).numpy()
-        except Exception as error:
-            result = as_clip_error(error, clip["clip_id"])
-        yield clip, result
+    with ProgressLine(f"log-mels of {source.id}", len(source.clips)) as progress:
+        for clip in source.clips:
+            sample = next(samples, ("", {}))
+            try:
+                waveform = torch.from_numpy(_read_waveform(clip, sample, num_window))
+                made = _made(clip, log_mel(waveform, audio, sample_rate_hz).numpy())
+            except Exception as error:
+                made = as_clip_error(error, clip["clip_id"])
+            yield clip, made
+            progress.update()
+
+
+def _made(clip: Clip, logmel: np.ndarray) -> Made:
+    """Store a log-mel (T, M) as float16."""
+    member = (f"{clip['key']}.logmel.npy", npy_bytes(logmel.astype(np.float16)))
+    return Made({**clip, "num_logmel_frames": len(logmel)}, [member])
 
 
 def _read_waveform(clip: Clip, sample: tuple[str, dict[str, bytes]], num_window: int) -> np.ndarray:

@@ -5,6 +5,7 @@ The keys ``lost`` and ``origin`` of the file are the fields ``dropped`` and ``in
 """
 
 import hashlib
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_src.errors import ManifestError
-from pipeline_src.manifest.ledger import LedgerRow, count_status, write_ledger
+from pipeline_src.manifest.ledger import LedgerRow, count_status, describe_losses, write_ledger
 from pipeline_src.manifest.schema import CHUNKS, check_json, read_json
 from pipeline_src.system.atomic import file_sha256, write_json
 
+LOGGER = logging.getLogger(__name__)
 KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,120}")
 KEY_PREFIX_CHARS = 60
 KEY_HASH_CHARS = 10
@@ -83,7 +85,7 @@ def clip_key(clip_id: str) -> str:
 def write_chunk(
     path: Path, ledger_path: Path, manifest: ChunkManifest, rows: Sequence[LedgerRow]
 ) -> None:
-    """Write ledger, then manifest.
+    """Write ledger, then manifest, and log the losses.
 
     Raises:
         AssertionError: the rows do not add up, or are not those of the manifest.
@@ -105,6 +107,7 @@ def write_chunk(
     }
     body = {"clips": manifest.clips, "lost": manifest.dropped}
     write_json(path, {**head, **manifest.extra, **body}, indent=None)
+    LOGGER.info("%s %s: %s", manifest.stage, manifest.id, describe_losses(rows, ledger_path))
 
 
 HEAD_KEYS = ("stage", "dataset", "split", "chunk", "version", "num_in", "num_ok", "num_skipped")

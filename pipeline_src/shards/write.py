@@ -2,7 +2,6 @@
 
 import io
 import json
-import logging
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -12,16 +11,10 @@ import numpy as np
 
 from pipeline_src.config.data import ShardsConfig
 from pipeline_src.errors import ManifestError
-from pipeline_src.manifest.chunks import (
-    ChunkManifest,
-    Clip,
-    bulk_path,
-    merge_rows,
-    read_chunk,
-    write_chunk,
-)
+from pipeline_src.manifest.chunks import Clip, bulk_path, read_chunk
 from pipeline_src.manifest.input_hash import hash_inputs
-from pipeline_src.manifest.ledger import LedgerRow, describe_losses
+from pipeline_src.manifest.ledger import LedgerRow
+from pipeline_src.manifest.stage import publish_chunk
 from pipeline_src.manifest.tars import read_samples
 from pipeline_src.shards.duplicates import CONTENT, FILE, content_hash
 from pipeline_src.shards.files import SAMPLES, SHARDS
@@ -29,7 +22,6 @@ from pipeline_src.shards.running_stats import Moments, moments_of
 from pipeline_src.shards.tars import ShardWriter
 from pipeline_src.system.progress import ProgressLine
 
-LOGGER = logging.getLogger(__name__)
 CLIP_KEYS = ("clip_id", "key", "labels", "flags", FILE)
 JSON_KEYS = (
     "clip_id",
@@ -86,19 +78,18 @@ def pack_chunk(
     transcode = read_chunk(transcode_manifest, "transcode")
     paths = bulk_path(transcode_manifest, transcode), bulk_path(logmel_manifest, logmel)
     writer, contents, moments = _write_tars(shard_path, kept, _join(kept, *paths), shards)
-    all_rows, dropped = merge_rows([clip["clip_id"] for clip in logmel.clips], logmel.dropped, rows)
-    manifest = ChunkManifest(
-        stage="pack",
-        id=logmel.id,
-        version=version,
-        num_in=logmel.num_in,
-        tar=None,
-        settings=logmel.settings,
-        clips=[
+    publish_chunk(
+        "pack",
+        logmel,
+        rows,
+        [
             {**{key: clip[key] for key in CLIP_KEYS}, CONTENT: content}
             for clip, content in zip(kept, contents, strict=True)
         ],
-        dropped=dropped,
+        manifest_path=manifest_path,
+        ledger_path=ledger_path,
+        settings=logmel.settings,
+        version=version,
         input_hash=hash_inputs([logmel_manifest, transcode_manifest], version, shards=shards),
         extra={
             SHARDS: [shard._asdict() for shard in writer.files],
@@ -109,8 +100,6 @@ def pack_chunk(
             "logmel": asdict(moments),
         },
     )
-    write_chunk(manifest_path, ledger_path, manifest, all_rows)
-    LOGGER.info("pack %s: %s", logmel.id, describe_losses(all_rows, ledger_path))
 
 
 def _judge(clip: Clip, shards: ShardsConfig) -> LedgerRow:

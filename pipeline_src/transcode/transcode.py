@@ -2,7 +2,6 @@
 
 import collections
 import itertools
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -11,24 +10,15 @@ from typing import TypeVar
 
 from pipeline_src.config.data import MediaConfig
 from pipeline_src.errors import MediaError, StageError, as_clip_error
-from pipeline_src.manifest.chunks import (
-    ChunkManifest,
-    Clip,
-    describe_bulk,
-    merge_rows,
-    read_chunk,
-    write_chunk,
-)
+from pipeline_src.manifest.chunks import ChunkManifest, Clip, read_chunk
 from pipeline_src.manifest.input_hash import hash_inputs
-from pipeline_src.manifest.ledger import LedgerRow, describe_losses
-from pipeline_src.manifest.tars import TarBuilder, build_tar
+from pipeline_src.manifest.stage import Made, publish_chunk, write_results
 from pipeline_src.system.progress import ProgressLine
 from pipeline_src.transcode.agreement import lost_by_seeking, should_look_again
 from pipeline_src.transcode.batch import Decoded, decode_batch, make_batches
 from pipeline_src.transcode.clips import PreparedClip, describe_amounts, describe_clip, prepare_clip
 from pipeline_src.transcode.memory import MemoryBudget
 
-LOGGER = logging.getLogger(__name__)
 BATCHES_AHEAD = 2
 MIN_FRAME_DIGITS = 2
 # What readers of the frames and the sound must know.
@@ -57,49 +47,29 @@ def transcode_chunk(
     """
     source = read_chunk(download_manifest, "download")
     _check_raw_files(download_manifest, source)
-    tar_path = manifest_path.with_suffix(".tar")
-    rows: list[LedgerRow] = []
-    clips: list[Clip] = []
     decoded = _decode_all(
         source.clips, download_manifest.parent, media, num_workers, f"transcode {source.id}"
     )
-    with build_tar(tar_path) as tar:
-        for clip, result in decoded:
-            if isinstance(result, MediaError):
-                rows.append(
-                    LedgerRow(clip["clip_id"], "failed", result.reason, detail=result.detail)
-                )
-                continue
-            entry, decoded = result
-            flags = ";".join(entry["flags"])
-            detail = describe_amounts(entry)
-            rows.append(LedgerRow(clip["clip_id"], "ok", flags=flags, detail=detail))
-            clips.append(entry)
-            _add_members(tar, clip["key"], decoded)
-    all_rows, dropped = merge_rows([clip["clip_id"] for clip in source.clips], source.dropped, rows)
-    manifest = ChunkManifest(
-        stage="transcode",
-        id=source.id,
-        version=version,
-        num_in=source.num_in,
-        tar=describe_bulk(tar_path),
+    tar_path = manifest_path.with_suffix(".tar")
+    rows, entries = write_results(tar_path, decoded)
+    publish_chunk(
+        "transcode",
+        source,
+        rows,
+        entries,
+        manifest_path=manifest_path,
+        ledger_path=ledger_path,
+        tar_path=tar_path,
         settings=media.model_dump(include=MEDIA_SETTINGS),
-        clips=clips,
-        dropped=dropped,
+        version=version,
         input_hash=hash_inputs([download_manifest], version, media=media),
     )
-    write_chunk(manifest_path, ledger_path, manifest, all_rows)
-    LOGGER.info("transcode %s: %s", source.id, describe_losses(all_rows, ledger_path))
 
 
 def _decode_all(
     clips: list[Clip], folder: Path, media: MediaConfig, num_workers: int, label: str
-) -> Iterator[tuple[Clip, tuple[Clip, Decoded] | MediaError]]:
-    """Probe all clips, decode the usable ones in batches, and yield all in list order.
-
-    Yields:
-        A clip of ``clips``; its entry in the manifest and its media, or why it has none.
-    """
+) -> Iterator[tuple[Clip, Made | MediaError]]:
+    """Probe all clips, decode the usable ones in batches, and yield all in list order."""
     memory = MemoryBudget(num_workers)
     with ThreadPoolExecutor(num_workers) as pool, ProgressLine(label, len(clips)) as progress:
         limit = memory.total_bytes
@@ -125,12 +95,8 @@ def decode_clips(
     folder: Path,
     media: MediaConfig,
     memory: MemoryBudget,
-) -> list[tuple[Clip, Decoded] | MediaError]:
-    """Decode clips in one process; look again at those that are not as their headers promise.
-
-    Returns:
-        For each its entry in the manifest and its media, or why it has none.
-    """
+) -> list[Made | MediaError]:
+    """Decode clips in one process; look again at those that are not as their headers promise."""
     try:
         results = decode_batch([prepared.job for _, prepared in clips], media, memory)
         return [
@@ -151,7 +117,7 @@ def _finish(
     folder: Path,
     media: MediaConfig,
     memory: MemoryBudget,
-) -> tuple[Clip, Decoded] | MediaError:
+) -> Made | MediaError:
     if should_look_again(prepared.probe, prepared.job, result, _sound_seconds(result, media)):
         measured = prepare_clip(clip, folder, media, memory.total_bytes, distrusts_header=True)
         if isinstance(measured, MediaError):
@@ -166,7 +132,9 @@ def _finish(
     if isinstance(result, MediaError):
         return result
     entry = describe_clip(clip, prepared, result, media)
-    return entry if isinstance(entry, MediaError) else (entry, result)
+    if isinstance(entry, MediaError):
+        return entry
+    return Made(entry, _members(clip["key"], result), describe_amounts(entry))
 
 
 def _sound_seconds(result: Decoded | MediaError, media: MediaConfig) -> float:
@@ -204,8 +172,8 @@ def _check_raw_files(manifest_path: Path, manifest: ChunkManifest) -> None:
         )
 
 
-def _add_members(tar: TarBuilder, key: str, decoded: Decoded) -> None:
-    tar.add(f"{key}.flac", decoded.flac)
+def _members(key: str, decoded: Decoded) -> list[tuple[str, bytes]]:
     digits = max(MIN_FRAME_DIGITS, len(str(len(decoded.frames) - 1)))
-    for number, frame in enumerate(decoded.frames):
-        tar.add(f"{key}.frame_{number:0{digits}d}.jpg", frame)
+    frames = enumerate(decoded.frames)
+    names = ((f"{key}.frame_{number:0{digits}d}.jpg", frame) for number, frame in frames)
+    return [(f"{key}.flac", decoded.flac), *names]
