@@ -1,4 +1,8 @@
-"""Cut a clip list into chunks, the units of work; done when the Snakefile is parsed."""
+"""Cut a clip list into chunks, the units of work; done when the Snakefile is parsed.
+
+A job per clip would make a graph of millions of jobs, which takes Snakemake hours; how many chunks
+there are must be known before the first job.
+"""
 
 import csv
 import io
@@ -125,6 +129,7 @@ def _write_plan(chunks: Mapping[str, Sequence[bytes]], folder: Path) -> None:
     }
     for path in set(folder.glob("*/[0-9][0-9][0-9][0-9][0-9].csv")) - set(planned):
         path.unlink(missing_ok=True)  # another dry run may have been faster
+    # An unchanged file keeps its time, so that its chunk is not made again downstream.
     is_current = {path: path.is_file() and path.read_bytes() == planned[path] for path in planned}
     write_files({path: text for path, text in planned.items() if not is_current[path]})
 
@@ -136,7 +141,7 @@ def _format_chunk(rows: Iterable[ClipRow]) -> bytes:
     writer.writerows(
         (
             row.clip_id,
-            hide_secrets(row.source),  # the list alone holds tokens, see restore_secrets
+            hide_secrets(row.source),  # else tokens would spread over caches: restore_secrets
             row.start_seconds,  # None is written as nothing, a float as its repr
             row.end_seconds,
             ";".join(map(str, row.labels)),

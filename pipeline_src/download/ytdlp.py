@@ -180,6 +180,7 @@ def _options(folder: Path, config: DownloadConfig, secrets: Secrets, ffmpeg: str
         "extractor_retries": 0,
         "fragment_retries": 0,
         "skip_unavailable_fragments": False,
+        # ffmpeg could fetch a part alone, but cuts at key frames; transcoding cuts exactly.
         "external_downloader": {"default": "native"},
         "ffmpeg_location": ffmpeg,
         "fixup": "never",

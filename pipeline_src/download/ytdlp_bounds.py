@@ -3,6 +3,8 @@
 It reads whole pages and redirects into memory, lets single reads time out but no transfer, gives
 playlists that it cannot read to ffmpeg with every protocol on, and merges with every container on:
 a DASH manifest in place of a sound track names a local file, and ffmpeg reads it.
+
+A process of its own could be bounded as a whole, but starting one for every clip is slow.
 """
 
 import functools

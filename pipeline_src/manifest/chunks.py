@@ -39,7 +39,11 @@ class ChunkId:
 
 @dataclass(frozen=True)
 class BulkFile:
-    """A large file beside a manifest, named relative to the manifest's folder."""
+    """A large file beside a manifest, named relative to the manifest's folder.
+
+    No rule declares it: Snakemake deletes declared outputs before a job and compares checksums
+    only of small files.
+    """
 
     file: str
     bytes: int

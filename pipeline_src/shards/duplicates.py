@@ -1,7 +1,8 @@
 """Clips of a data set with the same content: the same sound and the same frames.
 
 Compared are the bytes that transcoding stored, which follow from the decoded samples and pictures
-alone. A copy that somebody encoded again is not found.
+alone. A copy that somebody encoded again is not found. A chunk does not know the others, so equal
+content is found where a split is indexed, and no shard is packed again for it.
 
 Clips that differ may be cut from one recording that stands in two splits, under two names or two
 spellings of one. Such clips are counted by the checksum of the file that was fetched.

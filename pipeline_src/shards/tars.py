@@ -1,4 +1,7 @@
-"""Write the tars of one chunk, one after the other."""
+"""Write the tars of one chunk, one after the other.
+
+They are cut by bytes while they are written: an estimate at planning would have to know the clips.
+"""
 
 import hashlib
 import zlib

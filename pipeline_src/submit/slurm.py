@@ -1,4 +1,7 @@
-"""Asking Slurm about jobs: works with accounting and without it."""
+"""Ask Slurm about jobs, with accounting and without it.
+
+submitit asks accounting alone; without it, a job that died would stay unknown.
+"""
 
 import shutil
 import subprocess

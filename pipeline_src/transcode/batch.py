@@ -1,6 +1,7 @@
 """Decode a batch of clips in one ffmpeg process; halve the batch until a bad clip stands alone.
 
-A clip that fails alone may get another attempt, chosen by the first error.
+A clip that fails alone may get another attempt, chosen by the first error: so good clips have the
+same bytes under every policy.
 """
 
 import re

@@ -9,6 +9,7 @@ from PIL import Image
 from pipeline_src.transcode.audio import to_float
 
 SILENCE_DBFS = -70.0
+# Encoders end the picture of whole files up to 0.07 s before the sound.
 SHORT_TOLERANCE_SECONDS = 0.1
 STATIC_SIZE_SPREAD = 0.05
 STATIC_THUMBNAIL_SIDE = 32

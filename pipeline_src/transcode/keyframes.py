@@ -1,4 +1,8 @@
-"""Where the key frames of a clip are, by its packets: nothing is decoded."""
+"""Where the key frames of a clip are, by its packets: nothing is decoded.
+
+Known before ffmpeg starts, a key frame that does not come out is noticed: H.264 decoders lose count
+where open GOPs have gaps.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
