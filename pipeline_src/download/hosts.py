@@ -93,7 +93,7 @@ class Host:
                 if state["pauses"] >= self._config.max_pauses:
                     raise CircuitOpenError(
                         state["reason"],
-                        f"{self.name} is left alone for another {pause:.0f} s after "
+                        f"{self.name} is paused for another {pause:.0f} s after "
                         f"{state['pauses']} pauses in a row",
                     )
                 return pause
