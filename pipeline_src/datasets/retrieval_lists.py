@@ -10,7 +10,7 @@ def load_gallery(dataset: DatasetConfig) -> list[str] | None:
     """Read the clip ids of ``retrieval_clips`` in file order; None without such a file.
 
     Raises:
-        ManifestError: missing or empty file, or an id that stands there twice.
+        ManifestError: missing or empty file, or an id that is listed twice.
     """
     path = dataset.retrieval_clips
     if path is None:

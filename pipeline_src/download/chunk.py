@@ -46,7 +46,7 @@ def download_chunk(
 ) -> None:
     """Fetch every clip of a chunk; write the download manifest and ledger.
 
-    A clip that cannot be had is a row of the ledger, not an error.
+    A clip that cannot be fetched is a row of the ledger, not an error.
 
     Args:
         raw_folder: where archive members and bodies are kept; survives a killed job.

@@ -36,7 +36,7 @@ def fetch_official(
     """Fetch the published files of a data set that are missing; return what was written.
 
     Raises:
-        ManifestError: one cannot be had, or is not what was published.
+        ManifestError: one cannot be fetched, or is not what was published.
     """
     missing = [one for one in dataset.official if not _target(dataset, one).exists()]
     if missing:

@@ -57,7 +57,7 @@ class LedgerRow:
 
     Args:
         reason: one of REASONS unless status is ok, then empty.
-        attempts: how often this stage tried; 0 where it did not need to. Requests that were told
+        attempts: number of tries in this stage; 0 where none was needed. Requests that were told
             to slow down do not count.
         flags: subset of FLAGS joined by ``;`` on ok rows.
         detail: a human sentence: the tail of the tool's error.

@@ -2,7 +2,7 @@
 
 A request is an empty file that becomes an input of the chunk's download or transcoding: the job
 runs once for each, and what was requested earlier stays in the results. Good clips and permanent
-failures of a download stand in the chunk's journal and are not requested again.
+failures of a download are in the chunk's journal and are not requested again.
 """
 
 from collections.abc import Mapping, Sequence

@@ -4,7 +4,7 @@ Compared are the bytes that transcoding stored, which follow from the decoded sa
 alone. A copy that somebody encoded again is not found. A chunk does not know the others, so equal
 content is found where a split is indexed, and no shard is packed again for it.
 
-Clips that differ may be cut from one recording that stands in two splits, under two names or two
+Clips that differ may be cut from one recording that is listed in two splits, under two names or two
 spellings of one. Such clips are counted by the checksum of the file that was fetched.
 
 The first clip of each content stands for it. Where duplicates are left out, splits are looked

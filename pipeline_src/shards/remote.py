@@ -60,7 +60,7 @@ class RemoteReader:
         """Return all bytes of a sample.
 
         Raises:
-            ManifestError: not to be had. SampleError: what is there is not what was packed.
+            ManifestError: it cannot be fetched. SampleError: what is there is not what was packed.
         """
         shard = sample.shard
         assert isinstance(shard, RemoteShard)

@@ -1,4 +1,4 @@
-"""What is said of a job that ended without a result: the first cause, in its rank's own words."""
+"""Explain why a job ended without a result: the first cause, as its rank recorded it."""
 
 import re
 from pathlib import Path

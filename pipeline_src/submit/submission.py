@@ -32,7 +32,7 @@ def find_running(spec: TrainSpec, cluster: str) -> JobRecord | None:
     The second finds a job whose submitter was killed before it could write the record.
 
     Raises:
-        TrainingError: whether there is one cannot be said.
+        TrainingError: the queue does not answer, or the job is another machine's.
     """
     record = read_job(spec.run_dir)
     if record and record.state().is_alive:

@@ -40,7 +40,7 @@ TOO_LARGE_MESSAGE = "Picture size"
 # A new picture size starts the filters, and so the frames' clock, anew.
 RESTART_MESSAGE = "Invalid pts"
 FORMAT_MESSAGE = "Changing audio frame properties"
-# ffmpeg mixes only channels of which it is told where they stand.
+# ffmpeg mixes only channels whose positions it knows.
 UNPLACED_MESSAGE = re.compile(r"Rematrix is needed between (\d+) channels")
 # So far, of each channel.
 BAD_SAMPLES = re.compile(r"(\d+\.Number.of.(?:NaNs|Infs))=([\d.]+)")

@@ -19,7 +19,7 @@ JPEG_COLOURS = "out_range=pc:out_color_matrix=bt601"
 # To mono: as ffmpeg weighs the channels; the first one alone, which is W of ambisonic sound.
 MIX = "aformat=channel_layouts=mono"
 FIRST_CHANNEL = "pan=mono|c0=c0"
-# Of samples of floats: how many are no finite numbers, said with every frame.
+# Of samples of floats: how many are no finite numbers, printed with every frame.
 COUNTED = "Number_of_NaNs+Number_of_Infs"
 # Only where there are some: it computes in double precision.
 MEND = "aeval=exprs='if(isnan(val(ch))+isinf(val(ch)),0,val(ch))':c=same"
