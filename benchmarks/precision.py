@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from pipeline_src.config import Config, read_config, resolve_run  # noqa: E402
 from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig  # noqa: E402
-from pipeline_src.methods.common.setting import StepSetting  # noqa: E402
+from pipeline_src.methods import MaskRatios  # noqa: E402
 from pipeline_src.runs.build import build_model  # noqa: E402
 from pipeline_src.runs.provenance import git_commit, machine  # noqa: E402
 from pipeline_src.runs.spec import TrainSpec  # noqa: E402
@@ -74,7 +74,7 @@ class Steps:
         """Take one step; return its CPU seconds."""
         started = time.process_time()
         size = self.recipe.batch_size
-        plan = self.objective.draw(size, self.generator, torch.device("cpu"), self._setting())
+        plan = self.objective.draw(size, self._ratios(), self.generator)
         for step_pass, optimizer in self.optimizers.items():
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=amp):
                 loss: Tensor = self.objective(self.batch, plan, step_pass)["loss"]
@@ -84,9 +84,11 @@ class Steps:
             optimizer.zero_grad(set_to_none=True)
         return time.process_time() - started
 
-    def _setting(self) -> StepSetting | None:
-        ratios = getattr(self.objective, "ratios", None)
-        return StepSetting(ratios) if ratios else None
+    def _ratios(self) -> MaskRatios | None:
+        if isinstance(self.recipe, FinetuneConfig):
+            return None
+        ratio = self.recipe.reconstruct_ratio
+        return MaskRatios(ratio, ratio, self.recipe.contrast_ratios)
 
 
 def measure(steps: Steps, repeats: int) -> dict[str, float]:

@@ -15,7 +15,7 @@ import torch
 from pipeline_src.config import ModelConfig, PretrainConfig, plan_segments, pretrain_network
 from pipeline_src.config.segments import Segment
 from pipeline_src.config.variants import NUM_MEL_BINS
-from pipeline_src.methods.common.setting import StepSetting, draw_candidates
+from pipeline_src.methods.common.contrast import sample_negatives
 from pipeline_src.runs.build import build_model
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.objective import build_objective, build_optimizers
@@ -68,9 +68,10 @@ class Trainer:
         """Masks, forward, backward, clipping and optimiser."""
         recipe = self.recipe
         assert segment.ratios is not None
-        candidates = draw_candidates(segment.batch_size, recipe.batch_size, self.generator)
-        setting = StepSetting(segment.ratios, candidates)
-        plan = self.objective.draw(segment.batch_size, self.generator, self.device, setting)
+        negatives = sample_negatives(segment.batch_size, recipe.batch_size, self.generator)
+        plan = self.objective.draw(
+            segment.batch_size, segment.ratios, self.generator, self.device, negatives
+        )
         for step_pass, optimizer in self.optimizers.items():
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.is_mixed):
                 loss = self.objective(batch, plan, step_pass)["loss"]

@@ -29,6 +29,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from pipeline_src.methods import MaskRatios  # noqa: E402
 from pipeline_src.methods.avsiam.network import AVSiam  # noqa: E402
 from pipeline_src.methods.avsiam.objective import AVSiamPretrain  # noqa: E402
 from pipeline_src.methods.common.blocks import NORM_SUFFIX, Block, Modality  # noqa: E402
@@ -106,12 +107,13 @@ def make_steps(
     """The loss of a step, masks drawn anew, by way of computing it."""
     generator = torch.Generator().manual_seed(0)
     num_clips = len(batch["logmel"])
+    masked = MaskRatios(0.75, 0.75, ratios)
 
     def ours(objective: AVSiamPretrain) -> Tensor:
-        return objective(batch, objective.draw(num_clips, generator), "contrast")["loss"]
+        return objective(batch, objective.draw(num_clips, masked, generator), "contrast")["loss"]
 
-    packed = AVSiamPretrain(model, contrast_ratios=ratios, packed="always")
-    dense = AVSiamPretrain(model, contrast_ratios=ratios, packed="never")
+    packed = AVSiamPretrain(model, packed="always")
+    dense = AVSiamPretrain(model, packed="never")
     return {
         "released": lambda: released_loss(model, batch, ratios, F.scaled_dot_product_attention),
         "released_matmul": lambda: released_loss(model, batch, ratios, matmul_attention),

@@ -4,6 +4,8 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from pipeline_src.methods import MaskRatios
+
 WIDTHS = {
     "embed_dim": 16,
     "depth": 2,
@@ -12,6 +14,9 @@ WIDTHS = {
     "decoder_depth": 1,
     "decoder_num_heads": 2,
 }
+# Of a step as published: AVSiam's, with CAV-MAE's in it, and MAViL's.
+RATIOS = MaskRatios(0.75, 0.75, (0.0, 0.125, 0.25, 0.375, 0.5))
+MAVIL_RATIOS = MaskRatios(0.8, 0.8)
 SMALL = {"img_size": 16, "patch_size": 8, "num_mel_bins": 16, "target_length": 24} | WIDTHS
 
 

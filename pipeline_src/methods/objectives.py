@@ -3,7 +3,6 @@
 from pipeline_src.methods.avsiam.objective import AVSiamPretrain
 from pipeline_src.methods.cav_mae.objective import CAVMAEPretrain
 from pipeline_src.methods.common.classify import Classify
-from pipeline_src.methods.common.setting import StepSetting
 from pipeline_src.methods.mavil.objective import MAViLPretrain
 
 TrainObjective = AVSiamPretrain | CAVMAEPretrain | MAViLPretrain | Classify
@@ -13,6 +12,5 @@ __all__ = [
     "CAVMAEPretrain",
     "Classify",
     "MAViLPretrain",
-    "StepSetting",
     "TrainObjective",
 ]

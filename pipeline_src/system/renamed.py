@@ -100,7 +100,6 @@ RENAMED = {
     "objectives.classify": "methods.common.classify",
     "objectives.contrastive": "methods.common.contrast",
     "objectives.reconstruction": "methods.common.reconstruction",
-    "objectives.setting": "methods.common.setting",
     "media.plan": "commands.estimate",
 }
 # Modules that were started by ``python -m`` -> the command that stands for it.

@@ -20,7 +20,7 @@ from pipeline_src.config import OptimConfig
 from pipeline_src.errors import TrainingError
 from pipeline_src.loader.batches import Batch
 from pipeline_src.loader.timetable import Timetable
-from pipeline_src.methods.common.setting import StepSetting
+from pipeline_src.methods import MaskRatios
 from pipeline_src.runs.checkpoint import save_checkpoint
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER
 from pipeline_src.train.average import WeightAverage
@@ -48,17 +48,18 @@ class Objective(Protocol):
     def draw(
         self,
         batch_size: int,
+        ratios: MaskRatios | None,
         generator: torch.Generator,
         device: torch.device,
-        setting: StepSetting | None,
+        negative_mask_NN: Tensor | None,
     ) -> Any:
         """Everything random of one step: masks, permutations, the modality.
 
         Args:
             batch_size: clips of this rank, which may differ from step to step.
-            setting: a pre-training's mask ratios and contrast candidates of this step; the method
-                masks with ``setting.ratios`` and keeps ``setting.is_candidate_NN`` in its plan for
-                ``scoped_contrastive_loss``. None in a fine-tuning.
+            ratios: mask ratios of this step; None in a fine-tuning.
+            negative_mask_NN: clips that each clip of a contrast is scored against, kept in the plan
+                for ``scoped_contrastive_loss``; None = all.
         """
         ...
 
@@ -80,7 +81,7 @@ class Run:
         guard: keeps bad steps from being taken.
         state: constant entries of state.json: fingerprint, versions, configuration.
         average: the sum of weights that becomes the result; without steps the last weights do.
-        setting: step -> what the plan of a pre-training says about it; None in a fine-tuning.
+        negatives: step -> clips that each is scored against (N, N); None = all.
         is_mixed: whether the passes run under bfloat16 autocast.
         sign: told of every sign of life, see ``alive.py``.
         count_faults: what else a row of the log says, asked on every rank; ends a training whose
@@ -101,7 +102,7 @@ class Run:
     ranks: Ranks
     guard: StepGuard = field(default_factory=StepGuard)
     average: WeightAverage = field(default_factory=WeightAverage)
-    setting: Callable[[int], StepSetting | None] = lambda step: None
+    negatives: Callable[[int], Tensor | None] = lambda step: None
     is_mixed: bool = False
     count_faults: Callable[[], Mapping[str, int]] = dict
     sign: Callable[[str], None] = lambda what: None
@@ -149,9 +150,10 @@ def _take_step(run: Run, batch: Batch, clock: Clock) -> dict[str, Tensor]:
     batch = run.augment(batch, step_generator(run, "augment", clock.step))
     plan = run.draws.draw(
         len(batch["index"]),
+        clock.timetable.stretch(clock.step).ratios,
         step_generator(run, "mask", clock.step),
         device,
-        run.setting(clock.step),
+        run.negatives(clock.step),
     )
     lr = learning_rate(recipe, clock)
     logged: dict[str, Tensor] = {"lr": torch.tensor(lr)}

@@ -19,7 +19,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from pipeline_src.config import FinetuneConfig, PretrainConfig, plan_segments, pretrain_network
 from pipeline_src.methods.common.classify import Classify, ClassifyPlan
 from pipeline_src.methods.common.network import HEADS
-from pipeline_src.methods.common.setting import StepSetting
 from pipeline_src.methods.objectives import TrainObjective
 from pipeline_src.runs.build import build_model
 from pipeline_src.runs.spec import TrainSpec
@@ -143,16 +142,17 @@ def _plans(
     recipe = spec.recipe
     if isinstance(recipe, PretrainConfig):
         segments = plan_segments(pretrain_network(spec.model, recipe, num_mel_bins), recipe)
-        draw = partial(objective.draw, num_clips, torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(0)
+        draw = partial(objective.draw, num_clips, generator=generator)
         return [
-            (count / len(segments), size / recipe.batch_size, draw(setting=StepSetting(ratios)))
+            (count / len(segments), size / recipe.batch_size, draw(ratios))
             for (size, ratios), count in Counter(segments).items()
             if ratios
         ]
     if isinstance(objective, Classify) and not objective.all_heads:
         shares = zip(HEADS, objective.modality_probs, strict=True)
         return [(share, 1.0, ClassifyPlan({head: 1.0})) for head, share in shares if share > 0]
-    return [(1.0, 1.0, objective.draw(num_clips, torch.Generator().manual_seed(0)))]
+    return [(1.0, 1.0, objective.draw(num_clips, None, torch.Generator().manual_seed(0)))]
 
 
 def _sample_size(spec: TrainSpec) -> int:

@@ -52,7 +52,6 @@ def _shared_values(recipe: PretrainConfig) -> dict[str, Any]:
         "contrast_scope",
         "contrast_weight",
         "temperature",
-        "reconstruct_ratio",
         "reconstruct_weight",
         "audio_mask",
     )
@@ -62,7 +61,6 @@ def _shared_values(recipe: PretrainConfig) -> dict[str, Any]:
 def _avsiam(model: Any, recipe: PretrainConfig) -> AVSiamPretrain:
     return AVSiamPretrain(
         model,
-        contrast_ratios=recipe.contrast_ratios,
         joint_step=recipe.joint_step,
         packed=recipe.pack_sequences,
         **_shared_values(recipe),

@@ -1,8 +1,10 @@
-"""What a training does at which step: its timetable, and what an objective is told about it."""
+"""What a training does at which step: its timetable, and the negatives of its contrast."""
+
+from torch import Tensor
 
 from pipeline_src.config import OptimConfig, PretrainConfig, plan_segments, pretrain_network
 from pipeline_src.loader.timetable import Timetable, even_timetable, make_timetable
-from pipeline_src.methods.common.setting import StepSetting, draw_candidates
+from pipeline_src.methods.common.contrast import sample_negatives
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.generators import seeded_generator
@@ -26,23 +28,17 @@ def training_timetable(spec: TrainSpec, num_clips: int, num_mel_bins: int) -> Ti
     )
 
 
-def step_setting(
+def step_negatives(
     recipe: OptimConfig, timetable: Timetable, step: int, ranks: Ranks
-) -> StepSetting | None:
-    """Mask ratios and contrast candidates of a step, the same on every rank.
+) -> Tensor | None:
+    """Which clips each clip of a step is scored against, (N, N), the same on every rank.
 
-    With ``negatives: fixed`` each clip has as many candidates as in a batch of ``batch_size``
-    clips; where the contrast stays within a rank, as many as in that rank's share of one.
+    With ``negatives: fixed`` they are as many as in a batch of ``batch_size`` clips; where the
+    contrast stays within a rank, as many as in that rank's share of one. None = all.
     """
-    if not isinstance(recipe, PretrainConfig):
+    if not isinstance(recipe, PretrainConfig) or recipe.negatives == "all":
         return None
-    stretch = timetable.stretch(step)
-    assert stretch.ratios is not None  # a pre-training's segments have them
-    if recipe.negatives == "all":
-        return StepSetting(stretch.ratios)
     num_parts = ranks.world_size if recipe.contrast_scope == "local" else 1
+    num_clips = timetable.stretch(step).batch_size
     generator = seeded_generator(ranks.device, recipe.seed, "negatives", step)
-    return StepSetting(
-        stretch.ratios,
-        draw_candidates(stretch.batch_size // num_parts, recipe.batch_size // num_parts, generator),
-    )
+    return sample_negatives(num_clips // num_parts, recipe.batch_size // num_parts, generator)

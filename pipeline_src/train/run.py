@@ -36,7 +36,7 @@ from pipeline_src.train.measure import cost_record
 from pipeline_src.train.memory import keep_freed_memory
 from pipeline_src.train.objective import build_objective, build_optimizers
 from pipeline_src.train.parallel import compile_blocks, shard_model
-from pipeline_src.train.plan import step_setting, training_timetable
+from pipeline_src.train.plan import step_negatives, training_timetable
 from pipeline_src.train.precision import Precision, pick_precision
 from pipeline_src.train.resume import resume_point, set_aside, start_from
 from pipeline_src.train.stop import StopFlag
@@ -175,7 +175,7 @@ def _train_on(
         average=average,
         is_mixed=precision.is_mixed,
         count_faults=undecoded.count,
-        setting=lambda step: step_setting(spec.recipe, clock.timetable, step, ranks),
+        negatives=lambda step: step_negatives(spec.recipe, clock.timetable, step, ranks),
         sign=sign,
     )
     with training_stream(spec, shards, clock, ranks, undecoded) as batches:

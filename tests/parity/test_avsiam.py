@@ -79,9 +79,7 @@ def run_pass(case, head):
     }[head]
     features = []
     with recording(model, encoder, features):
-        values = AVSiamPretrain(model, contrast_ratios=RATIOS, packed="always")(
-            batch_of(case), plan(case), step_pass
-        )
+        values = AVSiamPretrain(model, packed="always")(batch_of(case), plan(case), step_pass)
     values["loss"].backward()
     norms = gradient_norms(model, published_keys("avsiam_base", model))
     model.zero_grad(set_to_none=True)

@@ -25,7 +25,6 @@ from pipeline_src.methods.common.masking import (
     structured_noise,
 )
 from pipeline_src.methods.common.reconstruction import reconstruction_losses
-from pipeline_src.methods.common.setting import StepSetting
 
 PretrainPass = Literal["joint", "contrast", "reconstruct"]
 Packed = Literal["auto", "always", "never"]
@@ -39,7 +38,7 @@ class PretrainPlan(NamedTuple):
     video_chunks: tuple[MaskedChunk, ...]
     audio_mask: Mask
     video_mask: Mask
-    is_candidate_NN: Tensor | None = None  # see StepSetting
+    negative_mask_NN: Tensor | None = None  # see ``sample_negatives``
 
 
 class AVSiamPretrain(nn.Module):
@@ -50,9 +49,7 @@ class AVSiamPretrain(nn.Module):
 
     Args:
         model: built with ``num_classes=0``.
-        contrast_ratios: mask ratios, one chunk of the batch each.
-        audio_mask: structure of the audio masks in the contrastive pass.
-        reconstruct_ratio: share of hidden tokens, unstructured, both modalities.
+        audio_mask: structure of the audio masks in the contrastive pass; the others have none.
         packed: run the chunks of the contrastive pass as one batch; "auto" = on a GPU.
     """
 
@@ -60,12 +57,10 @@ class AVSiamPretrain(nn.Module):
         self,
         model: AVSiam,
         *,
-        contrast_ratios: tuple[float, ...] = (0.0, 0.125, 0.25, 0.375, 0.5),
         contrast_direction: Direction = "both",
         contrast_scope: Scope = "global",
         contrast_weight: float = 1.0,
         temperature: float = 0.05,
-        reconstruct_ratio: float = 0.75,
         reconstruct_weight: float = 1.0,
         audio_mask: AudioMask = "time_freq",
         joint_step: bool = False,
@@ -75,7 +70,6 @@ class AVSiamPretrain(nn.Module):
         if contrast_weight == reconstruct_weight == 0:
             raise ValueError("contrast_weight and reconstruct_weight are both 0: nothing to learn")
         self.model = model
-        self.ratios = MaskRatios(reconstruct_ratio, reconstruct_ratio, contrast_ratios)
         self.contrast_direction: Direction = contrast_direction
         self.contrast_scope: Scope = contrast_scope
         self.contrast_weight = contrast_weight
@@ -100,9 +94,10 @@ class AVSiamPretrain(nn.Module):
     def draw(
         self,
         batch_size: int,
+        ratios: MaskRatios,
         generator: torch.Generator,
         device: torch.device | str = "cpu",
-        setting: StepSetting | None = None,
+        negative_mask_NN: Tensor | None = None,
     ) -> PretrainPlan:
         """Draw the masks of one step with ``generator`` and move them to ``device``.
 
@@ -110,7 +105,6 @@ class AVSiamPretrain(nn.Module):
         have different ratios.
         """
         device = torch.device(device)
-        ratios, is_candidate_NN = setting or StepSetting(self.ratios)
         audio_chunks = self._draw_chunks(batch_size, ratios, self._audio_noise, generator)
         video_chunks = self._draw_chunks(batch_size, ratios, self._video_noise, generator)
         audio_mask, video_mask = (
@@ -125,7 +119,7 @@ class AVSiamPretrain(nn.Module):
             tuple(chunk.to(device) for chunk in video_chunks),
             audio_mask.to(device),
             video_mask.to(device),
-            is_candidate_NN,
+            negative_mask_NN,
         )
 
     def _draw_chunks(
@@ -191,7 +185,7 @@ class AVSiamPretrain(nn.Module):
             temperature=self.temperature,
             direction=self.contrast_direction,
             scope=self.contrast_scope,
-            is_candidate_NN=plan.is_candidate_NN,
+            negative_mask_NN=plan.negative_mask_NN,
         )
 
     def _reconstruct(self, batch: dict[str, Tensor], plan: PretrainPlan) -> dict[str, Tensor]:

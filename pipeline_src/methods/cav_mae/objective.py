@@ -22,7 +22,6 @@ from pipeline_src.methods.common.masking import (
     structured_noise,
 )
 from pipeline_src.methods.common.reconstruction import reconstruction_losses
-from pipeline_src.methods.common.setting import StepSetting
 
 
 class MaskPlan(NamedTuple):
@@ -30,7 +29,7 @@ class MaskPlan(NamedTuple):
 
     audio_mask: Mask
     video_mask: Mask
-    is_candidate_NN: Tensor | None = None  # see StepSetting
+    negative_mask_NN: Tensor | None = None  # see ``sample_negatives``
 
 
 class CAVMAEPretrain(nn.Module):
@@ -38,7 +37,6 @@ class CAVMAEPretrain(nn.Module):
 
     Args:
         model: built with ``num_classes=0``.
-        reconstruct_ratio: share of hidden tokens, both modalities.
         audio_mask: structure of the audio masks; video masks have none.
     """
 
@@ -53,7 +51,6 @@ class CAVMAEPretrain(nn.Module):
         contrast_scope: Scope = "local",
         contrast_weight: float = 0.01,
         temperature: float = 0.05,
-        reconstruct_ratio: float = 0.75,
         reconstruct_weight: float = 1.0,
         audio_mask: AudioMask = "unstructured",
     ) -> None:
@@ -65,20 +62,19 @@ class CAVMAEPretrain(nn.Module):
         self.contrast_scope: Scope = contrast_scope
         self.contrast_weight = contrast_weight
         self.temperature = temperature
-        self.ratios = MaskRatios(reconstruct_ratio, reconstruct_ratio)
         self.reconstruct_weight = reconstruct_weight
         self.audio_mask: AudioMask = audio_mask
 
     def draw(
         self,
         batch_size: int,
+        ratios: MaskRatios,
         generator: torch.Generator,
         device: torch.device | str = "cpu",
-        setting: StepSetting | None = None,
+        negative_mask_NN: Tensor | None = None,
     ) -> MaskPlan:
         """Draw the masks of one step with ``generator`` and move them to ``device``."""
         device = torch.device(device)
-        ratios, is_candidate_NN = setting or StepSetting(self.ratios)
         audio_noise = structured_noise(
             batch_size,
             self.model.audio_grid,
@@ -90,7 +86,7 @@ class CAVMAEPretrain(nn.Module):
         return MaskPlan(
             mask_from_noise(audio_noise, ratios.audio).to(device),
             mask_from_noise(video_noise, ratios.video).to(device),
-            is_candidate_NN,
+            negative_mask_NN,
         )
 
     def forward(
@@ -114,7 +110,7 @@ class CAVMAEPretrain(nn.Module):
             temperature=self.temperature,
             direction=self.contrast_direction,
             scope=self.contrast_scope,
-            is_candidate_NN=plan.is_candidate_NN,
+            negative_mask_NN=plan.negative_mask_NN,
         )
         values |= reconstruction_losses(
             self.model.config, batch, output.audio_BLP, output.video_BLP, masks

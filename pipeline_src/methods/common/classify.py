@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline_src.methods.common.network import HEADS, AudioVisualModel
-from pipeline_src.methods.common.setting import StepSetting
+from pipeline_src.methods.common.ratios import MaskRatios
 
 Task = Literal["multiclass", "multilabel"]
 
@@ -61,9 +61,10 @@ class Classify(nn.Module):
     def draw(
         self,
         batch_size: int,
+        ratios: MaskRatios | None,
         generator: torch.Generator,
         device: torch.device | str = "cpu",
-        setting: StepSetting | None = None,
+        negative_mask_NN: Tensor | None = None,
     ) -> ClassifyPlan:
         """Draw the head of one step, on each rank for itself; nothing here is masked."""
         if self.all_heads:

@@ -53,7 +53,7 @@ def scoped_contrastive_loss(
     temperature: float,
     direction: Direction = "both",
     scope: Scope = "global",
-    is_candidate_NN: Tensor | None = None,
+    negative_mask_NN: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """``contrastive_loss`` among the clips of all ranks ("global") or of this one ("local")."""
     if scope == "global":
@@ -63,7 +63,7 @@ def scoped_contrastive_loss(
         video_BD,
         temperature=temperature,
         direction=direction,
-        is_candidate_NN=is_candidate_NN,
+        negative_mask_NN=negative_mask_NN,
     )
 
 
@@ -73,13 +73,13 @@ def contrastive_loss(
     *,
     temperature: float,
     direction: Direction = "both",
-    is_candidate_NN: Tensor | None = None,
+    negative_mask_NN: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Score each clip's pair against all others: "a2v" = of each audio among the videos.
 
     Args:
-        is_candidate_NN: (N, N) bool, which clips a clip (row) is scored against, itself included,
-            the same in both directions; None = all.
+        negative_mask_NN: (N, N) bool, True = a clip that this one (row) is scored against, itself
+            included, the same in both directions; None = all.
 
     Returns:
         0-d tensors: contrast_loss (at chance: ln of the number of candidates), contrast_accuracy
@@ -94,8 +94,8 @@ def contrastive_loss(
     views = {"a2v": [similarity_NN], "v2a": [similarity_NN.T]}.get(
         direction, [similarity_NN, similarity_NN.T]
     )
-    if is_candidate_NN is not None:
-        views = [view.masked_fill(~is_candidate_NN, float("-inf")) for view in views]
+    if negative_mask_NN is not None:
+        views = [view.masked_fill(~negative_mask_NN, float("-inf")) for view in views]
     target = torch.arange(len(similarity_NN), device=similarity_NN.device)
     losses = [F.cross_entropy(view, target) for view in views]
     hits = [(view.argmax(1) == target).float().mean() for view in views]
@@ -114,3 +114,22 @@ def feature_spread(unit_ND: Tensor) -> Tensor:
     0 when all clips share one vector; about 1 / sqrt(D) when they fill the sphere.
     """
     return unit_ND.std(dim=0, correction=0).mean()
+
+
+def sample_negatives(
+    num_clips: int, num_compared: int, generator: torch.Generator
+) -> Tensor | None:
+    """Choose for each clip itself and random others, ``num_compared`` in all.
+
+    Returns:
+        negative_mask_NN (N, N) bool, row = clip, True = scored against it, both for the clip's
+        audio among the videos and for its video among the audios; None where every clip is.
+    """
+    if num_compared >= num_clips:
+        return None
+    device = generator.device
+    noise_NN = torch.rand(num_clips, num_clips, generator=generator, device=device)
+    noise_NN.fill_diagonal_(-1)  # the positive is always one
+    chosen = noise_NN.topk(num_compared, dim=1, largest=False).indices
+    negative_mask_NN = torch.zeros(num_clips, num_clips, dtype=torch.bool, device=device)
+    return negative_mask_NN.scatter_(1, chosen, True)

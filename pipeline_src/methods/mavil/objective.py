@@ -20,7 +20,6 @@ from pipeline_src.methods import MaskRatios
 from pipeline_src.methods.common.contrast import Direction, Scope, scoped_contrastive_loss
 from pipeline_src.methods.common.masking import AudioMask
 from pipeline_src.methods.common.patch_embed import normalise_patches
-from pipeline_src.methods.common.setting import StepSetting
 from pipeline_src.methods.mavil.network import MAViL, Pair
 from pipeline_src.methods.mavil.view_draw import ViewDraw
 from pipeline_src.methods.mavil.views import Queries, ViewedClips, move
@@ -32,7 +31,7 @@ class MAViLPlan(NamedTuple):
     """Every random choice of one step."""
 
     chunks: tuple[ViewedClips, ...]
-    is_candidate_NN: Tensor | None = None  # see StepSetting
+    negative_mask_NN: Tensor | None = None  # see ``sample_negatives``
 
 
 class MAViLPretrain(nn.Module):
@@ -40,9 +39,8 @@ class MAViLPretrain(nn.Module):
 
     Args:
         model: built with ``num_classes=0``.
-        reconstruct_ratio: share of hidden tokens, both modalities.
-        mask_ratios: ratios on equal shares of the clips in its place, as AVSiam's contrast
-            (arXiv:2403.19638); here both sides of a clip have the same. Empty = none.
+        mask_ratios: ratios on equal shares of the clips in place of the step's, as AVSiam's
+            contrast (arXiv:2403.19638); here both sides of a clip have the same. Empty = none.
         audio_mask: structure of the audio masks; video masks have none.
         intra_weight, intra_temperature: of the contrast between two views.
         second_view: what the other view passes: encoders only, or decoders as well.
@@ -62,7 +60,6 @@ class MAViLPretrain(nn.Module):
         temperature: float = 0.1,
         intra_weight: float = 0.01,
         intra_temperature: float = 1.0,
-        reconstruct_ratio: float = 0.8,
         mask_ratios: tuple[float, ...] = (),
         reconstruct_weight: float = 1.0,
         audio_mask: AudioMask = "unstructured",
@@ -88,7 +85,6 @@ class MAViLPretrain(nn.Module):
         self.temperature = temperature
         self.intra_weight = intra_weight
         self.intra_temperature = intra_temperature
-        self.ratios = MaskRatios(reconstruct_ratio, reconstruct_ratio)
         self.mask_ratios = mask_ratios
         self.reconstruct_weight = reconstruct_weight
         self.views = ViewDraw(
@@ -109,15 +105,15 @@ class MAViLPretrain(nn.Module):
     def draw(
         self,
         batch_size: int,
+        ratios: MaskRatios,
         generator: torch.Generator,
         device: torch.device | str = "cpu",
-        setting: StepSetting | None = None,
+        negative_mask_NN: Tensor | None = None,
     ) -> MAViLPlan:
         """Draw one step with ``generator`` and move it to ``device``."""
-        ratios, is_candidate_NN = setting or StepSetting(self.ratios)
         pairs = [(ratio, ratio) for ratio in self.mask_ratios] or [(ratios.audio, ratios.video)]
         chunks = self.views.draw(batch_size, pairs, generator)
-        return MAViLPlan(move(chunks, torch.device(device)), is_candidate_NN)
+        return MAViLPlan(move(chunks, torch.device(device)), negative_mask_NN)
 
     def forward(
         self, batch: dict[str, Tensor], plan: MAViLPlan, step_pass: str = "joint"
@@ -138,10 +134,10 @@ class MAViLPretrain(nn.Module):
         values: dict[str, Tensor] = {}
         loss = torch.zeros((), device=batch["logmel"].device)
         if self.contrast_weight > 0:
-            values |= self._contrast(*features[0], plan.is_candidate_NN)
+            values |= self._contrast(*features[0], plan.negative_mask_NN)
             loss = loss + self.contrast_weight * values["contrast_loss"]
         if self.intra_weight > 0:
-            values["intra_loss"] = self._intra(features, plan.is_candidate_NN)
+            values["intra_loss"] = self._intra(features, plan.negative_mask_NN)
             loss = loss + self.intra_weight * values["intra_loss"]
         if self.reconstruct_weight > 0:
             values |= self._reconstruct(batch, plan, predictions)
@@ -149,7 +145,7 @@ class MAViLPretrain(nn.Module):
         return {"loss": loss, **values}
 
     def _contrast(
-        self, audio_BE: Tensor, video_BE: Tensor, is_candidate_NN: Tensor | None
+        self, audio_BE: Tensor, video_BE: Tensor, negative_mask_NN: Tensor | None
     ) -> dict[str, Tensor]:
         return scoped_contrastive_loss(
             audio_BE,
@@ -157,10 +153,10 @@ class MAViLPretrain(nn.Module):
             temperature=self.temperature,
             direction=self.contrast_direction,
             scope=self.contrast_scope,
-            is_candidate_NN=is_candidate_NN,
+            negative_mask_NN=negative_mask_NN,
         )
 
-    def _intra(self, features: list[Pair], is_candidate_NN: Tensor | None) -> Tensor:
+    def _intra(self, features: list[Pair], negative_mask_NN: Tensor | None) -> Tensor:
         """Mean over the modalities of the contrast between the two views."""
         losses = [
             scoped_contrastive_loss(
@@ -168,7 +164,7 @@ class MAViLPretrain(nn.Module):
                 second,
                 temperature=self.intra_temperature,
                 scope=self.contrast_scope,
-                is_candidate_NN=is_candidate_NN,
+                negative_mask_NN=negative_mask_NN,
             )["contrast_loss"]
             for first, second in zip(*features, strict=True)
         ]

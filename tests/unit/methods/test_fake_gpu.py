@@ -20,9 +20,10 @@ from pipeline_src.loader.augment import augment_batch
 from pipeline_src.loader.batches import to_device
 from pipeline_src.loader.clip_format import ClipFormat
 from pipeline_src.methods.common.classify import Classify
-from pipeline_src.methods.common.setting import StepSetting, draw_candidates
+from pipeline_src.methods.common.contrast import sample_negatives
 from pipeline_src.methods.factory import create_model
 from pipeline_src.methods.mavil import view_draw as views
+from tests.networks import RATIOS
 from tests.unit.train.test_host_sync import AUGMENT, OBJECTIVES, SHAPE
 
 GPU = torch.device("cuda", 0)
@@ -125,12 +126,9 @@ def on_gpu(num_frames=1):
 def losses(objective, batch):
     """What a step computes before its backward passes: augmentation, draw, every pass."""
     generator = FakeGenerator()
-    setting = None
-    if not isinstance(objective, Classify):
-        candidates = draw_candidates(NUM_CLIPS, 4, generator)
-        setting = StepSetting(objective.ratios, candidates)
     batch = augment_batch(batch, generator=generator, **(AUGMENT.model_dump() | UNWARPED))
-    plan = objective.draw(NUM_CLIPS, generator, GPU, setting)
+    negatives = sample_negatives(NUM_CLIPS, 4, generator)
+    plan = objective.draw(NUM_CLIPS, RATIOS, generator, GPU, negatives)
     found = {}
     for step_pass in objective.passes:
         with torch.no_grad():

@@ -12,11 +12,11 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 from pipeline_src.config import AugmentConfig, OptimConfig
 from pipeline_src.loader.augment import augment_batch
-from pipeline_src.loader.timetable import even_timetable
+from pipeline_src.loader.timetable import make_timetable
 from pipeline_src.methods.avsiam.objective import AVSiamPretrain
 from pipeline_src.methods.cav_mae.objective import CAVMAEPretrain
 from pipeline_src.methods.common.classify import Classify
-from pipeline_src.methods.common.setting import StepSetting, draw_candidates
+from pipeline_src.methods.common.contrast import sample_negatives
 from pipeline_src.methods.factory import create_model
 from pipeline_src.methods.mavil.objective import MAViLPretrain
 from pipeline_src.train.clock import Clock
@@ -24,13 +24,14 @@ from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.guard import StepGuard
 from pipeline_src.train.loop import Run, _take_step
 from pipeline_src.train.optim import make_optimizer, parameter_groups
+from tests.networks import RATIOS
 
 SHAPE = {"img_size": 32, "target_length": 96, "num_mel_bins": 64, "patch_size": 16}
 AUGMENT = AugmentConfig(
     noise=0.1, time_shift=3, time_roll=5, freq_shift=2, gain=0.1, freq_mask=4, time_mask=8,
     crop_scale=0.8, image_shift=0.1, image_rotate=5, flip=True,
 )  # fmt: skip
-TIMETABLE = even_timetable(24, 6, epochs=2)
+TIMETABLE = make_timetable(24, epochs=2, batch_size=6, segments=[(6, RATIOS)])
 OBJECTIVES = {
     "avsiam": lambda: AVSiamPretrain(create_model("avsiam_tiny", **SHAPE), packed="never"),
     "avsiam packed": lambda: AVSiamPretrain(create_model("avsiam_tiny", **SHAPE), packed="always"),
@@ -68,16 +69,13 @@ def make_run(name, device, guard):
         ranks=Ranks(0, 1, torch.device(device)),
         guard=guard,
         is_mixed=True,
-        setting=partial(choose_candidates, objective, device),
+        negatives=partial(choose_negatives, device),
     )
 
 
-def choose_candidates(objective, device, step):
-    """As with an adaptive batch: each of the six clips is told from three others."""
-    if isinstance(objective, Classify):
-        return None
-    generator = torch.Generator(device).manual_seed(step)
-    return StepSetting(objective.ratios, draw_candidates(6, 4, generator))
+def choose_negatives(device, step):
+    """As with an adaptive batch: each of the six clips is scored against three others."""
+    return sample_negatives(6, 4, torch.Generator(device).manual_seed(step))
 
 
 def make_batch(device):

@@ -1,4 +1,4 @@
-"""A step's mask ratios and contrast candidates: what methods make of them, on one rank and two."""
+"""A step's mask ratios and contrast negatives: what methods make of them, on one rank and two."""
 
 import math
 
@@ -13,13 +13,13 @@ from pipeline_src.loader.timetable import make_timetable
 from pipeline_src.methods import MaskRatios
 from pipeline_src.methods.avsiam.objective import AVSiamPretrain
 from pipeline_src.methods.cav_mae.objective import CAVMAEPretrain
-from pipeline_src.methods.common.contrast import contrastive_loss, gather_clips
-from pipeline_src.methods.common.setting import StepSetting, draw_candidates
+from pipeline_src.methods.common.contrast import contrastive_loss, gather_clips, sample_negatives
 from pipeline_src.methods.factory import create_model
 from pipeline_src.methods.mavil.objective import MAViLPlan, MAViLPretrain
 from pipeline_src.train.distributed import Ranks
-from pipeline_src.train.plan import step_setting
+from pipeline_src.train.plan import step_negatives
 from tests import networks
+from tests.networks import RATIOS
 
 SMALL = networks.SMALL | {"patch_size": 4, "target_length": 32, "num_frames": 2}
 NUM_CLIPS, TOKENS = 6, 32  # of either modality
@@ -57,8 +57,8 @@ def make_batch(num_clips=NUM_CLIPS):
 
 @pytest.mark.parametrize("method", sorted(OBJECTIVES))
 def test_a_method_masks_with_the_ratios_of_the_step(method):
-    setting = StepSetting(MaskRatios(0.75, 0.5, (0.0, 0.25)))
-    plan = make_objective(method).draw(NUM_CLIPS, seeded(), "cpu", setting)
+    ratios = MaskRatios(0.75, 0.5, (0.0, 0.25))
+    plan = make_objective(method).draw(NUM_CLIPS, ratios, seeded())
     assert [mask.num_hidden for mask in masks_of(plan)] == [0.75 * TOKENS, 0.5 * TOKENS]
     if method == "avsiam":
         for chunks in (plan.audio_chunks, plan.video_chunks):
@@ -66,19 +66,10 @@ def test_a_method_masks_with_the_ratios_of_the_step(method):
 
 
 @pytest.mark.parametrize("method", sorted(OBJECTIVES))
-def test_the_own_ratios_as_a_setting_change_nothing(method):
+def test_a_method_contrasts_with_the_negatives_of_the_step(method):
     objective = make_objective(method)
-    own = objective.draw(NUM_CLIPS, seeded())
-    told = objective.draw(NUM_CLIPS, seeded(), "cpu", StepSetting(objective.ratios))
-    for mine, other in zip(masks_of(own), masks_of(told), strict=True):
-        assert torch.equal(mine.ids_keep, other.ids_keep)
-
-
-@pytest.mark.parametrize("method", sorted(OBJECTIVES))
-def test_a_method_contrasts_with_the_candidates_of_the_step(method):
-    objective = make_objective(method)
-    alone = StepSetting(objective.ratios, torch.eye(NUM_CLIPS, dtype=torch.bool))
-    plan = objective.draw(NUM_CLIPS, seeded(), "cpu", alone)
+    alone = torch.eye(NUM_CLIPS, dtype=torch.bool)
+    plan = objective.draw(NUM_CLIPS, RATIOS, seeded(), "cpu", alone)
     values = objective(make_batch(), plan, objective.passes[0])
     assert values["contrast_loss"].item() == 0  # nothing to be told from
     assert values["contrast_accuracy"] == 1
@@ -87,10 +78,10 @@ def test_a_method_contrasts_with_the_candidates_of_the_step(method):
 
 
 @pytest.mark.parametrize("method", VIEWED)
-def test_views_are_contrasted_with_the_same_candidates(method):
+def test_views_are_contrasted_with_the_same_negatives(method):
     objective, batch = make_objective(method), make_batch()
-    candidates = draw_candidates(NUM_CLIPS, 3, seeded())
-    plan = objective.draw(NUM_CLIPS, seeded(), "cpu", StepSetting(objective.ratios, candidates))
+    negatives = sample_negatives(NUM_CLIPS, 3, seeded())
+    plan = objective.draw(NUM_CLIPS, RATIOS, seeded(), "cpu", negatives)
     features = objective.model.forward_masked(batch["logmel"], batch["frames"], plan.chunks)[0]
     losses = []
     for first, second in zip(*features, strict=True):
@@ -98,7 +89,7 @@ def test_views_are_contrasted_with_the_same_candidates(method):
         for view in (scores, scores.T):
             losses += [
                 torch.logsumexp(row[chosen], dim=0) - row[clip]
-                for clip, (row, chosen) in enumerate(zip(view, candidates, strict=True))
+                for clip, (row, chosen) in enumerate(zip(view, negatives, strict=True))
             ]
     intra = objective(batch, plan)["intra_loss"]
     torch.testing.assert_close(intra, torch.stack(losses).mean())
@@ -107,10 +98,10 @@ def test_views_are_contrasted_with_the_same_candidates(method):
 @pytest.mark.parametrize("num_clips", [8, 16, 48, 128])
 @pytest.mark.parametrize("direction", ["both", "a2v", "v2a"])
 def test_the_loss_at_chance_is_that_of_the_reference_batch(num_clips, direction):
-    candidates = draw_candidates(num_clips, 8, seeded())
+    negatives = sample_negatives(num_clips, 8, seeded())
     features = torch.ones(num_clips, 4)
     values = contrastive_loss(
-        features, features, temperature=0.1, direction=direction, is_candidate_NN=candidates
+        features, features, temperature=0.1, direction=direction, negative_mask_NN=negatives
     )
     assert values["contrast_loss"].item() == pytest.approx(math.log(8), rel=1e-6)
     everyone = contrastive_loss(features, features, temperature=0.1, direction=direction)
@@ -118,7 +109,7 @@ def test_the_loss_at_chance_is_that_of_the_reference_batch(num_clips, direction)
 
 
 def test_a_clip_has_itself_and_random_others():
-    draws = [draw_candidates(20, 5, seeded(seed)) for seed in range(400)]
+    draws = [sample_negatives(20, 5, seeded(seed)) for seed in range(400)]
     assert all((draw.sum(1) == 5).all() for draw in draws)
     assert all(draw.diagonal().all() for draw in draws)
     share = torch.stack(draws).float().mean(0)
@@ -129,43 +120,42 @@ def test_a_clip_has_itself_and_random_others():
 
 
 def test_everyone_is_a_candidate_in_a_batch_of_the_reference_size():
-    assert draw_candidates(8, 8, seeded()) is None
+    assert sample_negatives(8, 8, seeded()) is None
 
 
-def setting_of(recipe, step, ranks):
+def negatives_of(recipe, step, ranks):
     ratios = [MaskRatios(0.9, 0.9), MaskRatios(0.8, 0.8)]
     segments = list(zip((16, 8), ratios, strict=True))
-    return step_setting(
+    return step_negatives(
         recipe, make_timetable(64, epochs=2, batch_size=8, segments=segments), step, ranks
     )
 
 
-def test_ranks_draw_the_same_candidates_anew_at_each_step():
+def test_ranks_draw_the_same_negatives_anew_at_each_step():
     recipe = PretrainConfig(batch_size=8)
-    first, second = (setting_of(recipe, 0, Ranks(rank, 2, CPU)) for rank in (0, 1))
-    assert first.ratios == second.ratios == MaskRatios(0.9, 0.9)
-    assert first.is_candidate_NN.shape == (16, 16)  # of both ranks together
-    assert torch.equal(first.is_candidate_NN, second.is_candidate_NN)
-    later = setting_of(recipe, 1, Ranks(0, 2, CPU))
-    assert not torch.equal(first.is_candidate_NN, later.is_candidate_NN)
-    assert setting_of(recipe, 4, Ranks(0, 2, CPU)) == (MaskRatios(0.8, 0.8), None)
+    first, second = (negatives_of(recipe, 0, Ranks(rank, 2, CPU)) for rank in (0, 1))
+    assert first.shape == (16, 16)  # of both ranks together
+    assert torch.equal(first, second)
+    later = negatives_of(recipe, 1, Ranks(0, 2, CPU))
+    assert not torch.equal(first, later)
+    assert negatives_of(recipe, 4, Ranks(0, 2, CPU)) is None
 
 
-def test_within_a_rank_candidates_are_those_of_its_share():
-    local = setting_of(PretrainConfig(batch_size=8, contrast_scope="local"), 0, Ranks(1, 2, CPU))
-    assert local.is_candidate_NN.shape == (8, 8)
-    assert (local.is_candidate_NN.sum(1) == 4).all()
-    everyone = setting_of(PretrainConfig(batch_size=8, negatives="all"), 0, Ranks(0, 2, CPU))
-    assert everyone.is_candidate_NN is None
+def test_within_a_rank_negatives_are_those_of_its_share():
+    local = negatives_of(PretrainConfig(batch_size=8, contrast_scope="local"), 0, Ranks(1, 2, CPU))
+    assert local.shape == (8, 8)
+    assert (local.sum(1) == 4).all()
+    everyone = negatives_of(PretrainConfig(batch_size=8, negatives="all"), 0, Ranks(0, 2, CPU))
+    assert everyone is None
 
 
 def _contrast_on_one_rank(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     features = torch.load(f"{folder}/features.pt", weights_only=True)
     own = features[:, rank * 4 : rank * 4 + 4].clone().requires_grad_()
-    candidates = draw_candidates(8, 3, seeded())
+    negatives = sample_negatives(8, 3, seeded())
     values = contrastive_loss(
-        gather_clips(own[0]), gather_clips(own[1]), temperature=0.2, is_candidate_NN=candidates
+        gather_clips(own[0]), gather_clips(own[1]), temperature=0.2, negative_mask_NN=negatives
     )
     values["contrast_loss"].backward()
     torch.save(own.grad / 2, f"{folder}/grad{rank}.pt")  # DDP's mean over two ranks
@@ -177,8 +167,8 @@ def test_two_ranks_with_fixed_negatives_have_the_gradient_of_one_process(tmp_pat
     torch.save(features, tmp_path / "features.pt")
     mp.spawn(_contrast_on_one_rank, args=(tmp_path,), nprocs=2)
     features.requires_grad_()
-    candidates = draw_candidates(8, 3, seeded())
-    values = contrastive_loss(*features, temperature=0.2, is_candidate_NN=candidates)
+    negatives = sample_negatives(8, 3, seeded())
+    values = contrastive_loss(*features, temperature=0.2, negative_mask_NN=negatives)
     values["contrast_loss"].backward()
     parts = [torch.load(tmp_path / f"grad{rank}.pt", weights_only=True) for rank in (0, 1)]
     torch.testing.assert_close(torch.cat(parts, dim=1), features.grad)

@@ -8,6 +8,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 
+from pipeline_src.methods import MaskRatios
 from pipeline_src.methods.avsiam.objective import AVSiamPretrain
 from pipeline_src.methods.common.classify import Classify
 from pipeline_src.methods.common.contrast import contrastive_loss, feature_spread, gather_clips
@@ -33,8 +34,8 @@ def make_batch(num_clips=7, num_classes=5):
     }
 
 
-def draw(objective, num_clips=7, seed=0):
-    return objective.draw(num_clips, torch.Generator().manual_seed(seed))
+def draw(objective, num_clips=7, seed=0, ratios=networks.RATIOS):
+    return objective.draw(num_clips, ratios, torch.Generator().manual_seed(seed))
 
 
 def test_contrastive_loss_is_ln_n_for_equal_features_and_small_for_pairs():
@@ -107,8 +108,7 @@ def test_chunked_features_equal_each_clip_alone(num_clips):
 
 
 def test_audio_and_video_chunks_differ_and_have_the_ratios():
-    objective = AVSiamPretrain(make_model(), contrast_ratios=(0.0, 0.5))
-    plan = draw(objective, 8)
+    plan = draw(AVSiamPretrain(make_model()), 8, ratios=MaskRatios(0.75, 0.75, (0.0, 0.5)))
     assert [chunk.ids_keep.shape for chunk in plan.audio_chunks] == [(4, 32), (4, 16)]
     assert [chunk.ids_keep.shape for chunk in plan.video_chunks] == [(4, 32), (4, 16)]
     clips = [chunk.clip_ids.tolist() for chunk in plan.audio_chunks + plan.video_chunks]
@@ -186,7 +186,7 @@ def test_all_heads_reach_every_parameter(task):
 def test_one_head_is_drawn_by_its_probability():
     objective = Classify(make_model(5), task="multiclass", modality_probs=(0.5, 0.0, 0.5))
     generator = torch.Generator().manual_seed(0)
-    heads = [next(iter(objective.draw(7, generator).weights)) for _ in range(400)]
+    heads = [next(iter(objective.draw(7, None, generator).weights)) for _ in range(400)]
     assert set(heads) == {"audio", "audio_video"}
     assert abs(heads.count("audio") - 200) < 40
 

@@ -9,6 +9,7 @@ from pipeline_src.methods.cav_mae.objective import CAVMAEPretrain
 from pipeline_src.methods.common.classify import Classify
 from pipeline_src.methods.common.masking import draw_noise, mask_from_noise
 from pipeline_src.methods.factory import create_model
+from tests import networks
 from tests.networks import image_vit
 
 SMALL = {
@@ -129,7 +130,7 @@ def test_every_input_is_scored(single_modality):
 
 def test_pretraining_reaches_every_trainable_parameter():
     objective = CAVMAEPretrain(make_model())
-    plan = objective.draw(4, torch.Generator().manual_seed(0))
+    plan = objective.draw(4, networks.RATIOS, torch.Generator().manual_seed(0))
     values = objective(make_batch(), plan)
     values["loss"].backward()
     without = {n for n, p in objective.named_parameters() if p.requires_grad and p.grad is None}
@@ -140,7 +141,7 @@ def test_pretraining_reaches_every_trainable_parameter():
 
 def test_fine_tuning_reaches_every_parameter():
     objective = Classify(make_model(5), task="multiclass", all_heads=True)
-    plan = objective.draw(4, torch.Generator().manual_seed(0))
+    plan = objective.draw(4, None, torch.Generator().manual_seed(0))
     objective(make_batch(), plan)["loss"].backward()
     assert [n for n, p in objective.named_parameters() if p.grad is None] == []
 
@@ -150,7 +151,7 @@ def test_grad_checkpointing_changes_no_gradient():
     for enable in (False, True):
         objective = CAVMAEPretrain(make_model())
         objective.model.set_grad_checkpointing(enable)
-        plan = objective.draw(4, torch.Generator().manual_seed(0))
+        plan = objective.draw(4, networks.RATIOS, torch.Generator().manual_seed(0))
         objective(make_batch(), plan)["loss"].backward()
         gradients.append(objective.model.patch_embed_a.proj.weight.grad)
     torch.testing.assert_close(*gradients)

@@ -40,7 +40,7 @@ def run(objective, batch, plan):
 @pytest.mark.parametrize("num_clips", [1, 3, 5, 7])
 def test_packed_features_are_those_of_each_clip_alone(num_clips):
     objective, batch = make_objective(), make_batch(num_clips)
-    plan = objective.draw(num_clips, torch.Generator().manual_seed(0))
+    plan = objective.draw(num_clips, networks.RATIOS, torch.Generator().manual_seed(0))
     model = objective.model
     features = model.forward_contrast(
         batch["logmel"], batch["frames"], plan.audio_chunks, plan.video_chunks, packed=True
@@ -63,7 +63,7 @@ def test_packed_loss_and_gradients_are_those_of_separate_chunks(grad_checkpointi
     for packed in ("never", "always"):
         objective = make_objective(packed=packed)
         objective.model.set_grad_checkpointing(grad_checkpointing)
-        plan = objective.draw(7, torch.Generator().manual_seed(0))
+        plan = objective.draw(7, networks.RATIOS, torch.Generator().manual_seed(0))
         results.append(run(objective, batch, plan))
     (loss, gradients), (packed_loss, packed_gradients) = results
     torch.testing.assert_close(packed_loss, loss, rtol=1e-5, atol=1e-5)
@@ -74,7 +74,7 @@ def test_packed_loss_and_gradients_are_those_of_separate_chunks(grad_checkpointi
 
 def test_auto_is_dense_on_a_cpu():
     objective, batch = make_objective(), make_batch(5)
-    plan = objective.draw(5, torch.Generator().manual_seed(0))
+    plan = objective.draw(5, networks.RATIOS, torch.Generator().manual_seed(0))
     dense = make_objective(packed="never")
     assert torch.equal(run(objective, batch, plan)[0], run(dense, batch, plan)[0])
 

@@ -178,7 +178,7 @@ def test_every_input_is_scored_and_frames_make_groups():
 
 def test_fine_tuning_reaches_every_parameter():
     objective = Classify(make_model(num_classes=5), task="multiclass", all_heads=True)
-    plan = objective.draw(4, torch.Generator().manual_seed(0))
+    plan = objective.draw(4, None, torch.Generator().manual_seed(0))
     objective(make_batch(), plan)["loss"].backward()
     assert without_gradient(objective) == []
 

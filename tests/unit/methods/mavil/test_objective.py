@@ -6,23 +6,26 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from pipeline_src.methods import MaskRatios
 from pipeline_src.methods.common.masking import mask_from_noise, num_kept
 from pipeline_src.methods.common.patch_embed import normalise_patches
 from pipeline_src.methods.mavil.objective import MAViLPretrain
+from tests.networks import MAVIL_RATIOS
 from tests.unit.methods.mavil.test_network import NAMES, make_batch, make_model, without_gradient
 
 KINDS = ("joint", "cross", "cross_self")
 
 
-def draw(objective, num_clips=4, seed=0):
-    return objective.draw(num_clips, torch.Generator().manual_seed(seed))
+def draw(objective, num_clips=4, seed=0, ratio=0.8):
+    ratios = MaskRatios(ratio, ratio)
+    return objective.draw(num_clips, ratios, torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("ratio", [0.5, 0.7, 0.8, 0.9, 0.95])
 def test_masks_are_exact_and_independent_in_both_views(ratio):
-    objective = MAViLPretrain(make_model(target_length=80, img_size=32), reconstruct_ratio=ratio)
+    objective = MAViLPretrain(make_model(target_length=80, img_size=32))
     model = objective.model
-    (chunk,) = draw(objective, 16).chunks
+    (chunk,) = draw(objective, 16, ratio=ratio).chunks
     for view in chunk.views:
         counts = (model.num_audio_tokens, model.num_video_tokens)
         for mask, num_tokens in zip(view.masks, counts, strict=True):
@@ -36,10 +39,8 @@ def test_masks_are_exact_and_independent_in_both_views(ratio):
 
 
 def test_structured_masks_hide_whole_columns_of_time():
-    objective = MAViLPretrain(
-        make_model(target_length=80), audio_mask="time", reconstruct_ratio=0.5
-    )
-    (chunk,) = draw(objective, 3).chunks
+    objective = MAViLPretrain(make_model(target_length=80), audio_mask="time")
+    (chunk,) = draw(objective, 3, ratio=0.5).chunks
     hidden = chunk.views[0].masks[0].is_masked_BL.view(3, 10, 2)  # time, frequency
     assert (hidden.all(2).sum(1) == 5).all()
 
@@ -135,7 +136,7 @@ def test_masks_do_not_change_when_decoders_do():
     ):
         generator = torch.Generator().manual_seed(3)
         objective = MAViLPretrain(make_model(name, **overrides), **recipe)
-        plans.append([objective.draw(4, generator), objective.draw(4, generator)])
+        plans.append([objective.draw(4, MAVIL_RATIOS, generator) for _ in range(2)])
     for other in plans[1:]:
         for mine, theirs in zip(plans[0], other, strict=True):
             for view, same in zip(mine.chunks[0].views, theirs.chunks[0].views, strict=True):
