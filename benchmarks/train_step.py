@@ -112,8 +112,8 @@ def make_steps(
     def ours(objective: AVSiamPretrain) -> Tensor:
         return objective(batch, objective.draw(num_clips, masked, generator), "contrast")["loss"]
 
-    packed = AVSiamPretrain(model, packed="always")
-    dense = AVSiamPretrain(model, packed="never")
+    packed = AVSiamPretrain(model, pack_sequences="always")
+    dense = AVSiamPretrain(model, pack_sequences="never")
     return {
         "released": lambda: released_loss(model, batch, ratios, F.scaled_dot_product_attention),
         "released_matmul": lambda: released_loss(model, batch, ratios, matmul_attention),

@@ -13,7 +13,7 @@ from pipeline_src.config.heads import possible_shares
 from pipeline_src.config.networks import network_sizes
 from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig
 from pipeline_src.errors import ConfigError
-from pipeline_src.methods import METHODS, NetworkConfig
+from pipeline_src.methods import NetworkConfig, find_method
 from pipeline_src.runs.spec import DONE_FILE, STATE_FILE
 
 # What decides the encoder's tensors, or what they compute; a method may lack some.
@@ -189,7 +189,7 @@ def refuse_other_network(
     Raises:
         ConfigError: names each key with both values.
     """
-    configs = [METHODS[network.model.method].config for network in (own, start)]
+    configs = [find_method(network.model.method).config for network in (own, start)]
     if not (issubclass(configs[0], configs[1]) or issubclass(configs[1], configs[0])):
         raise ConfigError(
             f"run {run} is a network of {own.model.method} and starts from {whose}, one of "

@@ -11,7 +11,7 @@ from pipeline_src.config.segments import plan_segments
 from pipeline_src.config.sources import check_sources
 from pipeline_src.config.training import FinetuneConfig, PretrainConfig
 from pipeline_src.errors import ConfigError
-from pipeline_src.methods import METHODS, MAViLConfig
+from pipeline_src.methods import find_method
 
 
 def refuse_impossible(config: Config, name: str, run: RunConfig) -> None:
@@ -41,11 +41,8 @@ def refuse_impossible(config: Config, name: str, run: RunConfig) -> None:
 def _check_shares(run: RunConfig) -> None:
     """Refuse a batch that has no clip for each of the ratios that share it."""
     pretrain = run.pretrain
-    key, ratios = {
-        "avsiam": ("contrast_ratios", pretrain.contrast_ratios),
-        "mavil": ("mavil.mask_ratios", pretrain.mavil.mask_ratios),
-        "diffmavil": ("mavil.mask_ratios", pretrain.mavil.mask_ratios),
-    }.get(run.model.method, ("", ()))
+    key = find_method(run.model.method).config.ratio_key
+    ratios = pretrain.listed_ratios(key)
     if pretrain.batch_size < len(ratios):
         raise ConfigError(
             f"pretrain.batch_size={pretrain.batch_size} is smaller than the number of "
@@ -56,13 +53,15 @@ def _check_shares(run: RunConfig) -> None:
 def _check_curriculum(run: RunConfig) -> None:
     """Refuse a curriculum that schedules nothing of this method."""
     pretrain, method = run.pretrain, run.model.method
-    passes_apart = METHODS[method].config.has_contrast_pass
+    network = find_method(method).config
+    passes_apart = network.has_contrast_pass
     if not pretrain.curriculum.is_on:
         return
-    if pretrain.mavil.mask_ratios and method in ("mavil", "diffmavil"):
+    listed = pretrain.listed_ratios(network.ratio_key)
+    if listed and not passes_apart:
         raise ConfigError(
-            f"pretrain.mavil.mask_ratios={list(pretrain.mavil.mask_ratios)} stand for the "
-            "mask ratio that pretrain.curriculum schedules; give one of them"
+            f"pretrain.{network.ratio_key}={list(listed)} stand for the mask ratio that "
+            "pretrain.curriculum schedules; give one of them"
         )
     if passes_apart and pretrain.reconstruct_weight == 0:
         raise ConfigError(
@@ -149,12 +148,7 @@ def _check_network(run: RunConfig, num_mel_bins: int) -> None:
         network = network_sizes(run.model, **sizes)
     except ConfigError as error:
         raise ConfigError(f"model.overrides: {error}") from None
-    fraction = run.pretrain.mavil.decode_fraction
-    if isinstance(network, MAViLConfig) and fraction < 1 and not network.reads_across:
-        raise ConfigError(
-            f"pretrain.mavil.decode_fraction={fraction} would change nothing: both "
-            "decoders are joint; set model.overrides.video_decoder: cross"
-        )
+    network.check_recipe(run.pretrain)
 
 
 def _check_plan(run: RunConfig, num_mel_bins: int) -> None:

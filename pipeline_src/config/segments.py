@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 from pipeline_src.config.training import PretrainConfig
 from pipeline_src.errors import ConfigError
-from pipeline_src.methods import MaskRatios, MAViLConfig, NetworkConfig
-from pipeline_src.methods.mavil.cost import Step, trained_flops
+from pipeline_src.methods import MaskRatios, NetworkConfig
 
 
 class Segment(NamedTuple):
@@ -55,34 +54,7 @@ def _load(network: NetworkConfig, recipe: PretrainConfig, ratios: MaskRatios) ->
         ratios = ratios._replace(contrast=())  # the pass is not run
     if recipe.adaptive_batch == "tokens":
         return network.visible_tokens(ratios)
-    return _operations(network, recipe, ratios) if recipe.adaptive_batch == "flops" else Fraction(1)
-
-
-def _operations(network: NetworkConfig, recipe: PretrainConfig, ratios: MaskRatios) -> Fraction:
-    """Matrix products of a clip in a step, up to a factor that is the method's own."""
-    if not isinstance(network, MAViLConfig):
-        return network.forward_macs(ratios)
-    return Fraction(trained_flops(network, [_mavil_step(network, recipe, ratios)]))
-
-
-def mavil_steps(network: MAViLConfig, recipe: PretrainConfig) -> list[Step]:
-    """What a clip passes in each segment, or under each of ``mask_ratios``: equal shares."""
-    listed = [MaskRatios(ratio, ratio) for ratio in recipe.mavil.mask_ratios]
-    planned = [segment.ratios for segment in plan_segments(network, recipe) if segment.ratios]
-    return [_mavil_step(network, recipe, ratios) for ratios in listed or planned]
-
-
-def _mavil_step(network: MAViLConfig, recipe: PretrainConfig, ratios: MaskRatios) -> Step:
-    mavil = recipe.mavil
-    full = mavil.second_view == "full"
-    return Step(
-        ratios.audio,
-        ratios.video,
-        num_views=2 if full or mavil.intra_weight > 0 else 1,
-        num_decoded=0 if recipe.reconstruct_weight == 0 else 2 if full else 1,
-        decode_fraction=mavil.decode_fraction,
-        has_teacher=network.predicts == "features",
-    )
+    return network.step_macs(ratios, recipe) if recipe.adaptive_batch == "flops" else Fraction(1)
 
 
 def adapted_batch_size(reference: int, saving: Fraction | float, *, unit: int) -> int:
@@ -132,9 +104,9 @@ def _asked(
     network: NetworkConfig, recipe: PretrainConfig, ratios: MaskRatios, modality: str
 ) -> list[tuple[str, float]]:
     """The key of ``pretrain`` that sets it, and a mask ratio that tokens of a modality meet."""
-    listed = recipe.mavil.mask_ratios
-    if listed and isinstance(network, MAViLConfig):
-        return [("mavil.mask_ratios", ratio) for ratio in listed]
+    listed = recipe.listed_ratios(network.ratio_key)
+    if listed and not network.has_contrast_pass:
+        return [(network.ratio_key, ratio) for ratio in listed]
     curriculum = recipe.curriculum
     is_scheduled = curriculum.is_on and curriculum.modalities in (modality, "both")
     own = ("curriculum" if is_scheduled else "reconstruct_ratio", getattr(ratios, modality))

@@ -5,8 +5,8 @@ from typing import Any
 
 from pipeline_src.config.root import Config, RunConfig
 from pipeline_src.errors import ConfigError
+from pipeline_src.methods import METHODS, find_method
 
-MAVIL_METHODS = ("mavil", "diffmavil")
 TEACHER = "pretrain.teacher_run"
 START = "pretrain.checkpoint_run"
 
@@ -51,10 +51,11 @@ def _check_teacher(config: Config, name: str, run: RunConfig) -> None:
         )
     for follower, teacher in _chain(config, name, TEACHER):
         method = _value(config, teacher, "model", "method")
-        if method not in MAVIL_METHODS:
+        if not find_method(method).config.takes_teacher:
+            allowed = [name for name in METHODS if find_method(name).config.takes_teacher]
             raise ConfigError(
                 f"runs.{follower}.{TEACHER} = {teacher!r} is a run of {method}; allowed "
-                f"methods: {', '.join(MAVIL_METHODS)}"
+                f"methods: {', '.join(allowed)}"
             )
 
 

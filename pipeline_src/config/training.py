@@ -1,5 +1,6 @@
 """Sections of the trainings: the network, pre-training, fine-tuning."""
 
+from functools import reduce
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from pipeline_src.config.curriculum import CurriculumConfig
 from pipeline_src.config.mavil import MAViLRecipe
 from pipeline_src.config.optim import AugmentConfig, OptimConfig
 from pipeline_src.config.section import ELSEWHERE, OPERATIONAL, Section
+from pipeline_src.methods import MethodName
 
 FPS = (
     "num_frames at this rate, in frames per second, from one window of the clip, in training a "
@@ -19,9 +21,7 @@ FPS = (
 class ModelConfig(Section):
     """Which network. ``overrides`` are constructor arguments of the method's class."""
 
-    method: Literal["avsiam", "cav_mae", "mavil", "diffmavil"] = Field(
-        default="avsiam", description="method"
-    )
+    method: MethodName = Field(default="avsiam", description="method")
     size: Literal["tiny", "small", "base", "large", "huge"] = Field(
         default="base", description="encoder size"
     )
@@ -186,6 +186,14 @@ class PretrainConfig(OptimConfig):
                 f"{self.batch_multiple} with adaptive_batch={self.adaptive_batch}"
             )
         return self
+
+    def listed_ratios(self, key: str) -> tuple[float, ...]:
+        """Mask ratios under a dotted key, each for an equal share of the clips; none without one.
+
+        Args:
+            key: ``ratio_key`` of a method's network.
+        """
+        return reduce(getattr, key.split("."), self) if key else ()  # type: ignore[return-value]
 
     @property
     def batch_unit(self) -> tuple[str, int]:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline_src.config.networks import pretrain_network
-from pipeline_src.config.segments import mavil_steps, plan_segments
+from pipeline_src.config.segments import plan_segments
 from pipeline_src.config.training import ModelConfig, PretrainConfig
-from pipeline_src.methods import MAViLConfig
-from pipeline_src.methods.mavil.cost import trained_flops
+from pipeline_src.methods import MaskRatios
+from pipeline_src.methods.mavil.config import MAViLConfig
+from pipeline_src.methods.mavil.cost import Step, planned_step, trained_flops
 
 NUM_MEL_BINS = 128
 FRAMES = (8, 16)
@@ -102,6 +103,13 @@ def closed_form(
     network = pretrain_network(model, recipe, num_mel_bins)
     assert isinstance(network, MAViLConfig)
     return trained_flops(network, mavil_steps(network, recipe))
+
+
+def mavil_steps(network: MAViLConfig, recipe: PretrainConfig) -> list[Step]:
+    """What a clip passes in each segment, or under each of ``mask_ratios``: equal shares."""
+    listed = [MaskRatios(ratio, ratio) for ratio in recipe.mavil.mask_ratios]
+    planned = [segment.ratios for segment in plan_segments(network, recipe) if segment.ratios]
+    return [planned_step(network, ratios, recipe) for ratios in listed or planned]
 
 
 def steps_saved(model: ModelConfig, recipe: PretrainConfig) -> float:

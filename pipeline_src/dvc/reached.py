@@ -2,8 +2,9 @@
 
 Snakemake and DVC see ``pipeline_src/versions.py`` and no other code, so a step whose code changed
 and whose version did not would keep what it made. ``reached.json`` holds the hash of everything
-that a step's functions reach, by following names through the package; a test compares. Followed
-are functions, classes and constants, not whole modules, so that code beside them may change.
+that a step's functions reach, by following names, and the strings "pipeline_src.module:name" that
+stand for them in a registry, through the package; a test compares. Followed are functions, classes
+and constants, not whole modules, so that code beside them may change.
 
     python -m pipeline_src.dvc.reached --check                 # which steps changed
     python -m pipeline_src.dvc.reached --write                 # after a version was raised
@@ -54,6 +55,8 @@ STEPS: dict[str, tuple[str, ...]] = {
 NOT_FOLLOWED = re.compile(
     r"(errors|versions|cli|commands|submit|system\.(joblog|renamed)|runs\.provenance)(\.|$)"
 )
+# What a registry imports when it is asked for: "pipeline_src.module:name".
+LAZY = re.compile(rf"{PACKAGE}\.([\w.]+):(\w+)")
 
 
 class Unit(NamedTuple):
@@ -166,6 +169,8 @@ def _named(unit: Unit) -> Iterator[Unit]:
                 yield source
         elif isinstance(node, ast.ImportFrom):
             yield from (unit for _, unit in _imported(node) if unit.name)
+        elif isinstance(node, ast.Constant) and (lazy := LAZY.fullmatch(str(node.value))):
+            yield Unit(lazy[1], lazy[2])
 
 
 def _statements(module: Module, unit: Unit) -> list[ast.stmt]:

@@ -90,10 +90,10 @@ def pooled_features(model: AudioVisualModel, batch: Batch) -> dict[str, Tensor]:
     tokens_NLD = model.encode_video(batch["frames"]).float()
     groups_NGLD = tokens_NLD.unflatten(1, (-1, model.num_video_tokens))
     pooled = {"audio": audio_ND, "video": tokens_NLD.mean(1)}
-    contrasted = model.contrasted(pooled)
+    contrasted = model.project_for_contrast(pooled)
     if groups_NGLD.shape[1] > 1:
         pooled[SINGLE + "video"] = _middle(groups_NGLD).mean(1)
-        for value in model.contrasted({"video": pooled[SINGLE + "video"]}).values():
+        for value in model.project_for_contrast({"video": pooled[SINGLE + "video"]}).values():
             contrasted[SINGLE + "video"] = value
     return pooled | {name + CONTRASTED: value for name, value in contrasted.items()}
 

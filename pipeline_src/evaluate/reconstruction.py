@@ -22,8 +22,7 @@ from pipeline_src.loader.batches import Batch, evaluation_batches, to_device
 from pipeline_src.loader.dataset import IMAGE_MEAN, IMAGE_STD, ClipDataset
 from pipeline_src.methods.common.masking import Mask, draw_noise, mask_from_noise
 from pipeline_src.methods.common.network import AudioVisualModel
-from pipeline_src.methods.mavil.denoise import denoise
-from pipeline_src.methods.mavil.network import MAViL
+from pipeline_src.methods.common.pictures import DenoisedPictures
 from pipeline_src.runs.build import restore_model
 from pipeline_src.runs.checkpoint import Checkpoint
 
@@ -52,7 +51,7 @@ def evaluate_reconstruction(
     """
     device = pick_device()
     model, spec = restore_model(checkpoint)
-    if getattr(model.config, "predicts", "patches") == "features":
+    if model.config.follows_teacher:
         save_arrays(pictures_path, dict.fromkeys(PICTURES, np.empty(0)))
         return {}
     model = model.to(device)
@@ -167,9 +166,9 @@ def _pictures(
     """
     masks = _draw_masks(model, len(batch["logmel"]), ratio, generator)
     filled = model.reconstruct(batch["logmel"], batch["frames"], *masks)
-    denoised = {}
-    if isinstance(model, MAViL) and model.config.diffusion:
-        denoised = _denoised(model, batch, masks, generator)
+    states = model.denoise(
+        batch["logmel"], batch["frames"], masks, num_steps=SAMPLING_STEPS, generator=generator
+    )
     middle = batch["frames"].shape[1] // 2
     return {
         "audio_input": batch["logmel"].cpu().numpy(),
@@ -178,28 +177,25 @@ def _pictures(
         "video_input": _to_pixels(batch["frames"])[:, middle],
         "video_masked": filled.video_is_masked.movedim(2, -1).cpu().numpy()[:, middle],
         "video_reconstructed": _to_pixels(filled.video)[:, middle],
-        **denoised,
+        **(_denoised(states, middle) if states else {}),
     }
 
 
-def _denoised(
-    model: MAViL, batch: Batch, masks: tuple[Mask, Mask], generator: torch.Generator
-) -> dict[str, NDArray]:
-    """States of the sampler, from noise to prediction.
+def _denoised(states: DenoisedPictures, middle: int) -> dict[str, NDArray]:
+    """Pick some states of the sampler, from noise to prediction.
+
+    Args:
+        middle: the frame to show.
 
     Returns:
         denoised_steps (B, S), audio_denoised (B, S, T, M), video_denoised (B, S, H, W, 3): the
         diffusion step of each state, and its log-mel and middle frame.
     """
-    num_steps = min(SAMPLING_STEPS, model.schedule.num_steps)
-    states = denoise(
-        model, batch["logmel"], batch["frames"], masks, num_steps=num_steps, generator=generator
-    )
-    shown = np.unique(np.linspace(0, num_steps, NUM_STATES).round().astype(int))
-    steps = np.array([*model.schedule.kept_steps(num_steps), 0])[shown]
-    middle = batch["frames"].shape[1] // 2
+    last = len(states.steps) - 1
+    shown = np.unique(np.linspace(0, last, NUM_STATES).round().astype(int))
+    steps = np.array(states.steps)[shown]
     return {
-        "denoised_steps": np.repeat(steps[None], len(batch["logmel"]), axis=0),
+        "denoised_steps": np.repeat(steps[None], len(states.audio), axis=0),
         "audio_denoised": states.audio[:, shown].cpu().numpy(),
         "video_denoised": np.stack([_to_pixels(states.video[:, i])[:, middle] for i in shown], 1),
     }

@@ -1,62 +1,71 @@
-"""Constructor arguments of every method's network, checked; their sizes and variants.
+"""The registry of methods, and the constructor arguments of their networks, checked.
 
-Imports no torch: the dry run checks a network's shape with it.
+A method is a folder here and a line in ``METHODS`` (docs/add_a_method.md). Imports no torch: the
+dry run checks a network's shape with it.
 """
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
 from pipeline_src.errors import ConfigError, did_you_mean
-from pipeline_src.methods.avsiam import config as avsiam
-from pipeline_src.methods.avsiam.config import AVSiamConfig
-from pipeline_src.methods.cav_mae import config as cav_mae
-from pipeline_src.methods.cav_mae.config import CAVMAEConfig
 from pipeline_src.methods.common.config import SIZES, NetworkConfig
+from pipeline_src.methods.common.method import Method, load_reference
 from pipeline_src.methods.common.ratios import MaskRatios, num_kept
-from pipeline_src.methods.mavil import config as mavil
-from pipeline_src.methods.mavil.config import DiffMAViLConfig, MAViLConfig
 
 __all__ = [
     "METHODS",
     "MODEL_NAMES",
-    "AVSiamConfig",
-    "CAVMAEConfig",
-    "DiffMAViLConfig",
-    "MAViLConfig",
     "MaskRatios",
+    "Method",
+    "MethodName",
     "NetworkConfig",
+    "find_method",
     "make_architecture",
     "num_kept",
     "split_name",
 ]
 
-
-class Method(NamedTuple):
-    """A method's constructor arguments: their checks, and values by size and by variant, size."""
-
-    config: type[NetworkConfig]
-    sizes: dict[str, dict[str, Any]]
-    variants: dict[str, dict[str, dict[str, Any]]]
-
-
+# Name -> where its record is; nothing is imported before it is asked for.
 METHODS = {
-    "avsiam": Method(AVSiamConfig, SIZES, avsiam.VARIANTS),
-    "cav_mae": Method(CAVMAEConfig, SIZES, cav_mae.VARIANTS),
-    "mavil": Method(MAViLConfig, SIZES, mavil.VARIANTS),
-    "diffmavil": Method(DiffMAViLConfig, SIZES, mavil.VARIANTS),
+    "avsiam": "pipeline_src.methods.avsiam:METHOD",
+    "cav_mae": "pipeline_src.methods.cav_mae:METHOD",
+    "mavil": "pipeline_src.methods.mavil:METHOD",
+    "diffmavil": "pipeline_src.methods.mavil:DIFFUSION",
 }
-MODEL_NAMES = tuple(f"{name}_{size}" for name, method in METHODS.items() for size in method.sizes)
+MODEL_NAMES = tuple(f"{name}_{size}" for name in METHODS for size in SIZES)
+
+if TYPE_CHECKING:
+    MethodName = str
+else:
+    MethodName = Literal[tuple(METHODS)]
+
+
+def find_method(name: str) -> Method:
+    """Return the record of a method.
+
+    Raises:
+        ConfigError: there is no such method.
+    """
+    if name not in METHODS:
+        raise ConfigError(
+            f"method {name!r} is unknown{did_you_mean(name, METHODS)}; allowed: "
+            f"{', '.join(METHODS)}"
+        )
+    return load_reference(METHODS[name])
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Method and size of a model's name.
+    """Split a model's name into its method and its size.
 
     Raises:
         ConfigError: there is no such model.
     """
     if name not in MODEL_NAMES:
-        raise ConfigError(f"model {name!r} is unknown; allowed: {', '.join(MODEL_NAMES)}")
+        raise ConfigError(
+            f"model {name!r} is unknown{did_you_mean(name, MODEL_NAMES)}; allowed: "
+            f"{', '.join(MODEL_NAMES)}"
+        )
     method, _, size = name.rpartition("_")
     return method, size
 
@@ -72,10 +81,10 @@ def make_architecture(name: str, *, variant: str = "", **values: Any) -> Network
         ConfigError: an unknown name, variant or field, or values that do not fit together.
     """
     method, size = split_name(name)
-    config, sizes, variants = METHODS[method]
-    variant = variant or next(iter(variants))
-    if variant not in variants:
-        raise ConfigError(f"variant {variant!r} is unknown; allowed: {', '.join(variants)}")
+    config = find_method(method).config
+    variant = variant or next(iter(config.variants))
+    if variant not in config.variants:
+        raise ConfigError(f"variant {variant!r} is unknown; allowed: {', '.join(config.variants)}")
     allowed = sorted(set(config.model_fields) - {"num_classes"})
     unknown = sorted(set(values) - set(config.model_fields))
     if unknown:
@@ -84,7 +93,7 @@ def make_architecture(name: str, *, variant: str = "", **values: Any) -> Network
             f"allowed: {', '.join(allowed)}, variant"
         )
     try:
-        return config(**{**sizes[size], **variants[variant][size], **values})
+        return config(**{**SIZES[size], **config.variants[variant].get(size, {}), **values})
     except ValidationError as error:
         problems = "; ".join(_describe(item) for item in error.errors())
         raise ConfigError(f"{name}: {problems}") from error

@@ -2,21 +2,11 @@
 
 from typing import Any
 
-from pipeline_src.methods import MODEL_NAMES, make_architecture, split_name
-from pipeline_src.methods.avsiam.network import AVSiam
-from pipeline_src.methods.cav_mae.network import CAVMAE
+from pipeline_src.methods import MODEL_NAMES, find_method, make_architecture, split_name
 from pipeline_src.methods.common.image_start import load_image_weights
 from pipeline_src.methods.common.network import AudioVisualModel
-from pipeline_src.methods.mavil.network import MAViL
 
 __all__ = ["MODEL_NAMES", "create_model"]
-
-NETWORKS: dict[str, type[AudioVisualModel]] = {
-    "avsiam": AVSiam,
-    "cav_mae": CAVMAE,
-    "mavil": MAViL,
-    "diffmavil": MAViL,
-}
 
 
 def create_model(
@@ -43,7 +33,7 @@ def create_model(
     """
     config = make_architecture(name, variant=variant, num_classes=num_classes, **overrides)
     method, size = split_name(name)
-    model = NETWORKS[method](config)
+    model = find_method(method).load_network()(config)
     if init != "random":
         load_image_weights(model, init, method=method, size=size)
     return model

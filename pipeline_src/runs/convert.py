@@ -12,7 +12,6 @@ from pipeline_src.errors import CheckpointError, ConfigError
 from pipeline_src.methods import MODEL_NAMES, split_name
 from pipeline_src.methods.common.convert import (
     from_published,
-    head_classes,
     published_overrides,
     to_image,
     to_published,
@@ -20,6 +19,7 @@ from pipeline_src.methods.common.convert import (
 from pipeline_src.methods.common.image_start import load_image_weights
 from pipeline_src.methods.common.key_report import KeyReport
 from pipeline_src.methods.common.network import AudioVisualModel
+from pipeline_src.methods.common.published_keys import head_classes
 from pipeline_src.methods.common.tensor_files import read_tensors
 from pipeline_src.methods.factory import create_model
 from pipeline_src.runs.build import restore_model

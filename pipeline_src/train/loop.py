@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from pipeline_src.config import OptimConfig
 from pipeline_src.errors import TrainingError
 from pipeline_src.loader.batches import Batch
 from pipeline_src.loader.timetable import Timetable
-from pipeline_src.methods import MaskRatios
+from pipeline_src.methods.common.objective import Objective
 from pipeline_src.runs.checkpoint import save_checkpoint
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER
 from pipeline_src.train.average import WeightAverage
@@ -35,37 +35,6 @@ from pipeline_src.train.schedule import learning_rate
 from pipeline_src.train.stop import StopFlag, StopRequestedError
 
 logger = logging.getLogger(__name__)
-
-
-class Objective(Protocol):
-    """What a method gives the loop: the passes of a step, its random draw, and losses per pass."""
-
-    @property
-    def passes(self) -> tuple[str, ...]:
-        """Names of the passes of one step."""
-        ...
-
-    def draw(
-        self,
-        batch_size: int,
-        ratios: MaskRatios | None,
-        generator: torch.Generator,
-        device: torch.device,
-        negative_mask_NN: Tensor | None,
-    ) -> Any:
-        """Everything random of one step: masks, permutations, the modality.
-
-        Args:
-            batch_size: clips of this rank, which may differ from step to step.
-            ratios: mask ratios of this step; None in a fine-tuning.
-            negative_mask_NN: clips that each clip of a contrast is scored against, kept in the plan
-                for ``scoped_contrastive_loss``; None = all.
-        """
-        ...
-
-    def __call__(self, batch: Batch, plan: Any, step_pass: str) -> dict[str, Tensor]:
-        """{"loss": 0-d, ...}; the other values are only logged."""
-        ...
 
 
 @dataclass(frozen=True)

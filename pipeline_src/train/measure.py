@@ -17,9 +17,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline_src.config import FinetuneConfig, PretrainConfig, plan_segments, pretrain_network
+from pipeline_src.methods import find_method
 from pipeline_src.methods.common.classify import Classify, ClassifyPlan
 from pipeline_src.methods.common.network import HEADS
-from pipeline_src.methods.objectives import TrainObjective
+from pipeline_src.methods.common.objective import Objective
 from pipeline_src.runs.build import build_model
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.flops import PartCounter, network_parts
@@ -110,8 +111,7 @@ def training_cost(
             seed=0,
         )
         batch = _batch(spec, num_clips, num_mel_bins, num_classes)
-    follows = getattr(model.config, "predicts", "patches") == "features"
-    teacher = model if follows else None  # costs what another of its shape would
+    teacher = model if model.config.follows_teacher else None  # costs what one of its shape would
     objective = build_objective(spec, model, "multiclass", teacher, modalities)
     cost = Cost(run, spec.stage, spec.model.name, epochs=recipe.epochs)
     cost.parameters = _count_parameters(model)
@@ -132,7 +132,7 @@ def training_cost(
 
 
 def _plans(
-    objective: TrainObjective, spec: TrainSpec, num_clips: int, num_mel_bins: int
+    objective: Objective, spec: TrainSpec, num_clips: int, num_mel_bins: int
 ) -> list[tuple[float, float, Any]]:
     """What steps draw, heads or mask ratios of a curriculum.
 
@@ -159,9 +159,8 @@ def _sample_size(spec: TrainSpec) -> int:
     """As many clips as give every mask ratio its share."""
     if isinstance(spec.recipe, FinetuneConfig):
         return 1
-    if spec.model.method in ("mavil", "diffmavil"):
-        return len(spec.recipe.mavil.mask_ratios) or 1
-    return len(spec.recipe.contrast_ratios)
+    key = find_method(spec.model.method).config.ratio_key or "contrast_ratios"
+    return len(spec.recipe.listed_ratios(key)) or 1
 
 
 def _batch(
@@ -184,7 +183,7 @@ def _count_parameters(model: nn.Module) -> dict[str, int]:
 
 
 def _count_flops(
-    objective: TrainObjective, batch: dict[str, Tensor], plan: Any, step_pass: str
+    objective: Objective, batch: dict[str, Tensor], plan: Any, step_pass: str
 ) -> PartCounter:
     """Operations of a batch by part of the network, forward and backward."""
     # Attention as plain matrix products is what the counter knows on every device.
@@ -195,7 +194,7 @@ def _count_flops(
 
 
 def _count_activations(
-    objective: TrainObjective, batch: dict[str, Tensor], plan: Any, step_pass: str
+    objective: Objective, batch: dict[str, Tensor], plan: Any, step_pass: str
 ) -> float:
     """Bytes that the forward pass keeps for the backward pass, parameters left out."""
     kept: dict[int, Tensor] = {}

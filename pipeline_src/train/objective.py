@@ -1,18 +1,17 @@
 """The objective and the optimisers of a recipe."""
 
-from collections.abc import Callable, Collection
-from typing import Any, Literal
+import inspect
+from collections.abc import Collection
+from typing import Literal
 
 import torch
 
 from pipeline_src.config import FinetuneConfig, PretrainConfig
 from pipeline_src.config.heads import possible_shares
-from pipeline_src.methods.avsiam.objective import AVSiamPretrain
-from pipeline_src.methods.cav_mae.objective import CAVMAEPretrain
+from pipeline_src.methods import find_method
 from pipeline_src.methods.common.classify import Classify
 from pipeline_src.methods.common.network import AudioVisualModel
-from pipeline_src.methods.mavil.objective import MAViLPretrain
-from pipeline_src.methods.objectives import TrainObjective
+from pipeline_src.methods.common.objective import Objective
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.optim import layer_lr_factor, make_optimizer, parameter_groups
 
@@ -23,8 +22,8 @@ def build_objective(
     task: Literal["multiclass", "multilabel"],
     teacher: AudioVisualModel | None = None,
     modalities: Collection[str] = ("audio", "video"),
-) -> TrainObjective:
-    """Model plus losses, as the module that the loop calls.
+) -> Objective:
+    """Build model plus losses, the module that the loop calls.
 
     Args:
         task: multiclass or multilabel; only fine-tuning looks at it.
@@ -33,9 +32,7 @@ def build_objective(
     """
     recipe = spec.recipe
     if isinstance(recipe, PretrainConfig):
-        if teacher:
-            return _mavil(model, recipe, teacher)
-        return PRETRAIN_OBJECTIVES[spec.model.method](model, recipe)
+        return pretrain_objective(spec.model.method, model, recipe, teacher)
     return Classify(
         model,
         task=task,
@@ -45,42 +42,23 @@ def build_objective(
     )
 
 
-def _shared_values(recipe: PretrainConfig) -> dict[str, Any]:
-    """The keys that every pre-training objective takes under the configuration's own names."""
-    names = (
-        "contrast_direction",
-        "contrast_scope",
-        "contrast_weight",
-        "temperature",
-        "reconstruct_weight",
-        "audio_mask",
-    )
-    return {name: getattr(recipe, name) for name in names}
+def pretrain_objective(
+    method: str,
+    model: AudioVisualModel,
+    recipe: PretrainConfig,
+    teacher: AudioVisualModel | None = None,
+) -> Objective:
+    """Build a method's objective; its keyword arguments name the keys that it takes.
 
+    They are keys of ``pretrain`` or of ``pretrain.mavil``, and ``teacher``.
 
-def _avsiam(model: Any, recipe: PretrainConfig) -> AVSiamPretrain:
-    return AVSiamPretrain(
-        model,
-        joint_step=recipe.joint_step,
-        packed=recipe.pack_sequences,
-        **_shared_values(recipe),
-    )
-
-
-def _cav_mae(model: Any, recipe: PretrainConfig) -> CAVMAEPretrain:
-    return CAVMAEPretrain(model, **_shared_values(recipe))
-
-
-def _mavil(model: Any, recipe: PretrainConfig, teacher: Any = None) -> MAViLPretrain:
-    return MAViLPretrain(model, teacher=teacher, **dict(recipe.mavil), **_shared_values(recipe))
-
-
-PRETRAIN_OBJECTIVES: dict[str, Callable[[Any, PretrainConfig], TrainObjective]] = {
-    "avsiam": _avsiam,
-    "cav_mae": _cav_mae,
-    "mavil": _mavil,
-    "diffmavil": _mavil,
-}
+    Raises:
+        ConfigError: there is no such method.
+    """
+    objective = find_method(method).load_objective()
+    given = {**dict(recipe.mavil), **dict(recipe), "teacher": teacher}
+    _, *names = inspect.signature(objective).parameters  # the first is the network
+    return objective(model, **{name: given[name] for name in names})
 
 
 def build_optimizers(

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from pipeline_src.config import FinetuneConfig, PretrainConfig
 from pipeline_src.errors import RunInUseError
 from pipeline_src.loader.augment import augment_batch
-from pipeline_src.methods.objectives import TrainObjective
+from pipeline_src.methods.common.objective import Objective
 from pipeline_src.runs.build import build_model
 from pipeline_src.runs.checkpoint import Checkpoint, load_optimizers, load_weights, read_checkpoint
 from pipeline_src.runs.done import published, write_done
@@ -202,8 +202,9 @@ def _average(spec: TrainSpec, clock: Clock) -> WeightAverage:
     return WeightAverage(steps)
 
 
-def _driven(objective: TrainObjective, *, copied: bool) -> nn.Module:
+def _driven(objective: Objective, *, copied: bool) -> nn.Module:
     """The objective as the loop calls it: under DDP or plain."""
+    assert isinstance(objective, nn.Module)
     if not copied:
         return objective
     unused = objective.find_unused_parameters

@@ -79,7 +79,9 @@ def run_pass(case, head):
     }[head]
     features = []
     with recording(model, encoder, features):
-        values = AVSiamPretrain(model, packed="always")(batch_of(case), plan(case), step_pass)
+        values = AVSiamPretrain(model, pack_sequences="always")(
+            batch_of(case), plan(case), step_pass
+        )
     values["loss"].backward()
     norms = gradient_norms(model, published_keys("avsiam_base", model))
     model.zero_grad(set_to_none=True)
@@ -140,9 +142,9 @@ def test_contrast_masks_follow_from_the_draws(case):
     video = recorded_masks(case, "contrast", "random_masking_unstructured")
     for audio_mask, video_mask, ratio in zip(audio, video, RATIOS, strict=False):
         noise = seeded_noise(case, next(draws))
-        pairs = [[case.arrays[next(draws)] for _ in (64, 8)] for _ in range(len(noise))]
+        # The time samples of all clips of the chunk, then the frequency samples of all.
         columns, rows = (
-            one_hot([pair[i] for pair in pairs], size) for i, size in enumerate((64, 8))
+            one_hot([case.arrays[next(draws)] for _ in noise], size) for size in (64, 8)
         )
         marked = mark_noise(noise.view(-1, 8, 64), columns=columns, rows=rows)
         check_order(marked, audio_mask, ratio)

@@ -4,20 +4,36 @@ The sources of the variants' values, and how sure they are, stand in docs/decisi
 """
 
 from fractions import Fraction
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline_src.methods.common.config import SIZES, NetworkConfig
+from pipeline_src.methods.common.config import SIZES, NetworkConfig, Variants
 from pipeline_src.methods.common.ratios import MaskRatios, mean, num_kept
 
 NUM_FUSION_LAYERS = 2
+# What the released base code does differently; the larger sizes are known from bytecode only.
+_RELEASED_BASE = {
+    "double_input": True,
+    "audio_vit": "separate",
+    "fusion_init": "last",
+    "decoder_depth": 8,
+    "decoder_pos_init": "zeros",
+}
+_RELEASED_LARGE = {"double_input": True, "decoder_depth": 6, "decoder_pos_init": "zeros"}
 
 
 class AVSiamConfig(NetworkConfig):
     """Everything the network is made of."""
 
+    variants: ClassVar[Variants] = {
+        "paper": {},
+        "released": {
+            size: _RELEASED_LARGE if size in ("large", "huge") else _RELEASED_BASE for size in SIZES
+        },
+    }
     has_contrast_pass: ClassVar[bool] = True
+    ratio_key: ClassVar[str] = "contrast_ratios"
 
     double_input: bool = Field(False, description="x0 = 2 t, as the released weights need")
     encoders: Literal["shared", "separate"] = Field(
@@ -62,21 +78,3 @@ class AVSiamConfig(NetworkConfig):
 
     def _encoder_macs(self, num_audio: int, num_video: int) -> int:
         return self.depth * sum(map(self.encoder_block_macs, (num_audio, num_video)))
-
-
-# What the released base code does differently; the larger sizes are known from bytecode only.
-_RELEASED_BASE = {
-    "double_input": True,
-    "audio_vit": "separate",
-    "fusion_init": "last",
-    "decoder_depth": 8,
-    "decoder_pos_init": "zeros",
-}
-_RELEASED_LARGE = {"double_input": True, "decoder_depth": 6, "decoder_pos_init": "zeros"}
-
-VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
-    "paper": {size: {} for size in SIZES},
-    "released": {
-        size: _RELEASED_LARGE if size in ("large", "huge") else _RELEASED_BASE for size in SIZES
-    },
-}

@@ -12,7 +12,7 @@ tokens, D embed_dim.
 import torch
 from torch import Tensor, nn
 
-from pipeline_src.methods import AVSiamConfig
+from pipeline_src.methods.avsiam.config import AVSiamConfig
 from pipeline_src.methods.common.blocks import FINAL_NORM_EPS, Block, Modality, NormName, run_blocks
 from pipeline_src.methods.common.packing import Packing
 from pipeline_src.methods.common.patch_embed import (

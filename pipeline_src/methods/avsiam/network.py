@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from pipeline_src.methods import AVSiamConfig
+from pipeline_src.methods.avsiam.config import AVSiamConfig
 from pipeline_src.methods.avsiam.encoder import SeparateAudioViT, SharedViT
 from pipeline_src.methods.common.blocks import Block, Modality, init_weights
 from pipeline_src.methods.common.decoder import Decoder

@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipeline_src.methods import MaskRatios
 from pipeline_src.methods.avsiam.network import AVSiam
 from pipeline_src.methods.common.contrast import Direction, Scope, scoped_contrastive_loss
 from pipeline_src.methods.common.masking import (
@@ -24,10 +23,11 @@ from pipeline_src.methods.common.masking import (
     split_batch,
     structured_noise,
 )
+from pipeline_src.methods.common.ratios import MaskRatios
 from pipeline_src.methods.common.reconstruction import reconstruction_losses
 
 PretrainPass = Literal["joint", "contrast", "reconstruct"]
-Packed = Literal["auto", "always", "never"]
+PackSequences = Literal["auto", "always", "never"]
 NoiseDraw = Callable[[int, float, torch.Generator], Tensor]
 
 
@@ -50,7 +50,7 @@ class AVSiamPretrain(nn.Module):
     Args:
         model: built with ``num_classes=0``.
         audio_mask: structure of the audio masks in the contrastive pass; the others have none.
-        packed: run the chunks of the contrastive pass as one batch; "auto" = on a GPU.
+        pack_sequences: run the chunks of the contrastive pass as one batch; "auto" = on a GPU.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class AVSiamPretrain(nn.Module):
         reconstruct_weight: float = 1.0,
         audio_mask: AudioMask = "time_freq",
         joint_step: bool = False,
-        packed: Packed = "auto",
+        pack_sequences: PackSequences = "auto",
     ) -> None:
         super().__init__()
         if contrast_weight == reconstruct_weight == 0:
@@ -76,7 +76,7 @@ class AVSiamPretrain(nn.Module):
         self.temperature = temperature
         self.reconstruct_weight = reconstruct_weight
         self.audio_mask: AudioMask = audio_mask
-        self.packed: Packed = packed
+        self.pack_sequences: PackSequences = pack_sequences
         weights: dict[PretrainPass, float] = {
             "contrast": contrast_weight,
             "reconstruct": reconstruct_weight,
@@ -171,7 +171,9 @@ class AVSiamPretrain(nn.Module):
         return {"loss": loss, **values}
 
     def _contrast(self, batch: dict[str, Tensor], plan: PretrainPlan) -> dict[str, Tensor]:
-        is_packed = self.packed == "always" or (self.packed == "auto" and batch["logmel"].is_cuda)
+        is_packed = self.pack_sequences == "always" or (
+            self.pack_sequences == "auto" and batch["logmel"].is_cuda
+        )
         audio_BD, video_BD = self.model.forward_contrast(
             batch["logmel"],
             batch["frames"],

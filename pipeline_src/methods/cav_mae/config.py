@@ -4,16 +4,19 @@ The scale+ and scale++ models are the base network under other recipes.
 """
 
 from fractions import Fraction
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline_src.methods.common.config import SIZES, NetworkConfig
+from pipeline_src.methods.common.config import NetworkConfig, Variants
 from pipeline_src.methods.common.ratios import MaskRatios
 
 
 class CAVMAEConfig(NetworkConfig):
     """Everything the network is made of."""
+
+    # Both compute the same network; they differ in the contrast's scope, a recipe's key.
+    variants: ClassVar[Variants] = {"paper": {}, "released": {}}
 
     shared_depth: int = Field(
         1, ge=1, description="last blocks, which both modalities share; the others are separate"
@@ -50,9 +53,3 @@ class CAVMAEConfig(NetworkConfig):
             + self.shared_depth * shared
             + self.decoder_macs(audio + video)
         )
-
-
-# Paper and release compute the same network; they differ in the contrast's scope, a recipe's key.
-VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
-    variant: {size: {} for size in SIZES} for variant in ("paper", "released")
-}

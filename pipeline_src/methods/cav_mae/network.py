@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipeline_src.methods import CAVMAEConfig
+from pipeline_src.methods.cav_mae.config import CAVMAEConfig
 from pipeline_src.methods.common.blocks import (
     BLOCK_NORM_EPS,
     Block,

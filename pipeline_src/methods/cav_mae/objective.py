@@ -11,7 +11,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipeline_src.methods import MaskRatios
 from pipeline_src.methods.cav_mae.network import CAVMAE
 from pipeline_src.methods.common.contrast import Direction, Scope, scoped_contrastive_loss
 from pipeline_src.methods.common.masking import (
@@ -21,6 +20,7 @@ from pipeline_src.methods.common.masking import (
     mask_from_noise,
     structured_noise,
 )
+from pipeline_src.methods.common.ratios import MaskRatios
 from pipeline_src.methods.common.reconstruction import reconstruction_losses
 
 

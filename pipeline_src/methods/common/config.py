@@ -9,14 +9,22 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pipeline_src.errors import ConfigError
 from pipeline_src.methods.common.ratios import MaskRatios, block_macs, mean, num_kept
 
+Variants = dict[str, dict[str, dict[str, Any]]]
+
 
 class NetworkConfig(BaseModel):
     """Constructor arguments that every method has; each is an override of ``create_model``.
 
-    ``has_contrast_pass``: the method contrasts in a pass of its own, under contrast_ratios.
+    ``variants``: variant -> size -> values that differ from the defaults and the size's; the first
+    is the default. ``has_contrast_pass``: the method contrasts in a pass of its own, under
+    contrast_ratios. ``ratio_key``: key of a pre-training's recipe whose mask ratios each hold for
+    an equal share of the clips. ``takes_teacher``: a second stage may follow a finished network.
     """
 
+    variants: ClassVar[Variants] = {"default": {}}
     has_contrast_pass: ClassVar[bool] = False
+    ratio_key: ClassVar[str] = ""
+    takes_teacher: ClassVar[bool] = False
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -146,6 +154,27 @@ class NetworkConfig(BaseModel):
         raise ConfigError(
             f"{type(self).__name__} has no count of operations: set adaptive_batch: tokens"
         )
+
+    @property
+    def follows_teacher(self) -> bool:
+        """Whether pre-training predicts a teacher's tokens instead of patches."""
+        return False
+
+    def check_recipe(self, recipe: Any) -> None:
+        """Refuse keys of a pre-training's recipe that would change nothing in this network.
+
+        Raises:
+            ConfigError: names the key and its value.
+        """
+
+    def step_macs(self, ratios: MaskRatios, recipe: Any) -> Fraction:
+        """Count what a clip costs in a step of ``recipe``, up to a factor of the method's own.
+
+        Raises:
+            ConfigError: nobody has written the count of this method down.
+        """
+        del recipe
+        return self.forward_macs(ratios)
 
     def encoder_block_macs(self, num_tokens: int) -> int:
         """Of one encoder block over one clip's sequence."""

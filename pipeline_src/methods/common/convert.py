@@ -1,4 +1,4 @@
-"""Published state dicts of AVSiam and CAV-MAE to ours and back, every key accounted for.
+"""Published state dicts to ours and back, every key accounted for.
 
 ``av-pipeline convert`` does it for a file; the command itself is in
 ``pipeline_src.runs.convert``, because it writes a checkpoint folder.
@@ -10,23 +10,19 @@ import torch
 from torch import Tensor
 
 from pipeline_src.errors import CheckpointError
-from pipeline_src.methods import split_name
-from pipeline_src.methods.common.image_keys import fold_into_embedding, video_encoder_names
+from pipeline_src.methods import find_method, split_name
 from pipeline_src.methods.common.key_report import KeyReport
 from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.methods.common.published_keys import (
-    RELEASED_METHODS,
     PublishedKey,
+    head_classes,
+    published_classes,
     published_keys,
 )
 from pipeline_src.methods.common.tensor_files import PARALLEL_PREFIX
 
 NUM_LISTED = 5
-SIGNATURES = {
-    "vit_base.pos_embed_a": "AVSiam",
-    "blocks_u.0.norm1_a.weight": "CAV-MAE",
-    "blocks.0.norm1.weight": "an image ViT (--from image)",
-}
+IMAGE_SIGNATURE = "blocks.0.norm1.weight"
 
 
 def from_published(
@@ -80,24 +76,18 @@ def _refuse_misfits(
 
 def describe_source(source: Mapping[str, Tensor]) -> str:
     """Say in words what a state dict seems to hold."""
-    for key, method in SIGNATURES.items():
+    known = {one.signature: one.title for one in published_classes()}
+    for key, title in {**known, IMAGE_SIGNATURE: "an image ViT (--from image)"}.items():
         if key in source:
             stage = "fine-tuned" if head_classes(source) else "pre-trained"
-            return f"{method} of width {source[key].shape[-1]}, {stage}"
+            return f"{title} of width {source[key].shape[-1]}, {stage}"
     return "no network that is known here"
 
 
-def head_classes(source: Mapping[str, Tensor]) -> int:
-    """Classes of a published fine-tuned model; 0 for a pre-trained one."""
-    return len(source["mlp_head.1.bias"]) if "mlp_head.1.bias" in source else 0
-
-
 def published_overrides(method: str, source: Mapping[str, Tensor]) -> dict[str, str]:
-    """Constructor arguments that a published file shows: AVSiam's may lack the second ViT."""
-    if method != "avsiam" or head_classes(source):
-        return {}
-    has_second = any(key.startswith("ast_base.") for key in source)
-    return {"audio_vit": "separate" if has_second else "shared"}
+    """Read the constructor arguments that a published file shows."""
+    published = find_method(method).load_published()
+    return published.shown_overrides(source) if published else {}
 
 
 def to_published(
@@ -135,17 +125,17 @@ def to_image(
     eps 1e-6, those of the blocks here 1e-5.
     """
     method = split_name(name)[0]
-    if method not in RELEASED_METHODS:
-        raise CheckpointError(
-            f"{name}: the encoder of {method} takes tubelets and has no image form"
-        )
+    image_weights = find_method(method).load_image_weights()
+    if image_weights is None or image_weights.video_name is None or image_weights.fold is None:
+        raise CheckpointError(f"{name}: the video encoder of {method} has no image form")
     if model.config.num_frames > 1:
         raise CheckpointError(
             f"{name} sees num_frames={model.config.num_frames} frames as one sequence; an image "
             "network sees one"
         )
-    names = video_encoder_names(method, model)
+    found = {key: image_weights.video_name(key, model) for key in model.state_dict()}
+    names = {key: name for key, name in found.items() if name}
     report = KeyReport(mapped={ours: [theirs] for ours, theirs in names.items()})
     report.unused = {key: "not part of the video encoder" for key in weights if key not in names}
     image = {theirs: weights[ours] for ours, theirs in names.items()}
-    return fold_into_embedding(method, model, image, weights), report
+    return image_weights.fold(image, weights, model), report

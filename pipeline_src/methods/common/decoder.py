@@ -10,8 +10,8 @@ Shape legend: B batch, L tokens (La, Lv), K kept tokens of both modalities, P pa
 import torch
 from torch import Tensor, nn
 
-from pipeline_src.methods import NetworkConfig
 from pipeline_src.methods.common.blocks import BLOCK_NORM_EPS, Block
+from pipeline_src.methods.common.config import NetworkConfig
 from pipeline_src.methods.common.masking import Mask, gather_tokens
 from pipeline_src.methods.common.pos_embed import sincos_2d
 

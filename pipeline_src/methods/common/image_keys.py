@@ -1,108 +1,49 @@
-"""Which of our tensors each tensor of an image ViT fills, per method.
+"""What is known of an image ViT's tensors, and what methods that start from one share.
 
-AVSiam (arXiv:2403.19638): positions stretched over audio, audio kernel = mean over RGB. CAV-MAE
-(arXiv:2210.07839): first blocks to both branches, the rest to the shared ones, audio kernel = sum
-over RGB, audio positions stay sin-cos; MAE's decoder fills the decoder where a file has it. MAViL
-(arXiv:2212.08071), ours: both encoders, audio kernel = sum over RGB, video kernel = an equal part
-in each frame of a tubelet, so that a still clip starts as its image; positions stay sin-cos.
+Which of our tensors each of them fills is in ``weights.py`` of each method.
+
+Shape legend: L positions (Lv of a frame), D embed_dim.
 """
 
 import math
 import re
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor
 
 from pipeline_src.errors import CheckpointError
 from pipeline_src.methods.common.network import AudioVisualModel
-from pipeline_src.methods.common.pos_embed import stretch_positions
 
 Targets = dict[str, Tensor]
+# The encoders of ImageNet MAEs by size: the hub's files hold no decoder.
+MAE_NAMES = {
+    "base": "vit_base_patch16_224.mae",
+    "large": "vit_large_patch16_224.mae",
+    "huge": "vit_huge_patch14_224.mae",
+}
 
 
-def avsiam_targets(key: str, value: Tensor, model: AudioVisualModel) -> Targets:
-    """Map one tensor of a timm ViT to AVSiam's."""
-    vit = "vit_base."
-    if key == "patch_embed.proj.weight":
-        mean = value.mean(dim=1, keepdim=True)
-        return _kernels(
-            model, audio={f"{vit}patch_embed_a": mean}, video={f"{vit}patch_embed": value}
-        )
-    if key == "patch_embed.proj.bias":
-        return {f"{vit}{name}.proj.bias": value for name in ("patch_embed", "patch_embed_a")}
-    if key == "pos_embed":
-        image_1LD = _drop_prefix(value)
-        audio_1LD = stretch_positions(image_1LD, model.num_audio_tokens)
-        return {
-            f"{vit}pos_embed": _fit_positions(image_1LD, model),
-            f"{vit}pos_embed_a": audio_1LD,
-        }
-    if key in ("norm.weight", "norm.bias"):
-        kind = key.removeprefix("norm.")
-        return {f"{vit}norm.{kind}": value, f"{vit}norm_a.{kind}": value}
-    names = [key]
-    if ".norm1." in key or ".norm2." in key:
-        names = _with_suffixes(key, ("_a", "_v"))
-    names += [re.sub(r"^blocks\.", "blocks_a.", name) for name in names]
-    return {f"{vit}{name}": value for name in names}
+class ImageWeights(NamedTuple):
+    """How a method starts from an image ViT and, where it can, goes back to one.
+
+    Args:
+        targets: (key, tensor, network) -> our tensors that it fills; names that the network has
+            not are left out.
+        timm_names: size -> timm's name of the ViT that ``init: timm`` loads.
+        video_name: (our key, network) -> its name in a ViT of the frames, or empty.
+        fold: (ViT, our weights, network) -> the ViT with what it has no place for put into its
+            patch kernel and positions.
+    """
+
+    targets: Callable[[str, Tensor, AudioVisualModel], Targets]
+    timm_names: Mapping[str, str]
+    video_name: Callable[[str, AudioVisualModel], str] | None = None
+    fold: Callable[[Targets, Mapping[str, Tensor], AudioVisualModel], Targets] | None = None
 
 
-def cav_mae_targets(key: str, value: Tensor, model: AudioVisualModel) -> Targets:
-    """Map one tensor of an ImageNet MAE, or of a timm ViT, to CAV-MAE's."""
-    if key == "patch_embed.proj.weight":
-        total = value.sum(dim=1, keepdim=True)
-        return _kernels(model, audio={"patch_embed_a": total}, video={"patch_embed_v": value})
-    if key == "patch_embed.proj.bias":
-        return {f"{name}.proj.bias": value for name in ("patch_embed_a", "patch_embed_v")}
-    if key == "pos_embed":
-        return {"pos_embed_v": _fit_positions(_drop_prefix(value), model)}
-    if key in ("norm.weight", "norm.bias"):
-        return dict.fromkeys(_with_suffixes(f".{key}", ("", "_a", "_v")), value)
-    if key.startswith("blocks."):
-        return _cav_mae_block(key, value, model)
-    return _mae_decoder(key, value, model)
-
-
-def _cav_mae_block(key: str, value: Tensor, model: AudioVisualModel) -> Targets:
-    _, number, rest = key.split(".", 2)
-    own_depth = model.config.modality_specific_depth  # type: ignore[attr-defined]
-    if int(number) < own_depth:
-        return {f"blocks_{branch}.{number}.{rest}": value for branch in "av"}
-    shared = f"blocks_u.{int(number) - own_depth}.{rest}"
-    if not re.match(r"norm[12]\.", rest):
-        return {shared: value}
-    return dict.fromkeys(_with_suffixes(shared, ("", "_a", "_v")), value)
-
-
-def _mae_decoder(key: str, value: Tensor, model: AudioVisualModel) -> Targets:
-    if key == "decoder_pos_embed":
-        return {"decoder.pos_embed_v": _fit_positions(_drop_prefix(value), model)}
-    if key.startswith("decoder_pred."):
-        kind = key.removeprefix("decoder_pred.")
-        rows, columns = model.config.audio_patch
-        return {f"decoder.pred_v.{kind}": value, f"decoder.pred_a.{kind}": value[: rows * columns]}
-    return {f"decoder.{key.removeprefix('decoder_')}": value}
-
-
-def mavil_targets(key: str, value: Tensor, model: AudioVisualModel) -> Targets:
-    """Map one tensor of a timm ViT to MAViL's encoders."""
-    if key == "patch_embed.proj.weight":
-        num_frames, *side = model.config.video_patch
-        frame = resample_patch_embed(value, side) / num_frames
-        audio = resample_patch_embed(
-            value.sum(dim=1, keepdim=True), list(model.config.audio_token_patch)
-        )
-        return {
-            f"audio.{key}": audio,
-            f"video.{key}": frame[:, :, None].repeat(1, 1, num_frames, 1, 1),
-        }
-    if key == "pos_embed":
-        return {}
-    return {f"{side}.{key}": value for side in ("audio", "video")}
-
-
-def _kernels(
+def resample_kernels(
     model: AudioVisualModel, *, audio: dict[str, Tensor], video: dict[str, Tensor]
 ) -> Targets:
     """Resample patch kernels, by the name of their embedding, to the patches of the model."""
@@ -115,33 +56,25 @@ def _kernels(
     }
 
 
-def _with_suffixes(key: str, suffixes: tuple[str, ...]) -> list[str]:
-    """The norm ``key`` under each suffix of its name."""
+def with_suffixes(key: str, suffixes: tuple[str, ...]) -> list[str]:
+    """Name the norm ``key`` under each suffix."""
     stem, _, kind = key.rpartition(".")
     return [f"{stem}{suffix}.{kind}".removeprefix(".") for suffix in suffixes]
 
 
-def _drop_prefix(pos_embed_1LD: Tensor) -> Tensor:
-    """Leave out the class token's position: what remains is a square grid."""
+def drop_prefix(pos_embed_1LD: Tensor) -> Tensor:
+    """Leave out the class token's position: the square grid (1, L, D) that remains."""
     num_positions = pos_embed_1LD.shape[1]
     return pos_embed_1LD[:, num_positions - math.isqrt(num_positions) ** 2 :]
 
 
-def _fit_positions(image_1LD: Tensor, model: AudioVisualModel) -> Tensor:
-    """Resample a square grid of positions to the frame's."""
+def fit_positions(image_1LD: Tensor, model: AudioVisualModel) -> Tensor:
+    """Resample a square grid of positions to the frame's: (1, Lv, D)."""
     side = math.isqrt(image_1LD.shape[1])
     if (side, side) == model.video_grid:
         return image_1LD
     new_size = list(model.video_grid)
     return resample_abs_pos_embed(image_1LD, new_size, [side, side], num_prefix_tokens=0)  # type: ignore[operator]
-
-
-IMAGE_TARGETS: dict[str, Callable[[str, Tensor, AudioVisualModel], Targets]] = {
-    "avsiam": avsiam_targets,
-    "cav_mae": cav_mae_targets,
-    "mavil": mavil_targets,
-    "diffmavil": mavil_targets,
-}
 
 
 _BLOCK_PARTS = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
@@ -190,41 +123,3 @@ def square_grid(source: Mapping[str, Tensor], origin: str, *, takes_doubt: bool 
             f"it has none of its own, then convert with --allow pos_embed, or the grid is no square"
         )
     return side
-
-
-def video_encoder_names(method: str, model: AudioVisualModel) -> dict[str, str]:
-    """Our names of the tensors that a frame passes -> the names in a timm ViT."""
-    read = {"avsiam": _avsiam_video_name, "cav_mae": _cav_mae_video_name}[method]
-    names = {key: read(key, model) for key in model.state_dict()}
-    return {key: name for key, name in names.items() if name}
-
-
-def fold_into_embedding(
-    method: str, model: AudioVisualModel, image: Targets, weights: Mapping[str, Tensor]
-) -> Targets:
-    """Put what a timm ViT has no place for into its patch kernel and positions.
-
-    AVSiam's doubled input doubles both; CAV-MAE's modality vector is added to each position.
-    """
-    if method == "cav_mae":
-        return {**image, "pos_embed": image["pos_embed"] + weights["modality_v"]}
-    scale = 2 if model.config.double_input else 1  # type: ignore[attr-defined]
-    is_scaled = ("pos_embed", "patch_embed")
-    return {k: v * scale if k.startswith(is_scaled) else v for k, v in image.items()}
-
-
-def _avsiam_video_name(key: str, model: AudioVisualModel) -> str:
-    del model  # its blocks are counted as timm's
-    name = key.removeprefix("vit_base.")
-    if name == key or "_a." in name or name == "pos_embed_a":
-        return ""
-    return re.sub(r"(norm[12])_v\.", r"\1.", name)
-
-
-def _cav_mae_video_name(key: str, model: AudioVisualModel) -> str:
-    own_depth = model.config.modality_specific_depth  # type: ignore[attr-defined]
-    shared = re.match(r"blocks_u\.(\d+)\.(norm[12]_v|attn|mlp)(\..*)", key)
-    if shared:
-        return f"blocks.{own_depth + int(shared[1])}.{shared[2].removesuffix('_v')}{shared[3]}"
-    embedding = re.match(r"(patch_embed|pos_embed|norm|blocks)_v(\..*|$)", key)
-    return f"{embedding[1]}{embedding[2]}" if embedding else ""

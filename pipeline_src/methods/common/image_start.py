@@ -1,6 +1,6 @@
 """Start a network from the ImageNet weights of an image ViT; new layers keep their random values.
 
-Which tensor goes where: ``image_keys.py``.
+Which tensor goes where: ``weights.py`` of each method.
 """
 
 import logging
@@ -12,8 +12,9 @@ import timm
 from torch import Tensor
 
 from pipeline_src.errors import CheckpointError, ConfigError
+from pipeline_src.methods import find_method
 from pipeline_src.methods.common.image_keys import (
-    IMAGE_TARGETS,
+    ImageWeights,
     encoder_keys,
     is_beside_encoder,
     square_grid,
@@ -27,25 +28,6 @@ NUM_LISTED = 8
 NUM_COLOURS = 3
 NEEDED = ("patch_embed.proj.weight", "pos_embed")
 
-_AVSIAM_NAMES = {
-    "small": "vit_small_patch16_224.augreg_in21k",
-    "base": "vit_base_patch16_224.augreg_in21k",
-    "large": "vit_large_patch16_224.augreg_in21k",
-    "huge": "vit_huge_patch14_224.orig_in21k",
-}
-# The encoders alone: the hub's MAE files hold no decoder.
-_MAE_NAMES = {
-    "base": "vit_base_patch16_224.mae",
-    "large": "vit_large_patch16_224.mae",
-    "huge": "vit_huge_patch14_224.mae",
-}
-TIMM_NAMES = {
-    "avsiam": _AVSIAM_NAMES,
-    "cav_mae": _MAE_NAMES,
-    "mavil": _MAE_NAMES,
-    "diffmavil": _MAE_NAMES,
-}
-
 
 def load_image_weights(
     model: AudioVisualModel, init: str, *, method: str, size: str, allow: Sequence[str] = ()
@@ -56,14 +38,18 @@ def load_image_weights(
         allow: patterns of encoder tensors that may be left unused, or be absent, in spite of it.
 
     Raises:
-        ConfigError: the hub cannot be reached, or the file does not exist.
+        ConfigError: the method has no such start, the hub cannot be reached, or the file does not
+            exist.
         CheckpointError: the file cannot be read, its tensors do not fit the model, or it is the
             encoder of another network: a tensor of it is unused, or one is absent.
     """
-    source = _download(method, size) if init == "timm" else _read(Path(init))
+    weights = find_method(method).load_image_weights()
+    if weights is None:
+        raise ConfigError(f"init: {method} starts from no image network; use init: random")
+    source = _download(weights, method, size) if init == "timm" else _read(Path(init))
     report = KeyReport(allowed=list(allow))
     _refuse_other_encoders(source, model, allow, origin=init)
-    target = _convert(source, model, method, report)
+    target = _convert(source, model, weights, report)
     own = model.state_dict()
     for key, value in target.items():
         if own[key].shape != value.shape:
@@ -82,8 +68,8 @@ def load_image_weights(
     return report
 
 
-def _download(method: str, size: str) -> dict[str, Tensor]:
-    names = TIMM_NAMES[method]
+def _download(weights: ImageWeights, method: str, size: str) -> dict[str, Tensor]:
+    names = weights.timm_names
     if size not in names:
         raise ConfigError(
             f"init: timm has no weights of size {size} for {method}; use init: random or one of "
@@ -150,13 +136,13 @@ def _check_shapes(source: dict[str, Tensor], origin: str) -> None:
 
 
 def _convert(
-    source: dict[str, Tensor], model: AudioVisualModel, method: str, report: KeyReport
+    source: dict[str, Tensor], model: AudioVisualModel, weights: ImageWeights, report: KeyReport
 ) -> dict[str, Tensor]:
     """Rename, copy and resample an image ViT's tensors; note mapped and unused keys."""
     own = model.state_dict()
     target: dict[str, Tensor] = {}
     for key, value in source.items():
-        mapped = IMAGE_TARGETS[method](key, value, model)
+        mapped = weights.targets(key, value, model)
         mapped = {name: tensor for name, tensor in mapped.items() if name in own}
         if mapped:
             report.mapped[key] = list(mapped)

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from pipeline_src.errors import CheckpointError
-from pipeline_src.methods import NetworkConfig
+from pipeline_src.methods.common.config import NetworkConfig
 from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.methods.common.pos_embed import resize_positions
 

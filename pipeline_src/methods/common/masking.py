@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline_src.methods import num_kept
+from pipeline_src.methods.common.ratios import num_kept
 
 AudioMask = Literal["unstructured", "time", "freq", "time_freq"]
 

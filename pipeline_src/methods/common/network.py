@@ -11,9 +11,14 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline_src.methods import NetworkConfig
+from pipeline_src.methods.common.config import NetworkConfig
 from pipeline_src.methods.common.masking import Mask
-from pipeline_src.methods.common.pictures import Reconstruction, picture_audio, picture_video
+from pipeline_src.methods.common.pictures import (
+    DenoisedPictures,
+    Reconstruction,
+    picture_audio,
+    picture_video,
+)
 
 HEADS = ("audio", "video", "audio_video")
 HEAD_INIT_STD = 0.02
@@ -142,8 +147,10 @@ class AudioVisualModel(nn.Module, ABC):
             pooled["video"] = self.encode_video(video).float().mean(1)
         return pooled
 
-    def contrasted(self, pooled: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Pooled tokens as the contrastive loss compares them; empty where it takes them as is.
+    def project_for_contrast(self, pooled: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Project pooled tokens (B, D) to what the contrastive loss compares, (B, E).
+
+        Empty where it takes them as they are.
 
         Args:
             pooled: what ``embed`` returns.
@@ -169,6 +176,23 @@ class AudioVisualModel(nn.Module, ABC):
         audio = picture_audio(self.config, logmel_BTM, audio_BLP.float(), audio_mask.is_masked_BL)
         video = picture_video(self.config, frames_BFCHW, video_BLP.float(), video_mask.is_masked_BL)
         return Reconstruction(*audio, *video)
+
+    def denoise(
+        self,
+        logmel_BTM: Tensor,
+        frames_BFCHW: Tensor,
+        masks: tuple[Mask, Mask],
+        *,
+        num_steps: int,
+        generator: torch.Generator,
+    ) -> DenoisedPictures | None:
+        """Sample the hidden patches in at most ``num_steps`` steps, for pictures of a diffusion.
+
+        Returns:
+            None where nothing is sampled, as in most methods.
+        """
+        del logmel_BTM, frames_BFCHW, masks, num_steps, generator
+        return None
 
 
 def make_head(dim: int, num_classes: int) -> nn.Sequential:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
-from pipeline_src.methods import NetworkConfig
+from pipeline_src.methods.common.config import NetworkConfig
 
 PatchSize = tuple[int, int]
 TubeletSize = tuple[int, int, int]  # frames, rows, columns

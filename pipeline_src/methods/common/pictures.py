@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline_src.methods import NetworkConfig
+from pipeline_src.methods.common.config import NetworkConfig
 from pipeline_src.methods.common.patch_embed import (
     image_to_logmel,
     logmel_to_image,
@@ -32,6 +32,17 @@ class Reconstruction(NamedTuple):
     audio_is_masked: Tensor
     video: Tensor
     video_is_masked: Tensor
+
+
+class DenoisedPictures(NamedTuple):
+    """States from noise to prediction, visible patches as given.
+
+    Shapes: (B, S, T, M), (B, S, F, 3, H, W); ``steps``: diffusion step of each of the S states.
+    """
+
+    audio: Tensor
+    video: Tensor
+    steps: tuple[int, ...]
 
 
 def audio_patches(config: NetworkConfig, logmel_BTM: Tensor) -> Tensor:

@@ -1,22 +1,18 @@
-"""The state dicts of the published classes, key by key, and what each key is in ours.
+"""The state dict of a released class, key by key, and what each key is in ours.
 
-AVSiam (arXiv:2403.19638) and CAV-MAE (arXiv:2210.07839): live keys keep their names here, but for
-the decoder's, which are below ``decoder.``. The published classes also hold tensors that they
-never read, and AVSiam's a second name for every shared block.
-
-Shape legend: D embed_dim.
+Live keys keep their names here, but for the decoder's, which are below ``decoder.``. Released
+classes also hold tensors that they never read; which, is in ``weights.py`` of each method.
 """
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from torch import Tensor
+
 from pipeline_src.errors import ConfigError
-from pipeline_src.methods import split_name
+from pipeline_src.methods import METHODS, find_method, split_name
 from pipeline_src.methods.common.network import AudioVisualModel
 
-RELEASED_METHODS = ("avsiam", "cav_mae")  # with public pre-training weights
-NUM_IMAGENET_21K_CLASSES = 21843
 NORM_KEYS = tuple(
     f"norm{number}{suffix}.{kind}"
     for number in (1, 2)
@@ -39,14 +35,37 @@ class PublishedKey(NamedTuple):
     num_prefix: int = 0
 
 
+class PublishedClass(NamedTuple):
+    """The released class of a method.
+
+    Args:
+        title: its name in messages.
+        signature: a key that its state dicts have and no others.
+        all_keys: (live keys, network) -> every key of the class with the network's structure.
+        shown_overrides: state dict -> constructor arguments that follow from its keys.
+    """
+
+    title: str
+    signature: str
+    all_keys: Callable[[list[PublishedKey], AudioVisualModel], list[PublishedKey]]
+    shown_overrides: Callable[[Mapping[str, Tensor]], dict[str, str]] = lambda source: {}
+
+
+def published_classes() -> list[PublishedClass]:
+    """Every released class that is known."""
+    classes = (find_method(name).load_published() for name in METHODS)
+    return [one for one in classes if one]
+
+
 def published_keys(name: str, model: AudioVisualModel) -> list[PublishedKey]:
-    """Every key of the released class of ``name``'s method with the structure of ``model``.
+    """List the keys of the released class of ``name``'s method with the structure of ``model``.
 
     Raises:
         ConfigError: the method has no released weights, or none of this structure.
     """
     method = split_name(name)[0]
-    if method not in RELEASED_METHODS:
+    published = find_method(method).load_published()
+    if published is None:
         raise ConfigError(
             f"{name}: no pre-training weights of {method} are published; an image ViT can start it "
             "(--from image --variant reconstruction)"
@@ -58,9 +77,7 @@ def published_keys(name: str, model: AudioVisualModel) -> list[PublishedKey]:
         for key, value in model.state_dict().items()
         if "temporal_embed" not in key  # ours alone
     ]
-    if method == "avsiam":
-        return _avsiam_keys(live, model)
-    return [*live, *_unused_norms(live)]
+    return published.all_keys(live, model)
 
 
 def _published_name(key: str) -> str:
@@ -68,45 +85,13 @@ def _published_name(key: str) -> str:
     return name if name in (key, "mask_token") else f"decoder_{name}"
 
 
-def _avsiam_keys(live: list[PublishedKey], model: AudioVisualModel) -> list[PublishedKey]:
-    live = [_with_class_token(key) if key.name == "vit_base.pos_embed" else key for key in live]
-    shapes = {key.name: key.shape for key in live}
-    dead = [*_unused_norms(live), *_unused_of_vit("vit_base", shapes)]
-    if "ast_base.norm_a.weight" in shapes:
-        dead += _unused_of_vit("ast_base", shapes)
-    dead += [
-        PublishedKey(name.replace("vit_base.", "my_"), shape)
-        for name, shape in shapes.items()
-        if name.startswith("vit_base.patch_embed")
-    ]
-    if model.config.num_classes:
-        dead += [
-            PublishedKey(name.replace("mlp_head.", "mlp_head_mm_v2."), shape)
-            for name, shape in shapes.items()
-            if name.startswith("mlp_head.")
-        ]
-    return [*live, *dead, *_block_aliases([*live, *dead])]
+def head_classes(source: Mapping[str, Tensor]) -> int:
+    """Count the classes of a published fine-tuned model; 0 for a pre-trained one."""
+    return len(source["mlp_head.1.bias"]) if "mlp_head.1.bias" in source else 0
 
 
-def _with_class_token(key: PublishedKey) -> PublishedKey:
-    batch, num_positions, dim = key.shape
-    return key._replace(shape=(batch, num_positions + 1, dim), num_prefix=1)
-
-
-def _unused_of_vit(vit: str, shapes: dict[str, tuple[int, ...]]) -> Iterator[PublishedKey]:
-    """What a ViT holds beside its blocks and never reads."""
-    dim = shapes["vit_base.norm.weight"][0]
-    yield PublishedKey(f"{vit}.cls_token", (1, 1, dim))
-    yield PublishedKey(f"{vit}.head.weight", (NUM_IMAGENET_21K_CLASSES, dim))
-    yield PublishedKey(f"{vit}.head.bias", (NUM_IMAGENET_21K_CLASSES,))
-    for name, shape in shapes.items():
-        own = name.replace("vit_base.", f"{vit}.")
-        if name.startswith("vit_base.") and ".blocks." not in name and own not in shapes:
-            yield PublishedKey(own, shape)
-
-
-def _unused_norms(live: Iterable[PublishedKey]) -> Iterator[PublishedKey]:
-    """Every block of a published class has three norm pairs; ours have those that are read."""
+def unused_norms(live: Iterable[PublishedKey]) -> Iterator[PublishedKey]:
+    """List the norms that ours lack: each published block has three pairs, not all of them read."""
     names = {key.name for key in live}
     for key in live:
         stem = key.name.removesuffix("attn.qkv.weight")
@@ -116,10 +101,3 @@ def _unused_norms(live: Iterable[PublishedKey]) -> Iterator[PublishedKey]:
                 for norm in NORM_KEYS
                 if stem + norm not in names
             )
-
-
-def _block_aliases(keys: Iterable[PublishedKey]) -> Iterator[PublishedKey]:
-    for key in keys:
-        if key.name.startswith("vit_base.blocks."):
-            alias = re.sub(r"^vit_base\.blocks", "my_blocks", key.name)
-            yield PublishedKey(alias, key.shape, alias_of=key.name)

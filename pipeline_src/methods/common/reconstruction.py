@@ -5,7 +5,7 @@ Shape legend: B clips, L tokens, P patch vector.
 
 from torch import Tensor
 
-from pipeline_src.methods import NetworkConfig
+from pipeline_src.methods.common.config import NetworkConfig
 from pipeline_src.methods.common.masking import Mask
 from pipeline_src.methods.common.patch_embed import normalise_patches
 from pipeline_src.methods.common.pictures import audio_patches, video_patches

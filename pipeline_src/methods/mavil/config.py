@@ -4,17 +4,24 @@ One family of networks: DiffMAViL is MAViL whose decoders see noised patches. Ne
 pre-training code, so both are reconstructions; which value rests on what: docs/methods.md.
 """
 
-from typing import Any, Literal
+from fractions import Fraction
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline_src.methods.common.config import SIZES, NetworkConfig
+from pipeline_src.errors import ConfigError
+from pipeline_src.methods.common.config import NetworkConfig, Variants
+from pipeline_src.methods.common.ratios import MaskRatios
 
 DecoderKind = Literal["joint", "cross", "cross_self"]
 
 
 class MAViLConfig(NetworkConfig):
     """Everything the network is made of."""
+
+    variants: ClassVar[Variants] = {"reconstruction": {}}  # no code or table fixes one
+    ratio_key: ClassVar[str] = "mavil.mask_ratios"
+    takes_teacher: ClassVar[bool] = True
 
     num_frames: int = Field(8, ge=1, description="frames that are one token sequence")
     tubelet_size: int = Field(
@@ -56,6 +63,26 @@ class MAViLConfig(NetworkConfig):
         return self
 
     @property
+    def follows_teacher(self) -> bool:
+        """Whether the decoders predict a teacher's tokens instead of patches."""
+        return self.predicts == "features"
+
+    def check_recipe(self, recipe: Any) -> None:
+        """Refuse a partial decoding where both decoders predict all."""
+        fraction = recipe.mavil.decode_fraction
+        if fraction < 1 and not self.reads_across:
+            raise ConfigError(
+                f"pretrain.mavil.decode_fraction={fraction} would change nothing: both decoders "
+                "are joint; set model.overrides.video_decoder: cross"
+            )
+
+    def step_macs(self, ratios: MaskRatios, recipe: Any) -> Fraction:
+        """Count a step with its backward passes and, in stage 2, the teacher's forward pass."""
+        from pipeline_src.methods.mavil.cost import planned_step, trained_flops  # it imports this
+
+        return Fraction(trained_flops(self, [planned_step(self, ratios, recipe)]))
+
+    @property
     def reads_across(self) -> bool:
         """Whether a decoder's hidden tokens read visible ones by cross-attention."""
         return not self.audio_decoder == self.video_decoder == "joint"
@@ -83,7 +110,3 @@ class DiffMAViLConfig(MAViLConfig):
     diffusion: bool = Field(
         True, description="decoders see noised patches at hidden places instead of a mask token"
     )
-
-
-# No code or table fixes a variant of either.
-VARIANTS: dict[str, dict[str, dict[str, Any]]] = {"reconstruction": {size: {} for size in SIZES}}

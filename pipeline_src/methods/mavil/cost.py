@@ -9,10 +9,10 @@ Letters: n tokens, q queries, k tokens that are read, d width.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from pipeline_src.methods import MAViLConfig
-from pipeline_src.methods.mavil.config import DecoderKind
+from pipeline_src.methods.common.ratios import MaskRatios
+from pipeline_src.methods.mavil.config import DecoderKind, MAViLConfig
 
 TRAINED = 6  # operations per forward multiply-accumulate: 2, three times
 FORWARD = 2
@@ -35,6 +35,20 @@ class Step(NamedTuple):
     num_decoded: int = 1
     decode_fraction: float = 1.0
     has_teacher: bool = False
+
+
+def planned_step(config: MAViLConfig, ratios: MaskRatios, recipe: Any) -> Step:
+    """Read off the recipe of a pre-training what its step does with a clip."""
+    mavil = recipe.mavil
+    full = mavil.second_view == "full"
+    return Step(
+        ratios.audio,
+        ratios.video,
+        num_views=2 if full or mavil.intra_weight > 0 else 1,
+        num_decoded=0 if recipe.reconstruct_weight == 0 else 2 if full else 1,
+        decode_fraction=mavil.decode_fraction,
+        has_teacher=config.follows_teacher,
+    )
 
 
 def trained_flops(config: MAViLConfig, steps: Sequence[Step]) -> float:

@@ -17,10 +17,9 @@ import torch.nn.functional as F
 from timm.layers import Mlp
 from torch import Tensor, nn
 
-from pipeline_src.methods import MAViLConfig
 from pipeline_src.methods.common.blocks import Block, FastAttention
 from pipeline_src.methods.common.pos_embed import sinusoids
-from pipeline_src.methods.mavil.config import DecoderKind
+from pipeline_src.methods.mavil.config import DecoderKind, MAViLConfig
 from pipeline_src.methods.mavil.encoder import NORM_EPS
 
 

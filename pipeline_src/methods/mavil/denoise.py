@@ -8,28 +8,20 @@ Shape legend: B batch, S states, T log-mel frames, M mel bins, F video frames, L
 tokens, P patch vector.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from pipeline_src.methods.common.masking import gather_tokens
 from pipeline_src.methods.common.patch_embed import normalise_patches
-from pipeline_src.methods.common.pictures import patches_to_frames, patches_to_logmel
+from pipeline_src.methods.common.pictures import (
+    DenoisedPictures,
+    patches_to_frames,
+    patches_to_logmel,
+)
 from pipeline_src.methods.mavil.decoder import ModalityDecoder, Noised
 from pipeline_src.methods.mavil.diffusion import Predict, Sampler, normal_like, sample
 from pipeline_src.methods.mavil.network import MAViL, Pair, place_tokens
 from pipeline_src.methods.mavil.views import Masks
-
-
-class DenoisedPictures(NamedTuple):
-    """States from noise to prediction, visible patches as given.
-
-    Shapes: (B, S, T, M), (B, S, F, 3, H, W).
-    """
-
-    audio: Tensor
-    video: Tensor
 
 
 @torch.no_grad()
@@ -71,7 +63,8 @@ def denoise(
             for x in states
         ]
         pictures.append(torch.stack([to_picture(model.config, x) for x in filled], dim=1))
-    return DenoisedPictures(*pictures)
+    steps = (*model.schedule.kept_steps(num_steps), 0)
+    return DenoisedPictures(pictures[0], pictures[1], steps)
 
 
 def _prediction(
@@ -82,7 +75,7 @@ def _prediction(
     side: int,
     clean_BLP: Tensor,
 ) -> Predict:
-    """The decoder as the sampler calls it: (x_t, t) -> x_0 in the inputs' units."""
+    """Wrap the decoder as the sampler calls it: (x_t, t) -> x_0 in the inputs' units."""
     ids_keep, ids_BQ = masks[side].ids_keep, masks[side].ids_hidden()
     _, mean, std = normalise_patches(gather_tokens(clean_BLP, ids_BQ))
 

@@ -10,7 +10,6 @@ D embed_dim.
 import torch
 from torch import Tensor, nn
 
-from pipeline_src.methods import MAViLConfig
 from pipeline_src.methods.common.blocks import FINAL_NORM_EPS, Block, run_blocks
 from pipeline_src.methods.common.patch_embed import (
     TubeletEmbed,
@@ -19,6 +18,7 @@ from pipeline_src.methods.common.patch_embed import (
     make_patch_embed,
 )
 from pipeline_src.methods.common.pos_embed import sincos_2d, sincos_3d
+from pipeline_src.methods.mavil.config import MAViLConfig
 
 NORM_EPS = FINAL_NORM_EPS
 

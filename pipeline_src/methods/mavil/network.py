@@ -16,7 +16,6 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipeline_src.methods import MAViLConfig
 from pipeline_src.methods.common.blocks import init_weights
 from pipeline_src.methods.common.masking import Mask, gather_tokens
 from pipeline_src.methods.common.network import (
@@ -26,8 +25,9 @@ from pipeline_src.methods.common.network import (
     init_heads,
     make_head,
 )
-from pipeline_src.methods.common.pictures import audio_patches, video_patches
+from pipeline_src.methods.common.pictures import DenoisedPictures, audio_patches, video_patches
 from pipeline_src.methods.common.pos_embed import sincos_2d, sincos_3d
+from pipeline_src.methods.mavil.config import MAViLConfig
 from pipeline_src.methods.mavil.decoder import ModalityDecoder, Noised
 from pipeline_src.methods.mavil.diffusion import NoiseSchedule
 from pipeline_src.methods.mavil.encoder import AudioEncoder, Fusion, VideoEncoder
@@ -128,8 +128,8 @@ class MAViL(AudioVisualModel):
         x_NLD = self.video(self.video.embed(groups_BGFCHW.flatten(0, 1)))[:, 1:]
         return x_NLD.unflatten(0, (-1, groups_BGFCHW.shape[1])).flatten(1, 2)
 
-    def contrasted(self, pooled: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Project pooled tokens as in pre-training; nothing where there are heads instead."""
+    def project_for_contrast(self, pooled: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Project pooled tokens to (B, E) as in pre-training; nothing where heads stand instead."""
         if self.config.num_classes:
             return {}
         projections = {"audio": self.proj_a, "video": self.proj_v}
@@ -221,6 +221,24 @@ class MAViL(AudioVisualModel):
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(NOISE_SEED))
         steps_B = torch.full_like(ids_BQ[:, 0], self.schedule.num_steps)
         return Noised(noise.to(ids_BQ.device).expand(len(ids_BQ), -1, -1), steps_B)
+
+    def denoise(
+        self,
+        logmel_BTM: Tensor,
+        frames_BFCHW: Tensor,
+        masks: Masks,
+        *,
+        num_steps: int,
+        generator: torch.Generator,
+    ) -> DenoisedPictures | None:
+        """Sample the hidden patches of a diffusion decoder; None of any other."""
+        if not self.config.diffusion:
+            return None
+        from pipeline_src.methods.mavil.denoise import denoise  # it imports this module
+
+        num_steps = min(num_steps, self.schedule.num_steps)
+        inputs = (logmel_BTM, frames_BFCHW, masks)
+        return denoise(self, *inputs, num_steps=num_steps, generator=generator)
 
     def fuse_complete(self, logmel_BTM: Tensor, frames_BFCHW: Tensor) -> Pair:
         """Fused tokens of complete inputs, class tokens left out: (B, La, D), (B, Lv, D)."""

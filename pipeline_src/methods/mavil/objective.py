@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline_src.methods import MaskRatios
 from pipeline_src.methods.common.contrast import Direction, Scope, scoped_contrastive_loss
 from pipeline_src.methods.common.masking import AudioMask
 from pipeline_src.methods.common.patch_embed import normalise_patches
+from pipeline_src.methods.common.ratios import MaskRatios
 from pipeline_src.methods.mavil.network import MAViL, Pair
 from pipeline_src.methods.mavil.view_draw import ViewDraw
 from pipeline_src.methods.mavil.views import Queries, ViewedClips, move

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline_src.methods import MAViLConfig
 from pipeline_src.methods.common.masking import (
     AudioMask,
     draw_noise,
@@ -17,10 +16,11 @@ from pipeline_src.methods.common.masking import (
     split_batch,
     structured_noise,
 )
+from pipeline_src.methods.mavil.config import MAViLConfig
 from pipeline_src.methods.mavil.views import Diffusion, Masks, Queries, Query, View, ViewedClips
 
 RatioPair = tuple[float, float]  # of audio and of video
-ASIDE = 0x2E5BF271  # tells the seed of what only decoders see from that of the masks
+DECODER_SEED = 0x2E5BF271  # makes the seed of what only decoders see another than the masks'
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,14 @@ class ViewDraw:
             for ids, pair in zip(clips, ratios, strict=True)
             if len(ids)
         ]
-        aside = _fork(generator)
+        decoder_generator = _fork(generator)
+        decoded = [place < self.num_decoded for place in range(self.num_encoded)]
         return tuple(
             ViewedClips(
                 ids,
                 tuple(
-                    View(masks, self._queries(masks, aside) if place < self.num_decoded else None)
-                    for place, masks in enumerate(views)
+                    View(masks, self._queries(masks, decoder_generator) if is_decoded else None)
+                    for masks, is_decoded in zip(views, decoded, strict=True)
                 ),
             )
             for ids, views in masked
@@ -79,18 +80,18 @@ class ViewDraw:
         video_noise = draw_noise(num_clips, self.config.num_video_tokens, generator)
         return mask_from_noise(time_major, ratios[0]), mask_from_noise(video_noise, ratios[1])
 
-    def _queries(self, masks: Masks, aside: torch.Generator) -> Queries:
+    def _queries(self, masks: Masks, generator: torch.Generator) -> Queries:
         """The hidden tokens to predict; with diffusion their steps and noise."""
         config = self.config
         ids = [
-            self._choose(mask.ids_hidden(), kind == "joint", aside)
+            self._choose(mask.ids_hidden(), kind == "joint", generator)
             for mask, kind in zip(masks, (config.audio_decoder, config.video_decoder), strict=True)
         ]
         if not config.diffusion:
             return Query(ids[0]), Query(ids[1])
-        steps = [self._steps(len(ids[0]), aside) for _ in range(1 if self.shared_step else 2)]
+        steps = [self._steps(len(ids[0]), generator) for _ in range(1 if self.shared_step else 2)]
         noise = [
-            torch.randn(*places.shape, dim, generator=aside, device=aside.device)
+            torch.randn(*places.shape, dim, generator=generator, device=generator.device)
             for places, dim in zip(ids, config.patch_dims, strict=True)
         ]
         return (
@@ -98,20 +99,22 @@ class ViewDraw:
             Query(ids[1], Diffusion(steps[-1], noise[1])),
         )
 
-    def _steps(self, num_clips: int, aside: torch.Generator) -> Tensor:
+    def _steps(self, num_clips: int, generator: torch.Generator) -> Tensor:
         last = self.config.noise_steps
-        return torch.randint(1, last + 1, (num_clips,), generator=aside, device=aside.device)
+        return torch.randint(
+            1, last + 1, (num_clips,), generator=generator, device=generator.device
+        )
 
-    def _choose(self, ids_BQ: Tensor, is_joint: bool, aside: torch.Generator) -> Tensor:
+    def _choose(self, ids_BQ: Tensor, is_joint: bool, generator: torch.Generator) -> Tensor:
         """A random part of the hidden tokens, in ascending order."""
         if is_joint or self.decode_fraction == 1:
             return ids_BQ
         num_clips, num_hidden = ids_BQ.shape
         count = max(1, round(num_hidden * self.decode_fraction))
-        order = draw_noise(num_clips, num_hidden, aside).argsort(dim=1)[:, :count]
+        order = draw_noise(num_clips, num_hidden, generator).argsort(dim=1)[:, :count]
         return ids_BQ.gather(1, order.sort(dim=1).values)
 
 
 def _fork(generator: torch.Generator) -> torch.Generator:
     """A generator of its own; no draw is read, which would wait for a GPU."""
-    return torch.Generator(generator.device).manual_seed(generator.initial_seed() ^ ASIDE)
+    return torch.Generator(generator.device).manual_seed(generator.initial_seed() ^ DECODER_SEED)

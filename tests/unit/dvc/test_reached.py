@@ -41,6 +41,8 @@ def test_every_step_with_a_version_is_watched_and_every_script_with_one_is_named
         ("LOGMEL", "logmel.fbank"),
         ("PACK", "manifest.tars"),
         ("PRETRAIN", "methods.mavil.network"),
+        ("PRETRAIN", "methods.mavil.objective"),
+        ("PRETRAIN", "methods.cav_mae.weights"),
         ("PRETRAIN", "methods.common.contrast"),
         ("FINETUNE", "loader.mixup"),
         ("EVALUATE", "evaluate.metrics"),

@@ -33,8 +33,10 @@ AUGMENT = AugmentConfig(
 )  # fmt: skip
 TIMETABLE = make_timetable(24, epochs=2, batch_size=6, segments=[(6, RATIOS)])
 OBJECTIVES = {
-    "avsiam": lambda: AVSiamPretrain(create_model("avsiam_tiny", **SHAPE), packed="never"),
-    "avsiam packed": lambda: AVSiamPretrain(create_model("avsiam_tiny", **SHAPE), packed="always"),
+    "avsiam": lambda: AVSiamPretrain(create_model("avsiam_tiny", **SHAPE), pack_sequences="never"),
+    "avsiam packed": lambda: AVSiamPretrain(
+        create_model("avsiam_tiny", **SHAPE), pack_sequences="always"
+    ),
     "cav_mae": lambda: CAVMAEPretrain(create_model("cav_mae_tiny", **SHAPE)),
     "diffmavil": lambda: MAViLPretrain(
         create_model("diffmavil_tiny", **SHAPE, num_frames=1, tubelet_size=1), decode_fraction=0.5

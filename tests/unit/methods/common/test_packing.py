@@ -61,7 +61,7 @@ def test_packed_loss_and_gradients_are_those_of_separate_chunks(grad_checkpointi
     batch = make_batch(7)
     results = []
     for packed in ("never", "always"):
-        objective = make_objective(packed=packed)
+        objective = make_objective(pack_sequences=packed)
         objective.model.set_grad_checkpointing(grad_checkpointing)
         plan = objective.draw(7, networks.RATIOS, torch.Generator().manual_seed(0))
         results.append(run(objective, batch, plan))
@@ -75,7 +75,7 @@ def test_packed_loss_and_gradients_are_those_of_separate_chunks(grad_checkpointi
 def test_auto_is_dense_on_a_cpu():
     objective, batch = make_objective(), make_batch(5)
     plan = objective.draw(5, networks.RATIOS, torch.Generator().manual_seed(0))
-    dense = make_objective(packed="never")
+    dense = make_objective(pack_sequences="never")
     assert torch.equal(run(objective, batch, plan)[0], run(dense, batch, plan)[0])
 
 

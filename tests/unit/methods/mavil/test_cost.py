@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from pipeline_src.config import plan_segments, pretrain_network, read_config, resolve_run
-from pipeline_src.config.segments import mavil_steps
 from pipeline_src.config.variants import (
     READINGS,
     REFERENCE,
@@ -15,10 +14,12 @@ from pipeline_src.config.variants import (
     Variant,
     closed_form,
     main,
+    mavil_steps,
     steps_saved,
 )
-from pipeline_src.methods import MAViLConfig, make_architecture
+from pipeline_src.methods import make_architecture
 from pipeline_src.methods.common.masking import num_kept
+from pipeline_src.methods.mavil.config import MAViLConfig
 from pipeline_src.methods.mavil.cost import Step, forward_macs, trained_flops
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.measure import training_cost

@@ -154,11 +154,11 @@ def test_outputs_do_not_depend_on_the_batch(name):
 def test_pooled_features_are_contrasted_through_the_projections():
     model, batch = make_model(), make_batch()
     pooled = model.embed(batch["logmel"], batch["frames"])
-    assert {name: tuple(v.shape) for name, v in model.contrasted(pooled).items()} == {
+    assert {name: tuple(v.shape) for name, v in model.project_for_contrast(pooled).items()} == {
         "audio": (4, 8),
         "video": (4, 8),
     }
-    assert make_model(num_classes=5).contrasted(pooled) == {}
+    assert make_model(num_classes=5).project_for_contrast(pooled) == {}
 
 
 def test_every_input_is_scored_and_frames_make_groups():
