@@ -71,6 +71,7 @@ class SharedViT(nn.Module):
         return self._scale(x_BFLD.flatten(1, 2))
 
     def _scale(self, x_BLD: Tensor) -> Tensor:
+        """Double the input as the released code does, or leave it: (B, L, D)."""
         return 2 * x_BLD if self.config.double_input else x_BLD
 
     @property
@@ -79,13 +80,13 @@ class SharedViT(nn.Module):
         return self.blocks_a if self.config.encoders == "separate" else self.blocks
 
     def forward(self, x_BLD: Tensor, modality: Modality) -> Tensor:
-        """Run the blocks with the norms of ``modality``, then its final norm."""
+        """Run the blocks with the norms of ``modality``, then its final norm: (B, L, D)."""
         blocks = self.audio_blocks if modality == "audio" else self.blocks
         x_BLD = run_blocks(blocks, x_BLD, modality, recompute=self.grad_checkpointing)
         return self.norm_a(x_BLD) if modality == "audio" else self.norm(x_BLD)
 
     def forward_packed(self, x_TD: Tensor, packing: Packing) -> Tensor:
-        """Run audio and video sequences of any lengths as one batch, each with its own norms.
+        """Run sequences of any lengths as one batch, each with its modality's norms: (T, D).
 
         With ``encoders: separate`` the batch must hold one modality.
         """
@@ -117,7 +118,7 @@ class SeparateAudioViT(nn.Module):
         self.norm_a.load_state_dict(vit.norm_a.state_dict())
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        """Run the blocks over embedded audio tokens, then the final norm."""
+        """Run the blocks over embedded audio tokens, then the final norm: (B, L, D)."""
         x_BLD = run_blocks(self.blocks, x_BLD, "plain", recompute=self.grad_checkpointing)
         return self.norm_a(x_BLD)
 

@@ -100,6 +100,7 @@ class AVSiam(AudioVisualModel):
         return x_NLD.unflatten(0, (-1, groups_BGFCHW.shape[1])).flatten(1, 2)
 
     def _encode(self, x_BLD: Tensor, modality: Modality, ids_keep: Tensor | None) -> Tensor:
+        """Encode embedded tokens: (B, L, D), or (B, K, D) of the kept ones."""
         if ids_keep is not None:
             x_BLD = gather_tokens(x_BLD, ids_keep)
         return self.vit_base(x_BLD, modality)
@@ -168,7 +169,14 @@ class AVSiam(AudioVisualModel):
         video: Tensor | None = None,
         heads: Collection[str] = HEADS,
     ) -> dict[str, Tensor]:
-        """Score as ``AudioVisualModel.forward_heads`` says, with a head per combination."""
+        """Score as ``AudioVisualModel.forward_heads`` says, with a head per combination.
+
+        Returns:
+            Logits (B, 1, C) of audio, (B, G, C) of the others.
+
+        Raises:
+            ValueError: neither audio nor video is given.
+        """
         if audio is None and video is None:
             raise ValueError("give audio, video or both")
         logits: dict[str, Tensor] = {}
@@ -185,6 +193,7 @@ class AVSiam(AudioVisualModel):
         return logits
 
     def _score_fused(self, audio_BLD: Tensor, video_BGLD: Tensor) -> Tensor:
+        """Score each group of frames together with the audio: (B, G, C)."""
         num_groups, num_audio = video_BGLD.shape[1], audio_BLD.shape[1]
         fused_NLD = self.fuse(
             audio_BLD.repeat_interleave(num_groups, dim=0), video_BGLD.flatten(0, 1)
@@ -194,7 +203,7 @@ class AVSiam(AudioVisualModel):
 
 
 def _gather_chunks(x_BLD: Tensor, chunks: Sequence[MaskedChunk]) -> list[Tensor]:
-    """The kept tokens of each chunk's clips: (clips, K, D)."""
+    """Gather the kept tokens of each chunk's clips: (clips, K, D)."""
     return [gather_tokens(x_BLD[chunk.clip_ids], chunk.ids_keep) for chunk in chunks]
 
 
@@ -203,6 +212,6 @@ def _group_sizes(parts: Sequence[Tensor]) -> tuple[tuple[int, int], ...]:
 
 
 def _pool_chunks(parts: Sequence[Tensor], chunks: Sequence[MaskedChunk]) -> Tensor:
-    """Mean over each sequence in fp32, in clip order: (B, D)."""
+    """Average over each sequence in fp32, in clip order: (B, D)."""
     pooled_BD = torch.cat([x_NKD.float().mean(1) for x_NKD in parts])
     return pooled_BD[torch.cat([chunk.clip_ids for chunk in chunks]).argsort()]

@@ -3,7 +3,8 @@
 AVSiam (arXiv:2403.19638): two passes per batch, one optimiser step each; ``joint_step`` sums both
 losses for one step. The module is what DDP wraps; masks are drawn outside its forward.
 
-Shape legend: B clips, T log-mel frames, M mel bins, F video frames.
+Shape legend: B clips, T log-mel frames, M mel bins, F video frames, L tokens (La audio, Lv video),
+N clips of all ranks.
 """
 
 from collections.abc import Callable
@@ -125,6 +126,7 @@ class AVSiamPretrain(nn.Module):
     def _draw_chunks(
         self, batch_size: int, ratios: MaskRatios, draw: NoiseDraw, generator: torch.Generator
     ) -> list[MaskedChunk]:
+        """Split the clips into a chunk a ratio, empty ones left out, and mask each chunk."""
         clips_per_ratio = split_batch(batch_size, len(ratios.contrast), generator)
         return [
             MaskedChunk(
@@ -135,6 +137,7 @@ class AVSiamPretrain(nn.Module):
         ]
 
     def _audio_noise(self, num_clips: int, ratio: float, generator: torch.Generator) -> Tensor:
+        """Draw the noise of structured audio masks: (B, La)."""
         return structured_noise(
             num_clips,
             self.model.audio_grid,
@@ -144,6 +147,7 @@ class AVSiamPretrain(nn.Module):
         )
 
     def _video_noise(self, num_clips: int, ratio: float, generator: torch.Generator) -> Tensor:
+        """Draw the noise of unstructured video masks: (B, Lv)."""
         del ratio  # unstructured: the ratio only sets how many tokens are kept
         return draw_noise(num_clips, self.model.num_video_tokens, generator)
 
@@ -171,9 +175,9 @@ class AVSiamPretrain(nn.Module):
         return {"loss": loss, **values}
 
     def _contrast(self, batch: dict[str, Tensor], plan: PretrainPlan) -> dict[str, Tensor]:
-        is_packed = self.pack_sequences == "always" or (
-            self.pack_sequences == "auto" and batch["logmel"].is_cuda
-        )
+        """Compute the values of ``contrastive_loss``, 0-d, on the masked chunks."""
+        on_gpu = batch["logmel"].is_cuda
+        is_packed = {"always": True, "never": False, "auto": on_gpu}[self.pack_sequences]
         audio_BD, video_BD = self.model.forward_contrast(
             batch["logmel"],
             batch["frames"],
@@ -191,6 +195,7 @@ class AVSiamPretrain(nn.Module):
         )
 
     def _reconstruct(self, batch: dict[str, Tensor], plan: PretrainPlan) -> dict[str, Tensor]:
+        """Compute the values of ``reconstruction_losses``, 0-d."""
         masks = (plan.audio_mask, plan.video_mask)
         predictions = self.model.forward_reconstruct(batch["logmel"], batch["frames"], *masks)
         return reconstruction_losses(self.model.config, batch, *predictions, masks)

@@ -143,7 +143,7 @@ class CAVMAE(AudioVisualModel):
         return x_NLD.unflatten(0, (-1, groups_BGFCHW.shape[1])).flatten(1, 2)
 
     def _branch_audio(self, logmel_BTM: Tensor, ids_keep: Tensor | None = None) -> Tensor:
-        """Embed log-mels and run the audio blocks."""
+        """Embed log-mels and run the audio blocks: (B, La, D), or (B, K, D) of the kept tokens."""
         check_logmel(self.config, logmel_BTM)
         x_BLD = self.patch_embed_a(logmel_to_image(logmel_BTM)) + self.pos_embed_a + self.modality_a
         return self._run(
@@ -151,7 +151,7 @@ class CAVMAE(AudioVisualModel):
         )
 
     def _branch_video(self, frames_BFCHW: Tensor, ids_keep: Tensor | None = None) -> Tensor:
-        """Embed exactly ``num_frames`` frames and run the video blocks."""
+        """Embed exactly ``num_frames`` frames and run the video blocks: (B, Lv or K, D)."""
         check_frames(self.config, frames_BFCHW)
         x_NLD = self.patch_embed_v(frames_BFCHW.flatten(0, 1)) + self.pos_embed_v + self.modality_v
         x_BFLD = x_NLD.unflatten(0, (-1, self.config.num_frames))
@@ -163,17 +163,18 @@ class CAVMAE(AudioVisualModel):
         )
 
     def _run(self, blocks: nn.ModuleList, x_BLD: Tensor, norm: NormName = "plain") -> Tensor:
+        """Run blocks in a row: (B, L, D)."""
         return run_blocks(blocks, x_BLD, norm, recompute=self.grad_checkpointing)
 
     def _finish(self, x_BLD: Tensor, norm: NormName) -> Tensor:
-        """Run the shared blocks and the final norm that ``norm`` names; "plain" = joint."""
+        """Run the shared blocks and the final norm of ``norm``, "plain" = joint: (B, L, D)."""
         final = {"audio": self.norm_a, "video": self.norm_v, "plain": self.norm}[norm]
         return final(self._run(self.blocks_u, x_BLD, norm))
 
     def forward_masked(
         self, logmel_BTM: Tensor, frames_BFCHW: Tensor, audio_mask: Mask, video_mask: Mask
     ) -> MaskedOutput:
-        """Pool and reconstruct from the same kept tokens: one mask serves both losses."""
+        """Pool (B, D) and reconstruct (B, L, P) from the same kept tokens, for both losses."""
         audio_BKD = self._branch_audio(logmel_BTM, audio_mask.ids_keep)
         video_BKD = self._branch_video(self.single_group(frames_BFCHW), video_mask.ids_keep)
         predictions = self._decode(audio_BKD, video_BKD, audio_mask, video_mask)
@@ -194,6 +195,7 @@ class CAVMAE(AudioVisualModel):
     def _decode(
         self, audio_BKD: Tensor, video_BKD: Tensor, audio_mask: Mask, video_mask: Mask
     ) -> tuple[Tensor, Tensor]:
+        """Run the shared blocks on both and decode: (B, La, P) audio, (B, Lv, P) video."""
         joint_BKD = self._finish(torch.cat([audio_BKD, video_BKD], dim=1), "plain")
         return self.decoder(joint_BKD, audio_mask, video_mask)
 
@@ -203,7 +205,14 @@ class CAVMAE(AudioVisualModel):
         video: Tensor | None = None,
         heads: Collection[str] = HEADS,
     ) -> dict[str, Tensor]:
-        """Score as ``AudioVisualModel.forward_heads`` says, with one head for all inputs."""
+        """Score as ``AudioVisualModel.forward_heads`` says, with one head for all inputs.
+
+        Returns:
+            Logits (B, 1, C) of audio, (B, G, C) of the others.
+
+        Raises:
+            ValueError: neither audio nor video is given.
+        """
         if audio is None and video is None:
             raise ValueError("give audio, video or both")
         logits: dict[str, Tensor] = {}
@@ -224,15 +233,11 @@ class CAVMAE(AudioVisualModel):
         return logits
 
     def _score_single(self, x_NLD: Tensor, norm: NormName) -> Tensor:
-        """Score one modality alone: with its own norms, or the mean with the joint ones."""
+        """Score one modality alone, (B, C): with its own norms, or the mean with the joint ones."""
         pooled_ND = self._finish(x_NLD, norm).mean(1)
         if self.config.single_modality == "averaged":
             pooled_ND = (self._finish(x_NLD, "plain").mean(1) + pooled_ND) / 2
         return self.mlp_head(pooled_ND)
-
-
-def _keep(x_BLD: Tensor, ids_keep: Tensor | None) -> Tensor:
-    return x_BLD if ids_keep is None else gather_tokens(x_BLD, ids_keep)
 
 
 def _make_blocks(config: CAVMAEConfig, depth: int, *, norms: tuple[NormName, ...]) -> nn.ModuleList:

@@ -42,6 +42,7 @@ def image_targets(key: str, value: Tensor, model: AudioVisualModel) -> Targets:
 
 
 def _block(key: str, value: Tensor, model: AudioVisualModel) -> Targets:
+    """Map a tensor of a block, to both branches or to the shared blocks, in its own shape."""
     _, number, rest = key.split(".", 2)
     own_depth = model.config.modality_specific_depth  # type: ignore[attr-defined]
     if int(number) < own_depth:
@@ -53,6 +54,7 @@ def _block(key: str, value: Tensor, model: AudioVisualModel) -> Targets:
 
 
 def _mae_decoder(key: str, value: Tensor, model: AudioVisualModel) -> Targets:
+    """Map a tensor of MAE's decoder; of its prediction, audio takes the first patch values."""
     if key == "decoder_pos_embed":
         return {"decoder.pos_embed_v": fit_positions(drop_prefix(value), model)}
     if key.startswith("decoder_pred."):
@@ -73,7 +75,7 @@ def video_name(key: str, model: AudioVisualModel) -> str:
 
 
 def fold(image: Targets, weights: Mapping[str, Tensor], model: AudioVisualModel) -> Targets:
-    """Add the vector of the modality to each position."""
+    """Add the vector of the modality to each position (1, L, D)."""
     del model
     return {**image, "pos_embed": image["pos_embed"] + weights["modality_v"]}
 

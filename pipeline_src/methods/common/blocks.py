@@ -87,6 +87,7 @@ class Block(nn.Module):
         return x + self.mlp(self._normalise(2, x, norm))
 
     def _normalise(self, number: int, x: Tensor, norm: NormName | Packing) -> Tensor:
+        """Apply the first or second norm of each token's modality; the shape stays."""
         if isinstance(norm, Packing) and norm.only_modality:
             return self._normalise(number, x, norm.only_modality)
         if isinstance(norm, Packing):
@@ -102,7 +103,10 @@ class Block(nn.Module):
 def run_blocks(
     blocks: Iterable[nn.Module], x: Tensor, norm: NormName | Packing, *, recompute: bool
 ) -> Tensor:
-    """Run blocks in a row with the norms ``norm``; ``recompute`` checkpoints their gradients."""
+    """Run blocks in a row with the norms ``norm``: tokens of the same shape, (B, L, D) or (T, D).
+
+    ``recompute`` checkpoints their gradients.
+    """
     for block in blocks:
         if recompute and torch.is_grad_enabled():
             x = checkpoint(block, x, norm, use_reentrant=False)  # type: ignore[assignment]

@@ -100,6 +100,7 @@ class Classify(nn.Module):
         return {"loss": torch.stack(weighted).sum(), **losses}
 
     def _loss(self, logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
+        """Compute the loss of one head, 0-d, against smoothed targets."""
         smooth = self.label_smoothing
         targets_BC = targets_BC * (1 - smooth) + smooth / targets_BC.shape[1]
         if self.task == "multiclass":

@@ -96,6 +96,9 @@ def to_published(
     """Translate our weights into a state dict that the published class loads strictly.
 
     What that class never reads is filled with zeros, its norms with ones; keys get ``module.``.
+
+    Raises:
+        ConfigError: the method has no released weights, or none of this structure.
     """
     table = published_keys(name, model)
     report = KeyReport()
@@ -123,6 +126,9 @@ def to_image(
 
     timm builds it by ``class_token=False, global_pool="avg", fc_norm=False``; its LayerNorms have
     eps 1e-6, those of the blocks here 1e-5.
+
+    Raises:
+        CheckpointError: the network's video encoder has no such form.
     """
     method = split_name(name)[0]
     image_weights = find_method(method).load_image_weights()

@@ -63,6 +63,7 @@ class Decoder(nn.Module):
         return gather_tokens(torch.cat([kept, hidden], dim=1), ids_restore_BL)
 
     def _video_positions(self) -> Tensor:
+        """Add up the positions in a frame and of the frames: (1, Lv, decoder width)."""
         if self.num_frames == 1:
             return self.pos_embed_v
         return (self.pos_embed_v[:, None] + self.temporal_embed).flatten(1, 2)

@@ -69,6 +69,11 @@ def load_image_weights(
 
 
 def _download(weights: ImageWeights, method: str, size: str) -> dict[str, Tensor]:
+    """Load the method's ViT of this size from timm's hub.
+
+    Raises:
+        ConfigError: there is none, or the hub cannot be reached.
+    """
     names = weights.timm_names
     if size not in names:
         raise ConfigError(
@@ -86,6 +91,12 @@ def _download(weights: ImageWeights, method: str, size: str) -> dict[str, Tensor
 
 
 def _read(path: Path) -> dict[str, Tensor]:
+    """Read a state dict.
+
+    Raises:
+        ConfigError: there is no such file.
+        CheckpointError: it cannot be read.
+    """
     if not path.is_file():
         raise ConfigError(f"init: {path} is no file; allowed: random, timm, or a state dict's path")
     return read_tensors(path)
@@ -94,7 +105,11 @@ def _read(path: Path) -> dict[str, Tensor]:
 def _refuse_other_encoders(
     source: dict[str, Tensor], model: AudioVisualModel, allow: Sequence[str], *, origin: str
 ) -> None:
-    """A network that is a ViT in part only would train from a start that nobody meant."""
+    """Refuse what is a ViT in part only: it would be a start that nobody meant.
+
+    Raises:
+        CheckpointError: a tensor is absent, unused, or of an impossible shape.
+    """
     if absent := [key for key in NEEDED if key not in source]:
         raise CheckpointError(f"init: {origin} is no image ViT: no {', '.join(absent)}")
     _check_shapes(source, origin)
@@ -116,7 +131,11 @@ def _refuse_other_encoders(
 
 
 def _check_shapes(source: dict[str, Tensor], origin: str) -> None:
-    """Raise CheckpointError where kernel and positions are not those of a network of pictures."""
+    """Check that kernel and positions are those of a network of pictures.
+
+    Raises:
+        CheckpointError: they are not.
+    """
     kernel, positions = (tuple(source[key].shape) for key in NEEDED)
     if len(kernel) != 4 or kernel[2] != kernel[3] or not all(kernel):
         raise CheckpointError(

@@ -33,7 +33,7 @@ class Mask(NamedTuple):
         return self.ids_restore.shape[1] - self.ids_keep.shape[1]
 
     def ids_hidden(self) -> Tensor:
-        """The hidden tokens in ascending order: (B, L - K)."""
+        """List the hidden tokens in ascending order: (B, L - K)."""
         ids_shuffle = self.ids_restore.argsort(dim=1)
         return ids_shuffle[:, self.ids_keep.shape[1] :].sort(dim=1).values
 
@@ -66,7 +66,7 @@ def mask_from_noise(noise_BL: Tensor, mask_ratio: float) -> Mask:
 
 
 def mask_from_restore(ids_restore_BL: Tensor, num_keep: int) -> Mask:
-    """Rebuild a mask from a recorded order: the place of each token after the shuffle."""
+    """Rebuild a mask from a recorded order (B, L): the place of each token after the shuffle."""
     ids_keep = torch.argsort(ids_restore_BL, dim=1)[:, :num_keep]
     return Mask(ids_keep, ids_restore_BL, ids_restore_BL >= num_keep)
 
@@ -117,7 +117,7 @@ def _choose(num_clips: int, num_items: int, num_chosen: int, generator: torch.Ge
 
 
 def split_batch(num_clips: int, num_chunks: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """Split a random order of the clips into chunks as ``numpy.array_split`` does.
+    """Split a random order of the clips into chunks (clips,) as ``numpy.array_split`` does.
 
     Surplus clips go to the first chunks; with fewer clips than chunks the last ones are empty.
     """

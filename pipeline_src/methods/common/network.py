@@ -109,6 +109,9 @@ class AudioVisualModel(nn.Module, ABC):
         """Split F frames into time-interleaved groups (B, G, num_frames, 3, H, W).
 
         Where num_frames does not divide F, the frames left out are spread over the clip.
+
+        Raises:
+            ValueError: there are fewer than num_frames.
         """
         total, size = frames_BFCHW.shape[1], self.config.num_frames
         if total < size:
@@ -121,7 +124,7 @@ class AudioVisualModel(nn.Module, ABC):
         return frames_BFCHW[:, index_GF.to(frames_BFCHW.device)]
 
     def single_group(self, frames_BFCHW: Tensor) -> Tensor:
-        """The one group of ``num_frames`` frames that masks are drawn for.
+        """Take the one group of frames that masks are drawn for: (B, num_frames, 3, H, W).
 
         Raises:
             ValueError: the frames make several groups.
@@ -159,7 +162,11 @@ class AudioVisualModel(nn.Module, ABC):
         return {}
 
     def forward_classify(self, audio: Tensor | None = None, video: Tensor | None = None) -> Tensor:
-        """Score with the head that matches the inputs: (B, C), mean of the frame groups' logits."""
+        """Score with the head that matches the inputs: (B, C), mean of the frame groups' logits.
+
+        Raises:
+            ValueError: neither audio nor video is given.
+        """
         if audio is None and video is None:
             raise ValueError("give audio, video or both")
         head = "video" if audio is None else "audio" if video is None else "audio_video"
@@ -169,7 +176,7 @@ class AudioVisualModel(nn.Module, ABC):
     def reconstruct(
         self, logmel_BTM: Tensor, frames_BFCHW: Tensor, audio_mask: Mask, video_mask: Mask
     ) -> Reconstruction:
-        """Fill hidden patches with predictions, for pictures; visible ones are the input's own."""
+        """Fill hidden patches of (B, T, M) and (B, F, 3, H, W) with predictions, for pictures."""
         audio_BLP, video_BLP = self.forward_reconstruct(
             logmel_BTM, frames_BFCHW, audio_mask, video_mask
         )
@@ -189,14 +196,14 @@ class AudioVisualModel(nn.Module, ABC):
         """Sample the hidden patches in at most ``num_steps`` steps, for pictures of a diffusion.
 
         Returns:
-            None where nothing is sampled, as in most methods.
+            S states (B, S, T, M), (B, S, F, 3, H, W); None where nothing is sampled.
         """
         del logmel_BTM, frames_BFCHW, masks, num_steps, generator
         return None
 
 
 def make_head(dim: int, num_classes: int) -> nn.Sequential:
-    """A classification head: LayerNorm and a linear layer."""
+    """Make a classification head: LayerNorm and a linear layer."""
     return nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, num_classes))
 
 

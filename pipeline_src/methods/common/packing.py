@@ -66,7 +66,8 @@ class Packing:
 
 @lru_cache(maxsize=64)
 def _boundaries(groups: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
-    """Made once per layout: a copy to a GPU out of ordinary memory makes the host wait."""
+    """Make ``Packing.boundaries`` (sequences + 1,) once per layout."""
+    # A copy to a GPU out of ordinary memory makes the host wait.
     ends = accumulate((length for n, length in groups for _ in range(n)), initial=0)
     return torch.tensor(list(ends), dtype=torch.int32).to(device)
 
@@ -88,7 +89,7 @@ def packed_attention(q_THE: Tensor, k_THE: Tensor, v_THE: Tensor, packing: Packi
 
 
 def _matmul_attention(q_NHLE: Tensor, k_NHLE: Tensor, v_NHLE: Tensor) -> Tensor:
-    """Attention as two matrix products: torch 2.11's fused bfloat16 backward is slow on a CPU."""
+    """Attend by two matrix products, (N, H, L, E): torch 2.11's fused backward is slow on a CPU."""
     q, k, v = (x.flatten(0, 1) for x in (q_NHLE, k_NHLE, v_NHLE))
     scale = q.shape[-1] ** -0.5
     scores = torch.baddbmm(q.new_zeros(1), q, k.transpose(1, 2), beta=0, alpha=scale)

@@ -59,7 +59,11 @@ class TubeletEmbed(nn.Module):
 
 
 def check_logmel(config: NetworkConfig, logmel_BTM: Tensor) -> None:
-    """Refuse log-mels of another size than the network was built for."""
+    """Refuse log-mels of another size than the network was built for.
+
+    Raises:
+        ValueError: names both sizes.
+    """
     expected = (config.target_length, config.num_mel_bins)
     if tuple(logmel_BTM.shape[1:]) != expected:
         raise ValueError(
@@ -69,7 +73,11 @@ def check_logmel(config: NetworkConfig, logmel_BTM: Tensor) -> None:
 
 
 def check_frames(config: NetworkConfig, frames_BFCHW: Tensor) -> None:
-    """Refuse frames of another number or size than the network was built for."""
+    """Refuse frames of another number or size than the network was built for.
+
+    Raises:
+        ValueError: names both.
+    """
     num_frames, side = config.num_frames, config.img_size
     if tuple(frames_BFCHW.shape[1:]) != (num_frames, 3, side, side):
         raise ValueError(

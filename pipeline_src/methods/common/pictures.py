@@ -59,7 +59,7 @@ def video_patches(config: NetworkConfig, frames_BFCHW: Tensor) -> Tensor:
 def picture_audio(
     config: NetworkConfig, logmel_BTM: Tensor, pred_BLP: Tensor, is_masked_BL: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Put predictions into the hidden patches of log-mels; return them and the hidden cells."""
+    """Put predictions into the hidden patches of log-mels: (B, T, M), and the hidden cells."""
     target = audio_patches(config, logmel_BTM)
     filled, hidden = _fill(target, pred_BLP, is_masked_BL, norm_pix=config.norm_pix_loss)
     return patches_to_logmel(config, filled), patches_to_logmel(config, hidden)
@@ -68,7 +68,7 @@ def picture_audio(
 def picture_video(
     config: NetworkConfig, frames_BFCHW: Tensor, pred_BLP: Tensor, is_masked_BL: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Put predictions into the hidden patches of frames; return them and the hidden pixels."""
+    """Put predictions into the hidden patches of frames: (B, F, 3, H, W), and the hidden pixels."""
     target = video_patches(config, frames_BFCHW)
     filled, hidden = _fill(target, pred_BLP, is_masked_BL, norm_pix=config.norm_pix_loss)
     return patches_to_frames(config, filled), patches_to_frames(config, hidden)

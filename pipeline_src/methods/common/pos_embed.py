@@ -56,6 +56,7 @@ def sinusoids(value_B: Tensor, dim: int) -> Tensor:
 
 
 def _sincos_1d(position_L: Tensor, dim: int) -> Tensor:
+    """Make sines, then cosines, of positions at ``dim // 2`` frequencies: (L, D)."""
     frequency = SINCOS_BASE ** (-torch.arange(dim // 2, dtype=torch.float64) / (dim / 2))
     frequency = frequency.to(position_L.device)
     angle = position_L[:, None] * frequency[None]

@@ -39,5 +39,5 @@ def block_macs(num_tokens: int, dim: int, mlp_ratio: float) -> int:
 
 
 def mean(values: list[int]) -> Fraction:
-    """The exact mean; 0 of nothing."""
+    """Compute the exact mean; 0 of nothing."""
     return Fraction(sum(values), len(values)) if values else Fraction(0)

@@ -41,7 +41,7 @@ def reconstruction_losses(
 def masked_mse(
     pred_BLP: Tensor, target_BLP: Tensor, mask: Mask, *, norm_pix: bool = False
 ) -> Tensor:
-    """Average the per-patch mean squared error over hidden patches.
+    """Average the per-patch mean squared error over hidden patches: 0-d.
 
     With ``norm_pix`` each target patch is first normalised by its own mean and deviation.
 

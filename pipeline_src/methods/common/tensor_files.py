@@ -78,7 +78,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _unwrap(state: Any, path: Path) -> dict[str, Any]:
-    """The dictionary of tensors inside a training program's file."""
+    """Find the dictionary of tensors inside a training program's file.
+
+    Raises:
+        CheckpointError: there is none.
+    """
     while isinstance(state, dict) and (inner := _wrapped(state)) is not None:
         state = inner
     if not isinstance(state, dict) or not state:
@@ -102,7 +106,7 @@ def _kind(value: Any) -> str:
 
 
 def _listed(state: Mapping[Any, Any]) -> str:
-    """The first keys, shortened: they come from outside."""
+    """List the first keys, shortened: they come from outside."""
     names = ", ".join(repr(key)[:60] for key in list(state)[:NUM_LISTED])
     return names + (f", ... ({len(state)} in all)" if len(state) > NUM_LISTED else "")
 
@@ -132,7 +136,11 @@ def _load(path: Path) -> Any:
 
 
 def _refuse_packed(path: Path) -> None:
-    """A file that torch.save wrote stores its tensors as they are; packed ones may be bombs."""
+    """Refuse a file with packed tensors, which may be a bomb; torch.save stores them as they are.
+
+    Raises:
+        CheckpointError: it is larger when unpacked.
+    """
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
@@ -144,7 +152,11 @@ def _refuse_packed(path: Path) -> None:
 
 
 def _refuse_shared(state: Mapping[str, Tensor], path: Path) -> None:
-    """Some tensors may be one another (tied weights), but a few bytes no thousand of them."""
+    """Refuse a few bytes that stand for a thousand tensors; tied weights may be one another.
+
+    Raises:
+        CheckpointError: they claim too much.
+    """
     claimed = sum(value.numel() * value.element_size() for value in state.values())
     stored = {
         value.untyped_storage().data_ptr(): value.untyped_storage().nbytes()
@@ -177,7 +189,11 @@ def _check_values(state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _without_prefixes(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Take wrappers' prefixes off each key that has them, however often."""
+    """Take wrappers' prefixes off each key that has them, however often.
+
+    Raises:
+        CheckpointError: two keys become one.
+    """
     renamed = [_own_name(key) for key in state]
     twice = [name for name, count in Counter(renamed).items() if count > 1]
     if twice:

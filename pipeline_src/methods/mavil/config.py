@@ -68,7 +68,11 @@ class MAViLConfig(NetworkConfig):
         return self.predicts == "features"
 
     def check_recipe(self, recipe: Any) -> None:
-        """Refuse a partial decoding where both decoders predict all."""
+        """Refuse a partial decoding where both decoders predict all.
+
+        Raises:
+            ConfigError: names the key and its value.
+        """
         fraction = recipe.mavil.decode_fraction
         if fraction < 1 and not self.reads_across:
             raise ConfigError(

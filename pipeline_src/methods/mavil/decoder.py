@@ -133,7 +133,7 @@ class ModalityDecoder(nn.Module):
         return self.pred(self.norm(hidden_BQD))
 
     def _hidden(self, ids_BQ: Tensor, noised: Noised | None) -> Tensor:
-        """What stands at the hidden places before the first block: (B, Q, D)."""
+        """Make what stands at the hidden places before the first block: (B, Q, D)."""
         positions_BQD = self.pos_embed[0, ids_BQ]
         if noised is None:
             return self.mask_token + positions_BQD

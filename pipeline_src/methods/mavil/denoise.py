@@ -35,7 +35,7 @@ def denoise(
     sampler: Sampler = "ddim",
     generator: torch.Generator,
 ) -> DenoisedPictures:
-    """Sample the hidden patches of both modalities; inputs are encoded once.
+    """Sample the hidden patches of both modalities, S states; inputs are encoded once.
 
     Args:
         num_steps: steps of the sampler; S is one more.
@@ -80,6 +80,7 @@ def _prediction(
     _, mean, std = normalise_patches(gather_tokens(clean_BLP, ids_BQ))
 
     def predict(noisy_BQP: Tensor, step: int) -> Tensor:
+        """Predict x_0: (B, Q, P)."""
         steps_B = torch.full_like(ids_BQ[:, 0], step)
         x = decoder(*fused, ids_keep, ids_BQ, Noised(noisy_BQP, steps_B)).float()
         return x * std + mean if model.config.norm_pix_loss else x

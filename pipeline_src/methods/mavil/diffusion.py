@@ -41,26 +41,27 @@ class NoiseSchedule(nn.Module):
         return len(self.abar) - 1
 
     def add_noise(self, clean_BQP: Tensor, noise_BQP: Tensor, steps_B: Tensor) -> Tensor:
-        """x_t of clean patches; step 0 is the patches themselves."""
+        """Noise clean patches to x_t, (B, Q, P); step 0 is the patches themselves."""
         signal, spread = self._scales(steps_B)
         return signal * clean_BQP + spread * noise_BQP
 
     def noise_of(self, noisy_BQP: Tensor, clean_BQP: Tensor, steps_B: Tensor) -> Tensor:
-        """The noise that leads from x_0 to x_t, t > 0."""
+        """Find the noise (B, Q, P) that leads from x_0 to x_t, t > 0."""
         signal, spread = self._scales(steps_B)
         return (noisy_BQP - signal * clean_BQP) / spread
 
     def velocity(self, clean_BQP: Tensor, noise_BQP: Tensor, steps_B: Tensor) -> Tensor:
-        """V = sqrt(abar) noise - sqrt(1 - abar) x_0."""
+        """Compute v = sqrt(abar) noise - sqrt(1 - abar) x_0: (B, Q, P)."""
         signal, spread = self._scales(steps_B)
         return signal * noise_BQP - spread * clean_BQP
 
     def _scales(self, steps_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Look up the scales of patch and noise at the steps: (B, 1, 1) each."""
         abar_B11 = self.abar[steps_B][:, None, None]
         return abar_B11.sqrt().float(), (1 - abar_B11).sqrt().float()
 
     def kept_steps(self, num_steps: int) -> list[int]:
-        """``num_steps`` steps from T down to 1, evenly spaced; 1 = T alone.
+        """Choose ``num_steps`` steps from T down to 1, evenly spaced; 1 = T alone.
 
         Raises:
             ValueError: more steps than T, or none.
@@ -104,7 +105,7 @@ def sample(
 
 
 def normal_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Gaussian noise of the shape of ``x`` on its device."""
+    """Draw Gaussian noise of the shape of ``x`` (B, Q, P) on its device."""
     device = generator.device if generator else x.device
     return torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)
 

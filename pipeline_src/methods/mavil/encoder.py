@@ -92,7 +92,7 @@ class Fusion(nn.Module):
         self.norm = nn.LayerNorm(config.embed_dim, eps=NORM_EPS)
 
     def forward(self, audio_BLD: Tensor, video_BLD: Tensor) -> tuple[Tensor, Tensor]:
-        """Fuse two sequences; return them in their own shapes."""
+        """Fuse two sequences of tokens: (B, L, D) each, in their own shapes."""
         x_BLD = torch.cat([audio_BLD, video_BLD], dim=1)
         x_BLD = self.norm(run_blocks(self.blocks, x_BLD, "plain", recompute=False))
         sizes = [audio_BLD.shape[1], video_BLD.shape[1]]

@@ -168,7 +168,7 @@ class MAViL(AudioVisualModel):
         return self.proj_a(audio_BD), self.proj_v(video_BD)
 
     def _noised(self, patches_BLP: Tensor | None, clips_B1: Tensor, query: Query) -> Noised | None:
-        """The queried patches at their diffusion steps."""
+        """Noise the queried patches to their diffusion steps: (B, Q, P)."""
         if patches_BLP is None or query.diffusion is None:
             return None
         steps_B, noise_BQP = query.diffusion
@@ -176,11 +176,11 @@ class MAViL(AudioVisualModel):
         return Noised(self.schedule.add_noise(clean_BQP, noise_BQP, steps_B), steps_B)
 
     def patches(self, logmel_BTM: Tensor, frames_BFCHW: Tensor) -> Pair:
-        """Patch vectors of the inputs in token order: (B, La, P), (B, Lv, P)."""
+        """Cut the inputs into patch vectors in token order: (B, La, P), (B, Lv, P)."""
         return audio_patches(self.config, logmel_BTM), video_patches(self.config, frames_BFCHW)
 
     def encode_visible(self, logmel_BTM: Tensor, frames_BFCHW: Tensor, masks: Masks) -> Pair:
-        """Fused tokens (B, 1 + K, D) of the kept tokens of audio and video."""
+        """Encode and fuse the kept tokens of audio and video: (B, 1 + K, D) each."""
         audio_BLD = self.audio.embed(logmel_BTM)
         video_BLD = self.video.embed(self.single_group(frames_BFCHW))
         return self.fusion(
@@ -216,7 +216,7 @@ class MAViL(AudioVisualModel):
         )
 
     def _pure_noise(self, ids_BQ: Tensor, patch_dim: int) -> Noised:
-        """Hidden patches at step T, the same for every clip."""
+        """Make hidden patches (B, Q, P) at step T, the same for every clip."""
         shape = (1, ids_BQ.shape[1], patch_dim)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(NOISE_SEED))
         steps_B = torch.full_like(ids_BQ[:, 0], self.schedule.num_steps)
@@ -231,7 +231,7 @@ class MAViL(AudioVisualModel):
         num_steps: int,
         generator: torch.Generator,
     ) -> DenoisedPictures | None:
-        """Sample the hidden patches of a diffusion decoder; None of any other."""
+        """Sample as ``AudioVisualModel.denoise`` says: (B, S, ...); None without diffusion."""
         if not self.config.diffusion:
             return None
         from pipeline_src.methods.mavil.denoise import denoise  # it imports this module
@@ -241,7 +241,7 @@ class MAViL(AudioVisualModel):
         return denoise(self, *inputs, num_steps=num_steps, generator=generator)
 
     def fuse_complete(self, logmel_BTM: Tensor, frames_BFCHW: Tensor) -> Pair:
-        """Fused tokens of complete inputs, class tokens left out: (B, La, D), (B, Lv, D)."""
+        """Encode and fuse complete inputs, class tokens left out: (B, La, D), (B, Lv, D)."""
         audio_BLD = self.audio(self.audio.embed(logmel_BTM))
         video_BLD = self.video(self.video.embed(self.single_group(frames_BFCHW)))
         audio_BLD, video_BLD = self.fusion(audio_BLD, video_BLD)
@@ -253,7 +253,14 @@ class MAViL(AudioVisualModel):
         video: Tensor | None = None,
         heads: Collection[str] = HEADS,
     ) -> dict[str, Tensor]:
-        """Score as ``AudioVisualModel.forward_heads`` says; one modality alone is not fused."""
+        """Score as ``AudioVisualModel.forward_heads`` says; one modality alone is not fused.
+
+        Returns:
+            Logits (B, 1, C) of audio, (B, G, C) of the others.
+
+        Raises:
+            ValueError: neither audio nor video is given.
+        """
         if audio is None and video is None:
             raise ValueError("give audio, video or both")
         logits: dict[str, Tensor] = {}
@@ -281,7 +288,7 @@ def place_tokens(values_BQP: Tensor, ids_BQ: Tensor, num_tokens: int) -> Tensor:
 
 
 def _pool(x_BLD: Tensor) -> Tensor:
-    """Mean over all but the class token, fp32."""
+    """Average over all but the class token in fp32: (B, D)."""
     return x_BLD[:, 1:].float().mean(1)
 
 

@@ -6,7 +6,8 @@ and temperatures are not confirmed against the papers (docs/methods.md). With a 
 its fused tokens of complete inputs are predicted instead of patches. The module is what DDP wraps;
 masks, steps and noise are drawn outside its forward.
 
-Shape legend: B clips, Q hidden tokens to predict, P values of a patch.
+Shape legend: B clips, N clips of all ranks, L tokens, Q hidden tokens to predict, P values of a
+patch, E width of projected features.
 """
 
 from collections.abc import Iterator
@@ -147,6 +148,7 @@ class MAViLPretrain(nn.Module):
     def _contrast(
         self, audio_BE: Tensor, video_BE: Tensor, negative_mask_NN: Tensor | None
     ) -> dict[str, Tensor]:
+        """Compute the values of ``contrastive_loss``, 0-d, on the first view."""
         return scoped_contrastive_loss(
             audio_BE,
             video_BE,
@@ -157,7 +159,7 @@ class MAViLPretrain(nn.Module):
         )
 
     def _intra(self, features: list[Pair], negative_mask_NN: Tensor | None) -> Tensor:
-        """Mean over the modalities of the contrast between the two views."""
+        """Average the contrast between the two views over the modalities: 0-d."""
         losses = [
             scoped_contrastive_loss(
                 first,
@@ -173,7 +175,7 @@ class MAViLPretrain(nn.Module):
     def _reconstruct(
         self, batch: dict[str, Tensor], plan: MAViLPlan, predictions: list[Pair]
     ) -> dict[str, Tensor]:
-        """Mean error of each modality over clips, views and hidden tokens, and their sum."""
+        """Average each modality's error over clips, views and hidden tokens; 0-d, and their sum."""
         targets = self._targets(batch)
         sums, num_clips = [torch.zeros((), device=batch["logmel"].device)] * 2, 0
         for (clip_ids, queries), predicted in zip(_queried(plan), predictions, strict=True):
@@ -190,13 +192,13 @@ class MAViLPretrain(nn.Module):
 
     @torch.no_grad()
     def _targets(self, batch: dict[str, Tensor]) -> Pair:
-        """What the decoders should say at every place: patches, or the teacher's tokens."""
+        """Make the targets at every place, (B, L, P): patches, or the teacher's tokens."""
         (teacher,) = self._teacher
         inputs = (batch["logmel"], batch["frames"])
         return teacher.fuse_complete(*inputs) if teacher else self.model.patches(*inputs)
 
     def _error(self, pred_BQP: Tensor, target_BQP: Tensor) -> Tensor:
-        """Mean squared error; between unit vectors, summed over P, where a teacher is followed."""
+        """Average the squared error, 0-d; with a teacher between unit vectors, summed over P."""
         pred_BQP, target_BQP = pred_BQP.float(), target_BQP.float()
         if self._teacher[0]:
             distance = F.normalize(pred_BQP, dim=-1) - F.normalize(target_BQP, dim=-1)
@@ -207,7 +209,7 @@ class MAViLPretrain(nn.Module):
 
 
 def _queried(plan: MAViLPlan) -> Iterator[tuple[Tensor, Queries]]:
-    """Clips and queries of every view that is decoded, in the order of the predictions."""
+    """List clips (B,) and queries of every decoded view, in the order of the predictions."""
     for clip_ids, views in plan.chunks:
         for view in views:
             if view.queries:

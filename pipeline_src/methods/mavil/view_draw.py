@@ -72,6 +72,7 @@ class ViewDraw:
         )
 
     def _masks(self, num_clips: int, ratios: RatioPair, generator: torch.Generator) -> Masks:
+        """Draw the masks of one view, audio tokens in their time-major order: (B, L)."""
         grid = self.config.audio_grid
         noise = structured_noise(
             num_clips, grid, ratios[0], structure=self.audio_mask, generator=generator
@@ -81,7 +82,7 @@ class ViewDraw:
         return mask_from_noise(time_major, ratios[0]), mask_from_noise(video_noise, ratios[1])
 
     def _queries(self, masks: Masks, generator: torch.Generator) -> Queries:
-        """The hidden tokens to predict; with diffusion their steps and noise."""
+        """Choose the hidden tokens (B, Q) to predict; with diffusion draw their steps and noise."""
         config = self.config
         ids = [
             self._choose(mask.ids_hidden(), kind == "joint", generator)
@@ -100,13 +101,14 @@ class ViewDraw:
         )
 
     def _steps(self, num_clips: int, generator: torch.Generator) -> Tensor:
+        """Draw a diffusion step per clip, 1 to T: (B,)."""
         last = self.config.noise_steps
         return torch.randint(
             1, last + 1, (num_clips,), generator=generator, device=generator.device
         )
 
     def _choose(self, ids_BQ: Tensor, is_joint: bool, generator: torch.Generator) -> Tensor:
-        """A random part of the hidden tokens, in ascending order."""
+        """Choose a random part of the hidden tokens, in ascending order: (B, Q)."""
         if is_joint or self.decode_fraction == 1:
             return ids_BQ
         num_clips, num_hidden = ids_BQ.shape
@@ -116,5 +118,5 @@ class ViewDraw:
 
 
 def _fork(generator: torch.Generator) -> torch.Generator:
-    """A generator of its own; no draw is read, which would wait for a GPU."""
+    """Make another generator from the seed; reading a draw for it would wait for a GPU."""
     return torch.Generator(generator.device).manual_seed(generator.initial_seed() ^ DECODER_SEED)
