@@ -174,12 +174,12 @@ class DatasetCatalog:
         media = self.config.media
         return media if self.dataset(name).has_video else media.without_frames()
 
-    def places(self, name: str) -> dict[str, str | bool]:
+    def clip_sources(self, name: str) -> dict[str, str | bool]:
         """Return where a data set's clips lie beside what its list says."""
         dataset = self.dataset(name)
-        places = dataset.model_dump(include={"clip_file", "mirror", "mirror_is_cut"})
+        sources = dataset.model_dump(include={"clip_file", "mirror", "mirror_is_cut"})
         is_own = dataset.format == "clips"
-        return places | {"clip_list": str(dataset.list_files[0]) if is_own else ""}
+        return sources | {"clip_list": str(dataset.list_files[0]) if is_own else ""}
 
     def dataset_path(self, name: str) -> Path:
         """Return the YAML file of a data set."""

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from pipeline_src.config.old_keys import old_keys_in, with_new_keys
-from pipeline_src.config.places import COMMAND_LINE, Places
 from pipeline_src.config.possible import refuse_impossible
 from pipeline_src.config.root import NAME_PATTERN, RUN_SECTIONS, Config, RunConfig
 from pipeline_src.config.section import Section
+from pipeline_src.config.value_origins import COMMAND_LINE, ValueOrigins
 from pipeline_src.config.yaml_files import merge, parse_assignments, read_sections
 from pipeline_src.errors import ConfigError, did_you_mean, shown
 
@@ -38,14 +38,14 @@ def load_config(
         ConfigError: unknown key, wrong type, value out of bounds, bad run name; lists every
             problem.
     """
-    places = Places(files, assignments)
-    config = _validate(Config, _with_defaults(merged), (), places)
+    origins = ValueOrigins(files, assignments)
+    config = _validate(Config, _with_defaults(merged), (), origins)
     for name in config.run_names:
         if not re.match(NAME_PATTERN, name):
             raise ConfigError(
                 f"runs.{name}: a run name is letters, digits and _, starting with a letter"
             )
-        _checked_run(config, name, places)
+        _checked_run(config, name, origins)
     return config
 
 
@@ -56,7 +56,7 @@ def default_config() -> Config:
     A package that was installed without its project has the sections' defaults alone.
     """
     demo = read_sections(DEMO_FILE) if DEMO_FILE.is_file() else {}
-    return _validate(Config, demo, (), Places([DEMO_FILE] if demo else []))
+    return _validate(Config, demo, (), ValueOrigins([DEMO_FILE] if demo else []))
 
 
 def _with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,25 +94,25 @@ def read_config(files: Sequence[Path]) -> Config:
 
 def resolve_run(config: Config, name: str) -> RunConfig:
     """Return the sections of run ``name``: the top-level ones with the run's own values on top."""
-    return _checked_run(config, name, Places(()))
+    return _checked_run(config, name, ValueOrigins(()))
 
 
-def _checked_run(config: Config, name: str, places: Places) -> RunConfig:
+def _checked_run(config: Config, name: str, origins: ValueOrigins) -> RunConfig:
     try:
-        return _resolve_run(config, name, places)
+        return _resolve_run(config, name, origins)
     except ConfigError as error:
-        where = places.of_keys(str(error), tuple(Config.model_fields), name)
+        where = origins.of_keys(str(error), tuple(Config.model_fields), name)
         raise ConfigError(f"{error}{where}") from None
 
 
-def _resolve_run(config: Config, name: str, places: Places) -> RunConfig:
+def _resolve_run(config: Config, name: str, origins: ValueOrigins) -> RunConfig:
     overlay = config.runs.get(name)
     if overlay is None:
         listed = ", ".join(config.run_names)
         near = did_you_mean(name, config.run_names)
         raise ConfigError(f"run {name!r} is not listed{near}; listed runs: {listed}")
     base = {section: getattr(config, section).model_dump(mode="json") for section in RUN_SECTIONS}
-    run = _validate(RunConfig, merge(base, overlay), ("runs", name), places)
+    run = _validate(RunConfig, merge(base, overlay), ("runs", name), origins)
     refuse_impossible(config, name, run)
     return run
 
@@ -121,17 +121,17 @@ def _validate(
     section: type[SectionT],
     values: Mapping[str, Any],
     prefix: tuple[str, ...],
-    places: Places,
+    origins: ValueOrigins,
 ) -> SectionT:
     try:
         return section.model_validate(dict(values))
     except ValidationError as error:
-        problems = [_describe(section, problem, prefix, places) for problem in error.errors()]
+        problems = [_describe(section, problem, prefix, origins) for problem in error.errors()]
         raise ConfigError("configuration refused:\n  " + "\n  ".join(problems)) from None
 
 
 def _describe(
-    section: type[Section], problem: ErrorDetails, prefix: tuple[str, ...], places: Places
+    section: type[Section], problem: ErrorDetails, prefix: tuple[str, ...], origins: ValueOrigins
 ) -> str:
     location = tuple(str(part) for part in problem["loc"])
     path = prefix + location
@@ -143,10 +143,10 @@ def _describe(
         message = problem["msg"].removeprefix("Value error, ")
     is_cross_key = isinstance(problem["input"], Mapping) and problem["type"] == "value_error"
     if is_cross_key and not prefix:
-        message += places.of_keys(message, tuple(Config.model_fields), "", ".".join(location))
+        message += origins.of_keys(message, tuple(Config.model_fields), "", ".".join(location))
     value = "" if isinstance(problem["input"], Mapping) else f" = {shown(problem['input'])}"
     is_one = path and not is_cross_key  # keys that do not fit together are placed each
-    place = (places.find(path) or COMMAND_LINE) if is_one else ""
+    place = (origins.find(path) or COMMAND_LINE) if is_one else ""
     head = f"{place}: " if place else ""
     return f"{head}{'.'.join(path) or 'configuration'}{value}: {message}"
 

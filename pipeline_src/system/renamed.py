@@ -50,6 +50,8 @@ RENAMED = {
     "workload": "commands.estimate_workload",
     "estimate": "commands.estimate",
     "config.starts": "catalog.possible",
+    "config.places": "config.value_origins",
+    "stages.place": "dvc.results_folder",
     "media.chains": "transcode.filters",
     "media.graph": "transcode.ffmpeg_command",
     "media.moments": "transcode.frame_times",

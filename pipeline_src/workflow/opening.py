@@ -21,7 +21,7 @@ from pipeline_src.config.command_line import (
 )
 from pipeline_src.datasets.dataset import DatasetConfig
 from pipeline_src.dvc.arrival import reconcile_arrived
-from pipeline_src.dvc.place import refuse_outside
+from pipeline_src.dvc.results_folder import refuse_outside
 from pipeline_src.errors import ConfigError
 
 CONFIG_FILE = "config/config.yaml"

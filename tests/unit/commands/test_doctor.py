@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_src.commands.doctor import check_disk, check_link, check_slurm
-from pipeline_src.dvc.place import problems_of, refuse_outside
+from pipeline_src.dvc.results_folder import problems_of, refuse_outside
 from pipeline_src.errors import StageError
 
 

@@ -14,7 +14,7 @@ DEFAULT = "built-in default"
 KEY = re.compile(r"\b[a-z_]+(?:\.[a-z_]+)+|\b[a-z_]+(?= ?=)")
 
 
-class Places:
+class ValueOrigins:
     """The trees that were merged, last one wins.
 
     Args:
