@@ -198,7 +198,7 @@ def _transcode(items: Sequence[Input], media: MediaConfig, folder: Path) -> Path
         manifest_path=download,
         ledger_path=download.with_suffix(".ledger.csv"),
         config=DownloadConfig(),
-        network=RateLimitConfig(),
+        rate_limits=RateLimitConfig(),
         ffmpeg=find_ffmpeg(),
         version=1,
     )

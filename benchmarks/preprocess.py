@@ -77,7 +77,7 @@ def download(chunk: Chunk) -> None:
         raw_folder=chunk.path("raw", ""),
         limits_folder=chunk.folder / ".hosts",
         config=SETTINGS.download,
-        network=SETTINGS.rate_limits,
+        rate_limits=SETTINGS.rate_limits,
         ffmpeg=find_ffmpeg(),
         version=versions.DOWNLOAD,
         **chunk.outputs("download"),

@@ -148,7 +148,7 @@ def download(
         manifest_path=manifest_path,
         ledger_path=manifest_path.with_suffix(".ledger.csv"),
         config=config or DownloadConfig(timeout_seconds=2, max_attempts=2),
-        network=network,
+        rate_limits=network,
         ffmpeg=find_ffmpeg(),
         version=1,
     )

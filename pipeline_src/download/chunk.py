@@ -40,7 +40,7 @@ def download_chunk(
     manifest_path: Path,
     ledger_path: Path,
     config: DownloadConfig,
-    network: RateLimitConfig,
+    rate_limits: RateLimitConfig,
     ffmpeg: str,
     version: int,
 ) -> None:
@@ -58,7 +58,7 @@ def download_chunk(
     secrets = read_secrets()
     settings = json_sha256([version, config.recipe_values()])
     with DownloadJournal(raw_folder, settings) as log:
-        retries = RetryPolicy(limits_folder, network, config.max_attempts)
+        retries = RetryPolicy(limits_folder, rate_limits, config.max_attempts)
         fetcher = Fetcher(sources.root, log, config, retries, secrets, ffmpeg)
         results = _fetch_all(
             [source_choices(clip, sources) for clip in listed], fetcher, f"download {id}"

@@ -31,7 +31,7 @@ Say = Callable[[str], None]
 
 
 def fetch_official(
-    dataset: DatasetConfig, download: DownloadConfig, network: RateLimitConfig, say: Say
+    dataset: DatasetConfig, download: DownloadConfig, rate_limits: RateLimitConfig, say: Say
 ) -> list[Path]:
     """Fetch the published files of a data set that are missing; return what was written.
 
@@ -45,7 +45,7 @@ def fetch_official(
     made = []
     for file in missing:
         if not file.path.is_file():
-            _fetch(dataset, file, session, download, network, say)
+            _fetch(dataset, file, session, download, rate_limits, say)
         if file.unpack:
             _unpack(dataset, file, say)
         made.append(_target(dataset, file))
@@ -67,7 +67,7 @@ def _fetch(
     file: OfficialFile,
     session: requests.Session,
     download: DownloadConfig,
-    network: RateLimitConfig,
+    rate_limits: RateLimitConfig,
     say: Say,
 ) -> None:
     say(f"{file.url} -> {file.path}, at most {file.max_bytes / 1e6:g} MB")
@@ -82,7 +82,7 @@ def _fetch(
                 raise ManifestError(
                     f"{missing_list(dataset, file.path)}. It could not be fetched: {error}"
                 ) from None
-            time.sleep(network.backoff_seconds * 2 ** (attempt - 1))
+            time.sleep(rate_limits.backoff_seconds * 2 ** (attempt - 1))
             attempt += 1
         else:
             return _pin(file, fetched, say)

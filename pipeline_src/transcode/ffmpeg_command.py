@@ -16,11 +16,11 @@ from pipeline_src.transcode.filters import (
     MEND,
     MIX,
     Look,
-    audio_chain,
-    count_chain,
-    exact_chain,
-    key_chain,
-    pcm_chain,
+    audio_filters,
+    count_filters,
+    exact_frame_filters,
+    key_frame_filters,
+    pcm_filters,
 )
 from pipeline_src.transcode.formats import INPUT_OPTIONS, input_url
 from pipeline_src.transcode.probe import Picture
@@ -125,7 +125,7 @@ def build_arguments(jobs: Sequence[ClipJob], media: MediaConfig) -> list[str]:
             ffmpeg.output(
                 sound,
                 audio_name(index),
-                af=audio_chain(job.duration_seconds, media.sample_rate_hz, mix),
+                af=audio_filters(job.duration_seconds, media.sample_rate_hz, mix),
                 acodec="flac",
                 sample_fmt="s16",
                 threads=1,
@@ -157,7 +157,7 @@ def build_pcm_arguments(job: ClipJob, media: MediaConfig, name: str) -> list[str
     output = ffmpeg.output(
         source[str(job.audio_index)],
         name,
-        af=pcm_chain(job.duration_seconds, media.sample_rate_hz, _mix(job, 0)),
+        af=pcm_filters(job.duration_seconds, media.sample_rate_hz, _mix(job, 0)),
         acodec="pcm_s16le",
         format="nut",
     )
@@ -184,7 +184,7 @@ def counts_name(index: int) -> str:
 
 
 def _mix(job: ClipJob, index: int) -> str:
-    counted = [count_chain(counts_name(index))] if job.counts_samples else []
+    counted = [count_filters(counts_name(index))] if job.counts_samples else []
     return ",".join([*counted, *[MEND] * job.mends_samples, job.mix])
 
 
@@ -195,8 +195,8 @@ def times_name(index: int) -> str:
 
 def _video_chain(index: int, job: ClipJob, media: MediaConfig) -> str:
     if job.key_seconds:
-        return key_chain(job.unique_key_seconds, job.key_tolerance_seconds, media, job.look)
-    return exact_chain(job.duration_seconds, media, job.look, times_name(index))
+        return key_frame_filters(job.unique_key_seconds, job.key_tolerance_seconds, media, job.look)
+    return exact_frame_filters(job.duration_seconds, media, job.look, times_name(index))
 
 
 def _error_options(jobs: Sequence[ClipJob]) -> Sequence[str]:

@@ -34,7 +34,7 @@ DEINTERLACE = "estdif=mode=frame:deint=interlaced"
 MAX_ASPECT = 32
 
 
-def audio_chain(duration_seconds: float, sample_rate_hz: int, mix: str) -> str:
+def audio_filters(duration_seconds: float, sample_rate_hz: int, mix: str) -> str:
     """Make mono, resampled sound from the clip's start; a late start and gaps become silence."""
     return (
         f"atrim=start=0,{mix},"
@@ -43,7 +43,7 @@ def audio_chain(duration_seconds: float, sample_rate_hz: int, mix: str) -> str:
     )
 
 
-def pcm_chain(duration_seconds: float, sample_rate_hz: int, mix: str) -> str:
+def pcm_filters(duration_seconds: float, sample_rate_hz: int, mix: str) -> str:
     """Make mono sound likewise, but leave each sample at its own time."""
     return f"atrim=start=0:end={duration_seconds:.6f},{mix},aresample={sample_rate_hz}"
 
@@ -59,7 +59,7 @@ class Look(NamedTuple):
     transfer: str = ""
 
 
-def count_chain(counts_name: str) -> str:
+def count_filters(counts_name: str) -> str:
     """Count bad samples into a file; before the channels are mixed."""
     return (
         f"astats=metadata=1:measure_overall=none:measure_perchannel={COUNTED},"
@@ -72,7 +72,9 @@ def mean_of(num_channels: int) -> str:
     return "pan=mono|c0=" + "+".join(f"{1 / num_channels:.6f}*c{n}" for n in range(num_channels))
 
 
-def exact_chain(duration_seconds: float, media: MediaConfig, look: Look, times_name: str) -> str:
+def exact_frame_filters(
+    duration_seconds: float, media: MediaConfig, look: Look, times_name: str
+) -> str:
     """Take N frames, the last repeated where the video ends early; one tick of slack.
 
     The times of all pictures that are decoded go to the file ``times_name``; ffmpeg prints the
@@ -88,11 +90,11 @@ def exact_chain(duration_seconds: float, media: MediaConfig, look: Look, times_n
         f"tpad=stop_mode=clone:stop_duration={duration_seconds:.6f},"
         f"settb=1/{CLOCK_HZ},setpts=(T*{per_second!r}-0.5)/TB-1,fps=fps=1:start_time=0:round=up,"
         f"tpad=stop_mode=clone:stop={count},trim=end_frame={count},"
-        f"{_picture_chain(media, look)},format={JPEG_PIXELS}"
+        f"{_picture_filters(media, look)},format={JPEG_PIXELS}"
     )
 
 
-def key_chain(
+def key_frame_filters(
     key_seconds: Sequence[float], tolerance_seconds: float, media: MediaConfig, look: Look
 ) -> str:
     """Take the frames at ``key_seconds``, ascending, each once; other key frames are dropped."""
@@ -101,21 +103,21 @@ def key_chain(
     )
     return (
         f"select={wanted},trim=end_frame={len(key_seconds)},"
-        f"{_picture_chain(media, look)},format={JPEG_PIXELS}"
+        f"{_picture_filters(media, look)},format={JPEG_PIXELS}"
     )
 
 
-def _picture_chain(media: MediaConfig, look: Look) -> str:
+def _picture_filters(media: MediaConfig, look: Look) -> str:
     """Scale a kept picture and convert it to full-range BT.601, as JPEG has it."""
     deinterlaced = f"{DEINTERLACE}," if look.is_interlaced else ""
     if not look.transfer:
-        return deinterlaced + _scale_chain(media, f"{SCALER}:{JPEG_COLOURS}")
-    small = _scale_chain(media, SCALER)  # first: light is computed in floats
+        return deinterlaced + _scale_filters(media, f"{SCALER}:{JPEG_COLOURS}")
+    small = _scale_filters(media, SCALER)  # first: light is computed in floats
     mapped = TONE_MAP.format(transfer=look.transfer)
     return f"{deinterlaced}{small},{mapped},scale={SCALER}:{JPEG_COLOURS}"
 
 
-def _scale_chain(media: MediaConfig, flags: str) -> str:
+def _scale_filters(media: MediaConfig, flags: str) -> str:
     """Scale with square pixels; ``dar`` is the shape as displayed."""
     side = media.frame_size
     if media.frame_fit == "squash":

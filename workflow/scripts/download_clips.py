@@ -19,7 +19,7 @@ with log_to_file(snakemake.log[0]):
         manifest_path=Path(snakemake.output.manifest),
         ledger_path=Path(snakemake.output.ledger),
         config=DownloadConfig(**snakemake.config["download"]),
-        network=RateLimitConfig(**snakemake.config["rate_limits"]),
+        rate_limits=RateLimitConfig(**snakemake.config["rate_limits"]),
         ffmpeg=find_ffmpeg(),
         version=snakemake.params.step_version,
     )
