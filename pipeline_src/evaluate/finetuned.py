@@ -19,7 +19,7 @@ from pipeline_src.evaluate.common import (
     provenance,
     save_arrays,
 )
-from pipeline_src.evaluate.files import EMBEDDINGS_FILE, PREDICTIONS_FILE, SUMMARY_FILE
+from pipeline_src.evaluate.files import EMBEDDINGS_FILE, PREDICTIONS_FILE
 from pipeline_src.evaluate.gallery import checkpoint_past, score_retrieval
 from pipeline_src.evaluate.intervals import classification_intervals
 from pipeline_src.evaluate.predict import (
@@ -29,12 +29,12 @@ from pipeline_src.evaluate.predict import (
     pooled_features,
     run_over,
 )
+from pipeline_src.evaluate.records import EvalMetrics, write_metrics
 from pipeline_src.evaluate.summary import summarise_evaluation
 from pipeline_src.runs.build import restore_model
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.done import read_done
 from pipeline_src.runs.spec import TrainSpec
-from pipeline_src.system.atomic import write_json
 
 
 def evaluate_finetuned(
@@ -90,8 +90,7 @@ def evaluate_finetuned(
         **provenance(checkpoint, split, evaluate, config),
         "seconds": round(time.monotonic() - started, 2),
     }
-    write_json(metrics_path.with_name(SUMMARY_FILE), summarise_evaluation(metrics))
-    write_json(metrics_path, metrics)
+    write_metrics(metrics_path, EvalMetrics, metrics, summarise_evaluation)
 
 
 def pooled(

@@ -14,7 +14,8 @@ from pipeline_src.config import EvaluateConfig
 from pipeline_src.errors import ManifestError
 from pipeline_src.evaluate.common import Split
 from pipeline_src.evaluate.predict import CONTRASTED, SINGLE, Outputs
-from pipeline_src.evaluate.retrieval import DIRECTIONS, retrieval_metrics
+from pipeline_src.evaluate.records import DIRECTIONS
+from pipeline_src.evaluate.retrieval import retrieval_metrics
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
 from pipeline_src.shards.read import dropped_clips
 

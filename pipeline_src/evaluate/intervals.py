@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from pipeline_src.evaluate.metrics import TOP_K, Task, classification_metrics, hits_at
+from pipeline_src.evaluate.metrics import TOP_K, classification_metrics, hits_at
+from pipeline_src.evaluate.records import Task
 
 PERCENTILES = (2.5, 97.5)
 RESAMPLES_PER_BLOCK = 128  # bounds memory, and keeps the running sums in cache

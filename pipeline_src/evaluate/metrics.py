@@ -9,14 +9,14 @@ Shape legend: N clips, C classes.
 """
 
 import math
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-Task = Literal["multiclass", "multilabel"]
+from pipeline_src.evaluate.records import Task
+
 TOP_K = 5
 
 

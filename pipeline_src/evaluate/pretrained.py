@@ -15,16 +15,16 @@ import torch
 from pipeline_src.config import EvaluateConfig, ModelConfig
 from pipeline_src.config.heads import HEADS
 from pipeline_src.evaluate.common import Split, check_fits, open_split, provenance
-from pipeline_src.evaluate.files import RECONSTRUCTIONS_FILE, SUMMARY_FILE
+from pipeline_src.evaluate.files import RECONSTRUCTIONS_FILE
 from pipeline_src.evaluate.finetuned import pooled
 from pipeline_src.evaluate.gallery import checkpoint_past, score_retrieval
 from pipeline_src.evaluate.predict import Outputs
 from pipeline_src.evaluate.probes import LabelledFeatures, probe_features
 from pipeline_src.evaluate.reconstruction import evaluate_reconstruction
+from pipeline_src.evaluate.records import ProbeMetrics, write_metrics
 from pipeline_src.evaluate.summary import summarise_probe
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.done import read_done
-from pipeline_src.system.atomic import write_json
 
 
 def evaluate_pretrained(
@@ -90,8 +90,7 @@ def evaluate_pretrained(
         **provenance(checkpoint, splits["test"], evaluate, config),
         "seconds": round(time.monotonic() - started, 2),
     }
-    write_json(metrics_path.with_name(SUMMARY_FILE), summarise_probe(metrics))
-    write_json(metrics_path, metrics)
+    write_metrics(metrics_path, ProbeMetrics, metrics, summarise_probe)
 
 
 def _retrievals(

@@ -17,14 +17,14 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from pipeline_src.evaluate.intervals import Interval, classification_intervals
-from pipeline_src.evaluate.metrics import Task, classification_metrics
+from pipeline_src.evaluate.metrics import classification_metrics
+from pipeline_src.evaluate.records import HEADLINE, Task
 from pipeline_src.system.progress import ProgressLine
 
 INVERSE_STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # scikit-learn's C
 MAX_ITERATIONS = 200
 HELD_OUT_FRACTION = 0.2
 KNN_TEMPERATURE = 0.07
-HEADLINE: dict[Task, str] = {"multiclass": "accuracy", "multilabel": "mAP"}
 
 
 class LabelledFeatures(NamedTuple):

@@ -24,9 +24,9 @@ from pipeline_src.evaluate.intervals import (
     make_interval,
     resample_counts,
 )
+from pipeline_src.evaluate.records import DIRECTIONS
 
 RECALL_AT = (1, 5, 10)
-DIRECTIONS = ("audio_to_video", "video_to_audio")
 # Between embeddings of length 1. In fp32 a clip's own lie within 1e-6 of each other.
 COPY_DISTANCE = 1e-5
 SCORE_PRECISION = 1e-12

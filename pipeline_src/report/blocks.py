@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from pipeline_src.evaluate.records import Estimate
 from pipeline_src.report.load import Problems
-from pipeline_src.report.records import Interval
 
 MISSING = "\u2013"
 MODALITY_LABELS = {"audio": "audio", "video": "video", "audio_video": "audio + video"}
@@ -144,7 +144,7 @@ def number_text(value: float | None, *, scale: float = 1, digits: int = 1) -> st
     return MISSING if value is None else f"{value * scale:.{digits}f}"
 
 
-def bounds_text(interval: Interval, *, scale: float = 1, digits: int = 1) -> str:
+def bounds_text(interval: Estimate, *, scale: float = 1, digits: int = 1) -> str:
     """``94.6 - 98.0`` with an en dash, ``from 4.98`` without upper end, or nothing."""
     if interval.low is None:
         return ""
@@ -155,7 +155,7 @@ def bounds_text(interval: Interval, *, scale: float = 1, digits: int = 1) -> str
 
 
 def interval_cell(
-    interval: Interval | None, *, scale: float = 1, digits: int = 1, tone: str = ""
+    interval: Estimate | None, *, scale: float = 1, digits: int = 1, tone: str = ""
 ) -> Cell:
     """A figure over its interval."""
     if interval is None:

@@ -11,22 +11,21 @@ from typing import Protocol
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from pipeline_src.evaluate.records import (
+    EvalMetrics,
+    FoldMetrics,
+    ProbeMetrics,
+    Record,
+    read_record,
+)
 from pipeline_src.report.blocks import Section
 from pipeline_src.report.folds import FOLDS_RULE, folds_section
 from pipeline_src.report.inventory import coverage_section, provenance_section, timing_section
 from pipeline_src.report.learning import PROBE_RULE, evidence_section, training_section
-from pipeline_src.report.load import (
-    Problems,
-    Record,
-    plain,
-    read_benchmarks,
-    read_record,
-    results_root,
-)
+from pipeline_src.report.load import Problems, SplitIndex, plain, read_benchmarks, results_root
 from pipeline_src.report.methods import methods_section
 from pipeline_src.report.overview import key_cards, summary_sentences
 from pipeline_src.report.predictions import EVAL_RULE, predictions_section
-from pipeline_src.report.records import EvalMetrics, FoldMetrics, ProbeMetrics, SplitIndex
 from pipeline_src.report.results import classification_section, retrieval_section
 from pipeline_src.system.atomic import write_text
 

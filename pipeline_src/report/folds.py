@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from itertools import groupby
 
+from pipeline_src.evaluate.records import FoldFigure, FoldMetrics
 from pipeline_src.report.blocks import MISSING, MODALITY_LABELS, Cell, Section, Table, coverage_cell
-from pipeline_src.report.records import FoldFigure, FoldMetrics
 from pipeline_src.report.results import METRICS, Metric
 
 FOLDS_RULE = "the rule evaluate_folds"
@@ -27,14 +27,12 @@ def folds_section(records: Sequence[FoldMetrics]) -> Section:
 
 
 def _folds_table(dataset: str, runs: Sequence[FoldMetrics]) -> Table:
-    metrics = [
-        m for m in METRICS if any(m.key in run.figures(h) for run in runs for h in run.heads)
-    ]
+    metrics = [m for m in METRICS if any(m.key in run.scores(h) for run in runs for h in run.heads)]
     rows = []
     for run in runs:
         for index, head in enumerate(run.heads):
             cells = [Cell(MODALITY_LABELS[head])]
-            cells += [_figure_cell(run.figures(head).get(m.key), m) for m in metrics]
+            cells += [_figure_cell(run.scores(head).get(m.key), m) for m in metrics]
             if index == 0:
                 span = len(run.heads)
                 cells.insert(0, Cell(run.run, rowspan=span))

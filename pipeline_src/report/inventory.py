@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline_src.evaluate.records import EvalMetrics, ProbeMetrics, Scored
 from pipeline_src.report.blocks import (
     MISSING,
     Cell,
@@ -18,8 +19,7 @@ from pipeline_src.report.blocks import (
     number_text,
 )
 from pipeline_src.report.charts import coverage_chart
-from pipeline_src.report.load import BenchmarkRow, read_run_config
-from pipeline_src.report.records import EvalMetrics, ProbeMetrics, Scored, SplitIndex
+from pipeline_src.report.load import BenchmarkRow, SplitIndex, read_run_config
 
 COVERAGE_LEAD = (
     "Every clip of a list ends in a shard or in a ledger with a reason. Flags mark clips that were "

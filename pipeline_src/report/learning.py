@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline_src.errors import StageError
 from pipeline_src.evaluate.files import RECONSTRUCTIONS_FILE
+from pipeline_src.evaluate.records import Estimate, ProbeMetrics
 from pipeline_src.report.blocks import (
     MISSING,
     MODALITY_LABELS,
@@ -35,7 +36,6 @@ from pipeline_src.report.examples import (
     strips_caption,
 )
 from pipeline_src.report.load import Problems, read_arrays, read_rows, read_run_config
-from pipeline_src.report.records import Interval, ProbeMetrics
 from pipeline_src.report.results import report_ties, retrieval_table
 from pipeline_src.report.trainings import Origin, Stage, stage_folder, stage_title, training_origin
 from pipeline_src.report.whiskers import Look, Whisker, whisker_chart
@@ -131,7 +131,7 @@ def _reconstruction_table(probe: ProbeMetrics) -> Table:
     return Table(f"Error on hidden patches of held-out clips, {probe.name}", head, rows)
 
 
-def _apart_cell(better: Interval | None, worse: Interval | None) -> Cell:
+def _apart_cell(better: Estimate | None, worse: Estimate | None) -> Cell:
     """Whether two intervals are apart, and the right way round, given what should be the higher."""
     if better is None or worse is None or not (better.has_bounds and worse.has_bounds):
         return Cell(MISSING, tone="muted")

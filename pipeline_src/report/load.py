@@ -15,9 +15,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from pipeline_src.errors import StageError
+from pipeline_src.evaluate.records import ROOT_DEPTH, read_text, short_path
 
 MAX_PROBLEM_CHARS = 600
 STEERING = re.compile(
@@ -25,10 +26,41 @@ STEERING = re.compile(
 )
 logger = logging.getLogger(__name__)
 
-Record = TypeVar("Record", bound=BaseModel)
 Value = TypeVar("Value")
 Arrays = dict[str, NDArray[Any]]
-ROOT_DEPTH = 3  # results/<run>/eval/<dataset>/metrics.json, results/<dataset>/shards/<split>/..
+
+
+class TrainingCost(BaseModel):
+    """What a training cost, counted: see ``pipeline_src.train.measure``."""
+
+    parameters: int
+    flops: float
+    memory_bytes: float
+
+
+class TrainingDone(BaseModel):
+    """done.json of one training; without cost where nothing was trained, or by an older version."""
+
+    step: int
+    samples_seen: int
+    seconds: float
+    cost: TrainingCost | None = None
+
+
+class SplitIndex(BaseModel):
+    """index.json of one split's shards."""
+
+    dataset: str
+    split: str
+    class_names: list[str]
+    num_clips: int
+    num_clips_in_list: int
+    clip_ids_sha256: str = ""
+    reasons: dict[str, int] = {}
+    flags: dict[str, int] = {}
+    excludes_duplicates: bool = False
+    duplicates: list[tuple[str, str, str]] = []  # clip_id, split and clip_id of the earlier one
+    shared_files: dict[str, int] = {}  # clips whose file has clips in this split too
 
 
 class BenchmarkRow(NamedTuple):
@@ -74,36 +106,6 @@ def results_root(files: Sequence[Path]) -> Path:
     if not files:
         raise StageError("nothing to report: no metrics.json, probe or index.json was given")
     return files[0].parents[ROOT_DEPTH]
-
-
-def short_path(path: Path) -> str:
-    """The path below the results root, which is what a reader can look for."""
-    return "/".join(path.parts[-ROOT_DEPTH - 1 :])
-
-
-def read_text(path: Path, written_by: str) -> str:
-    """Text of a file; ``written_by`` says what to run where it is not there."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise StageError(f"{short_path(path)} is not there: {written_by} writes it") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise StageError(f"{short_path(path)} cannot be read ({error}): delete it and run "
-                         f"{written_by} again") from error  # fmt: skip
-
-
-def read_record(path: Path, kind: type[Record], written_by: str) -> Record:
-    """A JSON file as a checked record."""
-    text = read_text(path, written_by)
-    try:
-        return kind.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        where = f"{key}: " if key else ""
-        raise StageError(
-            f"{short_path(path)}: {where}{first['msg']}; run {written_by} again"
-        ) from error
 
 
 def read_rows(path: Path, written_by: str) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline_src.evaluate.records import DIRECTIONS, HEADLINE, MODALITIES, EvalMetrics, read_record
 from pipeline_src.report.blocks import (
     DIRECTION_LABELS,
     MISSING,
@@ -20,8 +21,7 @@ from pipeline_src.report.blocks import (
     number_text,
 )
 from pipeline_src.report.curves import progress_charts
-from pipeline_src.report.load import Problems, read_record, read_rows, read_run_config
-from pipeline_src.report.records import DIRECTIONS, HEADLINE, MODALITIES, EvalMetrics, TrainingDone
+from pipeline_src.report.load import Problems, TrainingDone, read_rows, read_run_config
 from pipeline_src.report.trainings import STAGE_LABELS, Origin, Stage, stage_folder, training_origin
 from pipeline_src.runs.history import METRICS_LOG_FILE
 from pipeline_src.runs.spec import DONE_FILE

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from pipeline_src.evaluate.records import HEADLINE, MODALITIES, Estimate, EvalMetrics, ProbeMetrics
 from pipeline_src.report.blocks import (
     DIRECTION_LABELS,
     MODALITY_LABELS,
@@ -9,14 +10,7 @@ from pipeline_src.report.blocks import (
     bounds_text,
     number_text,
 )
-from pipeline_src.report.records import (
-    HEADLINE,
-    MODALITIES,
-    EvalMetrics,
-    Interval,
-    ProbeMetrics,
-    SplitIndex,
-)
+from pipeline_src.report.load import SplitIndex
 
 MAX_DATASETS = 2
 METRIC_LABELS = {"accuracy": "accuracy", "mAP": "mAP"}
@@ -51,7 +45,7 @@ def key_cards(evaluations: Sequence[EvalMetrics], probes: Sequence[ProbeMetrics]
     for probe in probes[:1]:
         recall = probe.retrieval.audio_to_video.get("R@10") if probe.retrieval else None
         if probe.retrieval and recall is not None and recall.value is not None:
-            chance = probe.retrieval.chance("R@10")
+            chance = probe.retrieval.chance_level("R@10")
             cards.append(
                 Card(
                     f"{DIRECTION_LABELS['audio_to_video']} R@10, no labels",
@@ -63,7 +57,7 @@ def key_cards(evaluations: Sequence[EvalMetrics], probes: Sequence[ProbeMetrics]
     return cards
 
 
-def _percent_card(label: str, interval: Interval, note: str) -> Card:
+def _percent_card(label: str, interval: Estimate, note: str) -> Card:
     value = f"{number_text(interval.value, scale=100)} %"
     return Card(label, value, bounds_text(interval, scale=100), note)
 

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from pipeline_src.errors import StageError
 from pipeline_src.evaluate.files import EMBEDDINGS_FILE, PREDICTIONS_FILE
 from pipeline_src.evaluate.metrics import average_precisions, class_accuracies, confusion_matrix
+from pipeline_src.evaluate.records import MODALITIES, EvalMetrics
 from pipeline_src.report.blocks import MODALITY_LABELS, Block, Chart, Charts, Fold, Section, Text
 from pipeline_src.report.charts import class_chart, confusion_chart
 from pipeline_src.report.embedding_map import embedding_chart
 from pipeline_src.report.load import Arrays, Problems, read_arrays
-from pipeline_src.report.records import MODALITIES, EvalMetrics
 
 EVAL_RULE = "the rule evaluate_finetuned"
 MAX_MAPS = 4  # t-SNE takes seconds each, and the page stays small
@@ -71,7 +71,7 @@ def _prediction_blocks(
     evaluation: EvalMetrics,
     class_names: Mapping[str, Sequence[str]],
 ) -> list[Block]:
-    modalities = [m for m in MODALITIES if evaluation.figures(m) is not None]
+    modalities = [m for m in MODALITIES if evaluation.scores(m) is not None]
     arrays = problems.attempt(lambda: _read_predictions(path, modalities))
     if arrays is None:
         return []

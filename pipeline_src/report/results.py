@@ -4,6 +4,14 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from pipeline_src.evaluate.records import (
+    DIRECTIONS,
+    HEADLINE,
+    MODALITIES,
+    EvalMetrics,
+    Retrieval,
+    Scores,
+)
 from pipeline_src.report.blocks import (
     DIRECTION_LABELS,
     MISSING,
@@ -18,7 +26,6 @@ from pipeline_src.report.blocks import (
     interval_cell,
     number_text,
 )
-from pipeline_src.report.records import DIRECTIONS, HEADLINE, MODALITIES, EvalMetrics, Retrieval
 from pipeline_src.report.whiskers import MODALITY_LOOKS, Whisker, whisker_chart
 
 
@@ -72,20 +79,16 @@ def classification_section(evaluations: Sequence[EvalMetrics]) -> Section:
 
 
 def _results_table(runs: Sequence[EvalMetrics], caption: str) -> Table:
-    metrics = [
-        metric
-        for metric in METRICS
-        if any(metric.key in (run.figures(m) or {}) for run in runs for m in MODALITIES)
-    ]
+    found = [scores for run in runs for m in MODALITIES if (scores := run.scores(m))]
+    metrics = [metric for metric in METRICS if any(scores.get(metric.key) for scores in found)]
     single = _single_frame_label(runs)
     rows = []
     for run in runs:
         for index, modality in enumerate(run.heads):
-            figures = run.figures(modality)
+            scores = run.scores(modality) or Scores()
             cells = [Cell(MODALITY_LABELS[modality])]
             cells += [
-                interval_cell((figures or {}).get(m.key), scale=m.scale, digits=m.digits)
-                for m in metrics
+                interval_cell(scores.get(m.key), scale=m.scale, digits=m.digits) for m in metrics
             ]
             if single:
                 cells.append(interval_cell(run.single_headline(modality), scale=100))
@@ -127,7 +130,7 @@ def _check_comparable(section: Section, runs: Sequence[EvalMetrics]) -> None:
     for run in runs:
         for text in run.warnings:
             section.problems.add(f"{run.name}: its checkpoint {text}")
-        absent = [MODALITY_LABELS[m] for m in run.heads if run.figures(m) is None]
+        absent = [MODALITY_LABELS[m] for m in run.heads if run.scores(m) is None]
         if absent:
             section.problems.add(f"{run.name}: metrics.json has no figures for {', '.join(absent)}")
     if len({run.clip_ids_sha256 for run in runs}) > 1:
@@ -194,17 +197,17 @@ def _encoder_text(retrieval: Retrieval) -> str:
 
 def _ratio_cell(retrieval: Retrieval, direction: str) -> Cell:
     recall = retrieval.direction(direction).get("R@10")
-    chance = retrieval.chance("R@10")
+    chance = retrieval.chance_level("R@10")
     is_better = recall is not None and recall.low is not None and recall.low > chance
     return interval_cell(recall, scale=1 / chance, tone="good" if is_better else "")
 
 
 def _chance_row(gallery_size: int, retrieval: Retrieval) -> list[Cell]:
     recalls = [
-        Cell(number_text(retrieval.chance(key), scale=100), tone="muted", is_number=True)
+        Cell(number_text(retrieval.chance_level(key), scale=100), tone="muted", is_number=True)
         for key in RECALLS
     ]
-    median = number_text(retrieval.chance("median_rank"))
+    median = number_text(retrieval.chance_level("median_rank"))
     return [
         Cell("Chance", tone="muted"),
         Cell("either", tone="muted"),

@@ -6,17 +6,17 @@ from pathlib import Path
 
 from pipeline_src.errors import StageError
 from pipeline_src.evaluate.files import METRICS_FILE
-from pipeline_src.report.load import read_record
-from pipeline_src.report.records import (
+from pipeline_src.evaluate.records import (
     DIRECTIONS,
     MODALITIES,
+    Estimate,
     EvalMetrics,
     FoldFigure,
     FoldMetrics,
-    Interval,
     ProbeMetrics,
     Retrieval,
     Scored,
+    read_record,
 )
 
 PATTERN = f"*/eval/*/{METRICS_FILE}"
@@ -88,7 +88,7 @@ def _classification_rows(evaluation: EvalMetrics) -> list[tuple[str, ...]]:
             clips,
         )
         for modality in MODALITIES
-        if (figures := evaluation.figures(modality)) is not None
+        if (figures := evaluation.scores(modality)) is not None
     ]
 
 
@@ -99,7 +99,7 @@ def _fold_rows(record: FoldMetrics) -> list[tuple[str, ...]]:
             record.run,
             f"{record.dataset}, mean of {len(record.folds)} folds",
             modality,
-            *(_mean_text(record.figures(modality).get(key)) for key in ("accuracy", "mAP")),
+            *(_mean_text(record.scores(modality).get(key)) for key in ("accuracy", "mAP")),
             clips,
         )
         for modality in record.heads
@@ -122,14 +122,14 @@ def _retrieval_rows(evaluation: Scored) -> list[tuple[str, ...]]:
             direction,
             _percent(retrieval.direction(direction).get("R@1")),
             _percent(retrieval.direction(direction).get("R@10")),
-            f"{100 * retrieval.chance('R@10'):.1f}",
+            f"{100 * retrieval.chance_level('R@10'):.1f}",
             str(retrieval.gallery_size),
         )
         for direction in DIRECTIONS
     ]
 
 
-def _percent(interval: Interval | None) -> str:
+def _percent(interval: Estimate | None) -> str:
     if interval is None or interval.value is None:
         return MISSING
     text = f"{100 * interval.value:.1f}"

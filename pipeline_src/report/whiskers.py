@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
+from pipeline_src.evaluate.records import Estimate
 from pipeline_src.report.blocks import MODALITY_LABELS, Chart
 from pipeline_src.report.drawing import MODALITY_COLOURS, draw_chart, shorten
-from pipeline_src.report.records import Interval
 
 
 class Whisker(NamedTuple):
@@ -16,7 +16,7 @@ class Whisker(NamedTuple):
 
     row: str
     series: str
-    interval: Interval
+    interval: Estimate
 
 
 class Look(NamedTuple):

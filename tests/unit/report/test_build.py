@@ -8,9 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline_src.errors import StageError
+from pipeline_src.evaluate.records import EvalMetrics, read_record
 from pipeline_src.report.build import build_report
-from pipeline_src.report.load import read_record
-from pipeline_src.report.records import EvalMetrics
 from pipeline_src.report.table import format_table, print_results
 from tests.report_files import (
     interval,

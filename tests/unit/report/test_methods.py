@@ -4,10 +4,9 @@ import json
 
 import pytest
 
+from pipeline_src.evaluate.records import EvalMetrics, read_record
 from pipeline_src.report.learning import training_section
-from pipeline_src.report.load import read_record
 from pipeline_src.report.methods import methods_section
-from pipeline_src.report.records import EvalMetrics
 from tests.report_files import write_evaluation, write_json, write_training
 
 
