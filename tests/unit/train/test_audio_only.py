@@ -199,6 +199,7 @@ def fold_file(folder, number, **changes):
     metrics = {
         "run": "toy", "dataset": "sounds", "split": f"fold{number}", "task": "multiclass",
         "heads": ["audio"], "num_clips": 4, "num_clips_in_list": 5, "checkpoint_sha256": "c",
+        "clip_ids_sha256": "d",
         "audio": {"accuracy": interval, "d_prime": {"value": None}, "num_classes_scored": 2},
     }  # fmt: skip
     path = folder / f"{number}.json"
