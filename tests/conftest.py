@@ -12,34 +12,19 @@ import pytest
 from tests.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
-# Begun first, so that no process is left alone with one of them; neighbours need different things,
-# and a cluster waits more than it works.
-LONGEST_FIRST = (
-    "slurm/test_disturbed.py",
-    "workflow/test_dvc.py",
-    "slurm/test_profile.py",
-    "slurm/test_dvc.py",
-    "e2e/test_methods.py",
-    "slurm/test_submission.py",
-    "e2e/test_audio_only.py",
-    "slurm/test_orphans.py",
-    "e2e/test_interrupted.py",
-    "workflow/test_dvc_remotes.py",
-    "e2e/test_tiny_run.py",
-    "workflow/test_retry_failed.py",
-    "workflow/test_experiments.py",
-    "e2e/test_own_dataset.py",
-    "e2e/test_newcomer.py",
-    "e2e/test_vggsound.py",
-    "e2e/test_full_disk.py",
-    "e2e/test_soak.py",
-)
+# Kinds of tests in the order they begin: a cluster waits more than it works, so its neighbours have
+# the machine, and short files come last, so that no process is left alone with a long one.
+KINDS = ("slurm", "e2e", "workflow", "parity", "unit")
+FAST = ("parity", "unit")  # but for those marked slow
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the long files first; --no-loadscope-reorder hands them out in this order."""
-    order = {str(ROOT / "tests" / name): rank for rank, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: order.get(str(item.path), len(order)))
+    """Put long kinds first; --no-loadscope-reorder hands them out so. All but the fast are slow."""
+    kinds = {item: item.path.relative_to(ROOT / "tests").parts[0] for item in items}
+    for item, kind in kinds.items():
+        if kind not in FAST:
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: (KINDS.index(kinds[item]), not item.get_closest_marker("slow")))
 
 
 @pytest.fixture(scope="session")

@@ -47,6 +47,7 @@ def test_a_misspelt_command_is_told_apart(capsys):
     assert "unknown command 'estimat'; did you mean 'estimate'?" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_setup_installs_the_command_and_it_works_anywhere(fresh, tmp_path):
     """As in the Makefile: no index, no isolated build; a folder of its own stands for .venv."""
     recipe = (fresh.root / "Makefile").read_text()

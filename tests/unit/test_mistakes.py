@@ -21,6 +21,8 @@ from pipeline_src.errors import MAX_MESSAGE_CHARS, PipelineError, StageError, de
 from pipeline_src.system.lock import hold_results
 from pipeline_src.transcode.ffmpeg import find_ffmpeg
 
+pytestmark = pytest.mark.slow
+
 HEADER = "clip_id,source,start_seconds,end_seconds,labels,split\n"
 ROW = "a,a.mp4,,,dog,train\n"
 TITLE = """# Mistakes, and what is said of each

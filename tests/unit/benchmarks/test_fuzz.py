@@ -1,6 +1,10 @@
 """Damaged files: thirty of the thousand inputs of benchmarks/fuzz.py."""
 
+import pytest
+
 from benchmarks.fuzz import make_input, run
+
+pytestmark = pytest.mark.slow
 
 
 def test_damaged_files_are_in_time_or_lost_for_a_reason():

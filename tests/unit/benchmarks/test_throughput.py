@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_a_quick_benchmark_measures_and_compares(root, tmp_path):
     output = tmp_path / "throughput.json"
     command = [sys.executable, "benchmarks/throughput.py", "--quick", "--output", str(output)]

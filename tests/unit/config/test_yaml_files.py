@@ -201,6 +201,7 @@ def bomb(innermost, nest, levels=8):
     return lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lines",
     [

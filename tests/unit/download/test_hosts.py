@@ -20,6 +20,8 @@ from pipeline_src.manifest.chunks import read_chunk
 from tests.media import QUICK, clips_of, download, download_one, rows_of
 from tests.server import BODY, running_server
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def server():

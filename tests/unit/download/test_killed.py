@@ -19,6 +19,8 @@ from pipeline_src.manifest.ledger import read_ledger
 from tests.media import QUICK, download, transcode
 from tests.server import BODY, running_server
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("-rf", "../../x", "/abs", "a\nb", "a'b\"c`d", "$(touch x)", "Ünï ☃ \u202e", "..", "con")
 CHILD = """
 import json, sys

@@ -16,6 +16,8 @@ from tests.media import make_clip
 from tests.server import running_server
 from tests.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 LIST = b'abcdefghijk,0,dog barking,train\nbbcdefghijk,1,"cat, purring",test\n'
 NETWORK = RateLimitConfig(backoff_seconds=0)
 QUICK = DownloadConfig(timeout_seconds=2, max_attempts=3)

@@ -11,6 +11,8 @@ from pipeline_src.train.run import run_training
 from pipeline_src.train.stop import StopFlag
 from tests.unit.train.test_run import index_path, pretrain_spec, rows  # noqa: F401
 
+pytestmark = pytest.mark.slow
+
 # Linux with what macOS lacks taken away, before anything of ours is imported.
 SCRIPT = """
 import multiprocessing, os, sys
@@ -38,7 +40,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
 def test_training_verify_and_waiter_work_where_processes_are_spawned(index_path, tmp_path):  # noqa: F811
     specs = [
         pretrain_spec(index_path, tmp_path / name, num_workers=num_workers, log_every=1)

@@ -26,6 +26,8 @@ from pipeline_src.methods.mavil import view_draw as views
 from tests.networks import RATIOS
 from tests.unit.train.test_host_sync import AUGMENT, OBJECTIVES, SHAPE
 
+pytestmark = pytest.mark.slow
+
 GPU = torch.device("cuda", 0)
 METHODS = ("avsiam", "cav_mae", "mavil", "diffmavil")
 NUM_CLIPS = 6

@@ -20,6 +20,8 @@ from tests.report_files import (
     write_training,
 )
 
+pytestmark = pytest.mark.slow
+
 CONFIG = SimpleNamespace(num_examples=2, tsne_clips=40)
 EXTERNAL = re.compile(r"""(?:src|href)\s*=\s*["'](?!data:|#)|url\((?!#)|@import""")
 

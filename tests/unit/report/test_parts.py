@@ -17,6 +17,7 @@ from pipeline_src.report.load import read_rows
 from tests import report_files
 
 
+@pytest.mark.slow
 def test_report_needs_no_torch():
     code = "import sys, pipeline_src.report.build; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0

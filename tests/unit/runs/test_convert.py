@@ -112,7 +112,7 @@ class _Unknown:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"a": _Unknown()}, r"holds tests\.unit\.test_convert\._Unknown, code"),
+        ({"a": _Unknown()}, r"holds tests\.unit\.runs\.test_convert\._Unknown, code"),
         ({"model": {"a": torch.zeros(1)}, "hook": print}, "holds .*print, code"),
         ({"a": 3}, "'a' is a int, not a tensor"),
         ({"a": argparse.Namespace(lr=1)}, "'a' is an object, not a tensor"),

@@ -17,6 +17,8 @@ from pipeline_src.shards.reader import ShardReader
 from pipeline_src.shards.verify import list_tasks, verify
 from tests import media
 
+pytestmark = pytest.mark.slow
+
 AUDIO = AudioConfig(num_mel_bins=32)
 
 

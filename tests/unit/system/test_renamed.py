@@ -9,6 +9,8 @@ import pytest
 
 from pipeline_src.system.renamed import DOORS, PACKAGE, RENAMED, install, new_name
 
+pytestmark = pytest.mark.slow
+
 
 def test_every_old_name_leads_to_a_module_that_is_there():
     for old, new in RENAMED.items():
@@ -50,7 +52,6 @@ def test_a_second_install_changes_nothing():
     assert sys.meta_path == before
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS)
 def test_a_module_that_was_a_program_starts_its_command(door, root):
     done = subprocess.run(
@@ -64,7 +65,6 @@ def test_a_module_that_was_a_program_starts_its_command(door, root):
     assert f"av-pipeline {DOORS[door]} is the name of this command now" in done.stderr
 
 
-@pytest.mark.slow
 def test_a_module_that_was_no_program_is_none_now(root):
     command = [sys.executable, "-m", f"{PACKAGE}media.probe"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)

@@ -21,6 +21,8 @@ from pipeline_src.transcode.ffmpeg import find_ffmpeg
 from tests import media
 from tests.media import LEVEL_STEP, lose_one, make_clip, run_ffmpeg, transcode_one
 
+pytestmark = pytest.mark.slow
+
 TEN = MediaConfig(num_frames=10, frame_size=32)
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "4", "-c:a", "aac")
 

@@ -19,6 +19,8 @@ from pipeline_src.transcode.ffmpeg import find_ffmpeg, run
 from tests import media
 from tests.media import lose_one, make_clip, run_ffmpeg, transcode_one
 
+pytestmark = pytest.mark.slow
+
 KEYS = MediaConfig(num_frames=6, frame_size=32, frame_times="keyframe")
 ONE_MOMENT_SECONDS = 0.005
 GOP = 5  # half a second at 10 frames per second

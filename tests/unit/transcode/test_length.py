@@ -25,6 +25,8 @@ from tests.clock import (
 )
 from tests.media import lose_one, run_ffmpeg, transcode_one
 
+pytestmark = pytest.mark.slow
+
 THEORA = ("-c:v", "libtheora", "-q:v", "9")
 
 

@@ -9,6 +9,8 @@ from pipeline_src.config.data import MediaConfig
 from pipeline_src.transcode.audio import read_flac
 from tests.media import download, lose_one, read_transcoded, run_ffmpeg, transcode, transcode_one
 
+pytestmark = pytest.mark.slow
+
 SOUND = MediaConfig(num_frames=0)
 # The pitch tells the time: 300 + 100 t Hz at t seconds.
 CHIRP = "0.5*sin(2*PI*(300*t+50*t*t))"

@@ -210,6 +210,7 @@ def _gather_on_one_rank(rank, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_gathered_gradient_is_that_of_the_global_batch(tmp_path):
     features = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0))
     torch.save(features, tmp_path / "features.pt")

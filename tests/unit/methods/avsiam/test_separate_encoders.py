@@ -42,7 +42,7 @@ def test_equal_stacks_compute_what_the_shared_one_does():
     state |= {k.replace(".blocks.", ".blocks_a."): v for k, v in blocks.items()}
     separate.load_state_dict({key: state[key] for key in separate.state_dict()})
     for packed in ("never", "always"):
-        losses = [pretraining_loss(m, "joint", packed=packed) for m in (shared, separate)]
+        losses = [pretraining_loss(m, "joint", pack_sequences=packed) for m in (shared, separate)]
         assert torch.equal(*losses)
 
 

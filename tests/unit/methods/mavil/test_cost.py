@@ -24,6 +24,8 @@ from pipeline_src.methods.mavil.cost import Step, forward_macs, trained_flops
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.measure import training_cost
 
+pytestmark = pytest.mark.slow
+
 # Derived figures: percent saved against MAViL at 8 and at 16 frames. Each one's arithmetic is that
 # of the convention in mavil_cost.py; the ratios come from the configuration's own curriculum.
 SAVED = {
