@@ -84,7 +84,7 @@ UV_COMPILE = $(BIN)/python -m uv pip compile --quiet --universal --fork-strategy
 	--generate-hashes --no-emit-index-url --no-header --no-annotate --extra pages pyproject.toml
 lock:
 	$(PIP_INSTALL) uv
-	$(UV_COMPILE) --extra dev -o requirements-dev.lock
+	$(UV_COMPILE) --extra dev --extra export -o requirements-dev.lock
 	$(UV_COMPILE) -c requirements-dev.lock -o requirements.lock
 
 # A real three-node Slurm on this machine; says how to install Slurm where it is missing.

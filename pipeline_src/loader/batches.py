@@ -167,8 +167,9 @@ def to_device(batch: Mapping[str, Tensor], device: torch.device, clip_format: Cl
     Frames by ImageNet's moments, log-mels by those of ``clip_format``.
     """
     moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-    logmel = moved["logmel"].to(torch.float32, copy=True)
-    moved["logmel"] = logmel.sub_(clip_format.logmel_mean).div_(clip_format.logmel_std)
+    if "logmel" in moved:  # not of pictures alone, which no shard holds
+        logmel = moved["logmel"].to(torch.float32, copy=True)
+        moved["logmel"] = logmel.sub_(clip_format.logmel_mean).div_(clip_format.logmel_std)
     if "frames" in moved:
         mean, std = _image_moments(device)
         frames = moved["frames"].to(torch.float32, memory_format=torch.contiguous_format)

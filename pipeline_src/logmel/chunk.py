@@ -97,7 +97,16 @@ def _read_waveform(clip: Clip, sample: tuple[str, dict[str, bytes]], num_window:
         raise ManifestError(
             f"transcode tar: found {key!r} where the manifest lists {clip['key']!r}"
         )
-    samples = read_flac(members["flac"])
+    return read_waveform(members["flac"], num_window)
+
+
+def read_waveform(flac: bytes, num_window: int) -> np.ndarray:
+    """Decode FLAC to float32 (S,) of at least ``num_window`` samples.
+
+    Raises:
+        MediaError: broken, or shorter.
+    """
+    samples = read_flac(flac)
     if len(samples) < num_window:
         raise MediaError("too_short", f"{len(samples)} samples; one window is {num_window}")
     return to_float(samples)

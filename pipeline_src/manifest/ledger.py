@@ -93,7 +93,7 @@ def write_ledger(path: Path, rows: Sequence[LedgerRow], num_in: int) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(rows[0])], lineterminator="\n")
     writer.writeheader()
-    writer.writerows({**asdict(row), "detail": _one_line(row.detail)} for row in rows)
+    writer.writerows({**asdict(row), "detail": one_line(row.detail)} for row in rows)
     write_text(path, text.getvalue())
 
 
@@ -143,7 +143,7 @@ def count_transient(path: Path) -> int:
             raise ManifestError(f"{path}: no ledger; delete it and run again") from None
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Clean the text of a foreign tool of what would tear a CSV file or a terminal."""
     printable = "".join(char if char.isprintable() else " " for char in text)
     return " ".join(printable.split())[:MAX_DETAIL_CHARS]
@@ -180,5 +180,5 @@ def describe_losses(rows: Sequence[LedgerRow], path: Path) -> str:
     first = next((row for row in rows if row.status == "failed"), None)
     if first is None:
         return f"{head}: {listed}, all by earlier stages"
-    detail = f": {_one_line(first.detail)}" if first.detail else ""
+    detail = f": {one_line(first.detail)}" if first.detail else ""
     return f"{head}: {listed}; the first: {first.clip_id!r}, {first.reason}{detail} ({path})"

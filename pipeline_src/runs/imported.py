@@ -18,6 +18,7 @@ from pipeline_src.methods.common.key_report import KeyReport
 from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.runs.checkpoint import read_checkpoint, save_checkpoint
 from pipeline_src.runs.done import write_done
+from pipeline_src.runs.preparation import published_preparation
 from pipeline_src.runs.provenance import git_commit, package_versions
 from pipeline_src.runs.spec import DONE_FILE, TrainSpec
 from pipeline_src.system.atomic import json_sha256, write_json
@@ -112,6 +113,8 @@ def write_imported(
         "num_mel_bins": model.config.num_mel_bins,
         "logmel_mean": origin.logmel_mean,
         "logmel_std": origin.logmel_std,
+        **published_preparation(model.config),
+        "data": _describe_datasets(origin.trained_on),
         "git_commit": git_commit(),
         "versions": package_versions(),
     }
@@ -125,6 +128,14 @@ def _name_datasets(paths: tuple[Path, ...] | None) -> list[dict[str, str]] | Non
         return None
     datasets = [load_dataset(path) for path in paths]
     return [{"dataset": one.name, "collection": one.collection} for one in datasets]
+
+
+def _describe_datasets(paths: tuple[Path, ...] | None) -> list[dict[str, str]]:
+    datasets = [load_dataset(path) for path in paths or ()]
+    return [
+        {"dataset": one.name, "collection": one.collection, "licence": one.licence}
+        for one in datasets
+    ]
 
 
 def _spec(folder: Path, config: NetworkConfig, name: str, overrides: dict[str, Any]) -> TrainSpec:

@@ -90,6 +90,8 @@ def write_index(
         "logmel_stats_split": stats_split,
         **settings,
         "audio": audio.model_dump(),
+        "media": media.recipe_values(),
+        "licence": dataset.licence,
         "reasons": dict(sorted(found.reasons.items())),
         "flags": {flag: found.flags[flag] for flag in FLAGS},
         "excludes_duplicates": exclude_duplicates,

@@ -19,6 +19,7 @@ from pipeline_src.runs.checkpoint import Checkpoint, load_optimizers, load_weigh
 from pipeline_src.runs.done import published, write_done
 from pipeline_src.runs.history import HISTORY_FILE, METRICS_LOG_FILE, VALIDATION_FILE, write_history
 from pipeline_src.runs.lease import held
+from pipeline_src.runs.preparation import describe_data
 from pipeline_src.runs.provenance import git_commit, package_versions
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, TrainSpec
 from pipeline_src.shards.read import ShardSet
@@ -245,6 +246,7 @@ def _state(spec: TrainSpec, shards: ShardSet, fingerprint: str) -> dict[str, Any
         "logmel_mean": shards.logmel_mean,
         "logmel_std": shards.logmel_std,
         "front_end": dict(shards.front_end),
+        **describe_data(spec.train_indexes),
         "num_threads": torch.get_num_threads(),
         "git_commit": git_commit(),
         "versions": package_versions(),

@@ -22,7 +22,7 @@ from pipeline_src.transcode.filters import Look
 from pipeline_src.transcode.formats import CONTAINERS, INPUT_OPTIONS, check_container, input_url
 from pipeline_src.transcode.length import Length, find_length
 
-__all__ = ["CONTAINERS", "Picture", "Probe", "open_container", "probe_file"]
+__all__ = ["CONTAINERS", "Picture", "Probe", "open_container", "probe_file", "stream_kinds"]
 
 # libav's numbers: field orders of interlaced pictures, and transfers of high dynamic range.
 INTERLACED = (2, 3, 4, 5)
@@ -129,6 +129,17 @@ def probe_file(
         size = f"{probe.picture.width}x{probe.picture.height}"
         raise MediaError("unsupported", f"{size} pixels; media.max_pixels={max_pixels}")
     return probe
+
+
+def stream_kinds(path: Path, max_pixels: int) -> set[str]:
+    """Which of ``audio`` and ``video`` a file has; a cover is no video.
+
+    Raises:
+        MediaError: corrupt, unsupported.
+    """
+    with open_container(path, max_pixels) as container:
+        has = {"audio": bool(container.streams.audio), "video": _video_stream(container)}
+    return {kind for kind, found in has.items() if found}
 
 
 @contextmanager

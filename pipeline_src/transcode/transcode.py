@@ -78,7 +78,7 @@ def _decode_all(
         usable = [(clip, found) for clip, found in pairs if isinstance(found, PreparedClip)]
         batches = make_batches([prepared.job for _, prepared in usable], media.clips_per_process)
         remaining = iter(usable)
-        decoded = _map_in_order(
+        decoded = map_in_order(
             pool,
             lambda batch: decode_clips(batch, folder, media, memory),
             (list(itertools.islice(remaining, len(batch))) for batch in batches),
@@ -141,7 +141,7 @@ def _sound_seconds(result: Decoded | MediaError, media: MediaConfig) -> float:
     return 0.0 if isinstance(result, MediaError) else result.num_samples / media.sample_rate_hz
 
 
-def _map_in_order(
+def map_in_order(
     pool: ThreadPoolExecutor,
     function: Callable[[Item], Result],
     items: Iterable[Item],

@@ -25,6 +25,7 @@ ORDER = {
     "submit": "a spec to a job",
     "report": "figures to a page",
     "catalog": "every path, target and input of the workflow",
+    "inference": "a checkpoint and files to vectors, classes, similarities",
     "dvc": "the same stages as DVC sees them",
     "workflow": "what Snakemake is given before its rules, and what it shows",
     "cli": "the one command",

@@ -1,0 +1,1 @@
+"""A checkpoint in use: files, bytes and arrays to embeddings, classes and similarities."""

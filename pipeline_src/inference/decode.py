@@ -1,0 +1,304 @@
+"""Files to what a network wants to see, by the media code of the workflow and its guards.
+
+Shape legend: T log-mel frames, M mel bins, F video frames, H W image side.
+"""
+
+import json
+import shutil
+import threading
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline_src.config.data import MediaConfig
+from pipeline_src.download.bodies import is_picture
+from pipeline_src.download.local import is_file
+from pipeline_src.errors import MediaError, as_clip_error
+from pipeline_src.inference.fetch import UrlFetcher
+from pipeline_src.inference.inputs import ClipArrays, Item, wav_bytes
+from pipeline_src.inference.stills import frame_jpegs, read_still
+from pipeline_src.inference.windows import Window, WindowSeconds, cut_windows
+from pipeline_src.loader.clip_format import ClipFormat
+from pipeline_src.loader.decode import decode_frame
+from pipeline_src.logmel.chunk import read_waveform
+from pipeline_src.logmel.fbank import log_mel, num_window_samples
+from pipeline_src.manifest.chunks import Clip
+from pipeline_src.runs.preparation import Preparation
+from pipeline_src.shards.read import Sample
+from pipeline_src.transcode.batch import Decoded
+from pipeline_src.transcode.clips import Plan, plan_clip
+from pipeline_src.transcode.memory import MemoryBudget
+from pipeline_src.transcode.probe import probe_file, stream_kinds
+from pipeline_src.transcode.silence import add_silence
+from pipeline_src.transcode.transcode import decode_clips
+
+HEAD_BYTES = 64
+Modality = Literal["audio", "video"]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An input whose bytes are at hand, and what of it is looked at.
+
+    Args:
+        number: of the input. path: of its recording; None for pictures alone.
+        modalities: what it gives. has_own_sound: whether its sound is its own, not put there.
+        jpegs: pictures in place of the recording's own.
+        windows: stretches of it; [None] = all of it as one clip.
+        problem: why nothing can be had.
+    """
+
+    number: int
+    name: str
+    path: Path | None = None
+    modalities: frozenset[str] = frozenset()
+    jpegs: tuple[bytes, ...] = ()
+    windows: tuple[Window | None, ...] = (None,)
+    problem: MediaError | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One stretch of an input: number ``window`` of ``len(opened.windows)``."""
+
+    opened: Opened
+    window: int
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing of the input comes after it."""
+        return self.window == len(self.opened.windows) - 1
+
+    @property
+    def seconds(self) -> float:
+        """How long it is, as far as it was cut; 0 for a whole file."""
+        span = self.opened.windows[self.window]
+        return span[1] - span[0] if span else 0.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a network is shown of one part.
+
+    Args:
+        logmel_TM: float16, cut or padded; None without sound.
+        frames_FHW3: uint8; None without pictures.
+        flags: what is odd about it, as in the ledger.
+    """
+
+    start_seconds: float
+    end_seconds: float
+    logmel_TM: NDArray | None
+    frames_FHW3: NDArray | None
+    flags: tuple[str, ...] = ()
+
+
+@dataclass
+class Decoder:
+    """Opens inputs and decodes their parts; its methods may run in several threads.
+
+    Args:
+        wanted: modalities to look for; an input gives those of them that it has.
+        folder: for temporary files.
+    """
+
+    preparation: Preparation
+    format: ClipFormat
+    wanted: Collection[str]
+    window_seconds: WindowSeconds
+    model_seconds: float
+    folder: Path
+    fetcher: UrlFetcher
+    memory: MemoryBudget
+    max_bytes: int
+    _names: set[str] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def open(self, number: int, item: Item) -> Opened:
+        """Have an input's bytes at hand and see what it holds."""
+        try:
+            return self._open(number, item)
+        except Exception as error:
+            problem = as_clip_error(error, item.name)
+            return Opened(number, item.name, problem=problem)
+
+    def _open(self, number: int, item: Item) -> Opened:
+        if isinstance(item.place, ClipArrays):
+            return self._open_arrays(number, item.name, item.place)
+        path = self._local_file(number, item.place)
+        with path.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+        if is_picture(head):
+            self._check_wanted(frozenset({"video"}))
+            jpeg = read_still(path, self.preparation.media)
+            return Opened(number, item.name, None, frozenset({"video"}), (jpeg,))
+        return self._open_recording(number, item.name, path)
+
+    def _open_recording(self, number: int, name: str, path: Path) -> Opened:
+        media = self.preparation.media
+        found = stream_kinds(path, media.max_pixels)
+        kinds = self._check_wanted(frozenset(found)) if found else frozenset({"audio"})
+        if "video" in kinds and "audio" not in found:
+            path = self._with_silence(number, path)
+        length = probe_file(path, max_pixels=media.max_pixels, needs_video="video" in kinds).length
+        windows = cut_windows(
+            length.begin_seconds, length.end_seconds, self.window_seconds, self.model_seconds
+        )
+        return Opened(number, name, path, kinds, (), tuple(windows or [None]))
+
+    def _open_arrays(self, number: int, name: str, arrays: ClipArrays) -> Opened:
+        has = {"audio": arrays.sound is not None, "video": arrays.frames is not None}
+        kinds = self._check_wanted(frozenset(kind for kind in has if has[kind]))
+        jpegs: tuple[bytes, ...] = ()
+        if arrays.frames is not None and "video" in kinds:
+            jpegs = tuple(frame_jpegs(arrays.frames, self.preparation.media))
+        if arrays.sound is None or "audio" not in kinds:
+            return Opened(number, name, None, kinds, jpegs)
+        rate = arrays.sample_rate_hz or self.preparation.media.sample_rate_hz
+        path = self._file(number) / "sound.wav"
+        path.write_bytes(wav_bytes(arrays.sound, rate))
+        heard = self._open_recording(number, name, path)
+        if jpegs:  # the frames belong to all of the sound
+            return replace(heard, modalities=kinds, jpegs=jpegs, windows=(None,))
+        return heard
+
+    def _check_wanted(self, found: frozenset[str]) -> frozenset[str]:
+        kinds = found & frozenset(self.wanted)
+        if kinds:
+            return kinds
+        missing = min(self.wanted)
+        raise MediaError(f"no_{missing}", f"only {' and '.join(sorted(found))}, wanted: {missing}")
+
+    def _local_file(self, number: int, place: "Path | str | bytes") -> Path:
+        if isinstance(place, Path):
+            if not is_file(place):
+                raise MediaError("unavailable", f"{place} is not a file")
+            path = place
+        else:
+            path = self._file(number) / "input.bin"
+            if isinstance(place, str):
+                self.fetcher.fetch(place, path)
+            else:
+                path.write_bytes(place)
+        size = path.stat().st_size
+        if not 0 < size <= self.max_bytes:
+            reason = "unsupported" if size else "corrupt"
+            raise MediaError(reason, f"{size} bytes; download.max_bytes is {self.max_bytes}")
+        return path
+
+    def _with_silence(self, number: int, path: Path) -> Path:
+        target = self._file(number) / "silent.mkv"
+        media = self.preparation.media
+        add_silence(path, target, timeout_seconds=media.timeout_seconds, max_bytes=self.max_bytes)
+        return target
+
+    def _file(self, number: int) -> Path:
+        """The folder of an input's temporary files."""
+        folder = self.folder / str(number)
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def forget(self, opened: Opened) -> None:
+        """Remove the temporary files of an input."""
+        shutil.rmtree(self.folder / str(opened.number), ignore_errors=True)
+
+    def media_of(self, opened: Opened) -> MediaConfig:
+        """How a recording is transcoded: with frames where they are its own."""
+        media = self.preparation.media
+        is_seen = "video" in opened.modalities and not opened.jpegs
+        return media if is_seen else media.without_frames()
+
+    def decode(self, parts: Sequence[Part]) -> list[Seen | MediaError]:
+        """Decode parts whose media are made alike, in one process of ffmpeg."""
+        results: list[Seen | MediaError | None] = [self._without_ffmpeg(part) for part in parts]
+        media = self.media_of(parts[0].opened)
+        usable: list[tuple[Clip, Plan]] = []
+        places: list[int] = []
+        for place, part in enumerate(parts):
+            if results[place] is not None:
+                continue
+            clip = _clip(part)
+            plan = plan_clip(clip, self.folder, media, self.memory.total_bytes)
+            if isinstance(plan, MediaError):
+                results[place] = plan
+            else:
+                usable.append((clip, plan))
+                places.append(place)
+        decoded = decode_clips(usable, self.folder, media, self.memory) if usable else []
+        for place, result in zip(places, decoded, strict=True):
+            results[place] = self._see(parts[place].opened, result)
+        return [result for result in results if result is not None]
+
+    def _without_ffmpeg(self, part: Part) -> Seen | MediaError | None:
+        """What needs no decoding of a recording: a refusal, or pictures alone."""
+        if part.opened.problem:
+            return part.opened.problem
+        if part.opened.path is not None:
+            return None
+        return Seen(0.0, 0.0, None, self._frames(part.opened.jpegs, ()))
+
+    def _see(self, opened: Opened, result: tuple[Clip, Decoded] | MediaError) -> Seen | MediaError:
+        if isinstance(result, MediaError):
+            return result
+        entry, decoded = result
+        try:
+            logmel = self._logmel(decoded.flac) if "audio" in opened.modalities else None
+            frames = None
+            if "video" in opened.modalities:
+                frames = self._frames(
+                    opened.jpegs or decoded.frames, () if opened.jpegs else decoded.frame_seconds
+                )
+        except Exception as error:
+            return as_clip_error(error, opened.name)
+        span = entry["start_seconds"], entry["end_seconds"]
+        return Seen(*span, logmel, frames, self._flags(entry, opened))
+
+    def _flags(self, entry: Clip, opened: Opened) -> tuple[str, ...]:
+        is_heard = "audio" in opened.modalities
+        return tuple(flag for flag in entry["flags"] if is_heard or flag != "silent_audio")
+
+    def _logmel(self, flac: bytes) -> NDArray:
+        """(T, M) float16, as packing stores it and the loader cuts it."""
+        audio, rate = self.preparation.audio, self.preparation.media.sample_rate_hz
+        waveform = torch.from_numpy(read_waveform(flac, num_window_samples(audio, rate)))
+        stored = log_mel(waveform, audio, rate).numpy().astype(np.float16)
+        place = np.empty((self.format.target_length, audio.num_mel_bins), np.float16)
+        self.format.fit_logmel(place, stored, np.random.default_rng(0))
+        return place
+
+    def _frames(self, jpegs: Sequence[bytes], seconds: Sequence[float]) -> NDArray:
+        """(F, H, W, 3) uint8, as the loader chooses and scales them."""
+        members: dict[str, Any] = {
+            f"frame_{number:06d}.jpg": memoryview(bytearray(jpeg))
+            for number, jpeg in enumerate(jpegs)
+        }
+        rate = self.format.fps or 1.0
+        moments = list(seconds) or [number / rate for number in range(len(jpegs))]
+        members["json"] = memoryview(json.dumps({"frame_seconds": moments}).encode())
+        chosen = self.format.choose_frames(NO_SAMPLE, members, np.random.default_rng(0))
+        images = [decode_frame(jpeg, self.format.img_size) for jpeg in chosen]
+        return torch.stack(images).permute(0, 2, 3, 1).numpy()
+
+
+NO_SAMPLE = Sample(Path(), "", 0, 0, (), "")
+
+
+def _clip(part: Part) -> Clip:
+    """A part as the manifest of a download would list it."""
+    opened = part.opened
+    span = opened.windows[part.window] or (None, None)
+    return {
+        "clip_id": opened.name,
+        "key": str(opened.number),
+        "labels": [],
+        "source": opened.name,
+        "sha256": "",
+        "path": str(opened.path.absolute()) if opened.path else "",
+        "start_seconds": span[0],
+        "end_seconds": span[1],
+    }

@@ -1,0 +1,79 @@
+"""A checkpoint as the folder that hubs of models expect; ``load`` reads it back. Nothing is sent.
+
+model.safetensors, config.json (network, classes, recipe), preprocessor_config.json (from a file to
+the network's inputs) and README.md, the model card.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline_src.errors import CheckpointError
+from pipeline_src.inference.card import write_card
+from pipeline_src.inference.locate import CONFIG_FILE, FORMAT_KEY, PREPROCESSOR_FILE, locate
+from pipeline_src.inference.model import Model
+from pipeline_src.loader.dataset import IMAGE_MEAN, IMAGE_STD
+from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
+from pipeline_src.runs.spec import TrainSpec
+from pipeline_src.system.atomic import atomic_path, write_json, write_text
+
+FORMAT = 1
+CARD_FILE = "README.md"
+PREPROCESSOR_KEYS = ("media", "front_end", "logmel_mean", "logmel_std")
+LEFT_OUT = (*PREPROCESSOR_KEYS, "spec", "sha256", "seconds", "num_threads")
+
+
+def export(source: Path, target: Path) -> Model:
+    """Write ``target``; return the model that was exported.
+
+    Args:
+        source: whatever ``load`` opens.
+    Raises:
+        CheckpointError: ``target`` holds something else, or the checkpoint cannot be used.
+    """
+    if target.exists() and not (target / CONFIG_FILE).is_file() and any(target.iterdir()):
+        raise CheckpointError(f"{target} holds other files; name a new folder")
+    checkpoint = locate(source)
+    model = Model(checkpoint, device="cpu")
+    target.mkdir(parents=True, exist_ok=True)
+    with atomic_path(target / MODEL_FILE) as temporary:
+        shutil.copyfile(checkpoint.folder / MODEL_FILE, temporary)
+    write_json(target / PREPROCESSOR_FILE, _preprocessor(model, checkpoint.state))
+    write_text(target / CARD_FILE, write_card(model, checkpoint))
+    write_json(target / CONFIG_FILE, _config(model, checkpoint), indent=2)
+    return model
+
+
+def _config(model: Model, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the network is and where it comes from, without paths of this machine."""
+    state = checkpoint.state
+    return {
+        FORMAT_KEY: FORMAT,
+        "library_name": "av-pipeline",
+        "model_type": model.spec.model.method,
+        "network": model.network.config.model_dump(mode="json"),
+        "id2label": {str(number): name for number, name in enumerate(model.class_names)},
+        **{key: value for key, value in state.items() if key not in LEFT_OUT},
+        "spec": _portable(model.spec).model_dump(mode="json"),
+        "sha256": {MODEL_FILE: model.sha256},
+    }
+
+
+def _portable(spec: TrainSpec) -> TrainSpec:
+    """A spec without what names files of the machine that trained."""
+    recipe = type(spec.recipe).model_validate(spec.recipe.recipe_values())
+    model = spec.model.model_copy(update={"init": "random"})
+    return TrainSpec(stage=spec.stage, run_dir=Path(), model=model, recipe=recipe)
+
+
+def _preprocessor(model: Model, state: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **{key: state[key] for key in PREPROCESSOR_KEYS},
+        "image_mean": IMAGE_MEAN,
+        "image_std": IMAGE_STD,
+        "img_size": model.format.img_size,
+        "target_length": model.format.target_length,
+        "num_frames": model.num_frames,
+        "modalities": list(model.modalities),
+    }

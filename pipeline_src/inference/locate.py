@@ -1,0 +1,71 @@
+"""From what a person names to a checkpoint: a run's folder, a checkpoint's, or an exported one."""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline_src.errors import CheckpointError
+from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint, read_checkpoint
+from pipeline_src.runs.done import read_done
+from pipeline_src.runs.records import read_record
+from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, DONE_FILE, PUBLISHED_FOLDER, STATE_FILE
+from pipeline_src.system.atomic import file_sha256
+
+CONFIG_FILE = "config.json"  # of an exported folder
+PREPROCESSOR_FILE = "preprocessor_config.json"
+FORMAT_KEY = "av_pipeline_format"
+ADVICE = "export it again, or fetch the folder again"
+
+
+def locate(folder: Path) -> Checkpoint:
+    """The checkpoint of a folder.
+
+    Args:
+        folder: of a run's training (with done.json), of a checkpoint (state.json), of a run with
+            one training, or what ``av-pipeline export`` wrote (config.json).
+    Raises:
+        CheckpointError: it is none of these, holds several, or is damaged.
+    """
+    if (folder / DONE_FILE).is_file():
+        return read_done(folder / DONE_FILE)
+    if (folder / STATE_FILE).is_file():
+        return read_checkpoint(folder, "train or convert it again")
+    if (folder / CONFIG_FILE).is_file():
+        return _read_exported(folder)
+    below = sorted(path.parent for path in folder.glob("*/*/done.json"))
+    below += sorted(path.parent for path in folder.glob("*/done.json"))
+    if not below:
+        raise CheckpointError(
+            f"{folder}: no checkpoint; name the folder of a training "
+            f"(with {DONE_FILE}), of a checkpoint (with {STATE_FILE}) or of an export "
+            f"(with {CONFIG_FILE})"
+        )
+    if len(below) > 1:
+        listed = ", ".join(map(str, below))
+        raise CheckpointError(f"{folder}: holds several trainings, name one of {listed}")
+    return read_done(below[0] / DONE_FILE)
+
+
+def training_folder(checkpoint: Checkpoint) -> Path:
+    """The folder of the training that a checkpoint lies in."""
+    folder = checkpoint.folder
+    if folder.name == PUBLISHED_FOLDER:
+        return folder.parent
+    return folder.parent.parent if folder.parent.name == CHECKPOINTS_FOLDER else folder
+
+
+def _read_exported(folder: Path) -> Checkpoint:
+    """An exported folder as the checkpoint that it was made from.
+
+    Raises:
+        CheckpointError: not one of ours, or the weights are not those that it names.
+    """
+    keys = {FORMAT_KEY: int, "step": int, "fingerprint": str, "sha256": dict, "spec": dict}
+    config = read_record(folder / CONFIG_FILE, keys, ADVICE)
+    preprocessor = read_record(
+        folder / PREPROCESSOR_FILE, {"media": dict, "front_end": dict}, ADVICE
+    )
+    state: dict[str, Any] = {**config, **preprocessor}
+    weights = folder / MODEL_FILE
+    if not weights.is_file() or file_sha256(weights) != state["sha256"].get(MODEL_FILE):
+        raise CheckpointError(f"{weights}: missing or damaged; {ADVICE}")
+    return Checkpoint(folder, state)

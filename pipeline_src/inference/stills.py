@@ -1,0 +1,66 @@
+"""Pictures that are files or arrays, made frames as transcoding makes them of video."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pipeline_src.config.data import MediaConfig
+from pipeline_src.errors import MediaError
+
+# Of PIL's readers those of pictures alone: no PostScript, no PDF, nothing that runs a program.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+JPEG_QUALITY = 95  # about ffmpeg's -q:v 2
+HALF_COLOURS = 2  # 4:2:0, as the frames of video
+MAX_ASPECT = 32  # as for video: a line must not become a picture of gigabytes
+
+
+def read_still(path: Path, media: MediaConfig) -> bytes:
+    """A picture's file as one JPEG frame, the right way up; of an animation the first picture.
+
+    Raises:
+        MediaError: unsupported (format, size) or corrupt.
+    """
+    try:
+        with path.open("rb") as stream, Image.open(stream, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > media.max_pixels:
+                raise MediaError(
+                    "unsupported", f"{width}x{height} pixels; media.max_pixels={media.max_pixels}"
+                )
+            upright = ImageOps.exif_transpose(image)
+            return frame_jpeg(upright.convert("RGB"), media)
+    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        known = ", ".join(FORMATS)
+        raise MediaError("unsupported", f"picture not read; allowed: {known} ({error})") from error
+    except (OSError, ValueError, SyntaxError, EOFError) as error:  # PIL's ways to say damaged
+        raise MediaError("corrupt", f"picture not readable: {error}") from error
+
+
+def frame_jpegs(frames_FHW3: NDArray, media: MediaConfig) -> list[bytes]:
+    """Arrays as JPEG frames."""
+    return [frame_jpeg(Image.fromarray(np.ascontiguousarray(one)), media) for one in frames_FHW3]
+
+
+def frame_jpeg(image: Image.Image, media: MediaConfig) -> bytes:
+    """Scale and crop an RGB picture as ``media.frame_fit`` says; its JPEG file."""
+    side = media.frame_size
+    fitted = image.resize(_size(image.size, media), Image.Resampling.BILINEAR)
+    if media.frame_fit == "crop":
+        left, top = ((length - side) // 2 for length in fitted.size)
+        fitted = fitted.crop((left, top, left + side, top + side))
+    stream = io.BytesIO()
+    fitted.save(stream, "JPEG", quality=JPEG_QUALITY, subsampling=HALF_COLOURS)
+    return stream.getvalue()
+
+
+def _size(size: tuple[int, int], media: MediaConfig) -> tuple[int, int]:
+    side = media.frame_size
+    if media.frame_fit not in ("crop", "short_side"):
+        return side, side
+    width, height = size
+    across = min(max(width / height, 1), MAX_ASPECT)
+    down = min(max(height / width, 1), MAX_ASPECT)
+    return -int(-side * across // 1), -int(-side * down // 1)

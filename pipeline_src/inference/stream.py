@@ -1,0 +1,145 @@
+"""Inputs to decoded parts, in order, on all cores; few are in memory at a time."""
+
+import logging
+import tempfile
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline_src.config.data import DownloadConfig
+from pipeline_src.errors import ConfigError, MediaError
+from pipeline_src.inference.decode import Decoder, Opened, Part, Seen
+from pipeline_src.inference.fetch import UrlFetcher
+from pipeline_src.inference.inputs import Item
+from pipeline_src.inference.windows import WindowSeconds
+from pipeline_src.loader.clip_format import ClipFormat
+from pipeline_src.runs.preparation import Preparation
+from pipeline_src.system.cores import num_cores
+from pipeline_src.system.progress import ProgressLine
+from pipeline_src.transcode.memory import MemoryBudget
+from pipeline_src.transcode.transcode import map_in_order
+
+LOGGER = logging.getLogger(__name__)
+MODALITIES = ("audio", "video")
+# Of one process of ffmpeg, whose start is most of a short clip's time.
+PARTS_TOGETHER, SECONDS_TOGETHER = 8, 60.0
+AHEAD = 2  # groups of each thread
+DOWNLOAD = DownloadConfig()
+
+
+@dataclass(frozen=True)
+class Options:
+    """How inputs are read.
+
+    Args:
+        modalities: to look for: ("audio",), ("video",) or both; an input gives what it has.
+        window_seconds: see ``cut_windows``.
+        batch_size: parts that the network is given at a time.
+        num_workers: threads that decode; 0 = the cores of this process.
+        progress: label of a line that says how far it is; empty = none.
+        download: bounds of files and URLs.
+    """
+
+    modalities: Sequence[str] = MODALITIES
+    window_seconds: WindowSeconds = "auto"
+    batch_size: int = 32
+    num_workers: int = 0
+    progress: str = ""
+    download: DownloadConfig = field(default_factory=lambda: DOWNLOAD)
+
+    def __post_init__(self) -> None:
+        if not self.modalities or set(self.modalities) - set(MODALITIES):
+            raise ConfigError(f"modalities = {self.modalities}; allowed: audio, video or both")
+        seconds = self.window_seconds
+        if isinstance(seconds, (int, float)) and not seconds > 0:
+            raise ConfigError(f"window_seconds = {seconds}; allowed: more than 0, auto or None")
+        if self.batch_size < 1 or self.num_workers < 0:
+            raise ConfigError(
+                f"batch_size = {self.batch_size}, num_workers = {self.num_workers}; allowed: at "
+                "least 1, at least 0"
+            )
+
+
+def decoded_parts(
+    items: Sequence[Item],
+    options: Options,
+    preparation: Preparation,
+    clip_format: ClipFormat,
+    model_seconds: float,
+) -> Generator[tuple[Part, Seen | MediaError]]:
+    """Every part of every input, in order, with what a network is shown of it or why nothing."""
+    num_workers = options.num_workers or num_cores()
+    with (
+        tempfile.TemporaryDirectory(prefix="inference-") as name,
+        ThreadPoolExecutor(num_workers) as openers,  # they wait for hosts, too
+        ThreadPoolExecutor(num_workers) as decoders,
+        closing(UrlFetcher(options.download, Path(name) / "hosts")) as fetcher,
+    ):
+        decoder = Decoder(
+            preparation,
+            clip_format,
+            frozenset(options.modalities),
+            options.window_seconds,
+            model_seconds,
+            Path(name),
+            fetcher,
+            MemoryBudget(num_workers),
+            options.download.max_bytes,
+        )
+        opened = map_in_order(
+            openers,
+            lambda pair: decoder.open(*pair),
+            enumerate(items),
+            num_ahead=PARTS_TOGETHER * AHEAD * num_workers,
+        )
+        results = map_in_order(
+            decoders,
+            lambda parts: list(zip(parts, decoder.decode(parts), strict=True)),
+            _group(opened, decoder),
+            num_ahead=AHEAD * num_workers,
+        )
+        yield from _counted(results, decoder, options.progress, len(items))
+
+
+def _counted(
+    results: Iterable[list[tuple[Part, Seen | MediaError]]],
+    decoder: Decoder,
+    label: str,
+    total: int,
+) -> Iterator[tuple[Part, Seen | MediaError]]:
+    progress = ProgressLine(label, total, unit="files") if label else None
+    try:
+        for group in results:
+            for part, seen in group:
+                if part.is_last:
+                    decoder.forget(part.opened)
+                    if progress:
+                        progress.update()
+                yield part, seen
+    finally:
+        if progress:
+            progress.close()
+
+
+def _group(inputs: Iterable[Opened], decoder: Decoder) -> Iterator[list[Part]]:
+    """Parts in order, cut into groups whose media are made alike."""
+    group: list[Part] = []
+    kind: bool | None = None
+    for opened in inputs:
+        has_frames = decoder.media_of(opened).has_frames
+        for window in range(len(opened.windows)):
+            part = Part(opened, window)
+            if group and (kind != has_frames or _is_full(group, part)):
+                yield group
+                group = []
+            group.append(part)
+            kind = has_frames
+    if group:
+        yield group
+
+
+def _is_full(group: Collection[Part], another: Part) -> bool:
+    seconds = sum(part.seconds for part in group) + another.seconds
+    return len(group) >= PARTS_TOGETHER or seconds > SECONDS_TOGETHER

@@ -1,0 +1,143 @@
+"""Rows of results as CSV or JSON lines; a file that was begun is continued.
+
+Every row says which input it is of, which of how many windows, and what made it. All rows of an
+input are written together, and those of one that was cut short by a kill are made again.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pipeline_src.errors import ConfigError, StageError, is_disk_full
+from pipeline_src.manifest.ledger import one_line
+
+SUFFIXES = (".csv", ".jsonl")
+MADE_BY = "made_by"
+KEYS = ("source", "window", "num_windows", MADE_BY)
+ADVICE = "delete it, or name another output"
+
+
+class ResultTable:
+    """A table on disk.
+
+    Args:
+        path: ends in .csv or .jsonl; None = JSON lines to standard output.
+        columns: of a CSV file, in order.
+        made_by: hash of the weights and settings that the rows come from.
+    Raises:
+        ConfigError: another ending, or a file that other weights or settings made.
+    """
+
+    def __init__(self, path: Path | None, columns: Sequence[str], made_by: str) -> None:
+        if path is not None and path.suffix not in SUFFIXES:
+            raise ConfigError(f"{path}: ends in {path.suffix or 'nothing'}; allowed: .csv, .jsonl")
+        self._path = path
+        self._columns = [*columns, MADE_BY]
+        self._made_by = made_by
+        self._is_csv = path is not None and path.suffix == ".csv"
+        self.done: set[str] = set()
+        self._stream: BinaryIO | None = None
+
+    def __enter__(self) -> "ResultTable":
+        if self._path is None:
+            return self
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        size = self._whole_bytes() if self._path.exists() else 0
+        self._stream = self._path.open("ab")
+        self._stream.truncate(size)
+        if self._is_csv and not size:
+            self._write([self._columns])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._stream:
+            self._stream.close()
+
+    def write(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Append all rows of one input."""
+        made = [{**row, "detail": one_line(row["detail"]), MADE_BY: self._made_by} for row in rows]
+        if self._is_csv:
+            self._write([[row.get(name, "") for name in self._columns] for row in made])
+            return
+        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in made)
+        if self._stream is None:
+            print(text, end="", flush=True)
+        else:
+            self._append(text)
+
+    def _write(self, rows: Sequence[Sequence[Any]]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        self._append(text.getvalue())
+
+    def _append(self, text: str) -> None:
+        assert self._stream is not None
+        try:
+            self._stream.write(text.encode("utf-8", "backslashreplace"))
+            self._stream.flush()
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            raise StageError(
+                f"disk full: {self._path} could not be written; free space and run the same "
+                "command again"
+            ) from error
+
+    def _whole_bytes(self) -> int:
+        """Bytes up to the end of the last input whose rows are all there; notes which these are."""
+        whole = 0
+        source, found = "", 0
+        for end, row in self._lines():
+            if row is None:  # the header
+                whole = end
+                continue
+            if row["source"] != source or int(row["window"]) == 0:
+                source, found = row["source"], 0
+            found += 1
+            if found == int(row["num_windows"]):
+                self.done.add(source)
+                whole = end
+        return whole
+
+    def _lines(self) -> Iterator[tuple[int, dict[str, Any] | None]]:
+        """Where each whole line ends, and its row; None for the header."""
+        assert self._path is not None
+        end = 0
+        columns: list[str] = []
+        with self._path.open("rb") as stream:
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    return
+                end += len(line)
+                if self._is_csv and not columns:
+                    columns = self._header(line)
+                    yield end, None
+                    continue
+                yield end, self._parse(line, columns)
+
+    def _header(self, line: bytes) -> list[str]:
+        (columns,) = csv.reader([line.decode()])
+        if columns != self._columns:
+            raise ConfigError(f"{self._path}: holds other columns than this command; {ADVICE}")
+        return columns
+
+    def _parse(self, line: bytes, columns: Sequence[str]) -> dict[str, Any]:
+        try:
+            if self._is_csv:
+                (values,) = csv.reader([line.decode()])
+                row = dict(zip(columns, values, strict=True))
+            else:
+                row = json.loads(line)
+            made_by = {key: row[key] for key in KEYS}[MADE_BY]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{self._path}: no results of this command ({error}); {ADVICE}"
+            ) from None
+        if made_by != self._made_by:
+            raise ConfigError(
+                f"{self._path}: was made by another checkpoint or with other settings; {ADVICE}"
+            )
+        return row

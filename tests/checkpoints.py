@@ -1,0 +1,33 @@
+"""Small checkpoints, as converted weights leave them: of no use, but complete."""
+
+from pathlib import Path
+
+import torch
+
+from pipeline_src.methods.common.key_report import KeyReport
+from pipeline_src.methods.factory import create_model
+from pipeline_src.runs.imported import Classes, Origin, write_imported
+from tests.networks import WIDTHS
+
+SIZES = {"img_size": 32, "patch_size": 16, "num_mel_bins": 32, "target_length": 96, **WIDTHS}
+NAMES = ("zero", "one", "two")
+
+
+def make_checkpoint(
+    folder: Path, *, classes: tuple[str, ...] = NAMES, name: str = "avsiam_tiny", **sizes: int
+) -> Path:
+    """Write the folder of a training with random weights; without ``classes`` of a pre-training."""
+    torch.manual_seed(0)
+    overrides = {**SIZES, **sizes}
+    model = create_model(name, num_classes=len(classes), **overrides)
+    origin = Origin(folder / "weights.pth", "0" * 64, -5.081, 4.4849)
+    write_imported(
+        folder,
+        model,
+        KeyReport(),
+        name=name,
+        overrides=overrides,
+        classes=Classes(classes),
+        origin=origin,
+    )
+    return folder

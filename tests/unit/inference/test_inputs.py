@@ -1,0 +1,52 @@
+"""What may be given to a model, and how it is named."""
+
+import numpy as np
+import pytest
+
+from pipeline_src.errors import ConfigError
+from pipeline_src.inference.inputs import ClipArrays, list_items, wav_bytes
+
+
+def test_a_folder_is_its_recordings_and_pictures(tmp_path):
+    for name in ("b.mp4", "a/c.WAV", "p.png", "notes.txt", ".hidden/d.mp4", "a/.e.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [str(item.place.relative_to(tmp_path)) for item in list_items(tmp_path)]
+    assert found == ["a/c.WAV", "b.mp4", "p.png"]
+
+
+def test_every_kind_has_a_name_and_tokens_have_none():
+    sound, picture = np.zeros(16), np.zeros((4, 4, 3), np.uint8)
+    url = "https://host/a.mp4?token=abcdefgh12345678"
+    items = list_items(["x.mp4", url, b"abc", sound, picture, ClipArrays(sound, 8000)])
+    assert [item.name for item in items[2:]] == ["bytes 2", "array 3", "array 4", "arrays 5"]
+    assert items[1].place == url
+    assert "abcdefgh" not in items[1].name
+    assert items[4].place.frames.shape == (1, 4, 4, 3)
+
+
+def test_one_input_needs_no_list():
+    assert len(list_items(b"abc")) == len(list_items(np.zeros(4))) == len(list_items("a.mp4")) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((2, 16)),
+        np.zeros((4, 4, 3)),
+        np.zeros((0, 4, 4, 3), np.uint8),
+        np.array(["a"]),
+        ClipArrays(),
+        7,
+        None,
+    ],
+)
+def test_what_means_nothing_is_refused(wrong):
+    with pytest.raises(ConfigError):
+        list_items([wrong])
+
+
+def test_samples_become_a_wav_file():
+    data = wav_bytes(np.array([1, -2], np.int16), 8000)
+    assert (data[:4], data[8:12], data[-4:]) == (b"RIFF", b"WAVE", b"\x01\x00\xfe\xff")
+    assert int.from_bytes(data[4:8], "little") == len(data) - 8

@@ -1,0 +1,227 @@
+"""A checkpoint in use: every kind of input, refusals with reasons, windows with times."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pipeline_src
+from pipeline_src.errors import CheckpointError, ConfigError
+from pipeline_src.inference.inputs import ClipArrays
+from pipeline_src.inference.model import load
+from pipeline_src.manifest.ledger import REASONS
+from tests.checkpoints import NAMES, make_checkpoint
+from tests.media import make_broken_clips, make_clip, run_ffmpeg
+from tests.server import running_server
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_checkpoint(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return load(folder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    """A second of sound and picture, and each of them alone."""
+    path = tmp_path_factory.mktemp("media")
+    make_clip(path / "clip.mp4", seconds=1.2)
+    make_clip(path / "mute.mp4", seconds=1.2, tone=None)
+    make_clip(path / "sound.wav", seconds=1.2, has_video=False, options=())
+    Image.effect_noise((64, 48), 60).convert("RGB").save(path / "picture.png")
+    return path
+
+
+def test_the_package_offers_it_without_importing_torch_first(folder):
+    assert pipeline_src.load is load
+    with pytest.raises(AttributeError):
+        pipeline_src.nothing  # noqa: B018
+
+
+def test_each_input_gives_what_it_has(model, media):
+    clip, mute, picture, sound = model.embed(media)
+    assert [one.span.source.rpartition("/")[2] for one in (clip, mute, picture, sound)] == [
+        *("clip.mp4", "mute.mp4", "picture.png", "sound.wav")
+    ]
+    width = model.network.config.embed_dim
+    assert clip.audio.shape == clip.video.shape == (width,)
+    assert mute.audio is picture.audio is sound.video is None
+    assert mute.video.shape == picture.video.shape == sound.audio.shape == (width,)
+    assert (clip.span.start_seconds, clip.span.end_seconds) == pytest.approx((0, 1.2), abs=0.1)
+
+
+def test_the_same_content_gives_the_same_vectors_however_it_is_given(model, media):
+    path = media / "clip.mp4"
+    with running_server() as server:
+        server.files["clip.mp4"] = path.read_bytes()
+        server.files["picture.png"] = (media / "picture.png").read_bytes()
+        urls = [server.url("clip.mp4"), server.url("picture.png")]
+        given = [path, str(path), path.read_bytes(), urls[0]]
+        first, *others = model.embed(given)
+        seen = model.embed([media / "picture.png", urls[1]])
+    for other in others:
+        assert np.array_equal(first.audio, other.audio)
+        assert np.array_equal(first.video, other.video)
+    assert np.array_equal(seen[0].video, seen[1].video)
+
+
+def test_a_mute_video_shows_what_one_with_sound_shows(model, media):
+    clip, mute = model.embed([media / "clip.mp4", media / "mute.mp4"], modalities=("video",))
+    assert clip.audio is None
+    assert np.allclose(clip.video, mute.video, atol=1e-2)
+
+
+def test_arrays_of_sound_are_heard_as_files_are(model, media):
+    rate = 16000
+    wave = (0.5 * np.sin(2 * np.pi * 1000 * np.arange(int(1.2 * rate)) / rate)).astype(np.float32)
+    (file,) = model.embed(media / "sound.wav")
+    floats, integers, other = model.embed(
+        [wave, (wave * 32767).astype(np.int16), ClipArrays(wave[::2].copy(), rate // 2)]
+    )
+    for one in (floats, integers, other):
+        assert one.compared("audio") @ file.compared("audio") > 0.98
+    (same,) = model.embed((media / "sound.wav").read_bytes())
+    assert np.array_equal(same.audio, file.audio)
+
+
+def test_arrays_of_both_are_one_clip(model):
+    frames = np.random.default_rng(0).integers(0, 255, (6, 40, 60, 3), np.uint8)
+    both, alone = model.embed([ClipArrays(np.ones(16000) * 0.1, 16000, frames), frames])
+    assert both.audio is not None
+    assert np.array_equal(both.video, alone.video)
+    assert both.span.end_seconds == pytest.approx(1.0)
+
+
+def test_classes_are_scored_by_the_head_for_what_there_is(model, media):
+    found = model.classify(media)
+    assert [one.head for one in found] == ["audio_video", "video", "video", "audio"]
+    for one in found:
+        assert one.scores.sum() == pytest.approx(1, abs=1e-5)
+        assert one.label in NAMES
+        assert one.top(2)[0][1] >= one.top(2)[1][1]
+
+
+def test_a_pretraining_knows_no_classes(tmp_path, media):
+    model = load(make_checkpoint(tmp_path / "run", classes=()))
+    with pytest.raises(CheckpointError, match="name a fine-tuning"):
+        model.classify(media)
+
+
+def test_hostile_files_have_reasons_and_harm_no_other(model, media, tmp_path):
+    reasons = make_broken_clips(tmp_path)
+    # Without both of them there is still something to look at.
+    expected = {**reasons, "mute.mp4": "", "blind.mp4": ""}
+    (tmp_path / "bomb.png").write_bytes((media / "picture.png").read_bytes()[:60])
+    expected["bomb.png"] = "corrupt"
+    good = media / "clip.mp4"
+    given = [*(tmp_path / name for name in expected), good]
+    found = model.embed(given, window_seconds=None)
+    given = {one.span.source.rpartition("/")[2]: one.span.reason for one in found}
+    assert given == {**expected, "clip.mp4": ""}
+    for one in found:
+        assert one.is_ok == (one.span.reason == "")
+        assert one.is_ok or (one.span.reason in REASONS and one.span.detail)
+    (alone,) = model.embed(good)
+    assert np.allclose(found[-1].audio, alone.audio, atol=1e-6)
+
+
+def test_urls_go_where_they_may_and_no_further(model):
+    with running_server() as server:
+        server.raw["away.mp4"] = (
+            b"HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/latest\r\n"
+            b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+        urls = [server.url("404.mp4"), server.url("away.mp4"), "file:///etc/passwd", "ftp://h/a"]
+        found = model.embed(urls)
+    assert [one.span.reason for one in found] == ["unavailable", *["unsupported"] * 3]
+
+
+def test_long_files_are_cut_into_windows(model, tmp_path):
+    path = make_clip(tmp_path / "long.mp4", seconds=5)
+    whole = model.embed(path, window_seconds=None)
+    found = model.embed(path, window_seconds=2, modalities=("audio",))
+    auto = model.embed(path)
+    assert len(whole) == 1
+    times = [(one.span.start_seconds, one.span.end_seconds) for one in found]
+    assert np.allclose(times, [(0, 2), (2, 4), (3, 5)], atol=0.1)
+    assert {(one.span.window, one.span.num_windows) for one in found} == {(0, 3), (1, 3), (2, 3)}
+    assert len(auto) == 6
+    assert model.clip_seconds == pytest.approx(0.96)
+    assert all(one.video is None for one in found)
+
+
+def test_results_do_not_depend_on_batches_or_threads(model, media):
+    given = [media / "clip.mp4", media / "sound.wav", media / "picture.png"] * 3
+    few = model.embed(given, batch_size=2, num_workers=1)
+    many = model.embed(given, batch_size=64, num_workers=4)
+    for one, other in zip(few, many, strict=True):
+        for name in ("audio", "video"):
+            ours, theirs = getattr(one, name), getattr(other, name)
+            assert (ours is None) == (theirs is None)
+            assert ours is None or np.allclose(ours, theirs, atol=1e-5)
+
+
+def test_similarity_of_sounds_and_pictures(model, media, caplog):
+    sounds = [media / "clip.mp4", media / "sound.wav"]
+    pictures = [media / "clip.mp4", media / "picture.png", media / "nowhere.png"]
+    matrix = model.similarity(sounds, pictures)
+    assert matrix.shape == (2, 3)
+    assert (np.abs(matrix[:, :2]) <= 1 + 1e-5).all()
+    assert np.isnan(matrix[:, 2]).all()
+    assert "nowhere.png: no video to compare" in caplog.text
+    again = model.similarity(model.embed(sounds), model.embed(pictures))
+    assert np.allclose(matrix[:, :2], again[:, :2], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"modalities": ()},
+        {"modalities": ("smell",)},
+        {"window_seconds": 0},
+        {"batch_size": 0},
+        {"colour": 1},
+    ],
+)
+def test_wrong_options_are_named(model, media, wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        model.embed(media, **wrong)
+
+
+def test_frames_are_at_least_what_the_network_takes(folder):
+    assert load(folder).num_frames == 10
+    assert load(folder, num_frames=3).num_frames == 3
+
+
+def test_a_folder_without_checkpoint_is_told(tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint; name the folder"):
+        load(tmp_path)
+
+
+def test_one_of_before_is_refused_with_the_command_that_completes_it(folder, tmp_path):
+    checkpoint = folder / "checkpoint"
+    state = json.loads((checkpoint / "state.json").read_text())
+    before = (checkpoint / "state.json").read_bytes()
+    del state["media"]
+    (checkpoint / "state.json").write_text(json.dumps(state))
+    try:
+        with pytest.raises(CheckpointError, match=f"av-pipeline complete {checkpoint}"):
+            load(folder)
+    finally:
+        (checkpoint / "state.json").write_bytes(before)
+
+
+def test_sound_in_a_container_with_a_cover_is_sound_alone(model, media, tmp_path):
+    path = run_ffmpeg(
+        *("-i", str(media / "sound.wav"), "-i", str(media / "picture.png")),
+        *("-map", "0", "-map", "1", "-c:v", "png", "-disposition:v", "attached_pic"),
+        output=tmp_path / "song.mp3",
+    )
+    (found,) = model.embed(path)
+    assert found.is_ok
+    assert found.video is None

@@ -1,0 +1,75 @@
+"""Tables of results: what was begun is continued, what another made is refused."""
+
+import csv
+import json
+
+import pytest
+
+from pipeline_src.errors import ConfigError
+from pipeline_src.inference.results import Span
+from pipeline_src.inference.run import SPAN_COLUMNS
+from pipeline_src.inference.table import ResultTable
+
+
+def rows_of(source, count=1, **more):
+    return [Span(0, source, k, count, **more).row() | {"x": k} for k in range(count)]
+
+
+def table(path, made_by="abc"):
+    return ResultTable(path, [*SPAN_COLUMNS, "x"], made_by)
+
+
+def read(path):
+    if path.suffix == ".csv":
+        with path.open(newline="") as stream:
+            return [(row["source"], int(row["window"])) for row in csv.DictReader(stream)]
+    rows = map(json.loads, path.read_text().splitlines())
+    return [(row["source"], row["window"]) for row in rows]
+
+
+@pytest.fixture(params=[".csv", ".jsonl"])
+def path(request, tmp_path):
+    return tmp_path / f"out/rows{request.param}"
+
+
+def test_rows_of_a_cut_short_input_are_made_again(path):
+    with table(path) as first:
+        first.write(rows_of("a.mp4"))
+        first.write(rows_of("b, c.mp4", reason="corrupt", detail='two\nlines, "quoted"'))
+        first.write(rows_of("d.mp4", 3))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])  # killed in the middle of a row
+    with table(path) as second:
+        assert second.done == {"a.mp4", "b, c.mp4"}
+        second.write(rows_of("d.mp4", 3))
+    assert path.read_bytes() == whole
+    assert read(path)[2:] == [("d.mp4", 0), ("d.mp4", 1), ("d.mp4", 2)]
+
+
+def test_a_whole_file_stays_as_it_is(path):
+    with table(path) as first:
+        first.write(rows_of("a.mp4", 2))
+    before = path.read_bytes()
+    with table(path) as second:
+        assert second.done == {"a.mp4"}
+    assert path.read_bytes() == before
+
+
+def test_what_another_made_is_refused(path):
+    with table(path) as first:
+        first.write(rows_of("a.mp4"))
+    with pytest.raises(ConfigError, match="other settings"), table(path, "def"):
+        pass
+
+
+def test_what_is_no_table_is_refused(path):
+    path.parent.mkdir()
+    path.write_text('{"a": 1}\n')
+    with pytest.raises(ConfigError, match="delete it, or name another"), table(path):
+        pass
+    assert path.read_text() == '{"a": 1}\n'
+
+
+def test_another_ending_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"allowed: \.csv, \.jsonl"):
+        table(tmp_path / "a.xlsx")
