@@ -28,10 +28,10 @@ from pipeline_src.loader.decode import decode_frame
 from pipeline_src.logmel.chunk import read_waveform
 from pipeline_src.logmel.fbank import log_mel, num_window_samples
 from pipeline_src.manifest.chunks import Clip
+from pipeline_src.manifest.stage import Made
 from pipeline_src.runs.preparation import Preparation
 from pipeline_src.shards.read import Sample
-from pipeline_src.transcode.batch import Decoded
-from pipeline_src.transcode.clips import Plan, plan_clip
+from pipeline_src.transcode.clips import PreparedClip, prepare_clip
 from pipeline_src.transcode.memory import MemoryBudget
 from pipeline_src.transcode.probe import probe_file, stream_kinds
 from pipeline_src.transcode.silence import add_silence
@@ -217,17 +217,17 @@ class Decoder:
         """Decode parts whose media are made alike, in one process of ffmpeg."""
         results: list[Seen | MediaError | None] = [self._without_ffmpeg(part) for part in parts]
         media = self.media_of(parts[0].opened)
-        usable: list[tuple[Clip, Plan]] = []
+        usable: list[tuple[Clip, PreparedClip]] = []
         places: list[int] = []
         for place, part in enumerate(parts):
             if results[place] is not None:
                 continue
             clip = _clip(part)
-            plan = plan_clip(clip, self.folder, media, self.memory.total_bytes)
-            if isinstance(plan, MediaError):
-                results[place] = plan
+            prepared = prepare_clip(clip, self.folder, media, self.memory.total_bytes)
+            if isinstance(prepared, MediaError):
+                results[place] = prepared
             else:
-                usable.append((clip, plan))
+                usable.append((clip, prepared))
                 places.append(place)
         decoded = decode_clips(usable, self.folder, media, self.memory) if usable else []
         for place, result in zip(places, decoded, strict=True):
@@ -242,17 +242,18 @@ class Decoder:
             return None
         return Seen(0.0, 0.0, None, self._frames(part.opened.jpegs, ()))
 
-    def _see(self, opened: Opened, result: tuple[Clip, Decoded] | MediaError) -> Seen | MediaError:
+    def _see(self, opened: Opened, result: Made | MediaError) -> Seen | MediaError:
         if isinstance(result, MediaError):
             return result
-        entry, decoded = result
+        entry = result.entry
+        members = {name.partition(".")[2]: content for name, content in result.members}
         try:
-            logmel = self._logmel(decoded.flac) if "audio" in opened.modalities else None
+            logmel = self._logmel(members["flac"]) if "audio" in opened.modalities else None
             frames = None
             if "video" in opened.modalities:
-                frames = self._frames(
-                    opened.jpegs or decoded.frames, () if opened.jpegs else decoded.frame_seconds
-                )
+                own = [members[name] for name in sorted(members) if name != "flac"]
+                moments = () if opened.jpegs else entry["frame_seconds"]
+                frames = self._frames(opened.jpegs or own, moments)
         except Exception as error:
             return as_clip_error(error, opened.name)
         span = entry["start_seconds"], entry["end_seconds"]
