@@ -27,6 +27,7 @@ from tests.parity.steps import (
 CASES = cases_with("contrast/ca_mean")
 RATIOS = tuple(0 + 0.2 * k for k in range(5))  # as the released code computes them
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.parity,
     pytest.mark.parametrize("case", CASES, ids=lambda case: case.path.stem),
 ]

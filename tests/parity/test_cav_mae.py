@@ -38,6 +38,7 @@ AXES = {"columns": 64, "rows": 8}
 CONTRAST_WEIGHT = 0.01
 RATIO = 0.75
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.parity,
     pytest.mark.parametrize("case", CASES, ids=lambda case: case.path.stem),
 ]
