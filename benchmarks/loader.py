@@ -39,11 +39,11 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.costs import timed  # noqa: E402
 from benchmarks.preprocess import describe_machine  # noqa: E402
+from pipeline_src.config.phases import even_schedule  # noqa: E402
 from pipeline_src.loader.batches import training_batches  # noqa: E402
 from pipeline_src.loader.clip_format import ClipFormat, even_frames  # noqa: E402
 from pipeline_src.loader.dataset import ClipDataset  # noqa: E402
 from pipeline_src.loader.sampler import EpochSampler  # noqa: E402
-from pipeline_src.loader.timetable import even_timetable  # noqa: E402
 from pipeline_src.logmel.chunk import npy_bytes  # noqa: E402
 from pipeline_src.shards.read import Sample, ShardSet  # noqa: E402
 from pipeline_src.shards.tars import ShardWriter  # noqa: E402
@@ -114,7 +114,7 @@ def run_ours(shards: ShardSet, num_frames: int, num_steps: int, num_workers: int
 
 def _sampler(shards: ShardSet, num_steps: int) -> EpochSampler:
     epochs = num_steps * BATCH_SIZE / len(shards)
-    return EpochSampler(len(shards), even_timetable(len(shards), BATCH_SIZE, epochs), seed=0)
+    return EpochSampler(len(shards), even_schedule(len(shards), BATCH_SIZE, epochs), seed=0)
 
 
 def _path(sample: Sample) -> Path:

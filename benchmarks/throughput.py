@@ -108,9 +108,9 @@ def batch_sizes(options: argparse.Namespace) -> Iterator[int]:
 
 def timed(trainer: Trainer, batch_size: int, options: argparse.Namespace) -> dict[str, float]:
     """Median over steps; the first ones warm up and are left out."""
-    segment = trainer.segments[0]._replace(batch_size=batch_size)
+    phase = trainer.phases[0]._replace(batch_size=batch_size)
     num_frames = trainer.recipe.num_frames
-    taken = [timed_step(trainer, segment, num_frames) for _ in range(options.repeats + 2)][2:]
+    taken = [timed_step(trainer, phase, num_frames) for _ in range(options.repeats + 2)][2:]
     seconds = median(step.wall for step in taken)
     figures = {"clips_per_second": 1 / seconds, "seconds_per_clip": seconds}
     if options.device.type == "cuda":

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import torch
 
-from pipeline_src.config import ModelConfig, PretrainConfig, plan_segments, pretrain_network
-from pipeline_src.config.segments import Segment
+from pipeline_src.config import ModelConfig, PretrainConfig, plan_phases, pretrain_network
+from pipeline_src.config.phases import Phase
 from pipeline_src.config.variants import NUM_MEL_BINS
 from pipeline_src.methods.common.contrast import sample_negatives
 from pipeline_src.runs.build import build_model
@@ -38,7 +38,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         spec, recipe = make_spec(self.model, self.recipe), self.recipe
-        self.segments = plan_segments(pretrain_network(self.model, recipe, NUM_MEL_BINS), recipe)
+        self.phases = plan_phases(pretrain_network(self.model, recipe, NUM_MEL_BINS), recipe)
         network = build_model(
             self.model,
             num_classes=0,
@@ -64,13 +64,13 @@ class Trainer:
         tensors = [*self.objective.parameters(), *moments]
         return sum(t.numel() * t.element_size() for t in tensors)
 
-    def step(self, segment: Segment, batch: dict[str, torch.Tensor]) -> None:
+    def step(self, phase: Phase, batch: dict[str, torch.Tensor]) -> None:
         """Masks, forward, backward, clipping and optimiser."""
         recipe = self.recipe
-        assert segment.ratios is not None
-        negatives = sample_negatives(segment.batch_size, recipe.batch_size, self.generator)
+        assert phase.ratios is not None
+        negatives = sample_negatives(phase.batch_size, recipe.batch_size, self.generator)
         plan = self.objective.draw(
-            segment.batch_size, segment.ratios, self.generator, self.device, negatives
+            phase.batch_size, phase.ratios, self.generator, self.device, negatives
         )
         for step_pass, optimizer in self.optimizers.items():
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.is_mixed):
@@ -92,8 +92,8 @@ class Taken(NamedTuple):
 def timed_round(trainers: dict[str, Trainer], num_frames: int) -> dict[str, Taken]:
     """Take the steps of every variant in turn."""
     taken: dict[str, list[Taken]] = {name: [] for name in trainers}
-    for name, segment in in_turn(trainers):
-        taken[name].append(timed_step(trainers[name], segment, num_frames))
+    for name, phase in in_turn(trainers):
+        taken[name].append(timed_step(trainers[name], phase, num_frames))
     return {
         name: Taken(
             mean(t.wall for t in all_), mean(t.cpu for t in all_), max(t.peak for t in all_)
@@ -102,9 +102,9 @@ def timed_round(trainers: dict[str, Trainer], num_frames: int) -> dict[str, Take
     }
 
 
-def timed_step(trainer: Trainer, segment: Segment, num_frames: int) -> Taken:
+def timed_step(trainer: Trainer, phase: Phase, num_frames: int) -> Taken:
     """One step on new clips; on a GPU its peak memory, the other variants' weights left out."""
-    on_gpu, num_clips = trainer.device.type == "cuda", segment.batch_size
+    on_gpu, num_clips = trainer.device.type == "cuda", phase.batch_size
     batch = random_batch(num_clips, num_frames, trainer.device)
     inputs = sum(t.numel() * t.element_size() for t in batch.values())
     if on_gpu:
@@ -112,7 +112,7 @@ def timed_step(trainer: Trainer, segment: Segment, num_frames: int) -> Taken:
         torch.cuda.reset_peak_memory_stats()
     held = torch.cuda.memory_allocated() if on_gpu else 0
     wall, cpu = time.perf_counter(), time.process_time()
-    trainer.step(segment, batch)
+    trainer.step(phase, batch)
     if on_gpu:
         torch.cuda.synchronize()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -120,11 +120,11 @@ def timed_step(trainer: Trainer, segment: Segment, num_frames: int) -> Taken:
     return Taken(wall / num_clips, cpu / num_clips, trainer.state_bytes() + inputs + added)
 
 
-def in_turn(trainers: dict[str, Trainer]) -> Iterator[tuple[str, Segment]]:
+def in_turn(trainers: dict[str, Trainer]) -> Iterator[tuple[str, Phase]]:
     """One step of every variant, then the next; those with one epoch take theirs each time."""
-    for place in range(max(len(trainer.segments) for trainer in trainers.values())):
+    for place in range(max(len(trainer.phases) for trainer in trainers.values())):
         for name, trainer in trainers.items():
-            yield name, trainer.segments[place % len(trainer.segments)]
+            yield name, trainer.phases[place % len(trainer.phases)]
 
 
 def random_batch(num_clips: int, num_frames: int, device: torch.device) -> dict[str, torch.Tensor]:

@@ -20,8 +20,9 @@ from pipeline_src.config.load import (
 )
 from pipeline_src.config.networks import pretrain_network
 from pipeline_src.config.optim import AugmentConfig, OptimConfig
+from pipeline_src.config.phase_plan import plan_phases
+from pipeline_src.config.phases import Phase, Schedule, even_schedule, make_schedule
 from pipeline_src.config.root import Config, RunConfig
-from pipeline_src.config.segments import Segment, plan_segments
 from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig
 from pipeline_src.config.yaml_files import read_yaml
 
@@ -36,19 +37,22 @@ __all__ = [
     "MediaConfig",
     "ModelConfig",
     "OptimConfig",
+    "Phase",
     "PlanConfig",
     "PretrainConfig",
     "RateLimitConfig",
     "RemoteConfig",
     "ReportConfig",
     "RunConfig",
-    "Segment",
+    "Schedule",
     "ShardsConfig",
     "SubmitConfig",
     "default_config",
+    "even_schedule",
     "load_config",
+    "make_schedule",
     "merge_files",
-    "plan_segments",
+    "plan_phases",
     "pretrain_network",
     "read_config",
     "read_yaml",

@@ -46,20 +46,20 @@ class CurriculumConfig(Section):
         """Whether anything is scheduled."""
         return self.shape != "constant"
 
-    def num_segments(self, epochs: float) -> int:
+    def num_phases(self, epochs: float) -> int:
         """Count the spans of equal ratios in a training."""
         return math.ceil(round(epochs / self.every_epochs, 9)) if self.is_on else 1
 
-    def ratio(self, start: float, end: float, segment: int, num_segments: int) -> float:
-        """The scheduled value between ``start`` and ``end`` in a segment, 0-based.
+    def ratio(self, start: float, end: float, phase: int, num_phases: int) -> float:
+        """The scheduled value between ``start`` and ``end`` in a phase, 0-based.
 
         Linear is r_e = r_0 + (r_1 - r_0) e / (E - 1); ``start`` throughout where E = 1.
         """
         if self.shape == "step":
-            return end if segment / num_segments >= self.step_at else start
-        if self.shape == "constant" or num_segments == 1:
+            return end if phase / num_phases >= self.step_at else start
+        if self.shape == "constant" or num_phases == 1:
             return start
-        progress = segment / (num_segments - 1)
+        progress = phase / (num_phases - 1)
         if self.shape == "cosine":
             progress = (1 - math.cos(math.pi * progress)) / 2
         return round(start + (end - start) * progress, RATIO_DECIMALS)

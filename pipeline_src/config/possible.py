@@ -6,8 +6,8 @@ or files is asked in ``catalog.possible``.
 
 from pipeline_src.config.data import MediaConfig
 from pipeline_src.config.networks import input_sizes, network_sizes, pretrain_network
+from pipeline_src.config.phase_plan import plan_phases
 from pipeline_src.config.root import Config, RunConfig
-from pipeline_src.config.segments import plan_segments
 from pipeline_src.config.sources import check_sources
 from pipeline_src.config.training import FinetuneConfig, PretrainConfig
 from pipeline_src.errors import ConfigError
@@ -156,6 +156,6 @@ def _check_plan(run: RunConfig, num_mel_bins: int) -> None:
     if run.pretrain.checkpoint:
         return
     try:
-        plan_segments(pretrain_network(run.model, run.pretrain, num_mel_bins), run.pretrain)
+        plan_phases(pretrain_network(run.model, run.pretrain, num_mel_bins), run.pretrain)
     except ConfigError as error:
         raise ConfigError(f"pretrain: {error}") from None

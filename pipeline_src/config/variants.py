@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline_src.config.networks import pretrain_network
-from pipeline_src.config.segments import plan_segments
+from pipeline_src.config.phase_plan import plan_phases
 from pipeline_src.config.training import ModelConfig, PretrainConfig
 from pipeline_src.methods import MaskRatios
 from pipeline_src.methods.mavil.config import MAViLConfig
@@ -106,16 +106,16 @@ def closed_form(
 
 
 def mavil_steps(network: MAViLConfig, recipe: PretrainConfig) -> list[Step]:
-    """What a clip passes in each segment, or under each of ``mask_ratios``: equal shares."""
+    """What a clip passes in each phase, or under each of ``mask_ratios``: equal shares."""
     listed = [MaskRatios(ratio, ratio) for ratio in recipe.mavil.mask_ratios]
-    planned = [segment.ratios for segment in plan_segments(network, recipe) if segment.ratios]
+    planned = [phase.ratios for phase in plan_phases(network, recipe) if phase.ratios]
     return [planned_step(network, ratios, recipe) for ratios in listed or planned]
 
 
 def steps_saved(model: ModelConfig, recipe: PretrainConfig) -> float:
     """Share of the optimiser steps that the adaptive batch does without."""
-    segments = plan_segments(pretrain_network(model, recipe, NUM_MEL_BINS), recipe)
-    shares = [recipe.batch_size / segment.batch_size for segment in segments]
+    phases = plan_phases(pretrain_network(model, recipe, NUM_MEL_BINS), recipe)
+    shares = [recipe.batch_size / phase.batch_size for phase in phases]
     return 1 - sum(shares) / len(shares)
 
 

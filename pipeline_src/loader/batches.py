@@ -1,7 +1,7 @@
 """Batches of tensors for training (endless, exact) and for evaluation (each clip once).
 
 ``frames`` and ``logmel`` of a batch are as stored and hold until the next one is asked for, see
-``ring.py``; ``to_device`` normalises them and makes them the caller's own.
+``shared_batches.py``; ``to_device`` normalises them and makes them the caller's own.
 """
 
 import math
@@ -19,7 +19,7 @@ from pipeline_src.loader.clip_format import ClipFormat
 from pipeline_src.loader.dataset import IMAGE_MEAN, IMAGE_STD, ClipDataset
 from pipeline_src.loader.processes import Initialise, LoadedItems
 from pipeline_src.loader.sampler import Draw, EpochSampler, rank_slice
-from pipeline_src.loader.shared_batches import CAN_SHARE, BatchRing, RingBatch
+from pipeline_src.loader.shared_batches import CAN_SHARE, BorrowedBatch, SharedBatchPool
 
 Batch = dict[str, Tensor]
 EVALUATION_PREFETCH = 2
@@ -90,11 +90,11 @@ def _load(
     is_shared = num_workers > 0 and CAN_SHARE and _forks()
     source = dataset
     if is_shared:
-        source = BatchRing(
+        source = SharedBatchPool(
             dataset, batch_size=batch_size, num_workers=num_workers, prefetch=prefetch
         )
     loader: DataLoader[Any] = DataLoader(
-        _Told(source),
+        _ErrorsAsValues(source),
         batch_sampler=batches,  # type: ignore[arg-type]
         num_workers=num_workers,
         pin_memory=pin_memory,
@@ -114,29 +114,29 @@ class Batches(LoadedItems[Batch]):
     """Batches, and the processes that make them, which end with this context."""
 
     def __init__(self, loader: DataLoader[Any]) -> None:
-        self._lent: RingBatch | None = None
+        self._borrowed: BorrowedBatch | None = None
         super().__init__(loader)
 
     def __next__(self) -> Batch:
-        if self._lent:
-            self._lent.release()
-            self._lent = None
-        item: Batch | RingBatch | PipelineError = self.next_item()
+        if self._borrowed:
+            self._borrowed.release()
+            self._borrowed = None
+        item: Batch | BorrowedBatch | PipelineError = self.next_item()
         if isinstance(item, PipelineError):
             raise item
-        if isinstance(item, RingBatch):
-            self._lent = item
+        if isinstance(item, BorrowedBatch):
+            self._borrowed = item
             return item.tensors()
         return item
 
 
-class _Told(Dataset[Any]):
+class _ErrorsAsValues(Dataset[Any]):
     """A data set that gives what a user can act on as a value: torch adds a traceback to it."""
 
-    def __init__(self, source: ClipDataset | BatchRing) -> None:
+    def __init__(self, source: ClipDataset | SharedBatchPool) -> None:
         self._source = source
 
-    def __getitems__(self, draws: Sequence[Draw]) -> Batch | RingBatch | PipelineError:
+    def __getitems__(self, draws: Sequence[Draw]) -> Batch | BorrowedBatch | PipelineError:
         try:
             return self._source.__getitems__(draws)
         except PipelineError as error:

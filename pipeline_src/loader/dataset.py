@@ -28,7 +28,7 @@ IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet statistics: CAV-MAE, AVSiam, MAVi
 IMAGE_STD = (0.229, 0.224, 0.225)
 STORED_LOGMEL = np.float16
 NO_WAVEFORM = np.zeros(0, np.float32)
-UNDECODED = "undecoded"
+DECODE_FAILURES = "decode_failures"
 
 
 class _Clip(NamedTuple):
@@ -52,8 +52,8 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
     own memory: there is nothing to collate.
 
     Args:
-        replaces: a clip that cannot be decoded is replaced, see ``replace.py``; ``undecoded``
-            (MAX_REPLACEMENTS,) int64 holds the indices of such clips, then -1.
+        replaces: a clip that cannot be decoded is replaced, see ``replacement.py``;
+            ``decode_failures`` (MAX_REPLACEMENTS,) int64 holds the indices of such clips, then -1.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
             frames = (wanted.num_frames, wanted.img_size, wanted.img_size, 3)
             layout["frames"] = (frames, np.uint8)
         if self.replaces:
-            layout[UNDECODED] = ((MAX_REPLACEMENTS,), np.int64)
+            layout[DECODE_FAILURES] = ((MAX_REPLACEMENTS,), np.int64)
         return layout
 
     def fill(self, batch: Mapping[str, NDArray], draws: Sequence[Draw]) -> None:
@@ -120,7 +120,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
             batch["targets"][row] = clip.targets_C
             self.format.fit_logmel(batch["logmel"][row], clip.logmel_TM, rng)
             if self.replaces:
-                batch[UNDECODED][row] = others.padded()
+                batch[DECODE_FAILURES][row] = others.padded()
 
     def _decode(
         self,
@@ -136,7 +136,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
             try:
                 return self._decode_one(index, rng, frames_FHW3, needs_waveform)
             except SampleError as error:
-                index = others.instead_of(index, error)
+                index = others.next_index(index, error)
 
     def _decode_one(
         self,

@@ -23,20 +23,20 @@ class Replacements:
     def __init__(self, num_clips: int, *, seed: int, position: int, limit: int) -> None:
         self._num_clips, self._limit = num_clips, limit
         self._seed = (seed, position, PURPOSE)
-        self.undecoded: list[int] = []
+        self.failed: list[int] = []
 
-    def instead_of(self, index: int, error: SampleError) -> int:
+    def next_index(self, index: int, error: SampleError) -> int:
         """The clip to try next.
 
         Raises:
             SampleError: ``error``, where too many others have failed too.
         """
-        if len(self.undecoded) >= self._limit:
+        if len(self.failed) >= self._limit:
             raise error
-        self.undecoded.append(index)
+        self.failed.append(index)
         draws = np.random.default_rng(self._seed).integers(self._num_clips, size=self._limit)
-        return int(draws[len(self.undecoded) - 1])
+        return int(draws[len(self.failed) - 1])
 
     def padded(self) -> list[int]:
         """The indices of clips that could not be decoded, and -1 up to MAX_REPLACEMENTS."""
-        return self.undecoded + [-1] * (MAX_REPLACEMENTS - len(self.undecoded))
+        return self.failed + [-1] * (MAX_REPLACEMENTS - len(self.failed))

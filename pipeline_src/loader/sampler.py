@@ -1,6 +1,6 @@
 """Which clips stand in which batch: a pure function of (seed, step), so resuming needs no state.
 
-The epochs' orders are laid end to end and cut into global batches as a timetable says: every clip
+The epochs' orders are laid end to end and cut into global batches as a schedule says: every clip
 occurs exactly once per epoch over all ranks and workers, a batch may span two epochs, every rank
 gets the same number of clips in a step, and a run continues at step k on any number of ranks with
 the same batches. With weights an epoch is as many draws with replacement instead, shared by the
@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline_src.loader.timetable import Timetable
+from pipeline_src.config.phases import Schedule
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class EpochSampler:
     """Exact, shuffled, endless order over ``num_samples`` clips.
 
     Args:
-        timetable: which positions each step takes; batches divisible by ``world_size``.
+        schedule: which positions each step takes; batches divisible by ``world_size``.
         seed: of the orders; epoch e is shuffled or drawn by (seed, e).
         weights: None = every clip once per epoch; else ``num_samples`` draws with replacement.
     Raises:
@@ -46,7 +46,7 @@ class EpochSampler:
     """
 
     num_samples: int
-    timetable: Timetable
+    schedule: Schedule
     seed: int
     rank: int = 0
     world_size: int = 1
@@ -55,21 +55,21 @@ class EpochSampler:
     def __post_init__(self) -> None:
         if self.num_samples < 1:
             raise ValueError("there are no clips to draw from")
-        for stretch in self.timetable.stretches:
-            if stretch.batch_size % self.world_size:
+        for phase in self.schedule.phases:
+            if phase.batch_size % self.world_size:
                 raise ValueError(
-                    f"batch_size={stretch.batch_size} is not divisible by {self.world_size} ranks"
+                    f"batch_size={phase.batch_size} is not divisible by {self.world_size} ranks"
                 )
 
     @property
     def largest_batch(self) -> int:
         """Clips of this rank's largest batch."""
-        stretches = self.timetable.stretches
-        return max(stretch.batch_size for stretch in stretches) // self.world_size
+        phases = self.schedule.phases
+        return max(phase.batch_size for phase in phases) // self.world_size
 
     def batch(self, step: int) -> list[Draw]:
         """This rank's share of global batch ``step`` (0-based)."""
-        positions = self.timetable.positions(step)
+        positions = self.schedule.positions(step)
         local = len(positions) // self.world_size
         first = positions.start + self.rank * local
         return [self._draw(position) for position in range(first, first + local)]

@@ -25,37 +25,37 @@ from pipeline_src.loader.sampler import Draw
 
 CAN_SHARE = sys.platform == "linux"  # where processes are forked and inherit memory
 ALIGNMENT_BYTES = 4096
-LENT = ("frames", "logmel")
+BORROWED = ("frames", "logmel")
 
 
-class RingBatch(NamedTuple):
+class BorrowedBatch(NamedTuple):
     """Where a batch lies; it is all that a loader process sends."""
 
-    ring: int
+    pool: int
     worker: int
     place: int
     size: int
 
     def tensors(self) -> dict[str, Tensor]:
-        """A copy of the batch, but for ``LENT``, which stay until the next one is asked for.
+        """A copy of the batch, but for ``BORROWED``, which stay until the next one is asked for.
 
         They are most of the bytes, and ``to_device`` makes a copy of them in any case.
         """
-        batch = _RINGS[self.ring].batch(self)
-        return {name: v if name in LENT else v.clone() for name, v in batch.items()}
+        batch = _POOLS[self.pool].batch(self)
+        return {name: v if name in BORROWED else v.clone() for name, v in batch.items()}
 
     def pin_memory(self) -> dict[str, Tensor]:
         """A copy in page-locked memory; the loader's own thread calls this."""
-        copied = {k: v.pin_memory() for k, v in _RINGS[self.ring].batch(self).items()}
+        copied = {k: v.pin_memory() for k, v in _POOLS[self.pool].batch(self).items()}
         self.release()
         return copied
 
     def release(self) -> None:
         """Its place may be written to."""
-        _RINGS[self.ring].is_taken[self.worker, self.place] = False
+        _POOLS[self.pool].is_taken[self.worker, self.place] = False
 
 
-class BatchRing(Dataset[RingBatch]):
+class SharedBatchPool(Dataset[BorrowedBatch]):
     """A data set whose batches are decoded into shared places.
 
     A loader with ``in_order`` hands tasks to its processes in turn, each at most ``prefetch`` ahead
@@ -75,28 +75,28 @@ class BatchRing(Dataset[RingBatch]):
             for _ in range(num_workers)
         ]
         self.is_taken = _shared((num_workers, prefetch + 1), np.bool_)
-        _RINGS[id(self)] = self
+        _POOLS[id(self)] = self
 
-    def __getitems__(self, draws: Sequence[Draw]) -> RingBatch:
+    def __getitems__(self, draws: Sequence[Draw]) -> BorrowedBatch:
         worker = get_worker_info()
         assert worker  # used by loader processes alone
         is_taken = self.is_taken[worker.id]
         place = is_taken.tolist().index(False)
         is_taken[place] = True
-        found = RingBatch(id(self), worker.id, place, len(draws))
+        found = BorrowedBatch(id(self), worker.id, place, len(draws))
         self._dataset.fill(self._arrays(found), draws)
         return found
 
-    def batch(self, found: RingBatch) -> dict[str, Tensor]:
+    def batch(self, found: BorrowedBatch) -> dict[str, Tensor]:
         """The batch where it lies."""
         return as_tensors(self._arrays(found))
 
-    def _arrays(self, found: RingBatch) -> dict[str, NDArray]:
+    def _arrays(self, found: BorrowedBatch) -> dict[str, NDArray]:
         place = self._places[found.worker][found.place]
         return {name: array[: found.size] for name, array in place.items()}
 
 
-_RINGS: "weakref.WeakValueDictionary[int, BatchRing]" = weakref.WeakValueDictionary()
+_POOLS: "weakref.WeakValueDictionary[int, SharedBatchPool]" = weakref.WeakValueDictionary()
 
 
 def _allocate(dataset: ClipDataset, batch_size: int) -> dict[str, NDArray]:

@@ -20,9 +20,9 @@ from pipeline_src.loader.sampler import (
 from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.shards.read import ShardSet, open_shards
-from pipeline_src.train.clock import Clock
-from pipeline_src.train.decode_failures import UndecodedClips
+from pipeline_src.train.decode_failures import DecodeFailures
 from pipeline_src.train.distributed import Ranks
+from pipeline_src.train.progress import TrainProgress
 
 
 def training_shards(spec: TrainSpec) -> ShardSet:
@@ -43,19 +43,23 @@ def training_shards(spec: TrainSpec) -> ShardSet:
 
 @contextmanager
 def training_stream(
-    spec: TrainSpec, shards: ShardSet, clock: Clock, ranks: Ranks, undecoded: UndecodedClips
+    spec: TrainSpec,
+    shards: ShardSet,
+    progress: TrainProgress,
+    ranks: Ranks,
+    failures: DecodeFailures,
 ) -> Iterator[Iterator[Batch]]:
-    """This rank's batches from the clock's step to the last, on its device.
+    """This rank's batches from the progress's step to the last, on its device.
 
     The processes that make them end with this context, whatever ends it.
 
     Args:
-        undecoded: counts the clips that had to be replaced.
+        failures: counts the clips that had to be replaced.
     """
     recipe = spec.recipe
     sampler = EpochSampler(
         len(shards),
-        clock.timetable,
+        progress.schedule,
         recipe.seed,
         ranks.rank,
         ranks.world_size,
@@ -65,13 +69,13 @@ def training_stream(
     with training_batches(
         ClipDataset(shards, seen, _mixup(spec), replaces=recipe.max_decode_errors > 0),
         sampler,
-        first_step=clock.step,
-        last_step=clock.num_steps,
+        first_step=progress.step,
+        last_step=progress.num_steps,
         num_workers=recipe.num_workers,
         prefetch=recipe.prefetch_batches,
         pin_memory=ranks.device.type == "cuda",
     ) as batches:
-        yield (to_device(undecoded.take(batch), ranks.device, seen) for batch in batches)
+        yield (to_device(failures.take(batch), ranks.device, seen) for batch in batches)
 
 
 def validation(

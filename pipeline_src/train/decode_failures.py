@@ -6,7 +6,7 @@ import torch.distributed as dist
 
 from pipeline_src.errors import ManifestError
 from pipeline_src.loader.batches import Batch
-from pipeline_src.loader.dataset import UNDECODED
+from pipeline_src.loader.dataset import DECODE_FAILURES
 from pipeline_src.shards.read import ShardSet
 from pipeline_src.train.distributed import Ranks
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 MAX_NAMED = 8
 
 
-class UndecodedClips:
+class DecodeFailures:
     """Different clips since this job began; a clip that fails again in a later epoch counts once.
 
     Args:
@@ -27,9 +27,9 @@ class UndecodedClips:
 
     def take(self, batch: Batch) -> Batch:
         """Note the clips that a batch lacks; the batch without that note."""
-        if UNDECODED not in batch:
+        if DECODE_FAILURES not in batch:
             return batch
-        found = set(batch[UNDECODED].flatten().tolist()) - {-1} - self._indices
+        found = set(batch[DECODE_FAILURES].flatten().tolist()) - {-1} - self._indices
         for index in sorted(found):
             sample = self._shards.samples[index]
             logger.warning(
@@ -39,7 +39,7 @@ class UndecodedClips:
                 sample.key,
             )
         self._indices |= found
-        return {name: value for name, value in batch.items() if name != UNDECODED}
+        return {name: value for name, value in batch.items() if name != DECODE_FAILURES}
 
     def count(self) -> dict[str, int]:
         """``decode_errors`` over all ranks, which must all ask; nothing where none may be replaced.

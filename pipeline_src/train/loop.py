@@ -17,20 +17,20 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pipeline_src.config import OptimConfig
+from pipeline_src.config.phases import Schedule
 from pipeline_src.errors import TrainingError
 from pipeline_src.loader.batches import Batch
-from pipeline_src.loader.timetable import Timetable
 from pipeline_src.methods.common.objective import Objective
 from pipeline_src.runs.checkpoint import save_checkpoint
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER
 from pipeline_src.train.average import WeightAverage
-from pipeline_src.train.clock import Clock
 from pipeline_src.train.distributed import Ranks, any_rank, mean_over_ranks, wait_for_all
 from pipeline_src.train.generators import seeded_generator
 from pipeline_src.train.guard import StepGuard
 from pipeline_src.train.log import open_log
 from pipeline_src.train.optim import set_learning_rate
 from pipeline_src.train.parallel import clip_gradients
+from pipeline_src.train.progress import TrainProgress
 from pipeline_src.train.schedule import learning_rate
 from pipeline_src.train.stop import StopFlag, StopRequestedError
 
@@ -43,7 +43,7 @@ class Run:
 
     Args:
         objective: called as a module, so that DDP can wrap it.
-        optimizers: one per pass of ``draws.passes``, each over all parameters it trains.
+        optimizers: one per pass of ``objective_module.passes``, each over all parameters it trains.
         augment: (batch, generator) -> batch, on the device.
         validate: scores the model between epochs; called on every rank.
         describe: indices of a batch -> clip ids, for error messages.
@@ -60,7 +60,7 @@ class Run:
     folder: Path
     recipe: OptimConfig
     model: nn.Module
-    draws: Objective
+    objective_module: Objective
     objective: Callable[..., dict[str, Tensor]]
     optimizers: Mapping[str, Optimizer]
     augment: Callable[[Batch, torch.Generator], Batch]
@@ -77,56 +77,58 @@ class Run:
     sign: Callable[[str], None] = lambda what: None
 
 
-def train(run: Run, batches: Iterator[Batch], clock: Clock, stop: StopFlag) -> Path:
-    """Run from ``clock.step`` to ``clock.num_steps``; return the last checkpoint's folder.
+def train(run: Run, batches: Iterator[Batch], progress: TrainProgress, stop: StopFlag) -> Path:
+    """Run from ``progress.step`` to ``progress.num_steps``; return the last checkpoint's folder.
 
     Raises:
         TrainingError: a loss or gradient is not finite; nothing was stepped with it.
         StopRequestedError: ``stop`` was set on some rank; a checkpoint has been written.
     """
     saved_at, folder = time.monotonic(), Path()
-    with open_log(run.folder, clock.step, writes=run.ranks.is_main) as log:
-        while clock.step < clock.num_steps:
-            values = _take_step(run, next(batches), clock)
-            clock.step += 1
-            run.sign(f"step {clock.step} of {clock.num_steps}")
-            run.average.add(run.model, clock.step)
-            is_last = clock.step == clock.num_steps
-            if clock.step % run.recipe.log_every == 0 or is_last:
+    with open_log(run.folder, progress.step, writes=run.ranks.is_main) as log:
+        while progress.step < progress.num_steps:
+            values = _take_step(run, next(batches), progress)
+            progress.step += 1
+            run.sign(f"step {progress.step} of {progress.num_steps}")
+            run.average.add(run.model, progress.step)
+            is_last = progress.step == progress.num_steps
+            if progress.step % run.recipe.log_every == 0 or is_last:
                 run.guard.settle()
-                row = _row(run, clock, mean_over_ranks(values, run.ranks))
+                row = _row(run, progress, mean_over_ranks(values, run.ranks))
                 log.write({**row, **run.count_faults()})
-            if run.validate and (is_last or clock.step % run.validate_every_steps == 0):
+            if run.validate and (is_last or progress.step % run.validate_every_steps == 0):
                 scores = run.validate()
-                log.write({"step": clock.step, "epoch": clock.epoch, "val": scores})
+                log.write({"step": progress.step, "epoch": progress.epoch, "val": scores})
             is_due = time.monotonic() - saved_at > run.recipe.save_every_seconds
             must_stop, must_save = any_rank((stop.requested, is_due), run.ranks)
             if is_last or must_stop or must_save:
                 run.guard.settle()
-                folder = _save(run, clock)
-                run.sign(f"state of step {clock.step} saved")
+                folder = _save(run, progress)
+                run.sign(f"state of step {progress.step} saved")
                 saved_at = time.monotonic()
             if must_stop and not is_last:
                 wait_for_all(run.ranks)  # a rank that ends early would take the writer with it
-                raise StopRequestedError(f"stopped by a signal at step {clock.step}, state saved")
+                raise StopRequestedError(
+                    f"stopped by a signal at step {progress.step}, state saved"
+                )
     return folder
 
 
-def _take_step(run: Run, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+def _take_step(run: Run, batch: Batch, progress: TrainProgress) -> dict[str, Tensor]:
     device = run.ranks.device
     recipe = run.recipe
     run.model.train()
-    batch = run.augment(batch, step_generator(run, "augment", clock.step))
-    plan = run.draws.draw(
+    batch = run.augment(batch, step_generator(run, "augment", progress.step))
+    plan = run.objective_module.draw(
         len(batch["index"]),
-        clock.timetable.stretch(clock.step).ratios,
-        step_generator(run, "mask", clock.step),
+        progress.schedule.phase(progress.step).ratios,
+        step_generator(run, "mask", progress.step),
         device,
-        run.negatives(clock.step),
+        run.negatives(progress.step),
     )
-    lr = learning_rate(recipe, clock)
+    lr = learning_rate(recipe, progress)
     logged: dict[str, Tensor] = {"lr": torch.tensor(lr)}
-    for step_pass in run.draws.passes:
+    for step_pass in run.objective_module.passes:
         optimizer = run.optimizers[step_pass]
         set_learning_rate(optimizer, lr)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=run.is_mixed):
@@ -134,11 +136,11 @@ def _take_step(run: Run, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         losses["loss"].backward()
         grad_norm = clip_gradients(run.model.parameters(), recipe.max_grad_norm)
         values = {name: value.detach() for name, value in losses.items()}
-        refuse = partial(_refuse, run, batch["index"], values, grad_norm, clock.step)
+        refuse = partial(_refuse, run, batch["index"], values, grad_norm, progress.step)
         run.guard.watch(optimizer, grad_norm + values["loss"], refuse)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        suffix = "" if len(run.draws.passes) == 1 else f"_{step_pass}"
+        suffix = "" if len(run.objective_module.passes) == 1 else f"_{step_pass}"
         total = logged.get("loss", 0) + values["loss"]
         logged |= values | {"loss": total}
         logged[f"grad_norm{suffix}"] = grad_norm.detach()
@@ -162,39 +164,39 @@ def _refuse(
     )
 
 
-def _row(run: Run, clock: Clock, values: Mapping[str, float]) -> dict[str, Any]:
+def _row(run: Run, progress: TrainProgress, values: Mapping[str, float]) -> dict[str, Any]:
     return {
-        "step": clock.step,
-        "num_steps": clock.num_steps,
-        "epoch": round(clock.epoch, 4),
-        "samples_seen": clock.samples_seen,
-        "seconds": round(clock.total_seconds, 3),
-        **_scheduled_values(clock.timetable, clock.step - 1),
+        "step": progress.step,
+        "num_steps": progress.num_steps,
+        "epoch": round(progress.epoch, 4),
+        "samples_seen": progress.samples_seen,
+        "seconds": round(progress.total_seconds, 3),
+        **_scheduled_values(progress.schedule, progress.step - 1),
         **values,
     }
 
 
-def _scheduled_values(timetable: Timetable, step: int) -> dict[str, float]:
+def _scheduled_values(schedule: Schedule, step: int) -> dict[str, float]:
     """Batch size and mask ratios of a step, where they change in the course of the training."""
-    if not timetable.is_scheduled:
+    if not schedule.is_scheduled:
         return {}
-    stretch = timetable.stretch(step)
-    values: dict[str, float] = {"batch_size": stretch.batch_size}
-    if stretch.ratios:
-        values |= {"audio_ratio": stretch.ratios.audio, "video_ratio": stretch.ratios.video}
-        if contrast := stretch.ratios.contrast:
+    phase = schedule.phase(step)
+    values: dict[str, float] = {"batch_size": phase.batch_size}
+    if phase.ratios:
+        values |= {"audio_ratio": phase.ratios.audio, "video_ratio": phase.ratios.video}
+        if contrast := phase.ratios.contrast:
             values["contrast_ratio"] = sum(contrast) / len(contrast)
     return values
 
 
-def _save(run: Run, clock: Clock) -> Path:
+def _save(run: Run, progress: TrainProgress) -> Path:
     parent = run.folder / CHECKPOINTS_FOLDER
     state = {
-        "step": clock.step,
-        "num_steps": clock.num_steps,
-        "samples_seen": clock.samples_seen,
-        "seconds": round(clock.total_seconds, 3),
-        "num_averaged": run.average.num_terms(clock.step),
+        "step": progress.step,
+        "num_steps": progress.num_steps,
+        "samples_seen": progress.samples_seen,
+        "seconds": round(progress.total_seconds, 3),
+        "num_averaged": run.average.num_terms(progress.step),
         **run.state,
     }
     return save_checkpoint(

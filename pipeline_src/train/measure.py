@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pipeline_src.config import FinetuneConfig, PretrainConfig, plan_segments, pretrain_network
+from pipeline_src.config import FinetuneConfig, PretrainConfig, plan_phases, pretrain_network
 from pipeline_src.methods import find_method
 from pipeline_src.methods.common.classify import Classify, ClassifyPlan
 from pipeline_src.methods.common.network import HEADS
@@ -141,12 +141,12 @@ def _plans(
     """
     recipe = spec.recipe
     if isinstance(recipe, PretrainConfig):
-        segments = plan_segments(pretrain_network(spec.model, recipe, num_mel_bins), recipe)
+        phases = plan_phases(pretrain_network(spec.model, recipe, num_mel_bins), recipe)
         generator = torch.Generator().manual_seed(0)
         draw = partial(objective.draw, num_clips, generator=generator)
         return [
-            (count / len(segments), size / recipe.batch_size, draw(ratios))
-            for (size, ratios), count in Counter(segments).items()
+            (count / len(phases), size / recipe.batch_size, draw(ratios))
+            for (size, ratios), count in Counter(phases).items()
             if ratios
         ]
     if isinstance(objective, Classify) and not objective.all_heads:

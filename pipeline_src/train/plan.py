@@ -1,16 +1,16 @@
-"""What a training does at which step: its timetable, and the negatives of its contrast."""
+"""What a training does at which step: its schedule, and the negatives of its contrast."""
 
 from torch import Tensor
 
-from pipeline_src.config import OptimConfig, PretrainConfig, plan_segments, pretrain_network
-from pipeline_src.loader.timetable import Timetable, even_timetable, make_timetable
+from pipeline_src.config import OptimConfig, PretrainConfig, plan_phases, pretrain_network
+from pipeline_src.config.phases import Schedule, even_schedule, make_schedule
 from pipeline_src.methods.common.contrast import sample_negatives
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.generators import seeded_generator
 
 
-def training_timetable(spec: TrainSpec, num_clips: int, num_mel_bins: int) -> Timetable:
+def training_schedule(spec: TrainSpec, num_clips: int, num_mel_bins: int) -> Schedule:
     """Every step of a training over ``num_clips`` clips per epoch.
 
     Raises:
@@ -18,18 +18,18 @@ def training_timetable(spec: TrainSpec, num_clips: int, num_mel_bins: int) -> Ti
     """
     recipe = spec.recipe
     if not isinstance(recipe, PretrainConfig):
-        return even_timetable(num_clips, recipe.batch_size, recipe.epochs)
-    return make_timetable(
+        return even_schedule(num_clips, recipe.batch_size, recipe.epochs)
+    return make_schedule(
         num_clips,
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,
-        segments=plan_segments(pretrain_network(spec.model, recipe, num_mel_bins), recipe),
-        segment_epochs=recipe.curriculum.every_epochs,
+        phases=plan_phases(pretrain_network(spec.model, recipe, num_mel_bins), recipe),
+        phase_epochs=recipe.curriculum.every_epochs,
     )
 
 
 def step_negatives(
-    recipe: OptimConfig, timetable: Timetable, step: int, ranks: Ranks
+    recipe: OptimConfig, schedule: Schedule, step: int, ranks: Ranks
 ) -> Tensor | None:
     """Which clips each clip of a step is scored against, (N, N), the same on every rank.
 
@@ -39,6 +39,6 @@ def step_negatives(
     if not isinstance(recipe, PretrainConfig) or recipe.negatives == "all":
         return None
     num_parts = ranks.world_size if recipe.contrast_scope == "local" else 1
-    num_clips = timetable.stretch(step).batch_size
+    num_clips = schedule.phase(step).batch_size
     generator = seeded_generator(ranks.device, recipe.seed, "negatives", step)
     return sample_negatives(num_clips // num_parts, recipe.batch_size // num_parts, generator)

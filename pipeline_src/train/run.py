@@ -27,8 +27,7 @@ from pipeline_src.system.cores import bind_main_thread, free_main_thread, num_co
 from pipeline_src.train.alive import Watchdog
 from pipeline_src.train.average import WeightAverage, epoch_end_steps
 from pipeline_src.train.clips import training_shards, training_stream, validation
-from pipeline_src.train.clock import Clock
-from pipeline_src.train.decode_failures import UndecodedClips
+from pipeline_src.train.decode_failures import DecodeFailures
 from pipeline_src.train.distributed import Ranks, from_main, join_ranks, text_from_main
 from pipeline_src.train.guard import StepGuard
 from pipeline_src.train.log import read_metrics
@@ -37,8 +36,9 @@ from pipeline_src.train.measure import cost_record
 from pipeline_src.train.memory import keep_freed_memory
 from pipeline_src.train.objective import build_objective, build_optimizers
 from pipeline_src.train.parallel import compile_blocks, shard_model
-from pipeline_src.train.plan import step_negatives, training_timetable
+from pipeline_src.train.plan import step_negatives, training_schedule
 from pipeline_src.train.precision import Precision, pick_precision
+from pipeline_src.train.progress import TrainProgress
 from pipeline_src.train.resume import resume_point, set_aside, start_from
 from pipeline_src.train.stop import StopFlag
 from pipeline_src.train.teacher import load_teacher
@@ -120,8 +120,8 @@ def _train_on(
 ) -> Path:
     shards = training_shards(spec)
     sign("shards opened")
-    clock = Clock(0, training_timetable(spec, len(shards), shards.num_mel_bins))
-    if resumed and resumed.step >= clock.num_steps:
+    progress = TrainProgress(0, training_schedule(spec, len(shards), shards.num_mel_bins))
+    if resumed and resumed.step >= progress.num_steps:
         return resumed.folder
     start = spec.model.model_copy(update={"init": "random"}) if resumed else spec.model
     model = build_model(
@@ -133,9 +133,9 @@ def _train_on(
     ).to(ranks.device)
     if resumed:
         load_weights(resumed, model)
-        clock.step, clock.seconds = resumed.step, float(resumed.state["seconds"])
+        progress.step, progress.seconds = resumed.step, float(resumed.state["seconds"])
         _compare_threads(resumed)
-        logger.info("resuming %s at step %d of %d", spec.run_dir, clock.step, clock.num_steps)
+        logger.info("resuming %s at step %d of %d", spec.run_dir, progress.step, progress.num_steps)
     elif spec.initial_checkpoint:
         start_from(spec.initial_checkpoint, model, shards, spec.model.fit_positions)
     sign("network built")
@@ -147,18 +147,18 @@ def _train_on(
     if shares_tensors:
         shard_model(model, ranks)
     optimizers = build_optimizers(spec, model, objective.passes)
-    average = _average(spec, clock)
+    average = _average(spec, progress)
     if resumed:
         load_optimizers(resumed, model, optimizers)
         average.restore(resumed, model)
     precision = _precision(spec, ranks, resumed)
     sign("state restored" if resumed else "optimiser built")
-    undecoded = UndecodedClips(shards, spec.recipe.max_decode_errors, ranks)
+    failures = DecodeFailures(shards, spec.recipe.max_decode_errors, ranks)
     run = Run(
         folder=spec.run_dir,
         recipe=spec.recipe,
         model=model,
-        draws=objective,
+        objective_module=objective,
         objective=_driven(objective, copied=ranks.world_size > 1 and not shares_tensors),
         optimizers=optimizers,
         augment=lambda batch, generator: augment_batch(
@@ -168,20 +168,20 @@ def _train_on(
             **spec.recipe.augment.model_dump(),
         ),
         validate=validation(spec, model, shards, ranks, sign),
-        validate_every_steps=_validation_steps(spec, clock),
+        validate_every_steps=_validation_steps(spec, progress),
         describe=lambda indices: [shards.samples[i].clip_id for i in indices.tolist()],
         state={**_state(spec, shards, fingerprint), "precision": precision.name},
         ranks=ranks,
         guard=StepGuard(reads_at_once=shares_tensors),
         average=average,
         is_mixed=precision.is_mixed,
-        count_faults=undecoded.count,
-        negatives=lambda step: step_negatives(spec.recipe, clock.timetable, step, ranks),
+        count_faults=failures.count,
+        negatives=lambda step: step_negatives(spec.recipe, progress.schedule, step, ranks),
         sign=sign,
     )
-    with training_stream(spec, shards, clock, ranks, undecoded) as batches:
+    with training_stream(spec, shards, progress, ranks, failures) as batches:
         bind_main_thread()  # once its loader processes have been started
-        return train(run, batches, clock, stop)
+        return train(run, batches, progress, stop)
 
 
 def _precision(spec: TrainSpec, ranks: Ranks, resumed: Checkpoint | None) -> Precision:
@@ -195,10 +195,10 @@ def _precision(spec: TrainSpec, ranks: Ranks, resumed: Checkpoint | None) -> Pre
     return found
 
 
-def _average(spec: TrainSpec, clock: Clock) -> WeightAverage:
+def _average(spec: TrainSpec, progress: TrainProgress) -> WeightAverage:
     epochs = spec.recipe.average_epochs if isinstance(spec.recipe, FinetuneConfig) else ()
     steps = epoch_end_steps(
-        epochs, steps_per_epoch=clock.steps_per_epoch, num_steps=clock.num_steps
+        epochs, steps_per_epoch=progress.steps_per_epoch, num_steps=progress.num_steps
     )
     return WeightAverage(steps)
 
@@ -212,10 +212,10 @@ def _driven(objective: Objective, *, copied: bool) -> nn.Module:
     return DistributedDataParallel(objective, find_unused_parameters=unused)
 
 
-def _validation_steps(spec: TrainSpec, clock: Clock) -> int:
+def _validation_steps(spec: TrainSpec, progress: TrainProgress) -> int:
     if isinstance(spec.recipe, PretrainConfig):
-        return clock.num_steps
-    return max(1, round(spec.recipe.validate_every_epochs * clock.steps_per_epoch))
+        return progress.num_steps
+    return max(1, round(spec.recipe.validate_every_epochs * progress.steps_per_epoch))
 
 
 def _compare_threads(resumed: Checkpoint) -> None:

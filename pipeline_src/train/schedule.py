@@ -3,25 +3,25 @@
 import math
 
 from pipeline_src.config import OptimConfig
-from pipeline_src.train.clock import Clock
+from pipeline_src.train.progress import TrainProgress
 
 # Far above the rounding of ``epoch``, far below the share of one clip in any epoch.
 ROUNDING = 1e-9
 
 
-def learning_rate(recipe: OptimConfig, clock: Clock) -> float:
-    """Peak rate shaped by warm-up and schedule at the clock's step, by the clips seen.
+def learning_rate(recipe: OptimConfig, progress: TrainProgress) -> float:
+    """Peak rate shaped by warm-up and schedule at the progress's step, by the clips seen.
 
     A batch of another size than the recipe's scales it linearly.
     """
-    timetable = clock.timetable
-    scale = timetable.stretch(clock.step).batch_size / timetable.batch_size
-    step = clock.samples_seen / timetable.batch_size + (scale - 1) / 2  # same middle
-    warmup_steps = round(recipe.warmup_epochs * clock.steps_per_epoch)
+    schedule = progress.schedule
+    scale = schedule.phase(progress.step).batch_size / schedule.batch_size
+    step = progress.samples_seen / schedule.batch_size + (scale - 1) / 2  # same middle
+    warmup_steps = round(recipe.warmup_epochs * progress.steps_per_epoch)
     if recipe.schedule == "step":
         return scale * falling_with_warmup(
             step,
-            epoch=clock.epoch,
+            epoch=progress.epoch,
             warmup_steps=warmup_steps,
             peak=recipe.lr,
             start_epoch=recipe.decay_start_epoch,
@@ -30,7 +30,7 @@ def learning_rate(recipe: OptimConfig, clock: Clock) -> float:
         )
     return scale * cosine_with_warmup(
         step,
-        num_steps=timetable.samples_seen(clock.num_steps) / timetable.batch_size,
+        num_steps=schedule.samples_seen(progress.num_steps) / schedule.batch_size,
         warmup_steps=warmup_steps,
         peak=recipe.lr,
         end=recipe.min_lr,

@@ -5,10 +5,10 @@ from fractions import Fraction
 import pytest
 import yaml
 
-from pipeline_src.config import PretrainConfig, default_config, load_config, plan_segments
+from pipeline_src.config import PretrainConfig, default_config, load_config, plan_phases
 from pipeline_src.config.curriculum import CurriculumConfig
 from pipeline_src.config.load import merge
-from pipeline_src.config.segments import adapted_batch_size
+from pipeline_src.config.phase_plan import adapted_batch_size
 from pipeline_src.errors import ConfigError
 from pipeline_src.methods import MaskRatios, NetworkConfig, make_architecture
 
@@ -22,15 +22,15 @@ BY_FLOPS = {0: 88, 4: 80, 8: 72, 12: 64, 16: 64}
 
 def values(shape, count, start=0.9, end=0.8, **keys):
     curriculum = CurriculumConfig(shape=shape, **keys)
-    return [curriculum.ratio(start, end, segment, count) for segment in range(count)]
+    return [curriculum.ratio(start, end, phase, count) for phase in range(count)]
 
 
 def network(method="cav_mae", **sizes):
     return make_architecture(f"{method}_base", num_frames=4, **sizes)
 
 
-def segments(method="cav_mae", *, epochs=NUM_EPOCHS, batch_size=64, **recipe):
-    return plan_segments(
+def phases(method="cav_mae", *, epochs=NUM_EPOCHS, batch_size=64, **recipe):
+    return plan_phases(
         network(method), PretrainConfig(epochs=epochs, batch_size=batch_size, **recipe)
     )
 
@@ -74,14 +74,14 @@ def test_a_ratio_may_rise():
 
 
 def test_segments_are_spans_of_the_epochs():
-    assert CurriculumConfig(shape="linear").num_segments(2.5) == 3
-    assert CurriculumConfig(shape="linear", every_epochs=0.1).num_segments(1.1) == 11
-    assert CurriculumConfig().num_segments(20) == 1
+    assert CurriculumConfig(shape="linear").num_phases(2.5) == 3
+    assert CurriculumConfig(shape="linear", every_epochs=0.1).num_phases(1.1) == 11
+    assert CurriculumConfig().num_phases(20) == 1
 
 
 def test_the_modality_that_is_not_scheduled_stays():
     both, audio, video = (
-        segments(curriculum={**LINEAR, "modalities": name}, reconstruct_ratio=0.75)[0].ratios
+        phases(curriculum={**LINEAR, "modalities": name}, reconstruct_ratio=0.75)[0].ratios
         for name in ("both", "audio", "video")
     )
     assert both == MaskRatios(0.9, 0.9)
@@ -91,16 +91,16 @@ def test_the_modality_that_is_not_scheduled_stays():
 
 def test_contrast_ratios_go_to_their_ends_where_some_are_given():
     keys = {"contrast_ratios": (0.0, 0.4), "curriculum": {**LINEAR, "contrast_ratios_end": [0, 0]}}
-    planned = segments("avsiam", epochs=3, **keys)
+    planned = phases("avsiam", epochs=3, **keys)
     assert [one.ratios.contrast for one in planned] == [(0.0, 0.4), (0.0, 0.2), (0.0, 0.0)]
     keys["curriculum"] = LINEAR
-    planned = segments("avsiam", epochs=3, **keys)
+    planned = phases("avsiam", epochs=3, **keys)
     assert {one.ratios.contrast for one in planned} == {(0.0, 0.4)}
-    assert {one.ratios.contrast for one in segments()} == {()}
+    assert {one.ratios.contrast for one in phases()} == {()}
 
 
 def test_without_a_curriculum_there_is_one_segment():
-    assert segments() == ((64, MaskRatios(0.75, 0.75)),)
+    assert phases() == ((64, MaskRatios(0.75, 0.75)),)
 
 
 def visible(ratio):
@@ -148,10 +148,10 @@ def test_the_batch_rule_never_goes_below_its_unit():
 
 
 def test_a_network_with_these_tokens_gets_these_batches():
-    planned = segments(curriculum=LINEAR, adaptive_batch="tokens")
+    planned = phases(curriculum=LINEAR, adaptive_batch="tokens")
     assert {epoch: planned[epoch].batch_size for epoch in BY_TOKENS} == BY_TOKENS
     rising = {**LINEAR, "start": 0.8, "end": 0.9}
-    turned = segments(curriculum=rising, adaptive_batch="tokens")
+    turned = phases(curriculum=rising, adaptive_batch="tokens")
     assert [one.batch_size for one in turned] == [one.batch_size for one in planned[::-1]]
 
 
@@ -160,15 +160,15 @@ def test_the_rule_counts_only_what_is_run():
     keys = {"curriculum": LINEAR, "adaptive_batch": "tokens", "contrast_ratios": (0.0, 0.5)}
     sees = 512 * 3 // 4 + 784 * 3 // 4
     largest = 64 * (sees + visible(0.8)) // (sees + visible(0.9)) // 8 * 8
-    assert segments("avsiam", **keys)[0].batch_size == largest == 64
-    alone = segments("avsiam", contrast_weight=0, **keys)
+    assert phases("avsiam", **keys)[0].batch_size == largest == 64
+    alone = phases("avsiam", contrast_weight=0, **keys)
     assert alone[0].batch_size == 128
 
 
 def test_operations_grow_slower_than_tokens():
     keys = {"curriculum": LINEAR, "batch_multiple": 1}
     tokens, flops = (
-        [one.batch_size for one in segments(adaptive_batch=rule, **keys)]
+        [one.batch_size for one in phases(adaptive_batch=rule, **keys)]
         for rule in ("tokens", "flops")
     )
     assert tokens[0] > flops[0] > tokens[-1] == flops[-1] == 64
@@ -176,17 +176,17 @@ def test_operations_grow_slower_than_tokens():
 
 def test_a_batch_over_the_limit_is_refused_with_its_epoch():
     keys = {"curriculum": {**LINEAR, "start": 0.8, "end": 0.9}, "adaptive_batch": "tokens"}
-    assert segments(max_batch_size=128, **keys)
+    assert phases(max_batch_size=128, **keys)
     with pytest.raises(ConfigError, match=r"from epoch 17 of 20 has 112 clips .*_size=104: lower"):
-        segments(max_batch_size=104, **keys)
+        phases(max_batch_size=104, **keys)
     with pytest.raises(ConfigError, match=r"every epoch has 64 clips per step, more than .*=63"):
-        segments(max_batch_size=63)
+        phases(max_batch_size=63)
 
 
 def test_a_method_without_a_count_is_refused():
     recipe = PretrainConfig(batch_size=64, curriculum=LINEAR, adaptive_batch="flops")
     with pytest.raises(ConfigError, match="NetworkConfig has no count of operations"):
-        plan_segments(NetworkConfig(), recipe)
+        plan_phases(NetworkConfig(), recipe)
 
 
 ADAPTIVE = {"adaptive_batch": "tokens", "batch_size": 64, "curriculum": {**LINEAR, "start": 0.82}}

@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline_src.config.phases import even_schedule
 from pipeline_src.errors import ManifestError
 from pipeline_src.loader.batches import evaluation_batches, to_device, training_batches
 from pipeline_src.loader.clip_format import ClipFormat, even_frames
 from pipeline_src.loader.dataset import IMAGE_MEAN, IMAGE_STD, ClipDataset
 from pipeline_src.loader.decode import decode_frame
 from pipeline_src.loader.sampler import Draw, EpochSampler
-from pipeline_src.loader.timetable import even_timetable
 from pipeline_src.shards.read import Sample, ShardSet
 
 CPU = torch.device("cpu")
@@ -96,7 +96,7 @@ def test_a_clip_depends_on_its_place_in_the_stream_only(tmp_path):
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_batches_are_the_same_with_and_without_workers(tmp_path, num_workers):
     dataset = make_dataset(tmp_path)
-    sampler = EpochSampler(len(dataset), even_timetable(len(dataset), 4, epochs=9), seed=2)
+    sampler = EpochSampler(len(dataset), even_schedule(len(dataset), 4, epochs=9), seed=2)
     batches = training_batches(dataset, sampler, first_step=3, last_step=6, num_workers=num_workers)
     expected = [[draw.index for draw in sampler.batch(step)] for step in (3, 4, 5)]
     assert [batch["index"].tolist() for batch in batches] == expected
@@ -104,7 +104,7 @@ def test_batches_are_the_same_with_and_without_workers(tmp_path, num_workers):
 
 def test_places_are_used_again_and_no_batch_is_lost(tmp_path):
     dataset = make_dataset(tmp_path, target_length=8)
-    sampler = EpochSampler(len(dataset), even_timetable(len(dataset), 4, epochs=40), seed=2)
+    sampler = EpochSampler(len(dataset), even_schedule(len(dataset), 4, epochs=40), seed=2)
     steps = {"first_step": 0, "last_step": 60}
     slow = training_batches(dataset, sampler, **steps, num_workers=2, prefetch=2)
     seen = []
@@ -165,7 +165,7 @@ def test_a_clip_that_cannot_be_decoded_is_replaced_by_place_alone(tmp_path):
     def draw_all(num_workers, ranks, first_step=0, last_step=21):
         dataset = make_dataset(tmp_path, target_length=8, replaces=True)
         dataset._reader = DamagedReader()
-        table = even_timetable(len(dataset), 6, epochs=18)
+        table = even_schedule(len(dataset), 6, epochs=18)
         for rank in range(ranks):
             sampler = EpochSampler(len(dataset), table, seed=2, rank=rank, world_size=ranks)
             batches = training_batches(
@@ -176,7 +176,7 @@ def test_a_clip_that_cannot_be_decoded_is_replaced_by_place_alone(tmp_path):
                 num_workers=num_workers,
             )
             for number, batch in enumerate(batches, start=first_step):
-                yield number, rank, batch["index"].tolist(), batch["undecoded"].tolist()
+                yield number, rank, batch["index"].tolist(), batch["decode_failures"].tolist()
 
     alone = sorted(draw_all(0, 1))
     shown = [index for _, _, indices, _ in alone for index in indices]

@@ -4,18 +4,18 @@ from collections import Counter
 
 import pytest
 
+from pipeline_src.config.phases import Phase, even_schedule, make_schedule
 from pipeline_src.loader.sampler import (
     EpochSampler,
     balanced_weights,
     rank_slice,
     stratified_subset,
 )
-from pipeline_src.loader.timetable import even_timetable, make_timetable
 
 
 def even_sampler(num_samples, batch_size, *args, **values):
-    timetable = even_timetable(num_samples or 1, batch_size, epochs=9)
-    return EpochSampler(num_samples, timetable, *args, **values)
+    schedule = even_schedule(num_samples or 1, batch_size, epochs=9)
+    return EpochSampler(num_samples, schedule, *args, **values)
 
 
 def stream(sampler: EpochSampler, num_steps: int) -> list[int]:
@@ -40,7 +40,7 @@ def test_epochs_differ_and_seeds_differ():
 
 @pytest.mark.parametrize("world_size", [2, 4, 8])
 def test_ranks_share_batches_of_changing_size_in_the_order_of_one_process(world_size):
-    table = make_timetable(50, epochs=3, batch_size=8, segments=[(24, None), (16, None), (8, None)])
+    table = make_schedule(50, epochs=3, batch_size=8, phases=[Phase(24), Phase(16), Phase(8)])
     whole = EpochSampler(50, table, seed=5)
     ranks = [EpochSampler(50, table, 5, rank, world_size) for rank in range(world_size)]
     for step in range(table.num_steps):

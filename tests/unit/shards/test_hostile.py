@@ -85,7 +85,7 @@ def test_one_flipped_bit_is_found_when_it_is_read(index, extension, place):
     with pytest.raises(SampleError, match=rf"{sample.shard}: clip 'a' .*run again"):
         dataset_of(index)[Draw(0, 0)]
     batch = dataset_of(index, replaces=True)[Draw(0, 0)]
-    assert batch["undecoded"].tolist()[0] == 0
+    assert batch["decode_failures"].tolist()[0] == 0
     assert batch["index"].item() == 1
 
 

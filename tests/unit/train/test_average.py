@@ -9,8 +9,8 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from torch import nn
 
+from pipeline_src.config.phases import even_schedule
 from pipeline_src.errors import CheckpointError
-from pipeline_src.loader.timetable import even_timetable
 from pipeline_src.runs.checkpoint import (
     load_optimizers,
     load_sums,
@@ -22,10 +22,10 @@ from pipeline_src.runs.checkpoint import (
 from pipeline_src.runs.done import read_done, write_done
 from pipeline_src.runs.sharded import gather
 from pipeline_src.train.average import WeightAverage, epoch_end_steps
-from pipeline_src.train.clock import Clock
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.loop import train
 from pipeline_src.train.parallel import shard_model
+from pipeline_src.train.progress import TrainProgress
 from pipeline_src.train.stop import StopFlag
 from tests.unit.train.test_loop import Noisy, batches, make_run
 
@@ -55,15 +55,15 @@ def run_on(folder, *, stop_at=NUM_STEPS, snapshots=None):
         validate=keep_weights,
         validate_every_steps=1,
     )
-    clock = Clock(0, even_timetable(STEPS_PER_EPOCH, 1, NUM_STEPS / STEPS_PER_EPOCH))
+    progress = TrainProgress(0, even_schedule(STEPS_PER_EPOCH, 1, NUM_STEPS / STEPS_PER_EPOCH))
     if checkpoint := newest_checkpoint(folder / "checkpoints", "f"):
         load_weights(checkpoint, objective)
         load_optimizers(checkpoint, objective, run.optimizers)
         average.restore(checkpoint, objective)
-        clock.step = checkpoint.step
-    stream = itertools.islice(batches(clock.step), stop_at - clock.step)
+        progress.step = checkpoint.step
+    stream = itertools.islice(batches(progress.step), stop_at - progress.step)
     try:
-        train(run, stream, clock, StopFlag())
+        train(run, stream, progress, StopFlag())
     except StopIteration:
         return None
     return write_done(folder, newest_checkpoint(folder / "checkpoints", "f"), {}, None)

@@ -44,7 +44,7 @@ STEPS = {
     "mavil": [(16, 0), (16, 0), (10, 1), (8, 2), (8, 2)],
     "diffmavil": [(16, 0), (16, 0), (10, 1), (8, 2), (8, 2)],
 }
-# Steps after which a run is stopped: at the end of a stretch of equal batches, or inside one.
+# Steps after which a run is stopped: at the end of a phase of equal batches, or inside one.
 STOPS = {
     "at": {"cav_mae": 3, "avsiam": 2, "mavil": 2, "diffmavil": 3},
     "inside": {"cav_mae": 1, "avsiam": 3, "mavil": 4, "diffmavil": 1},

@@ -11,19 +11,19 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from pipeline_src.config import AugmentConfig, OptimConfig
+from pipeline_src.config.phases import Phase, make_schedule
 from pipeline_src.loader.augment import augment_batch
-from pipeline_src.loader.timetable import make_timetable
 from pipeline_src.methods.avsiam.objective import AVSiamPretrain
 from pipeline_src.methods.cav_mae.objective import CAVMAEPretrain
 from pipeline_src.methods.common.classify import Classify
 from pipeline_src.methods.common.contrast import sample_negatives
 from pipeline_src.methods.factory import create_model
 from pipeline_src.methods.mavil.objective import MAViLPretrain
-from pipeline_src.train.clock import Clock
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.guard import StepGuard
 from pipeline_src.train.loop import Run, _take_step
 from pipeline_src.train.optim import make_optimizer, parameter_groups
+from pipeline_src.train.progress import TrainProgress
 from tests.networks import RATIOS
 
 SHAPE = {"img_size": 32, "target_length": 96, "num_mel_bins": 64, "patch_size": 16}
@@ -31,7 +31,7 @@ AUGMENT = AugmentConfig(
     noise=0.1, time_shift=3, time_roll=5, freq_shift=2, gain=0.1, freq_mask=4, time_mask=8,
     crop_scale=0.8, image_shift=0.1, image_rotate=5, flip=True,
 )  # fmt: skip
-TIMETABLE = make_timetable(24, epochs=2, batch_size=6, segments=[(6, RATIOS)])
+SCHEDULE = make_schedule(24, epochs=2, batch_size=6, phases=[Phase(6, RATIOS)])
 OBJECTIVES = {
     "avsiam": lambda: AVSiamPretrain(create_model("avsiam_tiny", **SHAPE), pack_sequences="never"),
     "avsiam packed": lambda: AVSiamPretrain(
@@ -56,7 +56,7 @@ def make_run(name, device, guard):
         folder=Path(),
         recipe=OptimConfig(),
         model=objective,
-        draws=objective,
+        objective_module=objective,
         objective=objective,
         optimizers={
             name: make_optimizer(groups, lr=0.05, betas=(0.9, 0.95)) for name in objective.passes
@@ -103,7 +103,7 @@ class Unread(StepGuard):
 def test_a_step_reads_no_value(name):
     with FakeTensorMode(allow_non_fake_inputs=True):
         run = make_run(name, "cpu", Unread())
-        logged = _take_step(run, make_batch("cpu"), Clock(0, TIMETABLE))
+        logged = _take_step(run, make_batch("cpu"), TrainProgress(0, SCHEDULE))
     assert logged["loss"].shape == ()
 
 
@@ -111,7 +111,7 @@ def test_a_step_that_reads_a_value_is_found():
     with FakeTensorMode(allow_non_fake_inputs=True):
         run = make_run("cav_mae", "cpu", StepGuard(reads_at_once=True))
         with pytest.raises(DataDependentOutputException):
-            _take_step(run, make_batch("cpu"), Clock(0, TIMETABLE))
+            _take_step(run, make_batch("cpu"), TrainProgress(0, SCHEDULE))
 
 
 @pytest.mark.gpu
@@ -123,11 +123,11 @@ def test_a_step_on_a_gpu_does_not_wait(name):
     run = make_run(name, "cuda", StepGuard())
     batches = [make_batch("cuda") for _ in range(4)]
     for step in range(2):  # lets caches fill: kernels, layouts, pinned memory
-        _take_step(run, batches[step], Clock(step, TIMETABLE))
+        _take_step(run, batches[step], TrainProgress(step, SCHEDULE))
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
         for step in range(2, 4):
-            _take_step(run, batches[step], Clock(step, TIMETABLE))
+            _take_step(run, batches[step], TrainProgress(step, SCHEDULE))
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -10,23 +10,23 @@ import torch
 from torch import nn
 
 from pipeline_src.config import OptimConfig
+from pipeline_src.config.phases import even_schedule
 from pipeline_src.errors import TrainingError
-from pipeline_src.loader.timetable import even_timetable
 from pipeline_src.runs.checkpoint import load_optimizers, load_weights, newest_checkpoint
-from pipeline_src.train.clock import Clock
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.log import read_metrics
 from pipeline_src.train.loop import Run, train
 from pipeline_src.train.optim import layer_lr_factor, make_optimizer, parameter_groups
+from pipeline_src.train.progress import TrainProgress
 from pipeline_src.train.schedule import cosine_with_warmup
 from pipeline_src.train.stop import StopFlag, StopRequestedError
 
 NUM_STEPS = 12
 
 
-def clock_at(step, num_steps=NUM_STEPS):
+def progress_at(step, num_steps=NUM_STEPS):
     """Four steps of four clips per epoch."""
-    return Clock(step, even_timetable(16, 4, num_steps / 4))
+    return TrainProgress(step, even_schedule(16, 4, num_steps / 4))
 
 
 class Noisy(nn.Module):
@@ -39,7 +39,7 @@ class Noisy(nn.Module):
         torch.manual_seed(0)
         self.linear = nn.Linear(2, 2)
 
-    def draw(self, batch_size, generator, device, setting):
+    def draw(self, batch_size, ratios, generator, device, negative_mask_NN):
         return torch.randn(batch_size, 2, generator=generator)
 
     def forward(self, batch, plan, step_pass):
@@ -53,7 +53,7 @@ def make_run(folder, objective, **overrides):
         "folder": folder,
         "recipe": recipe,
         "model": objective,
-        "draws": objective,
+        "objective_module": objective,
         "objective": objective,
         "optimizers": {
             name: make_optimizer(
@@ -86,13 +86,13 @@ def losses(folder):
 
 
 def test_a_run_resumed_from_any_checkpoint_has_the_same_loss_curve(tmp_path):
-    train(make_run(tmp_path / "whole", Noisy()), batches(), clock_at(0), StopFlag())
+    train(make_run(tmp_path / "whole", Noisy()), batches(), progress_at(0), StopFlag())
     stop_at = 5
     folder = tmp_path / "parts"
-    clock = clock_at(0)
+    progress = progress_at(0)
     stream = itertools.islice(batches(), stop_at)
     with pytest.raises(StopIteration):
-        train(make_run(folder, Noisy()), stream, clock, StopFlag())
+        train(make_run(folder, Noisy()), stream, progress, StopFlag())
 
     resumed = Noisy()
     run = make_run(folder, resumed)
@@ -100,7 +100,7 @@ def test_a_run_resumed_from_any_checkpoint_has_the_same_loss_curve(tmp_path):
     assert checkpoint.step == stop_at
     load_weights(checkpoint, resumed)
     load_optimizers(checkpoint, resumed, run.optimizers)
-    train(run, batches(stop_at), clock_at(stop_at), StopFlag())
+    train(run, batches(stop_at), progress_at(stop_at), StopFlag())
     assert losses(folder) == losses(tmp_path / "whole")
     assert len(losses(folder)) == NUM_STEPS
 
@@ -113,13 +113,13 @@ def test_a_step_runs_each_pass_forward_once(tmp_path):
         return objective(batch, plan, step_pass)
 
     run = dataclasses.replace(make_run(tmp_path, objective), objective=counted)
-    train(run, batches(), clock_at(0, 3), StopFlag())
+    train(run, batches(), progress_at(0, 3), StopFlag())
     assert passes == ["one", "two"] * 3
 
 
 def test_rows_after_the_resumed_step_are_dropped(tmp_path):
-    train(make_run(tmp_path, Noisy()), batches(), clock_at(0, 8), StopFlag())
-    train(make_run(tmp_path, Noisy()), batches(), clock_at(3, 8), StopFlag())
+    train(make_run(tmp_path, Noisy()), batches(), progress_at(0, 8), StopFlag())
+    train(make_run(tmp_path, Noisy()), batches(), progress_at(3, 8), StopFlag())
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == list(range(1, 9))
 
 
@@ -128,7 +128,7 @@ def test_a_non_finite_loss_stops_before_the_step_and_names_the_clips(tmp_path):
     before = [p.clone() for p in objective.parameters()]
     bad = iter([{"x": torch.full((4, 2), float("nan")), "index": torch.arange(4)}])
     with pytest.raises(TrainingError, match=r"step 0: .*nan.*clip0, clip1"):
-        train(make_run(tmp_path, objective), bad, clock_at(0, 5), StopFlag())
+        train(make_run(tmp_path, objective), bad, progress_at(0, 5), StopFlag())
     for ours, theirs in zip(before, objective.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -143,14 +143,14 @@ def test_a_bad_step_between_two_logged_ones_changes_no_weight_and_is_not_saved(t
     objective = Noisy()
     run = make_run(tmp_path / "spoiled", objective, recipe=seldom)
     with pytest.raises(TrainingError, match=rf"step {bad_step}: .*clip0, clip1"):
-        train(run, spoiled(), clock_at(0), StopFlag())
+        train(run, spoiled(), progress_at(0), StopFlag())
     assert newest_checkpoint(tmp_path / "spoiled" / "checkpoints", "f") is None
     assert not losses(tmp_path / "spoiled")
 
     clean = Noisy()
     run = make_run(tmp_path / "clean", clean, recipe=seldom)
     with StopFlag() as stop, pytest.raises(StopRequestedError):
-        train(run, stopped_at(bad_step - 1), clock_at(0), stop)
+        train(run, stopped_at(bad_step - 1), progress_at(0), stop)
     for ours, theirs in zip(objective.parameters(), clean.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -172,7 +172,7 @@ def test_a_signal_saves_and_stops(tmp_path):
 
     before = signal.getsignal(signal.SIGTERM)
     with StopFlag() as stop, pytest.raises(StopRequestedError, match="step 4, state saved"):
-        train(make_run(tmp_path, Noisy()), interrupted(), clock_at(0), stop)
+        train(make_run(tmp_path, Noisy()), interrupted(), progress_at(0), stop)
     assert stop.received == signal.SIGTERM
     assert newest_checkpoint(tmp_path / "checkpoints", "f").step == 4
     assert signal.getsignal(signal.SIGTERM) is before
@@ -180,7 +180,7 @@ def test_a_signal_saves_and_stops(tmp_path):
 
 def test_validation_runs_on_time_and_at_the_end(tmp_path):
     run = make_run(tmp_path, Noisy(), validate=lambda: {"audio": 0.5})
-    train(run, batches(), clock_at(0), StopFlag())
+    train(run, batches(), progress_at(0), StopFlag())
     rows = [row for row in read_metrics(tmp_path / "metrics.jsonl") if "val" in row]
     assert [row["step"] for row in rows] == [5, 10, 12]
 

@@ -9,7 +9,7 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from pipeline_src.config import PretrainConfig
-from pipeline_src.loader.timetable import make_timetable
+from pipeline_src.config.phases import Phase, make_schedule
 from pipeline_src.methods import MaskRatios
 from pipeline_src.methods.avsiam.objective import AVSiamPretrain
 from pipeline_src.methods.cav_mae.objective import CAVMAEPretrain
@@ -125,9 +125,9 @@ def test_everyone_is_a_candidate_in_a_batch_of_the_reference_size():
 
 def negatives_of(recipe, step, ranks):
     ratios = [MaskRatios(0.9, 0.9), MaskRatios(0.8, 0.8)]
-    segments = list(zip((16, 8), ratios, strict=True))
+    phases = [Phase(16, ratios[0]), Phase(8, ratios[1])]
     return step_negatives(
-        recipe, make_timetable(64, epochs=2, batch_size=8, segments=segments), step, ranks
+        recipe, make_schedule(64, epochs=2, batch_size=8, phases=phases), step, ranks
     )
 
 

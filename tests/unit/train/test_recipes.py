@@ -5,20 +5,20 @@ import torch
 from torch import nn
 
 from pipeline_src.config import OptimConfig
-from pipeline_src.loader.timetable import even_timetable
-from pipeline_src.train.clock import Clock
+from pipeline_src.config.phases import even_schedule
 from pipeline_src.train.guard import StepGuard
 from pipeline_src.train.optim import make_optimizer, parameter_groups
 from pipeline_src.train.parallel import clip_gradients
+from pipeline_src.train.progress import TrainProgress
 from pipeline_src.train.schedule import learning_rate
 
 
 def rates(num_clips, batch_size, num_epochs, **recipe):
     """The learning rate of every step, from the recipe."""
-    timetable = even_timetable(num_clips, batch_size, num_epochs)
+    schedule = even_schedule(num_clips, batch_size, num_epochs)
     optim = OptimConfig(lr=1.0, schedule="step", warmup_epochs=0, **recipe)
-    clocks = [Clock(step, timetable) for step in range(timetable.num_steps)]
-    return [learning_rate(optim, clock) for clock in clocks]
+    progresses = [TrainProgress(step, schedule) for step in range(schedule.num_steps)]
+    return [learning_rate(optim, progress) for progress in progresses]
 
 
 @pytest.mark.parametrize(
@@ -40,11 +40,15 @@ def test_the_stepped_rate_of_cav_maes_pretraining():
 
 def test_a_stepped_rate_warms_up_and_no_warm_up_starts_at_the_peak():
     optim = OptimConfig(lr=1.0, schedule="step", warmup_epochs=1)
-    found = [learning_rate(optim, Clock(step, even_timetable(10, 1, 10))) for step in range(12)]
+    found = [
+        learning_rate(optim, TrainProgress(step, even_schedule(10, 1, 10))) for step in range(12)
+    ]
     assert found == pytest.approx([(step + 0.5) / 10 for step in range(10)] + [1, 1])
     assert rates(10, 1, 1)[0] == 1
     cosine = OptimConfig(lr=1.0, warmup_epochs=0)
-    assert learning_rate(cosine, Clock(0, even_timetable(10, 1, 100))) == pytest.approx(1, abs=1e-5)
+    assert learning_rate(cosine, TrainProgress(0, even_schedule(10, 1, 100))) == pytest.approx(
+        1, abs=1e-5
+    )
 
 
 def test_adam_decays_every_tensor_through_its_gradient():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_src.config import plan_segments, pretrain_network, read_config, resolve_run
+from pipeline_src.config import plan_phases, pretrain_network, read_config, resolve_run
 from pipeline_src.config.variants import (
     READINGS,
     REFERENCE,
@@ -192,7 +192,7 @@ def batch_sizes(method="mavil", overrides=None, **recipe):
     variant = Variant(method, overrides or {})
     model, recipe = variant.sections(8, **{**keys, "batch_size": 1000, "epochs": 2, **recipe})
     network = pretrain_network(model, recipe, 128)
-    planned = plan_segments(network, recipe)
+    planned = plan_phases(network, recipe)
     steps = [Step(one.ratios.audio, one.ratios.video) for one in planned]
     return [one.batch_size for one in planned], network, steps
 

@@ -3,27 +3,27 @@
 import time
 from dataclasses import dataclass, field
 
-from pipeline_src.loader.timetable import Timetable
+from pipeline_src.config.phases import Schedule
 
 
 @dataclass
-class Clock:
+class TrainProgress:
     """Where the run is; all of it is a function of ``step``."""
 
     step: int
-    timetable: Timetable
+    schedule: Schedule
     seconds: float = 0.0
     started: float = field(default_factory=time.monotonic)
 
     @property
     def num_steps(self) -> int:
         """Steps of the whole training."""
-        return self.timetable.num_steps
+        return self.schedule.num_steps
 
     @property
     def steps_per_epoch(self) -> float:
         """Steps of the recipe's ``batch_size`` in an epoch."""
-        return self.timetable.steps_per_epoch
+        return self.schedule.steps_per_epoch
 
     @property
     def total_seconds(self) -> float:
@@ -33,9 +33,9 @@ class Clock:
     @property
     def samples_seen(self) -> int:
         """Clips of the steps that are done."""
-        return self.timetable.samples_seen(self.step)
+        return self.schedule.samples_seen(self.step)
 
     @property
     def epoch(self) -> float:
         """Passes over the data so far."""
-        return self.samples_seen / self.timetable.batch_size / self.steps_per_epoch
+        return self.samples_seen / self.schedule.batch_size / self.steps_per_epoch

@@ -1,51 +1,44 @@
 """What a pre-training plans to do, epoch by epoch: its mask ratios and its batch sizes.
 
-A segment is a span of ``every_epochs`` epochs with one set of ratios and one batch size; the list
+A phase is a span of ``every_epochs`` epochs with one set of ratios and one batch size; the list
 is a pure function of network and recipe, so the dry run knows all of it. The batch rule is our
 reconstruction of DiffMAViL's adaptive batch (arXiv:2310.03937), which is not published in detail.
 """
 
 import math
 from fractions import Fraction
-from typing import NamedTuple
 
+from pipeline_src.config.phases import Phase
 from pipeline_src.config.training import PretrainConfig
 from pipeline_src.errors import ConfigError
 from pipeline_src.methods import MaskRatios, NetworkConfig
 
 
-class Segment(NamedTuple):
-    """Clips per step over all ranks, and the mask ratios; None in a fine-tuning."""
-
-    batch_size: int
-    ratios: MaskRatios | None = None
-
-
-def plan_segments(network: NetworkConfig, recipe: PretrainConfig) -> tuple[Segment, ...]:
-    """Ratios and batch size of every segment of a pre-training.
+def plan_phases(network: NetworkConfig, recipe: PretrainConfig) -> tuple[Phase, ...]:
+    """Return ratios and batch size of every phase of a pre-training.
 
     Raises:
         ConfigError: a ratio leaves no token, or a batch is over ``max_batch_size``.
     """
-    count = recipe.curriculum.num_segments(recipe.epochs)
-    ratios = [_ratios(network, recipe, segment, count) for segment in range(count)]
-    for segment, one in enumerate(ratios):
-        _check_ratios(network, recipe, one, _place(recipe, segment))
+    count = recipe.curriculum.num_phases(recipe.epochs)
+    ratios = [_ratios(network, recipe, number, count) for number in range(count)]
+    for number, one in enumerate(ratios):
+        _check_ratios(network, recipe, one, _span(recipe, number))
     loads = {one: _load(network, recipe, one) for one in dict.fromkeys(ratios)}
     highest = max(loads.values())  # at the schedule's lowest ratio
-    segments = []
-    for segment, one in enumerate(ratios):
+    phases = []
+    for number, one in enumerate(ratios):
         size = recipe.batch_size
         if recipe.adaptive_batch != "none":
             size = adapted_batch_size(size, highest / loads[one], unit=recipe.batch_multiple)
         if 0 < recipe.max_batch_size < size:
             raise ConfigError(
-                f"{_place(recipe, segment)} has {size} clips per step, more than "
+                f"{_span(recipe, number)} has {size} clips per step, more than "
                 f"max_batch_size={recipe.max_batch_size}: lower batch_size={recipe.batch_size} "
                 f"or the ratio {max(one.audio, one.video):g}"
             )
-        segments.append(Segment(size, one))
-    return tuple(segments)
+        phases.append(Phase(size, one))
+    return tuple(phases)
 
 
 def _load(network: NetworkConfig, recipe: PretrainConfig, ratios: MaskRatios) -> Fraction:
@@ -68,10 +61,10 @@ def adapted_batch_size(reference: int, saving: Fraction | float, *, unit: int) -
     return max(unit, unit * math.floor(reference * saving / unit))
 
 
-def _ratios(network: NetworkConfig, recipe: PretrainConfig, segment: int, count: int) -> MaskRatios:
+def _ratios(network: NetworkConfig, recipe: PretrainConfig, number: int, count: int) -> MaskRatios:
     curriculum = recipe.curriculum
     given = recipe.reconstruct_ratio
-    scheduled = curriculum.ratio(curriculum.start, curriculum.end, segment, count)
+    scheduled = curriculum.ratio(curriculum.start, curriculum.end, number, count)
     video, audio = (
         scheduled if curriculum.is_on and curriculum.modalities != other else given
         for other in ("audio", "video")
@@ -81,21 +74,21 @@ def _ratios(network: NetworkConfig, recipe: PretrainConfig, segment: int, count:
     starts = recipe.contrast_ratios
     ends = curriculum.contrast_ratios_end or starts
     contrast = (
-        curriculum.ratio(first, last, segment, count)
+        curriculum.ratio(first, last, number, count)
         for first, last in zip(starts, ends, strict=True)
     )
     return MaskRatios(audio, video, tuple(contrast))
 
 
 def _check_ratios(
-    network: NetworkConfig, recipe: PretrainConfig, ratios: MaskRatios, place: str
+    network: NetworkConfig, recipe: PretrainConfig, ratios: MaskRatios, span: str
 ) -> None:
     sizes = {"audio": network.num_audio_tokens, "video": network.num_video_tokens}
     for modality, num_tokens in sizes.items():
         for key, ratio in _asked(network, recipe, ratios, modality):
             if int(num_tokens * (1 - ratio)) < 1:
                 raise ConfigError(
-                    f"{place}: mask ratio {ratio:g} leaves none of the {num_tokens} {modality} "
+                    f"{span}: mask ratio {ratio:g} leaves none of the {num_tokens} {modality} "
                     f"tokens; set pretrain.{key} below 1 - 1 / {num_tokens}"
                 )
 
@@ -113,7 +106,7 @@ def _asked(
     return [own, *(("contrast_ratios", ratio) for ratio in ratios.contrast)]
 
 
-def _place(recipe: PretrainConfig, segment: int) -> str:
+def _span(recipe: PretrainConfig, number: int) -> str:
     if not recipe.curriculum.is_on:
         return "every epoch"
-    return f"from epoch {segment * recipe.curriculum.every_epochs:g} of {recipe.epochs:g}"
+    return f"from epoch {number * recipe.curriculum.every_epochs:g} of {recipe.epochs:g}"
