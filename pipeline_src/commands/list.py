@@ -83,19 +83,22 @@ def run(options: argparse.Namespace) -> int:
         known=read_splits(files.clips),
         copies=copies,
     )
+    _refuse_unusable(options.folder, clips)
     listed = [clip for clip in clips if not (options.usable and clip.lost)]
-    if all(clip.lost for clip in clips):
-        raise ConfigError(
-            f"{options.folder}: no usable recording; {len(clips)} of {len(clips)} will be lost, "
-            f"the first: {clips[0].source!r}: {clips[0].lost}"
-        )
     write_lists(files, options.folder, folder, listed, has_video=has_video)
-    print(*describe(folder, listed, seen), sep="\n")
-    for sentence in (*describe_copies(folder, listed, copies), *describe_losses(listed)):
-        print(sentence)
+    sentences = [*describe(folder, listed, seen), *describe_copies(folder, listed, copies)]
+    print(*sentences, *describe_losses(listed), sep="\n")
     print(f"written: {files.description}, {files.clips.name}, {files.classes.name}")
     _print_command(files, folder, listed, config, options.configs, has_video)
     return 0
+
+
+def _refuse_unusable(folder: Path, clips: Sequence[ListedClip]) -> None:
+    if all(clip.lost for clip in clips):
+        raise ConfigError(
+            f"{folder}: no usable recording; {len(clips)} of {len(clips)} will be lost, "
+            f"the first: {clips[0].source!r}: {clips[0].lost}"
+        )
 
 
 def _refuse_existing(files: Files, update: bool) -> None:

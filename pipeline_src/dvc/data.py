@@ -1,6 +1,7 @@
 """Stages of one data set: clip list -> raw clips -> audio and frames -> log-mel -> shards."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from pipeline_src.catalog import Catalog
@@ -14,39 +15,18 @@ DATA_STAGES = ("download", "transcode", "logmel", "shards")
 
 
 def data_stages(catalog: Catalog, name: str) -> Iterator[Stage]:
+    """Yield the stages of a data set, each after those that it reads from."""
     dataset = catalog.dataset(name)
     if dataset.is_packed:
         yield _packed_stage(catalog, name)
         return
-    folder = {stage: str(catalog.stage_folder(stage, name)) for stage in DATA_STAGES}
+    stage = partial(_data_stage, catalog, name)
+    folder = {kind: str(catalog.stage_folder(kind, name)) for kind in DATA_STAGES}
+    silent = "" if dataset.has_video else relative_path(catalog.dataset_path(name))
     described = [catalog.dataset_path(name), *dataset.described_by]
     if dataset.derives_classes:  # classes.csv is nobody's output; the list decides what is in it
         described += dataset.list_files
-    listed = [
-        catalog.dataset_path(name),
-        *([] if dataset.derives_classes else [dataset.class_names]),
-        *dataset.list_files,
-        *_archives(dataset, catalog.config.media.max_seconds),
-    ]
-
-    def stage(
-        kind: str, rules: Sequence[str], deps: Sequence[str | Path], modalities_of: str = ""
-    ) -> Stage:
-        is_first = kind == DATA_STAGES[0]  # the list is cut into chunks for it
-        return Stage(
-            name=f"{kind}_{name}",
-            rules=(*rules, f"{kind}_{name}"),
-            target=f"{kind}_{name}",
-            deps=tuple(sorted(relative_path(path) for path in deps)),
-            params=(*(["plan"] if is_first else []), *dataset_keys(rules)),
-            versions=(*(["PLAN"] if is_first else []), *versions_of(rules)),
-            outs=(Out(folder[kind], persist=True),),
-            modalities_of=modalities_of,
-            before=(f"python -m pipeline_src stages --drop-stale {kind}_{name}",),
-        )
-
-    silent = "" if dataset.has_video else relative_path(catalog.dataset_path(name))
-    yield stage("download", ["download_clips", "download_ledger"], listed)
+    yield stage("download", ["download_clips", "download_ledger"], _listed(catalog, name))
     yield stage("transcode", ["transcode_clips"], [folder["download"]], silent)
     yield stage("logmel", ["extract_logmel"], [folder["transcode"]])
     yield stage(
@@ -54,6 +34,39 @@ def data_stages(catalog: Catalog, name: str) -> Iterator[Stage]:
         ["pack_shard", "pack_index", "pack_ledger"],
         [folder["download"], folder["transcode"], folder["logmel"], *described],
     )
+
+
+def _data_stage(
+    catalog: Catalog,
+    name: str,
+    kind: str,
+    rules: Sequence[str],
+    deps: Sequence[str | Path],
+    modalities_of: str = "",
+) -> Stage:
+    is_first = kind == DATA_STAGES[0]  # the list is cut into chunks for it
+    return Stage(
+        name=f"{kind}_{name}",
+        rules=(*rules, f"{kind}_{name}"),
+        target=f"{kind}_{name}",
+        deps=tuple(sorted(relative_path(path) for path in deps)),
+        params=(*(["plan"] if is_first else []), *dataset_keys(rules)),
+        versions=(*(["PLAN"] if is_first else []), *versions_of(rules)),
+        outs=(Out(str(catalog.stage_folder(kind, name)), persist=True),),
+        modalities_of=modalities_of,
+        before=(f"python -m pipeline_src stages --drop-stale {kind}_{name}",),
+    )
+
+
+def _listed(catalog: Catalog, name: str) -> list[Path]:
+    """Return the files that say which clips there are, and the archives that hold some."""
+    dataset = catalog.dataset(name)
+    return [
+        catalog.dataset_path(name),
+        *([] if dataset.derives_classes else [dataset.class_names]),
+        *dataset.list_files,
+        *_archives(dataset, catalog.config.media.max_seconds),
+    ]
 
 
 def _packed_stage(catalog: Catalog, name: str) -> Stage:
