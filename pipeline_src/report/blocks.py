@@ -1,4 +1,4 @@
-"""What a page is made of: sections of tables, charts, image strips, text and folded parts.
+"""What a page is made of: sections of tables, charts, image rows, text and parts to open.
 
 The template knows these types and nothing of metrics; the section builders know no HTML.
 """
@@ -73,7 +73,7 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Strip:
+class ImageRow:
     """Pictures that belong to one clip, in one row."""
 
     title: str
@@ -81,12 +81,12 @@ class Strip:
 
 
 @dataclass(frozen=True)
-class Strips:
-    """Strips of several clips."""
+class ImageRows:
+    """Pictures of several clips."""
 
-    kind: ClassVar[str] = "strips"
+    kind: ClassVar[str] = "image_rows"
     caption: str
-    strips: Sequence[Strip]
+    rows: Sequence[ImageRow]
 
 
 @dataclass(frozen=True)
@@ -106,16 +106,16 @@ class Code:
 
 
 @dataclass(frozen=True)
-class Fold:
+class Collapsible:
     """A part that the reader opens."""
 
-    kind: ClassVar[str] = "fold"
+    kind: ClassVar[str] = "collapsible"
     title: str
     blocks: Sequence["Block"]
     is_open: bool = False
 
 
-Block = Table | Charts | Strips | Text | Code | Fold
+Block = Table | Charts | ImageRows | Text | Code | Collapsible
 
 
 @dataclass

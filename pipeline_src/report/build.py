@@ -19,14 +19,23 @@ from pipeline_src.evaluate.records import (
     read_record,
 )
 from pipeline_src.report.blocks import Section
-from pipeline_src.report.folds import FOLDS_RULE, folds_section
-from pipeline_src.report.inventory import coverage_section, provenance_section, timing_section
-from pipeline_src.report.learning import PROBE_RULE, evidence_section, training_section
 from pipeline_src.report.load import Problems, SplitIndex, plain, read_benchmarks, results_root
-from pipeline_src.report.methods import methods_section
-from pipeline_src.report.overview import key_cards, summary_sentences
-from pipeline_src.report.predictions import EVAL_RULE, predictions_section
-from pipeline_src.report.results import classification_section, retrieval_section
+from pipeline_src.report.sections.classification import (
+    FOLDS_RULE,
+    classification_section,
+    folds_section,
+)
+from pipeline_src.report.sections.inventory import (
+    coverage_section,
+    provenance_section,
+    timing_section,
+)
+from pipeline_src.report.sections.methods import methods_section
+from pipeline_src.report.sections.overview import key_cards, summary_sentences
+from pipeline_src.report.sections.predictions import EVAL_RULE, predictions_section
+from pipeline_src.report.sections.pretraining import PROBE_RULE, evidence_section
+from pipeline_src.report.sections.retrieval import retrieval_section
+from pipeline_src.report.sections.training import training_section
 from pipeline_src.system.atomic import write_text
 
 logger = logging.getLogger(__name__)

@@ -1,179 +1,273 @@
-"""Charts of confusions, of figures by class, and of clips packed and lost."""
+"""Charts as small inline SVGs that take font and text colour from the page.
 
-from collections.abc import Mapping, Sequence
+No pyplot: a ``Figure`` of its own needs no display and no global state. Colours that must follow
+the light or dark theme are drawn as sentinels and replaced by CSS afterwards.
+"""
 
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from pipeline_src.evaluate.records import Estimate
 from pipeline_src.report.blocks import MODALITY_LABELS, Chart
-from pipeline_src.report.drawing import (
-    LOST_COLOURS,
-    MODALITY_COLOURS,
-    TEXT_SENTINEL,
-    draw_chart,
-    shorten,
-)
+from pipeline_src.report.load import plain
 
-MAX_LABELLED_CLASSES = 20
-MAX_COUNTED_CLASSES = 12
+TEXT_SENTINEL = "#010203"
+RULE_SENTINEL = "#040506"
+MODALITY_COLOURS = {"audio": "#3d84c6", "video": "#dd8135", "audio_video": "#2f9e74"}
+NEUTRAL_COLOUR = "#8b919a"
+LOST_COLOURS = ("#d1495b", "#e09f3e", "#9b5de5", "#5c7cfa", "#b08968", "#f15bb5", "#6c757d")
+CLASS_COLOURS = (
+    "#3d84c6", "#dd8135", "#2f9e74", "#cf4a5c", "#8e6bbf",
+    "#9a6a52", "#d873b5", "#7f8791", "#b3ac2c", "#2bb0c0",
+)  # fmt: skip
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # names of classes are text, whatever stands in them
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "text.color": TEXT_SENTINEL,
+    "axes.labelcolor": TEXT_SENTINEL,
+    "xtick.labelcolor": TEXT_SENTINEL,
+    "ytick.labelcolor": TEXT_SENTINEL,
+    "xtick.color": RULE_SENTINEL,
+    "ytick.color": RULE_SENTINEL,
+    "axes.edgecolor": RULE_SENTINEL,
+    "grid.color": RULE_SENTINEL,
+    "grid.linewidth": 0.6,
+    "grid.alpha": 0.7,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.6,
+}
+LABEL_LENGTH = 26
+NO_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
 
 
-def confusion_chart(
-    confusion_CC: NDArray, class_names: Sequence[str], *, title: str, name: str
+def draw_chart(
+    paint: Callable[[Axes], None],
+    *,
+    title: str,
+    alt: str,
+    caption: str = "",
+    width_inches: float = 4.3,
+    height_inches: float = 2.9,
 ) -> Chart:
-    """Share of each true class (row) that was given each class (column)."""
-    totals_C = confusion_CC.sum(axis=1, keepdims=True)
-    shares_CC = confusion_CC / np.maximum(totals_C, 1)
-    num_classes = len(class_names)
+    """Run ``paint`` on one pair of axes and keep the result as an inline SVG.
+
+    Args:
+        title: heading above the chart; not drawn.
+        alt: sentence that says what the chart shows, for screen readers.
+    """
+    style: Any = STYLE | {"svg.hashsalt": title + alt}  # its type lists every rc key
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(width_inches, height_inches))
+        paint(figure.add_subplot())
+        stream = io.StringIO()
+        figure.savefig(
+            stream,
+            format="svg",
+            transparent=True,
+            bbox_inches="tight",
+            pad_inches=0.04,
+            metadata=NO_METADATA,
+        )
+    return Chart(title, slim_svg(stream.getvalue()), alt, caption)
+
+
+def slim_svg(svg: str) -> str:
+    """Make matplotlib's SVG inline: no prolog, no fixed size, short numbers, the page's colours."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    width = re.search(r' width="([\d.]+)pt"', svg)
+    natural_px = round(float(width.group(1)) * 4 / 3) if width else 640
+    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
+    parts = re.split(r"(<[^>]*>)", svg)  # tags at odd places, names and other text between
+    referenced = {name for tag in parts[1::2] for name in re.findall(r"#([\w.-]+)", tag)}
+    parts[1::2] = [_slim_tag(tag, referenced) for tag in parts[1::2]]
+    parts[::2] = ["\n" if text.isspace() else text for text in parts[::2]]
+    svg = "".join(parts)
+    return svg.replace("<svg", f'<svg aria-hidden="true" style="max-width:{natural_px}px"', 1)
+
+
+def _slim_tag(tag: str, referenced: set[str]) -> str:
+    """A tag without names that nothing refers to, with short numbers and the page's colours."""
+    tag = re.sub(r' (?:xmlns|xmlns:xlink|version)="[^"]*"', "", tag).replace("xlink:href", "href")
+    tag = re.sub(
+        r' id="([^"]*)"', lambda found: found.group(0) * (found.group(1) in referenced), tag
+    )
+    tag = re.sub(r"-?\d+\.\d{3,}(?![\w.])", lambda found: f"{float(found.group(0)):.2f}", tag)
+    tag = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font: \1 var(--sans)", tag)
+    tag = tag.replace(TEXT_SENTINEL, "currentColor").replace(RULE_SENTINEL, "var(--rule)")
+    return re.sub(r"\n\s*", "\n", tag)
+
+
+def shorten(text: str) -> str:
+    """A label that fits beside an axis; a legend would leave out one that begins with _."""
+    text = plain(text)
+    text = f"\u200b{text}" if text.startswith("_") else text
+    return text if len(text) <= LABEL_LENGTH else text[: LABEL_LENGTH - 1] + "\u2026"
+
+
+class IntervalPoint(NamedTuple):
+    """One figure of a point chart."""
+
+    row: str
+    series: str
+    interval: Estimate
+
+
+class SeriesStyle(NamedTuple):
+    """How a series is drawn."""
+
+    label: str
+    colour: str
+    is_hollow: bool = False
+
+
+MODALITY_STYLES = {
+    name: SeriesStyle(label, MODALITY_COLOURS[name]) for name, label in MODALITY_LABELS.items()
+}
+
+
+def interval_chart(
+    points: Sequence[IntervalPoint],
+    styles: Mapping[str, SeriesStyle],
+    *,
+    title: str,
+    axis_label: str,
+) -> Chart:
+    """Dots with 95 % points in per cent; one row per ``row``, one colour per ``series``."""
+    rows = list(dict.fromkeys(point.row for point in points))
+    series = [name for name in styles if any(point.series == name for point in points)]
+    offsets = np.linspace(-0.24, 0.24, len(series)) if len(series) > 1 else np.zeros(1)
 
     def paint(axes: Axes) -> None:
-        colours = np.empty((num_classes, num_classes, 4))
-        colours[..., :3] = to_rgb(MODALITY_COLOURS["audio"])
-        colours[..., 3] = shares_CC**0.6  # small shares stay visible
-        if num_classes <= MAX_LABELLED_CLASSES:
-            edges = np.arange(num_classes + 1) - 0.5
-            axes.pcolormesh(edges, edges, colours, linewidth=0, snap=True)
-            axes.set_xticks(range(num_classes), [shorten(name) for name in class_names])
-            axes.set_yticks(range(num_classes), [shorten(name) for name in class_names])
-            if max(len(name) for name in class_names) > 2:
-                axes.tick_params(axis="x", rotation=90)
-        else:
-            axes.imshow(colours, interpolation="nearest")
-        axes.set_ylim(num_classes - 0.5, -0.5)
-        axes.set_aspect("equal")
-        axes.tick_params(length=0)
-        axes.set_xlabel("predicted class")
-        axes.set_ylabel("true class")
-        for spine in axes.spines.values():
-            spine.set_visible(True)
-        if num_classes <= MAX_COUNTED_CLASSES:
-            _write_counts(axes, confusion_CC, shares_CC)
+        for name, offset in zip(series, offsets, strict=True):
+            chosen = [point for point in points if point.series == name]
+            _paint_points(axes, chosen, rows, styles[name], offset)
+        axes.set_yticks(range(len(rows)), [shorten(row) for row in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlabel(axis_label)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x")
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=len(series), handletextpad=0.3,
+            borderaxespad=0.2, columnspacing=1.2,
+        )  # fmt: skip
 
+    alt = "; ".join(_point_alt(point, styles) for point in points)
+    height = 1.0 + len(rows) * max(0.34, 0.2 * len(series))
     return draw_chart(
         paint,
         title=title,
-        alt=f"{name}, {title}. {_confusion_alt(confusion_CC, class_names)}",
-        width_inches=3.8,
-        height_inches=3.8,
+        alt=f"{axis_label}. {alt}",
+        width_inches=5.8,
+        height_inches=height,
     )
 
 
-def _write_counts(axes: Axes, confusion_CC: NDArray, shares_CC: NDArray) -> None:
-    for row, column in np.argwhere(confusion_CC):
-        colour = "white" if shares_CC[row, column] > 0.45 else TEXT_SENTINEL
-        axes.text(
-            column, row, str(confusion_CC[row, column]),
-            ha="center", va="center", color=colour, fontsize=8,
+def _paint_points(
+    axes: Axes,
+    points: Sequence[IntervalPoint],
+    rows: Sequence[str],
+    style: SeriesStyle,
+    offset: float,
+) -> None:
+    for index, point in enumerate(points):
+        if point.interval.value is None:
+            continue
+        y = rows.index(point.row) + offset
+        if point.interval.low is not None and point.interval.high is not None:
+            ends = [100 * point.interval.low, 100 * point.interval.high]
+            axes.plot(ends, [y, y], color=style.colour, solid_capstyle="round", linewidth=2)
+        axes.plot(
+            100 * point.interval.value, y, "o", markersize=6, color=style.colour,
+            markerfacecolor="none" if style.is_hollow else style.colour,
+            linestyle="none", label=style.label if index == 0 else None,
         )  # fmt: skip
 
 
-def _confusion_alt(confusion_CC: NDArray, class_names: Sequence[str]) -> str:
-    right, total = int(np.trace(confusion_CC)), int(confusion_CC.sum())
-    wrong_CC = confusion_CC - np.diag(np.diag(confusion_CC))
-    text = f"{right} of {total} clips on the diagonal"
-    if not wrong_CC.any():
-        return text
-    row, column = divmod(int(wrong_CC.argmax()), len(class_names))
-    return (
-        f"{text}; most frequent error: {wrong_CC[row, column]} clips of {class_names[row]} "
-        f"taken for {class_names[column]}"
-    )
+def _point_alt(point: IntervalPoint, styles: Mapping[str, SeriesStyle]) -> str:
+    value, low, high = point.interval.value, point.interval.low, point.interval.high
+    if value is None:
+        return f"{point.row}, {styles[point.series].label}: undefined"
+    bounds = ""
+    if low is not None and high is not None:
+        bounds = f" ({100 * low:.1f} to {100 * high:.1f})"
+    return f"{point.row}, {styles[point.series].label}: {100 * value:.1f}{bounds}"
 
 
-def class_chart(
-    values: Mapping[str, NDArray],
-    class_names: Sequence[str],
+MAX_POINTS = 240
+Row = Mapping[str, Any]
+
+
+class Line(NamedTuple):
+    """One logged quantity of a panel."""
+
+    key: str
+    label: str
+    colour: str
+
+
+Curve = tuple[NDArray, NDArray]
+
+
+def logged_curve(
+    rows: Sequence[Row], key: str, scale: float = 1, over: str = "epoch"
+) -> Curve | None:
+    """Epochs, or ``over``, and values of a quantity; long curves as means of equal runs of rows."""
+    points = [
+        (row[over], scale * row[key])
+        for row in rows
+        if isinstance(row.get(key), int | float) and isinstance(row.get(over), int | float)
+    ]
+    if not points:
+        return None
+    array = np.array(points, dtype=np.float64)
+    if len(array) > MAX_POINTS:
+        array = np.stack([part.mean(axis=0) for part in np.array_split(array, MAX_POINTS)])
+    return array[:, 0], array[:, 1]
+
+
+def line_chart(
+    curves: Mapping[Line, Curve],
     *,
     title: str,
     name: str,
-    caption: str = "",
+    marker: str | None = None,
+    axis_label: str = "epoch",
 ) -> Chart:
-    """One bar per modality and class, in per cent; a class without value has no bar.
-
-    Args:
-        values: modality to (C,).
-    """
-    thickness = 0.8 / len(values)
-
     def paint(axes: Axes) -> None:
-        rows = np.arange(len(class_names))
-        for index, (modality, values_C) in enumerate(values.items()):
-            axes.barh(
-                rows - 0.4 + (index + 0.5) * thickness, 100 * np.nan_to_num(values_C),
-                height=thickness * 0.86, color=MODALITY_COLOURS[modality],
-                label=MODALITY_LABELS[modality],
-            )  # fmt: skip
-        axes.set_yticks(rows, [shorten(name) for name in class_names])
-        axes.set_ylim(len(class_names) - 0.5, -0.5)
-        axes.set_xlim(0, 100)
-        axes.tick_params(axis="y", length=0)
-        axes.set_xlabel("per cent")
-        axes.grid(axis="x")
+        for line, (epochs, values) in curves.items():
+            shape = marker or ("o" if len(epochs) == 1 else None)
+            axes.plot(epochs, values, color=line.colour, label=line.label, marker=shape,
+                      markersize=3.5)  # fmt: skip
+        axes.set_xlabel(axis_label)
+        axes.grid(axis="y")
+        axes.margins(x=0.02)
         axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1), ncols=len(values), handlelength=0.8,
-            handletextpad=0.4, borderaxespad=0.2, columnspacing=1.2,
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=3, handlelength=1.2,
+            handletextpad=0.5, borderaxespad=0.2, columnspacing=1.2,
         )  # fmt: skip
 
-    parts = []
-    for modality, values_C in values.items():
-        if not np.isnan(values_C).all():
-            worst = int(np.nanargmin(values_C))
-            parts.append(
-                f"{MODALITY_LABELS[modality]}: lowest {100 * values_C[worst]:.0f} "
-                f"for {class_names[worst]}"
-            )
-    return draw_chart(
-        paint,
-        title=title,
-        alt=f"{name}, {title} in per cent. " + "; ".join(parts),
-        caption=caption,
-        height_inches=1.0 + 0.3 * len(class_names),
+    ends = "; ".join(
+        f"{line.label} from {values[0]:.3g} to {values[-1]:.3g}"
+        for line, (_, values) in curves.items()
     )
-
-
-def coverage_chart(
-    kept: Mapping[str, int], lost: Mapping[str, Mapping[str, int]], *, title: str
-) -> Chart:
-    """Stacked bars: clips packed and clips lost by reason, per split.
-
-    Args:
-        kept: clips packed, by bar label.
-        lost: clips per reason, by the same labels.
-    """
-    reasons = list(dict.fromkeys(reason for counts in lost.values() for reason in counts))
-
-    def paint(axes: Axes) -> None:
-        rows = np.arange(len(kept))
-        totals = np.array([kept[name] + sum(lost[name].values()) for name in kept])
-        left = np.array([100 * kept[name] for name in kept]) / np.maximum(totals, 1)
-        axes.barh(rows, left, height=0.6, color=MODALITY_COLOURS["audio_video"], label="packed")
-        for index, reason in enumerate(reasons):
-            counts = np.array([lost[name].get(reason, 0) for name in kept])
-            width = 100 * counts / np.maximum(totals, 1)
-            colour = LOST_COLOURS[index % len(LOST_COLOURS)]
-            axes.barh(rows, width, left=left, height=0.6, color=colour, label=reason)
-            left = left + width
-        axes.set_yticks(rows, [shorten(name) for name in kept])
-        axes.set_ylim(len(kept) - 0.5, -0.5)
-        axes.set_xlim(0, 100)
-        axes.tick_params(axis="y", length=0)
-        axes.set_xlabel("per cent of the clips in the list")
-        axes.grid(axis="x")
-        axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1), ncols=4, handlelength=0.8,
-            handletextpad=0.4, borderaxespad=0.2, columnspacing=1.2,
-        )  # fmt: skip
-
-    alt = "; ".join(
-        f"{name}: {count} clips packed, {sum(lost[name].values())} lost"
-        for name, count in kept.items()
-    )
-    return draw_chart(
-        paint,
-        title=title,
-        alt=f"Clips per split. {alt}",
-        width_inches=5.6,
-        height_inches=1.0 + 0.42 * len(kept),
-    )
+    return draw_chart(paint, title=title, alt=f"{name}, {title}: {ends}", height_inches=2.6)

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from pipeline_src.evaluate.records import EvalMetrics, read_record
-from pipeline_src.report.learning import training_section
-from pipeline_src.report.methods import methods_section
+from pipeline_src.report.sections.methods import methods_section
+from pipeline_src.report.sections.training import training_section
 from tests.report_files import write_evaluation, write_json, write_training
 
 

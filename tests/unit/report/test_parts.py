@@ -11,8 +11,8 @@ import pytest
 
 from pipeline_src.config.evaluation import ReportConfig
 from pipeline_src.report.build import build_report
-from pipeline_src.report.drawing import draw_chart, shorten, slim_svg
-from pipeline_src.report.embedding_map import select_clips
+from pipeline_src.report.charts import draw_chart, shorten, slim_svg
+from pipeline_src.report.class_charts import select_clips
 from pipeline_src.report.load import read_rows
 from tests import report_files
 

@@ -15,7 +15,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from pipeline_src.config import CurriculumConfig, ModelConfig, PretrainConfig
 from pipeline_src.config.data import AudioConfig, ShardsConfig
 from pipeline_src.logmel.chunk import extract_chunk
-from pipeline_src.report.curves import PRETRAIN_PANELS, training_charts
+from pipeline_src.report.sections.training import PRETRAIN_PANELS, training_charts
 from pipeline_src.runs.checkpoint import newest_checkpoint
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, TrainSpec, step_folder
 from pipeline_src.shards.index import write_index

@@ -10,9 +10,16 @@ from pipeline_src.errors import StageError
 from pipeline_src.evaluate.files import EMBEDDINGS_FILE, PREDICTIONS_FILE
 from pipeline_src.evaluate.metrics import average_precisions, class_accuracies, confusion_matrix
 from pipeline_src.evaluate.records import MODALITIES, EvalMetrics
-from pipeline_src.report.blocks import MODALITY_LABELS, Block, Chart, Charts, Fold, Section, Text
-from pipeline_src.report.charts import class_chart, confusion_chart
-from pipeline_src.report.embedding_map import embedding_chart
+from pipeline_src.report.blocks import (
+    MODALITY_LABELS,
+    Block,
+    Chart,
+    Charts,
+    Collapsible,
+    Section,
+    Text,
+)
+from pipeline_src.report.class_charts import class_chart, confusion_chart, embedding_chart
 from pipeline_src.report.load import Arrays, Problems, read_arrays
 
 EVAL_RULE = "the rule evaluate_finetuned"
@@ -54,7 +61,7 @@ def predictions_section(
                      "in embeddings.npz.")
             )  # fmt: skip
         is_only = len(evaluations) == 1
-        section.blocks += blocks if is_only else [Fold(evaluation.name, blocks, index == 0)]
+        section.blocks += blocks if is_only else [Collapsible(evaluation.name, blocks, index == 0)]
     return section
 
 

@@ -1,19 +1,18 @@
-"""Sections of the headline figures: classification and retrieval."""
+"""Sections of classification figures: each evaluation, and the mean over folds."""
 
 from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
 from pipeline_src.evaluate.records import (
-    DIRECTIONS,
     HEADLINE,
     MODALITIES,
     EvalMetrics,
-    Retrieval,
+    FoldFigure,
+    FoldMetrics,
     Scores,
 )
 from pipeline_src.report.blocks import (
-    DIRECTION_LABELS,
     MISSING,
     MODALITY_LABELS,
     Cell,
@@ -24,9 +23,8 @@ from pipeline_src.report.blocks import (
     coverage_cell,
     hash_cell,
     interval_cell,
-    number_text,
 )
-from pipeline_src.report.whiskers import MODALITY_LOOKS, Whisker, whisker_chart
+from pipeline_src.report.charts import MODALITY_STYLES, IntervalPoint, interval_chart
 
 
 class Metric(NamedTuple):
@@ -45,7 +43,6 @@ METRICS = (
     Metric("mean_auc", "AUC", 1, 3),
     Metric("d_prime", "d\u2032", 1, 2),
 )
-RECALLS = ("R@1", "R@5", "R@10")
 RESULTS_LEAD = (
     "Each figure with its 95 % interval: percentiles of a bootstrap over test clips. It covers the "
     "choice of clips, not the seed of a run nor the speakers or videos that clips may share, and "
@@ -54,17 +51,10 @@ RESULTS_LEAD = (
     "named by that number is of the middle group alone. "
     "Clips: scored, of those in the list. A dash marks a figure that is undefined or not computed."
 )
-RETRIEVAL_LEAD = (
-    "The clip\u2019s own video among all videos of the gallery given its audio, and the reverse: "
-    "share of queries with the true pair among the first k by cosine similarity. Ties are queries "
-    "whose true pair has exactly the score of another candidate; many of them mean collapsed "
-    "embeddings and void the figures."
-)
-MAX_TIED_FRACTION = 0.01
 
 
 def classification_section(evaluations: Sequence[EvalMetrics]) -> Section:
-    """Every run, data set and modality in one table per data set, and as whiskers."""
+    """Every run, data set and modality in one table per data set, and as points."""
     section = Section("results", "Classification", RESULTS_LEAD)
     if not evaluations:
         section.problems.add("No evaluation could be read: run the target report again.")
@@ -112,17 +102,17 @@ def _single_frame_label(runs: Sequence[EvalMetrics]) -> str:
 
 
 def _results_chart(runs: Sequence[EvalMetrics]) -> Chart | None:
-    whiskers = [
-        Whisker(run.run, modality, headline)
+    points = [
+        IntervalPoint(run.run, modality, headline)
         for run in runs
         for modality in MODALITIES
         if (headline := run.headline(modality)) is not None and headline.value is not None
     ]
-    if not whiskers:
+    if not points:
         return None
     label = HEADLINE[runs[0].task]
-    return whisker_chart(
-        whiskers, MODALITY_LOOKS, title=f"{label}, {runs[0].dataset}", axis_label=f"{label}, %"
+    return interval_chart(
+        points, MODALITY_STYLES, title=f"{label}, {runs[0].dataset}", axis_label=f"{label}, %"
     )
 
 
@@ -140,80 +130,46 @@ def _check_comparable(section: Section, runs: Sequence[EvalMetrics]) -> None:
         )
 
 
-def retrieval_section(evaluations: Sequence[EvalMetrics]) -> Section:
-    """Recall in both directions against chance."""
-    section = Section("retrieval", "Retrieval", RETRIEVAL_LEAD)
-    named = {run.name: run.retrieval for run in evaluations if run.retrieval is not None}
-    for run in evaluations:
-        if run.retrieval is None and "video" in run.modalities:
-            section.problems.add(f"{run.name}: metrics.json holds no retrieval figures")
-    if named:
-        section.blocks.append(retrieval_table(named, caption="Retrieval, both directions"))
-        for name, retrieval in named.items():
-            report_ties(section, name, retrieval)
+FOLDS_RULE = "the rule evaluate_folds"
+FOLDS_LEAD = (
+    "Each fold is scored once by a model that was fine-tuned on the others. Mean over folds \u00b1 "
+    "standard deviation over folds (n \u2212 1); below it the figure of each fold, in order. The "
+    "folds share most of their training clips, so the spread is no standard error of the mean. "
+    "Curves, predictions and intervals of one fold lie under eval/<data set>_fold<k> and "
+    "finetune/<data set>_fold<k> of its run."
+)
+
+
+def folds_section(records: Sequence[FoldMetrics]) -> Section:
+    """One table per data set, a row per run and input."""
+    section = Section("folds", "Cross-validation", FOLDS_LEAD)
+    ordered = sorted(records, key=lambda record: record.dataset)
+    for dataset, group in groupby(ordered, key=lambda record: record.dataset):
+        section.blocks.append(_folds_table(dataset, list(group)))
     return section
 
 
-def report_ties(section: Section, name: str, retrieval: Retrieval) -> None:
-    """Warn where ties make recall look better than it is."""
-    for direction, num_tied in retrieval.num_tied.items():
-        if num_tied > MAX_TIED_FRACTION * retrieval.gallery_size:
-            section.problems.add(
-                f"{name}, {DIRECTION_LABELS[direction]}: {num_tied} of {retrieval.gallery_size} "
-                "queries are tied, so recall is not to be trusted"
-            )
-
-
-def retrieval_table(named: dict[str, Retrieval], caption: str) -> Table:
-    """One row per encoder and direction, and chance for each gallery size."""
+def _folds_table(dataset: str, runs: Sequence[FoldMetrics]) -> Table:
+    metrics = [m for m in METRICS if any(m.key in run.scores(h) for run in runs for h in run.heads)]
     rows = []
-    for name, retrieval in named.items():
-        for index, direction in enumerate(DIRECTIONS):
-            figures = retrieval.direction(direction)
-            cells = [Cell(DIRECTION_LABELS[direction])]
-            cells += [interval_cell(figures.get(key), scale=100) for key in RECALLS]
-            cells += [_ratio_cell(retrieval, direction), interval_cell(figures.get("median_rank"))]
+    for run in runs:
+        for index, head in enumerate(run.heads):
+            cells = [Cell(MODALITY_LABELS[head])]
+            cells += [_figure_cell(run.scores(head).get(m.key), m) for m in metrics]
             if index == 0:
-                title = Cell(name, sub=_encoder_text(retrieval), rowspan=2)
-                cells = [title, *cells, Cell(f"{retrieval.gallery_size:,}", is_number=True,
-                                             rowspan=2)]  # fmt: skip
-            tied = retrieval.num_tied.get(direction)
-            text = MISSING if tied is None else f"{tied:,}"
-            cells.append(Cell(text, is_number=True, tone="" if tied else "muted"))
+                span = len(run.heads)
+                cells.insert(0, Cell(run.run, rowspan=span))
+                cells.append(coverage_cell(run.num_clips, run.num_clips_in_list, rowspan=span))
             rows.append(cells)
-    by_size = {retrieval.gallery_size: retrieval for retrieval in named.values()}
-    rows += [_chance_row(size, by_size[size]) for size in sorted(by_size)]
-    head = ["Encoder", "Direction", "R@1, %", "R@5, %", "R@10, %", "R@10 / chance", "Median rank",
-            "Gallery", "Ties"]  # fmt: skip
-    return Table(caption, head, rows)
+    head = ["Run", "Input", *(metric.label for metric in metrics), "Clips"]
+    return Table(f"{dataset}, {len(runs[0].folds)} folds", head, rows)
 
 
-def _encoder_text(retrieval: Retrieval) -> str:
-    if not retrieval.checkpoint:
-        return ""
-    learnt = f" on {', '.join(retrieval.trained_on)}" if retrieval.trained_on else ""
-    return f"after {retrieval.checkpoint}{learnt}{', zero-shot' if retrieval.zero_shot else ''}"
-
-
-def _ratio_cell(retrieval: Retrieval, direction: str) -> Cell:
-    recall = retrieval.direction(direction).get("R@10")
-    chance = retrieval.chance_level("R@10")
-    is_better = recall is not None and recall.low is not None and recall.low > chance
-    return interval_cell(recall, scale=1 / chance, tone="good" if is_better else "")
-
-
-def _chance_row(gallery_size: int, retrieval: Retrieval) -> list[Cell]:
-    recalls = [
-        Cell(number_text(retrieval.chance_level(key), scale=100), tone="muted", is_number=True)
-        for key in RECALLS
-    ]
-    median = number_text(retrieval.chance_level("median_rank"))
-    return [
-        Cell("Chance", tone="muted"),
-        Cell("either", tone="muted"),
-        *recalls,
-        Cell("1.0", tone="muted", is_number=True),
-        Cell(median, tone="muted", is_number=True),
-        Cell(f"{gallery_size:,}", tone="muted", is_number=True),
-        Cell(MISSING, tone="muted", is_number=True),
-    ]
+def _figure_cell(figure: FoldFigure | None, metric: Metric) -> Cell:
+    if figure is None:
+        return Cell(MISSING, tone="muted", is_number=True)
+    mean, std, *folds = (
+        f"{metric.scale * value:.{metric.digits}f}"
+        for value in (figure.value, figure.std, *figure.folds)
+    )
+    return Cell(f"{mean} \u00b1 {std}", sub=", ".join(folds), is_number=True)

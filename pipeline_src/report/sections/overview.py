@@ -13,7 +13,6 @@ from pipeline_src.report.blocks import (
 from pipeline_src.report.load import SplitIndex
 
 MAX_DATASETS = 2
-METRIC_LABELS = {"accuracy": "accuracy", "mAP": "mAP"}
 
 
 def best_runs(evaluations: Sequence[EvalMetrics]) -> list[EvalMetrics]:

@@ -1,16 +1,20 @@
 """Sections about the material: data coverage, timings, and where every figure comes from."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
 
 from pipeline_src.evaluate.records import EvalMetrics, ProbeMetrics, Scored
 from pipeline_src.report.blocks import (
     MISSING,
     Cell,
+    Chart,
     Charts,
     Code,
-    Fold,
+    Collapsible,
     Section,
     Table,
     coverage_cell,
@@ -18,7 +22,7 @@ from pipeline_src.report.blocks import (
     hash_cell,
     number_text,
 )
-from pipeline_src.report.charts import coverage_chart
+from pipeline_src.report.charts import LOST_COLOURS, MODALITY_COLOURS, draw_chart, shorten
 from pipeline_src.report.load import BenchmarkRow, SplitIndex, read_run_config
 
 COVERAGE_LEAD = (
@@ -132,7 +136,9 @@ def provenance_section(evaluations: Sequence[Scored], run_dirs: Sequence[Path]) 
     for run_dir in run_dirs:
         loaded = section.problems.attempt(lambda run_dir=run_dir: read_run_config(run_dir))
         if loaded:
-            section.blocks.append(Fold(f"Configuration of {run_dir.name}", [Code(loaded[0])]))
+            section.blocks.append(
+                Collapsible(f"Configuration of {run_dir.name}", [Code(loaded[0])])
+            )
     return section
 
 
@@ -168,3 +174,49 @@ def _version_table(evaluations: Sequence[Scored]) -> Table:
         tone = "warn" if len(found) > 1 else ""
         rows.append([Cell(package, is_code=True), Cell(", ".join(found), is_code=True, tone=tone)])
     return Table("Versions used by the evaluations", ["Package", "Version"], rows)
+
+
+def coverage_chart(
+    kept: Mapping[str, int], lost: Mapping[str, Mapping[str, int]], *, title: str
+) -> Chart:
+    """Stacked bars: clips packed and clips lost by reason, per split.
+
+    Args:
+        kept: clips packed, by bar label.
+        lost: clips per reason, by the same labels.
+    """
+    reasons = list(dict.fromkeys(reason for counts in lost.values() for reason in counts))
+
+    def paint(axes: Axes) -> None:
+        rows = np.arange(len(kept))
+        totals = np.array([kept[name] + sum(lost[name].values()) for name in kept])
+        left = np.array([100 * kept[name] for name in kept]) / np.maximum(totals, 1)
+        axes.barh(rows, left, height=0.6, color=MODALITY_COLOURS["audio_video"], label="packed")
+        for index, reason in enumerate(reasons):
+            counts = np.array([lost[name].get(reason, 0) for name in kept])
+            width = 100 * counts / np.maximum(totals, 1)
+            colour = LOST_COLOURS[index % len(LOST_COLOURS)]
+            axes.barh(rows, width, left=left, height=0.6, color=colour, label=reason)
+            left = left + width
+        axes.set_yticks(rows, [shorten(name) for name in kept])
+        axes.set_ylim(len(kept) - 0.5, -0.5)
+        axes.set_xlim(0, 100)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel("per cent of the clips in the list")
+        axes.grid(axis="x")
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=4, handlelength=0.8,
+            handletextpad=0.4, borderaxespad=0.2, columnspacing=1.2,
+        )  # fmt: skip
+
+    alt = "; ".join(
+        f"{name}: {count} clips packed, {sum(lost[name].values())} lost"
+        for name, count in kept.items()
+    )
+    return draw_chart(
+        paint,
+        title=title,
+        alt=f"Clips per split. {alt}",
+        width_inches=5.6,
+        height_inches=1.0 + 0.42 * len(kept),
+    )

@@ -12,6 +12,7 @@ from pipeline_src.report.blocks import (
     MISSING,
     MODALITY_LABELS,
     Cell,
+    Chart,
     Charts,
     Section,
     Table,
@@ -20,9 +21,15 @@ from pipeline_src.report.blocks import (
     interval_cell,
     number_text,
 )
-from pipeline_src.report.curves import progress_charts
+from pipeline_src.report.charts import CLASS_COLOURS, Line, Row, line_chart, logged_curve
 from pipeline_src.report.load import Problems, TrainingDone, read_rows, read_run_config
-from pipeline_src.report.trainings import STAGE_LABELS, Origin, Stage, stage_folder, training_origin
+from pipeline_src.report.sections.training import (
+    STAGE_LABELS,
+    Stage,
+    WeightsOrigin,
+    stage_folder,
+    weights_origin,
+)
 from pipeline_src.runs.history import METRICS_LOG_FILE
 from pipeline_src.runs.spec import DONE_FILE
 
@@ -43,7 +50,7 @@ class MethodRun(NamedTuple):
 
     evaluation: EvalMetrics
     model: str
-    origins: dict[Stage, Origin]
+    origins: dict[Stage, WeightsOrigin]
     trainings: dict[Stage, TrainingDone]
 
     def flops(self, stage: Stage) -> float | None:
@@ -84,7 +91,7 @@ def _read_run(problems: Problems, path: Path, evaluation: EvalMetrics) -> Method
     run_dir = path.parents[2]
     loaded = problems.attempt(lambda: read_run_config(run_dir))
     sections = loaded[1] if loaded else {}
-    origins: dict[Stage, Origin] = {s: training_origin(sections, s) for s in STAGES}
+    origins: dict[Stage, WeightsOrigin] = {s: weights_origin(sections, s) for s in STAGES}
     trainings: dict[Stage, TrainingDone] = {}
     for stage, origin in origins.items():
         if origin.kind not in ("own", "other"):
@@ -191,7 +198,7 @@ def _digits(value: float | None, unit: float) -> int:
 
 
 def _origin_note(run: MethodRun, stage: Stage | None) -> str:
-    origin = run.origins[stage] if stage else Origin("own")
+    origin = run.origins[stage] if stage else WeightsOrigin("own")
     notes = {
         "own": "",
         "none": "from scratch",
@@ -225,3 +232,30 @@ def _progress(
         ]
     charts = progress_charts({run: rows for run, rows in points.items() if rows})
     return [Charts(charts)] if charts else []
+
+
+def progress_charts(progress: Mapping[str, Sequence[Row]]) -> list[Chart]:
+    """One chart a modality: validation scores of several runs over the operations they spent.
+
+    Args:
+        progress: rows of each run: "tflop" since its first step, and a score per modality.
+    """
+    charts = []
+    for modality, label in MODALITY_LABELS.items():
+        colours = dict(zip(progress, CLASS_COLOURS, strict=False))
+        found = {
+            Line(run, run, colours[run]): curve
+            for run, rows in progress.items()
+            if (curve := logged_curve(rows, modality, scale=100, over="tflop"))
+        }
+        if found:
+            charts.append(
+                line_chart(
+                    found,
+                    title=f"Validation score, {label}",
+                    name="Runs",
+                    marker="o",
+                    axis_label="TFLOP, pre-training included",
+                )
+            )
+    return charts

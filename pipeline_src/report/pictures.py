@@ -12,7 +12,7 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from pipeline_src.report.blocks import Image, Strip
+from pipeline_src.report.blocks import Image, ImageRow
 from pipeline_src.report.load import Arrays
 
 PARTS = ("input", "masked", "reconstructed")
@@ -37,32 +37,32 @@ JPEG_QUALITY = 82
 Modality = Literal["audio", "video"]
 
 
-def reconstruction_strips(arrays: Arrays, num_examples: int) -> list[Strip]:
+def reconstruction_rows(arrays: Arrays, num_examples: int) -> list[ImageRow]:
     """Six pictures per clip: log-mel and frame, each as input, masked and reconstructed.
 
-    Where the arrays hold them, also a strip of the states from noise to prediction.
+    Where the arrays hold them, also a row of the states from noise to prediction.
 
     Raises:
         ValueError: an array has an unexpected shape.
     """
-    strips = []
+    rows = []
     for index, clip_id in enumerate(arrays["clip_ids"][:num_examples]):
         images = [
             *_pictures("audio", [arrays[f"audio_{part}"][index] for part in PARTS], str(clip_id)),
             *_pictures("video", [arrays[f"video_{part}"][index] for part in PARTS], str(clip_id)),
         ]
-        strips.append(Strip(str(clip_id), images))
+        rows.append(ImageRow(str(clip_id), images))
         if DENOISED_NAMES[0] in arrays:
-            strips.append(_denoised_strip({name: arrays[name][index] for name in arrays}))
-    return strips
+            rows.append(_denoised_row({name: arrays[name][index] for name in arrays}))
+    return rows
 
 
-def strips_caption(arrays: Arrays) -> str:
-    """What the strips show."""
+def rows_caption(arrays: Arrays) -> str:
+    """What the rows show."""
     return CAPTION + DENOISED_CAPTION if DENOISED_NAMES[0] in arrays else CAPTION
 
 
-def _denoised_strip(clip: Arrays) -> Strip:
+def _denoised_row(clip: Arrays) -> ImageRow:
     """States of one clip by diffusion step, log-mels before frames."""
     images = []
     low, high = np.nanpercentile(clip["audio_input"], (1, 99))
@@ -73,7 +73,7 @@ def _denoised_strip(clip: Arrays) -> Strip:
             rgb = rgb.transpose(1, 0, 2)[::-1] if is_audio else rgb
             alt = f"{kind} of clip {clip['clip_ids']}, diffusion step {step}"
             images.append(_image(rgb, title=f"{kind}, t = {step}", alt=alt))
-    return Strip(f"{clip['clip_ids']}, denoising", images)
+    return ImageRow(f"{clip['clip_ids']}, denoising", images)
 
 
 def _pictures(modality: Modality, parts: list[NDArray], clip_id: str) -> list[Image]:
