@@ -42,6 +42,7 @@ RENAMED = {
     "manifest.datasets": "datasets.dataset",
     "manifest.plan": "datasets.chunk_plan",
     "manifest.galleries": "datasets.retrieval_lists",
+    "report.records": "evaluate.records",
     "reproduce": "commands.reproduce",
     "doctor": "commands.doctor",
     "listing": "commands.list_clips",
