@@ -42,14 +42,27 @@ class CAVMAEConfig(NetworkConfig):
         """Blocks of each modality before the shared ones."""
         return self.depth - self.shared_depth
 
+    @property
+    def num_class_tokens(self) -> int:
+        """Class tokens of a sequence."""
+        return 0
+
+    @property
+    def extra_tokens(self) -> int:
+        """Tokens beside the patches in a modality's own blocks."""
+        return self.num_class_tokens + self.num_registers
+
+    def _pair_macs(self, audio: int, video: int, extra: int) -> int:
+        """Of a block over each modality's sequence, each longer by ``extra`` tokens."""
+        return self.encoder_block_macs(audio + extra) + self.encoder_block_macs(video + extra)
+
     def forward_macs(self, ratios: MaskRatios) -> Fraction:
         """Count the one pass: shared blocks run on audio, on video and on both."""
         audio, video = self.kept_tokens(ratios)
-        separate = self.encoder_block_macs(audio) + self.encoder_block_macs(video)
-        shared = separate + self.encoder_block_macs(audio + video)
         return Fraction(
             self.embedding_macs()
-            + self.modality_specific_depth * separate
-            + self.shared_depth * shared
+            + self.modality_specific_depth * self._pair_macs(audio, video, self.extra_tokens)
+            + self.shared_depth * self._pair_macs(audio, video, self.num_class_tokens)
+            + self.shared_depth * self.encoder_block_macs(audio + video)
             + self.decoder_macs(audio + video)
         )

@@ -20,6 +20,7 @@ from pipeline_src.methods.cav_mae.config import CAVMAEConfig
 from pipeline_src.methods.common.blocks import (
     BLOCK_NORM_EPS,
     Block,
+    Modality,
     NormName,
     init_weights,
     run_blocks,
@@ -40,6 +41,7 @@ from pipeline_src.methods.common.patch_embed import (
     make_patch_embed,
 )
 from pipeline_src.methods.common.pos_embed import sincos_2d
+from pipeline_src.methods.common.registers import make_registers
 
 SHARED_NORMS: tuple[NormName, ...] = ("plain", "audio", "video")
 TOKEN_INIT_STD = 0.02
@@ -73,13 +75,19 @@ class CAVMAE(AudioVisualModel):
         self.norm_a = nn.LayerNorm(config.embed_dim, eps=BLOCK_NORM_EPS)
         self.norm_v = nn.LayerNorm(config.embed_dim, eps=BLOCK_NORM_EPS)
         self.grad_checkpointing = False
+        if config.num_registers:
+            self.register_tokens = make_registers(config, num_modalities=2)
+        self._add_outputs(config)
+        self.apply(init_weights)
+        init_heads(self)
+        self._init_tokens()
+
+    def _add_outputs(self, config: CAVMAEConfig) -> None:
+        """Build what follows the encoder: the decoder, or the head."""
         if config.num_classes:
             self.mlp_head = make_head(config.embed_dim, config.num_classes)
         else:
             self.decoder = Decoder(config)
-        self.apply(init_weights)
-        init_heads(self)
-        self._init_tokens()
 
     def _add_embeddings(self, config: CAVMAEConfig) -> None:
         dim = config.embed_dim
@@ -130,25 +138,31 @@ class CAVMAE(AudioVisualModel):
 
     def encode_audio(self, logmel_BTM: Tensor, ids_keep: Tensor | None = None) -> Tensor:
         """Encode log-mels: (B, La, D) after the final norm, or (B, K, D) of the kept tokens."""
-        return self._finish(self._branch_audio(logmel_BTM, ids_keep), "audio")
+        return self._encode(self._branch_audio(logmel_BTM, ids_keep), "audio")
 
     def encode_video(self, frames_BFCHW: Tensor, ids_keep: Tensor | None = None) -> Tensor:
         """Encode frames: (B, G * Lv, D) after the final norm, or (B, K, D) of the kept tokens."""
         if ids_keep is not None:
-            return self._finish(
+            return self._encode(
                 self._branch_video(self.single_group(frames_BFCHW), ids_keep), "video"
             )
         groups_BGFCHW = self.group_frames(frames_BFCHW)
-        x_NLD = self._finish(self._branch_video(groups_BGFCHW.flatten(0, 1)), "video")
+        x_NLD = self._encode(self._branch_video(groups_BGFCHW.flatten(0, 1)), "video")
         return x_NLD.unflatten(0, (-1, groups_BGFCHW.shape[1])).flatten(1, 2)
+
+    def _encode(self, x_BLD: Tensor, modality: Modality) -> Tensor:
+        """Patch tokens after the final norm (B, L, D), of what a branch returns."""
+        return self._finish(x_BLD, modality)
+
+    def _pool(self, x_BLD: Tensor) -> Tensor:
+        """What is contrasted of finished tokens: (B, D), fp32."""
+        return x_BLD.float().mean(1)
 
     def _branch_audio(self, logmel_BTM: Tensor, ids_keep: Tensor | None = None) -> Tensor:
         """Embed log-mels and run the audio blocks: (B, La, D), or (B, K, D) of the kept tokens."""
         check_logmel(self.config, logmel_BTM)
         x_BLD = self.patch_embed_a(logmel_to_image(logmel_BTM)) + self.pos_embed_a + self.modality_a
-        return self._run(
-            self.blocks_a, x_BLD if ids_keep is None else gather_tokens(x_BLD, ids_keep)
-        )
+        return self._run_own(_keep(x_BLD, ids_keep), "audio")
 
     def _branch_video(self, frames_BFCHW: Tensor, ids_keep: Tensor | None = None) -> Tensor:
         """Embed exactly ``num_frames`` frames and run the video blocks: (B, Lv or K, D)."""
@@ -157,19 +171,27 @@ class CAVMAE(AudioVisualModel):
         x_BFLD = x_NLD.unflatten(0, (-1, self.config.num_frames))
         if self.config.num_frames > 1:
             x_BFLD = x_BFLD + self.temporal_embed
-        x_BLD = x_BFLD.flatten(1, 2)
-        return self._run(
-            self.blocks_v, x_BLD if ids_keep is None else gather_tokens(x_BLD, ids_keep)
-        )
+        return self._run_own(_keep(x_BFLD.flatten(1, 2), ids_keep), "video")
 
-    def _run(self, blocks: nn.ModuleList, x_BLD: Tensor, norm: NormName = "plain") -> Tensor:
-        """Run blocks in a row: (B, L, D)."""
-        return run_blocks(blocks, x_BLD, norm, recompute=self.grad_checkpointing)
+    def _run_own(self, x_BLD: Tensor, modality: Modality) -> Tensor:
+        """Run the blocks of a modality alone, its registers beside the tokens."""
+        is_audio = modality == "audio"
+        registers_RD = None
+        if self.config.num_registers:
+            registers_RD = self.register_tokens.chunk(2)[0 if is_audio else 1]
+        return run_blocks(
+            self.blocks_a if is_audio else self.blocks_v,
+            x_BLD,
+            "plain",
+            recompute=self.grad_checkpointing,
+            registers_RD=registers_RD,
+        )
 
     def _finish(self, x_BLD: Tensor, norm: NormName) -> Tensor:
         """Run the shared blocks and the final norm of ``norm``, "plain" = joint: (B, L, D)."""
         final = {"audio": self.norm_a, "video": self.norm_v, "plain": self.norm}[norm]
-        return final(self._run(self.blocks_u, x_BLD, norm))
+        x_BLD = run_blocks(self.blocks_u, x_BLD, norm, recompute=self.grad_checkpointing)
+        return final(x_BLD)
 
     def forward_masked(
         self, logmel_BTM: Tensor, frames_BFCHW: Tensor, audio_mask: Mask, video_mask: Mask
@@ -179,8 +201,8 @@ class CAVMAE(AudioVisualModel):
         video_BKD = self._branch_video(self.single_group(frames_BFCHW), video_mask.ids_keep)
         predictions = self._decode(audio_BKD, video_BKD, audio_mask, video_mask)
         return MaskedOutput(
-            self._finish(audio_BKD, "audio").float().mean(1),
-            self._finish(video_BKD, "video").float().mean(1),
+            self._pool(self._finish(audio_BKD, "audio")),
+            self._pool(self._finish(video_BKD, "video")),
             *predictions,
         )
 

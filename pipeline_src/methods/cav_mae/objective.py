@@ -104,17 +104,21 @@ class CAVMAEPretrain(nn.Module):
         """
         masks = (plan.audio_mask, plan.video_mask)
         output = self.model.forward_masked(batch["logmel"], batch["frames"], *masks)
-        values = scoped_contrastive_loss(
-            output.audio_BD,
-            output.video_BD,
-            temperature=self.temperature,
-            direction=self.contrast_direction,
-            scope=self.contrast_scope,
-            negative_mask_NN=plan.negative_mask_NN,
-        )
+        values = self._contrast(output.audio_BD, output.video_BD, plan)
         values |= reconstruction_losses(
             self.model.config, batch, output.audio_BLP, output.video_BLP, masks
         )
         contrast, reconstruct = values["contrast_loss"], values["reconstruct_loss"]
         loss = self.contrast_weight * contrast + self.reconstruct_weight * reconstruct
         return {"loss": loss, **values}
+
+    def _contrast(self, audio_BD: Tensor, video_BD: Tensor, plan: MaskPlan) -> dict[str, Tensor]:
+        """Contrast one feature per clip: 0-d tensors, see ``contrastive_loss``."""
+        return scoped_contrastive_loss(
+            audio_BD,
+            video_BD,
+            temperature=self.temperature,
+            direction=self.contrast_direction,
+            scope=self.contrast_scope,
+            negative_mask_NN=plan.negative_mask_NN,
+        )

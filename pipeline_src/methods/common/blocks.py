@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pipeline_src.methods.common.packing import Packing, packed_attention
+from pipeline_src.methods.common.registers import append_registers, drop_registers
 
 Modality = Literal["audio", "video"]
 NormName = Literal["audio", "video", "plain"]
@@ -101,18 +102,26 @@ class Block(nn.Module):
 
 
 def run_blocks(
-    blocks: Iterable[nn.Module], x: Tensor, norm: NormName | Packing, *, recompute: bool
+    blocks: Iterable[nn.Module],
+    x: Tensor,
+    norm: NormName | Packing,
+    *,
+    recompute: bool,
+    registers_RD: Tensor | None = None,
 ) -> Tensor:
-    """Run blocks in a row with the norms ``norm``: tokens of the same shape, (B, L, D) or (T, D).
+    """Run blocks in a row with the norms ``norm``: tokens (B, L, D) or (T, D) as they came.
 
-    ``recompute`` checkpoints their gradients.
+    Args:
+        recompute: checkpoint the gradients.
+        registers_RD: tokens beside those of every sequence of a dense ``x``; not returned.
     """
+    x = append_registers(x, registers_RD)
     for block in blocks:
         if recompute and torch.is_grad_enabled():
             x = checkpoint(block, x, norm, use_reentrant=False)  # type: ignore[assignment]
         else:
             x = block(x, norm)
-    return x
+    return drop_registers(x, registers_RD)
 
 
 def init_weights(module: nn.Module) -> None:

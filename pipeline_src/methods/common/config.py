@@ -2,13 +2,14 @@
 
 import math
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline_src.errors import ConfigError
 from pipeline_src.methods.common.ratios import MaskRatios, block_macs, mean, num_kept
 
+HEADS = ("audio", "video", "audio_video")
 Variants = dict[str, dict[str, dict[str, Any]]]
 
 
@@ -31,6 +32,17 @@ class NetworkConfig(BaseModel):
     num_classes: int = Field(0, ge=0, description="0: decoder for pre-training; else heads instead")
     num_mel_bins: int = Field(128, ge=1, description="mel bins of the log-mel")
     target_length: int = Field(1024, ge=1, description="frames of the log-mel")
+    clip_length: int = Field(
+        0,
+        ge=0,
+        description="log-mel frames that a clip is padded or cut to before target_length of them "
+        "are shown, around the frames shown; 0 = no such segments",
+    )
+    segment_centre: Literal["start", "middle", "seconds"] = Field(
+        "start",
+        description="the frame's place in the log-mel: start or middle of its equal share of the "
+        "clip_length, or its moment in seconds",
+    )
     img_size: int = Field(224, ge=1, description="side of the square frame in pixels")
     num_frames: int = Field(
         1, ge=1, description="frames that are one token sequence; 1 = published"
@@ -42,6 +54,9 @@ class NetworkConfig(BaseModel):
     embed_dim: int = Field(768, ge=4, multiple_of=4, description="token width")
     depth: int = Field(12, ge=2, description="encoder blocks that a token passes")
     num_heads: int = Field(12, ge=1, description="attention heads of the encoder")
+    num_registers: int = Field(
+        0, ge=0, description="register tokens that a modality's sequences have in its own blocks"
+    )
     mlp_ratio: float = Field(4.0, gt=0, description="MLP hidden width / token width")
     decoder_embed_dim: int = Field(512, ge=4, multiple_of=4, description="decoder token width")
     decoder_depth: int = Field(8, ge=1, description="decoder blocks")
@@ -67,7 +82,17 @@ class NetworkConfig(BaseModel):
                 f"an audio patch of {patch} (mel bins, frames) does not fit a log-mel of "
                 f"num_mel_bins={self.num_mel_bins}, target_length={self.target_length}"
             )
+        if 0 < self.clip_length < self.target_length:
+            raise ValueError(
+                f"target_length={self.target_length} is a segment of a clip, so it must not be "
+                f"above clip_length={self.clip_length}"
+            )
         return self
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The inputs that a classifier of this network can score."""
+        return HEADS
 
     @property
     def audio_patch(self) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline_src.methods.common.config import NetworkConfig
+from pipeline_src.methods.common.config import HEADS, NetworkConfig
 from pipeline_src.methods.common.masking import Mask
 from pipeline_src.methods.common.pictures import (
     DenoisedPictures,
@@ -20,7 +20,6 @@ from pipeline_src.methods.common.pictures import (
     picture_video,
 )
 
-HEADS = ("audio", "video", "audio_video")
 HEAD_INIT_STD = 0.02
 LayerId = int | Literal["head", "fusion", "decoder"]
 
@@ -149,6 +148,35 @@ class AudioVisualModel(nn.Module, ABC):
         if video is not None:
             pooled["video"] = self.encode_video(video).float().mean(1)
         return pooled
+
+    def embed_segments(
+        self, audio: Tensor | None = None, video: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Pool each frame group, and the segment of sound around it, by itself.
+
+        Args:
+            audio: (B, G, T, M). video: frames as ``encode_video`` takes them.
+
+        Returns:
+            "audio" and/or "video": (B, G, D), fp32, not L2-normalised.
+        """
+        pooled = {}
+        if audio is not None:
+            features_ND = self.pool_audio(audio.flatten(0, 1))
+            pooled["audio"] = features_ND.unflatten(0, tuple(audio.shape[:2]))
+        if video is not None:
+            groups_BGFCHW = self.group_frames(video)
+            features_ND = self.pool_video(groups_BGFCHW.flatten(0, 1))
+            pooled["video"] = features_ND.unflatten(0, tuple(groups_BGFCHW.shape[:2]))
+        return pooled
+
+    def pool_audio(self, logmel_BTM: Tensor) -> Tensor:
+        """One feature per log-mel, as pre-training pools them: (B, D), fp32."""
+        return self.encode_audio(logmel_BTM).float().mean(1)
+
+    def pool_video(self, frames_BFCHW: Tensor) -> Tensor:
+        """One feature per group of ``num_frames`` frames: (B, D), fp32."""
+        return self.encode_video(frames_BFCHW).float().mean(1)
 
     def project_for_contrast(self, pooled: dict[str, Tensor]) -> dict[str, Tensor]:
         """Project pooled tokens (B, D) to what the contrastive loss compares, (B, E).

@@ -1,0 +1,35 @@
+"""Register tokens: learned tokens that a sequence's own tokens attend to, then dropped.
+
+"Vision Transformers Need Registers" (arXiv:2309.16588). They have no position, are never masked,
+and no loss and no pooling reads them.
+
+Shape legend: B batch, L tokens, R registers of a modality, D embed_dim.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from pipeline_src.methods.common.config import NetworkConfig
+
+REGISTER_INIT_STD = 0.02
+
+
+def make_registers(
+    config: NetworkConfig, num_modalities: int = 1, *, std: float = REGISTER_INIT_STD
+) -> nn.Parameter:
+    """Make the registers of all modalities in one parameter: (num_modalities * R, D)."""
+    tokens = torch.zeros(num_modalities * config.num_registers, config.embed_dim)
+    return nn.Parameter(nn.init.normal_(tokens, std=std))
+
+
+def append_registers(x_BLD: Tensor, registers_RD: Tensor | None) -> Tensor:
+    """Put registers, if there are any, behind every sequence: (B, L + R, D)."""
+    if registers_RD is None:
+        return x_BLD
+    tokens_BRD = registers_RD.to(x_BLD.dtype).expand(len(x_BLD), -1, -1)
+    return torch.cat([x_BLD, tokens_BRD], dim=1)
+
+
+def drop_registers(x_BLD: Tensor, registers_RD: Tensor | None) -> Tensor:
+    """Undo ``append_registers``: (B, L, D)."""
+    return x_BLD if registers_RD is None else x_BLD[:, : -len(registers_RD)]
