@@ -13,6 +13,7 @@ a rank: embeddings within ``COPY_DISTANCE`` of each other count as one, scores w
 Shape legend: N clips, D embedding width, B clips of a block, R resamples.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,15 +63,31 @@ def rank_pairs(audio_ND: NDArray, video_ND: NDArray) -> dict[str, Ranks]:
     audio_ND = merge_copies(_unit_rows(audio_ND, "audio"))
     video_ND = merge_copies(_unit_rows(video_ND, "video"))
     own_N = np.einsum("nd,nd->n", audio_ND, video_ND)
+    starts = range(0, len(own_N), BLOCK_SIZE)  # a gallery of 20,000 has 3 GB of scores
+    blocks = (slice(start, start + BLOCK_SIZE) for start in starts)
+    return _rank(own_N, ((block, audio_ND[block] @ video_ND.T) for block in blocks))
+
+
+def rank_scores(scores_NN: NDArray, *, precision: float = SCORE_PRECISION) -> dict[str, Ranks]:
+    """Rank the clip's own partner by any score, audio as rows, in both directions.
+
+    Args:
+        precision: scores within it count as equal.
+    """
+    return _rank(np.diag(scores_NN), [(slice(None), scores_NN)], precision)
+
+
+def _rank(
+    own_N: NDArray, blocks: Iterable[tuple[slice, NDArray]], precision: float = SCORE_PRECISION
+) -> dict[str, Ranks]:
+    """Compare the scores of true pairs with blocks of rows of all scores."""
     better_2N, equal_2N = np.zeros((2, 2, len(own_N)), np.int64)
-    for start in range(0, len(own_N), BLOCK_SIZE):  # a gallery of 20,000 has 3 GB of scores
-        block = slice(start, start + BLOCK_SIZE)
-        scores_BN = audio_ND[block] @ video_ND.T
+    for block, scores_BN in blocks:
         to_audio_BN, to_video_BN = scores_BN - own_N[block, None], scores_BN - own_N
-        better_2N[0, block] = (to_audio_BN > SCORE_PRECISION).sum(axis=1)
-        better_2N[1] += (to_video_BN > SCORE_PRECISION).sum(axis=0)
-        equal_2N[0, block] = (abs(to_audio_BN) <= SCORE_PRECISION).sum(axis=1)
-        equal_2N[1] += (abs(to_video_BN) <= SCORE_PRECISION).sum(axis=0)
+        better_2N[0, block] = (to_audio_BN > precision).sum(axis=1)
+        better_2N[1] += (to_video_BN > precision).sum(axis=0)
+        equal_2N[0, block] = (abs(to_audio_BN) <= precision).sum(axis=1)
+        equal_2N[1] += (abs(to_video_BN) <= precision).sum(axis=0)
     return {
         name: Ranks(better_N, int((equal_N > 1).sum()))
         for name, better_N, equal_N in zip(DIRECTIONS, better_2N, equal_2N, strict=True)

@@ -30,6 +30,7 @@ __all__ = [
 METHODS = {
     "avsiam": "pipeline_src.methods.avsiam:METHOD",
     "cav_mae": "pipeline_src.methods.cav_mae:METHOD",
+    "cav_mae_sync": "pipeline_src.methods.cav_mae_sync:METHOD",
     "mavil": "pipeline_src.methods.mavil:METHOD",
     "diffmavil": "pipeline_src.methods.mavil:DIFFUSION",
 }

@@ -54,7 +54,7 @@ def gradient_norms(model, table):
     }
 
 
-def check_gradients(case, head, norms):
+def check_gradients(case, head, norms, atol=None):
     """The same parameters get gradients, of the recorded norms."""
     names = case.names(f"{head}/gradnorm/.*")
     assert names
@@ -62,7 +62,7 @@ def check_gradients(case, head, norms):
         ours, recorded = norms[name.split("/")[-1]], case.arrays[name]
         assert np.isnan(ours) == np.isnan(recorded), name
         if not np.isnan(recorded):
-            assert_close(ours, recorded, "gradient")
+            assert_close(ours, recorded, "gradient", atol)
 
 
 def recorded_masks(case, head, function):

@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,7 +77,8 @@ def _refuse_misfits(
 
 def describe_source(source: Mapping[str, Tensor]) -> str:
     """Say in words what a state dict seems to hold."""
-    known = {one.signature: one.title for one in published_classes()}
+    # A later method may extend an earlier one, whose keys it then has too.
+    known = {one.signature: one.title for one in reversed(published_classes())}
     for key, title in {**known, IMAGE_SIGNATURE: "an image ViT (--from image)"}.items():
         if key in source:
             stage = "fine-tuned" if head_classes(source) else "pre-trained"
@@ -84,7 +86,7 @@ def describe_source(source: Mapping[str, Tensor]) -> str:
     return "no network that is known here"
 
 
-def published_overrides(method: str, source: Mapping[str, Tensor]) -> dict[str, str]:
+def published_overrides(method: str, source: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read the constructor arguments that a published file shows."""
     published = find_method(method).load_published()
     return published.shown_overrides(source) if published else {}

@@ -5,7 +5,7 @@ classes also hold tensors that they never read; which, is in ``weights.py`` of e
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from pipeline_src.errors import ConfigError
 from pipeline_src.methods import METHODS, find_method, split_name
 from pipeline_src.methods.common.network import AudioVisualModel
 
+HEAD_KEYS = ("mlp_head.1.bias", "classifier_head.bias")
 NORM_KEYS = tuple(
     f"norm{number}{suffix}.{kind}"
     for number in (1, 2)
@@ -48,7 +49,7 @@ class PublishedClass(NamedTuple):
     title: str
     signature: str
     all_keys: Callable[[list[PublishedKey], AudioVisualModel], list[PublishedKey]]
-    shown_overrides: Callable[[Mapping[str, Tensor]], dict[str, str]] = lambda source: {}
+    shown_overrides: Callable[[Mapping[str, Tensor]], dict[str, Any]] = lambda source: {}
 
 
 def published_classes() -> list[PublishedClass]:
@@ -87,7 +88,8 @@ def _published_name(key: str) -> str:
 
 def head_classes(source: Mapping[str, Tensor]) -> int:
     """Count the classes of a published fine-tuned model; 0 for a pre-trained one."""
-    return len(source["mlp_head.1.bias"]) if "mlp_head.1.bias" in source else 0
+    heads = [source[key] for key in HEAD_KEYS if key in source]
+    return len(heads[0]) if heads else 0
 
 
 def unused_norms(live: Iterable[PublishedKey]) -> Iterator[PublishedKey]:
