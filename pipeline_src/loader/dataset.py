@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pipeline_src.errors import ManifestError, MediaError, SampleError, shown
-from pipeline_src.loader.clip_format import ClipFormat
+from pipeline_src.loader.clip_format import ClipFormat, frame_names
 from pipeline_src.loader.decode import decode_frame, load_array
 from pipeline_src.loader.mixup import Mix, Mixup, mix_frames
 from pipeline_src.loader.replacement import MAX_REPLACEMENTS, Replacements
@@ -34,22 +34,24 @@ DECODE_FAILURES = "decode_failures"
 class _Clip(NamedTuple):
     """One decoded clip, or a mixture of two; its frames are where they were asked for.
 
-    ``number`` is its index in the shard set; ``waveform_S`` is empty unless it was asked for.
+    ``number`` is its index in the shard set; ``waveform_S`` is empty unless it was asked for,
+    ``segments`` of the log-mel where it is shown whole.
     """
 
     number: int
     logmel_TM: NDArray
     targets_C: NDArray
     waveform_S: NDArray
+    segments: Sequence[tuple[int, int]] = ()
 
 
 class ClipDataset(Dataset[dict[str, Tensor]]):
     """Random access to decoded clips by ``Draw``; a clip that cannot be decoded is an error.
 
-    Each item: ``logmel`` (T, M) float16 as stored, float32 with mixup; ``frames`` (F, 3, H, W)
-    uint8 unless the clips are sound alone, ``targets`` (C,) float32, ``index`` () int64.
-    ``to_device`` normalises the first two. A list of draws gives a batch of them, decoded into its
-    own memory: there is nothing to collate.
+    Each item: ``logmel`` (T, M), of several segments (G, T, M), float16 as stored, float32 with
+    mixup; ``frames`` (F, 3, H, W) uint8 unless the clips are sound alone, ``targets`` (C,) float32,
+    ``index`` () int64. ``to_device`` normalises the first two. A list of draws gives a batch of
+    them, decoded into its own memory: there is nothing to collate.
 
     Args:
         replaces: a clip that cannot be decoded is replaced, see ``replacement.py``;
@@ -87,7 +89,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         wanted = self.format
         layout: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
             "logmel": (
-                (wanted.target_length, self.shards.num_mel_bins),
+                wanted.logmel_shape(self.shards.num_mel_bins),
                 np.float32 if self.mixup else STORED_LOGMEL,
             ),
             "targets": ((len(self.shards.class_names),), np.float32),
@@ -118,7 +120,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
                 clip = self._mix(mixup, clip, mix, frames, others)
             batch["index"][row] = clip.number
             batch["targets"][row] = clip.targets_C
-            self.format.fit_logmel(batch["logmel"][row], clip.logmel_TM, rng)
+            self.format.fit_logmel(batch["logmel"][row], clip.logmel_TM, rng, clip.segments)
             if self.replaces:
                 batch[DECODE_FAILURES][row] = others.padded()
 
@@ -155,11 +157,14 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         targets = np.zeros(len(self.shards.class_names), np.float32)
         targets[list(sample.labels)] = 1
         try:
+            chosen = None
             if frames_FHW3 is not None:
                 chosen = self.format.choose_frames(sample, members, rng)
-                for place, jpeg in zip(frames_FHW3, chosen, strict=True):
-                    image = decode_frame(jpeg, self.format.img_size)
+                names = frame_names(members)
+                for place, k in zip(frames_FHW3, chosen, strict=True):
+                    image = decode_frame(members[names[k]], self.format.img_size)
                     place[...] = image.permute(1, 2, 0).numpy()
+            segments = self.format.choose_segments(members, chosen, rng)
             logmel = load_array(members["logmel.npy"])
             num_bins = self.shards.num_mel_bins
             if not len(logmel) or logmel.shape[1:] != (num_bins,) or logmel.dtype != STORED_LOGMEL:
@@ -171,7 +176,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
                 f"{sample.shard}: clip {shown(sample.clip_id)} cannot be decoded: {what}; "
                 f"{remedy(sample.shard)}"
             ) from error
-        return _Clip(index, logmel, targets, waveform)
+        return _Clip(index, logmel, targets, waveform, segments)
 
     def _mix(
         self,
@@ -192,6 +197,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
             mixup.mix_logmel(first.waveform_S, second.waveform_S, mix.share),
             mix.share * first.targets_C + (1 - mix.share) * second.targets_C,
             NO_WAVEFORM,
+            first.segments,
         )
 
 

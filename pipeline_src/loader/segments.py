@@ -24,6 +24,11 @@ class SegmentRule(NamedTuple):
     centre: SegmentCentre = "start"
     frames_per_second: float = 100.0
 
+    @property
+    def needs_seconds(self) -> bool:
+        """Whether ``bounds`` asks for the moments of frames."""
+        return self.centre == "seconds"
+
     def bounds(
         self, length: int, frames: Sequence[int], num_stored: int, seconds: Sequence[float] = ()
     ) -> tuple[int, int]:
@@ -39,7 +44,7 @@ class SegmentRule(NamedTuple):
         return max(0, self.clip_length - length), self.clip_length
 
     def _place(self, frame: int, num_stored: int, seconds: Sequence[float]) -> float:
-        if self.centre == "seconds":
+        if self.centre == "seconds" and seconds:
             return seconds[frame] * self.frames_per_second
         share = frame if self.centre == "start" else frame + 0.5
         return share * self.clip_length / num_stored
