@@ -162,7 +162,7 @@ class CAVMAE(AudioVisualModel):
         """Embed log-mels and run the audio blocks: (B, La, D), or (B, K, D) of the kept tokens."""
         check_logmel(self.config, logmel_BTM)
         x_BLD = self.patch_embed_a(logmel_to_image(logmel_BTM)) + self.pos_embed_a + self.modality_a
-        return self._run_own(_keep(x_BLD, ids_keep), "audio")
+        return self._run_own(x_BLD if ids_keep is None else gather_tokens(x_BLD, ids_keep), "audio")
 
     def _branch_video(self, frames_BFCHW: Tensor, ids_keep: Tensor | None = None) -> Tensor:
         """Embed exactly ``num_frames`` frames and run the video blocks: (B, Lv or K, D)."""
@@ -171,7 +171,8 @@ class CAVMAE(AudioVisualModel):
         x_BFLD = x_NLD.unflatten(0, (-1, self.config.num_frames))
         if self.config.num_frames > 1:
             x_BFLD = x_BFLD + self.temporal_embed
-        return self._run_own(_keep(x_BFLD.flatten(1, 2), ids_keep), "video")
+        x_BLD = x_BFLD.flatten(1, 2)
+        return self._run_own(x_BLD if ids_keep is None else gather_tokens(x_BLD, ids_keep), "video")
 
     def _run_own(self, x_BLD: Tensor, modality: Modality) -> Tensor:
         """Run the blocks of a modality alone, its registers beside the tokens."""

@@ -24,7 +24,7 @@ class CAVMAESyncConfig(CAVMAEConfig):
 
     variants: ClassVar[Variants] = {
         "ours": {},
-        "released": dict.fromkeys(SIZES, {"register_std": 1.0, "classifier": "pairs"}),
+        "released": {size: {"register_std": 1.0, "classifier": "pairs"} for size in SIZES},
     }
 
     target_length: int = Field(416, ge=1, description="log-mel frames of a segment")
