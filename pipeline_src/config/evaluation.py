@@ -16,10 +16,11 @@ class EvaluateConfig(Section):
         "empty = all that are listed",
         json_schema_extra=ELSEWHERE,
     )
-    probes: bool = Field(
+    probes: bool | tuple[Literal["linear", "knn", "attentive"], ...] = Field(
         default=True,
         description="score the pre-training by probes and reconstruction too, which needs training "
-        "clips with labels; else by retrieval alone",
+        "clips with labels; else by retrieval alone. true = [linear, knn]; attentive trains an "
+        "aggregator over the frozen features of a clip's frames and stretches of sound",
     )
     split: Literal["val", "test"] = Field(default="test", description="split that is scored")
     batch_size: int = Field(default=100, gt=0, description="clips per forward pass")
@@ -50,6 +51,13 @@ class EvaluateConfig(Section):
         ge=0,
         description="of resampling and of the untrained encoder that probes compare with",
     )
+
+    @property
+    def probe_kinds(self) -> tuple[str, ...]:
+        """Names of the probes."""
+        if isinstance(self.probes, bool):
+            return ("linear", "knn") if self.probes else ()
+        return self.probes
 
     @model_validator(mode="after")
     def _check_gallery(self) -> "EvaluateConfig":

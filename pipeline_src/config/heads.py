@@ -29,13 +29,20 @@ def possible_shares(
     return audio, video, audio_video
 
 
-def scored_heads(modality_probs: Sequence[float], modalities: Collection[str]) -> tuple[str, ...]:
+def scored_heads(
+    modality_probs: Sequence[float],
+    modalities: Collection[str],
+    possible: Collection[str] = HEADS,
+) -> tuple[str, ...]:
     """Return the heads whose figures mean something.
 
     A network that was fine-tuned on sound alone or on video alone has no other trained head; one
     that saw both is scored with every input that the clips have, as the field does.
+
+    Args:
+        possible: heads that the network has.
     """
     trained = [head for head, share in zip(HEADS, modality_probs, strict=True) if share > 0]
     if len(trained) == 1 and len(INPUTS[trained[0]]) == 1:
         return tuple(trained)
-    return tuple(head for head in HEADS if INPUTS[head] <= set(modalities))
+    return tuple(head for head in HEADS if INPUTS[head] <= set(modalities) and head in possible)

@@ -12,6 +12,7 @@ from pipeline_src.config.sources import check_sources
 from pipeline_src.config.training import FinetuneConfig, PretrainConfig
 from pipeline_src.errors import ConfigError
 from pipeline_src.methods import find_method
+from pipeline_src.methods.common.config import HEADS
 
 
 def refuse_impossible(config: Config, name: str, run: RunConfig) -> None:
@@ -31,6 +32,7 @@ def refuse_impossible(config: Config, name: str, run: RunConfig) -> None:
         _check_mixup(config, run)
         for stage, recipe in (("pretrain", run.pretrain), ("finetune", run.finetune)):
             _check_stored_frames(stage, recipe, config.media)
+        _check_segments(config, run)
         _check_network(run, config.audio.num_mel_bins)
         _check_plan(run, config.audio.num_mel_bins)
     except ConfigError as error:
@@ -133,6 +135,29 @@ def _check_stored_frames(
             f"{stage}.num_frames = {recipe.num_frames} at fps = {recipe.fps:g} "
             f"last {seconds:g} s, longer than any clip (media.max_seconds = "
             f"{media.max_seconds:g})"
+        )
+
+
+def _check_segments(config: Config, run: RunConfig) -> None:
+    """Refuse a classifier that asks for frames or heads that there are not."""
+    if run.finetune.skip or run.finetune.checkpoint:
+        return
+    shape = {"num_frames": run.finetune.num_frames, "num_mel_bins": config.audio.num_mel_bins}
+    try:
+        network = network_sizes(run.model, **shape)
+    except ConfigError:
+        return  # told by ``_check_network``
+    shown = network.classified_groups * run.finetune.num_frames
+    if 0 < config.media.num_frames < shown:
+        raise ConfigError(
+            f"the classifier takes {shown} frames of a clip, but a clip has media.num_frames = "
+            f"{config.media.num_frames}; store that many or lower model.overrides.num_segments"
+        )
+    shares = dict(zip(HEADS, run.finetune.modality_probs, strict=True))
+    if missing := [head for head in HEADS if shares[head] > 0 and head not in network.heads]:
+        raise ConfigError(
+            f"finetune.modality_probs={list(shares.values())} trains {missing[0]}, but this "
+            f"classifier scores {' and '.join(network.heads)} alone; give the others 0"
         )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipeline_src.catalog import Catalog, paths
 from pipeline_src.config.heads import scored_heads
+from pipeline_src.config.networks import network_sizes
 from pipeline_src.config.root import RUN_SECTIONS
 from pipeline_src.datasets.dataset import split_view
 from pipeline_src.dvc.settings import dataset_keys, run_keys, shared_keys, versions_of
@@ -41,6 +42,9 @@ def finetune_stage(catalog: Catalog, run: str, name: str) -> Stage:
     done = catalog.finetune_done(run, name)
     validation = catalog.finetune_val_indexes(name)
     modalities = catalog.dataset(split_view(name)[0]).modalities
+    recipe, bins = catalog.run(run), catalog.config.audio.num_mel_bins
+    frames = recipe.finetune.num_frames
+    network = network_sizes(recipe.model, num_frames=frames, num_mel_bins=bins)
     return Stage(
         name=f"finetune_{run}_{name}",
         rules=("finetune_model",),
@@ -55,7 +59,7 @@ def finetune_stage(catalog: Catalog, run: str, name: str) -> Stage:
         outs=_training_outs(
             done, (HISTORY_FILE, VALIDATION_FILE) if validation else (HISTORY_FILE,)
         ),
-        heads=scored_heads(catalog.run(run).finetune.modality_probs, modalities),
+        heads=scored_heads(recipe.finetune.modality_probs, modalities, network.heads),
     )
 
 

@@ -31,7 +31,7 @@ from pipeline_src.evaluate.predict import (
 )
 from pipeline_src.evaluate.records import EvalMetrics, write_metrics
 from pipeline_src.evaluate.summary import summarise_evaluation
-from pipeline_src.runs.build import restore_model
+from pipeline_src.runs.build import network_config, restore_model
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.done import read_done
 from pipeline_src.runs.spec import TrainSpec
@@ -94,14 +94,23 @@ def evaluate_finetuned(
 
 
 def pooled(
-    checkpoint: Checkpoint, split: Split, evaluate: EvaluateConfig, *, trained: bool = True
+    checkpoint: Checkpoint,
+    split: Split,
+    evaluate: EvaluateConfig,
+    *,
+    trained: bool = True,
+    with_sets: bool = False,
 ) -> Outputs:
-    """Pooled features of each modality of a split; ``trained=False``: of the initial weights."""
+    """Pooled features of each modality of a split; ``trained=False``: of the initial weights.
+
+    Args:
+        with_sets: adds what an attentive probe reads.
+    """
     device = pick_device()
     model = restore_model(checkpoint, trained=trained)[0].to(device)
     return run_over(
         split.dataset(checkpoint, evaluate),
-        lambda batch: pooled_features(model, batch),
+        lambda batch: pooled_features(model, batch, with_sets=with_sets),
         batch_size=evaluate.batch_size,
         device=device,
         num_workers=evaluate.num_workers,
@@ -113,7 +122,8 @@ def _heads(checkpoint: Checkpoint, split: Split) -> tuple[str, ...]:
     recipe = TrainSpec.model_validate(checkpoint.state["spec"]).recipe
     if not isinstance(recipe, FinetuneConfig):
         raise CheckpointError(f"{checkpoint.folder}: holds a pre-training, it has no heads")
-    return scored_heads(recipe.modality_probs, split.shards.modalities)
+    possible = network_config(checkpoint).heads
+    return scored_heads(recipe.modality_probs, split.shards.modalities, possible)
 
 
 def _retrieval(

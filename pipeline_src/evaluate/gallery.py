@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from pipeline_src.config import EvaluateConfig
 from pipeline_src.errors import ManifestError
 from pipeline_src.evaluate.common import Split
-from pipeline_src.evaluate.predict import CONTRASTED, SINGLE, Outputs
+from pipeline_src.evaluate.predict import CONTRASTED, SEGMENTS, SINGLE, Outputs
 from pipeline_src.evaluate.records import DIRECTIONS
 from pipeline_src.evaluate.retrieval import retrieval_metrics
+from pipeline_src.evaluate.segments import segment_retrieval
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
 from pipeline_src.shards.read import dropped_clips
 
@@ -25,12 +26,16 @@ def score_retrieval(features: Outputs, split: Split, evaluate: EvaluateConfig) -
 
     Returns:
         ``retrieval_metrics`` and the gallery. Where clips have several frame groups,
-        ``single_frame`` holds the directions with the middle group alone, as published figures do.
+        ``single_frame`` holds the directions with the middle group alone, as published figures do;
+        where each has its segment of sound, they are those of ``segment_retrieval``.
     """
     clip_ids = [split.shards.samples[i].clip_id for i in features["index"]]
     chosen, gallery = choose_gallery(clip_ids, features["targets"], split, evaluate)
     options = {"num_resamples": evaluate.num_bootstrap, "seed": evaluate.seed}
     audio, video = (_compared(features, name)[chosen] for name in ("audio", "video"))
+    if "audio" + SEGMENTS in features:
+        pairs = (features[name + SEGMENTS][chosen] for name in ("audio", "video"))
+        return {"gallery": gallery, **segment_retrieval(*pairs, **options)}
     scores = {"gallery": gallery, **retrieval_metrics(audio, video, **options)}
     if SINGLE + "video" in features:
         single = retrieval_metrics(audio, _compared(features, SINGLE + "video")[chosen], **options)

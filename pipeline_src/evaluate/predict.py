@@ -19,6 +19,8 @@ from pipeline_src.system.progress import ProgressLine
 
 Outputs = dict[str, NDArray]
 SINGLE = "single_frame_"  # before the name of what the middle frame group alone gives
+SEGMENTS = "_segments"  # after the name of features of aligned segments, each by itself
+SET = "_set"  # after the name of several features of a clip that an attentive probe reads
 CONTRASTED = "_contrasted"  # after the name of features as the contrastive loss compares them
 
 
@@ -77,13 +79,44 @@ def head_probabilities(
     return {head: value.mean(1) for head, value in scores.items()} | single
 
 
-def pooled_features(model: AudioVisualModel, batch: Batch) -> dict[str, Tensor]:
+def pooled_features(
+    model: AudioVisualModel, batch: Batch, *, with_sets: bool = False
+) -> dict[str, Tensor]:
     """audio, and video if any, (N, D): mean over all unmasked tokens of each encoder pass.
 
     Where there are several frame groups, ``single_frame_video`` (N, D) is that of the middle one,
     which published retrieval uses. Where the contrastive loss compares projections of these, they
-    have ``_contrasted`` after their name.
+    have ``_contrasted`` after their name. Where every frame group has its segment of sound, the
+    contrasted features of each are ``audio_segments`` and ``video_segments`` (N, G, D).
+
+    Args:
+        with_sets: adds what an attentive probe reads, ``audio_set`` and ``video_set`` (N, S, D).
     """
+    sets = model.embed_sets(batch["logmel"], batch.get("frames")) if with_sets else {}
+    if batch["logmel"].ndim == 4 or not model.pools_tokens:
+        pooled = _pooled_segments(model, batch)
+    else:
+        pooled = _pooled_clips(model, batch)
+    return pooled | {name + SET: value for name, value in sets.items()}
+
+
+def _pooled_segments(model: AudioVisualModel, batch: Batch) -> dict[str, Tensor]:
+    """What ``pooled_features`` gives of aligned segments, or of networks that pool in their way."""
+    audio = batch["logmel"] if batch["logmel"].ndim == 4 else batch["logmel"][:, None]
+    segments = model.embed_segments(audio, batch.get("frames"))
+    pooled = {name: value.mean(1) for name, value in segments.items()}
+    contrasted = model.project_for_contrast(pooled)
+    pooled |= {name + CONTRASTED: value for name, value in contrasted.items()}
+    if "video" not in segments or segments["video"].shape[1] == 1:
+        return pooled
+    projected = segments | model.project_for_contrast(segments)
+    if audio.shape[1] > 1:
+        return pooled | {name + SEGMENTS: value for name, value in projected.items()}
+    return pooled | {SINGLE + "video": _middle(segments["video"])}
+
+
+def _pooled_clips(model: AudioVisualModel, batch: Batch) -> dict[str, Tensor]:
+    """What ``pooled_features`` gives of whole clips."""
     audio_ND = model.embed(audio=batch["logmel"])["audio"]
     if "frames" not in batch:
         return {"audio": audio_ND}
@@ -150,6 +183,8 @@ def head_logits(
     """Logits (N, G, C) of those of ``heads`` that the batch has the inputs of."""
     audio = None if set(heads) == {"video"} else batch["logmel"]
     video = None if set(heads) == {"audio"} else batch.get("frames")
+    if audio is not None and audio.ndim == 4:
+        return model.score_segments(audio, video, heads)
     return model.forward_heads(audio, video, heads)
 
 

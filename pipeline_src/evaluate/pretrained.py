@@ -1,8 +1,8 @@
 """What pre-training learned before any label was used, against the untrained network.
 
-Retrieval, and where there are training clips, reconstruction of held-out clips, linear and k-NN
-probes; writes metrics.json and reconstructions.npz. The data set need not be one that it learnt
-from. Of clips without video only the audio features are probed.
+Retrieval, and where there are training clips, reconstruction of held-out clips and linear, k-NN
+or attentive probes; writes metrics.json and reconstructions.npz. The data set need not be one that
+it learnt from. Of clips without video only the audio features are probed.
 """
 
 import time
@@ -14,14 +14,22 @@ import torch
 
 from pipeline_src.config import EvaluateConfig, ModelConfig
 from pipeline_src.config.heads import HEADS
-from pipeline_src.evaluate.common import Split, check_fits, open_split, provenance
+from pipeline_src.evaluate.attentive import probe_attentively
+from pipeline_src.evaluate.common import (
+    Split,
+    check_fits,
+    open_split,
+    pick_device,
+    provenance,
+)
 from pipeline_src.evaluate.files import RECONSTRUCTIONS_FILE
 from pipeline_src.evaluate.finetuned import pooled
 from pipeline_src.evaluate.gallery import checkpoint_past, score_retrieval
-from pipeline_src.evaluate.predict import Outputs
+from pipeline_src.evaluate.predict import SEGMENTS, SET, Outputs
 from pipeline_src.evaluate.probes import LabelledFeatures, probe_features
 from pipeline_src.evaluate.reconstruction import evaluate_reconstruction
 from pipeline_src.evaluate.records import ProbeMetrics, write_metrics
+from pipeline_src.evaluate.segments import similarity_maps
 from pipeline_src.evaluate.summary import summarise_probe
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.done import read_done
@@ -57,9 +65,12 @@ def evaluate_pretrained(
     if val_index and val_index != test_index:  # never choose on the scored clips
         splits["val"] = open_split(val_index, config)
     warnings = check_fits(checkpoint, splits["test"], model)
+    with_sets = "attentive" in evaluate.probe_kinds
     features = {
         state: {
-            name: pooled(checkpoint, split, evaluate, trained=state == "pretrained")
+            name: pooled(
+                checkpoint, split, evaluate, trained=state == "pretrained", with_sets=with_sets
+            )
             for name, split in splits.items()
         }
         for state in ("pretrained", "untrained")
@@ -74,6 +85,7 @@ def evaluate_pretrained(
             evaluate=evaluate,
             num_examples=num_examples,
             pictures_path=metrics_path.parent / RECONSTRUCTIONS_FILE,
+            beside=_similarity(features["pretrained"]["test"], num_examples),
         )
     metrics = {
         "run": run,
@@ -91,6 +103,15 @@ def evaluate_pretrained(
         "seconds": round(time.monotonic() - started, 2),
     }
     write_metrics(metrics_path, ProbeMetrics, metrics, summarise_probe)
+
+
+def _similarity(features: Outputs, num_examples: int) -> Outputs:
+    """Compare every segment of sound with every frame of the first clips: (N, K, K), if any."""
+    sides = [features.get(name + SEGMENTS) for name in ("audio", "video")]
+    if sides[0] is None or sides[1] is None:
+        return {}
+    maps = similarity_maps(sides[0][:num_examples], sides[1][:num_examples])
+    return {"segment_similarity": maps}
 
 
 def _retrievals(
@@ -112,22 +133,30 @@ def _retrievals(
 
 
 def _probes(by_split: dict[str, Outputs], task: str, evaluate: EvaluateConfig) -> dict[str, Any]:
-    def labelled(name: str, modality: str) -> LabelledFeatures:
-        outputs = by_split[name]
-        parts = ("audio", "video") if modality == "audio_video" else (modality,)
-        return LabelledFeatures(
-            np.concatenate([outputs[part] for part in parts], axis=1), outputs["targets"]
-        )
-
     return {
-        modality: probe_features(
-            train=labelled("train", modality),
-            val=labelled("val", modality) if "val" in by_split else None,
-            test=labelled("test", modality),
-            task=task,  # type: ignore[arg-type]
-            num_neighbours=evaluate.knn,
-            num_resamples=evaluate.num_bootstrap,
-            seed=evaluate.seed,
-        )
+        modality: _probe(by_split, modality, task, evaluate)
         for modality in (HEADS if "video" in by_split["test"] else ("audio",))
     }
+
+
+def _probe(
+    by_split: dict[str, Outputs], modality: str, task: str, evaluate: EvaluateConfig
+) -> dict[str, Any]:
+    """Score the probes of one input that the configuration names."""
+    parts = ("audio", "video") if modality == "audio_video" else (modality,)
+
+    def labelled(kind: str) -> dict[str, LabelledFeatures | None]:
+        splits: dict[str, LabelledFeatures | None] = {"val": None}
+        for name, outputs in by_split.items():
+            values = np.concatenate([outputs[part + kind] for part in parts], axis=1)
+            splits[name] = LabelledFeatures(values, outputs["targets"])
+        return splits
+
+    kinds = evaluate.probe_kinds
+    options: Any = {"task": task, "num_resamples": evaluate.num_bootstrap, "seed": evaluate.seed}
+    clips: Any = labelled("")
+    scores = probe_features(**clips, **options, num_neighbours=evaluate.knn, kinds=kinds)
+    if "attentive" in kinds:
+        sets: Any = labelled(SET)
+        scores["attentive"] = probe_attentively(**sets, **options, device=pick_device())
+    return scores

@@ -7,6 +7,7 @@ al., arXiv:1805.01978). The same calls on an untrained encoder give the figure t
 Shape legend: N clips, D feature width, C classes, K neighbours.
 """
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ KNN_TEMPERATURE = 0.07
 
 
 class LabelledFeatures(NamedTuple):
-    """Features of one split, (N, D), and its 0/1 targets, (N, C)."""
+    """Features of one split, (N, D) or several per clip (N, S, D), and its 0/1 targets, (N, C)."""
 
     features_ND: NDArray
     targets_NC: NDArray
@@ -43,8 +44,9 @@ def probe_features(
     num_neighbours: int,
     num_resamples: int,
     seed: int,
+    kinds: Collection[str] = ("linear", "knn"),
 ) -> dict[str, Any]:
-    """Score both probes on ``test``.
+    """Score linear and k-NN probes, those of them that ``kinds`` names, on ``test``.
 
     Args:
         val: chooses the strength of the linear probe; None holds out a fifth of ``train`` for that.
@@ -53,20 +55,24 @@ def probe_features(
         metric (accuracy or mAP), and linear and knn: that metric's interval, with the chosen
         inverse_strength and num_neighbours.
     """
-    strength = choose_strength(train=train, val=val, task=task, seed=seed)
     options = {"task": task, "num_resamples": num_resamples, "seed": seed}
-    linear_NC = linear_scores(train, test.features_ND, task=task, inverse_strength=strength)
-    num_neighbours = min(num_neighbours, len(train.features_ND))
-    knn_NC = knn_scores(train, test.features_ND, num_neighbours=num_neighbours)
-    return {
-        "metric": HEADLINE[task],
-        "linear": {**_headline(linear_NC, test, **options), "inverse_strength": strength},
-        "knn": {**_headline(knn_NC, test, **options), "num_neighbours": num_neighbours},
-    }
+    scores: dict[str, Any] = {"metric": HEADLINE[task]}
+    if "linear" in kinds:
+        strength = choose_strength(train=train, val=val, task=task, seed=seed)
+        linear_NC = linear_scores(train, test.features_ND, task=task, inverse_strength=strength)
+        interval = headline(linear_NC, test.targets_NC, **options)
+        scores["linear"] = {**interval, "inverse_strength": strength}
+    if "knn" in kinds:
+        num_neighbours = min(num_neighbours, len(train.features_ND))
+        knn_NC = knn_scores(train, test.features_ND, num_neighbours=num_neighbours)
+        interval = headline(knn_NC, test.targets_NC, **options)
+        scores["knn"] = {**interval, "num_neighbours": num_neighbours}
+    return scores
 
 
-def _headline(scores_NC: NDArray, test: LabelledFeatures, **options: Any) -> Interval:
-    intervals = classification_intervals(scores_NC, test.targets_NC, **options)
+def headline(scores_NC: NDArray, targets_NC: NDArray, **options: Any) -> Interval:
+    """Accuracy or mAP of scores, with its interval."""
+    intervals = classification_intervals(scores_NC, targets_NC, **options)
     interval = intervals[HEADLINE[options["task"]]]
     assert isinstance(interval, dict)
     return interval

@@ -106,6 +106,7 @@ class Retrieval(Directions):
     gallery_size: int = Field(gt=0)
     chance: dict[str, float] = {}
     single_frame: Directions | None = None
+    by_score: dict[str, Directions] = {}  # of aligned segments: by other scores of two clips
 
     def chance_level(self, metric: str) -> float:
         """Return the expected ``R@k`` or ``median_rank`` of a random order."""
@@ -209,12 +210,19 @@ class NeighbourProbe(Estimate):
     num_neighbours: int | None = None
 
 
+class AttentiveProbe(Estimate):
+    """A trained aggregator, and the number of epochs that validation clips chose."""
+
+    num_epochs: int | None = None
+
+
 class ProbeScores(BaseModel):
-    """Both probes of one input's features."""
+    """The probes of one input's features."""
 
     metric: str = "accuracy"
     linear: LinearProbe | None = None
     knn: NeighbourProbe | None = None
+    attentive: AttentiveProbe | None = None
 
 
 class ProbeMetrics(Scored):

@@ -60,8 +60,8 @@ def rank_pairs(audio_ND: NDArray, video_ND: NDArray) -> dict[str, Ranks]:
         raise ValueError(
             f"audio {audio_ND.shape} and video {video_ND.shape} must be the same (clips, width)"
         )
-    audio_ND = merge_copies(_unit_rows(audio_ND, "audio"))
-    video_ND = merge_copies(_unit_rows(video_ND, "video"))
+    audio_ND = merge_copies(unit_rows(audio_ND, "audio"))
+    video_ND = merge_copies(unit_rows(video_ND, "video"))
     own_N = np.einsum("nd,nd->n", audio_ND, video_ND)
     starts = range(0, len(own_N), BLOCK_SIZE)  # a gallery of 20,000 has 3 GB of scores
     blocks = (slice(start, start + BLOCK_SIZE) for start in starts)
@@ -94,7 +94,7 @@ def _rank(
     }
 
 
-def _unit_rows(features_ND: NDArray, name: str) -> NDArray[np.float64]:
+def unit_rows(features_ND: NDArray, name: str) -> NDArray[np.float64]:
     if not np.isfinite(features_ND).all():
         raise ValueError(f"{name} embeddings hold values that are not finite")
     features_ND = features_ND.astype(np.float64)

@@ -6,13 +6,25 @@ both, is the published score; ``mean`` and ``max`` go over all pairs of segments
 Shape legend: N clips, K segments of each, D embedding width.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline_src.evaluate.records import DIRECTIONS
+from pipeline_src.evaluate.retrieval import (
+    SCORE_PRECISION,
+    chance_level,
+    merge_copies,
+    rank_scores,
+    recall_intervals,
+    retrieval_metrics,
+    unit_rows,
+)
+
 SegmentScore = Literal["diagonal_mean", "diagonal_max", "mean", "max"]
 SCORES: tuple[SegmentScore, ...] = ("diagonal_mean", "diagonal_max", "mean", "max")
+SINGLE_PRECISION = 1e-6
 
 
 def segment_scores(audio_NKD: NDArray, video_NKD: NDArray, score: SegmentScore) -> NDArray:
@@ -27,8 +39,62 @@ def segment_scores(audio_NKD: NDArray, video_NKD: NDArray, score: SegmentScore) 
     if score == "mean":
         return audio_NKD.mean(axis=1) @ video_NKD.mean(axis=1).T
     best_NN = np.full((len(audio_NKD), len(video_NKD)), -np.inf, audio_NKD.dtype)
-    for audio_ND, video_ND in zip(audio_NKD.swapaxes(0, 1), video_NKD.swapaxes(0, 1), strict=True):
-        against_NKD = video_ND[:, None] if score == "diagonal_max" else video_NKD
-        for other_ND in against_NKD.swapaxes(0, 1):
-            np.maximum(best_NN, audio_ND @ other_ND.T, out=best_NN)
+    for k in range(num_segments):
+        others = range(k, k + 1) if score == "diagonal_max" else range(num_segments)
+        for other in others:
+            np.maximum(best_NN, audio_NKD[:, k] @ video_NKD[:, other].T, out=best_NN)
     return best_NN
+
+
+def segment_retrieval(
+    audio_NKD: NDArray, video_NKD: NDArray, *, num_resamples: int, seed: int
+) -> dict[str, Any]:
+    """Retrieve clips by every score; the figures at the top are those of ``diagonal_mean``.
+
+    Returns:
+        As ``retrieval_metrics``, and ``by_score``: the directions of each other score, and of
+        ``clip_mean``, the cosine of the clips' mean features.
+    """
+    sides = [
+        _unit_segments(side, name) for side, name in ((audio_NKD, "audio"), (video_NKD, "video"))
+    ]
+    options = {"num_resamples": num_resamples, "seed": seed}
+    by_score = {score: _directions(sides, score, **options) for score in SCORES}
+    means = (audio_NKD.mean(axis=1), video_NKD.mean(axis=1))
+    clip_mean = retrieval_metrics(*means, **options)
+    by_score["clip_mean"] = {key: clip_mean[key] for key in (*DIRECTIONS, "num_tied")}
+    return {
+        "gallery_size": len(audio_NKD),
+        "chance": chance_level(len(audio_NKD)),
+        **by_score.pop("diagonal_mean"),
+        "by_score": by_score,
+    }
+
+
+def _directions(
+    sides: list[NDArray], score: SegmentScore, *, num_resamples: int, seed: int
+) -> dict[str, Any]:
+    """R@k and median rank in both directions, and ties, of one score."""
+    is_large = score == "max"  # K x K products: half the time in single precision
+    scores_NN = segment_scores(
+        *(side.astype(np.float32) if is_large else side for side in sides), score
+    )
+    ranks = rank_scores(scores_NN, precision=SINGLE_PRECISION if is_large else SCORE_PRECISION)
+    recalls = {
+        name: recall_intervals(rank.ranks_N, num_resamples=num_resamples, seed=seed)
+        for name, rank in ranks.items()
+    }
+    return {**recalls, "num_tied": {name: rank.num_tied for name, rank in ranks.items()}}
+
+
+def _unit_segments(features_NKD: NDArray, name: str) -> NDArray[np.float64]:
+    """Scale every segment to length 1, and make copies of a clip equal: (N, K, D)."""
+    num_clips, num_segments, dim = features_NKD.shape
+    rows = unit_rows(features_NKD.reshape(-1, dim), name).reshape(num_clips, -1)
+    return merge_copies(rows).reshape(num_clips, num_segments, dim)
+
+
+def similarity_maps(audio_NKD: NDArray, video_NKD: NDArray) -> NDArray:
+    """Compare every segment of sound (row) with every frame (column) of its clip: (N, K, K)."""
+    audio, video = _unit_segments(audio_NKD, "audio"), _unit_segments(video_NKD, "video")
+    return np.einsum("nkd,nld->nkl", audio, video).astype(np.float32)

@@ -34,12 +34,14 @@ def augment_batch(
 ) -> dict[str, Tensor]:
     """Return the batch with "logmel" (B, T, M) and, if any, "frames" (B, F, 3, H, W) augmented.
 
-    The arguments are the fields of ``AugmentConfig``; each is off at 0 (``crop_scale`` at 1).
+    Of log-mels (B, G, T, M) each segment is changed by its own draw. The arguments are the fields
+    of ``AugmentConfig``; each is off at 0 (``crop_scale`` at 1).
 
     Args:
         zero_level: what a log-mel of 0 nats has become by normalisation.
     """
-    logmel = batch["logmel"]
+    clips_and_segments = batch["logmel"].shape[:-2]
+    logmel = batch["logmel"].flatten(0, -3)
     if time_roll:
         logmel = roll_logmel(logmel, time_roll, generator=generator)
     if time_shift or freq_shift:
@@ -54,7 +56,7 @@ def augment_batch(
         logmel = mask_spans(bins_first, freq_mask, fill, generator=generator).transpose(1, 2)
     if time_mask:
         logmel = mask_spans(logmel, time_mask, fill, generator=generator)
-    augmented = {**batch, "logmel": logmel}
+    augmented = {**batch, "logmel": logmel.unflatten(0, clips_and_segments)}
     if "frames" in batch and (crop_scale < 1 or image_shift or image_rotate or flip):
         augmented["frames"] = warp_frames(
             batch["frames"],

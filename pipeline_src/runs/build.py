@@ -1,10 +1,15 @@
 """The network of a spec, fresh or filled from a checkpoint, and the clips it wants to see."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
+from pipeline_src.config.data import AudioConfig
 from pipeline_src.config.training import ModelConfig
 from pipeline_src.errors import CheckpointError
 from pipeline_src.loader.clip_format import ClipFormat
+from pipeline_src.loader.segments import SegmentRule
 from pipeline_src.methods import NetworkConfig, make_architecture
 from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.methods.factory import create_model
@@ -69,14 +74,29 @@ def network_config(checkpoint: Checkpoint) -> NetworkConfig:
     )
 
 
-def evaluation_format(checkpoint: Checkpoint, *, num_frames: int) -> ClipFormat:
+def segment_rule(network: NetworkConfig, front_end: Mapping[str, Any]) -> SegmentRule | None:
+    """Where a network's segments lie in log-mels of a front end; None where it sees them whole."""
+    if not network.clip_length:
+        return None
+    hop_ms = front_end.get("hop_length_ms", AudioConfig().hop_length_ms)
+    return SegmentRule(network.clip_length, network.segment_centre, 1000 / hop_ms)
+
+
+def evaluation_format(
+    checkpoint: Checkpoint, *, num_frames: int, front_end: Mapping[str, Any]
+) -> ClipFormat:
     """Clips as the checkpoint was trained on them, with fixed frames and no random choice.
 
+    Args:
+        front_end: of the clips' log-mels, see ``ShardSet``.
+
     Raises:
-        CheckpointError: ``num_frames`` are not whole windows of a checkpoint with ``fps``.
+        CheckpointError: ``num_frames`` are not whole windows of a checkpoint with ``fps`` or with
+            segments.
     """
     spec = TrainSpec.model_validate(checkpoint.state["spec"])
-    if spec.recipe.fps and num_frames % spec.recipe.num_frames:
+    segments = segment_rule(network_config(checkpoint), front_end)
+    if (spec.recipe.fps or segments) and num_frames % spec.recipe.num_frames:
         raise CheckpointError(
             f"{checkpoint.folder}: sees windows of {spec.recipe.num_frames} frames; set "
             f"evaluate.num_frames = {num_frames} to a multiple of that"
@@ -90,4 +110,5 @@ def evaluation_format(checkpoint: Checkpoint, *, num_frames: int) -> ClipFormat:
         training=False,
         fps=spec.recipe.fps,
         window_frames=spec.recipe.num_frames,
+        segments=segments,
     )

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from pipeline_src.config import FinetuneConfig, PretrainConfig
 from pipeline_src.config.heads import scored_heads
+from pipeline_src.config.networks import network_sizes
 from pipeline_src.errors import ManifestError
 from pipeline_src.evaluate.predict import quick_accuracy
 from pipeline_src.loader.batches import Batch, to_device, training_batches
@@ -18,6 +19,7 @@ from pipeline_src.loader.sampler import (
     stratified_subset,
 )
 from pipeline_src.methods.common.network import AudioVisualModel
+from pipeline_src.runs.build import segment_rule
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.shards.read import ShardSet, open_shards
 from pipeline_src.train.decode_failures import DecodeFailures
@@ -95,7 +97,7 @@ def validation(
         return None
     dataset = ClipDataset(held_out, _format(spec, shards, training=False))
     batch_size = spec.recipe.batch_size
-    heads = scored_heads(spec.recipe.modality_probs, shards.modalities)
+    heads = scored_heads(spec.recipe.modality_probs, shards.modalities, model.config.heads)
     return lambda: quick_accuracy(
         model,
         dataset,
@@ -109,15 +111,20 @@ def validation(
 
 
 def _format(spec: TrainSpec, shards: ShardSet, *, training: bool) -> ClipFormat:
+    num_frames = spec.recipe.num_frames
+    network = network_sizes(spec.model, num_frames=num_frames, num_mel_bins=shards.num_mel_bins)
+    num_groups = network.classified_groups if spec.stage == "finetune" else 1
     return ClipFormat(
         target_length=spec.model.target_length,
         img_size=spec.model.img_size,
-        num_frames=spec.recipe.num_frames,
+        num_frames=num_groups * num_frames,
         logmel_mean=shards.logmel_mean,
         logmel_std=shards.logmel_std,
         training=training,
         seed=spec.recipe.seed,
         fps=spec.recipe.fps,
+        window_frames=num_frames,
+        segments=segment_rule(network, shards.front_end),
     )
 
 

@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline_src.config import FinetuneConfig, PretrainConfig, plan_phases, pretrain_network
-from pipeline_src.methods import find_method
+from pipeline_src.methods import NetworkConfig, find_method
 from pipeline_src.methods.common.classify import Classify, ClassifyPlan
 from pipeline_src.methods.common.network import HEADS
 from pipeline_src.methods.common.objective import Objective
@@ -110,7 +110,7 @@ def training_cost(
             num_frames=recipe.num_frames,
             seed=0,
         )
-        batch = _batch(spec, num_clips, num_mel_bins, num_classes)
+        batch = _batch(spec, model.config, num_clips)
     teacher = model if model.config.follows_teacher else None  # costs what one of its shape would
     objective = build_objective(spec, model, "multiclass", teacher, modalities)
     cost = Cost(run, spec.stage, spec.model.name, epochs=recipe.epochs)
@@ -163,14 +163,16 @@ def _sample_size(spec: TrainSpec) -> int:
     return len(spec.recipe.listed_ratios(key)) or 1
 
 
-def _batch(
-    spec: TrainSpec, num_clips: int, num_mel_bins: int, num_classes: int
-) -> dict[str, Tensor]:
-    side = spec.model.img_size
+def _batch(spec: TrainSpec, network: NetworkConfig, num_clips: int) -> dict[str, Tensor]:
+    """Clips as a training shows them: log-mel (B, T, M) or (B, G, T, M), frames, targets."""
+    num_groups = network.classified_groups if spec.stage == "finetune" else 1
+    segments = (num_groups,) if network.clip_length and num_groups > 1 else ()
+    logmel = (num_clips, *segments, network.target_length, network.num_mel_bins)
+    num_frames = num_groups * network.num_frames
     return {
-        "logmel": torch.zeros(num_clips, spec.model.target_length, num_mel_bins),
-        "frames": torch.zeros(num_clips, spec.recipe.num_frames, 3, side, side),
-        "targets": torch.zeros(num_clips, max(1, num_classes)),
+        "logmel": torch.zeros(logmel),
+        "frames": torch.zeros(num_clips, num_frames, 3, network.img_size, network.img_size),
+        "targets": torch.zeros(num_clips, max(1, network.num_classes)),
     }
 
 

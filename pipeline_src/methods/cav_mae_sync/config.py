@@ -63,3 +63,8 @@ class CAVMAESyncConfig(CAVMAEConfig):
     def heads(self) -> tuple[str, ...]:
         """The inputs that the classifier can score."""
         return SCORED[self.classifier]
+
+    @property
+    def classified_groups(self) -> int:
+        """Groups of num_frames frames that a fine-tuning shows of a clip at once."""
+        return 1 if self.classifier == "frame" else self.num_segments

@@ -27,6 +27,7 @@ class CAVMAESync(CAVMAE):
     """The network. ``num_classes`` = 0 builds the pre-training decoder, more the classifier."""
 
     config: CAVMAESyncConfig
+    pools_tokens: ClassVar[bool] = False
     head_prefixes: ClassVar[tuple[str, ...]] = ("mlp_head", "classifier")
 
     def _add_embeddings(self, config: CAVMAESyncConfig) -> None:  # type: ignore[override]
@@ -137,6 +138,12 @@ class CAVMAESync(CAVMAE):
         return {
             head: self.classifier(features[head])[:, None] for head in wanted if head in features
         }
+
+    def score_segments(
+        self, audio: Tensor, video: Tensor | None = None, heads: Collection[str] = HEADS
+    ) -> dict[str, Tensor]:
+        """Score a clip by all its segments: (B, 1, C), by each of them alone (B, G, C)."""
+        return self.forward_heads(audio, video, heads)
 
     def _branches(self, audio: Tensor | None, video: Tensor | None) -> dict[Modality, Tensor]:
         """Each given modality after its own blocks: (B, G, L, D)."""

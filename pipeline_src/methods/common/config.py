@@ -95,6 +95,11 @@ class NetworkConfig(BaseModel):
         return HEADS
 
     @property
+    def classified_groups(self) -> int:
+        """Groups of num_frames frames that a fine-tuning shows of a clip at once."""
+        return 1
+
+    @property
     def audio_patch(self) -> tuple[int, int]:
         """Mel bins and frames of one audio patch."""
         return self.audio_patch_size or (self.patch_size, self.patch_size)

@@ -29,8 +29,10 @@ class AudioVisualModel(nn.Module, ABC):
 
     ``num_classes`` = 0 builds the pre-training decoder, more builds the heads. ``head_prefixes``
     and ``pretrain_prefixes`` name the parameters that only fine-tuning or only pre-training has.
+    ``pools_tokens``: the features that are contrasted are means over tokens.
     """
 
+    pools_tokens: ClassVar[bool] = True
     head_prefixes: ClassVar[tuple[str, ...]] = ("mlp_head",)
     pretrain_prefixes: ClassVar[tuple[str, ...]] = ("decoder.",)
 
@@ -88,6 +90,19 @@ class AudioVisualModel(nn.Module, ABC):
         Returns:
             "audio" (B, 1, C), "video" (B, G, C), "audio_video" (B, G, C): logits per frame group.
         """
+
+    def score_segments(
+        self, audio: Tensor, video: Tensor | None = None, heads: Collection[str] = HEADS
+    ) -> dict[str, Tensor]:
+        """Score as ``forward_heads``, each frame group with its segment of sound: (B, G, C).
+
+        Args:
+            audio: (B, G, T, M).
+        """
+        pairs = tuple(audio.shape[:2])
+        groups = None if video is None else self.group_frames(video).flatten(0, 1)
+        logits = self.forward_heads(audio.flatten(0, 1), groups, heads)
+        return {head: value.flatten(0, 1).unflatten(0, pairs) for head, value in logits.items()}
 
     @abstractmethod
     def layer_id(self, name: str) -> LayerId:
@@ -169,6 +184,20 @@ class AudioVisualModel(nn.Module, ABC):
             features_ND = self.pool_video(groups_BGFCHW.flatten(0, 1))
             pooled["video"] = features_ND.unflatten(0, tuple(groups_BGFCHW.shape[:2]))
         return pooled
+
+    def embed_sets(
+        self, audio: Tensor | None = None, video: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Give several features of a clip for an attentive probe: (B, S, D), fp32.
+
+        Of segments and frame groups as ``embed_segments``; of a whole log-mel (B, T, M) one for
+        each column of tokens in time.
+        """
+        if audio is None or audio.ndim == 4:
+            return self.embed_segments(audio, video)
+        x_BRCD = self.encode_audio(audio).float().unflatten(1, self.config.audio_token_grid)
+        by_time_BSD = x_BRCD.mean(2 if self.config.time_major else 1)
+        return {"audio": by_time_BSD, **self.embed_segments(video=video)}
 
     def pool_audio(self, logmel_BTM: Tensor) -> Tensor:
         """One feature per log-mel, as pre-training pools them: (B, D), fp32."""
