@@ -32,8 +32,8 @@ def refuse_impossible(config: Config, name: str, run: RunConfig) -> None:
         _check_mixup(config, run)
         for stage, recipe in (("pretrain", run.pretrain), ("finetune", run.finetune)):
             _check_stored_frames(stage, recipe, config.media)
-        _check_segments(config, run)
         _check_network(run, config.audio.num_mel_bins)
+        _check_classifier(run, config)
         _check_plan(run, config.audio.num_mel_bins)
     except ConfigError as error:
         raise ConfigError(f"run {name}: {error}") from None
@@ -138,15 +138,12 @@ def _check_stored_frames(
         )
 
 
-def _check_segments(config: Config, run: RunConfig) -> None:
+def _check_classifier(run: RunConfig, config: Config) -> None:
     """Refuse a classifier that asks for frames or heads that there are not."""
     if run.finetune.skip or run.finetune.checkpoint:
         return
     shape = {"num_frames": run.finetune.num_frames, "num_mel_bins": config.audio.num_mel_bins}
-    try:
-        network = network_sizes(run.model, **shape)
-    except ConfigError:
-        return  # told by ``_check_network``
+    network = network_sizes(run.model, **shape)
     shown = network.classified_groups * run.finetune.num_frames
     if 0 < config.media.num_frames < shown:
         raise ConfigError(
