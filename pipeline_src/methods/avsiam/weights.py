@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from torch import Tensor
 
+from pipeline_src.errors import ConfigError
 from pipeline_src.methods.common.image_keys import (
     ImageWeights,
     Targets,
@@ -89,7 +90,13 @@ IMAGE_WEIGHTS = ImageWeights(
 
 
 def all_keys(live: list[PublishedKey], model: AudioVisualModel) -> list[PublishedKey]:
-    """List the keys that the class reads, those it never reads, and second names."""
+    """List the keys that the class reads, those it never reads, and second names.
+
+    Raises:
+        ConfigError: the network has blocks that no released class has.
+    """
+    if model.config.encoders == "separate":  # type: ignore[attr-defined]
+        raise ConfigError("model.overrides.encoders=separate: no published class has such blocks")
     live = [_with_class_token(key) if key.name == "vit_base.pos_embed" else key for key in live]
     shapes = {key.name: key.shape for key in live}
     dead = [*unused_norms(live), *_unused_of_vit("vit_base", shapes)]

@@ -71,8 +71,6 @@ def published_keys(name: str, model: AudioVisualModel) -> list[PublishedKey]:
             f"{name}: no pre-training weights of {method} are published; an image ViT can start it "
             "(--from image --variant reconstruction)"
         )
-    if getattr(model.config, "encoders", "shared") == "separate":
-        raise ConfigError(f"{name}, encoders=separate: no published class has such blocks")
     live = [
         PublishedKey(_published_name(key), tuple(value.shape), ours=key)
         for key, value in model.state_dict().items()
