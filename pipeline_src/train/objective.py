@@ -8,6 +8,7 @@ import torch
 
 from pipeline_src.config import FinetuneConfig, PretrainConfig
 from pipeline_src.config.heads import possible_shares
+from pipeline_src.errors import ConfigError, did_you_mean
 from pipeline_src.methods import find_method
 from pipeline_src.methods.common.classify import Classify
 from pipeline_src.methods.common.network import AudioVisualModel
@@ -53,11 +54,16 @@ def pretrain_objective(
     They are keys of ``pretrain`` or of ``pretrain.mavil``, and ``teacher``.
 
     Raises:
-        ConfigError: there is no such method.
+        ConfigError: there is no such method, or its objective asks for what no key gives.
     """
     objective = find_method(method).load_objective()
     given = {**dict(recipe.mavil), **dict(recipe), "teacher": teacher}
     _, *names = inspect.signature(objective).parameters  # the first is the network
+    if unknown := [name for name in names if name not in given]:
+        raise ConfigError(
+            f"{objective.__name__} takes {', '.join(unknown)}: no key of pretrain or pretrain.mavil"
+            f"{did_you_mean(unknown[0], given)}"
+        )
     return objective(model, **{name: given[name] for name in names})
 
 

@@ -64,12 +64,12 @@ def published_keys(name: str, model: AudioVisualModel) -> list[PublishedKey]:
     Raises:
         ConfigError: the method has no released weights, or none of this structure.
     """
-    method = split_name(name)[0]
-    published = find_method(method).load_published()
+    method = find_method(split_name(name)[0])
+    published = method.load_published()
     if published is None:
         raise ConfigError(
-            f"{name}: no pre-training weights of {method} are published; an image ViT can start it "
-            "(--from image --variant reconstruction)"
+            f"{name}: no pre-training weights of its method are published; an image ViT can start "
+            f"it (--from image --variant {next(iter(method.config.variants))})"
         )
     live = [
         PublishedKey(_published_name(key), tuple(value.shape), ours=key)
