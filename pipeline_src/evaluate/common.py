@@ -35,10 +35,7 @@ class Split:
     def dataset(self, checkpoint: Checkpoint, evaluate: EvaluateConfig) -> ClipDataset:
         """Its clips as the checkpoint wants them, ``evaluate.num_frames`` frames each."""
         return ClipDataset(
-            self.shards,
-            evaluation_format(
-                checkpoint, num_frames=evaluate.num_frames, front_end=self.shards.front_end
-            ),
+            self.shards, evaluation_format(checkpoint, num_frames=evaluate.num_frames)
         )
 
     @property

@@ -86,7 +86,7 @@ class Seen:
     """What a network is shown of one part.
 
     Args:
-        logmel_TM: float16, cut or padded; None without sound.
+        logmel_TM: float16, cut or padded, or its segments (G, T, M); None without sound.
         frames_FHW3: uint8; None without pictures.
         flags: what is odd about it, as in the ledger.
     """
@@ -240,7 +240,7 @@ class Decoder:
             return part.opened.problem
         if part.opened.path is not None:
             return None
-        return Seen(0.0, 0.0, None, self._frames(part.opened.jpegs, ()))
+        return Seen(0.0, 0.0, None, self._frames(part.opened.jpegs, ())[0])
 
     def _see(self, opened: Opened, result: Made | MediaError) -> Seen | MediaError:
         if isinstance(result, MediaError):
@@ -248,12 +248,13 @@ class Decoder:
         entry = result.entry
         members = {name.partition(".")[2]: content for name, content in result.members}
         try:
-            logmel = self._logmel(members["flac"]) if "audio" in opened.modalities else None
-            frames = None
+            frames, logmel, segments = None, None, self.format.choose_segments({}, None, RNG)
             if "video" in opened.modalities:
                 own = [members[name] for name in sorted(members) if name != "flac"]
                 moments = () if opened.jpegs else entry["frame_seconds"]
-                frames = self._frames(opened.jpegs or own, moments)
+                frames, segments = self._frames(opened.jpegs or own, moments)
+            if "audio" in opened.modalities:
+                logmel = self._logmel(members["flac"], segments)
         except Exception as error:
             return as_clip_error(error, opened.name)
         span = entry["start_seconds"], entry["end_seconds"]
@@ -263,17 +264,19 @@ class Decoder:
         is_heard = "audio" in opened.modalities
         return tuple(flag for flag in entry["flags"] if is_heard or flag != "silent_audio")
 
-    def _logmel(self, flac: bytes) -> NDArray:
-        """(T, M) float16, as packing stores it and the loader cuts it."""
+    def _logmel(self, flac: bytes, segments: Sequence[tuple[int, int]]) -> NDArray:
+        """(T, M) or (G, T, M) float16, as packing stores it and the loader cuts it."""
         audio, rate = self.preparation.audio, self.preparation.media.sample_rate_hz
         waveform = torch.from_numpy(read_waveform(flac, num_window_samples(audio, rate)))
         stored = log_mel(waveform, audio, rate).numpy().astype(np.float16)
-        place = np.empty((self.format.target_length, audio.num_mel_bins), np.float16)
-        self.format.fit_logmel(place, stored, np.random.default_rng(0))
+        place = np.empty(self.format.logmel_shape(audio.num_mel_bins), np.float16)
+        self.format.fit_logmel(place, stored, RNG, segments)
         return place
 
-    def _frames(self, jpegs: Sequence[bytes], seconds: Sequence[float]) -> NDArray:
-        """(F, H, W, 3) uint8, as the loader chooses and scales them."""
+    def _frames(
+        self, jpegs: Sequence[bytes], seconds: Sequence[float]
+    ) -> tuple[NDArray, list[tuple[int, int]]]:
+        """Return frames (F, H, W, 3) uint8 as the loader sees them, and their segments of sound."""
         members: dict[str, Any] = {
             f"frame_{number:06d}.jpg": memoryview(bytearray(jpeg))
             for number, jpeg in enumerate(jpegs)
@@ -281,11 +284,13 @@ class Decoder:
         rate = self.format.fps or 1.0
         moments = list(seconds) or [number / rate for number in range(len(jpegs))]
         members["json"] = memoryview(json.dumps({"frame_seconds": moments}).encode())
-        chosen = self.format.choose_frames(NO_SAMPLE, members, np.random.default_rng(0))
-        images = [decode_frame(jpeg, self.format.img_size) for jpeg in chosen]
-        return torch.stack(images).permute(0, 2, 3, 1).numpy()
+        chosen = self.format.choose_frames(NO_SAMPLE, members, RNG)
+        images = [decode_frame(members[f"frame_{k:06d}.jpg"], self.format.img_size) for k in chosen]
+        segments = self.format.choose_segments(members, chosen, RNG)
+        return torch.stack(images).permute(0, 2, 3, 1).numpy(), segments
 
 
+RNG = np.random.default_rng(0)  # of no use: evaluation chooses nothing at random
 NO_SAMPLE = Sample(Path(), "", 0, 0, (), "")
 
 

@@ -84,7 +84,7 @@ class Model:
         recipe = self.spec.recipe
         if not self.class_names or not isinstance(recipe, FinetuneConfig):
             return ()
-        return scored_heads(recipe.modality_probs, self.modalities)
+        return scored_heads(recipe.modality_probs, self.modalities, self.network.config.heads)
 
     def _usual_frames(self) -> int:
         recipe, media = self.spec.recipe, self.preparation.media
@@ -102,7 +102,9 @@ class Model:
     @property
     def clip_seconds(self) -> float:
         """How long a sound the network hears; of a longer one it hears the beginning."""
-        return self.format.target_length * self.preparation.audio.hop_length_ms / MS_PER_SECOND
+        segments = self.format.segments
+        heard = segments.clip_length if segments else self.format.target_length
+        return heard * self.preparation.audio.hop_length_ms / MS_PER_SECOND
 
     def embed(self, inputs: Any, **options: Any) -> list[Embedding]:
         """Embed every input, or every window of it; a refused one has a reason."""

@@ -82,20 +82,15 @@ def segment_rule(network: NetworkConfig, front_end: Mapping[str, Any]) -> Segmen
     return SegmentRule(network.clip_length, network.segment_centre, 1000 / hop_ms)
 
 
-def evaluation_format(
-    checkpoint: Checkpoint, *, num_frames: int, front_end: Mapping[str, Any]
-) -> ClipFormat:
+def evaluation_format(checkpoint: Checkpoint, *, num_frames: int) -> ClipFormat:
     """Clips as the checkpoint was trained on them, with fixed frames and no random choice.
-
-    Args:
-        front_end: of the clips' log-mels, see ``ShardSet``.
 
     Raises:
         CheckpointError: ``num_frames`` are not whole windows of a checkpoint with ``fps`` or with
             segments.
     """
     spec = TrainSpec.model_validate(checkpoint.state["spec"])
-    segments = segment_rule(network_config(checkpoint), front_end)
+    segments = segment_rule(network_config(checkpoint), checkpoint.state.get("front_end") or {})
     if (spec.recipe.fps or segments) and num_frames % spec.recipe.num_frames:
         raise CheckpointError(
             f"{checkpoint.folder}: sees windows of {spec.recipe.num_frames} frames; set "

@@ -158,7 +158,9 @@ class AudioVisualModel(nn.Module, ABC):
             "audio" and/or "video": (B, D) means over tokens, fp32, not L2-normalised.
         """
         pooled = {}
-        if audio is not None:
+        if audio is not None and audio.ndim == 4:  # segments
+            pooled["audio"] = self.embed_segments(audio)["audio"].mean(1)
+        elif audio is not None:
             pooled["audio"] = self.encode_audio(audio).float().mean(1)
         if video is not None:
             pooled["video"] = self.encode_video(video).float().mean(1)
