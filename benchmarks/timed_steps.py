@@ -47,6 +47,7 @@ class Trainer:
             seed=0,
         ).to(self.device)
         self.objective = build_objective(spec, network, "multiclass")
+        network.set_grad_checkpointing(recipe.activation_checkpointing)
         if recipe.compile:
             compile_blocks(network)
         self.optimizers = build_optimizers(spec, network, self.objective.passes)

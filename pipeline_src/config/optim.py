@@ -57,6 +57,12 @@ class OptimConfig(Section):
         "training continues as it began",
     )
     compile: bool = Field(default=False, description="torch.compile the blocks of the network")
+    activation_checkpointing: bool = Field(
+        default=False,
+        description="recompute the encoders' blocks in the backward pass: less memory, more time, "
+        "the same gradients",
+        json_schema_extra=OPERATIONAL,
+    )
     parallel: Literal["ddp", "fsdp"] = Field(
         default="ddp",
         description="several ranks: ddp = a copy of the network each, fsdp = a part of each "

@@ -22,7 +22,6 @@ from pipeline_src.loader.sampler import Draw
 from pipeline_src.shards.files import RemoteShard, remedy
 from pipeline_src.shards.read import ShardSet
 from pipeline_src.shards.reader import ShardReader
-from pipeline_src.transcode.audio import read_flac, to_float
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet statistics: CAV-MAE, AVSiam, MAViL
 IMAGE_STD = (0.229, 0.224, 0.225)
@@ -211,6 +210,9 @@ def as_tensors(arrays: Mapping[str, NDArray]) -> dict[str, Tensor]:
 
 def _load_waveform(flac: memoryview) -> NDArray:
     """The sound (S,) of a .flac member, in [-1, 1)."""
+    # Mixup alone needs it, and the decoder that it brings.
+    from pipeline_src.transcode.audio import read_flac, to_float
+
     waveform_S = to_float(read_flac(bytes(flac)))
     if not len(waveform_S):
         raise ValueError("flac holds no sound")

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from pipeline_src.config.data import AudioConfig
 from pipeline_src.errors import ManifestError
-from pipeline_src.logmel.fbank import log_mel
 
 PURPOSE = 1  # sets the draws of mixup apart from those of frames and cuts at the same position
 
@@ -70,6 +69,8 @@ class Mixup:
         Each waveform loses its mean, then the second is cut or padded with 0 to the first one's
         length; the front end takes the mixture's own mean away.
         """
+        from pipeline_src.logmel.fbank import log_mel  # torchaudio, which only mixup needs
+
         fitted_S = np.zeros_like(first_S)
         fitted_S[: len(second_S)] = (second_S - second_S.mean())[: len(first_S)]
         mixed_S = share * (first_S - first_S.mean()) + (1 - share) * fitted_S

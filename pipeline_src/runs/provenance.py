@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_src.system.cores import num_cores
-from pipeline_src.transcode.ffmpeg import ffmpeg_version
 
 PACKAGES = (
     "torch",
@@ -75,6 +74,8 @@ def _git(*arguments: str) -> str:
 @cache
 def package_versions() -> dict[str, str]:
     """Python, the packages that decide data and numbers, and the ffmpeg that decodes."""
+    from pipeline_src.transcode.ffmpeg import ffmpeg_version  # brings the program itself
+
     packages = {name: _package_version(name) for name in PACKAGES}
     return {"python": platform.python_version(), **packages, "ffmpeg": ffmpeg_version()}
 

@@ -4,7 +4,7 @@ import os
 import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,9 @@ from pipeline_src.config.data import RemoteConfig
 from pipeline_src.errors import ManifestError, SampleError, shown
 from pipeline_src.shards.files import RemoteShard, remedy
 from pipeline_src.shards.read import Sample
-from pipeline_src.shards.remote import RemoteReader
+
+if TYPE_CHECKING:
+    from pipeline_src.shards.remote import RemoteReader
 
 MAX_OPEN_SHARDS = 256
 BLOCK_BYTES = 512
@@ -99,7 +101,10 @@ class ShardReader:
             self._buffer = np.empty(2 * size, np.uint8)
         return self._buffer[:size].data
 
-    def _remote_reader(self) -> RemoteReader:
+    def _remote_reader(self) -> "RemoteReader":
+        # Local shards are read without it, and without the HTTP client that it needs.
+        from pipeline_src.shards.remote import RemoteReader
+
         if self._remote is None or self._remote[0] != os.getpid():
             self._remote = (os.getpid(), RemoteReader(self._config))
         return self._remote[1]

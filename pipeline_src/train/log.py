@@ -6,8 +6,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from pipeline_src.runs.history import METRICS_LOG_FILE
 from pipeline_src.system.atomic import write_text
 
@@ -16,6 +14,8 @@ class MetricsLog:
     """Append one JSON object per line; rows after the resumed step are dropped first."""
 
     def __init__(self, run_dir: Path, resumed_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # on the rank that writes
+
         run_dir.mkdir(parents=True, exist_ok=True)
         path = run_dir / METRICS_LOG_FILE
         if path.exists():

@@ -121,11 +121,14 @@ def training_cost(
     )
     plans = _plans(objective, spec, num_clips, num_mel_bins)  # a plan is numbers, not shapes
     with shapes:
-        for share, growth, plan in plans:
+        for share, _, plan in plans:
             for step_pass in objective.passes:
                 counter = _count_flops(objective, batch, plan, step_pass)
                 _add(cost.forward_flops, counter.forward, share / num_clips)
                 _add(cost.backward_flops, counter.backward, share / num_clips)
+        model.set_grad_checkpointing(recipe.activation_checkpointing)  # what it repeats is not work
+        for _, growth, plan in plans:
+            for step_pass in objective.passes:
                 kept = growth * _count_activations(objective, batch, plan, step_pass) / num_clips
                 cost.activation_bytes = max(cost.activation_bytes, kept)
     return cost

@@ -5,7 +5,9 @@ weights, gradients and moments only. Both compute the same step.
 """
 
 import math
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from pipeline_src.methods.common.blocks import Block
 from pipeline_src.runs.sharded import whole
 from pipeline_src.train.distributed import Ranks
 
+COMPILED_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 # What objectives and validation call besides ``forward``.
 FORWARD_METHODS = ("forward_heads", "forward_contrast", "forward_reconstruct", "forward_masked")
 
@@ -32,12 +35,18 @@ def shard_model(model: nn.Module, ranks: Ranks) -> None:
             register_fsdp_forward_method(model, name)
 
 
-def compile_blocks(model: nn.Module) -> None:
+def compile_blocks(model: nn.Module, kept_in: Path | None = None) -> None:
     """Compile every transformer block, in place; before DDP or ``shard_model``.
 
     Blocks of one kind share their compiled code, so a deep network takes no longer than one
     block; the whole network as one graph would be compiled anew for each block and mask layout.
+
+    Args:
+        kept_in: folder of compiled code for the next training of the same shapes, unless the
+            environment names one; None = torch's own.
     """
+    if kept_in:
+        os.environ.setdefault(COMPILED_VARIABLE, str(kept_in))
     for module in model.modules():
         if isinstance(module, Block):
             module.compile()

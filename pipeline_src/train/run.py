@@ -44,6 +44,8 @@ from pipeline_src.train.stop import StopFlag
 from pipeline_src.train.teacher import load_teacher
 
 logger = logging.getLogger(__name__)
+# In the folder of results: torch's own place, one for temporary files, is lost with the node.
+COMPILED_FOLDER = ".torch_compile"
 
 
 def run_training(spec: TrainSpec, stop: StopFlag) -> Path:
@@ -141,8 +143,9 @@ def _train_on(
     sign("network built")
     teacher = load_teacher(spec, model, shards)
     objective = build_objective(spec, model, shards.task, teacher, shards.modalities)
+    model.set_grad_checkpointing(spec.recipe.activation_checkpointing)
     if spec.recipe.compile:
-        compile_blocks(model)
+        compile_blocks(model, _compiled_folder(spec))
     shares_tensors = ranks.world_size > 1 and spec.recipe.parallel == "fsdp"
     if shares_tensors:
         shard_model(model, ranks)
@@ -182,6 +185,13 @@ def _train_on(
     with training_stream(spec, shards, progress, ranks, failures) as batches:
         bind_main_thread()  # once its loader processes have been started
         return train(run, batches, progress, stop)
+
+
+def _compiled_folder(spec: TrainSpec) -> Path:
+    """Where all trainings below one folder of results, <run>/<stage>/..., keep compiled code."""
+    run_dir = spec.run_dir.absolute()
+    stage = next((path for path in (run_dir, *run_dir.parents) if path.name == spec.stage), run_dir)
+    return stage.parents[1] / COMPILED_FOLDER
 
 
 def _precision(spec: TrainSpec, ranks: Ranks, resumed: Checkpoint | None) -> Precision:

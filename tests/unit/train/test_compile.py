@@ -8,13 +8,15 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from pipeline_src.methods.common.blocks import Block, run_blocks
-from pipeline_src.train.parallel import compile_blocks
+from pipeline_src.train.parallel import COMPILED_VARIABLE, compile_blocks
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="no g++ here: install it, as .ci/run does")
-def test_compiled_blocks_compute_the_same_and_share_their_code():
+def test_compiled_blocks_compute_the_same_and_share_their_code(tmp_path, monkeypatch):
+    monkeypatch.setenv(COMPILED_VARIABLE, "")  # so that it is put back
+    monkeypatch.delenv(COMPILED_VARIABLE)
     torch.manual_seed(0)
     blocks = nn.ModuleList(Block(16, 2, norms=("audio",)) for _ in range(3))
     x_BLD = torch.randn(2, 5, 16, requires_grad=True)
@@ -26,7 +28,8 @@ def test_compiled_blocks_compute_the_same_and_share_their_code():
 
     expected = gradients()
     counters.clear()
-    compile_blocks(blocks)
+    compile_blocks(blocks, tmp_path)
     for name, gradient in gradients().items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5)
     assert counters["stats"]["unique_graphs"] == 1
+    assert any(path.is_file() for path in tmp_path.rglob("*.py"))

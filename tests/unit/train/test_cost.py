@@ -155,6 +155,14 @@ def test_memory_and_hours():
     assert hours == pytest.approx(measured.flops * 1000 * 25 / 0.5e12 / 3600)
 
 
+@pytest.mark.parametrize("method", ["avsiam", "cav_mae"])
+def test_activation_checkpointing_saves_memory_and_counts_no_repeated_work(method):
+    plain = measure(method, PretrainConfig())
+    spared = measure(method, PretrainConfig(activation_checkpointing=True))
+    assert spared.flops == plain.flops
+    assert 0 < spared.activation_bytes < 0.9 * plain.activation_bytes
+
+
 def test_done_json_keeps_the_operations_of_the_clips_that_were_seen():
     recipe = FinetuneConfig(batch_size=8, all_heads=True)
     measured = measure("cav_mae", recipe, num_classes=4)

@@ -73,6 +73,16 @@ def rows(run_dir):
     return [row for row in read_metrics(run_dir / "metrics.jsonl") if "loss" in row]
 
 
+def test_activation_checkpointing_trains_to_the_same_bytes(index_path, tmp_path):
+    found = []
+    for name, enabled in (("plain", False), ("spared", True)):
+        run_training(
+            pretrain_spec(index_path, tmp_path / name, activation_checkpointing=enabled), StopFlag()
+        )
+        found.append((tmp_path / name / "checkpoint/model.safetensors").read_bytes())
+    assert found[0] == found[1]
+
+
 def weights(folder):
     return load_file(folder / "model.safetensors")
 
