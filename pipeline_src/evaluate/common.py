@@ -33,7 +33,7 @@ class Split:
         return f"{self.index['dataset']}/{self.index['split']}"
 
     def dataset(self, checkpoint: Checkpoint, evaluate: EvaluateConfig) -> ClipDataset:
-        """Its clips as the checkpoint wants them, ``evaluate.num_frames`` frames each."""
+        """Open its clips as the checkpoint wants them, ``evaluate.num_frames`` frames each."""
         return ClipDataset(
             self.shards, evaluation_format(checkpoint, num_frames=evaluate.num_frames)
         )
@@ -44,7 +44,7 @@ class Split:
         return "video" in self.shards.modalities
 
     def coverage(self) -> dict[str, Any]:
-        """How many of the listed clips are scored, and the hash of which."""
+        """Say how many of the listed clips are scored, and give the hash of which."""
         keys = ("dataset", "split", "task", "modalities", "num_clips", "num_clips_in_list")
         return {key: self.index[key] for key in (*keys, "clip_ids_sha256")}
 
@@ -91,14 +91,14 @@ def check_fits(checkpoint: Checkpoint, split: Split, model: ModelConfig) -> list
 
 
 def pick_device() -> torch.device:
-    """The GPU where there is one."""
+    """Choose the GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def provenance(
     checkpoint: Checkpoint, split: Split, evaluate: EvaluateConfig, config: dict[str, Any]
 ) -> dict[str, Any]:
-    """Which weights, clips, configuration, code and seeds a figure comes from.
+    """Name the weights, clips, configuration, code and seeds that a figure comes from.
 
     Args:
         config: the whole configuration, from which the figure can be made again.

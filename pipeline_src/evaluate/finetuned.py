@@ -101,9 +101,10 @@ def pooled(
     trained: bool = True,
     with_sets: bool = False,
 ) -> Outputs:
-    """Pooled features of each modality of a split; ``trained=False``: of the initial weights.
+    """Pool features (N, D) of each modality of a split.
 
     Args:
+        trained: False takes the initial weights.
         with_sets: adds what an attentive probe reads.
     """
     device = pick_device()
@@ -133,7 +134,7 @@ def _retrieval(
     split: Split,
     evaluate: EvaluateConfig,
 ) -> dict[str, Any]:
-    """Retrieval figures as ``retrieval``; nothing where the clips have no video."""
+    """Score retrieval, as ``retrieval``; nothing where the clips have no video."""
     if not split.has_video:
         return {}
     return {
@@ -164,7 +165,7 @@ def _scores(
 def _single_frame(
     checkpoint: Checkpoint, scores: Outputs, task: str, evaluate: EvaluateConfig
 ) -> dict[str, Any]:
-    """What the middle frame group alone gives, as ``single_frame``; nothing where there is one."""
+    """Score the middle frame group alone, as ``single_frame``; nothing where there is one group."""
     heads = {head: scores[SINGLE + head] for head in HEADS if SINGLE + head in scores}
     if not heads:
         return {}

@@ -1,6 +1,6 @@
 """Which clips a retrieval is scored on, and on what terms: its gallery and its checkpoint's past.
 
-Shape legend: N clips of the split, C classes.
+Shape legend: N clips of the split, S clips of the gallery, C classes, D, E feature widths.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from pipeline_src.shards.read import dropped_clips
 
 
 def score_retrieval(features: Outputs, split: Split, evaluate: EvaluateConfig) -> dict[str, Any]:
-    """Both directions over the gallery that the configuration names, else the data set's own.
+    """Score both directions over the gallery that the configuration names, else the data set's own.
 
     Returns:
         ``retrieval_metrics`` and the gallery. Where clips have several frame groups,
@@ -44,12 +44,12 @@ def score_retrieval(features: Outputs, split: Split, evaluate: EvaluateConfig) -
 
 
 def _compared(features: Outputs, name: str) -> NDArray:
-    """The features as pre-training contrasted them, which may be projections (N, E)."""
+    """Return the features as pre-training contrasted them: (N, D), or projections (N, E)."""
     return features.get(name + CONTRASTED, features[name])
 
 
 def checkpoint_past(checkpoint: Checkpoint, split: Split) -> dict[str, Any]:
-    """Which weights, the data sets that they learnt from, and whether ``split`` is new to them.
+    """Name the weights, the data sets that they learnt from, and whether ``split`` is new to them.
 
     ``zero_shot`` is true where no data set of the same collection was learnt from (AudioSet-20k is
     of AudioSet), and null, like ``trained_on``, where a checkpoint does not name its data.
@@ -68,7 +68,11 @@ def checkpoint_past(checkpoint: Checkpoint, split: Split) -> dict[str, Any]:
 def choose_gallery(
     clip_ids: Sequence[str], targets_NC: NDArray, split: Split, evaluate: EvaluateConfig
 ) -> tuple[NDArray[np.int64], dict[str, Any]]:
-    """Positions of the gallery's clips in list order, and how they were chosen."""
+    """Choose the gallery: positions (S,) of its clips in list order, and how they were chosen.
+
+    Raises:
+        ManifestError: a list of clips names none that is there.
+    """
     index = split.index
     per_class, size = evaluate.retrieval_per_class, evaluate.retrieval_size
     if per_class is None and size is None:
@@ -87,13 +91,13 @@ def choose_gallery(
 
 
 def _fingerprint(clip_ids: Sequence[str], chosen_N: NDArray) -> dict[str, str]:
-    """The hash of the gallery's clip ids: two figures with the same one have the same gallery."""
+    """Hash the gallery's clip ids: two figures with the same hash have the same gallery."""
     ids = sorted(str(clip_ids[position]) for position in chosen_N)
     return {"clip_ids_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest()}
 
 
 def select_per_class(targets_NC: NDArray, per_class: int) -> NDArray[np.int64]:
-    """Positions of the first ``per_class`` clips of each class, in list order.
+    """Choose the first ``per_class`` clips of each class: positions (S,) in list order.
 
     A clip with several labels counts for the first of them.
     """
@@ -103,7 +107,7 @@ def select_per_class(targets_NC: NDArray, per_class: int) -> NDArray[np.int64]:
 
 
 def select_lowest_hashes(clip_ids: Sequence[str], size: int) -> NDArray[np.int64]:
-    """Positions of the ``size`` clips whose ids have the lowest sha256, in list order.
+    """Choose the ``size`` clips whose ids have the lowest sha256: positions (S,) in list order.
 
     The choice depends on no other clip, so a clip that is lost changes one place only.
     """
@@ -114,7 +118,7 @@ def select_lowest_hashes(clip_ids: Sequence[str], size: int) -> NDArray[np.int64
 def select_listed(
     clip_ids: Sequence[str], listed: Sequence[str], split: Split
 ) -> tuple[NDArray[np.int64], dict[str, Any]]:
-    """Positions of the listed clips, in list order, and which of the list could not be scored.
+    """Choose the listed clips: positions (S,) in list order, and which could not be scored.
 
     ``unknown`` are ids that the split's clip list does not have, ``lost`` those that it has but
     whose clips are gone, with the reason.

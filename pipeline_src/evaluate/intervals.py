@@ -34,7 +34,7 @@ class Interval(TypedDict):
 
 
 def make_interval(value: float, samples_R: NDArray) -> Interval:
-    """Percentile interval of ``samples_R``; NaN samples (figure undefined) are left out."""
+    """Take the percentile interval of ``samples_R``; NaN samples (undefined) are left out."""
     low, high = math.nan, math.nan
     samples_R = samples_R[~np.isnan(samples_R)]
     if samples_R.size:
@@ -57,7 +57,11 @@ def resample_counts(num: int, num_resamples: int, seed: int) -> Iterator[NDArray
 
 
 def bootstrap_means(values_NM: NDArray, *, num_resamples: int, seed: int) -> list[Interval]:
-    """Interval of the mean of each column, e.g. hits or squared errors of N clips."""
+    """Bootstrap the mean of each column, e.g. hits or squared errors of N clips; M intervals.
+
+    Raises:
+        ValueError: there is no clip, or not one row a clip.
+    """
     values_NM = np.asarray(values_NM, dtype=np.float64)
     if values_NM.ndim != 2 or values_NM.shape[0] == 0:
         raise ValueError(f"expected (clips, quantities) with clips, got {values_NM.shape}")
@@ -105,7 +109,7 @@ def sort_class(scores_N: NDArray, targets_N: NDArray) -> SortedClass:
 
 
 def weighted_ap_auc(clips: SortedClass, counts_NR: NDArray) -> tuple[NDArray, NDArray]:
-    """Average precision and AUC of one class under each resample, both (R,); NaN = undefined."""
+    """Compute average precision and AUC of one class per resample, both (R,); NaN = undefined."""
     all_NR = _running_sum(counts_NR[clips.order_N])
     weight_PR = counts_NR[clips.positives_P]
     positive_PR = _running_sum(weight_PR)
@@ -124,7 +128,7 @@ def weighted_ap_auc(clips: SortedClass, counts_NR: NDArray) -> tuple[NDArray, ND
 
 
 def _running_sum(counts: NDArray) -> NDArray:
-    """Sums of the first 0, 1, .. all rows."""
+    """Sum the first 0, 1, .. all rows of (N, R); (N + 1, R)."""
     sums = np.zeros((counts.shape[0] + 1, counts.shape[1]), dtype=np.int32)
     np.cumsum(counts, axis=0, out=sums[1:])
     return sums
@@ -133,7 +137,7 @@ def _running_sum(counts: NDArray) -> NDArray:
 def classification_intervals(
     scores_NC: NDArray, targets_NC: NDArray, *, task: Task, num_resamples: int, seed: int
 ) -> dict[str, Interval | int]:
-    """``metrics.classification_metrics`` with an interval around each figure.
+    """Compute ``metrics.classification_metrics`` with an interval around each figure.
 
     Args:
         num_resamples: 0 gives figures without intervals.
@@ -165,7 +169,7 @@ def classification_intervals(
 
 
 def _ranking_samples(classes: list[SortedClass], counts_NR: NDArray) -> dict[str, NDArray]:
-    """mAP, mean AUC and d-prime under each resample, over the classes that it leaves defined."""
+    """Compute mAP, mean AUC and d-prime (R,) over the classes that each resample leaves defined."""
     num_resamples = counts_NR.shape[1]
     sums_2R = np.zeros((2, num_resamples))
     defined_2R = np.zeros((2, num_resamples), dtype=np.int64)

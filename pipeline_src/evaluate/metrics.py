@@ -43,7 +43,7 @@ def check_scores(scores_NC: NDArray, targets_NC: NDArray, task: Task) -> None:
 
 
 def hits_at(scores_NC: NDArray, targets_NC: NDArray, k: int) -> NDArray[np.bool_]:
-    """(N,) whether the (first) true class is among the ``k`` best scores.
+    """Tell whether the (first) true class is among the ``k`` best scores, (N,).
 
     Equal scores rank in class order, as ``argmax`` does: a constant output earns nothing.
     """
@@ -55,12 +55,12 @@ def hits_at(scores_NC: NDArray, targets_NC: NDArray, k: int) -> NDArray[np.bool_
 
 
 def accuracy(scores_NC: NDArray, targets_NC: NDArray) -> float:
-    """Share of clips whose best score is that of their (first) true class."""
+    """Compute the share of clips whose best score is that of their (first) true class."""
     return float(hits_at(scores_NC, targets_NC, 1).mean())
 
 
 def average_precisions(scores_NC: NDArray, targets_NC: NDArray) -> NDArray[np.float64]:
-    """(C,) average precision; NaN for a class without positives."""
+    """Compute average precision (C,); NaN for a class without positives."""
     ap_C = np.full(scores_NC.shape[1], np.nan)
     for index in np.flatnonzero(targets_NC.any(axis=0)):
         ap_C[index] = average_precision_score(targets_NC[:, index], scores_NC[:, index])
@@ -68,7 +68,7 @@ def average_precisions(scores_NC: NDArray, targets_NC: NDArray) -> NDArray[np.fl
 
 
 def aucs(scores_NC: NDArray, targets_NC: NDArray) -> NDArray[np.float64]:
-    """(C,) area under the ROC curve; NaN for a class without positives or without negatives."""
+    """Compute the area under the ROC curve (C,); NaN without positives or without negatives."""
     auc_C = np.full(scores_NC.shape[1], np.nan)
     two_sided_C = targets_NC.any(axis=0) & ~targets_NC.all(axis=0)
     for index in np.flatnonzero(two_sided_C):
@@ -77,17 +77,17 @@ def aucs(scores_NC: NDArray, targets_NC: NDArray) -> NDArray[np.float64]:
 
 
 def d_prime(auc: float) -> float:
-    """Separation, in standard deviations, of two unit normals with this AUC; infinite at AUC 1."""
+    """Give the separation, in deviations, of two unit normals with this AUC; infinite at AUC 1."""
     return math.sqrt(2) * float(norm.ppf(auc))
 
 
 def mean_of_scored(values_C: NDArray) -> float:
-    """Mean over the classes that have a value; NaN where none has."""
+    """Average the classes that have a value; NaN where none has."""
     return float(values_C[~np.isnan(values_C)].mean()) if (~np.isnan(values_C)).any() else math.nan
 
 
 def classification_metrics(scores_NC: NDArray, targets_NC: NDArray, task: Task) -> dict[str, float]:
-    """Every metric of the task as a plain number; see ``intervals`` for the same with intervals.
+    """Compute every metric of the task as a plain number; ``intervals`` gives them intervals.
 
     Args:
         scores_NC: higher means likelier; any monotonic scale.
@@ -114,14 +114,14 @@ def classification_metrics(scores_NC: NDArray, targets_NC: NDArray, task: Task) 
 
 
 def confusion_matrix(scores_NC: NDArray, targets_NC: NDArray) -> NDArray[np.int64]:
-    """(C, C) clips by (first) true class, rows, and best-scored class, columns."""
+    """Count clips by (first) true class, rows, and best-scored class, columns; (C, C)."""
     num_classes = scores_NC.shape[1]
     flat_N = targets_NC.argmax(axis=1) * num_classes + scores_NC.argmax(axis=1)
     return np.bincount(flat_N, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def class_accuracies(scores_NC: NDArray, targets_NC: NDArray) -> NDArray[np.float64]:
-    """(C,) share of each class's clips that are classified right; NaN for a class without clips."""
+    """Compute the share of each class's clips that are classified right (C,); NaN without any."""
     confusion_CC = confusion_matrix(scores_NC, targets_NC)
     totals_C = confusion_CC.sum(axis=1)
     return np.where(totals_C > 0, np.diag(confusion_CC) / np.maximum(totals_C, 1), np.nan)

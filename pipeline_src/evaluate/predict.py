@@ -67,7 +67,7 @@ def run_over(
 def head_probabilities(
     model: AudioVisualModel, batch: Batch, *, task: str, heads: Collection[str] = HEADS
 ) -> dict[str, Tensor]:
-    """Each of ``heads`` (N, C): sigmoid or softmax by task, then the mean over frames.
+    """Score with each of ``heads`` (N, C): sigmoid or softmax by task, then the mean over frames.
 
     Where there are several frame groups, ``single_frame_video`` and ``single_frame_audio_video``
     (N, C) are those of the middle one: frame 5 of 10, CAV-MAE's single-frame figure.
@@ -82,7 +82,7 @@ def head_probabilities(
 def pooled_features(
     model: AudioVisualModel, batch: Batch, *, with_sets: bool = False
 ) -> dict[str, Tensor]:
-    """audio, and video if any, (N, D): mean over all unmasked tokens of each encoder pass.
+    """Pool audio, and video if any, (N, D): the mean over all tokens of each encoder pass.
 
     Where there are several frame groups, ``single_frame_video`` (N, D) is that of the middle one,
     which published retrieval uses. Where the contrastive loss compares projections of these, they
@@ -132,7 +132,7 @@ def _pooled_clips(model: AudioVisualModel, batch: Batch) -> dict[str, Tensor]:
 
 
 def _middle(values_NG: Tensor) -> Tensor:
-    """What the middle frame group gives; the later one of two."""
+    """Take the middle frame group of (N, G, ...), the later one of two; (N, ...)."""
     return values_NG[:, values_NG.shape[1] // 2]
 
 
@@ -147,7 +147,9 @@ def quick_accuracy(
     world_size: int = 1,
     sign: Callable[[str], None] = lambda what: None,
 ) -> dict[str, float]:
-    """Share of clips whose best class is a label, per head, over all ranks: validation's figure.
+    """Compute validation's figure: the share of clips whose best class is a label, per head.
+
+    It is taken over all ranks.
 
     Args:
         sign: told of every batch.
@@ -180,7 +182,7 @@ def quick_accuracy(
 def head_logits(
     model: AudioVisualModel, batch: Batch, heads: Collection[str] = HEADS
 ) -> dict[str, Tensor]:
-    """Logits (N, G, C) of those of ``heads`` that the batch has the inputs of."""
+    """Compute logits (N, G, C) of those of ``heads`` that the batch has the inputs of."""
     audio = None if set(heads) == {"video"} else batch["logmel"]
     video = None if set(heads) == {"audio"} else batch.get("frames")
     if audio is not None and audio.ndim == 4:

@@ -120,7 +120,7 @@ def _retrievals(
     test: Split,
     evaluate: EvaluateConfig,
 ) -> dict[str, Any]:
-    """Retrieval of the pre-trained and of the untrained encoder."""
+    """Score retrieval with the pre-trained and with the untrained encoder."""
     pretrained, untrained = (features[state]["test"] for state in ("pretrained", "untrained"))
     return {
         "retrieval": {

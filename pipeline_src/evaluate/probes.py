@@ -81,7 +81,7 @@ def headline(scores_NC: NDArray, targets_NC: NDArray, **options: Any) -> Interva
 def choose_strength(
     *, train: LabelledFeatures, val: LabelledFeatures | None, task: Task, seed: int
 ) -> float:
-    """The inverse strength with the best figure on the validation clips; the smallest on a tie."""
+    """Choose the inverse strength that is best on the validation clips; the smallest on a tie."""
     if val is None:
         train, val = hold_out(train, seed)
     figures = []
@@ -115,7 +115,7 @@ def hold_out(train: LabelledFeatures, seed: int) -> tuple[LabelledFeatures, Labe
 def linear_scores(
     train: LabelledFeatures, features_ND: NDArray, *, task: Task, inverse_strength: float
 ) -> NDArray[np.float64]:
-    """(N, C) probabilities: softmax over classes (multiclass) or one model per class (multilabel).
+    """Fit and score (N, C): softmax over classes (multiclass), one model per class (multilabel).
 
     A class that no training clip has, or that every one has, scores the constant 0 or 1.
     """
@@ -138,7 +138,7 @@ def linear_scores(
 def knn_scores(
     train: LabelledFeatures, features_ND: NDArray, *, num_neighbours: int
 ) -> NDArray[np.float64]:
-    """(N, C) share of the weighted votes of the nearest training clips."""
+    """Score by the share of the weighted votes of the nearest training clips, (N, C)."""
     index = NearestNeighbors(n_neighbors=num_neighbours, metric="cosine", algorithm="brute")
     index.fit(train.features_ND)
     distance_NK, neighbour_NK = index.kneighbors(features_ND)

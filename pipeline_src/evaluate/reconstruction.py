@@ -46,7 +46,7 @@ def evaluate_reconstruction(
     pictures_path: Path,
     beside: Mapping[str, NDArray],
 ) -> dict[str, Any]:
-    """Mean squared error over hidden cells (normalised units) per modality, with intervals.
+    """Score mean squared error over hidden cells (normalised units) per modality, with intervals.
 
     Also writes ``num_examples`` inputs, masks and reconstructions to ``pictures_path``. A network
     that predicts no patches has neither: an empty result, arrays without clips.
@@ -99,7 +99,7 @@ def evaluate_reconstruction(
 def _mean_clip(
     dataset: ClipDataset, batch_size: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Mean log-mel (T, M) and mean frames (F, 3, H, W) over a data set."""
+    """Average log-mels (T, M) and frames (F, 3, H, W) over a data set."""
     sums: list[Tensor] = []
     for batch in evaluation_batches(dataset, batch_size=batch_size, num_workers=0):
         moved = to_device(batch, device, dataset.format)
@@ -132,7 +132,7 @@ def _errors(
     means: tuple[Tensor, Tensor],
     blocks: tuple[tuple[int, ...], tuple[int, ...]],
 ) -> dict[str, Tensor]:
-    """Squared error over each clip's hidden cells: <modality>_<predictor>, each (B,)."""
+    """Average squared errors over each clip's hidden cells: <modality>_<predictor>, (B,) each."""
     errors = {}
     for modality, target, predicted, hidden, mean, block in (
         ("audio", batch["logmel"], filled.audio, filled.audio_is_masked, means[0], blocks[0]),
@@ -148,7 +148,7 @@ def _errors(
 
 
 def mean_patch(mean: Tensor, block: tuple[int, ...]) -> Tensor:
-    """Average an array over its blocks and repeat the mean block to the array's shape."""
+    """Average an array over its blocks and repeat the mean block; shape as ``mean``."""
     pairs = zip(mean.shape, block, strict=True)
     shape = [part for size, side in pairs for part in (size // side, side)]
     blocks = mean.reshape(shape)
@@ -157,6 +157,7 @@ def mean_patch(mean: Tensor, block: tuple[int, ...]) -> Tensor:
 
 
 def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Average each clip's hidden cells, (B,)."""
     weights = mask.float()
     return (values * weights).flatten(1).sum(1) / weights.flatten(1).sum(1)
 
@@ -165,7 +166,7 @@ def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 def _pictures(
     model: AudioVisualModel, batch: Batch, ratio: float, generator: torch.Generator
 ) -> dict[str, NDArray]:
-    """Input, mask and reconstruction: log-mels (B, T, M), middle frames (B, H, W, 3) in [0, 1].
+    """Draw input, mask, reconstruction: log-mels (B, T, M), middle frames (B, H, W, 3) in [0, 1].
 
     Of a diffusion decoder also the states of ``_denoised``.
     """
@@ -207,6 +208,7 @@ def _denoised(states: DenoisedPictures, middle: int) -> dict[str, NDArray]:
 
 
 def _to_pixels(frames_BFCHW: Tensor) -> NDArray:
+    """Undo the normalisation: (B, F, H, W, 3) in [0, 1]."""
     mean = torch.tensor(IMAGE_MEAN).view(3, 1, 1)
     std = torch.tensor(IMAGE_STD).view(3, 1, 1)
     return (frames_BFCHW.cpu() * std + mean).clamp(0, 1).movedim(2, -1).numpy()

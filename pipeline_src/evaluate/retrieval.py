@@ -119,7 +119,7 @@ def merge_copies(rows_ND: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def recall_intervals(ranks_N: NDArray, *, num_resamples: int, seed: int) -> dict[str, Interval]:
-    """R@k and median rank (from 1) with intervals over queries; the gallery stays as it is."""
+    """Compute R@k and median rank (from 1) with intervals over queries of one gallery."""
     hits_N3 = np.stack([ranks_N < k for k in RECALL_AT], axis=1)
     recalls = bootstrap_means(hits_N3, num_resamples=num_resamples, seed=seed)
     by_rank_N = np.argsort(ranks_N, kind="stable")
@@ -132,7 +132,7 @@ def recall_intervals(ranks_N: NDArray, *, num_resamples: int, seed: int) -> dict
 
 
 def _median_ranks(sorted_ranks_N: NDArray, counts_NR: NDArray) -> NDArray[np.float64]:
-    """(R,) median of each resample of the sorted ranks."""
+    """Compute the median of each resample of the sorted ranks, (R,)."""
     sums_NR = np.cumsum(counts_NR, axis=0)
     num = len(sorted_ranks_N)
     lower_R = (sums_NR <= (num - 1) // 2).sum(axis=0)
@@ -141,7 +141,7 @@ def _median_ranks(sorted_ranks_N: NDArray, counts_NR: NDArray) -> NDArray[np.flo
 
 
 def chance_level(gallery_size: int) -> dict[str, float]:
-    """Expected figures of a random order."""
+    """Give the expected figures of a random order."""
     recalls = {f"R@{k}": min(1.0, k / gallery_size) for k in RECALL_AT}
     return recalls | {"median_rank": (gallery_size + 1) / 2}
 
@@ -149,7 +149,7 @@ def chance_level(gallery_size: int) -> dict[str, float]:
 def retrieval_metrics(
     audio_ND: NDArray, video_ND: NDArray, *, num_resamples: int, seed: int
 ) -> dict[str, Any]:
-    """Retrieval in both directions; row i of both arrays is the same clip.
+    """Score retrieval in both directions; row i of both arrays is the same clip.
 
     Returns:
         gallery_size, chance, audio_to_video and video_to_audio (R@1, R@5, R@10 and median_rank,

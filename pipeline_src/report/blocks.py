@@ -140,12 +140,12 @@ class Card:
 
 
 def number_text(value: float | None, *, scale: float = 1, digits: int = 1) -> str:
-    """``0.9641`` as ``96.4`` at scale 100; an undefined value as a dash."""
+    """Write ``0.9641`` as ``96.4`` at scale 100; an undefined value as a dash."""
     return MISSING if value is None else f"{value * scale:.{digits}f}"
 
 
 def bounds_text(interval: Estimate, *, scale: float = 1, digits: int = 1) -> str:
-    """``94.6 - 98.0`` with an en dash, ``from 4.98`` without upper end, or nothing."""
+    """Write ``94.6 - 98.0`` with an en dash, ``from 4.98`` without upper end, or nothing."""
     if interval.low is None:
         return ""
     low = number_text(interval.low, scale=scale, digits=digits)
@@ -157,7 +157,7 @@ def bounds_text(interval: Estimate, *, scale: float = 1, digits: int = 1) -> str
 def interval_cell(
     interval: Estimate | None, *, scale: float = 1, digits: int = 1, tone: str = ""
 ) -> Cell:
-    """A figure over its interval."""
+    """Write a figure over its interval."""
     if interval is None:
         return Cell(MISSING, tone="muted", is_number=True)
     return Cell(
@@ -169,7 +169,7 @@ def interval_cell(
 
 
 def coverage_cell(num_clips: int, num_clips_in_list: int, rowspan: int = 1) -> Cell:
-    """``498 of 500``, marked where clips are missing."""
+    """Write ``498 of 500``, marked where clips are missing."""
     lost = num_clips_in_list - num_clips
     return Cell(
         f"{num_clips:,} of {num_clips_in_list:,}",
@@ -181,12 +181,12 @@ def coverage_cell(num_clips: int, num_clips_in_list: int, rowspan: int = 1) -> C
 
 
 def hash_cell(digest: str, rowspan: int = 1) -> Cell:
-    """The first ten digits of a hash."""
+    """Write the first ten digits of a hash."""
     return Cell(digest[:10] or MISSING, is_code=True, rowspan=rowspan)
 
 
 def duration_text(seconds: float) -> str:
-    """``5.2 s``, ``3 min 20 s`` or ``2 h 05 min``."""
+    """Write ``5.2 s``, ``3 min 20 s`` or ``2 h 05 min``."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -113,7 +113,7 @@ def build_report(
 def read_all(
     problems: Problems, files: Sequence[Path], kind: type[Record], written_by: str
 ) -> list[tuple[Path, Record]]:
-    """The readable files with their records; each other one leaves a message."""
+    """Read the readable files; each other one leaves a message."""
     loaded = []
     for path in files:
         record = problems.attempt(lambda path=path: read_record(path, kind, written_by))
@@ -133,7 +133,7 @@ def render_page(
     cards: Sequence[object],
     problems: Sequence[str],
 ) -> str:
-    """HTML with style and pictures inside it."""
+    """Render HTML with style and pictures inside it."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=select_autoescape(["html.j2"], default=True),

@@ -105,7 +105,7 @@ def slim_svg(svg: str) -> str:
 
 
 def _slim_tag(tag: str, referenced: set[str]) -> str:
-    """A tag without names that nothing refers to, with short numbers and the page's colours."""
+    """Strip a tag of names that nothing refers to; shorten numbers, take the page's colours."""
     tag = re.sub(r' (?:xmlns|xmlns:xlink|version)="[^"]*"', "", tag).replace("xlink:href", "href")
     tag = re.sub(
         r' id="([^"]*)"', lambda found: found.group(0) * (found.group(1) in referenced), tag
@@ -117,7 +117,7 @@ def _slim_tag(tag: str, referenced: set[str]) -> str:
 
 
 def shorten(text: str) -> str:
-    """A label that fits beside an axis; a legend would leave out one that begins with _."""
+    """Shorten a label to fit beside an axis; a legend would leave out one that begins with _."""
     text = plain(text)
     text = f"\u200b{text}" if text.startswith("_") else text
     return text if len(text) <= LABEL_LENGTH else text[: LABEL_LENGTH - 1] + "\u2026"
@@ -151,7 +151,7 @@ def interval_chart(
     title: str,
     axis_label: str,
 ) -> Chart:
-    """Dots with 95 % points in per cent; one row per ``row``, one colour per ``series``."""
+    """Draw dots with 95 % intervals in per cent; a row per ``row``, a colour per ``series``."""
     rows = list(dict.fromkeys(point.row for point in points))
     series = [name for name in styles if any(point.series == name for point in points)]
     offsets = np.linspace(-0.24, 0.24, len(series)) if len(series) > 1 else np.zeros(1)
@@ -231,7 +231,10 @@ Curve = tuple[NDArray, NDArray]
 def logged_curve(
     rows: Sequence[Row], key: str, scale: float = 1, over: str = "epoch"
 ) -> Curve | None:
-    """Epochs, or ``over``, and values of a quantity; long curves as means of equal runs of rows."""
+    """Read epochs, or ``over``, and values of a quantity, (P,) each; P is at most MAX_POINTS.
+
+    Long curves are means of equal runs of rows.
+    """
     points = [
         (row[over], scale * row[key])
         for row in rows

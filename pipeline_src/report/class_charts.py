@@ -31,7 +31,7 @@ MAX_COUNTED_CLASSES = 12
 def confusion_chart(
     confusion_CC: NDArray, class_names: Sequence[str], *, title: str, name: str
 ) -> Chart:
-    """Share of each true class (row) that was given each class (column)."""
+    """Draw the share of each true class (row) that was given each class (column)."""
     totals_C = confusion_CC.sum(axis=1, keepdims=True)
     shares_CC = confusion_CC / np.maximum(totals_C, 1)
     num_classes = len(class_names)
@@ -98,7 +98,7 @@ def class_chart(
     name: str,
     caption: str = "",
 ) -> Chart:
-    """One bar per modality and class, in per cent; a class without value has no bar.
+    """Draw one bar per modality and class, in per cent; a class without value has no bar.
 
     Args:
         values: modality to (C,).
@@ -148,7 +148,7 @@ MIN_CLIPS = 5
 
 
 def select_clips(labels_N: NDArray, num_clips: int) -> NDArray[np.int64]:
-    """At most ``num_clips`` positions: the most frequent classes, equally many clips of each."""
+    """Choose clips of the most frequent classes, equally many of each: positions (S,)."""
     counts = np.bincount(labels_N)
     classes = np.argsort(-counts, kind="stable")[: min(MAX_CLASSES, np.count_nonzero(counts))]
     # Round-robin over classes, so that a small class leaves its places to the others.
@@ -161,7 +161,7 @@ def select_clips(labels_N: NDArray, num_clips: int) -> NDArray[np.int64]:
 
 
 def project(audio_SD: NDArray, video_SD: NDArray) -> tuple[NDArray, NDArray]:
-    """Joint t-SNE of unit vectors; (S, 2) each."""
+    """Place unit vectors of both modalities by one t-SNE; (S, 2) each."""
     joint = np.concatenate([audio_SD, video_SD]).astype(np.float64)
     joint /= np.maximum(np.linalg.norm(joint, axis=1, keepdims=True), 1e-12)
     perplexity = min(30.0, (len(joint) - 1) / 3)
@@ -180,7 +180,7 @@ def embedding_chart(
     title: str,
     name: str,
 ) -> Chart:
-    """Audio as plus signs, video as circles, one colour per class.
+    """Draw audio as plus signs, video as circles, one colour per class.
 
     Raises:
         ValueError: fewer than MIN_CLIPS clips.

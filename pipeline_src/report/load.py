@@ -73,7 +73,7 @@ class BenchmarkRow(NamedTuple):
 
 
 def plain(text: str) -> str:
-    """Text without characters that steer a terminal, turn a page around or cannot be written."""
+    """Replace characters that steer a terminal, turn a page around or cannot be written."""
     return STEERING.sub("\ufffd", text)
 
 
@@ -93,7 +93,7 @@ class Problems:
             self.messages.append(message)
 
     def attempt(self, load: Callable[[], Value]) -> Value | None:
-        """What ``load`` returns; None, and its message kept, where the input is unusable."""
+        """Return what ``load`` returns; None, and its message kept, where the input is unusable."""
         try:
             return load()
         except StageError as error:
@@ -102,16 +102,23 @@ class Problems:
 
 
 def results_root(files: Sequence[Path]) -> Path:
-    """The folder that all inputs lie under."""
+    """Return the folder that all inputs lie under.
+
+    Raises:
+        StageError: there is no input.
+    """
     if not files:
         raise StageError("nothing to report: no metrics.json, probe or index.json was given")
     return files[0].parents[ROOT_DEPTH]
 
 
 def read_rows(path: Path, written_by: str) -> list[dict[str, Any]]:
-    """metrics.jsonl in step order; a line cut off by a kill is left out, a repeated step replaced.
+    """Read metrics.jsonl in step order, without a line cut off by a kill and repeated steps.
 
     Training and validation rows share steps, so rows are keyed by step and kind.
+
+    Raises:
+        StageError: it cannot be read, or no row is whole.
     """
     rows: dict[tuple[int, bool], dict[str, Any]] = {}
     for line in read_text(path, written_by).splitlines():
@@ -128,7 +135,11 @@ def read_rows(path: Path, written_by: str) -> list[dict[str, Any]]:
 def read_arrays(
     path: Path, names: Sequence[str], written_by: str, *, optional: Sequence[str] = ()
 ) -> Arrays:
-    """The named arrays of an .npz and those of ``optional`` that it holds, equally long."""
+    """Read the named arrays of an .npz, (N, ...) each, and those of ``optional`` that it holds.
+
+    Raises:
+        StageError: it is damaged, lacks one, or their lengths differ.
+    """
     try:
         with np.load(path, allow_pickle=False) as stored:
             missing = [name for name in names if name not in stored.files]
@@ -151,7 +162,11 @@ def read_arrays(
 
 
 def read_run_config(run_dir: Path) -> tuple[str, dict[str, Any]]:
-    """A run's config.yaml as text and as sections."""
+    """Read a run's config.yaml as text and as sections.
+
+    Raises:
+        StageError: it cannot be read.
+    """
     path = run_dir / "config.yaml"
     text = read_text(path, "the rule resolve_config")
     try:
@@ -164,7 +179,7 @@ def read_run_config(run_dir: Path) -> tuple[str, dict[str, Any]]:
 
 
 def read_benchmarks(root: Path) -> list[BenchmarkRow]:
-    """Snakemake's timings below ``benchmarks/<rule>/``, summed per rule; none is fine."""
+    """Sum Snakemake's timings below ``benchmarks/<rule>/`` per rule; none is fine."""
     rows = []
     for folder in sorted(path for path in (root / "benchmarks").glob("*") if path.is_dir()):
         jobs = [_read_benchmark(path) for path in sorted(folder.rglob("*.tsv"))]
@@ -176,7 +191,7 @@ def read_benchmarks(root: Path) -> list[BenchmarkRow]:
 
 
 def _read_benchmark(path: Path) -> tuple[float, float] | None:
-    """Seconds and peak MB of one job; None for a file that Snakemake did not finish."""
+    """Read seconds and peak MB of one job; None for a file that Snakemake did not finish."""
     with path.open(newline="", encoding="utf-8") as stream:
         for row in csv.DictReader(stream, delimiter="\t"):
             try:

@@ -38,7 +38,7 @@ Modality = Literal["audio", "video"]
 
 
 def reconstruction_rows(arrays: Arrays, num_examples: int) -> list[ImageRow]:
-    """Six pictures per clip: log-mel and frame, each as input, masked and reconstructed.
+    """Draw six pictures per clip: log-mel and frame, each as input, masked and reconstructed.
 
     Where the arrays hold them, also a row of the states from noise to prediction.
 
@@ -58,12 +58,12 @@ def reconstruction_rows(arrays: Arrays, num_examples: int) -> list[ImageRow]:
 
 
 def rows_caption(arrays: Arrays) -> str:
-    """What the rows show."""
+    """Say what the rows show."""
     return CAPTION + DENOISED_CAPTION if DENOISED_NAMES[0] in arrays else CAPTION
 
 
 def _denoised_row(clip: Arrays) -> ImageRow:
-    """States of one clip by diffusion step, log-mels before frames."""
+    """Draw states of one clip by diffusion step, log-mels before frames."""
     images = []
     low, high = np.nanpercentile(clip["audio_input"], (1, 99))
     for kind, states in (("log-mel", clip["audio_denoised"]), ("frame", clip["video_denoised"])):
@@ -99,7 +99,14 @@ def _pictures(modality: Modality, parts: list[NDArray], clip_id: str) -> list[Im
 
 
 def _hidden(masked: NDArray, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Where a mask (True = hidden) or a masked input (NaN = hidden) shows nothing."""
+    """Tell where a mask (True = hidden) or a masked input (NaN = hidden) shows nothing.
+
+    Returns:
+        (T, M) or (H, W).
+
+    Raises:
+        ValueError: the mask has another shape.
+    """
     hidden = np.asarray(masked if masked.dtype == bool else np.isnan(masked.astype(np.float64)))
     if hidden.ndim == 3:
         hidden = np.asarray(hidden.all(axis=2))

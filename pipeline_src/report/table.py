@@ -41,7 +41,7 @@ def format_table(
     probe_files: Sequence[Path] = (),
     fold_files: Sequence[Path] = (),
 ) -> str:
-    """Classification and retrieval of every evaluation, with 95 % intervals in brackets.
+    """Write classification and retrieval of every evaluation, with 95 % intervals in brackets.
 
     Args:
         probe_files: of pre-trainings on data sets where no fine-tuning was scored: retrieval only.

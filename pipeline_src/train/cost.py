@@ -37,17 +37,17 @@ SMALLEST_SHOWN = 0.01
 
 
 def total_flops(cost: Cost, num_clips: int) -> float:
-    """Operations of all epochs over ``num_clips`` clips."""
+    """Count the operations of all epochs over ``num_clips`` clips."""
     return cost.flops * num_clips * cost.epochs
 
 
 def gpu_hours(cost: Cost, *, num_clips: int, peak_flops: float, utilisation: float) -> float:
-    """Hours on one GPU for all epochs over ``num_clips`` clips."""
+    """Estimate hours on one GPU for all epochs over ``num_clips`` clips."""
     return total_flops(cost, num_clips) / (peak_flops * utilisation) / 3600
 
 
 def run_costs(config: Config, name: str, dataset: str) -> list[Cost]:
-    """Costs of a run's pre-training and fine-tuning."""
+    """Measure a run's pre-training and fine-tuning."""
     run: RunConfig = resolve_run(config, name)
     costs = []
     for stage in STAGES:
@@ -67,7 +67,7 @@ def run_costs(config: Config, name: str, dataset: str) -> list[Cost]:
 
 
 def chosen_runs(configs: Sequence[Config], names: Sequence[str]) -> list[tuple[Config, str]]:
-    """The runs called ``names``, in that order; without names every run of every configuration.
+    """Choose the runs called ``names``, in that order; without names every run there is.
 
     Raises:
         ConfigError: no configuration lists such a run.
@@ -83,7 +83,7 @@ def chosen_runs(configs: Sequence[Config], names: Sequence[str]) -> list[tuple[C
 
 
 def description(cost: Cost, options: argparse.Namespace) -> str:
-    """The cost of one training, part by part."""
+    """Write the cost of one training, part by part."""
     rows = [f"{cost.run} {cost.stage}: {cost.model}"]
     rows += [f"  {'part':<16}{'Mparam':>10}{'GF fwd':>10}{'GF bwd':>10}"]
     for part in sorted({*cost.forward_flops, *cost.parameters}):
@@ -121,7 +121,7 @@ COLUMNS = {
 
 
 def comparison_values(cost: Cost, *, num_clips: int, clips_per_gpu: int) -> dict[str, float]:
-    """The compared quantities of one training; ``num_clips`` is the size of an epoch."""
+    """Give the compared quantities of one training; ``num_clips`` is the size of an epoch."""
     return {
         "parameters": cost.num_parameters,
         "flops_per_clip": cost.flops,
@@ -132,7 +132,7 @@ def comparison_values(cost: Cost, *, num_clips: int, clips_per_gpu: int) -> dict
 
 
 def comparison_table(costs: Iterable[Cost], *, dataset: str, clips_per_gpu: int) -> str:
-    """One line a run and stage; beside each value its ratio to the stage's first run."""
+    """Write one line a run and stage; beside each value its ratio to the stage's first run."""
     num_clips, rows = DATASETS[dataset].num_clips, []
     measured = [
         (cost, comparison_values(cost, num_clips=num_clips, clips_per_gpu=clips_per_gpu))

@@ -79,7 +79,7 @@ def _tensors(values: Any) -> Iterable[Tensor]:
 
 
 def network_parts(model: nn.Module) -> dict[str, list[nn.Module]]:
-    """A network's children by name; a list of modules is one part."""
+    """Collect a network's children by name; a list of modules is one part."""
     return {
         name: list(child) if isinstance(child, nn.ModuleList) else [child]
         for name, child in model.named_children()

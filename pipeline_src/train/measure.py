@@ -60,12 +60,12 @@ class Cost:
         return sum(self.parameters.values())
 
     def memory_bytes(self, num_clips: int) -> float:
-        """Weights, gradients, moments and the activations of ``num_clips`` clips on one device."""
+        """Sum weights, gradients, moments and activations of ``num_clips`` clips on one device."""
         return self.state_bytes + num_clips * self.activation_bytes
 
 
 def cost_record(spec: TrainSpec, state: Mapping[str, Any]) -> dict[str, float]:
-    """What done.json keeps of a finished training's cost, so that its readers need no torch.
+    """Count what done.json keeps of a training's cost, so that its readers need no torch.
 
     Call it outside a process group: the objective would wait for the other ranks.
 
@@ -137,7 +137,7 @@ def training_cost(
 def _plans(
     objective: Objective, spec: TrainSpec, num_clips: int, num_mel_bins: int
 ) -> list[tuple[float, float, Any]]:
-    """What steps draw, heads or mask ratios of a curriculum.
+    """List what steps draw, heads or mask ratios of a curriculum.
 
     Returns:
         Share of the clips, size of the batch in terms of the recipe's, and plan.
@@ -159,7 +159,7 @@ def _plans(
 
 
 def _sample_size(spec: TrainSpec) -> int:
-    """As many clips as give every mask ratio its share."""
+    """Count how many clips give every mask ratio its share."""
     if isinstance(spec.recipe, FinetuneConfig):
         return 1
     key = find_method(spec.model.method).config.ratio_key or "contrast_ratios"
@@ -190,7 +190,7 @@ def _count_parameters(model: nn.Module) -> dict[str, int]:
 def _count_flops(
     objective: Objective, batch: dict[str, Tensor], plan: Any, step_pass: str
 ) -> PartCounter:
-    """Operations of a batch by part of the network, forward and backward."""
+    """Count operations of a batch by part of the network, forward and backward."""
     # Attention as plain matrix products is what the counter knows on every device.
     counter = PartCounter(network_parts(objective.model))
     with sdpa_kernel(SDPBackend.MATH), counter:
@@ -201,7 +201,7 @@ def _count_flops(
 def _count_activations(
     objective: Objective, batch: dict[str, Tensor], plan: Any, step_pass: str
 ) -> float:
-    """Bytes that the forward pass keeps for the backward pass, parameters left out."""
+    """Count bytes that the forward pass keeps for the backward pass, parameters left out."""
     kept: dict[int, Tensor] = {}
     known = {p.untyped_storage()._cdata for p in objective.parameters()}
 

@@ -197,6 +197,8 @@ class NetworkConfig(BaseModel):
             ConfigError: names the key and its value.
         """
 
+    # train/measure.py counts the real network, and its figures are recorded. Closed forms stay for
+    # the dry run, which plans batches of equal operations without torch; tests compare the two.
     def step_macs(self, ratios: MaskRatios, recipe: Any) -> Fraction:
         """Count what a clip costs in a step of ``recipe``, up to a factor of the method's own.
 

@@ -1,4 +1,4 @@
-"""Cost of a MAViL or DiffMAViL training in closed form.
+"""Cost of a MAViL or DiffMAViL training in closed form, for plans that are made without torch.
 
 Multiply-accumulates of matrix products, two operations each; a backward pass costs two forward
 ones. Not counted: norms, softmax, biases, activations, additions, the optimiser, the projections of

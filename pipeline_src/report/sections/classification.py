@@ -54,7 +54,7 @@ RESULTS_LEAD = (
 
 
 def classification_section(evaluations: Sequence[EvalMetrics]) -> Section:
-    """Every run, data set and modality in one table per data set, and as points."""
+    """Show every run and modality in one table per data set, and as points."""
     section = Section("results", "Classification", RESULTS_LEAD)
     if not evaluations:
         section.problems.add("No evaluation could be read: run the target report again.")
@@ -93,7 +93,7 @@ def _results_table(runs: Sequence[EvalMetrics], caption: str) -> Table:
 
 
 def _single_frame_label(runs: Sequence[EvalMetrics]) -> str:
-    """Head of the column of the middle frame group, e.g. "mAP, %, 1 frame"; empty without one."""
+    """Head the column of the middle frame group, e.g. "mAP, %, 1 frame"; empty without one."""
     sizes = sorted({run.single_frame.num_frames for run in runs if run.single_frame})
     if not sizes:
         return ""
@@ -141,7 +141,7 @@ FOLDS_LEAD = (
 
 
 def folds_section(records: Sequence[FoldMetrics]) -> Section:
-    """One table per data set, a row per run and input."""
+    """Write one table per data set, a row per run and input."""
     section = Section("folds", "Cross-validation", FOLDS_LEAD)
     ordered = sorted(records, key=lambda record: record.dataset)
     for dataset, group in groupby(ordered, key=lambda record: record.dataset):

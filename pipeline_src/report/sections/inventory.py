@@ -38,7 +38,7 @@ PROVENANCE_LEAD = (
 
 
 def coverage_section(indexes: Sequence[SplitIndex]) -> Section:
-    """Clips in the list, packed and lost by reason, per data set and split."""
+    """Count clips in the list, packed and lost by reason, per data set and split."""
     section = Section("data", "Data coverage", COVERAGE_LEAD)
     if not indexes:
         section.problems.add("No shard index could be read: the rule pack_index writes index.json.")
@@ -80,7 +80,7 @@ def coverage_section(indexes: Sequence[SplitIndex]) -> Section:
 
 
 def _shared_clips(index: SplitIndex) -> Counter[str]:
-    """How many clips of a split are also in which other one."""
+    """Count the clips of a split that are also in another one, by that one."""
     if index.excludes_duplicates:
         return Counter()
     return Counter(split for _, split, _ in index.duplicates if split != index.split)
@@ -97,7 +97,7 @@ def timing_section(
     evaluations: Sequence[EvalMetrics],
     probes: Sequence[ProbeMetrics],
 ) -> Section:
-    """Seconds per rule, evaluation and probe; training times stand with their curves."""
+    """List seconds per rule, evaluation and probe; training times stand with their curves."""
     section = Section("timings", "Timings", TIMING_LEAD)
     if benchmarks:
         rows = [
@@ -126,7 +126,7 @@ def timing_section(
 
 
 def provenance_section(evaluations: Sequence[Scored], run_dirs: Sequence[Path]) -> Section:
-    """Commits, checkpoints, versions and configurations."""
+    """List commits, checkpoints, versions and configurations."""
     section = Section("provenance", "Provenance", PROVENANCE_LEAD)
     if evaluations:
         section.blocks.append(_origin_table(evaluations))
@@ -179,7 +179,7 @@ def _version_table(evaluations: Sequence[Scored]) -> Table:
 def coverage_chart(
     kept: Mapping[str, int], lost: Mapping[str, Mapping[str, int]], *, title: str
 ) -> Chart:
-    """Stacked bars: clips packed and clips lost by reason, per split.
+    """Draw clips packed and clips lost by reason, per split, as stacked bars.
 
     Args:
         kept: clips packed, by bar label.

@@ -68,7 +68,7 @@ class MethodRun(NamedTuple):
 
 
 def methods_section(evaluations: Sequence[tuple[Path, EvalMetrics]]) -> Section | None:
-    """Runs side by side, one table a data set; None where no data set has several runs.
+    """Set runs side by side, one table a data set; None where no data set has several runs.
 
     Args:
         evaluations: results/<run>/eval/<dataset>/metrics.json with its record.
@@ -114,7 +114,7 @@ def _read_run(problems: Problems, path: Path, evaluation: EvalMetrics) -> Method
 
 
 def _equality_text(runs: Sequence[MethodRun]) -> str:
-    """Whether the runs cost the same, stage by stage."""
+    """Say whether the runs cost the same, stage by stage."""
     parts, is_equal = [], True
     for stage in STAGES:
         costs = [flops for run in runs if (flops := run.flops(stage)) is not None]
@@ -128,7 +128,7 @@ def _equality_text(runs: Sequence[MethodRun]) -> str:
 
 
 def _table(runs: Sequence[MethodRun], caption: str) -> Table:
-    """Measures as rows, runs as columns."""
+    """Lay measures out as rows, runs as columns."""
     rows = [[Cell("Network"), *(Cell(run.model or MISSING, is_number=True) for run in runs)]]
     rows += _figure_rows(runs)
     for stage in STAGES:
@@ -178,7 +178,7 @@ def _cost_row(
     unit: float,
     stage: Stage | None = None,
 ) -> list[Cell]:
-    """A counted quantity of each run, and its ratio to the first run's."""
+    """Write a counted quantity of each run, and its ratio to the first run's."""
     first = read(runs[0])
     cells = []
     for index, run in enumerate(runs):
@@ -191,7 +191,7 @@ def _cost_row(
 
 
 def _digits(value: float | None, unit: float) -> int:
-    """One or two decimals; as many as show two figures of a small value."""
+    """Choose one or two decimals; as many as show two figures of a small value."""
     if value is None or value / unit >= 10:
         return 1
     return 2 if value == 0 else max(2, 1 - math.floor(math.log10(value / unit)))
@@ -216,7 +216,7 @@ def _time_cell(run: MethodRun, stage: Stage) -> Cell:
 def _progress(
     problems: Problems, found: Sequence[tuple[Path, EvalMetrics]], runs: Sequence[MethodRun]
 ) -> list[Charts]:
-    """Validation scores over the operations spent, one chart a modality."""
+    """Draw validation scores over the operations spent, one chart a modality."""
     points: dict[str, list[Mapping[str, float]]] = {}
     for (path, _), run in zip(found, runs, strict=True):
         start, spent = run.flops("pretrain"), run.flops("finetune")
@@ -235,7 +235,7 @@ def _progress(
 
 
 def progress_charts(progress: Mapping[str, Sequence[Row]]) -> list[Chart]:
-    """One chart a modality: validation scores of several runs over the operations they spent.
+    """Draw, per modality, validation scores of several runs over the operations they spent.
 
     Args:
         progress: rows of each run: "tflop" since its first step, and a score per modality.

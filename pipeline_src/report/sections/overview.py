@@ -16,7 +16,7 @@ MAX_DATASETS = 2
 
 
 def best_runs(evaluations: Sequence[EvalMetrics]) -> list[EvalMetrics]:
-    """The run with the best audio-video figure (else any modality) of each data set."""
+    """Choose the run with the best audio-video figure (else any modality) of each data set."""
     best: dict[str, EvalMetrics] = {}
     for evaluation in evaluations:
         held = best.get(evaluation.dataset)
@@ -32,7 +32,7 @@ def _rank(evaluation: EvalMetrics) -> tuple[float, float]:
 
 
 def key_cards(evaluations: Sequence[EvalMetrics], probes: Sequence[ProbeMetrics]) -> list[Card]:
-    """Headline figures of the best run of the first data sets, and pre-training's retrieval."""
+    """Show the headlines of the best run of the first data sets, and pre-training's retrieval."""
     cards = []
     for evaluation in best_runs(evaluations)[:MAX_DATASETS]:
         note = f"{evaluation.run}, {evaluation.dataset} {evaluation.split}"
@@ -66,7 +66,7 @@ def summary_sentences(
     probes: Sequence[ProbeMetrics],
     indexes: Sequence[SplitIndex],
 ) -> list[str]:
-    """What was done and what came out, for a reader who stops here."""
+    """Say what was done and what came out, for a reader who stops here."""
     runs = dict.fromkeys([item.run for item in evaluations] + [item.run for item in probes])
     datasets = dict.fromkeys(
         [item.dataset for item in evaluations] + [item.dataset for item in indexes]

@@ -38,7 +38,7 @@ def predictions_section(
     class_names: Mapping[str, Sequence[str]],
     tsne_clips: int,
 ) -> Section:
-    """Confusion matrices, per-class figures and t-SNE of each evaluation.
+    """Show confusion matrices, per-class figures and the t-SNE map of each evaluation.
 
     Args:
         class_names: by data set; classes of one that is absent are called by their index.
@@ -142,7 +142,7 @@ def _class_charts(
 
 
 def select_classes(values_C: NDArray) -> NDArray[np.int64]:
-    """Every class where they fit, else the best and the worst that have a value, best first."""
+    """Choose every class where they fit, else the best and the worst with a value; indices (S,)."""
     if len(values_C) <= MAX_CLASS_BARS:
         return np.arange(len(values_C))
     ranked = np.argsort(-values_C, kind="stable")
@@ -154,7 +154,7 @@ def select_classes(values_C: NDArray) -> NDArray[np.int64]:
 
 
 def _encoder_text(evaluation: EvalMetrics) -> str:
-    """Which encoder made embeddings.npz: that of the retrieval figures."""
+    """Name the encoder of embeddings.npz: that of the retrieval figures."""
     checkpoint = evaluation.retrieval.checkpoint if evaluation.retrieval else ""
     return f" after {checkpoint}" if checkpoint else ""
 

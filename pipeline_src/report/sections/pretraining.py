@@ -49,7 +49,7 @@ EVIDENCE_LEAD = (
 
 
 def evidence_section(probes: Sequence[tuple[Path, ProbeMetrics]], num_examples: int) -> Section:
-    """Reconstruction error, probes, retrieval and example clips of each pre-training."""
+    """Show reconstruction error, probes, retrieval and example clips of each pre-training."""
     section = Section("pretraining", "Pre-training without labels", EVIDENCE_LEAD)
     if not probes:
         section.problems.add(
@@ -88,7 +88,7 @@ def _evidence_blocks(
 
 
 def _labelled_blocks(section: Section, probe: ProbeMetrics) -> list[Block]:
-    """What needs training clips: reconstruction error and probes."""
+    """Show what needs training clips: reconstruction error and probes."""
     blocks: list[Block] = []
     if probe.reconstruction:
         blocks.append(_reconstruction_table(probe))
@@ -118,7 +118,7 @@ def _reconstruction_table(probe: ProbeMetrics) -> Table:
 
 
 def _apart_cell(better: Estimate | None, worse: Estimate | None) -> Cell:
-    """Whether two intervals are apart, and the right way round, given what should be the higher."""
+    """Say whether two intervals are apart, and in the right order, ``better`` being higher."""
     if better is None or worse is None or not (better.has_bounds and worse.has_bounds):
         return Cell(MISSING, tone="muted")
     if better.lies_above(worse):

@@ -28,7 +28,7 @@ MAX_TIED_FRACTION = 0.01
 
 
 def retrieval_section(evaluations: Sequence[EvalMetrics]) -> Section:
-    """Recall in both directions against chance."""
+    """Set recall in both directions against chance."""
     section = Section("retrieval", "Retrieval", RETRIEVAL_LEAD)
     named = {run.name: run.retrieval for run in evaluations if run.retrieval is not None}
     for run in evaluations:
@@ -52,7 +52,7 @@ def report_ties(section: Section, name: str, retrieval: Retrieval) -> None:
 
 
 def retrieval_table(named: dict[str, Retrieval], caption: str) -> Table:
-    """One row per encoder and direction, and chance for each gallery size."""
+    """Write one row per encoder and direction, and chance for each gallery size."""
     rows = []
     for name, retrieval in named.items():
         for index, direction in enumerate(DIRECTIONS):

@@ -59,12 +59,12 @@ def weights_origin(sections: Mapping[str, Any], stage: Stage) -> WeightsOrigin:
 
 
 def stage_folder(run_dir: Path, stage: Stage, dataset: str) -> Path:
-    """Where a run of its own trains ``stage``."""
+    """Return where a run of its own trains ``stage``."""
     return run_dir / "pretrain" if stage == "pretrain" else run_dir / "finetune" / dataset
 
 
 def stage_title(run_dir: Path, stage: Stage, dataset: str) -> str:
-    """How the page calls a training, e.g. "Fine-tuning, avsiam_tiny / avdigits"."""
+    """Name a training for the page, e.g. "Fine-tuning, avsiam_tiny / avdigits"."""
     name = f"{run_dir.name} / {dataset}" if dataset else run_dir.name
     return f"{STAGE_LABELS[stage]}, {name}"
 
@@ -81,7 +81,7 @@ CONVERTED_TEXT = (
 
 
 def training_section(run_dirs: Sequence[Path], finetunings: Sequence[tuple[Path, str]]) -> Section:
-    """Curves of every pre-training and fine-tuning.
+    """Show curves of every pre-training and fine-tuning.
 
     Args:
         run_dirs: results/<run> of every run on the page.
@@ -104,7 +104,7 @@ def training_section(run_dirs: Sequence[Path], finetunings: Sequence[tuple[Path,
 def _training_part(
     problems: Problems, run_dir: Path, stage: Stage, dataset: str = ""
 ) -> Collapsible | None:
-    """Curves of one training, or where its weights come from; None where there is none."""
+    """Show curves of one training, or where its weights come from; None where there is none."""
     title = stage_title(run_dir, stage, dataset)
     loaded = problems.attempt(lambda: read_run_config(run_dir))
     origin = weights_origin(loaded[1], stage) if loaded else WeightsOrigin("own")
@@ -207,7 +207,7 @@ FINETUNE_PANELS = (Panel("Training loss", (TOTAL,)), GRADIENT_PANEL)
 def training_charts(
     rows: Sequence[Row], panels: Sequence[Panel], *, name: str
 ) -> tuple[list[Chart], list[str]]:
-    """One chart per panel whose quantities were logged, and the titles of the others."""
+    """Draw a chart per panel whose quantities were logged; return the titles of the others too."""
     charts, absent = [], []
     for panel in panels:
         curves = {line: curve for line in panel.lines if (curve := logged_curve(rows, line.key))}
@@ -219,7 +219,7 @@ def training_charts(
 
 
 def validation_chart(rows: Sequence[Row], *, name: str) -> Chart | None:
-    """Validation scores by modality over epochs; None where none was logged."""
+    """Draw validation scores by modality over epochs; None where none was logged."""
     scored = [
         {"epoch": row["epoch"], **row["val"]} for row in rows if isinstance(row.get("val"), dict)
     ]
