@@ -9,14 +9,22 @@ import torch
 from pydantic import ValidationError
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline_src.evaluate.files import METRICS_FILE
+from pipeline_src.evaluate.records import (
+    DIRECTIONS,
+    Estimate,
+    EvalMetrics,
+    ProbeMetrics,
+    Retrieval,
+)
 from pipeline_src.inference.locate import training_folder
 from pipeline_src.inference.model import Model
 from pipeline_src.inference.papers import PAPERS
-from pipeline_src.report.records import HEADLINE, EvalMetrics, Interval, ProbeMetrics
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.spec import DONE_FILE
 
 UNKNOWN = "not known"
+METRICS = ("accuracy", "top5_accuracy", "mAP")
 USE = """```python
 from pipeline_src import load
 
@@ -125,10 +133,10 @@ def _metrics(model: Model, folder: Path) -> str:
 def _figures(model: Model, folder: Path) -> Iterator[tuple[str, ...]]:
     """Every figure beside the run that was measured with these very weights."""
     for up in (folder, *folder.parents[:2]):
-        for path in sorted(up.glob("eval/*/metrics.json")):
+        for path in sorted(up.glob(f"eval/*/{METRICS_FILE}")):
             if metrics := _read(path, EvalMetrics):
                 yield from _evaluation_rows(metrics, model.sha256)
-        for path in sorted(up.glob("probe/*/metrics.json")):
+        for path in sorted(up.glob(f"probe/*/{METRICS_FILE}")):
             metrics = _read(path, ProbeMetrics)
             if metrics and metrics.checkpoint_sha256 == model.sha256:
                 yield from _probe_rows(metrics)
@@ -146,12 +154,13 @@ def _evaluation_rows(metrics: EvalMetrics, sha256: str) -> Iterator[tuple[str, .
     clips = _count(metrics.num_clips, metrics.num_clips_in_list)
     if metrics.checkpoint_sha256 == sha256:
         for head in metrics.heads:
-            for name, figure in (metrics.figures(head) or {}).items():
-                if name in (*HEADLINE.values(), "top5_accuracy"):
+            scores = metrics.scores(head)
+            for name in METRICS if scores else ():
+                if figure := scores and scores.get(name):
                     yield where, head, name, _interval(figure), clips
     found = metrics.retrieval
-    if found and metrics.checkpoint_sha256 == sha256 and found.checkpoint == "finetune":
-        yield from _retrieval_rows(where, found)
+    if found and found.checkpoint_sha256 == sha256 and found.checkpoint == "finetune":
+        yield from _retrieval_rows(where, found)  # a pre-training's stand in its probe
 
 
 def _probe_rows(metrics: ProbeMetrics) -> Iterator[tuple[str, ...]]:
@@ -164,15 +173,15 @@ def _probe_rows(metrics: ProbeMetrics) -> Iterator[tuple[str, ...]]:
         yield from _retrieval_rows(where, metrics.retrieval)
 
 
-def _retrieval_rows(where: str, found: Any) -> Iterator[tuple[str, ...]]:
-    for name in ("audio_to_video", "video_to_audio"):
+def _retrieval_rows(where: str, found: Retrieval) -> Iterator[tuple[str, ...]]:
+    for name in DIRECTIONS:
         for metric, figure in found.direction(name).items():
             if metric.startswith("R@"):
                 clips = f"gallery of {found.gallery_size:,}"
                 yield where, name, metric, _interval(figure), clips
 
 
-def _interval(figure: Interval) -> str:
+def _interval(figure: Estimate) -> str:
     if figure.value is None:
         return UNKNOWN
     bounds = f" ({figure.low:.3f} to {figure.high:.3f})" if figure.has_bounds else ""

@@ -15,6 +15,7 @@ from pipeline_src.config.load import load_config, read_config
 from pipeline_src.config.root import Config
 from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.errors import CheckpointError, ConfigError, PipelineError
+from pipeline_src.evaluate.files import METRICS_FILE
 from pipeline_src.inference.locate import CONFIG_FILE, locate, training_folder
 from pipeline_src.runs.build import network_config
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
@@ -96,7 +97,7 @@ def _evaluations(checkpoint: Checkpoint) -> Iterator[Path]:
         (up for up in folder.parents if (up / "pretrain").is_dir() or (up / "finetune").is_dir()),
         folder,
     )
-    found = sorted(run.glob("eval/*/metrics.json")) + sorted(run.glob("probe/*/metrics.json"))
+    found = sorted(run.glob(f"eval/*/{METRICS_FILE}")) + sorted(run.glob(f"probe/*/{METRICS_FILE}"))
     own = checkpoint.state["sha256"][MODEL_FILE]
     yield from sorted(found, key=lambda path: own not in path.read_text(encoding="utf-8"))
 

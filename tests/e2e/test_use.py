@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline_src import load
+from pipeline_src.cli import main
 from pipeline_src.inference.complete import complete
 from pipeline_src.manifest.chunks import read_chunk
 
@@ -91,6 +92,35 @@ def test_one_of_before_is_completed(here):
         index_path.write_text(index)
     assert found["media"] == json.loads(whole)["media"]
     assert found["data"][0]["licence"] == json.loads(whole)["data"][0]["licence"]
+
+
+def test_an_export_gives_the_same_and_its_card_the_figures(here):
+    files = list(test_files(here).values())
+    given = [f"{RUN}/finetune/digits", "shared"]
+    assert main(["export", *given]) == 0
+    before, after = (load(folder, device="cpu").classify(files) for folder in given)
+    for one, other in zip(before, after, strict=True):
+        assert np.array_equal(one.scores, other.scores)
+    card = (here / "shared/README.md").read_text()
+    accuracy = json.loads((here / RUN / "eval/digits/metrics.json").read_text())["audio"][
+        "accuracy"
+    ]
+    assert f"{accuracy['value']:.3f} ({accuracy['low']:.3f} to {accuracy['high']:.3f})" in card
+    assert "| digits | train | 24 of 24 | CC-BY-SA-4.0" in card
+    assert str(here) not in card + (here / "shared/config.json").read_text()
+
+
+def test_the_example_finds_clips_of_a_folder(built):
+    folder = built.root / "own"
+    folder.mkdir()
+    files = list(test_files(built.root).values())
+    for number, path in enumerate(files[1:]):
+        (folder / f"{number}{path.suffix}").symlink_to(os.path.realpath(path))
+    (folder / "broken.mp4").write_bytes(b"no video")
+    query = os.path.realpath(files[0])
+    output = built.run("python", "examples/quickstart.py", f"{RUN}/pretrain", "own", query)
+    assert "passed over: own/broken.mp4 (corrupt" in output
+    assert output.count("own/") == 1 + 2 * 5
 
 
 def test_the_commands_write_a_row_per_file_and_go_on(built):

@@ -1,0 +1,89 @@
+"""An exported folder gives what the checkpoint gives and names no place of this machine."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pipeline_src.cli import main
+from pipeline_src.errors import CheckpointError
+from pipeline_src.inference.export import export
+from pipeline_src.inference.locate import locate
+from pipeline_src.inference.model import load
+from pipeline_src.methods import METHODS
+from tests.checkpoints import NAMES, make_checkpoint
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_checkpoint(tmp_path_factory.mktemp("run"))
+
+
+def clips():
+    rng = np.random.default_rng(0)
+    return [rng.standard_normal(16000), rng.integers(0, 255, (3, 40, 50, 3), np.uint8)]
+
+
+def test_it_gives_what_the_checkpoint_gives(folder, tmp_path):
+    export(folder, tmp_path / "out")
+    before, after = load(folder), load(tmp_path / "out")
+    for one, other in zip(before.embed(clips()), after.embed(clips()), strict=True):
+        for name in ("audio", "video"):
+            assert np.array_equal(getattr(one, name), getattr(other, name))
+    for one, other in zip(before.classify(clips()), after.classify(clips()), strict=True):
+        assert np.array_equal(one.scores, other.scores)
+    again = export(tmp_path / "out", tmp_path / "again")
+    assert again.sha256 == before.sha256
+
+
+def test_it_is_what_hubs_expect_and_names_no_place(folder, tmp_path):
+    out = tmp_path / "out"
+    export(folder, out)
+    assert {path.name for path in out.iterdir()} == {
+        *("README.md", "config.json", "model.safetensors", "preprocessor_config.json")
+    }
+    config = json.loads((out / "config.json").read_text())
+    assert config["model_type"] == "avsiam"
+    assert list(config["id2label"].values()) == list(NAMES)
+    for path in ("README.md", "config.json", "preprocessor_config.json"):
+        assert str(folder.parent) not in (out / path).read_text()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_its_paper_and_its_card(method, tmp_path):
+    sizes = {"num_frames": 8} if "mavil" in method else {}
+    folder = make_checkpoint(tmp_path / "run", classes=(), name=f"{method}_tiny", **sizes)
+    export(folder, tmp_path / "out")
+    card = (tmp_path / "out/README.md").read_text()
+    for title in ("Use", "Data", "Recipe", "Metrics", "Operations", "Limits", "Citation"):
+        assert f"\n## {title}\n" in card
+    assert "arXiv" in card
+    assert "audio encoder, one clip forward" in card
+
+
+def test_other_files_are_not_written_over(folder, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match="holds other files"):
+        export(folder, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "preprocessor_config.json"])
+def test_a_damaged_one_is_refused(folder, tmp_path, name):
+    out = tmp_path / "out"
+    export(folder, out)
+    with (out / name).open("r+b") as stream:
+        stream.seek(40)
+        stream.write(b"\0\0")
+    with pytest.raises(CheckpointError, match="export it again"):
+        locate(out)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_onnxruntime_gives_the_same_vectors(method, tmp_path):
+    pytest.importorskip("onnxruntime", reason="the extra export is not installed")
+    sizes = {"num_frames": 8} if "mavil" in method else {}
+    folder = make_checkpoint(tmp_path / "run", classes=(), name=f"{method}_tiny", **sizes)
+    assert main(["export", str(folder), str(tmp_path / "out"), "--onnx"]) == 0
+    assert {path.name for path in (tmp_path / "out").glob("*.onnx")} == {
+        *("audio_encoder.onnx", "video_encoder.onnx")
+    }
