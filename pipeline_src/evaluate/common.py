@@ -1,18 +1,24 @@
-"""What both evaluations share: the scored split, the device, arrays on disk, provenance."""
+"""What both evaluations share: the scored split, a network run over it, arrays, provenance."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pipeline_src.config import EvaluateConfig, ModelConfig, RemoteConfig
 from pipeline_src.errors import CheckpointError, ManifestError
+from pipeline_src.evaluate.predict import Outputs, pooled_features, run_over
+from pipeline_src.loader.batches import Batch
 from pipeline_src.loader.dataset import ClipDataset
-from pipeline_src.runs.build import evaluation_format
+from pipeline_src.methods.common.network import AudioVisualModel
+from pipeline_src.runs.build import evaluation_format, restore_model
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
 from pipeline_src.runs.normalisation import warn_of_differences
 from pipeline_src.runs.provenance import git_commit, package_versions
@@ -93,6 +99,51 @@ def check_fits(checkpoint: Checkpoint, split: Split, model: ModelConfig) -> list
 def pick_device() -> torch.device:
     """Choose the GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def run_checkpoint(
+    checkpoint: Checkpoint,
+    split: Split,
+    evaluate: EvaluateConfig,
+    step: Callable[[AudioVisualModel, Batch], dict[str, Tensor]],
+    *,
+    label: str,
+    trained: bool = True,
+) -> Outputs:
+    """Apply ``step`` of a checkpoint's network to every clip of a split: see ``run_over``.
+
+    Args:
+        trained: False takes the initial weights.
+    """
+    device = pick_device()
+    model = restore_model(checkpoint, trained=trained)[0].to(device)
+    return run_over(
+        split.dataset(checkpoint, evaluate),
+        partial(step, model),
+        batch_size=evaluate.batch_size,
+        device=device,
+        num_workers=evaluate.num_workers,
+        label=label,
+    )
+
+
+def pooled(
+    checkpoint: Checkpoint,
+    split: Split,
+    evaluate: EvaluateConfig,
+    *,
+    trained: bool = True,
+    with_sets: bool = False,
+) -> Outputs:
+    """Pool features (N, D) of each modality of a split.
+
+    Args:
+        trained: False takes the initial weights.
+        with_sets: adds what an attentive probe reads.
+    """
+    label = f"features of {split}" + ("" if trained else ", untrained")
+    step = partial(pooled_features, with_sets=with_sets)
+    return run_checkpoint(checkpoint, split, evaluate, step, label=label, trained=trained)
 
 
 def provenance(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +16,22 @@ from pipeline_src.evaluate.common import (
     Split,
     check_fits,
     open_split,
-    pick_device,
+    pooled,
     provenance,
+    run_checkpoint,
     save_arrays,
 )
 from pipeline_src.evaluate.files import EMBEDDINGS_FILE, PREDICTIONS_FILE
-from pipeline_src.evaluate.gallery import checkpoint_past, score_retrieval
+from pipeline_src.evaluate.gallery import encoder_retrieval
 from pipeline_src.evaluate.intervals import classification_intervals
 from pipeline_src.evaluate.predict import (
     SINGLE,
     Outputs,
     head_probabilities,
-    pooled_features,
-    run_over,
 )
 from pipeline_src.evaluate.records import EvalMetrics, write_metrics
 from pipeline_src.evaluate.summary import summarise_evaluation
-from pipeline_src.runs.build import network_config, restore_model
+from pipeline_src.runs.build import network_config
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.done import read_done
 from pipeline_src.runs.spec import TrainSpec
@@ -78,6 +78,10 @@ def evaluate_finetuned(
     save_arrays(folder / PREDICTIONS_FILE, labelled | {head: scores[head] for head in heads})
     vectors = {name: features[name] for name in split.shards.modalities}
     save_arrays(folder / EMBEDDINGS_FILE, labelled | vectors)
+    retrieval = {}
+    if split.has_video:
+        stage = "pretrain" if pretrain_done else "finetune"
+        retrieval = {"retrieval": encoder_retrieval(stage, encoder, features, split, evaluate)}
     metrics = {
         "run": run,
         **split.coverage(),
@@ -86,37 +90,11 @@ def evaluate_finetuned(
         "num_frames": evaluate.num_frames if split.has_video else 0,
         **_classification(scores, heads, split.index["task"], evaluate),
         **_single_frame(checkpoint, scores, split.index["task"], evaluate),
-        **_retrieval(encoder, bool(pretrain_done), features, split, evaluate),
+        **retrieval,
         **provenance(checkpoint, split, evaluate, config),
         "seconds": round(time.monotonic() - started, 2),
     }
     write_metrics(metrics_path, EvalMetrics, metrics, summarise_evaluation)
-
-
-def pooled(
-    checkpoint: Checkpoint,
-    split: Split,
-    evaluate: EvaluateConfig,
-    *,
-    trained: bool = True,
-    with_sets: bool = False,
-) -> Outputs:
-    """Pool features (N, D) of each modality of a split.
-
-    Args:
-        trained: False takes the initial weights.
-        with_sets: adds what an attentive probe reads.
-    """
-    device = pick_device()
-    model = restore_model(checkpoint, trained=trained)[0].to(device)
-    return run_over(
-        split.dataset(checkpoint, evaluate),
-        lambda batch: pooled_features(model, batch, with_sets=with_sets),
-        batch_size=evaluate.batch_size,
-        device=device,
-        num_workers=evaluate.num_workers,
-        label=f"features of {split}" + ("" if trained else ", untrained"),
-    )
 
 
 def _heads(checkpoint: Checkpoint, split: Split) -> tuple[str, ...]:
@@ -127,39 +105,12 @@ def _heads(checkpoint: Checkpoint, split: Split) -> tuple[str, ...]:
     return scored_heads(recipe.modality_probs, split.shards.modalities, possible)
 
 
-def _retrieval(
-    encoder: Checkpoint,
-    is_pretrained: bool,
-    features: Outputs,
-    split: Split,
-    evaluate: EvaluateConfig,
-) -> dict[str, Any]:
-    """Score retrieval, as ``retrieval``; nothing where the clips have no video."""
-    if not split.has_video:
-        return {}
-    return {
-        "retrieval": {
-            "checkpoint": "pretrain" if is_pretrained else "finetune",
-            **checkpoint_past(encoder, split),
-            **score_retrieval(features, split, evaluate),
-        }
-    }
-
-
 def _scores(
     checkpoint: Checkpoint, split: Split, evaluate: EvaluateConfig, heads: Sequence[str]
 ) -> Outputs:
-    device = pick_device()
-    model = restore_model(checkpoint)[0].to(device)
-    task = split.index["task"]
-    return run_over(
-        split.dataset(checkpoint, evaluate),
-        lambda batch: head_probabilities(model, batch, task=task, heads=heads),
-        batch_size=evaluate.batch_size,
-        device=device,
-        num_workers=evaluate.num_workers,
-        label=f"scores of {split}",
-    )
+    """Compute probabilities (N, C) by head."""
+    step = partial(head_probabilities, task=split.index["task"], heads=heads)
+    return run_checkpoint(checkpoint, split, evaluate, step, label=f"scores of {split}")
 
 
 def _single_frame(

@@ -43,6 +43,17 @@ def score_retrieval(features: Outputs, split: Split, evaluate: EvaluateConfig) -
     return scores
 
 
+def encoder_retrieval(
+    stage: str, encoder: Checkpoint, features: Outputs, split: Split, evaluate: EvaluateConfig
+) -> dict[str, Any]:
+    """Score an encoder's features, and say after which stage and from which data it has them."""
+    return {
+        "checkpoint": stage,
+        **checkpoint_past(encoder, split),
+        **score_retrieval(features, split, evaluate),
+    }
+
+
 def _compared(features: Outputs, name: str) -> NDArray:
     """Return the features as pre-training contrasted them: (N, D), or projections (N, E)."""
     return features.get(name + CONTRASTED, features[name])

@@ -101,7 +101,7 @@ def pooled_features(
 
 
 def _pooled_segments(model: AudioVisualModel, batch: Batch) -> dict[str, Tensor]:
-    """What ``pooled_features`` gives of aligned segments, or of networks that pool in their way."""
+    """Pool aligned segments, or the output of networks that pool in their own way; (N, D) each."""
     audio = batch["logmel"] if batch["logmel"].ndim == 4 else batch["logmel"][:, None]
     segments = model.embed_segments(audio, batch.get("frames"))
     pooled = {name: value.mean(1) for name, value in segments.items()}
@@ -116,7 +116,7 @@ def _pooled_segments(model: AudioVisualModel, batch: Batch) -> dict[str, Tensor]
 
 
 def _pooled_clips(model: AudioVisualModel, batch: Batch) -> dict[str, Tensor]:
-    """What ``pooled_features`` gives of whole clips."""
+    """Pool whole clips, (N, D) each."""
     audio_ND = model.embed(audio=batch["logmel"])["audio"]
     if "frames" not in batch:
         return {"audio": audio_ND}

@@ -20,11 +20,11 @@ from pipeline_src.evaluate.common import (
     check_fits,
     open_split,
     pick_device,
+    pooled,
     provenance,
 )
 from pipeline_src.evaluate.files import RECONSTRUCTIONS_FILE
-from pipeline_src.evaluate.finetuned import pooled
-from pipeline_src.evaluate.gallery import checkpoint_past, score_retrieval
+from pipeline_src.evaluate.gallery import encoder_retrieval, score_retrieval
 from pipeline_src.evaluate.predict import SEGMENTS, SET, Outputs
 from pipeline_src.evaluate.probes import LabelledFeatures, probe_features
 from pipeline_src.evaluate.reconstruction import evaluate_reconstruction
@@ -123,11 +123,7 @@ def _retrievals(
     """Score retrieval with the pre-trained and with the untrained encoder."""
     pretrained, untrained = (features[state]["test"] for state in ("pretrained", "untrained"))
     return {
-        "retrieval": {
-            "checkpoint": "pretrain",
-            **checkpoint_past(checkpoint, test),
-            **score_retrieval(pretrained, test, evaluate),
-        },
+        "retrieval": encoder_retrieval("pretrain", checkpoint, pretrained, test, evaluate),
         "retrieval_untrained": score_retrieval(untrained, test, evaluate),
     }
 

@@ -76,9 +76,8 @@ def _directions(
 ) -> dict[str, Any]:
     """R@k and median rank in both directions, and ties, of one score."""
     is_large = score == "max"  # K x K products: half the time in single precision
-    scores_NN = segment_scores(
-        *(side.astype(np.float32) if is_large else side for side in sides), score
-    )
+    audio, video = (side.astype(np.float32) if is_large else side for side in sides)
+    scores_NN = segment_scores(audio, video, score)
     ranks = rank_scores(scores_NN, precision=SINGLE_PRECISION if is_large else SCORE_PRECISION)
     recalls = {
         name: recall_intervals(rank.ranks_N, num_resamples=num_resamples, seed=seed)
