@@ -189,8 +189,8 @@ def refuse_other_network(
     Raises:
         ConfigError: names each key with both values.
     """
-    configs = [find_method(network.model.method).config for network in (own, start)]
-    if not (issubclass(configs[0], configs[1]) or issubclass(configs[1], configs[0])):
+    networks = {find_method(network.model.method).network for network in (own, start)}
+    if len(networks) > 1:
         raise ConfigError(
             f"run {run} is a network of {own.model.method} and starts from {whose}, one of "
             f"{start.model.method}; name a start of the same method"

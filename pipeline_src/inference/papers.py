@@ -16,6 +16,16 @@ PAPERS = {
   year = {2023},
   note = {arXiv:2210.07839}
 }""",
+    "cav_mae_sync": """@inproceedings{araujo2025cavmaesync,
+  title = {{CAV-MAE Sync}: Improving Contrastive Audio-Visual Mask Autoencoders via Fine-Grained
+           Alignment},
+  author = {Araujo, Edson and Rouditchenko, Andrew and Gong, Yuan and Bhati, Saurabhchand and
+            Thomas, Samuel and Kingsbury, Brian and Karlinsky, Leonid and Feris, Rogerio and
+            Glass, James R. and Kuehne, Hilde},
+  booktitle = {Conference on Computer Vision and Pattern Recognition (CVPR)},
+  year = {2025},
+  note = {arXiv:2505.01237}
+}""",
     "mavil": """@inproceedings{huang2023mavil,
   title = {{MAViL}: Masked Audio-Video Learners},
   author = {Huang, Po-Yao and Sharma, Vasu and Xu, Hu and Ryali, Chaitanya and Fan, Haoqi and

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -53,6 +54,34 @@ def test_cav_mae_goes_from_pretraining_to_the_report(packed):
     page = (packed.root / "results/test/report/index.html").read_text()
     assert "cav_mae_tiny" in page
     assert "avsiam_tiny" in page
+
+
+SEGMENTS = {"clip_length": 96, "segment_centre": "middle"}
+
+
+def test_aligned_segments_go_from_pretraining_to_the_report(packed):
+    """CAV-MAE Sync with every probe, and CAV-MAE shown the same segments."""
+    shared = {
+        "pretrain": {"num_frames": 1, "audio_mask": "unstructured"},
+        "finetune": {"num_frames": 1, "all_heads": True},
+        "evaluate": {"probes": ["linear", "knn", "attentive"]},
+    }
+    sync = {"method": "cav_mae_sync", "overrides": {**SEGMENTS, "num_segments": 4}}
+    plain = {"method": "cav_mae", "overrides": SEGMENTS}
+    overlays = {
+        "sync": {**shared, "model": {**sync, "target_length": 48}},
+        "segments": {**shared, "model": {**plain, "target_length": 48}},
+    }
+    packed.snakemake(*with_runs(packed, **overlays), "all")
+    for name in overlays:
+        metrics = read(packed, f"{name}/eval/digits/metrics.json")
+        assert all(0 <= metrics[head]["accuracy"]["value"] <= 1 for head in HEADS)
+        probe = read(packed, f"{name}/probe/digits/metrics.json")
+        assert set(probe["retrieval"]["by_score"]) == {"diagonal_max", "mean", "max", "clip_mean"}
+        assert probe["probes"]["pretrained"]["audio_video"]["attentive"]["num_epochs"] > 0
+        folder = packed.root / f"results/test/{name}/probe/digits"
+        with np.load(folder / "reconstructions.npz") as pictures:
+            assert pictures["segment_similarity"].shape == (2, 4, 4)
 
 
 MAVIL_RECIPE = {

@@ -6,10 +6,12 @@ import pytest
 
 from pipeline_src.config import default_config, read_config, resolve_run
 from pipeline_src.config.variants import VARIANTS, closed_form
+from pipeline_src.methods import METHODS
 from pipeline_src.train.cost import DATASETS, run_costs, total_flops
 
 EFFICIENCY = "config/experiments/avdigits_efficiency.yaml"
 EXPERIMENT = "config/experiments/avdigits_methods.yaml"
+ALIGNMENT = "config/experiments/avdigits_sync.yaml"
 TOLERANCE = 0.05
 
 
@@ -30,10 +32,23 @@ def test_every_run_spends_what_the_demo_does(spent, stage):
         assert flops == pytest.approx(found["avsiam_tiny"], rel=TOLERANCE), run
 
 
-def test_the_four_methods_are_compared(root):
+def test_segments_and_whole_clips_spend_the_same(root):
+    config = read_config([root / ALIGNMENT])
+    costs = [
+        cost
+        for name in config.run_names
+        if name.endswith("_0")
+        for cost in run_costs(config, name, "avdigits")
+        if cost.stage == "pretrain"
+    ]
+    first, *others = (total_flops(cost, DATASETS["avdigits"].num_clips) for cost in costs)
+    assert others == pytest.approx([first, first], rel=0.01)
+
+
+def test_every_method_is_compared(root):
     config = read_config([root / EXPERIMENT])
     methods = [resolve_run(config, name).model.method for name in config.run_names]
-    assert methods == ["avsiam", "cav_mae", "mavil", "diffmavil"]
+    assert methods == list(METHODS)
 
 
 def test_variants_are_compared_at_equal_samples_and_at_equal_operations(root):
