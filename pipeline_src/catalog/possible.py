@@ -20,6 +20,7 @@ from pipeline_src.runs.spec import DONE_FILE, STATE_FILE
 ENCODER_KEYS = (
     *("embed_dim", "depth", "num_heads", "mlp_ratio", "num_mel_bins", "patch_size", "audio_patch"),
     *("shared_depth", "fusion_depth", "tubelet_size", "double_input", "encoders"),
+    *("num_registers", "num_class_tokens"),
 )
 DECODER_KEYS = ("decoder_embed_dim", "decoder_depth", "decoder_num_heads")
 LENGTH_KEYS = ("target_length", "img_size")

@@ -7,7 +7,10 @@ from typing import Literal
 import torch
 from torch import nn
 
-NO_DECAY_NAMES = ("pos_embed", "mask_token", "cls_token", "modality", "temporal_embed")
+NO_DECAY_NAMES = (
+    *("pos_embed", "mask_token", "cls_token", "modality", "temporal_embed"),
+    *("register_tokens", "classifier.token"),
+)
 
 
 def parameter_groups(

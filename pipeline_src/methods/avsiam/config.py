@@ -77,4 +77,5 @@ class AVSiamConfig(NetworkConfig):
         return reconstruct + mean(contrast)
 
     def _encoder_macs(self, num_audio: int, num_video: int) -> int:
-        return self.depth * sum(map(self.encoder_block_macs, (num_audio, num_video)))
+        sequences = (num_audio + self.num_registers, num_video + self.num_registers)
+        return self.depth * sum(map(self.encoder_block_macs, sequences))

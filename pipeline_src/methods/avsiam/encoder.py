@@ -22,6 +22,7 @@ from pipeline_src.methods.common.patch_embed import (
     make_patch_embed,
 )
 from pipeline_src.methods.common.pos_embed import sincos_2d
+from pipeline_src.methods.common.registers import make_registers, modality_registers
 
 
 class SharedViT(nn.Module):
@@ -52,6 +53,8 @@ class SharedViT(nn.Module):
             self.blocks_a = _make_blocks(config, norms=("audio",))
         else:
             self.blocks = _make_blocks(config, norms=("audio", "video"))
+        if config.num_registers:
+            self.register_tokens = make_registers(config, num_modalities=2)
         self.norm = nn.LayerNorm(dim, eps=FINAL_NORM_EPS)
         self.norm_a = nn.LayerNorm(dim, eps=FINAL_NORM_EPS)
         self.grad_checkpointing = False
@@ -81,9 +84,18 @@ class SharedViT(nn.Module):
 
     def forward(self, x_BLD: Tensor, modality: Modality) -> Tensor:
         """Run the blocks with the norms of ``modality``, then its final norm: (B, L, D)."""
-        blocks = self.audio_blocks if modality == "audio" else self.blocks
-        x_BLD = run_blocks(blocks, x_BLD, modality, recompute=self.grad_checkpointing)
+        x_BLD = run_blocks(
+            self.audio_blocks if modality == "audio" else self.blocks,
+            x_BLD,
+            modality,
+            recompute=self.grad_checkpointing,
+            registers_RD=self.registers(modality),
+        )
         return self.norm_a(x_BLD) if modality == "audio" else self.norm(x_BLD)
+
+    def registers(self, modality: Modality) -> Tensor | None:
+        """Tokens beside those of every sequence of a modality: (R, D), if there are any."""
+        return modality_registers(self, self.config, modality)
 
     def forward_packed(self, x_TD: Tensor, packing: Packing) -> Tensor:
         """Run sequences of any lengths as one batch, each with its modality's norms: (T, D).
@@ -117,9 +129,19 @@ class SeparateAudioViT(nn.Module):
         self.blocks.load_state_dict({key: source[key] for key in self.blocks.state_dict()})
         self.norm_a.load_state_dict(vit.norm_a.state_dict())
 
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        """Run the blocks over embedded audio tokens, then the final norm: (B, L, D)."""
-        x_BLD = run_blocks(self.blocks, x_BLD, "plain", recompute=self.grad_checkpointing)
+    def forward(self, x_BLD: Tensor, registers_RD: Tensor | None = None) -> Tensor:
+        """Run the blocks over embedded audio tokens, then the final norm: (B, L, D).
+
+        Args:
+            registers_RD: of audio, which belong to the shared ViT.
+        """
+        x_BLD = run_blocks(
+            self.blocks,
+            x_BLD,
+            "plain",
+            recompute=self.grad_checkpointing,
+            registers_RD=registers_RD,
+        )
         return self.norm_a(x_BLD)
 
 

@@ -27,6 +27,7 @@ from pipeline_src.methods.common.network import (
     make_head,
 )
 from pipeline_src.methods.common.packing import Packing
+from pipeline_src.methods.common.registers import append_registers, drop_registers
 
 
 class AVSiam(AudioVisualModel):
@@ -141,9 +142,14 @@ class AVSiam(AudioVisualModel):
 
     def _encode_packed(self, audio: list[Tensor], video: list[Tensor]) -> list[Tensor]:
         """Encode dense groups (n, L, D) of audio, video or both as one batch of sequences."""
-        x_TD = torch.cat([x_NLD.flatten(0, 1) for x_NLD in (*audio, *video)])
-        packing = Packing(_group_sizes(audio), _group_sizes(video), x_TD.device)
-        return packing.split(self.vit_base.forward_packed(x_TD, packing))
+        sides = (self.vit_base.registers("audio"),) * len(audio)
+        sides += (self.vit_base.registers("video"),) * len(video)
+        groups = [append_registers(*pair) for pair in zip((*audio, *video), sides, strict=True)]
+        x_TD = torch.cat([x_NLD.flatten(0, 1) for x_NLD in groups])
+        sizes = _group_sizes(groups)
+        packing = Packing(sizes[: len(audio)], sizes[len(audio) :], x_TD.device)
+        encoded = packing.split(self.vit_base.forward_packed(x_TD, packing))
+        return [drop_registers(*pair) for pair in zip(encoded, sides, strict=True)]
 
     def encode_visible(
         self, logmel_BTM: Tensor, frames_BFCHW: Tensor, audio_mask: Mask, video_mask: Mask
@@ -151,7 +157,8 @@ class AVSiam(AudioVisualModel):
         """Encode the kept tokens of the reconstruction pass: (B, K, D) audio and video."""
         if hasattr(self, "ast_base"):
             audio_BLD = self.vit_base.embed_audio(logmel_BTM)
-            audio_BKD = self.ast_base(gather_tokens(audio_BLD, audio_mask.ids_keep))
+            kept_BKD = gather_tokens(audio_BLD, audio_mask.ids_keep)
+            audio_BKD = self.ast_base(kept_BKD, self.vit_base.registers("audio"))
         else:
             audio_BKD = self.encode_audio(logmel_BTM, audio_mask.ids_keep)
         return audio_BKD, self.encode_video(frames_BFCHW, video_mask.ids_keep)

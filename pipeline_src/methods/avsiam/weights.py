@@ -148,4 +148,6 @@ def shown_overrides(source: Mapping[str, Tensor]) -> dict[str, str]:
     return {"audio_vit": "separate" if has_second else "shared"}
 
 
-PUBLISHED = PublishedClass("AVSiam", "vit_base.pos_embed_a", all_keys, shown_overrides)
+PUBLISHED = PublishedClass(
+    "AVSiam", "vit_base.pos_embed_a", all_keys, shown_overrides=shown_overrides
+)

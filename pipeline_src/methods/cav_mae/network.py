@@ -41,7 +41,7 @@ from pipeline_src.methods.common.patch_embed import (
     make_patch_embed,
 )
 from pipeline_src.methods.common.pos_embed import sincos_2d
-from pipeline_src.methods.common.registers import make_registers
+from pipeline_src.methods.common.registers import make_registers, modality_registers
 
 SHARED_NORMS: tuple[NormName, ...] = ("plain", "audio", "video")
 TOKEN_INIT_STD = 0.02
@@ -176,16 +176,12 @@ class CAVMAE(AudioVisualModel):
 
     def _run_own(self, x_BLD: Tensor, modality: Modality) -> Tensor:
         """Run the blocks of a modality alone, its registers beside the tokens."""
-        is_audio = modality == "audio"
-        registers_RD = None
-        if self.config.num_registers:
-            registers_RD = self.register_tokens.chunk(2)[0 if is_audio else 1]
         return run_blocks(
-            self.blocks_a if is_audio else self.blocks_v,
+            self.blocks_a if modality == "audio" else self.blocks_v,
             x_BLD,
             "plain",
             recompute=self.grad_checkpointing,
-            registers_RD=registers_RD,
+            registers_RD=modality_registers(self, self.config, modality),
         )
 
     def _finish(self, x_BLD: Tensor, norm: NormName) -> Tensor:

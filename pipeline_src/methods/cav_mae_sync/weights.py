@@ -48,4 +48,6 @@ def shown_overrides(source: Mapping[str, Tensor]) -> dict[str, Any]:
     return shown | ({"classifier": "frame"} if "mlp_head.1.bias" in source else {})
 
 
-PUBLISHED = PublishedClass("CAV-MAE Sync", "cls_token_a", all_keys, shown_overrides)
+PUBLISHED = PublishedClass(
+    "CAV-MAE Sync", "cls_token_a", all_keys, ("temporal_embed",), shown_overrides
+)

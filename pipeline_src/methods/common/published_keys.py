@@ -13,6 +13,7 @@ from pipeline_src.errors import ConfigError
 from pipeline_src.methods import METHODS, find_method, split_name
 from pipeline_src.methods.common.network import AudioVisualModel
 
+OURS_ALONE = ("temporal_embed", "register_tokens")
 HEAD_KEYS = ("mlp_head.1.bias", "classifier_head.bias")
 NORM_KEYS = tuple(
     f"norm{number}{suffix}.{kind}"
@@ -43,12 +44,14 @@ class PublishedClass(NamedTuple):
         title: its name in messages.
         signature: a key that its state dicts have and no others.
         all_keys: (live keys, network) -> every key of the class with the network's structure.
+        extensions: parts of the names of our tensors that it lacks.
         shown_overrides: state dict -> constructor arguments that follow from its keys.
     """
 
     title: str
     signature: str
     all_keys: Callable[[list[PublishedKey], AudioVisualModel], list[PublishedKey]]
+    extensions: tuple[str, ...] = OURS_ALONE
     shown_overrides: Callable[[Mapping[str, Tensor]], dict[str, Any]] = lambda source: {}
 
 
@@ -74,7 +77,7 @@ def published_keys(name: str, model: AudioVisualModel) -> list[PublishedKey]:
     live = [
         PublishedKey(_published_name(key), tuple(value.shape), ours=key)
         for key, value in model.state_dict().items()
-        if "temporal_embed" not in key  # ours alone
+        if not any(part in key for part in published.extensions)
     ]
     return published.all_keys(live, model)
 

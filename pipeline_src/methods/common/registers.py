@@ -22,6 +22,14 @@ def make_registers(
     return nn.Parameter(nn.init.normal_(tokens, std=std))
 
 
+def modality_registers(module: nn.Module, config: NetworkConfig, modality: str) -> Tensor | None:
+    """Pick a modality's part of ``module.register_tokens``, audio first: (R, D); None if none."""
+    if not config.num_registers:
+        return None
+    tokens: Tensor = module.register_tokens  # type: ignore[assignment]
+    return tokens.chunk(2)[0 if modality == "audio" else 1]
+
+
 def append_registers(x_BLD: Tensor, registers_RD: Tensor | None) -> Tensor:
     """Put registers, if there are any, behind every sequence: (B, L + R, D)."""
     if registers_RD is None:

@@ -63,6 +63,11 @@ class MAViLConfig(NetworkConfig):
         return self
 
     @property
+    def extra_tokens(self) -> int:
+        """Tokens of an encoder's sequence beside its patches: class token and registers."""
+        return 1 + self.num_registers
+
+    @property
     def follows_teacher(self) -> bool:
         """Whether the decoders predict a teacher's tokens instead of patches."""
         return self.predicts == "features"

@@ -69,7 +69,9 @@ def forward_macs(config: MAViLConfig, step: Step) -> dict[str, int]:
         max(1, int(size * (1 - share)))
         for size, share in zip(sizes, (step.audio_ratio, step.video_ratio), strict=True)
     ]
-    encoders = [config.depth * _self_block(count + 1, dim, ratio) for count in kept]
+    encoders = [
+        config.depth * _self_block(count + config.extra_tokens, dim, ratio) for count in kept
+    ]
     patches = dim * sum(a * b for a, b in zip(sizes, config.patch_dims, strict=True))
     kinds = (config.audio_decoder, config.video_decoder)
     fusion = config.fusion_depth * _self_block(sum(kept) + 2, dim, ratio)
@@ -89,7 +91,9 @@ def teacher_macs(config: MAViLConfig) -> int:
     """Of the teacher of stage 2, which sees everything, without its patch embedding."""
     dim, ratio = config.embed_dim, config.mlp_ratio
     sizes = (config.num_audio_tokens, config.num_video_tokens)
-    encoders = config.depth * sum(_self_block(size + 1, dim, ratio) for size in sizes)
+    encoders = config.depth * sum(
+        _self_block(size + config.extra_tokens, dim, ratio) for size in sizes
+    )
     return encoders + config.fusion_depth * _self_block(sum(sizes) + 2, dim, ratio)
 
 

@@ -18,6 +18,7 @@ from pipeline_src.methods.common.patch_embed import (
     make_patch_embed,
 )
 from pipeline_src.methods.common.pos_embed import sincos_2d, sincos_3d
+from pipeline_src.methods.common.registers import make_registers
 from pipeline_src.methods.mavil.config import MAViLConfig
 
 NORM_EPS = FINAL_NORM_EPS
@@ -41,13 +42,21 @@ class ModalityEncoder(nn.Module):
         self.register_buffer("pos_embed", pos_embed_1LD)
         self.blocks = _make_blocks(config, config.depth)
         self.norm = nn.LayerNorm(config.embed_dim, eps=NORM_EPS)
+        self.register_tokens = make_registers(config) if config.num_registers else None
         self.grad_checkpointing = False
 
     def forward(self, x_BKD: Tensor) -> Tensor:
         """Encode embedded tokens: (B, 1 + K, D) after the final norm, the class token first."""
         cls_token = self.cls_token.expand(x_BKD.shape[0], -1, -1).to(x_BKD.dtype)
         x_BKD = torch.cat([cls_token, x_BKD], dim=1)
-        return self.norm(run_blocks(self.blocks, x_BKD, "plain", recompute=self.grad_checkpointing))
+        x_BKD = run_blocks(
+            self.blocks,
+            x_BKD,
+            "plain",
+            recompute=self.grad_checkpointing,
+            registers_RD=self.register_tokens,
+        )
+        return self.norm(x_BKD)
 
 
 class AudioEncoder(ModalityEncoder):
