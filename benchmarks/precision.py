@@ -16,6 +16,7 @@ import json
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -30,11 +31,11 @@ from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainCo
 from pipeline_src.methods import MaskRatios  # noqa: E402
 from pipeline_src.runs.build import build_model  # noqa: E402
 from pipeline_src.runs.provenance import git_commit, machine  # noqa: E402
-from pipeline_src.runs.spec import TrainSpec  # noqa: E402
 from pipeline_src.system.atomic import write_json  # noqa: E402
 from pipeline_src.train.memory import keep_freed_memory  # noqa: E402
-from pipeline_src.train.objective import build_objective, build_optimizers  # noqa: E402
+from pipeline_src.train.optim import build_optimizers  # noqa: E402
 from pipeline_src.train.parallel import clip_gradients  # noqa: E402
+from pipeline_src.train.task import make_task  # noqa: E402
 
 OUTPUT = ROOT / "benchmarks" / "results" / "precision.json"
 NUM_CLASSES = 10
@@ -49,7 +50,7 @@ class Steps:
         self, config: Config, model: ModelConfig, recipe: PretrainConfig | FinetuneConfig
     ) -> None:
         stage = "finetune" if isinstance(recipe, FinetuneConfig) else "pretrain"
-        spec = TrainSpec(stage=stage, run_dir=Path("benchmark"), model=model, recipe=recipe)
+        task = make_task(model, recipe)
         bins, frames = config.audio.num_mel_bins, recipe.num_frames
         network = build_model(
             model,
@@ -59,8 +60,13 @@ class Steps:
             seed=0,
         )
         self.recipe = recipe
-        self.objective = build_objective(spec, network, "multiclass")
-        self.optimizers = build_optimizers(spec, network, self.objective.passes)
+        self.objective = task.objective(network, "multiclass")
+        self.optimizers = build_optimizers(
+            recipe,
+            network.named_parameters(),
+            self.objective.passes,
+            partial(task.lr_factor, network),
+        )
         self.generator = torch.Generator().manual_seed(0)
         side = model.img_size
         self.batch = {

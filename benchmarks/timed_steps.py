@@ -6,6 +6,7 @@ The steps are those of the training loop, on random clips that are already in me
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
@@ -18,9 +19,10 @@ from pipeline_src.config.variants import NUM_MEL_BINS
 from pipeline_src.methods.common.contrast import sample_negatives
 from pipeline_src.runs.build import build_model
 from pipeline_src.runs.spec import TrainSpec
-from pipeline_src.train.objective import build_objective, build_optimizers
+from pipeline_src.train.optim import build_optimizers
 from pipeline_src.train.parallel import clip_gradients, compile_blocks
 from pipeline_src.train.precision import pick_precision
+from pipeline_src.train.task import make_task
 
 
 def make_spec(model: ModelConfig, recipe: PretrainConfig) -> TrainSpec:
@@ -37,7 +39,7 @@ class Trainer:
     device: torch.device
 
     def __post_init__(self) -> None:
-        spec, recipe = make_spec(self.model, self.recipe), self.recipe
+        task, recipe = make_task(self.model, self.recipe), self.recipe
         self.phases = plan_phases(pretrain_network(self.model, recipe, NUM_MEL_BINS), recipe)
         network = build_model(
             self.model,
@@ -46,11 +48,16 @@ class Trainer:
             num_frames=recipe.num_frames,
             seed=0,
         ).to(self.device)
-        self.objective = build_objective(spec, network, "multiclass")
+        self.objective = task.objective(network, "multiclass")
         network.set_grad_checkpointing(recipe.activation_checkpointing)
         if recipe.compile:
             compile_blocks(network)
-        self.optimizers = build_optimizers(spec, network, self.objective.passes)
+        self.optimizers = build_optimizers(
+            recipe,
+            network.named_parameters(),
+            self.objective.passes,
+            partial(task.lr_factor, network),
+        )
         self.generator = torch.Generator(self.device).manual_seed(0)
         self.is_mixed = pick_precision(recipe.amp, self.device).is_mixed
 

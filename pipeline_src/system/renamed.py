@@ -63,6 +63,7 @@ RENAMED = {
     "data.timetable": "config.phases",
     "config.segments": "config.phase_plan",
     "train.clock": "train.progress",
+    "train.plan": "train.task",
     "train.undecoded": "train.decode_failures",
     "download.pages": "download.ytdlp",
     "download.patience": "download.retry_policy",

@@ -24,7 +24,7 @@ from pipeline_src.methods.common.objective import Objective
 from pipeline_src.runs.build import build_model
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.flops import PartCounter, network_parts
-from pipeline_src.train.objective import build_objective
+from pipeline_src.train.task import make_task
 
 # Weight, gradient and two moments per optimiser, in fp32.
 BYTES_PER_VALUE = 4
@@ -112,7 +112,8 @@ def training_cost(
         )
         batch = _batch(spec, model.config, num_clips)
     teacher = model if model.config.follows_teacher else None  # costs what one of its shape would
-    objective = build_objective(spec, model, "multiclass", teacher, modalities)
+    task = make_task(spec.model, recipe)
+    objective = task.objective(model, "multiclass", teacher, modalities)
     cost = Cost(run, spec.stage, spec.model.name, epochs=recipe.epochs)
     cost.parameters = _count_parameters(model)
     num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -7,10 +7,36 @@ from typing import Literal
 import torch
 from torch import nn
 
+from pipeline_src.config import OptimConfig
+
 NO_DECAY_NAMES = (
     *("pos_embed", "mask_token", "cls_token", "modality", "temporal_embed"),
     *("register_tokens", "classifier.token"),
 )
+
+
+def build_optimizers(
+    recipe: OptimConfig,
+    named_parameters: Iterable[tuple[str, nn.Parameter]],
+    passes: Iterable[str],
+    lr_factor: Callable[[str], float],
+) -> dict[str, torch.optim.Optimizer]:
+    """Build one optimiser per pass, each over all parameters with its own state (AVSiam, released).
+
+    Args:
+        lr_factor: name of a parameter -> factor of its learning rate.
+    """
+    named = list(named_parameters)
+    decays_all = recipe.optimizer == "adam"  # as released
+    return {
+        step_pass: make_optimizer(
+            parameter_groups(named, lr_factor, recipe.weight_decay, decays_all=decays_all),
+            lr=recipe.lr,
+            betas=(recipe.beta1, recipe.beta2),
+            kind=recipe.optimizer,
+        )
+        for step_pass in passes
+    }
 
 
 def parameter_groups(

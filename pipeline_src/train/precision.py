@@ -10,6 +10,9 @@ from typing import Literal, NamedTuple
 
 import torch
 
+from pipeline_src.runs.checkpoint import Checkpoint
+from pipeline_src.train.distributed import Ranks, from_main
+
 Amp = Literal["auto"] | bool
 PrecisionName = Literal["bfloat16", "float32"]
 CPU_INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
@@ -42,7 +45,7 @@ def pick_precision(amp: Amp, device: torch.device, begun: str | None = None) -> 
     """The precision of a training on ``device``.
 
     Args:
-        begun: what state.json of the checkpoint that it goes on from says; None at its start.
+        begun: what state.json of the checkpoint that it continues says; None at its start.
     """
     if amp != "auto":
         return Precision("bfloat16" if amp else "float32", f"amp: {str(amp).lower()}")
@@ -51,6 +54,14 @@ def pick_precision(amp: Amp, device: torch.device, begun: str | None = None) -> 
         return native
     name: PrecisionName = "bfloat16" if begun == "bfloat16" else "float32"
     return Precision(name, f"the training began in it; {native.name} would be native here")
+
+
+def agree_on_precision(amp: Amp, ranks: Ranks, resumed: Checkpoint | None) -> Precision:
+    """Return what rank 0 finds, on every rank: their machines may differ."""
+    found = pick_precision(amp, ranks.device, resumed.state.get("precision") if resumed else None)
+    if from_main(int(found.is_mixed), ranks) != found.is_mixed:
+        return Precision("float32" if found.is_mixed else "bfloat16", "rank 0 has it")
+    return found
 
 
 def native_precision(device: torch.device) -> Precision:

@@ -1,10 +1,11 @@
 """The finished network that a second stage of pre-training follows (MAViL, arXiv:2212.08071)."""
 
+from pathlib import Path
+
 from pipeline_src.errors import CheckpointError
 from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.runs.build import restore_model
 from pipeline_src.runs.done import read_done
-from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.shards.read import ShardSet
 
 # What a teacher must share with the network that follows it: its inputs' tokens, and their width.
@@ -21,16 +22,19 @@ TEACHER_KEYS = (
 
 
 def load_teacher(
-    spec: TrainSpec, model: AudioVisualModel, shards: ShardSet
+    done: Path | None, model: AudioVisualModel, shards: ShardSet
 ) -> AudioVisualModel | None:
-    """The frozen network that a second stage follows.
+    """Read the frozen network that a second stage follows; None where there is none.
+
+    Args:
+        done: done.json of the teacher's pre-training.
 
     Raises:
         CheckpointError: it sees other tokens or another log-mel scale than the network.
     """
-    if spec.teacher_checkpoint is None:
+    if done is None:
         return None
-    checkpoint = read_done(spec.teacher_checkpoint)
+    checkpoint = read_done(done)
     teacher = restore_model(checkpoint)[0]
     for key in TEACHER_KEYS:
         theirs, own = getattr(teacher.config, key, None), getattr(model.config, key)

@@ -8,7 +8,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 
-from pipeline_src.config import PretrainConfig
+from pipeline_src.config import ModelConfig, PretrainConfig
 from pipeline_src.config.phases import Phase, make_schedule
 from pipeline_src.methods import MaskRatios
 from pipeline_src.methods.avsiam.objective import AVSiamPretrain
@@ -17,7 +17,7 @@ from pipeline_src.methods.common.contrast import contrastive_loss, gather_clips,
 from pipeline_src.methods.factory import create_model
 from pipeline_src.methods.mavil.objective import MAViLPlan, MAViLPretrain
 from pipeline_src.train.distributed import Ranks
-from pipeline_src.train.plan import step_negatives
+from pipeline_src.train.task import Pretraining
 from tests import networks
 from tests.networks import RATIOS
 
@@ -126,9 +126,8 @@ def test_everyone_is_a_candidate_in_a_batch_of_the_reference_size():
 def negatives_of(recipe, step, ranks):
     ratios = [MaskRatios(0.9, 0.9), MaskRatios(0.8, 0.8)]
     phases = [Phase(16, ratios[0]), Phase(8, ratios[1])]
-    return step_negatives(
-        recipe, make_schedule(64, epochs=2, batch_size=8, phases=phases), step, ranks
-    )
+    schedule = make_schedule(64, epochs=2, batch_size=8, phases=phases)
+    return Pretraining(ModelConfig(), recipe).negatives(schedule, step, ranks)
 
 
 def test_ranks_draw_the_same_negatives_anew_at_each_step():
