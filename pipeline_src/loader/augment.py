@@ -106,7 +106,7 @@ def _shifted_index(
 def _moved_index(
     num_clips: int, size: int, limit: int, generator: torch.Generator, like: Tensor
 ) -> Tensor:
-    """(B, size) positions moved by a draw per clip; they may lie outside [0, size)."""
+    """Return (B, size) positions moved by a draw per clip; they may lie outside [0, size)."""
     shift_B = (_uniform(num_clips, generator, like) * (2 * limit + 1)).long() - limit
     return torch.arange(size, device=like.device)[None] - shift_B[:, None]
 

@@ -35,7 +35,7 @@ def training_batches(
     prefetch: int = 4,
     pin_memory: bool = False,
 ) -> "Batches":
-    """This rank's batches of steps [first_step, last_step), in order, whatever ``num_workers``.
+    """Load this rank's batches of steps [first_step, last_step), in order, on any ``num_workers``.
 
     Args:
         prefetch: batches that each loader process is ahead.
@@ -59,7 +59,7 @@ def evaluation_batches(
     world_size: int = 1,
     pads: bool = False,
 ) -> "Batches":
-    """This rank's clips in order, each exactly once; the last batch may be smaller.
+    """Load this rank's clips in order, each exactly once; the last batch may be smaller.
 
     Args:
         pads: after its own clips a rank that has fewer than another gets the first one.
@@ -144,7 +144,7 @@ class _ErrorsAsValues(Dataset[Any]):
 
 
 def _as_it_is(batch: Any) -> Any:
-    """The data set makes whole batches."""
+    """Return a batch as it is: the data set makes whole ones."""
     return batch
 
 
@@ -179,6 +179,6 @@ def to_device(batch: Mapping[str, Tensor], device: torch.device, clip_format: Cl
 
 @lru_cache(maxsize=8)
 def _image_moments(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (3, 1, 1) of uint8 frames, moved to the device once."""
+    """Return mean and standard deviation (3, 1, 1) of uint8 frames, moved to the device once."""
     mean, std = (torch.tensor(values).view(3, 1, 1) * 255 for values in (IMAGE_MEAN, IMAGE_STD))
     return mean.to(device), std.to(device)

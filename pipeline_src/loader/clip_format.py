@@ -52,14 +52,14 @@ class ClipFormat:
         return self.num_frames // (self.window_frames or self.num_frames)
 
     def logmel_shape(self, num_mel_bins: int) -> tuple[int, ...]:
-        """Shape of the log-mel that the model sees: (T, M), of several segments (G, T, M)."""
+        """Return the log-mel's shape as the model sees it: (T, M), or segments (G, T, M)."""
         shape = (self.target_length, num_mel_bins)
         return (self.num_windows, *shape) if self.segments and self.num_windows > 1 else shape
 
     def choose_frames(
         self, sample: Sample, members: Members, rng: np.random.Generator
     ) -> Sequence[int]:
-        """Indices of the stored frames that the model is to see."""
+        """Return the indices of the stored frames that the model is to see."""
         num_stored = len(frame_names(members))
         if not self.fps:
             return self.spread(num_stored, rng)
@@ -100,7 +100,7 @@ class ClipFormat:
         ]
 
     def spread(self, num_stored: int, rng: np.random.Generator) -> Sequence[int]:
-        """Indices of the frames that the model sees of a clip: random ones in training."""
+        """Choose the indices of the frames that the model sees: random ones in training."""
         wanted = self.num_frames
         if not self.training or wanted > num_stored:
             return even_frames(num_stored, wanted)
@@ -135,15 +135,15 @@ def _copy_padded(place_TM: NDArray, kept_TM: NDArray) -> None:
 
 
 def frame_names(members: Members) -> list[str]:
-    """Names of a clip's JPEG files, in the order of time."""
+    """Return the names of a clip's JPEG files, in the order of time."""
     return sorted(name for name in members if name.startswith("frame_"))
 
 
 def frame_seconds(members: Members) -> list[float]:
-    """Moments of a clip's stored frames."""
+    """Return the moments of a clip's stored frames."""
     return json.loads(bytes(members["json"]))["frame_seconds"]
 
 
 def even_frames(num_stored: int, wanted: int) -> list[int]:
-    """``wanted`` indices spread evenly over [0, num_stored), mid-bin; 1 gives the middle frame."""
+    """Spread ``wanted`` indices evenly over [0, num_stored), mid-bin; 1 gives the middle frame."""
     return [int((k + 0.5) * num_stored / wanted) for k in range(wanted)]

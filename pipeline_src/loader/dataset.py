@@ -84,7 +84,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         return as_tensors(arrays)
 
     def layout(self) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:
-        """Shape and type of an item in memory; of its frames as decoding gives them."""
+        """Return the shape and type of an item in memory; of its frames as decoding gives them."""
         wanted = self.format
         layout: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
             "logmel": (
@@ -201,7 +201,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
 
 
 def as_tensors(arrays: Mapping[str, NDArray]) -> dict[str, Tensor]:
-    """A batch's arrays as tensors over the same memory, ``frames`` (B, F, 3, H, W)."""
+    """Return a batch's arrays as tensors over the same memory, ``frames`` (B, F, 3, H, W)."""
     batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
     if "frames" in batch:
         batch["frames"] = batch["frames"].movedim(-1, -3)
@@ -209,7 +209,7 @@ def as_tensors(arrays: Mapping[str, NDArray]) -> dict[str, Tensor]:
 
 
 def _load_waveform(flac: memoryview) -> NDArray:
-    """The sound (S,) of a .flac member, in [-1, 1)."""
+    """Return the sound (S,) of a .flac member, in [-1, 1)."""
     # Mixup alone needs it, and the decoder that it brings.
     from pipeline_src.transcode.audio import read_flac, to_float
 

@@ -15,7 +15,7 @@ __all__ = ["decode_frame", "load_array"]
 
 
 def decode_frame(jpeg: memoryview, img_size: int) -> Tensor:
-    """JPEG -> (3, H, W) uint8 with H = W = img_size: shorter side to img_size, centre crop.
+    """Decode a JPEG to (3, H, W) uint8, H = W = img_size: shorter side to it, centre crop.
 
     Raises:
         ValueError: it would take more memory than a frame that packing writes. RuntimeError:

@@ -54,7 +54,7 @@ class Mixup:
     sample_rate_hz: int
 
     def draw(self, num_clips: int, *, seed: int, position: int) -> Mix | None:
-        """What the clip at ``position`` of the stream is mixed with; None = it stays alone.
+        """Draw what the clip at ``position`` of the stream is mixed with; None = it stays alone.
 
         The other clip is uniform over all ``num_clips``, the first one included, as released.
         """
@@ -64,7 +64,7 @@ class Mixup:
         return Mix(int(rng.integers(num_clips)), float(rng.beta(self.alpha, self.alpha)), rng)
 
     def mix_logmel(self, first_S: NDArray, second_S: NDArray, share: float) -> NDArray:
-        """Log-mel (T, M) float32 of the mixed waveforms, not padded, not normalised.
+        """Return the log-mel (T, M) float32 of the mixed waveforms, not padded, not normalised.
 
         Each waveform loses its mean, then the second is cut or padded with 0 to the first one's
         length; the front end takes the mixture's own mean away.
@@ -78,13 +78,13 @@ class Mixup:
 
 
 def mix_frames(first_F3HW: Tensor, second_F3HW: Tensor, share: float) -> Tensor:
-    """Weighted mean of two clips' frames, rounded to uint8 as frames are stored."""
+    """Return the weighted mean of two clips' frames, rounded to uint8 as frames are stored."""
     mixture = share * first_F3HW.float() + (1 - share) * second_F3HW.float()
     return mixture.round().to(torch.uint8)
 
 
 def read_mixup(index_paths: Sequence[Path], *, probability: float, alpha: float) -> Mixup:
-    """Mixup over the clips of these indexes, which say how their log-mel was computed.
+    """Read how the clips of these indexes are mixed: as their log-mel was computed.
 
     Raises:
         ManifestError: an index does not say, or two of them differ.

@@ -46,7 +46,7 @@ class LoadedItems(Iterator[Item]):
         _OPEN.add(self)
 
     def next_item(self) -> Any:
-        """What a process made, as it was sent."""
+        """Return what a process made, as it was sent."""
         try:
             return next(self._iterator)
         except StopIteration:
@@ -136,7 +136,7 @@ def _describe(worker: BaseProcess) -> str:
 
 @contextmanager
 def _main_left_alone() -> Iterator[None]:
-    """Spawned processes do not import the script that runs: what they need is in this package.
+    """Keep spawned processes from importing the script that runs: they need this package alone.
 
     A Snakemake script would do all of its work again in each of them.
     """

@@ -26,7 +26,7 @@ class Replacements:
         self.failed: list[int] = []
 
     def next_index(self, index: int, error: SampleError) -> int:
-        """The clip to try next.
+        """Return the clip to try next.
 
         Raises:
             SampleError: ``error``, where too many others have failed too.
@@ -38,5 +38,5 @@ class Replacements:
         return int(draws[len(self.failed) - 1])
 
     def padded(self) -> list[int]:
-        """The indices of clips that could not be decoded, and -1 up to MAX_REPLACEMENTS."""
+        """Return the indices of clips that could not be decoded, and -1 up to MAX_REPLACEMENTS."""
         return self.failed + [-1] * (MAX_REPLACEMENTS - len(self.failed))

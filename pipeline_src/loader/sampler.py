@@ -68,7 +68,7 @@ class EpochSampler:
         return max(phase.batch_size for phase in phases) // self.world_size
 
     def batch(self, step: int) -> list[Draw]:
-        """This rank's share of global batch ``step`` (0-based)."""
+        """Return this rank's share of global batch ``step`` (0-based)."""
         positions = self.schedule.positions(step)
         local = len(positions) // self.world_size
         first = positions.start + self.rank * local
@@ -91,7 +91,7 @@ def _epoch_order(
 
 
 def balanced_weights(labels: Sequence[tuple[int, ...]]) -> ClipWeights:
-    """Sum over a clip's labels of 1000 / (clips of that class + .01) (CAV-MAE, AVSiam, released).
+    """Sum 1000 / (clips of that class + .01) over a clip's labels (CAV-MAE, AVSiam, released).
 
     Raises:
         ValueError: no clip has a label.
@@ -104,12 +104,12 @@ def balanced_weights(labels: Sequence[tuple[int, ...]]) -> ClipWeights:
 
 
 def rank_slice(num_samples: int, *, rank: int, world_size: int) -> range:
-    """The clips that ``rank`` scores: each clip belongs to exactly one rank."""
+    """Return the clips that ``rank`` scores: each clip belongs to exactly one rank."""
     return range(rank, num_samples, world_size)
 
 
 def stratified_subset(labels: list[tuple[int, ...]], fraction: float, seed: int) -> list[int]:
-    """Indices of about ``fraction`` of the clips, at least one per class; all of them at 1.
+    """Choose about ``fraction`` of the clips, at least one per class; all of them at 1.
 
     A clip counts for its first label. Nested: a smaller fraction of the same seed is a subset.
     """

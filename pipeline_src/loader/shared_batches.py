@@ -37,7 +37,7 @@ class BorrowedBatch(NamedTuple):
     size: int
 
     def tensors(self) -> dict[str, Tensor]:
-        """A copy of the batch, but for ``BORROWED``, which stay until the next one is asked for.
+        """Copy the batch, but for ``BORROWED``, which stay until the next one is asked for.
 
         They are most of the bytes, and ``to_device`` makes a copy of them in any case.
         """
@@ -45,13 +45,13 @@ class BorrowedBatch(NamedTuple):
         return {name: v if name in BORROWED else v.clone() for name, v in batch.items()}
 
     def pin_memory(self) -> dict[str, Tensor]:
-        """A copy in page-locked memory; the loader's own thread calls this."""
+        """Copy the batch into page-locked memory; the loader's own thread calls this."""
         copied = {k: v.pin_memory() for k, v in _POOLS[self.pool].batch(self).items()}
         self.release()
         return copied
 
     def release(self) -> None:
-        """Its place may be written to."""
+        """Mark the batch's memory as free to be written to."""
         _POOLS[self.pool].is_taken[self.worker, self.place] = False
 
 
@@ -88,7 +88,7 @@ class SharedBatchPool(Dataset[BorrowedBatch]):
         return found
 
     def batch(self, found: BorrowedBatch) -> dict[str, Tensor]:
-        """The batch where it lies."""
+        """Return the batch where it lies."""
         return as_tensors(self._arrays(found))
 
     def _arrays(self, found: BorrowedBatch) -> dict[str, NDArray]:
@@ -100,13 +100,13 @@ _POOLS: "weakref.WeakValueDictionary[int, SharedBatchPool]" = weakref.WeakValueD
 
 
 def _allocate(dataset: ClipDataset, batch_size: int) -> dict[str, NDArray]:
-    """Arrays for a batch."""
+    """Allocate arrays for a batch."""
     layout = dataset.layout().items()
     return {name: _shared((batch_size, *shape), kind) for name, (shape, kind) in layout}
 
 
 def _shared(shape: tuple[int, ...], kind: type[np.generic]) -> NDArray:
-    """Zeros that forked processes share; pages are taken when they are first written to."""
+    """Allocate zeros that forked processes share; pages are taken when first written to."""
     num_bytes = math.prod(shape) * np.dtype(kind).itemsize
     memory = mmap.mmap(-1, max(num_bytes, ALIGNMENT_BYTES))
     return np.frombuffer(memory, kind, math.prod(shape)).reshape(shape)

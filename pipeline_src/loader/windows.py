@@ -21,7 +21,7 @@ def window_frames(
     num_windows: int = 1,
     rng: np.random.Generator | None = None,
 ) -> list[int]:
-    """Indices of stored frames: frame k of window g stands at k * num_windows + g.
+    """Return the indices of stored frames: frame k of window g stands at k * num_windows + g.
 
     So the network's groups (``AudioVisualModel.group_frames``) are the windows.
 
@@ -48,7 +48,7 @@ def window_frames(
 
 
 def _even_starts(last_start: int, num_windows: int) -> np.ndarray:
-    """First frames of windows from the clip's start to its end; of one, in the middle."""
+    """Spread first frames of windows from the clip's start to its end; one is in the middle."""
     if num_windows == 1:
         return np.array([last_start // 2])
     return np.linspace(0, last_start, num_windows).astype(int)

@@ -20,7 +20,7 @@ from pipeline_src.runs.spec import TrainSpec
 def build_model(
     model: ModelConfig, *, num_classes: int, num_mel_bins: int, num_frames: int, seed: int
 ) -> AudioVisualModel:
-    """A network with initial weights from ``seed`` and ``model.init``.
+    """Build a network with initial weights from ``seed`` and ``model.init``.
 
     Args:
         num_classes: 0 for pre-training (decoder, no heads).
@@ -42,7 +42,7 @@ def build_model(
 def restore_model(
     checkpoint: Checkpoint, *, trained: bool = True
 ) -> tuple[AudioVisualModel, TrainSpec]:
-    """The network of a checkpoint; with ``trained=False`` the same one before its first step."""
+    """Build a checkpoint's network; with ``trained=False`` the same before its first step."""
     state = checkpoint.state
     spec = TrainSpec.model_validate(state["spec"])
     # A trained network needs no initial weights: the hub or their file may be gone by now.
@@ -60,7 +60,7 @@ def restore_model(
 
 
 def network_config(checkpoint: Checkpoint) -> NetworkConfig:
-    """Sizes of a checkpoint's network."""
+    """Return the sizes of a checkpoint's network."""
     state = checkpoint.state
     spec = TrainSpec.model_validate(state["spec"])
     return make_architecture(
@@ -75,7 +75,7 @@ def network_config(checkpoint: Checkpoint) -> NetworkConfig:
 
 
 def segment_rule(network: NetworkConfig, front_end: Mapping[str, Any]) -> SegmentRule | None:
-    """Where a network's segments lie in log-mels of a front end; None where it sees them whole."""
+    """Return where segments lie in log-mels of a front end; None where the network has none."""
     if not network.clip_length:
         return None
     hop_ms = front_end.get("hop_length_ms", AudioConfig().hop_length_ms)
@@ -83,7 +83,7 @@ def segment_rule(network: NetworkConfig, front_end: Mapping[str, Any]) -> Segmen
 
 
 def evaluation_format(checkpoint: Checkpoint, *, num_frames: int) -> ClipFormat:
-    """Clips as the checkpoint was trained on them, with fixed frames and no random choice.
+    """Return clips as the checkpoint was trained on them, with fixed frames and no random choice.
 
     Raises:
         CheckpointError: ``num_frames`` are not whole windows of a checkpoint with ``fps`` or with

@@ -98,7 +98,7 @@ def _write_files(
 
 
 def newest_checkpoint(parent: Path, fingerprint: str) -> Checkpoint | None:
-    """The newest complete checkpoint of this configuration and data, or None."""
+    """Return the newest complete checkpoint of this configuration and data, or None."""
     for folder in sorted(parent.glob("step_*"), reverse=True):
         try:
             checkpoint = read_checkpoint(folder)
@@ -202,7 +202,7 @@ def load_optimizers(
 
 
 def load_sums(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The sums of weights that the checkpoint was saved with, fp32.
+    """Load the sums of weights that the checkpoint was saved with, fp32.
 
     Raises:
         CheckpointError: it has none.
@@ -213,7 +213,7 @@ def load_sums(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def mean_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The weights averaged over the steps that the checkpoint's sums are of, as stored."""
+    """Return the mean weights over the steps that the checkpoint's sums are of, as stored."""
     last = load_file(checkpoint.folder / MODEL_FILE)
     num_terms = checkpoint.state["num_averaged"]
     return {

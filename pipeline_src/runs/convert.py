@@ -125,7 +125,7 @@ def export_weights(options: argparse.Namespace) -> KeyReport:
 
 
 def describe_report(options: argparse.Namespace, report: KeyReport) -> str:
-    """What became of the keys, and where the result is."""
+    """Describe what was done with the keys, and where the result is."""
     lines = [f"{len(report.mapped)} keys mapped"]
     lines += [
         f"{kind}: {count} x {reason}"

@@ -99,7 +99,7 @@ def write_done(
 
 
 def published(run_dir: Path, fingerprint: str) -> Checkpoint | None:
-    """The whole result of a training of this fingerprint, if it has one.
+    """Return the whole result of a training of this fingerprint, if it has one.
 
     It stays the result where ``checkpoints``, which only resuming needs, are gone.
     """

@@ -51,7 +51,7 @@ class Origin:
 
 
 def read_classes(dataset_path: Path | None) -> Classes:
-    """Classes and task of a data set's YAML; none without a path."""
+    """Return classes and task of a data set's YAML; none without a path."""
     if dataset_path is None:
         return Classes()
     dataset = load_dataset(dataset_path)

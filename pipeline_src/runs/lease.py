@@ -55,14 +55,14 @@ class Holder:
 
 
 def this_process() -> Holder:
-    """This process as the holder of a lease."""
+    """Describe this process as the holder of a lease."""
     slurm, local = (os.environ.get(k) for k in ("SLURM_JOB_ID", "SUBMITIT_LOCAL_JOB_ID"))
     job = f"slurm job {slurm}" if slurm else f"local job {local}" if local else ""
     return Holder(socket.gethostname(), os.getpid(), job)
 
 
 def read_holder(run_dir: Path) -> Holder | None:
-    """Who trains in the folder, or did until it was killed; None where nobody says."""
+    """Read who trains in the folder, or did until it was killed; None where nobody says."""
     try:
         return Holder(**json.loads((run_dir / LEASE_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):  # not there, released, or just being written
@@ -125,7 +125,7 @@ class Lease:
 
 @contextmanager
 def held(run_dir: Path) -> Iterator[Lease]:
-    """A lease for the time of this context."""
+    """Hold a lease for the time of this context."""
     lease = Lease(run_dir)
     try:
         yield lease

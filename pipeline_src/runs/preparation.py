@@ -36,12 +36,12 @@ class Preparation:
 
 
 def describe_media(index: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The section media of an index; None where it was written before 0.2."""
+    """Return the section media of an index; None where it was written before 0.2."""
     return index.get("media")
 
 
 def describe_data(index_paths: Sequence[Path]) -> dict[str, Any]:
-    """``media`` and ``data`` of what a training learns from; media is that of the first index."""
+    """Return ``media`` and ``data`` that a training learns from; media is the first index's."""
     indexes = [json.loads(path.read_text(encoding="utf-8")) for path in index_paths]
     data = [
         {**{key: index.get(key) for key in DATA_KEYS}, "licence": index.get("licence", "")}
@@ -52,7 +52,7 @@ def describe_data(index_paths: Sequence[Path]) -> dict[str, Any]:
 
 
 def published_preparation(config: NetworkConfig) -> dict[str, Any]:
-    """``media`` and ``front_end`` of published weights: CAV-MAE's, which AVSiam took over.
+    """Return ``media`` and ``front_end`` of published weights: CAV-MAE's, which AVSiam took over.
 
     16 kHz, Hanning windows of 25 ms each 10 ms, ten frames a clip, cropped to the network's side.
     """
@@ -65,7 +65,7 @@ def published_preparation(config: NetworkConfig) -> dict[str, Any]:
 
 
 def read_preparation(state: Mapping[str, Any], folder: Path) -> Preparation:
-    """The preparation that a checkpoint's state names.
+    """Return the preparation that a checkpoint's state names.
 
     Raises:
         CheckpointError: it names none, or one with keys or values that do not exist.

@@ -32,7 +32,7 @@ UNKNOWN_COMMIT = "unknown"
 
 @cache
 def git_commit() -> str:
-    """HEAD of the repository that holds this code, or ``unknown`` where none does.
+    """Return HEAD of the repository that holds this code, or ``unknown`` where none does.
 
     ``-dirty`` is added where code differs from the commit, or a part of it is in no commit.
     """
@@ -48,12 +48,12 @@ def git_commit() -> str:
 
 
 def _tracked_code() -> set[str]:
-    """Files of code that the repository around them has; none of one that merely lies around."""
+    """List files of code that the repository around them has; none of an unrelated one."""
     return set(_git("ls-files", "-z", "--", *CODE).split("\0")) - {""}
 
 
 def _code_files() -> set[str]:
-    """Files of code that are here, ignored ones included."""
+    """Return files of code that are here, ignored ones included."""
     found = [path for name in CODE for path in (ROOT / name).rglob("*")]
     return {path.relative_to(ROOT).as_posix() for path in found if path.suffix in CODE_SUFFIXES}
 
@@ -73,7 +73,7 @@ def _git(*arguments: str) -> str:
 
 @cache
 def package_versions() -> dict[str, str]:
-    """Python, the packages that decide data and numbers, and the ffmpeg that decodes."""
+    """Return the versions of Python, of packages that decide data and numbers, and of ffmpeg."""
     from pipeline_src.transcode.ffmpeg import ffmpeg_version  # brings the program itself
 
     packages = {name: _package_version(name) for name in PACKAGES}
@@ -88,7 +88,7 @@ def _package_version(name: str) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """CPU model, cores and GPU names, for benchmark records."""
+    """Return CPU model, cores and GPU names, for benchmark records."""
     import torch
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

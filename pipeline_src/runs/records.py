@@ -9,7 +9,7 @@ from pipeline_src.errors import CheckpointError
 
 
 def read_record(path: Path, keys: Mapping[str, type], advice: str) -> dict[str, Any]:
-    """A JSON object that holds at least ``keys``.
+    """Read a JSON object that holds at least ``keys``.
 
     Args:
         keys: with the type of each.

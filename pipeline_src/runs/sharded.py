@@ -7,12 +7,12 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def whole(value: Tensor) -> Tensor:
-    """A tensor as if it were not split; every rank must ask."""
+    """Gather a tensor as if it were not split; every rank must ask."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def gather(named: Iterable[tuple[str, Tensor]], *, keeps: bool) -> dict[str, Tensor]:
-    """Whole tensors on the CPU; every rank must ask, and only those that keep them get them."""
+    """Gather whole tensors on the CPU; every rank must ask, those that keep them get them."""
     gathered = {}
     for name, value in named:
         tensor = whole(value.detach())
@@ -22,7 +22,7 @@ def gather(named: Iterable[tuple[str, Tensor]], *, keeps: bool) -> dict[str, Ten
 
 
 def like(value: Tensor, parameter: Tensor) -> Tensor:
-    """``value`` on the parameter's device, split as the parameter is; scalars stay whole."""
+    """Put ``value`` on the parameter's device, split as the parameter is; scalars stay whole."""
     value = value.to(parameter.device)
     if isinstance(parameter, DTensor) and value.ndim:
         return distribute_tensor(value, parameter.device_mesh, parameter.placements)

@@ -63,7 +63,7 @@ class TrainSpec(Section):
         return path
 
     def fingerprint(self) -> str:
-        """Hash of all that decides the result: configuration, data, start, code version."""
+        """Hash all that decides the result: configuration, data, start, code version."""
         teacher = self.teacher_checkpoint
         return json_sha256(
             {
@@ -77,15 +77,15 @@ class TrainSpec(Section):
         )
 
     def config_sha256(self) -> str:
-        """Hash of the settings that decide the result, the same in every folder and machine."""
+        """Hash the settings that decide the result, the same in every folder and machine."""
         return json_sha256(self._settings())
 
     def data_sha256(self) -> str:
-        """Hash of the clips, labels and statistics that it learns from."""
+        """Hash the clips, labels and statistics that it learns from."""
         return json_sha256([index_fingerprint(path) for path in self.train_indexes])
 
     def trained_on(self) -> list[dict[str, str]]:
-        """The data sets that it learns from, and the collection that each is a part of."""
+        """Name the data sets that it learns from, and the collection that each is a part of."""
         indexes = [json.loads(path.read_text(encoding="utf-8")) for path in self.train_indexes]
         return [{key: index[key] for key in ("dataset", "collection")} for index in indexes]
 
@@ -101,7 +101,7 @@ def _weights_sha256(done: Path) -> str:
 
 
 def done_fingerprint(done: Path) -> str:
-    """Fingerprint of the training that a done.json speaks of.
+    """Return the fingerprint of the training that a done.json speaks of.
 
     Raises:
         CheckpointError: the file is damaged.
@@ -131,7 +131,7 @@ def step_folder(step: int) -> str:
 
 
 def saved_progress(run_dir: Path, fingerprint: str) -> tuple[int, int]:
-    """Steps done and wanted by the newest checkpoint of a configuration; (0, 1) without one.
+    """Return steps done and wanted by a configuration's newest checkpoint; (0, 1) without one.
 
     A published one is the end, whether what only resuming needs is there or not.
     """
@@ -150,7 +150,7 @@ def saved_progress(run_dir: Path, fingerprint: str) -> tuple[int, int]:
 def score_hashes(
     trained: Mapping[str, Any], scored_index: Path, evaluate: EvaluateConfig
 ) -> dict[str, str]:
-    """What the figures of a checkpoint on a split depend on besides its weights.
+    """Hash what a checkpoint's figures on a split depend on besides its weights.
 
     Args:
         trained: done.json or state.json of the checkpoint.
@@ -161,7 +161,7 @@ def score_hashes(
 
 
 def index_fingerprint(path: Path) -> dict[str, Any]:
-    """The parts of an index that decide what a model learns from it."""
+    """Return the parts of an index that decide what a model learns from it."""
     index = json.loads(path.read_text(encoding="utf-8"))
     leaves_out = index["excludes_duplicates"] and index["duplicates"]
     return {

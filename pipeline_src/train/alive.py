@@ -1,4 +1,4 @@
-"""Watches that a training goes on, and says so in the log when it does not.
+"""Watches that a training makes progress, and logs a warning when it does not.
 
 Signs of life are: the parts of a start (shards opened, network built, state restored), a step, a
 batch of a validation, and a saved state. What lies between two of them (reading clips, compiling
@@ -40,7 +40,7 @@ class Watchdog:
         self._signs, self._last, self._at = self._signs + 1, what, time.monotonic()
         if self._stalled:
             self._stalled = False
-            logger.warning("it goes on: %s", what)
+            logger.warning("progress again: %s", what)
 
     def _watch(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):

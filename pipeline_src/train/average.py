@@ -26,7 +26,7 @@ class WeightAverage:
         self._times = Counter(steps)
 
     def num_terms(self, step: int) -> int:
-        """Terms of the sum after ``step`` steps."""
+        """Count the terms of the sum after ``step`` steps."""
         return sum(times for end, times in self._times.items() if end <= step)
 
     def add(self, model: nn.Module, step: int) -> None:
@@ -44,7 +44,7 @@ class WeightAverage:
 
 
 def epoch_end_steps(epochs: Sequence[int], *, steps_per_epoch: float, num_steps: int) -> list[int]:
-    """Steps after which each epoch from the first to the last of ``epochs`` has ended.
+    """Return the steps after which each epoch from the first to the last of ``epochs`` has ended.
 
     Args:
         epochs: (first, last), counted from 1; empty gives no step.

@@ -26,7 +26,7 @@ class DecodeFailures:
         self._indices: set[int] = set()
 
     def take(self, batch: Batch) -> Batch:
-        """Note the clips that a batch lacks; the batch without that note."""
+        """Note the clips that a batch lacks; return the batch without that note."""
         if DECODE_FAILURES not in batch:
             return batch
         found = set(batch[DECODE_FAILURES].flatten().tolist()) - {-1} - self._indices
@@ -42,7 +42,7 @@ class DecodeFailures:
         return {name: value for name, value in batch.items() if name != DECODE_FAILURES}
 
     def count(self) -> dict[str, int]:
-        """``decode_errors`` over all ranks, which must all ask; nothing where none may be replaced.
+        """Count ``decode_errors`` over all ranks, which must all ask; empty where none is allowed.
 
         Raises:
             ManifestError: there are more than the limit.

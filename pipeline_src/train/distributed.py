@@ -54,7 +54,7 @@ def _pick_device(local_rank: int) -> torch.device:
 
 
 def any_rank(flags: Sequence[bool], ranks: Ranks) -> list[bool]:
-    """Whether each flag is set on at least one rank; every rank must ask."""
+    """Return whether each flag is set on at least one rank; every rank must ask."""
     if ranks.world_size == 1:
         return list(flags)
     values = torch.tensor([float(flag) for flag in flags])
@@ -63,7 +63,7 @@ def any_rank(flags: Sequence[bool], ranks: Ranks) -> list[bool]:
 
 
 def mean_over_ranks(values: Mapping[str, Tensor], ranks: Ranks) -> dict[str, float]:
-    """Each value's mean over the ranks that have it; every rank must ask."""
+    """Return each value's mean over the ranks that have it; every rank must ask."""
     own = {name: float(value) for name, value in values.items()}
     if ranks.world_size == 1:
         return own
@@ -75,7 +75,7 @@ def mean_over_ranks(values: Mapping[str, Tensor], ranks: Ranks) -> dict[str, flo
 
 
 def from_main(value: int, ranks: Ranks) -> int:
-    """The value that rank 0 gives; every rank must ask."""
+    """Return the value that rank 0 gives; every rank must ask."""
     if ranks.world_size == 1:
         return value
     shared = torch.tensor(value, device=ranks.device)
@@ -84,7 +84,7 @@ def from_main(value: int, ranks: Ranks) -> int:
 
 
 def text_from_main(text: str, ranks: Ranks) -> str:
-    """What rank 0 says; every rank must ask."""
+    """Return the text that rank 0 gives; every rank must ask."""
     if ranks.world_size == 1:
         return text
     said = [text]

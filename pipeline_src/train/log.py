@@ -58,12 +58,12 @@ class NoLog:
 
 
 def open_log(run_dir: Path, resumed_step: int, *, writes: bool) -> MetricsLog | NoLog:
-    """The log of a run on the rank that writes, and one that takes nothing on the others."""
+    """Open the log of a run on the rank that writes, and one that takes nothing on the others."""
     return MetricsLog(run_dir, resumed_step) if writes else NoLog()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All complete rows; a last line cut off by a kill is left out."""
+    """Read all complete rows; a last line cut off by a kill is left out."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:

@@ -52,7 +52,7 @@ class Run:
         average: the sum of weights that becomes the result; without steps the last weights do.
         negatives: step -> clips that each is scored against (N, N); None = all.
         is_mixed: whether the passes run under bfloat16 autocast.
-        sign: told of every sign of life, see ``alive.py``.
+        sign: called at every sign of life, see ``alive.py``.
         count_faults: what else a row of the log says, asked on every rank; ends a training whose
             clips are too bad.
     """
@@ -148,7 +148,7 @@ def _take_step(run: Run, batch: Batch, progress: TrainProgress) -> dict[str, Ten
 
 
 def step_generator(run: Run, purpose: str, step: int) -> torch.Generator:
-    """A generator on the run's device, the same whenever this step is taken."""
+    """Make a generator on the run's device, the same whenever this step is taken."""
     return seeded_generator(run.ranks.device, run.recipe.seed, purpose, step, run.ranks.rank)
 
 
@@ -177,7 +177,7 @@ def _row(run: Run, progress: TrainProgress, values: Mapping[str, float]) -> dict
 
 
 def _scheduled_values(schedule: Schedule, step: int) -> dict[str, float]:
-    """Batch size and mask ratios of a step, where they change in the course of the training."""
+    """Return batch size and mask ratios of a step, where they change during a training."""
     if not schedule.is_scheduled:
         return {}
     phase = schedule.phase(step)

@@ -70,7 +70,7 @@ def make_optimizer(
     betas: tuple[float, float],
     kind: Literal["adamw", "adam"] = "adamw",
 ) -> torch.optim.Optimizer:
-    """Fused AdamW (decoupled weight decay) or Adam (L2 weight decay); the groups hold the decay."""
+    """Make fused AdamW (decoupled weight decay) or Adam (L2); the groups hold the decay."""
     make = torch.optim.AdamW if kind == "adamw" else torch.optim.Adam
     return make(groups, lr=lr, betas=betas, fused=True)
 
@@ -84,7 +84,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 def layer_lr_factor(
     layer: int | str, *, num_layers: int, layer_decay: float, head: float, fusion: float
 ) -> float:
-    """Factor of one parameter by what ``model.layer_id`` calls it.
+    """Return the factor of one parameter by what ``model.layer_id`` calls it.
 
     Encoder layer i gets ``layer_decay ** (num_layers - i)``: embeddings (layer 0) change least.
     """

@@ -42,7 +42,7 @@ class Precision(NamedTuple):
 
 
 def pick_precision(amp: Amp, device: torch.device, begun: str | None = None) -> Precision:
-    """The precision of a training on ``device``.
+    """Choose the precision of a training on ``device``.
 
     Args:
         begun: what state.json of the checkpoint that it continues says; None at its start.
@@ -65,7 +65,7 @@ def agree_on_precision(amp: Amp, ranks: Ranks, resumed: Checkpoint | None) -> Pr
 
 
 def native_precision(device: torch.device) -> Precision:
-    """What ``amp: auto`` means on a device: bfloat16 where it has instructions for it."""
+    """Return what ``amp: auto`` means on a device: bfloat16 where it has instructions for it."""
     if device.type == "cuda":
         gpu = torch.cuda.get_device_name(device)
         if torch.cuda.is_bf16_supported(including_emulation=False):
@@ -83,6 +83,6 @@ def native_precision(device: torch.device) -> Precision:
 
 
 def _cpu_capabilities() -> dict[str, object]:
-    """Instruction sets by name; empty where this build of torch cannot tell."""
+    """Return the instruction sets by name; empty where this build of torch cannot tell."""
     ask = getattr(torch.cpu, "get_capabilities", dict)
     return {str(name).lower(): value for name, value in ask().items()}

@@ -28,7 +28,7 @@ FOLDER_TIMEOUT_SECONDS = 60.0
 
 
 def resume_point(parent: Path, fingerprint: str, ranks: Ranks) -> Checkpoint | None:
-    """The newest checkpoint of a configuration, the same on every rank.
+    """Find the newest checkpoint of a configuration, the same on every rank.
 
     Rank 0 chooses: on a network file system the ranks may see different folders for a while.
     """
@@ -86,7 +86,7 @@ def start_from(
 def _foreign_heads(
     checkpoint: Checkpoint, model: AudioVisualModel, shards: ShardSet
 ) -> tuple[str, ...]:
-    """Prefixes of the checkpoint's heads, if it has any that mean other classes than ours."""
+    """Return the prefixes of the checkpoint's heads, if any mean other classes than ours."""
     theirs, ours = checkpoint.state["class_names"], list(shards.class_names)
     num_outputs = model.config.num_classes
     if not theirs or (theirs == ours and len(theirs) == num_outputs):

@@ -213,7 +213,7 @@ def _build_run(
 
 
 def _compiled_folder(run_dir: Path, stage: str) -> Path:
-    """Return where all trainings below one folder of results, <run>/<stage>/..., keep their code."""
+    """Return where trainings of one folder of results, <run>/<stage>/..., keep compiled code."""
     run_dir = run_dir.absolute()
     found = next((path for path in (run_dir, *run_dir.parents) if path.name == stage), run_dir)
     return found.parents[1] / COMPILED_FOLDER

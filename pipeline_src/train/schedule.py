@@ -10,7 +10,7 @@ ROUNDING = 1e-9
 
 
 def learning_rate(recipe: OptimConfig, progress: TrainProgress) -> float:
-    """Peak rate shaped by warm-up and schedule at the progress's step, by the clips seen.
+    """Return the peak rate shaped by warm-up and schedule at the next step, by the clips seen.
 
     A batch of another size than the recipe's scales it linearly.
     """
@@ -40,7 +40,7 @@ def learning_rate(recipe: OptimConfig, progress: TrainProgress) -> float:
 def cosine_with_warmup(
     step: float, *, num_steps: float, warmup_steps: int, peak: float, end: float
 ) -> float:
-    """Linear from 0 over ``warmup_steps``, then half a cosine from ``peak`` to ``end``.
+    """Rise linearly from 0 over ``warmup_steps``, then fall to ``end`` by half a cosine.
 
     Step k uses the value at its middle, so that neither the first nor the last step is wasted at 0.
     Steps are counted in batches of the recipe's size; a larger one is more than one.
@@ -62,7 +62,7 @@ def falling_with_warmup(
     every_epochs: int,
     factor: float,
 ) -> float:
-    """Linear from 0 over ``warmup_steps``, then ``peak`` times ``factor`` per fall (CAV-MAE).
+    """Rise linearly from 0 over ``warmup_steps``, then fall by ``factor`` at a time (CAV-MAE).
 
     Args:
         epoch: passes over the clips before this step, so a step that spans two epochs still has

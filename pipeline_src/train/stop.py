@@ -20,7 +20,7 @@ class StopRequestedError(Exception):
 class StopFlag:
     """Catches the stop signals for as long as it is open; handlers must not save anything.
 
-    The handler runs between two bytecodes of the main thread, while other ranks go on: only the
+    The handler runs between two bytecodes of the main thread, while other ranks continue: only the
     loop knows when all ranks can stop together.
     """
 

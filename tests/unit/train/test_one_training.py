@@ -121,7 +121,7 @@ def test_a_training_that_stands_still_is_said_once_and_when_it_goes_on(tmp_path,
     told = [record.message for record in caplog.records]
     assert [text for text in told if "no sign of life" in text and "step 3 of 90" in text]
     assert sum("no sign of life" in text for text in told) == 1
-    assert "it goes on: step 4 of 90" in told
+    assert "progress again: step 4 of 90" in told
     assert (1, "step 3 of 90") in beats
 
 
