@@ -8,16 +8,12 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 
-from pipeline_src.config import ModelConfig, PretrainConfig
-from pipeline_src.config.phases import Phase, make_schedule
 from pipeline_src.methods import MaskRatios
 from pipeline_src.methods.avsiam.objective import AVSiamPretrain
 from pipeline_src.methods.cav_mae.objective import CAVMAEPretrain
 from pipeline_src.methods.common.contrast import contrastive_loss, gather_clips, sample_negatives
 from pipeline_src.methods.factory import create_model
 from pipeline_src.methods.mavil.objective import MAViLPlan, MAViLPretrain
-from pipeline_src.train.distributed import Ranks
-from pipeline_src.train.task import Pretraining
 from tests import networks
 from tests.networks import RATIOS
 
@@ -121,31 +117,6 @@ def test_a_clip_has_itself_and_random_others():
 
 def test_everyone_is_a_candidate_in_a_batch_of_the_reference_size():
     assert sample_negatives(8, 8, seeded()) is None
-
-
-def negatives_of(recipe, step, ranks):
-    ratios = [MaskRatios(0.9, 0.9), MaskRatios(0.8, 0.8)]
-    phases = [Phase(16, ratios[0]), Phase(8, ratios[1])]
-    schedule = make_schedule(64, epochs=2, batch_size=8, phases=phases)
-    return Pretraining(ModelConfig(), recipe).negatives(schedule, step, ranks)
-
-
-def test_ranks_draw_the_same_negatives_anew_at_each_step():
-    recipe = PretrainConfig(batch_size=8)
-    first, second = (negatives_of(recipe, 0, Ranks(rank, 2, CPU)) for rank in (0, 1))
-    assert first.shape == (16, 16)  # of both ranks together
-    assert torch.equal(first, second)
-    later = negatives_of(recipe, 1, Ranks(0, 2, CPU))
-    assert not torch.equal(first, later)
-    assert negatives_of(recipe, 4, Ranks(0, 2, CPU)) is None
-
-
-def test_within_a_rank_negatives_are_those_of_its_share():
-    local = negatives_of(PretrainConfig(batch_size=8, contrast_scope="local"), 0, Ranks(1, 2, CPU))
-    assert local.shape == (8, 8)
-    assert (local.sum(1) == 4).all()
-    everyone = negatives_of(PretrainConfig(batch_size=8, negatives="all"), 0, Ranks(0, 2, CPU))
-    assert everyone is None
 
 
 def _contrast_on_one_rank(rank, folder):
