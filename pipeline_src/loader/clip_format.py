@@ -59,7 +59,11 @@ class ClipFormat:
     def choose_frames(
         self, sample: Sample, members: Members, rng: np.random.Generator
     ) -> Sequence[int]:
-        """Return the indices of the stored frames that the model is to see."""
+        """Return the indices of the stored frames that the model is to see.
+
+        Raises:
+            ManifestError: the clip has no such window of frames.
+        """
         num_stored = len(frame_names(members))
         if not self.fps:
             return self.spread(num_stored, rng)

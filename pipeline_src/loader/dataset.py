@@ -209,7 +209,11 @@ def as_tensors(arrays: Mapping[str, NDArray]) -> dict[str, Tensor]:
 
 
 def _load_waveform(flac: memoryview) -> NDArray:
-    """Return the sound (S,) of a .flac member, in [-1, 1)."""
+    """Return the sound (S,) of a .flac member, in [-1, 1).
+
+    Raises:
+        ValueError: it holds none.
+    """
     # Mixup alone needs it, and the decoder that it brings.
     from pipeline_src.transcode.audio import read_flac, to_float
 
