@@ -41,7 +41,7 @@ LIMITS = """- Figures hold for the data and splits that they name. Other recordi
 
 def write_card(model: Model, checkpoint: Checkpoint) -> str:
     """The text of README.md."""
-    method = model.spec.model.method
+    paper = PAPERS.get(model.spec.model.method, "")
     sections = (
         ("", _summary(model)),
         ("Use", _use(model)),
@@ -50,7 +50,7 @@ def write_card(model: Model, checkpoint: Checkpoint) -> str:
         ("Metrics", _metrics(model, training_folder(checkpoint))),
         ("Operations", _operations(model, training_folder(checkpoint))),
         ("Limits", _limits(model)),
-        ("Citation", f"The method's paper:\n\n```bibtex\n{PAPERS[method]}\n```"),
+        *([("Citation", f"The method's paper:\n\n```bibtex\n{paper}\n```")] if paper else []),
     )
     body = [f"## {title}\n\n{text}" if title else text for title, text in sections]
     return "\n\n".join([_front_matter(model, checkpoint.state), *body]) + "\n"
