@@ -19,7 +19,7 @@ from pipeline_src.evaluate.records import (
 )
 from pipeline_src.inference.locate import training_folder
 from pipeline_src.inference.model import Model
-from pipeline_src.inference.papers import PAPERS
+from pipeline_src.methods import find_method
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.spec import DONE_FILE
 
@@ -41,7 +41,7 @@ LIMITS = """- Figures hold for the data and splits that they name. Other recordi
 
 def write_card(model: Model, checkpoint: Checkpoint) -> str:
     """The text of README.md."""
-    paper = PAPERS.get(model.spec.model.method, "")
+    paper = find_method(model.spec.model.method).citation
     sections = (
         ("", _summary(model)),
         ("Use", _use(model)),

@@ -9,4 +9,11 @@ METHOD = Method(
     objective="pipeline_src.methods.avsiam.objective:AVSiamPretrain",
     image_weights="pipeline_src.methods.avsiam.weights:IMAGE_WEIGHTS",
     published="pipeline_src.methods.avsiam.weights:PUBLISHED",
+    citation="""@inproceedings{lin2024avsiam,
+  title = {Siamese Vision Transformers are Scalable Audio-visual Learners},
+  author = {Lin, Yan-Bo and Bertasius, Gedas},
+  booktitle = {European Conference on Computer Vision (ECCV)},
+  year = {2024},
+  note = {arXiv:2403.19638}
+}""",
 )

@@ -23,6 +23,7 @@ class Method:
             configuration's section ``pretrain``, which its keyword arguments name.
         image_weights: ``ImageWeights`` that start the network; empty = none fit it.
         published: ``PublishedClass`` of its released weights; empty = none are released.
+        citation: its paper as BibTeX, for model cards; empty = none.
     """
 
     config: type[NetworkConfig]
@@ -30,6 +31,7 @@ class Method:
     objective: str
     image_weights: str = ""
     published: str = ""
+    citation: str = ""
 
     def load_network(self) -> "type[AudioVisualModel]":
         """Import the class of the network."""
