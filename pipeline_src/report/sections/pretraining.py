@@ -16,6 +16,7 @@ from pipeline_src.report.blocks import (
     ImageRows,
     Section,
     Table,
+    Text,
     interval_cell,
 )
 from pipeline_src.report.charts import (
@@ -32,10 +33,12 @@ from pipeline_src.report.pictures import (
     reconstruction_rows,
     rows_caption,
 )
-from pipeline_src.report.sections.retrieval import report_ties, retrieval_table
+from pipeline_src.report.sections.retrieval import report_ties, retrieval_table, score_table
+from pipeline_src.report.similarity import CAPTION as SIMILARITY_CAPTION
+from pipeline_src.report.similarity import SIMILARITY, similarity_charts
 
 PROBE_RULE = "the rule evaluate_pretrained"
-PROBES = {"linear": "linear", "knn": "k-NN"}
+PROBES = {"linear": "linear", "knn": "k-NN", "attentive": "attentive"}
 PROBE_STYLES = {
     "untrained": SeriesStyle("untrained", NEUTRAL_COLOUR, is_hollow=True),
     "pretrained": SeriesStyle("pre-trained", MODALITY_COLOURS["audio"]),
@@ -77,14 +80,15 @@ def _evidence_blocks(
     known = {name: value for name, value in retrievals.items() if value is not None}
     if known:
         blocks.append(retrieval_table(known, caption=f"Retrieval before fine-tuning, {probe.name}"))
+        blocks += [score_table(one, name) for name, one in known.items() if one.by_score]
         for name, retrieval in known.items():
             report_ties(section, f"{probe.name}, {name}", retrieval)
     for name in retrievals.keys() - known.keys():
         section.problems.add(f"{probe.name}: no retrieval figures of the {name} encoder")
     if probe.is_retrieval_only:
         return blocks
-    pictures = section.problems.attempt(lambda: _read_image_rows(path, probe, num_examples))
-    return [*blocks, pictures] if pictures and pictures.rows else blocks
+    pictures = section.problems.attempt(lambda: _read_pictures(path, probe, num_examples))
+    return [*blocks, *(pictures or ())]
 
 
 def _labelled_blocks(section: Section, probe: ProbeMetrics) -> list[Block]:
@@ -133,6 +137,8 @@ def _probe_table(probe: ProbeMetrics) -> Table:
         base = untrained.get(modality)
         for key, label in PROBES.items():
             ours = getattr(scores, key)
+            if ours is None:
+                continue
             theirs = getattr(base, key) if base else None
             rows.append([
                 Cell(MODALITY_LABELS[modality]),
@@ -162,11 +168,19 @@ def _probe_chart(probe: ProbeMetrics) -> list[Block]:
     ]
 
 
-def _read_image_rows(path: Path, probe: ProbeMetrics, num_examples: int) -> ImageRows:
+def _read_pictures(path: Path, probe: ProbeMetrics, num_examples: int) -> list[Block]:
+    """Show a few held-out clips: reconstructions, and where their sound and frames agree."""
     arrays_path = path.with_name(RECONSTRUCTIONS_FILE)
-    arrays = read_arrays(arrays_path, ARRAY_NAMES, PROBE_RULE, optional=DENOISED_NAMES)
+    optional = (*DENOISED_NAMES, SIMILARITY)
+    arrays = read_arrays(arrays_path, ARRAY_NAMES, PROBE_RULE, optional=optional)
     try:
         rows = reconstruction_rows(arrays, num_examples)
+        maps: list[Block] = []
+        if SIMILARITY in arrays:
+            charts = similarity_charts(arrays[SIMILARITY], arrays["clip_ids"], num_examples)
+            maps = [Text(SIMILARITY_CAPTION), charts]
     except ValueError as error:
         raise StageError(f"{probe.name}: reconstructions.npz cannot be shown: {error}") from error
-    return ImageRows(f"Held-out clips, {probe.name}: {rows_caption(arrays)}", rows)
+    if not rows:
+        return maps
+    return [ImageRows(f"Held-out clips, {probe.name}: {rows_caption(arrays)}", rows), *maps]

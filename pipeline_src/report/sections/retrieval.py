@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pipeline_src.evaluate.records import (
     DIRECTIONS,
+    Directions,
     EvalMetrics,
     Retrieval,
 )
@@ -24,6 +25,13 @@ RETRIEVAL_LEAD = (
     "whose true pair has exactly the score of another candidate; many of them mean collapsed "
     "embeddings and void the figures."
 )
+SCORE_LABELS = {
+    "diagonal_mean": "mean of the aligned pairs (published)",
+    "diagonal_max": "best aligned pair",
+    "mean": "mean of all pairs",
+    "max": "best of all pairs",
+    "clip_mean": "mean features of the clips",
+}
 MAX_TIED_FRACTION = 0.01
 
 
@@ -73,6 +81,23 @@ def retrieval_table(named: dict[str, Retrieval], caption: str) -> Table:
     head = ["Encoder", "Direction", "R@1, %", "R@5, %", "R@10, %", "R@10 / chance", "Median rank",
             "Gallery", "Ties"]  # fmt: skip
     return Table(caption, head, rows)
+
+
+def score_table(retrieval: Retrieval, name: str) -> Table:
+    """Compare what each score of two clips retrieves where they have aligned segments."""
+    scores: dict[str, Directions] = {"diagonal_mean": retrieval, **retrieval.by_score}
+    rows = [
+        [Cell(SCORE_LABELS.get(score, score))]
+        + [
+            interval_cell(found.direction(direction).get(key), scale=100)
+            for direction in DIRECTIONS
+            for key in ("R@1", "R@10")
+        ]
+        for score, found in scores.items()
+    ]
+    head = ["Score of two clips"]
+    head += [f"{key}, {DIRECTION_LABELS[way]}, %" for way in DIRECTIONS for key in ("R@1", "R@10")]
+    return Table(f"Retrieval by aligned segments, {name} encoder", head, rows)
 
 
 def _encoder_text(retrieval: Retrieval) -> str:
