@@ -34,9 +34,16 @@ def changed_runs(catalog: Catalog) -> Iterator[str]:
 
 
 def _read_run(path: Path) -> dict[str, Any]:
-    """Return the sections of a run as they were recorded, by the names that their keys have now."""
+    """Return the sections of a run as they were recorded, by the names that their keys have now.
+
+    A key that came later has its default, which is what the code before it did.
+    """
     then = read_yaml(path)
-    return with_new_keys(then, str(path), RunConfig) if isinstance(then, dict) else {}
+    then = with_new_keys(then, str(path), RunConfig) if isinstance(then, dict) else {}
+    try:
+        return RunConfig.model_validate(then).model_dump(mode="json")
+    except ValidationError:  # of another version of this code
+        return then
 
 
 def _counts(then: Mapping[str, Any], now: RunConfig) -> bool:

@@ -22,6 +22,8 @@ from pipeline_src.train.run import run_training
 from pipeline_src.train.stop import StopFlag
 from tests import media
 
+pytestmark = pytest.mark.slow
+
 AUDIO = AudioConfig(num_mel_bins=32)
 SOUND = media.SMALL.without_frames()
 NAMES = "abcdef"

@@ -29,6 +29,8 @@ from pipeline_src.train.progress import TrainProgress
 from pipeline_src.train.stop import StopFlag
 from tests.unit.train.test_loop import Noisy, batches, make_run
 
+pytestmark = pytest.mark.slow
+
 NUM_STEPS, STEPS_PER_EPOCH = 12, 3
 STEPS = epoch_end_steps((2, 4), steps_per_epoch=STEPS_PER_EPOCH, num_steps=NUM_STEPS)
 STATE = {

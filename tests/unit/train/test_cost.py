@@ -21,6 +21,8 @@ from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.cost import gpu_hours, run_costs
 from pipeline_src.train.measure import cost_record, training_cost
 
+pytestmark = pytest.mark.slow
+
 MEL, FRAMES, SIDE, PATCH = 32, 64, 32, 8
 WIDTH, DEPTH, DECODER_WIDTH, DECODER_DEPTH = 32, 3, 16, 2
 AUDIO_TOKENS, VIDEO_TOKENS = (MEL // PATCH) * (FRAMES // PATCH), (SIDE // PATCH) ** 2

@@ -25,6 +25,8 @@ from pipeline_src.train.run import run_training
 from pipeline_src.train.stop import StopFlag, StopRequestedError
 from tests import media
 
+pytestmark = pytest.mark.slow
+
 NUM_CLIPS = 20
 OVERRIDES = {
     "patch_size": 16, "embed_dim": 16, "depth": 2, "num_heads": 2, "decoder_embed_dim": 16,
@@ -255,7 +257,6 @@ def kill_two_ranks(spec, step):
     assert -9 in [rank.exitcode for rank in ranks]  # the other may have missed its peer before
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("whole", ["cav_mae"], indirect=True)
 def test_a_run_goes_on_with_its_plan_on_another_number_of_ranks(whole, index, tmp_path):
     method, complete = whole
@@ -266,7 +267,6 @@ def test_a_run_goes_on_with_its_plan_on_another_number_of_ranks(whole, index, tm
     assert planned_of(tmp_path) == planned_of(complete.run_dir)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", STEPS)
 def test_two_ranks_killed_at_a_boundary_go_on_as_if_undisturbed(method, index, tmp_path):
     undisturbed, killed, alone = (

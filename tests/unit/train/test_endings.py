@@ -23,6 +23,8 @@ from pipeline_src.train.stop import StopFlag
 from tests import media
 from tests.unit.train.test_run import make_model
 
+pytestmark = pytest.mark.slow
+
 END_SECONDS = 60  # of a machine that is busy; undisturbed it takes one
 RECIPE = {
     "init": "scratch", "epochs": 2000, "batch_size": 2, "warmup_epochs": 0, "amp": False,

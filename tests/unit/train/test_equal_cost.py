@@ -9,6 +9,8 @@ from pipeline_src.config.variants import VARIANTS, closed_form
 from pipeline_src.methods import METHODS
 from pipeline_src.train.cost import DATASETS, run_costs, total_flops
 
+pytestmark = pytest.mark.slow
+
 EFFICIENCY = "config/experiments/avdigits_efficiency.yaml"
 EXPERIMENT = "config/experiments/avdigits_methods.yaml"
 ALIGNMENT = "config/experiments/avdigits_sync.yaml"

@@ -26,6 +26,8 @@ from pipeline_src.train.optim import make_optimizer, parameter_groups
 from pipeline_src.train.progress import TrainProgress
 from tests.networks import RATIOS
 
+pytestmark = pytest.mark.slow
+
 SHAPE = {"img_size": 32, "target_length": 96, "num_mel_bins": 64, "patch_size": 16}
 AUGMENT = AugmentConfig(
     noise=0.1, time_shift=3, time_roll=5, freq_shift=2, gain=0.1, freq_mask=4, time_mask=8,

@@ -27,6 +27,8 @@ from pipeline_src.submit.state import JobRecord, read_job, start_mark
 from pipeline_src.train.alive import Watchdog
 from tests.unit.runs.test_checkpoint import make_model, save
 
+pytestmark = pytest.mark.slow
+
 HOLD = """
 import sys, pathlib, pipeline_src.runs.lease as l
 with l.held(pathlib.Path(sys.argv[1])) as lease:

@@ -13,6 +13,8 @@ from pipeline_src.train.run import run_training
 from pipeline_src.train.stop import StopFlag
 from tests.unit.train.test_run import index_path, pretrain_spec, rows  # noqa: F401
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 ZEN3 = {"avx2": True, "fma3": True, "cpu_name": "AMD EPYC", "avx512_bf16": False}
 ZEN5 = ZEN3 | {"avx512_bf16": True}

@@ -17,6 +17,8 @@ from pipeline_src.train.run import run_training
 from pipeline_src.train.stop import StopFlag
 from tests import media
 
+pytestmark = pytest.mark.slow
+
 AUDIO = AudioConfig(num_mel_bins=32)
 # Label 0 is on three of four clips, so balanced draws differ from an epoch of each.
 LABELS = {"a": "0", "b": "0", "c": "0", "d": "1;2"}

@@ -25,6 +25,8 @@ from tests import media
 from tests.networks import SMALL
 from tests.unit.train.test_run import make_model
 
+pytestmark = pytest.mark.slow
+
 AUDIO = AudioConfig(num_mel_bins=32)
 
 
