@@ -16,7 +16,10 @@ _REPR.maxstring = _REPR.maxother = 160
 
 
 def shown(value: Any) -> str:
-    """A value of a foreign file as a message shows it: short, however large or nested it is."""
+    """Return a value of a foreign file as a message shows it.
+
+    Short, however large or nested it is.
+    """
     return _REPR.repr(value)
 
 
@@ -83,7 +86,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def as_clip_error(error: Exception, what: str) -> MediaError:
-    """What an exception that nobody foresaw makes of a clip: it is corrupt, and why is logged.
+    """Return the loss of a clip whose step raised what nobody foresaw: corrupt, and why is logged.
 
     Args:
         what: the clip's name, or several.
@@ -106,7 +109,7 @@ def describe_disk_full(error: BaseException, folder: object) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A question to put behind an unknown word; empty where nothing known is like it."""
+    """Return a question to put behind an unknown word; empty where nothing known is like it."""
     by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1)
     return f"; did you mean {by_lower[close[0]]!r}?" if close else ""

@@ -51,7 +51,7 @@ class CurriculumConfig(Section):
         return math.ceil(round(epochs / self.every_epochs, 9)) if self.is_on else 1
 
     def ratio(self, start: float, end: float, phase: int, num_phases: int) -> float:
-        """The scheduled value between ``start`` and ``end`` in a phase, 0-based.
+        """Return the scheduled value between ``start`` and ``end`` in a phase, 0-based.
 
         Linear is r_e = r_0 + (r_1 - r_0) e / (E - 1); ``start`` throughout where E = 1.
         """

@@ -42,7 +42,7 @@ def plan_phases(network: NetworkConfig, recipe: PretrainConfig) -> tuple[Phase, 
 
 
 def _load(network: NetworkConfig, recipe: PretrainConfig, ratios: MaskRatios) -> Fraction:
-    """What a clip costs in a step by the rule of ``adaptive_batch``, up to a factor."""
+    """Return what a clip costs in a step by the rule of ``adaptive_batch``, up to a factor."""
     if recipe.contrast_weight == 0:
         ratios = ratios._replace(contrast=())  # the pass is not run
     if recipe.adaptive_batch == "tokens":
@@ -96,7 +96,7 @@ def _check_ratios(
 def _asked(
     network: NetworkConfig, recipe: PretrainConfig, ratios: MaskRatios, modality: str
 ) -> list[tuple[str, float]]:
-    """The key of ``pretrain`` that sets it, and a mask ratio that tokens of a modality meet."""
+    """Return each mask ratio that tokens of a modality meet, after the ``pretrain`` key of it."""
     listed = recipe.listed_ratios(network.ratio_key)
     if listed and not network.has_contrast_pass:
         return [(network.ratio_key, ratio) for ratio in listed]

@@ -106,7 +106,7 @@ def closed_form(
 
 
 def mavil_steps(network: MAViLConfig, recipe: PretrainConfig) -> list[Step]:
-    """What a clip passes in each phase, or under each of ``mask_ratios``: equal shares."""
+    """Return what a clip passes in each phase, or under each of ``mask_ratios``: equal shares."""
     listed = [MaskRatios(ratio, ratio) for ratio in recipe.mavil.mask_ratios]
     planned = [phase.ratios for phase in plan_phases(network, recipe) if phase.ratios]
     return [planned_step(network, ratios, recipe) for ratios in listed or planned]

@@ -40,7 +40,7 @@ LIMITS = """- Figures hold for the data and splits that they name. Other recordi
 
 
 def write_card(model: Model, checkpoint: Checkpoint) -> str:
-    """The text of README.md."""
+    """Return the text of README.md."""
     paper = find_method(model.spec.model.method).citation
     sections = (
         ("", _summary(model)),
@@ -57,7 +57,10 @@ def write_card(model: Model, checkpoint: Checkpoint) -> str:
 
 
 def _front_matter(model: Model, state: Mapping[str, Any]) -> str:
-    """What hubs read; the terms of the weights are those of the data, which they cannot name."""
+    """Return what hubs read.
+
+    The terms of the weights are those of the data, which they cannot name.
+    """
     names = sorted({str(one["dataset"]) for one in state.get("data") or ()})
     lines = ["---", "library_name: av-pipeline", "license: other", "license_name: see-data"]
     task = "video-classification" if model.heads else "feature-extraction"

@@ -76,7 +76,7 @@ def _trained(checkpoint: Checkpoint, config_files: Sequence[Path]) -> dict[str, 
 
 
 def _kept_config(checkpoint: Checkpoint) -> tuple[Config, Path]:
-    """The configuration that an evaluation of the checkpoint, or of its run, has kept."""
+    """Return the configuration that an evaluation of the checkpoint, or of its run, has kept."""
     for path in _evaluations(checkpoint):
         try:
             metrics = json.loads(path.read_text(encoding="utf-8"))
@@ -125,7 +125,7 @@ def _check_agrees(
 
 
 def _dataset_file(name: str) -> Path:
-    """The YAML of a data set as a configuration names it."""
+    """Return the YAML of a data set as a configuration names it."""
     return Path(name) if Path(name).suffix else Path(f"config/datasets/{name}.yaml")
 
 

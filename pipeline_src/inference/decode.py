@@ -198,7 +198,7 @@ class Decoder:
         return target
 
     def _file(self, number: int) -> Path:
-        """The folder of an input's temporary files."""
+        """Return the folder of an input's temporary files."""
         folder = self.folder / str(number)
         folder.mkdir(exist_ok=True)
         return folder
@@ -235,7 +235,7 @@ class Decoder:
         return [result for result in results if result is not None]
 
     def _without_ffmpeg(self, part: Part) -> Seen | MediaError | None:
-        """What needs no decoding of a recording: a refusal, or pictures alone."""
+        """Return what needs no decoding of a recording: a refusal, or pictures alone."""
         if part.opened.problem:
             return part.opened.problem
         if part.opened.path is not None:
@@ -295,7 +295,7 @@ NO_SAMPLE = Sample(Path(), "", 0, 0, (), "")
 
 
 def _clip(part: Part) -> Clip:
-    """A part as the manifest of a download would list it."""
+    """Return a part as the manifest of a download would list it."""
     opened = part.opened
     span = opened.windows[part.window] or (None, None)
     return {

@@ -46,7 +46,7 @@ def export(source: Path, target: Path) -> Model:
 
 
 def _config(model: Model, checkpoint: Checkpoint) -> dict[str, Any]:
-    """What the network is and where it comes from, without paths of this machine."""
+    """Return what the network is and where it comes from, without paths of this machine."""
     state = checkpoint.state
     return {
         FORMAT_KEY: FORMAT,
@@ -61,7 +61,7 @@ def _config(model: Model, checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _portable(spec: TrainSpec) -> TrainSpec:
-    """A spec without what names files of the machine that trained."""
+    """Return a spec without what names files of the machine that trained."""
     recipe = type(spec.recipe).model_validate(spec.recipe.recipe_values())
     model = spec.model.model_copy(update={"init": "random"})
     return TrainSpec(stage=spec.stage, run_dir=Path(), model=model, recipe=recipe)

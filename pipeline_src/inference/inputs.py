@@ -86,7 +86,7 @@ def _expand(one: Any, number: int) -> Iterator[Item]:
 
 
 def folder_files(folder: Path) -> list[Path]:
-    """Recordings and pictures below a folder, by their names, sorted; hidden ones left out."""
+    """List recordings and pictures below a folder, by their names, sorted; hidden ones left out."""
     return sorted(
         path
         for path in folder.rglob("*")
@@ -123,7 +123,7 @@ def _checked(clip: ClipArrays) -> ClipArrays:
 
 
 def wav_bytes(sound_S: NDArray, sample_rate_hz: int) -> bytes:
-    """A WAV file of mono samples: int16 as they are, everything else as 32-bit floats."""
+    """Return a WAV file of mono samples: int16 as they are, everything else as 32-bit floats."""
     is_pcm = sound_S.dtype == np.int16
     data = np.ascontiguousarray(sound_S, "<i2" if is_pcm else "<f4").tobytes()
     size = 2 if is_pcm else 4

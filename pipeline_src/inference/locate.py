@@ -17,7 +17,7 @@ ADVICE = "export it again, or fetch the folder again"
 
 
 def locate(folder: Path) -> Checkpoint:
-    """The checkpoint of a folder.
+    """Return the checkpoint of a folder.
 
     Args:
         folder: of a run's training (with done.json), of a checkpoint (state.json), of a run with
@@ -46,7 +46,7 @@ def locate(folder: Path) -> Checkpoint:
 
 
 def training_folder(checkpoint: Checkpoint) -> Path:
-    """The folder of the training that a checkpoint lies in."""
+    """Return the folder of the training that a checkpoint lies in."""
     folder = checkpoint.folder
     if folder.name == PUBLISHED_FOLDER:
         return folder.parent
@@ -54,7 +54,7 @@ def training_folder(checkpoint: Checkpoint) -> Path:
 
 
 def _read_exported(folder: Path) -> Checkpoint:
-    """An exported folder as the checkpoint that it was made from.
+    """Return an exported folder as the checkpoint that it was made from.
 
     Raises:
         CheckpointError: not one of ours, or the weights are not those that it names.

@@ -111,7 +111,7 @@ class Model:
         return list(self.embeddings(inputs, **options))
 
     def embeddings(self, inputs: Any, **options: Any) -> Iterator[Embedding]:
-        """The same one after the other, for more than fits into memory."""
+        """Return the same one after the other, for more than fits into memory."""
         for span, found in self._run(inputs, self._embed_batch, options):
             yield _embedding(span, found)
 
@@ -124,7 +124,7 @@ class Model:
         return list(self.classifications(inputs, **options))
 
     def classifications(self, inputs: Any, **options: Any) -> Iterator[Classification]:
-        """The same one after the other, for more than fits into memory."""
+        """Return the same one after the other, for more than fits into memory."""
         if not self.heads:
             raise CheckpointError(
                 f"{self.folder}: holds a pre-training, which knows no classes; name a fine-tuning"
@@ -138,7 +138,7 @@ class Model:
             yield Classification(span, self.class_names, head, found.get(head))
 
     def _scored_modalities(self) -> tuple[str, ...]:
-        """What some trained head takes; a head of one alone sees nothing of the other."""
+        """Return what some trained head takes; a head of one alone sees nothing of the other."""
         return tuple(one for one in BOTH if any(one in INPUTS[head] for head in self.heads))
 
     def similarity(self, sounds: Any, pictures: Any, **options: Any) -> NDArray:
@@ -211,7 +211,7 @@ class Model:
 
     @torch.no_grad()
     def _step(self, seen: Sequence[Any], step: Step) -> dict[str, NDArray]:
-        """What ``step`` makes of parts that have the same modalities: (N, ...) each."""
+        """Return what ``step`` makes of parts that have the same modalities: (N, ...) each."""
         arrays: dict[str, NDArray] = {}
         if seen[0].logmel_TM is not None:
             arrays["logmel"] = np.stack([one.logmel_TM for one in seen])
@@ -227,7 +227,7 @@ class Model:
         return pooled | {f"{name}{COMPARED}": value for name, value in compared.items()}
 
     def _score_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """The scores (N, C) of the head that takes most of what the parts have."""
+        """Return the scores (N, C) of the head that takes most of what the parts have."""
         has = {name for name, key in (("audio", "logmel"), ("video", "frames")) if key in batch}
         possible = [head for head in self.heads if INPUTS[head] <= has]
         head = max(possible, key=lambda name: len(INPUTS[name]))

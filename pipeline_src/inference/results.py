@@ -61,13 +61,16 @@ class Embedding:
         return not self.span.reason
 
     def compared(self, modality: str) -> NDArray | None:
-        """The vector (D,) of length 1 that sound and picture are compared by; None without one."""
+        """Return the vector (D,) of length 1 that sound and picture are compared by.
+
+        None without one.
+        """
         vector = (self.contrasted or {}).get(modality)
         vector = getattr(self, modality) if vector is None else vector
         return None if vector is None else vector / max(float(np.linalg.norm(vector)), 1e-12)
 
     def row(self) -> dict[str, Any]:
-        """The span, and the numbers as ``audio_0``, ``video_0``, ..."""
+        """Return the span, and the numbers as ``audio_0``, ``video_0``, ..."""
         numbers = {
             f"{name}_{place}": value
             for name in ("audio", "video")
@@ -76,7 +79,7 @@ class Embedding:
         return self.span.row() | numbers
 
     def record(self) -> dict[str, Any]:
-        """The span, and the vectors as lists."""
+        """Return the span, and the vectors as lists."""
         vectors = {name: decimals(getattr(self, name)) for name in ("audio", "video")}
         return self.span.row() | {name: value for name, value in vectors.items() if value}
 
@@ -106,14 +109,14 @@ class Classification:
         return self.top(1)[0][0] if self.scores is not None else ""
 
     def top(self, count: int) -> list[tuple[str, float]]:
-        """The ``count`` classes with the highest scores, and these."""
+        """Return the ``count`` classes with the highest scores, and these."""
         if self.scores is None:
             return []
         best = np.argsort(-self.scores, kind="stable")[:count]
         return [(self.class_names[place], float(self.scores[place])) for place in best]
 
     def row(self, count: int = 5) -> dict[str, Any]:
-        """The span, head, and the best classes as ``label_1``, ``score_1``, ..."""
+        """Return the span, head, and the best classes as ``label_1``, ``score_1``, ..."""
         best = {
             key: value
             for rank, (label, score) in enumerate(self.top(count), start=1)
@@ -122,11 +125,11 @@ class Classification:
         return self.span.row() | {"head": self.head} | best
 
     def record(self, count: int = 5) -> dict[str, Any]:
-        """The span, head, and the best classes with their scores."""
+        """Return the span, head, and the best classes with their scores."""
         scores = {label: round(score, DIGITS) for label, score in self.top(count)}
         return self.span.row() | {"head": self.head, "scores": scores}
 
 
 def decimals(vector: NDArray | None) -> list[float]:
-    """A vector's numbers, as short as make the same fp32 values again."""
+    """Return a vector's numbers, as short as make the same fp32 values again."""
     return [] if vector is None else [float(f"{value:.{DIGITS}g}") for value in vector.tolist()]

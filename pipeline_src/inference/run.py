@@ -59,7 +59,7 @@ def _window(text: str) -> float | str | None:
 
 
 def open_model(options: argparse.Namespace) -> Model:
-    """The checkpoint that the command line names."""
+    """Return the checkpoint that the command line names."""
     # Everything else is said on stderr, so that rows may go to stdout.
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     return load(options.model, device=options.device, num_frames=options.frames)
@@ -105,7 +105,7 @@ def _items(options: argparse.Namespace) -> list[Item]:
 
 
 def _listed(path: Path | None) -> list[str]:
-    """The lines of a list, or of standard input."""
+    """Return the lines of a list, or of standard input."""
     if path is None:
         return []
     try:

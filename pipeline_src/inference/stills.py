@@ -18,7 +18,7 @@ MAX_ASPECT = 32  # as for video: a line must not become a picture of gigabytes
 
 
 def read_still(path: Path, media: MediaConfig) -> bytes:
-    """A picture's file as one JPEG frame, the right way up; of an animation the first picture.
+    """Return a picture's file as one upright JPEG frame; of an animation the first.
 
     Raises:
         MediaError: unsupported (format, size) or corrupt.

@@ -155,7 +155,7 @@ class CAVMAE(AudioVisualModel):
         return self._finish(x_BLD, modality)
 
     def _pool(self, x_BLD: Tensor) -> Tensor:
-        """What is contrasted of finished tokens: (B, D), fp32."""
+        """Return what is contrasted of finished tokens: (B, D), fp32."""
         return x_BLD.float().mean(1)
 
     def _branch_audio(self, logmel_BTM: Tensor, ids_keep: Tensor | None = None) -> Tensor:

@@ -82,14 +82,14 @@ class CAVMAESync(CAVMAE):
         return self._finish(x_BLD, modality)[:, 1:]
 
     def _pool(self, x_BLD: Tensor) -> Tensor:
-        """What is contrasted of finished tokens: (B, D), or (B, 2 D) for class token and mean."""
+        """Return what is contrasted of finished tokens: (B, D), or (B, 2 D) with the mean."""
         x_BLD = x_BLD.float()
         parts = {"class": x_BLD[:, 0], "mean": x_BLD[:, 1:].mean(1)}
         wanted = self.config.contrast_features
         return torch.cat(list(parts.values()), dim=1) if wanted == "both" else parts[wanted]
 
     def _feature(self, x_BLD: Tensor) -> Tensor:
-        """The class token, or the mean of the others where that alone is contrasted: (B, D)."""
+        """Return the class token, or the mean where that alone is contrasted: (B, D)."""
         return self._pool(x_BLD)[:, : self.config.embed_dim]
 
     def pool_audio(self, logmel_BTM: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ class CAVMAESync(CAVMAE):
         return own
 
     def _classified(self, x_BGLD: Tensor, modality: Modality) -> Tensor:
-        """What the aggregator reads of a modality: (B, G, D)."""
+        """Return what the aggregator reads of a modality: (B, G, D)."""
         if self.config.classifier == "pairs":  # as released: neither shared blocks nor a norm
             return x_BGLD[:, :, 0]
         norm = modality if self.config.classifier == "tokens" else "plain"
