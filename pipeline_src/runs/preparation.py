@@ -18,7 +18,6 @@ from pipeline_src.methods import NetworkConfig
 
 DATA_KEYS = ("dataset", "collection", "split", "num_clips", "num_clips_in_list")
 SHARED_KEYS = ("sample_rate_hz", "num_frames", "frame_rate", "frame_size")  # of index and media
-PUBLISHED_FRAMES = 10
 
 
 @dataclass(frozen=True)
@@ -54,10 +53,11 @@ def describe_data(index_paths: Sequence[Path]) -> dict[str, Any]:
 def published_preparation(config: NetworkConfig) -> dict[str, Any]:
     """Return ``media`` and ``front_end`` of published weights: CAV-MAE's, which AVSiam took over.
 
-    16 kHz, Hanning windows of 25 ms each 10 ms, ten frames a clip, cropped to the network's side.
+    16 kHz, Hanning windows of 25 ms each 10 ms, the method's number of frames, cropped to the
+    network's side.
     """
     media = MediaConfig(
-        frame_size=config.img_size, num_frames=max(PUBLISHED_FRAMES, config.num_frames)
+        frame_size=config.img_size, num_frames=max(config.published_frames, config.num_frames)
     )
     audio = AudioConfig(num_mel_bins=config.num_mel_bins)
     front_end = {**audio.model_dump(mode="json"), "sample_rate_hz": media.sample_rate_hz}

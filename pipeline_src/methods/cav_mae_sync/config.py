@@ -22,6 +22,7 @@ SCORED: dict[Classifier, tuple[str, ...]] = {
 class CAVMAESyncConfig(CAVMAEConfig):
     """Everything the network is made of."""
 
+    published_frames: ClassVar[int] = 16
     variants: ClassVar[Variants] = {
         "ours": {},
         "released": {size: {"register_std": 1.0, "classifier": "pairs"} for size in SIZES},

@@ -20,11 +20,13 @@ class NetworkConfig(BaseModel):
     is the default. ``has_contrast_pass``: the method contrasts in a pass of its own, under
     contrast_ratios. ``ratio_key``: key of a pre-training's recipe whose mask ratios each hold for
     an equal share of the clips. ``takes_teacher``: a second stage may follow a finished network.
+    ``published_frames``: stored per clip for released weights.
     """
 
     variants: ClassVar[Variants] = {"default": {}}
     has_contrast_pass: ClassVar[bool] = False
     ratio_key: ClassVar[str] = ""
+    published_frames: ClassVar[int] = 10
     takes_teacher: ClassVar[bool] = False
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
