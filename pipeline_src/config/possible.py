@@ -144,6 +144,12 @@ def _check_classifier(run: RunConfig, config: Config) -> None:
         return
     shape = {"num_frames": run.finetune.num_frames, "num_mel_bins": config.audio.num_mel_bins}
     network = network_sizes(run.model, **shape)
+    if network.clip_length and run.evaluate.num_frames % run.finetune.num_frames:
+        raise ConfigError(
+            f"evaluate.num_frames={run.evaluate.num_frames} must be a multiple of "
+            f"finetune.num_frames={run.finetune.num_frames}: with model.overrides.clip_length="
+            f"{network.clip_length} each group of them has its segment of sound"
+        )
     shown = network.classified_groups * run.finetune.num_frames
     if 0 < config.media.num_frames < shown:
         raise ConfigError(

@@ -88,7 +88,8 @@ def test_an_experiment_is_accepted_and_planned(listed, path):
     tuned = [run for run in runs.values() if not run.finetune.skip]
     num_folds = 5 * sum("esc50" in run.finetune.datasets for run in tuned)
     num_models = len(tuned) + num_folds - num_folds // 5
-    assert jobs["finetune_model"] == jobs["evaluate_finetuned"] == num_models
+    for rule in ("finetune_model", "evaluate_finetuned"):
+        assert jobs.get(rule, 0) == num_models
     assert jobs.get("evaluate_folds", 0) == num_folds // 5
     assert jobs["resolve_config"] == len(runs)
 
@@ -110,7 +111,8 @@ def _check_sync(run):
     for stage in (run.pretrain, run.finetune):
         assert (stage.optimizer, stage.schedule) == ("adam", "cosine")
         assert (stage.beta1, stage.beta2, stage.weight_decay) == (0.95, 0.999, 5e-7)
-        assert (stage.warmup_epochs, stage.min_lr) == (stage.epochs / 10, stage.lr / 10)
+        tenths = (stage.epochs / 10, stage.lr / 10)
+        assert (stage.warmup_epochs, stage.min_lr) == pytest.approx(tenths)
     assert run.evaluate.num_frames == 16
 
 

@@ -26,7 +26,7 @@ from pipeline_src.methods.common.network import HEADS, LayerId, make_head
 class CAVMAESync(CAVMAE):
     """The network. ``num_classes`` = 0 builds the pre-training decoder, more the classifier."""
 
-    config: CAVMAESyncConfig
+    config: CAVMAESyncConfig  # type: ignore[override]
     pools_tokens: ClassVar[bool] = False
     head_prefixes: ClassVar[tuple[str, ...]] = ("mlp_head", "classifier")
 

@@ -177,7 +177,7 @@ def _read_pictures(path: Path, probe: ProbeMetrics, num_examples: int) -> list[B
         rows = reconstruction_rows(arrays, num_examples)
         maps: list[Block] = []
         if SIMILARITY in arrays:
-            charts = similarity_charts(arrays[SIMILARITY], arrays["clip_ids"], num_examples)
+            charts = similarity_charts(arrays[SIMILARITY], list(arrays["clip_ids"]), num_examples)
             maps = [Text(SIMILARITY_CAPTION), charts]
     except ValueError as error:
         raise StageError(f"{probe.name}: reconstructions.npz cannot be shown: {error}") from error

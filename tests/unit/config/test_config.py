@@ -88,6 +88,21 @@ def test_every_experiment_overlay_is_accepted(root, defaults):
         ({"runs": {"a": {"finetune": {"checkpoint_run": "b"}}}}, ["checkpoint_run = 'b'"]),
         ({"pretrain": {"mavil": {"mask_ratios": [0.5, 0]}}}, ["mask_ratios: 0.0 is not in (0, 1)"]),
         (
+            {"model": {"method": "cav_mae_sync"}},
+            ["takes 80 frames", "media.num_frames = 10", "lower model.overrides.num_segments"],
+        ),
+        (
+            {
+                "model": {"method": "cav_mae_sync", "overrides": {"classifier": "pairs"}},
+                "media": {"num_frames": 80},
+            },
+            ["modality_probs=[0.3, 0.35, 0.35] trains audio", "scores audio_video alone"],
+        ),
+        (
+            {"model": {"overrides": {"clip_length": 192}}, "evaluate": {"num_frames": 12}},
+            ["evaluate.num_frames=12 must be a multiple of finetune.num_frames=5"],
+        ),
+        (
             {
                 "model": {"method": "mavil"},
                 "pretrain": {"batch_size": 1, "mavil": {"mask_ratios": [0.5, 0.8]}},
