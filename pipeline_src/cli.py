@@ -23,6 +23,7 @@ COMMANDS = {
     "convert": "published weights to a checkpoint folder, and back",
     "embed": "vectors of files, folders and URLs by a checkpoint",
     "classify": "classes of files, folders and URLs by a fine-tuned checkpoint",
+    "search": "clips of one's own, found by sound or picture",
     "complete": "what checkpoints of before 0.2 lack for their use",
     "export": "a checkpoint as a folder to share, with its model card",
     "verify": "every byte of packed shards, and some or all clips decoded",

@@ -115,6 +115,10 @@ class Model:
         for span, found in self._run(inputs, self._embed_batch, options):
             yield _embedding(span, found)
 
+    def embed_decoded(self, parts: Sequence[tuple[Part, Seen | MediaError]]) -> list[Embedding]:
+        """Embed parts that are decoded already, in one batch for each kind of input."""
+        return [_embedding(*made) for made in self._run_group(parts, self._embed_batch)]
+
     def classify(self, inputs: Any, **options: Any) -> list[Classification]:
         """Score every input, or every window of it, with the head for what it has.
 

@@ -36,7 +36,7 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--window",
-        type=_window,
+        type=window_argument,
         default="auto",
         metavar="SECONDS",
         help="rows for windows of this length; whole = a row per file; auto (default) = windows "
@@ -49,7 +49,8 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=int, default=0, help="threads that decode; 0 = one per core")
 
 
-def _window(text: str) -> float | str | None:
+def window_argument(text: str) -> float | str | None:
+    """The value of --window."""
     if text in ("auto", WHOLE):
         return None if text == WHOLE else text
     try:

@@ -1,0 +1,41 @@
+"""Places on a map: clips whose vectors are alike lie near each other.
+
+Shape legend: N clips, D widths of all modalities together.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+
+MAX_TSNE = 5000  # of more clips it would take minutes; principal components then
+FIT_ROWS = 20_000
+PERPLEXITY, COMPONENTS = 30.0, 50
+
+
+def place_clips(vectors: Mapping[str, NDArray], rows_N: NDArray) -> NDArray:
+    """Places (N, 2) within [-1, 1] of the rows that are named."""
+    if len(rows_N) < 3:
+        return np.linspace(-0.5, 0.5, 2 * len(rows_N), dtype=np.float32).reshape(-1, 2)
+    fitted_on = np.random.default_rng(0).permutation(rows_N)[:FIT_ROWS]
+    sample = _joined(vectors, np.sort(fitted_on))
+    uses_tsne = len(rows_N) <= MAX_TSNE
+    count = min(COMPONENTS if uses_tsne else 2, *sample.shape)
+    components = PCA(count, random_state=0).fit(sample)
+    blocks = np.array_split(rows_N, -(-len(rows_N) // FIT_ROWS))
+    places = np.concatenate([components.transform(_joined(vectors, rows)) for rows in blocks])
+    if uses_tsne:
+        perplexity = min(PERPLEXITY, (len(rows_N) - 1) / 3)
+        places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(places)
+    return _within_one(places[:, :2])
+
+
+def _joined(vectors: Mapping[str, NDArray], rows: NDArray) -> NDArray:
+    return np.concatenate([stored[rows] for stored in vectors.values()], axis=1)
+
+
+def _within_one(places_N2: NDArray) -> NDArray:
+    low, high = places_N2.min(axis=0), places_N2.max(axis=0)
+    return (2 * (places_N2 - low) / np.maximum(high - low, 1e-9) - 1).astype(np.float32)
