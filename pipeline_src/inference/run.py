@@ -50,7 +50,7 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
 
 
 def window_argument(text: str) -> float | str | None:
-    """The value of --window."""
+    """Parse the value of --window."""
     if text in ("auto", WHOLE):
         return None if text == WHOLE else text
     try:

@@ -32,7 +32,7 @@ class Nearest(NamedTuple):
 
 
 def nearest(pairs: Sequence[Pair], top: int, allowed_N: NDArray | None = None) -> Nearest:
-    """The ``top`` rows with the highest mean product over ``pairs``; of equal ones the first.
+    """Find the ``top`` rows with the highest mean product over ``pairs``; of equal ones the first.
 
     Args:
         allowed_N: rows that may be found, as booleans; None = all.

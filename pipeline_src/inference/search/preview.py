@@ -21,7 +21,7 @@ DARK_TO_BRIGHT = (2, 99.5)  # percentiles of a clip's log-mel
 
 
 def preview_picture(seen: Seen) -> bytes:
-    """The middle frame that the network was shown; empty without pictures."""
+    """Show the middle frame that the network was shown; empty without pictures."""
     if seen.frames_FHW3 is None:
         return b""
     image = Image.fromarray(seen.frames_FHW3[len(seen.frames_FHW3) // 2])
@@ -31,7 +31,7 @@ def preview_picture(seen: Seen) -> bytes:
 
 
 def preview_sound(seen: Seen) -> bytes:
-    """The log-mel that the network was shown, low tones at the bottom; empty without sound."""
+    """Show the log-mel that the network was shown, low tones at the bottom; empty without sound."""
     if seen.logmel_TM is None:
         return b""
     logmel_TM = seen.logmel_TM.reshape(-1, seen.logmel_TM.shape[-1]).astype(np.float32)

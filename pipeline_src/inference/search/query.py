@@ -57,7 +57,7 @@ def find(index: Index, wanted: Mapping[str, NDArray | None], question: Question)
 
 
 def row_vectors(index: Index, number: int) -> dict[str, NDArray | None]:
-    """The vectors of a row by modality."""
+    """Return the vectors of a row by modality."""
     index.row(number)
     return {
         name: stored[number] if index.columns[name][number] else None
@@ -87,6 +87,6 @@ def _pairs(
 
 
 def public_row(row: Row) -> dict[str, Any]:
-    """A row without what is of use to this program alone."""
+    """Return a row without what is of use to this program alone."""
     hidden = {"stamp", "sample", "preview"}
     return {key: value for key, value in row.items() if key not in hidden}

@@ -58,7 +58,7 @@ class SourceClip:
     place: int = 0
 
     def row(self) -> dict[str, Any]:
-        """What a row of the index says of it."""
+        """Return what a row of the index says of it."""
         return {
             "clip": self.clip,
             "path": self.path,
@@ -144,7 +144,7 @@ def _packed_clips(index_path: Path, model: Model) -> Iterator[SourceClip]:
 
 
 def _sample_values(sample: Sample) -> tuple[Any, ...]:
-    """What finds a sample of a local shard again; nothing for one at a URL."""
+    """Return what finds a sample of a local shard again; nothing for one at a URL."""
     if not isinstance(sample.shard, Path):
         return ()
     return (os.path.abspath(sample.shard), *sample[1:4], sample.crc32)  # noqa: PTH100 - links stay

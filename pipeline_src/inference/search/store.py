@@ -155,7 +155,7 @@ def _open_at(path: Path, size: int) -> BinaryIO:
 
 
 def _whole_rows(path: Path) -> tuple[list[Row], int]:
-    """The rows up to the last input of which all are there, and how many bytes they are."""
+    """Return the rows up to the last input of which all are there, and how many bytes they are."""
     rows: list[Row] = []
     found: list[Row] = []
     whole = end = 0
@@ -232,7 +232,7 @@ class Index:
         return vectors
 
     def row(self, number: int) -> Row:
-        """The line of a row.
+        """Read the line of a row.
 
         Raises:
             LookupError: there is none.
@@ -244,7 +244,7 @@ class Index:
             return {"row": number, **json.loads(stream.readline())}
 
     def preview(self, row: Row, kind: str) -> bytes:
-        """The JPEG of a row's picture (``kind`` video) or spectrogram (audio); may be empty."""
+        """Read the JPEG of a row's picture (``kind`` video) or spectrogram (audio); may be empty."""
         start, picture, sound = row["preview"]
         offset, size = (start, picture) if kind == "video" else (start + picture, sound)
         with (self.folder / PREVIEWS_FILE).open("rb") as stream:
