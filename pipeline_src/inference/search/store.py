@@ -244,7 +244,7 @@ class Index:
             return {"row": number, **json.loads(stream.readline())}
 
     def preview(self, row: Row, kind: str) -> bytes:
-        """Read the JPEG of a row's picture (``kind`` video) or spectrogram (audio); may be empty."""
+        """Read a row's picture (``kind`` video) or spectrogram (audio) as JPEG; may be empty."""
         start, picture, sound = row["preview"]
         offset, size = (start, picture) if kind == "video" else (start + picture, sound)
         with (self.folder / PREVIEWS_FILE).open("rb") as stream:
