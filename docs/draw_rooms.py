@@ -17,7 +17,7 @@ WINGS = {
     "#e8e8e8": ("errors", "versions", "system", "config"),
     "#cfe8f7": ("datasets", "manifest", "download", "transcode", "logmel", "shards", "loader"),
     "#fbe3c0": ("methods", "runs", "train", "submit"),
-    "#cdeadf": ("evaluate", "report"),
+    "#cdeadf": ("evaluate", "inference", "report"),
     "#f3dcea": ("catalog", "dvc", "terminal", "cli", "commands"),
 }
 

@@ -39,13 +39,19 @@ LIMITS = """- Figures hold for the data and splits that they name. Other recordi
 - It decides nothing about people: it was neither built nor tested for that."""
 
 
-def write_card(model: Model, checkpoint: Checkpoint) -> str:
-    """Return the text of README.md."""
+def write_card(
+    model: Model, checkpoint: Checkpoint, started_on: Sequence[Mapping[str, Any]] = ()
+) -> str:
+    """Return the text of README.md.
+
+    Args:
+        started_on: data sets of the pre-training that a fine-tuning began with.
+    """
     paper = find_method(model.spec.model.method).citation
     sections = (
         ("", _summary(model)),
         ("Use", _use(model)),
-        ("Data", _data(checkpoint.state)),
+        ("Data", _data(checkpoint.state, started_on)),
         ("Recipe", _recipe(model, checkpoint.state)),
         ("Metrics", _metrics(model, training_folder(checkpoint))),
         ("Operations", _operations(model, training_folder(checkpoint))),
@@ -88,22 +94,24 @@ def _use(model: Model) -> str:
     return USE.format(call="embed", shown="one.audio, one.video, one.span.reason")
 
 
-def _data(state: Mapping[str, Any]) -> str:
+def _data(state: Mapping[str, Any], started_on: Sequence[Mapping[str, Any]]) -> str:
+    own = "fine-tuning" if state.get("class_names") else "pre-training"
+    listed = [(own, one) for one in state.get("data") or ()]
+    listed += [("pre-training", one) for one in started_on]
     rows = [
         (
             one.get("dataset", UNKNOWN),
+            stage,
             one.get("split") or "",
             _count(one.get("num_clips"), one.get("num_clips_in_list")),
             one.get("licence") or UNKNOWN,
         )
-        for one in state.get("data") or ()
+        for stage, one in listed
     ]
     if not rows:
         source = state.get("converted_from", {}).get("file", "")
         return f"Not recorded{f': converted from {source}' if source else ''}."
-    text = _table(("data set", "split", "clips of the list", "licence"), rows)
-    past = "A fine-tuning begins with weights that may have seen other data before.\n\n"
-    return (past if state.get("class_names") else "") + text
+    return _table(("data set", "stage", "split", "clips of the list", "licence"), rows)
 
 
 def _count(num: int | None, listed: int | None) -> str:
@@ -209,15 +217,16 @@ def _operations(model: Model, folder: Path) -> str:
 def _forward_operations(model: Model) -> dict[str, int]:
     """Matrix products of each encoder over one clip, a multiplication and an addition as two."""
     config, device = model.network.config, model.device
-    inputs = {"audio": torch.zeros(1, config.target_length, config.num_mel_bins, device=device)}
-    if "video" in model.modalities:
-        shape = (1, model.num_frames, 3, config.img_size, config.img_size)
-        inputs["video"] = torch.zeros(shape, device=device)
+    shape = model.format.logmel_shape(config.num_mel_bins)
+    sound = torch.zeros(1, *shape, device=device)
+    side = config.img_size
+    pictures = torch.zeros(1, model.num_frames, 3, side, side, device=device)
     counts = {}
-    for name, value in inputs.items():
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model.network.embed(**{name: value})
-        counts[name] = counter.get_total_flops()
+    for name, given in (("audio", (sound, None)), ("video", (None, pictures))):
+        if name in model.modalities:
+            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+                model.network.embed(*given)
+            counts[name] = counter.get_total_flops()
     return counts
 
 

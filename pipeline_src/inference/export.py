@@ -15,11 +15,13 @@ from pipeline_src.inference.locate import CONFIG_FILE, FORMAT_KEY, PREPROCESSOR_
 from pipeline_src.inference.model import Model
 from pipeline_src.loader.dataset import IMAGE_MEAN, IMAGE_STD
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
+from pipeline_src.runs.done import read_done
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.system.atomic import atomic_path, write_json, write_text
 
 FORMAT = 1
 CARD_FILE = "README.md"
+STARTED_ON = "started_on"  # in config.json: data of the pre-training before a fine-tuning
 PREPROCESSOR_KEYS = ("media", "front_end", "logmel_mean", "logmel_std")
 LEFT_OUT = (*PREPROCESSOR_KEYS, "spec", "sha256", "seconds", "num_threads")
 
@@ -40,12 +42,26 @@ def export(source: Path, target: Path) -> Model:
     with atomic_path(target / MODEL_FILE) as temporary:
         shutil.copyfile(checkpoint.folder / MODEL_FILE, temporary)
     write_json(target / PREPROCESSOR_FILE, _preprocessor(model, checkpoint.state))
-    write_text(target / CARD_FILE, write_card(model, checkpoint))
-    write_json(target / CONFIG_FILE, _config(model, checkpoint), indent=2)
+    started_on = _start_data(model, checkpoint.state)
+    write_text(target / CARD_FILE, write_card(model, checkpoint, started_on))
+    write_json(target / CONFIG_FILE, _config(model, checkpoint, started_on), indent=2)
     return model
 
 
-def _config(model: Model, checkpoint: Checkpoint) -> dict[str, Any]:
+def _start_data(model: Model, state: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the data of the pre-training that it began with, where that is still there."""
+    if STARTED_ON in state:
+        return state[STARTED_ON]
+    start = model.spec.initial_checkpoint
+    if start is None or not start.is_file():
+        return []
+    begun = read_done(start).state
+    return begun.get("data") or begun.get("trained_on") or []
+
+
+def _config(
+    model: Model, checkpoint: Checkpoint, started_on: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Return what the network is and where it comes from, without paths of this machine."""
     state = checkpoint.state
     return {
@@ -55,6 +71,7 @@ def _config(model: Model, checkpoint: Checkpoint) -> dict[str, Any]:
         "network": model.network.config.model_dump(mode="json"),
         "id2label": {str(number): name for number, name in enumerate(model.class_names)},
         **{key: value for key, value in state.items() if key not in LEFT_OUT},
+        STARTED_ON: started_on,
         "spec": _portable(model.spec).model_dump(mode="json"),
         "sha256": {MODEL_FILE: model.sha256},
     }

@@ -68,7 +68,7 @@ def export_onnx(model: Model, folder: Path) -> list[Path]:
     config = model.network.config
     side = config.img_size
     inputs = {
-        "audio": (AudioEncoder(model), (config.target_length, config.num_mel_bins), "logmel"),
+        "audio": (AudioEncoder(model), model.format.logmel_shape(config.num_mel_bins), "logmel"),
         "video": (VideoEncoder(model), (model.num_frames, 3, side, side), "frames"),
     }
     written = []

@@ -67,7 +67,8 @@ class CAVMAESync(CAVMAE):
             blocks = self.blocks_a if modality == "audio" else self.blocks_v
             return run_blocks(blocks, x_BLD, "plain", recompute=self.grad_checkpointing)
         token = self.cls_token_a if modality == "audio" else self.cls_token_v
-        tokens_B1D = token.to(x_BLD.dtype).expand(len(x_BLD), -1, -1)
+        num_clips = x_BLD.shape[0]  # len() would be a constant in an ONNX export
+        tokens_B1D = token.to(x_BLD.dtype).expand(num_clips, -1, -1)
         return super()._run_own(torch.cat([tokens_B1D, x_BLD], dim=1), modality)
 
     @property
