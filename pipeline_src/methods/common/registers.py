@@ -34,7 +34,8 @@ def append_registers(x_BLD: Tensor, registers_RD: Tensor | None) -> Tensor:
     """Put registers, if there are any, behind every sequence: (B, L + R, D)."""
     if registers_RD is None:
         return x_BLD
-    tokens_BRD = registers_RD.to(x_BLD.dtype).expand(len(x_BLD), -1, -1)
+    num_sequences = x_BLD.shape[0]  # len() would be a constant in an ONNX export
+    tokens_BRD = registers_RD.to(x_BLD.dtype).expand(num_sequences, -1, -1)
     return torch.cat([x_BLD, tokens_BRD], dim=1)
 
 
