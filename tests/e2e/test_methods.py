@@ -158,8 +158,12 @@ def test_mavil_and_diffmavil_go_from_pretraining_to_the_report(packed):
     assert "Held-out clips, mavil_stage2" not in page
 
 
-def write_converted(workspace, name, *arguments, folder, num_classes=0):
-    """Convert random weights of the tiny network, published as ``name``, on the command line."""
+def write_converted(workspace, name, *arguments, folder, num_classes=0, **shown):
+    """Convert random weights of the tiny network, published as ``name``, on the command line.
+
+    Args:
+        shown: constructor arguments that the converter reads off the file.
+    """
     tiny = yaml.safe_load((workspace.root / "config/test/tiny.yaml").read_text())
     values = {
         **tiny["model"]["overrides"],
@@ -167,7 +171,7 @@ def write_converted(workspace, name, *arguments, folder, num_classes=0):
         "target_length": tiny["model"]["target_length"],
         "num_mel_bins": tiny["audio"]["num_mel_bins"],
     }
-    model = create_model(name, variant="released", num_classes=num_classes, **values)
+    model = create_model(name, variant="released", num_classes=num_classes, **values, **shown)
     torch.save(to_published(model.state_dict(), name, model)[0], workspace.root / "weights.pth")
     settings = [f"--set={key}={value}" for key, value in values.items()]
     command = [sys.executable, "-m", "pipeline_src", "convert", "weights.pth", folder]
@@ -195,6 +199,29 @@ def test_converted_weights_are_evaluated_without_training(packed):
     metrics = read(packed, "published/eval/digits/metrics.json")
     done = json.loads((packed.root / finetuned / "done.json").read_text())
     assert metrics["checkpoint_sha256"] == done["sha256"]
+
+
+def test_every_released_classifier_of_cav_mae_sync_is_converted_and_scored(packed):
+    scored = {"pairs": ("audio_video",), "single": ("audio", "video"), "frame": ("audio", "video")}
+    overlays = {}
+    for classifier in scored:
+        folder = write_converted(
+            packed, "cav_mae_sync_tiny", "--variant=released",
+            "--dataset=config/test/digits.yaml", folder=f"sync_{classifier}", num_classes=4,
+            classifier=classifier,
+        )  # fmt: skip
+        overlays[classifier] = {
+            "model": {"method": "cav_mae_sync", "overrides": {"classifier": classifier}},
+            "pretrain": {"num_frames": 1},
+            "finetune": {"num_frames": 1, "checkpoint": folder},
+        }
+    targets = [f"results/test/{name}/eval/digits/metrics.json" for name in overlays]
+    packed.snakemake(*with_runs(packed, **overlays), *targets)
+    for classifier, heads in scored.items():
+        metrics = read(packed, f"{classifier}/eval/digits/metrics.json")
+        assert tuple(metrics["heads"]) == heads
+        assert all(0 <= metrics[head]["accuracy"]["value"] <= 1 for head in heads)
+        assert set(metrics["retrieval"]) >= {"audio_to_video", "video_to_audio"}
 
 
 def write_test_set(workspace, num_listed, *unknown):
