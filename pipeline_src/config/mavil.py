@@ -20,8 +20,8 @@ class MAViLRecipe(Section):
     )
     mask_ratios: tuple[float, ...] = Field(
         default=(),
-        description="mask ratios on equal shares of the clips instead of reconstruct_ratio, as a "
-        "control; empty = reconstruct_ratio",
+        description="mask ratios on equal shares of the clips instead of reconstruct_ratio, drawn "
+        "apart for audio, video and either view, as a control; empty = reconstruct_ratio",
     )
     decode_fraction: float = Field(
         default=1.0,

@@ -7,6 +7,7 @@ reading of ours, and none is the paper's setting (docs/efficiency.md).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from pipeline_src.config.networks import pretrain_network
@@ -106,8 +107,8 @@ def closed_form(
 
 
 def mavil_steps(network: MAViLConfig, recipe: PretrainConfig) -> list[Step]:
-    """Return what a clip passes in each phase, or under each of ``mask_ratios``: equal shares."""
-    listed = [MaskRatios(ratio, ratio) for ratio in recipe.mavil.mask_ratios]
+    """What a clip passes in each phase, or under each pair of ``mask_ratios``: equal shares."""
+    listed = [MaskRatios(*pair) for pair in product(recipe.mavil.mask_ratios, repeat=2)]
     planned = [phase.ratios for phase in plan_phases(network, recipe) if phase.ratios]
     return [planned_step(network, ratios, recipe) for ratios in listed or planned]
 

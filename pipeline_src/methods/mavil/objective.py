@@ -40,8 +40,9 @@ class MAViLPretrain(nn.Module):
 
     Args:
         model: built with ``num_classes=0``.
-        mask_ratios: ratios on equal shares of the clips in place of the step's, as AVSiam's
-            contrast (arXiv:2403.19638); here both sides of a clip have the same. Empty = none.
+        mask_ratios: ratios on equal shares of the clips in place of the step's, in orders of their
+            own for audio, video and either view, as in AVSiam's contrast (arXiv:2403.19638); empty
+            = none.
         audio_mask: structure of the audio masks; video masks have none.
         intra_weight, intra_temperature: of the contrast between two views.
         second_view: what the other view passes: encoders only, or decoders as well.
@@ -112,8 +113,8 @@ class MAViLPretrain(nn.Module):
         negative_mask_NN: Tensor | None = None,
     ) -> MAViLPlan:
         """Draw one step with ``generator`` and move it to ``device``."""
-        pairs = [(ratio, ratio) for ratio in self.mask_ratios] or [(ratios.audio, ratios.video)]
-        chunks = self.views.draw(batch_size, pairs, generator)
+        pair = (ratios.audio, ratios.video)
+        chunks = self.views.draw(batch_size, pair, generator, self.mask_ratios)
         return MAViLPlan(move(chunks, torch.device(device)), negative_mask_NN)
 
     def forward(

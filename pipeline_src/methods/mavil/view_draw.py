@@ -20,7 +20,9 @@ from pipeline_src.methods.mavil.config import MAViLConfig
 from pipeline_src.methods.mavil.views import Diffusion, Masks, Queries, Query, View, ViewedClips
 
 RatioPair = tuple[float, float]  # of audio and of video
-DECODER_SEED = 0x2E5BF271  # makes the seed of what only decoders see another than the masks'
+# Make other seeds than the masks' of what only decoders see, and of who has which listed ratio.
+DECODER_SEED = 0x2E5BF271
+ORDER_SEED = 0x61C88647
 
 
 @dataclass(frozen=True)
@@ -43,22 +45,32 @@ class ViewDraw:
     shared_step: bool
 
     def draw(
-        self, batch_size: int, ratios: Sequence[RatioPair], generator: torch.Generator
+        self,
+        batch_size: int,
+        ratios: RatioPair,
+        generator: torch.Generator,
+        listed: Sequence[float] = (),
     ) -> tuple[ViewedClips, ...]:
-        """Draw the views of a batch, whose clips share the ratios equally.
+        """Draw the views of a batch.
 
         What only decoders see comes from a generator of its own, with a seed that follows from
         this one's, so that neither diffusion nor partial decoding changes a mask.
+
+        Args:
+            listed: ratios on equal shares of the clips in place of ``ratios``; each modality of
+                each view has an order of its own, so that the number of tokens, which a network
+                can read off its features, says nothing about which clip another one is of.
         """
         clips: Sequence[Tensor] = (torch.arange(batch_size, device=generator.device),)
-        if len(ratios) > 1:
-            clips = split_batch(batch_size, len(ratios), generator)
+        if len(listed) > 1:
+            clips = split_batch(batch_size, len(listed), generator)
+        views_ratios = _orders(ratios, listed, self.num_encoded, generator)
         masked = [
-            (ids, [self._masks(len(ids), pair, generator) for _ in range(self.num_encoded)])
-            for ids, pair in zip(clips, ratios, strict=True)
+            (ids, [self._masks(len(ids), pair, generator) for pair in pairs])
+            for ids, pairs in zip(clips, zip(*views_ratios, strict=True), strict=True)
             if len(ids)
         ]
-        decoder_generator = _fork(generator)
+        decoder_generator = _fork(generator, DECODER_SEED)
         decoded = [place < self.num_decoded for place in range(self.num_encoded)]
         return tuple(
             ViewedClips(
@@ -117,6 +129,24 @@ class ViewDraw:
         return ids_BQ.gather(1, order.sort(dim=1).values)
 
 
-def _fork(generator: torch.Generator) -> torch.Generator:
+def _orders(
+    ratios: RatioPair, listed: Sequence[float], num_views: int, generator: torch.Generator
+) -> list[list[RatioPair]]:
+    """List per view the ratios of each chunk of clips, in orders drawn for each modality."""
+    if not listed:
+        return [[ratios]] * num_views
+    # Sizes of tensors hang on it, so it is drawn on the host.
+    fork = torch.Generator().manual_seed(generator.initial_seed() ^ ORDER_SEED)
+    orders = [
+        [listed[place] for place in torch.randperm(len(listed), generator=fork).tolist()]
+        for _ in range(2 * num_views)
+    ]
+    return [
+        list(zip(audio, video, strict=True))
+        for audio, video in zip(orders[::2], orders[1::2], strict=True)
+    ]
+
+
+def _fork(generator: torch.Generator, purpose: int) -> torch.Generator:
     """Make another generator from the seed; reading a draw for it would wait for a GPU."""
-    return torch.Generator(generator.device).manual_seed(generator.initial_seed() ^ DECODER_SEED)
+    return torch.Generator(generator.device).manual_seed(generator.initial_seed() ^ purpose)

@@ -37,7 +37,7 @@ class View(NamedTuple):
 
 
 class ViewedClips(NamedTuple):
-    """Clips of a batch that share their mask ratios: indices (B,), and the views of them."""
+    """Clips of a batch with the same mask ratios in each view: indices (B,), and the views."""
 
     clip_ids: Tensor
     views: tuple[View, ...]

@@ -1,12 +1,14 @@
 """MAViL's and DiffMAViL's pre-training: masked views, losses, what may not change."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from pipeline_src.methods import MaskRatios
+from pipeline_src.methods.common.contrast import contrastive_loss
 from pipeline_src.methods.common.masking import mask_from_noise, num_kept
 from pipeline_src.methods.common.patch_embed import normalise_patches
 from pipeline_src.methods.mavil.objective import MAViLPretrain
@@ -198,8 +200,11 @@ def test_partial_decoding_asks_cross_decoders_for_a_part(diffusion):
 def test_several_mask_ratios_share_a_batch():
     objective = MAViLPretrain(make_model(target_length=80), mask_ratios=(0.5, 0.75, 0.9))
     plan, batch = draw(objective, 7), {**make_batch(7), "logmel": torch.randn(7, 80, 16)}
-    kept = [chunk.views[0].masks[0].ids_keep.shape for chunk in plan.chunks]
-    assert kept == [(3, num_kept(20, 0.5)), (2, num_kept(20, 0.75)), (2, num_kept(20, 0.9))]
+    assert [len(chunk.clip_ids) for chunk in plan.chunks] == [3, 2, 2]
+    counts = (objective.model.num_audio_tokens, objective.model.num_video_tokens)
+    for place, (side, count) in product(range(2), enumerate(counts)):
+        kept = {chunk.views[place].masks[side].ids_keep.shape[1] for chunk in plan.chunks}
+        assert kept == {num_kept(count, ratio) for ratio in (0.5, 0.75, 0.9)}
     values = objective(batch, plan)
     values["loss"].backward()
     assert without_gradient(objective) == []
@@ -212,6 +217,27 @@ def test_several_mask_ratios_share_a_batch():
             )
             alone = objective.model.proj_a(tokens.mean(1))[0]
             torch.testing.assert_close(features[0][0][clip], alone, rtol=1e-5, atol=1e-5)
+
+
+def test_who_shares_a_ratio_tells_a_contrast_nothing():
+    """The best that features can say of token counts alone leaves every contrast at chance."""
+    ratios, num_clips, losses = (0.1, 0.3, 0.5, 0.7, 0.9), 20, []
+    objective = MAViLPretrain(make_model(target_length=80, img_size=32), mask_ratios=ratios)
+    for seed in range(300):
+        counts = torch.empty(4, num_clips, dtype=torch.long)  # audio, video, their second views
+        for clip_ids, views in draw(objective, num_clips, seed).chunks:
+            masks = [mask for view in views for mask in view.masks]
+            for row, mask in zip(counts, masks, strict=True):
+                row[clip_ids] = sorted(
+                    {num_kept(mask.is_masked_BL.shape[1], ratio) for ratio in ratios}
+                ).index(mask.ids_keep.shape[1])
+        for first, second in ((0, 1), (0, 2), (1, 3)):
+            features = F.one_hot(counts[[first, second]], len(ratios)).float()
+            loss = contrastive_loss(*features, temperature=1.0)["contrast_loss"]
+            losses.append((loss, (counts[first] == counts[second]).float().mean()))
+    loss, same = torch.tensor(losses).mean(0)
+    assert loss >= math.log(num_clips)
+    assert same.item() == pytest.approx(1 / len(ratios), abs=0.05)
 
 
 def test_grad_checkpointing_changes_no_gradient():
