@@ -48,6 +48,10 @@ class MAViLConfig(NetworkConfig):
     noise_exponent: float = Field(
         0.8, ge=0, description="diffusion: power rho of the linear betas; 0 = noise at every step"
     )
+    noise_init: float = Field(
+        0.0, ge=0, description="diffusion: standard deviation of the weights that embed noised "
+        "patches and steps, at the start; at 0 hidden places start as mask tokens"
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _check_decoders(self) -> "MAViLConfig":

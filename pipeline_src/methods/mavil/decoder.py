@@ -3,8 +3,9 @@
 Fused visible tokens in, a vector per hidden token out. Kinds, after DiffMAE (arXiv:2304.03283):
 "joint" attends over visible and hidden tokens at once; in "cross" hidden tokens read the visible
 ones and not each other; "cross_self" does both in turn. A hidden token starts as a learned mask
-token, or with ``diffusion`` as an embedding of its noised patch and the diffusion step; its
-position is added. Visible tokens that are only read carry no position of their own here.
+token, or with ``diffusion`` as an embedding of its noised patch and the diffusion step, whose bias
+takes the mask token's part; its position is added. Visible tokens that are only read carry no
+position of their own here.
 
 Shape legend: B batch, K kept tokens, Q hidden tokens to predict, C tokens that are read,
 D decoder width, E encoder width, P vector to predict.

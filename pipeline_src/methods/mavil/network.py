@@ -75,8 +75,10 @@ class MAViL(AudioVisualModel):
         self.apply(init_weights)
         init_heads(self)
         for name, parameter in self.named_parameters():
-            if name.endswith(("cls_token", "mask_token")):
+            if name.endswith(("cls_token", "mask_token", "noisy_embed.bias")):
                 nn.init.normal_(parameter, std=TOKEN_INIT_STD)
+            elif name.endswith(("noisy_embed.weight", "step_embed.2.weight")):
+                nn.init.normal_(parameter, std=config.noise_init)
 
     def _add_decoders(self, config: MAViLConfig) -> None:
         dim = config.decoder_embed_dim

@@ -129,6 +129,33 @@ def test_joint_decoders_without_noise_are_mavil():
     assert all(torch.equal(*pair) for pair in zip(*values, strict=True))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_diffusion_starts_as_mavil(kind):
+    kinds = {"audio_decoder": kind, "video_decoder": kind}
+    mavil = make_model(**kinds)
+    diffusion = make_model("diffmavil_tiny", **kinds)
+    same = {key: value for key, value in mavil.state_dict().items() if "mask_token" not in key}
+    diffusion.load_state_dict(same, strict=False)
+    for name in ("decoder_a", "decoder_v"):
+        token, bias = getattr(mavil, name).mask_token, getattr(diffusion, name).noisy_embed.bias
+        assert bias.std().item() == pytest.approx(0.02, rel=0.9)
+        bias.data.copy_(token.data.flatten())
+    expected, found = (
+        objective(make_batch(), draw(objective))
+        for objective in (MAViLPretrain(mavil), MAViLPretrain(diffusion))
+    )
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
+
+
+@pytest.mark.parametrize("std", [0.0, 0.02])
+def test_the_start_of_the_noise_embedding_is_a_key(std):
+    decoder = make_model("diffmavil_tiny", decoder_embed_dim=64, noise_init=std).decoder_v
+    for layer in (decoder.noisy_embed, decoder.step_embed[2]):
+        assert layer.weight.std().item() == pytest.approx(std, rel=0.1)
+
+
 def test_masks_do_not_change_when_decoders_do():
     plans = []
     for name, overrides, recipe in (
