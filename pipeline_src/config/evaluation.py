@@ -32,7 +32,9 @@ class EvaluateConfig(Section):
     num_workers: int = Field(
         default=2, ge=0, description="loader processes", json_schema_extra=OPERATIONAL
     )
-    num_bootstrap: int = Field(default=1000, ge=0, description="resamples of the 95 % intervals")
+    num_bootstrap: int = Field(
+        default=1000, ge=0, description="resamples of the 95 % intervals; 0 = none"
+    )
     retrieval_per_class: int | None = Field(
         default=None,
         ge=0,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline_src.evaluate.metrics import classification_metrics
-from pipeline_src.evaluate.probes import LabelledFeatures, headline, hold_out
+from pipeline_src.evaluate.probes import LabelledFeatures, ProbeScores, headline, hold_out
 from pipeline_src.evaluate.records import HEADLINE, Task
 from pipeline_src.methods.common.aggregator import Aggregator
 
@@ -31,22 +31,31 @@ SMALLEST_SPREAD = 1e-6
 
 
 def probe_attentively(
+    *, test: LabelledFeatures, task: Task, num_resamples: int, seed: int, **options: Any
+) -> dict[str, Any]:
+    """Score the aggregator of ``attentive_scores``, which takes the ``options``, on ``test``.
+
+    Returns:
+        The interval of accuracy or mAP, and num_epochs.
+    """
+    found = attentive_scores(test=test, task=task, seed=seed, **options)
+    asked = {"task": task, "num_resamples": num_resamples, "seed": seed}
+    return {**headline(found.scores_NC, test.targets_NC, **asked), **found.chosen}
+
+
+def attentive_scores(
     *,
     train: LabelledFeatures,
     test: LabelledFeatures,
     val: LabelledFeatures | None,
     task: Task,
-    num_resamples: int,
     seed: int,
     device: torch.device,
-) -> dict[str, Any]:
-    """Score an aggregator on ``test``; features are (N, S, D).
+) -> ProbeScores:
+    """Score ``test`` with an aggregator, (N, C); features are (N, S, D).
 
     Args:
         val: chooses the epoch; None holds out a fifth of ``train`` for that.
-
-    Returns:
-        The interval of accuracy or mAP, and num_epochs.
     """
     if val is None:
         train, val = hold_out(train, seed)
@@ -57,9 +66,7 @@ def probe_attentively(
         figure = classification_metrics(scores_NC, val.targets_NC, task)[HEADLINE[task]]
         if figure > best_figure:
             best_figure, num_epochs, best = figure, epoch, copy.deepcopy(probe)
-    scores_NC = best.scores(test.features_ND, task)
-    options = {"task": task, "num_resamples": num_resamples, "seed": seed}
-    return {**headline(scores_NC, test.targets_NC, **options), "num_epochs": num_epochs}
+    return ProbeScores(best.scores(test.features_ND, task), {"num_epochs": num_epochs})
 
 
 class Probe(nn.Module):

@@ -1,5 +1,6 @@
 """Score a fine-tuned checkpoint: metrics.json, predictions.npz, embeddings.npz."""
 
+import json
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -35,6 +36,7 @@ from pipeline_src.runs.build import network_config
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.done import read_done
 from pipeline_src.runs.spec import TrainSpec
+from pipeline_src.shards.reader import ShardReader
 
 
 def evaluate_finetuned(
@@ -74,8 +76,11 @@ def evaluate_finetuned(
     features = pooled(encoder, split, evaluate)
     clip_ids = np.array([split.shards.samples[i].clip_id for i in scores["index"]])
     labelled = {"clip_ids": clip_ids, "targets": scores["targets"]}
+    sources = shared_sources(split, scores["index"].tolist())
     folder = metrics_path.parent
-    save_arrays(folder / PREDICTIONS_FILE, labelled | {head: scores[head] for head in heads})
+    save_arrays(
+        folder / PREDICTIONS_FILE, labelled | sources | {head: scores[head] for head in heads}
+    )
     vectors = {name: features[name] for name in split.shards.modalities}
     save_arrays(folder / EMBEDDINGS_FILE, labelled | vectors)
     retrieval = {}
@@ -95,6 +100,21 @@ def evaluate_finetuned(
         "seconds": round(time.monotonic() - started, 2),
     }
     write_metrics(metrics_path, EvalMetrics, metrics, summarise_evaluation)
+
+
+def shared_sources(split: Split, places: Sequence[int]) -> Outputs:
+    """Name the source of each clip, as ``sources`` (N,), where clips share some.
+
+    A comparison of runs draws such clips together. Shards at URLs are not fetched again for it.
+    """
+    samples = [split.shards.samples[place] for place in places]
+    if not all(isinstance(sample.shard, Path) for sample in samples):
+        return {}
+    reader = ShardReader()
+    members = (reader.read(sample, ("json",))["json"] for sample in samples)
+    sources = [json.loads(bytes(member))["source"] for member in members]
+    reader.close()
+    return {"sources": np.array(sources)} if len(set(sources)) < len(sources) else {}
 
 
 def _heads(checkpoint: Checkpoint, split: Split) -> tuple[str, ...]:

@@ -1,7 +1,11 @@
-"""Bootstrap 95 % intervals: clips are drawn with replacement, the 2.5 and 97.5 percentiles kept.
+"""95 % intervals over the choice of test clips: not over seeds.
 
-They cover the choice of test clips only: not the seed of a run, and not the speakers or videos that
-several clips may share.
+Shares (accuracy, recall) have Wilson's. Average precision and AUC are averages of ranks, and a
+resample holds copies of the positives, which raise it: percentiles of a bootstrap lie too high. So
+their bias and deviation are taken from the bootstrap on the logit scale, which bounds them by 0
+and 1; coverage at 20 positives a class is simulated in tests/unit/evaluate/test_intervals.py. Means
+and medians keep the percentiles. Clips of one speaker or video are taken as independent here;
+``differences`` can draw them together.
 
 A resample is a vector of counts, so no score is sorted twice: each class is sorted once, and its
 average precision and AUC under every resample come from running sums of the counts (exact, ties
@@ -12,16 +16,19 @@ Shape legend: N clips, C classes, P positive clips of a class, R resamples, M me
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import expit, logit
+from scipy.stats import norm, t
 
-from pipeline_src.evaluate.metrics import TOP_K, classification_metrics, hits_at
+from pipeline_src.evaluate.metrics import TOP_K, classification_metrics, d_prime, hits_at
 from pipeline_src.evaluate.records import Task
 
 PERCENTILES = (2.5, 97.5)
+NORMAL_QUANTILE = float(norm.ppf(0.975))
 RESAMPLES_PER_BLOCK = 128  # bounds memory, and keeps the running sums in cache
 
 
@@ -40,6 +47,42 @@ def make_interval(value: float, samples_R: NDArray) -> Interval:
     if samples_R.size:
         low, high = np.percentile(samples_R, PERCENTILES, method="closest_observation")
     return {"value": _finite(value), "low": _finite(low), "high": _finite(high)}
+
+
+def share_interval(num_hits: float, num: int) -> Interval:
+    """Give a share with Wilson's interval, which has a width where every clip is right, too."""
+    share, z2 = num_hits / num, NORMAL_QUANTILE**2
+    centre = (share + z2 / (2 * num)) / (1 + z2 / num)
+    half = math.sqrt(z2 * (share * (1 - share) / num + z2 / (4 * num**2))) / (1 + z2 / num)
+    return {"value": share, "low": max(0.0, centre - half), "high": min(1.0, centre + half)}
+
+
+def rank_interval(
+    value: float, samples_R: NDArray, num_positives: int, num_classes: int
+) -> Interval:
+    """Give a mean average precision or AUC with its interval from bootstrap samples.
+
+    The logit is of values drawn in by half a positive, so that 0 and 1 have one; Student's quantile
+    is that of the positives of a class. Where no resample differs, Wilson's interval of as many
+    positives stands for it.
+    """
+    samples_R = samples_R[np.isfinite(samples_R)]
+    if not math.isfinite(value) or not samples_R.size:
+        return {"value": _finite(value), "low": None, "high": None}
+    if np.ptp(samples_R) == 0:
+        return {**share_interval(value * num_positives, num_positives), "value": float(value)}
+    drawn_in = partial(_draw_in, num=num_positives)
+    own, drawn_R = float(drawn_in(np.array(value))), drawn_in(samples_R)
+    quantile = float(t.ppf(0.975, max(1, num_positives // num_classes - 1)))
+    centre, half = 2 * own - drawn_R.mean(), quantile * drawn_R.std(ddof=1)
+    ends = (expit([centre - half, centre + half]) * (num_positives + 1) - 0.5) / num_positives
+    low, high = np.clip(ends, 0, 1)
+    return {"value": float(value), "low": min(float(low), value), "high": max(float(high), value)}
+
+
+def _draw_in(values: NDArray, num: int) -> NDArray:
+    """Compute logits of values in [0, 1], half of one of ``num`` away from the ends."""
+    return logit((values * num + 0.5) / (num + 1))
 
 
 def _finite(value: float) -> float | None:
@@ -140,7 +183,7 @@ def classification_intervals(
     """Compute ``metrics.classification_metrics`` with an interval around each figure.
 
     Args:
-        num_resamples: 0 gives figures without intervals.
+        num_resamples: of rank figures; 0 gives figures without intervals.
 
     Returns:
         The same keys; num_classes_scored stays a plain count.
@@ -151,25 +194,40 @@ def classification_intervals(
         sort_class(scores_NC[:, index], targets_NC[:, index])
         for index in np.flatnonzero(targets_NC.any(axis=0))
     ]
-    hits = {}
-    if "accuracy" in values:
-        hits["accuracy"] = hits_at(scores_NC, targets_NC, 1).astype(np.float64)
-    if "top5_accuracy" in values:
-        hits["top5_accuracy"] = hits_at(scores_NC, targets_NC, TOP_K).astype(np.float64)
-    blocks: dict[str, list[NDArray]] = {name: [np.empty(0)] for name in values}
-    for counts_NR in resample_counts(len(scores_NC), num_resamples, seed):
-        for name, hits_N in hits.items():
-            blocks[name].append(hits_N @ counts_NR / len(hits_N))
-        for name, samples_R in _ranking_samples(classes, counts_NR).items():
+    num_clips, has_bounds = len(scores_NC), num_resamples > 0
+    intervals: dict[str, Interval | int] = {}
+    for name, k in (("accuracy", 1), ("top5_accuracy", TOP_K)):
+        if name in values:
+            hits = float(hits_at(scores_NC, targets_NC, k).sum())
+            intervals[name] = share_interval(hits, num_clips) if has_bounds else bare(values[name])
+    blocks: dict[str, list[NDArray]] = {name: [np.empty(0)] for name in ("mAP", "mean_auc")}
+    for counts_NR in resample_counts(num_clips, num_resamples, seed):
+        for name, samples_R in ranking_samples(classes, counts_NR).items():
             blocks[name].append(samples_R)
-    intervals: dict[str, Interval | int] = {
-        name: make_interval(value, np.concatenate(blocks[name])) for name, value in values.items()
-    }
+    sizes = int(targets_NC.sum()), len(classes)
+    for name, samples in blocks.items():
+        intervals[name] = rank_interval(values[name], np.concatenate(samples), *sizes)
+    intervals["d_prime"] = _d_prime_interval(values["d_prime"], intervals["mean_auc"])
     return intervals | {"num_classes_scored": num_classes_scored}
 
 
-def _ranking_samples(classes: list[SortedClass], counts_NR: NDArray) -> dict[str, NDArray]:
-    """Compute mAP, mean AUC and d-prime (R,) over the classes that each resample leaves defined."""
+def bare(value: float) -> Interval:
+    """Give a figure without bounds."""
+    return {"value": _finite(value), "low": None, "high": None}
+
+
+def _d_prime_interval(value: float, auc: Interval | int) -> Interval:
+    """Carry the bounds of the AUC over to d-prime; none where d-prime is infinite."""
+    assert isinstance(auc, dict)
+    ends = [auc["low"], auc["high"]]
+    if not math.isfinite(value) or None in ends:
+        return bare(value)
+    low, high = (_finite(d_prime(end)) for end in ends if end is not None)
+    return {"value": value, "low": low, "high": high}
+
+
+def ranking_samples(classes: list[SortedClass], counts_NR: NDArray) -> dict[str, NDArray]:
+    """Compute mAP and mean AUC (R,) over the classes that each resample leaves defined."""
     num_resamples = counts_NR.shape[1]
     sums_2R = np.zeros((2, num_resamples))
     defined_2R = np.zeros((2, num_resamples), dtype=np.int64)
@@ -179,5 +237,4 @@ def _ranking_samples(classes: list[SortedClass], counts_NR: NDArray) -> dict[str
             sums_2R[row] += np.where(is_defined_R, samples_R, 0)
             defined_2R[row] += is_defined_R
     means_2R = np.where(defined_2R > 0, sums_2R / np.maximum(defined_2R, 1), np.nan)
-    d_prime_R = math.sqrt(2) * norm.ppf(means_2R[1])
-    return {"mAP": means_2R[0], "mean_auc": means_2R[1], "d_prime": d_prime_R}
+    return {"mAP": means_2R[0], "mean_auc": means_2R[1]}

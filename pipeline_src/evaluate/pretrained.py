@@ -14,7 +14,7 @@ import torch
 
 from pipeline_src.config import EvaluateConfig, ModelConfig
 from pipeline_src.config.heads import HEADS
-from pipeline_src.evaluate.attentive import probe_attentively
+from pipeline_src.evaluate.attentive import attentive_scores
 from pipeline_src.evaluate.common import (
     Split,
     check_fits,
@@ -23,12 +23,13 @@ from pipeline_src.evaluate.common import (
     pooled,
     provenance,
 )
+from pipeline_src.evaluate.differences import headline_difference
 from pipeline_src.evaluate.files import RECONSTRUCTIONS_FILE
 from pipeline_src.evaluate.gallery import encoder_retrieval, score_retrieval
 from pipeline_src.evaluate.predict import SEGMENTS, SET, Outputs
-from pipeline_src.evaluate.probes import LabelledFeatures, probe_features
+from pipeline_src.evaluate.probes import LabelledFeatures, ProbeScores, headline, probe_scores
 from pipeline_src.evaluate.reconstruction import evaluate_reconstruction
-from pipeline_src.evaluate.records import ProbeMetrics, write_metrics
+from pipeline_src.evaluate.records import HEADLINE, ProbeMetrics, write_metrics
 from pipeline_src.evaluate.segments import similarity_maps
 from pipeline_src.evaluate.summary import summarise_probe
 from pipeline_src.runs.checkpoint import Checkpoint
@@ -93,11 +94,7 @@ def evaluate_pretrained(
         **({"warnings": warnings} if warnings else {}),
         "num_frames": evaluate.num_frames if test.has_video else 0,
         "reconstruction": errors,
-        "probes": {
-            state: _probes(by_split, test.index["task"], evaluate)
-            for state, by_split in features.items()
-            if "train" in by_split
-        },
+        "probes": _probes(features, test.index["task"], evaluate) if "train" in splits else {},
         **(_retrievals(checkpoint, features, test, evaluate) if test.has_video else {}),
         **provenance(checkpoint, splits["test"], evaluate, config),
         "seconds": round(time.monotonic() - started, 2),
@@ -128,17 +125,31 @@ def _retrievals(
     }
 
 
-def _probes(by_split: dict[str, Outputs], task: str, evaluate: EvaluateConfig) -> dict[str, Any]:
-    return {
-        modality: _probe(by_split, modality, task, evaluate)
-        for modality in (HEADS if "video" in by_split["test"] else ("audio",))
-    }
+def _probes(
+    features: dict[str, dict[str, Outputs]], task: Any, evaluate: EvaluateConfig
+) -> dict[str, dict[str, Any]]:
+    """Score the probes by state and modality; those of the trained encoder against its start."""
+    test = features["pretrained"]["test"]
+    options: Any = {"task": task, "num_resamples": evaluate.num_bootstrap, "seed": evaluate.seed}
+    figures: dict[str, dict[str, Any]] = {state: {} for state in features}
+    for modality in HEADS if "video" in test else ("audio",):
+        found = {s: _probe(by_split, modality, task, evaluate) for s, by_split in features.items()}
+        for state, scores in found.items():
+            figures[state][modality] = {"metric": HEADLINE[task]} | {
+                kind: {**headline(one.scores_NC, test["targets"], **options), **one.chosen}
+                for kind, one in scores.items()
+            }
+        for kind, ours in found["pretrained"].items():
+            pair = (ours.scores_NC, found["untrained"][kind].scores_NC)
+            gain = headline_difference(*pair, test["targets"], **options)
+            figures["pretrained"][modality][kind]["over_untrained"] = gain
+    return figures
 
 
 def _probe(
-    by_split: dict[str, Outputs], modality: str, task: str, evaluate: EvaluateConfig
-) -> dict[str, Any]:
-    """Score the probes of one input that the configuration names."""
+    by_split: dict[str, Outputs], modality: str, task: Any, evaluate: EvaluateConfig
+) -> dict[str, ProbeScores]:
+    """Score the test clips (N, C) with the probes of one input that the configuration names."""
     parts = ("audio", "video") if modality == "audio_video" else (modality,)
 
     def labelled(kind: str) -> dict[str, LabelledFeatures | None]:
@@ -149,10 +160,10 @@ def _probe(
         return splits
 
     kinds = evaluate.probe_kinds
-    options: Any = {"task": task, "num_resamples": evaluate.num_bootstrap, "seed": evaluate.seed}
+    options: Any = {"task": task, "seed": evaluate.seed}
     clips: Any = labelled("")
-    scores = probe_features(**clips, **options, num_neighbours=evaluate.knn, kinds=kinds)
+    scores = probe_scores(**clips, **options, num_neighbours=evaluate.knn, kinds=kinds)
     if "attentive" in kinds:
         sets: Any = labelled(SET)
-        scores["attentive"] = probe_attentively(**sets, **options, device=pick_device())
+        scores["attentive"] = attentive_scores(**sets, **options, device=pick_device())
     return scores

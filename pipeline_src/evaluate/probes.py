@@ -2,11 +2,13 @@
 
 Linear: logistic regression on standardised features; its strength is chosen on validation clips,
 never on the test clips. k-NN: cosine neighbours, votes weighted by exp(similarity / 0.07) (Wu et
-al., arXiv:1805.01978). The same calls on an untrained encoder give the figure to beat.
+al., arXiv:1805.01978), of features less their training mean, which all clips share and which would
+make all cosines alike. The same calls on an untrained encoder give the figure to beat.
 
 Shape legend: N clips, D feature width, C classes, K neighbours.
 """
 
+import logging
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import NearestNeighbors
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import StandardScaler, normalize
 
 from pipeline_src.evaluate.intervals import Interval, classification_intervals
 from pipeline_src.evaluate.metrics import classification_metrics
@@ -26,6 +28,7 @@ INVERSE_STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # scikit-learn's C
 MAX_ITERATIONS = 200
 HELD_OUT_FRACTION = 0.2
 KNN_TEMPERATURE = 0.07
+logger = logging.getLogger(__name__)
 
 
 class LabelledFeatures(NamedTuple):
@@ -35,39 +38,58 @@ class LabelledFeatures(NamedTuple):
     targets_NC: NDArray
 
 
+class ProbeScores(NamedTuple):
+    """Scores of the test clips (N, C), and what was chosen on the way to them."""
+
+    scores_NC: NDArray
+    chosen: dict[str, Any]
+
+
 def probe_features(
+    *, test: LabelledFeatures, task: Task, num_resamples: int, seed: int, **options: Any
+) -> dict[str, Any]:
+    """Score the probes of ``probe_scores``, which takes the ``options``, on ``test``.
+
+    Returns:
+        metric (accuracy or mAP), and linear and knn: that metric's interval, with what was chosen.
+    """
+    found = probe_scores(test=test, task=task, seed=seed, **options)
+    asked = {"task": task, "num_resamples": num_resamples, "seed": seed}
+    return {"metric": HEADLINE[task]} | {
+        kind: {**headline(one.scores_NC, test.targets_NC, **asked), **one.chosen}
+        for kind, one in found.items()
+    }
+
+
+def probe_scores(
     *,
     train: LabelledFeatures,
     test: LabelledFeatures,
     val: LabelledFeatures | None,
     task: Task,
     num_neighbours: int,
-    num_resamples: int,
     seed: int,
     kinds: Collection[str] = ("linear", "knn"),
-) -> dict[str, Any]:
-    """Score linear and k-NN probes, those of them that ``kinds`` names, on ``test``.
+) -> dict[str, ProbeScores]:
+    """Score ``test`` with linear and k-NN probes, those of them that ``kinds`` names: (N, C).
 
     Args:
         val: chooses the strength of the linear probe; None holds out a fifth of ``train`` for that.
-
-    Returns:
-        metric (accuracy or mAP), and linear and knn: that metric's interval, with the chosen
-        inverse_strength and num_neighbours.
     """
-    options = {"task": task, "num_resamples": num_resamples, "seed": seed}
-    scores: dict[str, Any] = {"metric": HEADLINE[task]}
+    found = {}
     if "linear" in kinds:
         strength = choose_strength(train=train, val=val, task=task, seed=seed)
+        is_at_end = strength in (INVERSE_STRENGTHS[0], INVERSE_STRENGTHS[-1])
+        if is_at_end:
+            logger.warning("linear probe: the best inverse_strength, %g, ends its grid", strength)
         linear_NC = linear_scores(train, test.features_ND, task=task, inverse_strength=strength)
-        interval = headline(linear_NC, test.targets_NC, **options)
-        scores["linear"] = {**interval, "inverse_strength": strength}
+        chosen = {"inverse_strength": strength, "is_at_grid_end": is_at_end}
+        found["linear"] = ProbeScores(linear_NC, chosen)
     if "knn" in kinds:
         num_neighbours = min(num_neighbours, len(train.features_ND))
         knn_NC = knn_scores(train, test.features_ND, num_neighbours=num_neighbours)
-        interval = headline(knn_NC, test.targets_NC, **options)
-        scores["knn"] = {**interval, "num_neighbours": num_neighbours}
-    return scores
+        found["knn"] = ProbeScores(knn_NC, {"num_neighbours": num_neighbours})
+    return found
 
 
 def headline(scores_NC: NDArray, targets_NC: NDArray, **options: Any) -> Interval:
@@ -140,8 +162,10 @@ def knn_scores(
 ) -> NDArray[np.float64]:
     """Score by the share of the weighted votes of the nearest training clips, (N, C)."""
     index = NearestNeighbors(n_neighbors=num_neighbours, metric="cosine", algorithm="brute")
-    index.fit(train.features_ND)
-    distance_NK, neighbour_NK = index.kneighbors(features_ND)
+    train_ND, test_ND = (normalize(np.asarray(x)) for x in (train.features_ND, features_ND))
+    mean_D = train_ND.mean(axis=0)
+    index.fit(train_ND - mean_D)
+    distance_NK, neighbour_NK = index.kneighbors(test_ND - mean_D)
     weight_NK = np.exp(-distance_NK / KNN_TEMPERATURE)
     weight_NK /= weight_NK.sum(axis=1, keepdims=True)
     scores_NC = np.zeros((len(features_ND), train.targets_NC.shape[1]))

@@ -6,7 +6,7 @@ at each place (``mean_position``), which already knows where sound and digit usu
 Shape legend: B batch, T log-mel frames, M mel bins, F video frames.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pipeline_src.config import EvaluateConfig
 from pipeline_src.evaluate.common import Split, pick_device, save_arrays
+from pipeline_src.evaluate.differences import mean_difference
 from pipeline_src.evaluate.intervals import bootstrap_means
 from pipeline_src.evaluate.predict import run_over
 from pipeline_src.loader.batches import Batch, evaluation_batches, to_device
@@ -81,19 +82,21 @@ def evaluate_reconstruction(
     pictures = _pictures(model, examples, ratio, generator)
     save_arrays(pictures_path, {"clip_ids": np.array(clip_ids), **pictures, **beside})
     return {
-        modality: dict(
-            zip(
-                PREDICTORS,
-                bootstrap_means(
-                    np.stack([errors[f"{modality}_{kind}"] for kind in PREDICTORS], axis=1),
-                    num_resamples=evaluate.num_bootstrap,
-                    seed=evaluate.seed,
-                ),
-                strict=True,
-            )
-        )
+        modality: _figures([errors[f"{modality}_{kind}"] for kind in PREDICTORS], evaluate)
         for modality in ("audio", "video")
     }
+
+
+def _figures(errors: Sequence[NDArray], evaluate: EvaluateConfig) -> dict[str, Any]:
+    """Bootstrap the mean error of each predictor, and how far the model's is below the others."""
+    options: Any = {"num_resamples": evaluate.num_bootstrap, "seed": evaluate.seed}
+    means = bootstrap_means(np.stack(errors, axis=1), **options)
+    ours, *others = errors
+    below = {
+        f"below_{kind}": mean_difference(theirs, ours, **options)
+        for kind, theirs in zip(PREDICTORS[1:], others, strict=True)
+    }
+    return dict(zip(PREDICTORS, means, strict=True)) | below
 
 
 def _mean_clip(

@@ -44,9 +44,15 @@ class Estimate(BaseModel):
         """Whether both ends of the interval are known."""
         return self.low is not None and self.high is not None
 
-    def lies_above(self, other: "Estimate") -> bool:
-        """Tell whether the two intervals are apart and this one is the higher."""
-        return self.low is not None and other.high is not None and self.low > other.high
+    @property
+    def is_gain(self) -> bool:
+        """Whether, as a difference, it lies above 0 with its whole interval."""
+        return self.low is not None and self.low > 0
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether, as a difference, it lies below 0 with its whole interval."""
+        return self.high is not None and self.high < 0
 
 
 class Scores(BaseModel):
@@ -191,26 +197,35 @@ class FoldMetrics(BaseModel):
 
 
 class Reconstruction(BaseModel):
-    """Mean squared error on hidden patches, and that of two constant predictions."""
+    """Mean squared error on hidden patches, that of two constant predictions, and how much less."""
 
     model: Estimate
     mean_patch: Estimate
     mean_position: Estimate
+    below_mean_patch: Estimate | None = None
+    below_mean_position: Estimate | None = None
 
 
-class LinearProbe(Estimate):
+class Probe(Estimate):
+    """A probe; of a trained encoder with the difference to its start, on the same clips."""
+
+    over_untrained: Estimate | None = None
+
+
+class LinearProbe(Probe):
     """Logistic regression, and the regularisation that validation clips chose."""
 
     inverse_strength: float | None = None
+    is_at_grid_end: bool = False
 
 
-class NeighbourProbe(Estimate):
+class NeighbourProbe(Probe):
     """k-NN, and its k."""
 
     num_neighbours: int | None = None
 
 
-class AttentiveProbe(Estimate):
+class AttentiveProbe(Probe):
     """A trained aggregator, and the number of epochs that validation clips chose."""
 
     num_epochs: int | None = None

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from pipeline_src.evaluate.intervals import (
     Interval,
-    bootstrap_means,
+    bare,
     make_interval,
     resample_counts,
+    share_interval,
 )
 from pipeline_src.evaluate.records import DIRECTIONS
 
@@ -120,8 +121,7 @@ def merge_copies(rows_ND: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def recall_intervals(ranks_N: NDArray, *, num_resamples: int, seed: int) -> dict[str, Interval]:
     """Compute R@k and median rank (from 1) with intervals over queries of one gallery."""
-    hits_N3 = np.stack([ranks_N < k for k in RECALL_AT], axis=1)
-    recalls = bootstrap_means(hits_N3, num_resamples=num_resamples, seed=seed)
+    recalls = [_recall(ranks_N, k, has_bounds=num_resamples > 0) for k in RECALL_AT]
     by_rank_N = np.argsort(ranks_N, kind="stable")
     medians: list[NDArray] = [np.empty(0)]
     for counts_NR in resample_counts(len(ranks_N), num_resamples, seed):
@@ -129,6 +129,14 @@ def recall_intervals(ranks_N: NDArray, *, num_resamples: int, seed: int) -> dict
     named = {f"R@{k}": recall for k, recall in zip(RECALL_AT, recalls, strict=True)}
     median = make_interval(float(np.median(ranks_N)) + 1, np.concatenate(medians) + 1)
     return named | {"median_rank": median}
+
+
+def _recall(ranks_N: NDArray, k: int, *, has_bounds: bool) -> Interval:
+    """Give R@k with Wilson's interval; in a gallery of at most k no rank can be worse."""
+    num, num_hits = len(ranks_N), int((ranks_N < k).sum())
+    if not has_bounds:
+        return bare(num_hits / num)
+    return share_interval(num_hits, num) if k < num else {"value": 1.0, "low": 1.0, "high": 1.0}
 
 
 def _median_ranks(sorted_ranks_N: NDArray, counts_NR: NDArray) -> NDArray[np.float64]:

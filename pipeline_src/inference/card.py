@@ -137,7 +137,7 @@ def _metrics(model: Model, folder: Path) -> str:
     rows = list(_figures(model, folder))
     if not rows:
         return "None was measured with these weights."
-    head = "Values with 95 % bootstrap intervals over clips.\n\n"
+    head = "Values with 95 % intervals over clips.\n\n"
     return head + _table(("data", "input", "metric", "value", "clips"), rows)
 
 

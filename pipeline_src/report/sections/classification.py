@@ -44,9 +44,9 @@ METRICS = (
     Metric("d_prime", "d\u2032", 1, 2),
 )
 RESULTS_LEAD = (
-    "Each figure with its 95 % interval: percentiles of a bootstrap over test clips. It covers the "
-    "choice of clips, not the seed of a run nor the speakers or videos that clips may share, and "
-    "has no width where every clip is right. "
+    "Each figure with its 95 % interval over the choice of test clips: Wilson\u2019s of shares, a "
+    "bootstrap on the logit scale of mAP and AUC. It covers neither the seed of a run nor the "
+    "speakers or videos that clips may share. "
     "Video scores are means over groups of frames, as many as a model sees at a time; the column "
     "named by that number is of the middle group alone. "
     "Clips: scored, of those in the list. A dash marks a figure that is undefined or not computed."

@@ -6,7 +6,19 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline_src.evaluate.records import DIRECTIONS, HEADLINE, MODALITIES, EvalMetrics, read_record
+import numpy as np
+
+from pipeline_src.evaluate.differences import headline_difference
+from pipeline_src.evaluate.files import PREDICTIONS_FILE
+from pipeline_src.evaluate.records import (
+    DIRECTIONS,
+    HEADLINE,
+    MODALITIES,
+    Estimate,
+    EvalMetrics,
+    Modality,
+    read_record,
+)
 from pipeline_src.report.blocks import (
     DIRECTION_LABELS,
     MISSING,
@@ -22,7 +34,7 @@ from pipeline_src.report.blocks import (
     number_text,
 )
 from pipeline_src.report.charts import CLASS_COLOURS, Line, Row, line_chart, logged_curve
-from pipeline_src.report.load import Problems, TrainingDone, read_rows, read_run_config
+from pipeline_src.report.load import Problems, TrainingDone, read_arrays, read_rows, read_run_config
 from pipeline_src.report.sections.training import (
     STAGE_LABELS,
     Stage,
@@ -34,20 +46,28 @@ from pipeline_src.runs.history import METRICS_LOG_FILE
 from pipeline_src.runs.spec import DONE_FILE
 
 EQUAL_WITHIN = 0.05
+NUM_RESAMPLES = {"multiclass": 1000, "multilabel": 200}  # a resample of mAP takes longer
 MAX_DRAWN_RUNS = 6
 STAGES: tuple[Stage, ...] = ("pretrain", "finetune")
 LEAD = (
     "Operations are those of matrix products, forward and backward, counted on the network and "
     "recipe and multiplied by the clips seen; a multiply-add is two. Memory is counted too: "
     "weights, gradients, the optimiser\u2019s moments and the activations of a whole batch, in "
-    "fp32 on one device. Time is wall clock on whatever machine trained the run. \u00d7: against "
+    "fp32 on one device. Differences are to the first run, on the same clips, with the 95 % "
+    "interval of a paired bootstrap over clips, or over the videos that they share; it does not "
+    "cover seeds, and is not corrected for the number of runs. Time is wall clock on whatever "
+    "machine trained the run. \u00d7: against "
     "the first run."
 )
 
 
 class MethodRun(NamedTuple):
-    """One column: an evaluation, where its stages come from, and their done.json where trained."""
+    """One column: an evaluation, where its stages come from, and their done.json where trained.
 
+    ``path`` is that of metrics.json.
+    """
+
+    path: Path
     evaluation: EvalMetrics
     model: str
     origins: dict[Stage, WeightsOrigin]
@@ -81,7 +101,7 @@ def methods_section(evaluations: Sequence[tuple[Path, EvalMetrics]]) -> Section 
             continue
         runs = [_read_run(section.problems, path, record) for path, record in found]
         section.blocks.append(Text(_equality_text(runs)))
-        section.blocks.append(_table(runs, caption=f"Runs on {dataset}"))
+        section.blocks.append(_table(section.problems, runs, caption=f"Runs on {dataset}"))
         if len(runs) <= MAX_DRAWN_RUNS:
             section.blocks += _progress(section.problems, found, runs)
     return section if section.blocks else None
@@ -110,7 +130,7 @@ def _read_run(problems: Problems, path: Path, evaluation: EvalMetrics) -> Method
             )
     model = sections.get("model") or {}
     name = f"{model.get('method', '')} {model.get('size', '')}".strip()
-    return MethodRun(evaluation, name, origins, trainings)
+    return MethodRun(path, evaluation, name, origins, trainings)
 
 
 def _equality_text(runs: Sequence[MethodRun]) -> str:
@@ -127,10 +147,11 @@ def _equality_text(runs: Sequence[MethodRun]) -> str:
     return f"{opening}: between runs operations differ in {' and in '.join(parts)}."
 
 
-def _table(runs: Sequence[MethodRun], caption: str) -> Table:
+def _table(problems: Problems, runs: Sequence[MethodRun], caption: str) -> Table:
     """Lay measures out as rows, runs as columns."""
     rows = [[Cell("Network"), *(Cell(run.model or MISSING, is_number=True) for run in runs)]]
     rows += _figure_rows(runs)
+    rows += _difference_rows(problems, runs)
     for stage in STAGES:
         title = Cell("Operations, TFLOP", sub=STAGE_LABELS[stage].lower())
         rows.append(_cost_row(title, runs, lambda run, stage=stage: run.flops(stage), 1e12, stage))
@@ -161,6 +182,55 @@ def _figure_rows(runs: Sequence[MethodRun]) -> list[list[Cell]]:
         ]
         rows.append([Cell("R@10, %", sub=DIRECTION_LABELS[direction]), *cells])
     return rows
+
+
+def _difference_rows(problems: Problems, runs: Sequence[MethodRun]) -> list[list[Cell]]:
+    """Write how each run differs from the first on the same clips, by a paired bootstrap."""
+    task = runs[0].evaluation.task
+    rows = []
+    for modality in MODALITIES:
+        cells = [Cell(MISSING, tone="muted", is_number=True)]
+        for run in runs[1:]:
+            gain = problems.attempt(lambda run=run, m=modality: run_difference(run, runs[0], m))
+            tone = "good" if gain and gain.is_gain else "warn" if gain and gain.is_loss else ""
+            cells.append(interval_cell(gain, scale=100, tone=tone))
+        title = f"{HEADLINE[task][0].upper()}{HEADLINE[task][1:]}, points over the first"
+        rows.append([Cell(title, sub=MODALITY_LABELS[modality]), *cells])
+    return rows
+
+
+def run_difference(run: MethodRun, first: MethodRun, modality: Modality) -> Estimate | None:
+    """Compare two runs on the clips of both; None where one has no scores of the modality.
+
+    Raises:
+        StageError: predictions.npz is missing or damaged.
+    """
+    if run.evaluation.scores(modality) is None or first.evaluation.scores(modality) is None:
+        return None
+    if run.evaluation.clip_ids_sha256 != first.evaluation.clip_ids_sha256:
+        return None  # the section on classification says so
+    ours, theirs = (
+        read_arrays(
+            one.path.with_name(PREDICTIONS_FILE),
+            ["clip_ids", "targets", modality],
+            "the rule evaluate_finetuned",
+            optional=["sources"],
+        )
+        for one in (run, first)
+    )
+    if not np.array_equal(ours["clip_ids"], theirs["clip_ids"]):
+        return None
+    task = run.evaluation.task
+    difference = headline_difference(
+        ours[modality],
+        theirs[modality],
+        ours["targets"],
+        task=task,
+        num_resamples=NUM_RESAMPLES[task],
+        seed=0,
+        groups=ours["sources"].tolist() if "sources" in ours else None,
+    )
+    return Estimate.model_validate(difference)
 
 
 def _cost_reader(stage: Stage, key: str) -> Callable[[MethodRun], float | None]:

@@ -108,24 +108,18 @@ def _best_sentence(evaluation: EvalMetrics) -> str:
 
 def _probe_sentence(probe: ProbeMetrics) -> str:
     trained, untrained = (probe.probes.get(key, {}) for key in ("pretrained", "untrained"))
-    apart = [
+    gains = [
         f"{MODALITY_LABELS[modality]} {label}"
         for modality, scores in trained.items()
-        for label, ours, theirs in (
-            (
-                "linear",
-                scores.linear,
-                untrained[modality].linear if modality in untrained else None,
-            ),
-            ("k-NN", scores.knn, untrained[modality].knn if modality in untrained else None),
-        )
-        if ours is not None and theirs is not None and ours.lies_above(theirs)
+        for label, ours in (("linear", scores.linear), ("k-NN", scores.knn))
+        if ours is not None and ours.over_untrained and ours.over_untrained.is_gain
     ]
-    if not trained or not untrained:
+    compared = [scores.linear or scores.knn for scores in trained.values()]
+    if not untrained or not any(one and one.over_untrained for one in compared):
         return ""
-    if not apart:
+    if not gains:
         return f"{probe.run}: no probe sets pre-training apart from random weights."
     return (
         f"Before any label, the pre-trained encoder of {probe.run} beats its untrained copy, "
-        f"intervals apart, in: {', '.join(apart)}."
+        f"by a paired bootstrap, in: {', '.join(gains)}."
     )

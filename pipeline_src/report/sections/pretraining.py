@@ -7,7 +7,6 @@ from pipeline_src.errors import StageError
 from pipeline_src.evaluate.files import RECONSTRUCTIONS_FILE
 from pipeline_src.evaluate.records import Estimate, ProbeMetrics
 from pipeline_src.report.blocks import (
-    MISSING,
     MODALITY_LABELS,
     Block,
     Cell,
@@ -45,8 +44,8 @@ PROBE_STYLES = {
 }
 EVIDENCE_LEAD = (
     "Measured on held-out clips with the encoder frozen as pre-training left it, beside the same "
-    "encoder with its initial random weights. Only the probes use labels. \u201cApart\u201d: the "
-    "two 95 % intervals do not overlap. Mean patch and mean at "
+    "encoder with its initial random weights. Only the probes use labels. Differences are of the "
+    "same clips, with 95 % intervals of a paired bootstrap. Mean patch and mean at "
     "its place: of the training clips, over all places and at each."
 )
 
@@ -112,22 +111,19 @@ def _reconstruction_table(probe: ProbeMetrics) -> Table:
             Cell(MODALITY_LABELS[modality]),
             interval_cell(error.model, digits=3),
             interval_cell(error.mean_patch, digits=3),
-            _apart_cell(error.mean_patch, error.model),
+            _gain_cell(error.below_mean_patch, digits=3),
             interval_cell(error.mean_position, digits=3),
-            _apart_cell(error.mean_position, error.model),
+            _gain_cell(error.below_mean_position, digits=3),
         ])  # fmt: skip
-    head = ["Input", "Model, MSE", "Mean patch, MSE", "Intervals"]
-    head += ["Mean at its place, MSE", "Intervals"]
+    head = ["Input", "Model, MSE", "Mean patch, MSE", "Model below it"]
+    head += ["Mean at its place, MSE", "Model below it"]
     return Table(f"Error on hidden patches of held-out clips, {probe.name}", head, rows)
 
 
-def _apart_cell(better: Estimate | None, worse: Estimate | None) -> Cell:
-    """Say whether two intervals are apart, and in the right order, ``better`` being higher."""
-    if better is None or worse is None or not (better.has_bounds and worse.has_bounds):
-        return Cell(MISSING, tone="muted")
-    if better.lies_above(worse):
-        return Cell("apart", tone="good")
-    return Cell("apart, worse", tone="warn") if worse.lies_above(better) else Cell("overlap")
+def _gain_cell(gain: Estimate | None, *, scale: float = 1, digits: int = 1) -> Cell:
+    """Write a difference over its interval, marked where that leaves 0 out."""
+    tone = "good" if gain and gain.is_gain else "warn" if gain and gain.is_loss else ""
+    return interval_cell(gain, scale=scale, digits=digits, tone=tone)
 
 
 def _probe_table(probe: ProbeMetrics) -> Table:
@@ -142,14 +138,19 @@ def _probe_table(probe: ProbeMetrics) -> Table:
             theirs = getattr(base, key) if base else None
             rows.append([
                 Cell(MODALITY_LABELS[modality]),
-                Cell(label),
+                Cell(label, sub=_grid_note(ours)),
                 Cell(scores.metric),
                 interval_cell(ours, scale=100),
                 interval_cell(theirs, scale=100),
-                _apart_cell(ours, theirs),
+                _gain_cell(ours.over_untrained if ours else None, scale=100),
             ])  # fmt: skip
-    head = ["Input", "Probe", "Metric", "Pre-trained, %", "Untrained, %", "Intervals"]
+    head = ["Input", "Probe", "Metric", "Pre-trained, %", "Untrained, %", "Difference"]
     return Table(f"Probes of the frozen encoder, {probe.name}", head, rows)
+
+
+def _grid_note(probe: Estimate | None) -> str:
+    """Say where the best regularisation is the last that was tried."""
+    return "strength at its grid\u2019s end" if getattr(probe, "is_at_grid_end", False) else ""
 
 
 def _probe_chart(probe: ProbeMetrics) -> list[Block]:
