@@ -107,7 +107,7 @@ def closed_form(
 
 
 def mavil_steps(network: MAViLConfig, recipe: PretrainConfig) -> list[Step]:
-    """What a clip passes in each phase, or under each pair of ``mask_ratios``: equal shares."""
+    """List what a clip passes in each phase, or in each pair of ``mask_ratios``: equal shares."""
     listed = [MaskRatios(*pair) for pair in product(recipe.mavil.mask_ratios, repeat=2)]
     planned = [phase.ratios for phase in plan_phases(network, recipe) if phase.ratios]
     return [planned_step(network, ratios, recipe) for ratios in listed or planned]

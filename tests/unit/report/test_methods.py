@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from pipeline_src.evaluate.records import EvalMetrics, read_record
@@ -52,6 +53,22 @@ def test_runs_of_equal_cost_are_said_to_be_so(tmp_path):
     assert len(charts) == 3
     assert "one from" in charts[0].alt
     assert "two from" in charts[0].alt
+
+
+def test_runs_are_compared_clip_by_clip(tmp_path):
+    paths = write_run(tmp_path, "one"), write_run(tmp_path, "two"), write_run(tmp_path, "three")
+    other = paths[2].with_name("predictions.npz")
+    arrays = dict(np.load(other))
+    np.savez(other, **(arrays | {"audio": arrays["audio"] + 2 * arrays["targets"]}))
+    section, _, rows, _ = compare(*paths)
+    assert section.problems.messages == []
+    first, same, better = rows["Accuracy, points over the first audio"]
+    assert (first.text, same.text, same.tone) == ("\u2013", "0.0", "")
+    assert (better.tone, better.sub != "") == ("good", True)
+    paths[1].with_name("predictions.npz").unlink()
+    section, _, rows, _ = compare(*paths)
+    assert rows["Accuracy, points over the first audio"][1].text == "\u2013"
+    assert "predictions.npz is not there" in section.problems.messages[0]
 
 
 def test_a_small_cost_is_not_shown_as_nothing(tmp_path):

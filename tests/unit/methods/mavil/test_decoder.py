@@ -43,7 +43,7 @@ def is_changed(mine, other):
     ],
 )
 def test_hidden_tokens_read_each_other_unless_the_decoder_is_cross(side, kind, reads_hidden):
-    model = make_model("diffmavil_tiny", **{f"{side}_decoder": kind}).eval()
+    model = make_model("diffmavil_tiny", noise_init=0.5, **{f"{side}_decoder": kind}).eval()
     place = SIDES.index(side)
     noised = draw_noised(model)
     before = decode(model, noised)
@@ -60,7 +60,7 @@ def test_hidden_tokens_read_each_other_unless_the_decoder_is_cross(side, kind, r
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("kind", ["cross", "cross_self", "joint"])
 def test_predictions_of_the_same_noisy_patches_depend_on_the_step(side, kind):
-    model = make_model("diffmavil_tiny", **{f"{side}_decoder": kind}).eval()
+    model = make_model("diffmavil_tiny", noise_init=0.5, **{f"{side}_decoder": kind}).eval()
     place = SIDES.index(side)
     noised = draw_noised(model)
     before = decode(model, noised)
@@ -84,8 +84,8 @@ def noised_by_hand(model, batch, clip_ids, query, side):
 
 
 def test_decoders_receive_the_noised_patches_of_the_hidden_places():
-    objective = MAViLPretrain(make_model("diffmavil_tiny"), mask_ratios=(0.5, 0.75))
-    model, batch = objective.model, make_batch()
+    model = make_model("diffmavil_tiny", noise_init=0.5)
+    objective, batch = MAViLPretrain(model, mask_ratios=(0.5, 0.75)), make_batch()
     plan = objective.draw(4, MAVIL_RATIOS, torch.Generator().manual_seed(0))
     assert [chunk.clip_ids.tolist() for chunk in plan.chunks] != [[0, 1], [2, 3]]
     received = {}
@@ -107,7 +107,7 @@ def test_decoders_receive_the_noised_patches_of_the_hidden_places():
 @pytest.mark.parametrize("norm_pix_loss", [True, False])
 def test_the_diffusion_loss_is_the_error_of_the_predicted_clean_patches(norm_pix_loss):
     """The network predicts x_0, of patches normalised one by one or as they are."""
-    model = make_model("diffmavil_tiny", norm_pix_loss=norm_pix_loss).eval()
+    model = make_model("diffmavil_tiny", noise_init=0.5, norm_pix_loss=norm_pix_loss).eval()
     objective, batch = MAViLPretrain(model), make_batch()
     plan = objective.draw(4, MAVIL_RATIOS, torch.Generator().manual_seed(0))
     values = objective(batch, plan)

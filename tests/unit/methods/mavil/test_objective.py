@@ -174,7 +174,7 @@ def test_masks_do_not_change_when_decoders_do():
 
 
 def test_the_encoder_never_sees_noise_or_step():
-    objective = MAViLPretrain(make_model("diffmavil_tiny").eval())
+    objective = MAViLPretrain(make_model("diffmavil_tiny", noise_init=0.5).eval())
     ((chunk,), _), batch = draw(objective), make_batch()
     view = chunk.views[0]
     outputs = []
