@@ -10,7 +10,7 @@ CUDA_ON_DEMAND := triton nvidia-cusolver nvidia-cuda-nvrtc nvidia-nvtx cuda-bind
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: setup setup-dev setup-cpu demo compare test check soak lint fmt bench config lock slurm-up slurm-down clean
+.PHONY: setup setup-dev setup-cpu demo compare test check soak lint fmt bench gpu config lock slurm-up slurm-down clean
 
 setup: $(READY)
 	@echo "Ready. For the commands of the README, activate the environment in this shell:  . $(BIN)/activate"
@@ -71,6 +71,10 @@ fmt: $(READY_DEV)
 	ruff check --fix .
 	ruff format .
 	snakefmt Snakefile workflow
+
+# On one GPU, at most nine minutes; called again, it does what is missing.
+gpu: $(READY)
+	python benchmarks/gpu.py
 
 bench: $(READY)
 	python benchmarks/preprocess.py

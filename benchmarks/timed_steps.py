@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import mean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -41,25 +41,31 @@ class Trainer:
     def __post_init__(self) -> None:
         task, recipe = make_task(self.model, self.recipe), self.recipe
         self.phases = plan_phases(pretrain_network(self.model, recipe, NUM_MEL_BINS), recipe)
-        network = build_model(
-            self.model,
-            num_classes=0,
-            num_mel_bins=NUM_MEL_BINS,
-            num_frames=recipe.num_frames,
-            seed=0,
-        ).to(self.device)
+        with self.device:  # a GPU draws initial weights in no time
+            network = build_model(
+                self.model,
+                num_classes=0,
+                num_mel_bins=NUM_MEL_BINS,
+                num_frames=recipe.num_frames,
+                seed=0,
+            ).to(self.device)
         self.objective = task.objective(network, "multiclass")
         network.set_grad_checkpointing(recipe.activation_checkpointing)
         if recipe.compile:
             compile_blocks(network)
-        self.optimizers = build_optimizers(
-            recipe,
+        self.optimizers = self.make_optimizers()
+        self.generator = torch.Generator(self.device).manual_seed(0)
+        self.is_mixed = pick_precision(recipe.amp, self.device).is_mixed
+
+    def make_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """New ones over the network's parameters as they are now, one per pass."""
+        network, task = self.objective.model, make_task(self.model, self.recipe)
+        return build_optimizers(
+            self.recipe,
             network.named_parameters(),
             self.objective.passes,
             partial(task.lr_factor, network),
         )
-        self.generator = torch.Generator(self.device).manual_seed(0)
-        self.is_mixed = pick_precision(recipe.amp, self.device).is_mixed
 
     def state_bytes(self) -> int:
         """Weights and moments; gradients live inside a step."""
@@ -82,11 +88,15 @@ class Trainer:
         )
         for step_pass, optimizer in self.optimizers.items():
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.is_mixed):
-                loss = self.objective(batch, plan, step_pass)["loss"]
+                loss = self.loss(batch, plan, step_pass)
             loss.backward()
             clip_gradients(self.objective.parameters(), recipe.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+
+    def loss(self, batch: dict[str, torch.Tensor], plan: Any, step_pass: str) -> torch.Tensor:
+        """Of a pass, 0-d."""
+        return self.objective(batch, plan, step_pass)["loss"]
 
 
 class Taken(NamedTuple):
@@ -113,7 +123,7 @@ def timed_round(trainers: dict[str, Trainer], num_frames: int) -> dict[str, Take
 def timed_step(trainer: Trainer, phase: Phase, num_frames: int) -> Taken:
     """One step on new clips; on a GPU its peak memory, the other variants' weights left out."""
     on_gpu, num_clips = trainer.device.type == "cuda", phase.batch_size
-    batch = random_batch(num_clips, num_frames, trainer.device)
+    batch = random_batch(num_clips, num_frames, trainer.device, trainer.model)
     inputs = sum(t.numel() * t.element_size() for t in batch.values())
     if on_gpu:
         torch.cuda.synchronize()
@@ -135,9 +145,12 @@ def in_turn(trainers: dict[str, Trainer]) -> Iterator[tuple[str, Phase]]:
             yield name, trainer.phases[place % len(trainer.phases)]
 
 
-def random_batch(num_clips: int, num_frames: int, device: torch.device) -> dict[str, torch.Tensor]:
-    """Clips of the size that the base recipes see."""
+def random_batch(
+    num_clips: int, num_frames: int, device: torch.device, model: ModelConfig
+) -> dict[str, torch.Tensor]:
+    """Clips of the size that the network sees."""
+    side = model.img_size
     return {
-        "logmel": torch.randn(num_clips, 1024, NUM_MEL_BINS, device=device),
-        "frames": torch.randn(num_clips, num_frames, 3, 224, 224, device=device),
+        "logmel": torch.randn(num_clips, model.target_length, NUM_MEL_BINS, device=device),
+        "frames": torch.randn(num_clips, num_frames, 3, side, side, device=device),
     }

@@ -46,10 +46,17 @@ TEMPERATURE = 0.05
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def released_mask(num_clips: int, grid: tuple[int, int], ratio: float, *, marked: bool) -> Tensor:
+def released_mask(
+    num_clips: int,
+    grid: tuple[int, int],
+    ratio: float,
+    *,
+    marked: bool,
+    device: torch.device | str = "cpu",
+) -> Tensor:
     """Kept tokens (B, K) with time and frequency marked clip by clip."""
     rows, columns = grid
-    noise = torch.rand(num_clips, rows, columns)
+    noise = torch.rand(num_clips, rows, columns, device=device)
     for clip in range(num_clips if marked else 0):
         for column in torch.randperm(columns)[: int(columns * ratio * 0.7)].tolist():
             noise[clip, :, column] = 1.1
@@ -84,11 +91,13 @@ def released_loss(
         ("audio", vit.embed_audio(batch["logmel"]), model.audio_grid),
         ("video", vit.embed_video(batch["frames"]), model.video_grid),
     )
-    orders = {modality: torch.randperm(num_clips) for modality, _, _ in sides}
+    device = batch["logmel"].device
+    orders = {modality: torch.randperm(num_clips, device=device) for modality, _, _ in sides}
     groups: list[tuple[Modality, Tensor]] = []
     for modality, tokens, grid in sides:
         for clips, ratio in zip(orders[modality].chunk(len(ratios)), ratios, strict=True):
-            kept = released_mask(len(clips), grid, ratio, marked=modality == "audio")
+            marked = modality == "audio"
+            kept = released_mask(len(clips), grid, ratio, marked=marked, device=device)
             groups.append((modality, gather_tokens(tokens[clips], kept)))
     for block in vit.blocks:
         groups = [(m, released_block(block, x, m, attend)) for m, x in groups]  # type: ignore[arg-type]
