@@ -41,6 +41,7 @@ $(READY_DEV): requirements-dev.lock pyproject.toml
 demo: $(READY)
 	AV_PIPELINE_TABLE=no snakemake all
 	av-pipeline table
+	@echo "Search the clips by sound and picture:  . $(BIN)/activate && av-pipeline serve results/avsiam_tiny"
 
 # The demo, then the other methods at its cost beside it in one report.
 compare: demo

@@ -24,6 +24,7 @@ COMMANDS = {
     "embed": "vectors of files, folders and URLs by a checkpoint",
     "classify": "classes of files, folders and URLs by a fine-tuned checkpoint",
     "search": "clips of one's own, found by sound or picture",
+    "serve": "a page to search them, for one's own browser",
     "complete": "what checkpoints of before 0.2 lack for their use",
     "export": "a checkpoint as a folder to share, with its model card",
     "verify": "every byte of packed shards, and some or all clips decoded",

@@ -12,6 +12,9 @@ import pytest
 from pipeline_src import load
 from pipeline_src.cli import main
 from pipeline_src.inference.complete import complete
+from pipeline_src.inference.search.open import open_model
+from pipeline_src.inference.serve.media import media_response
+from pipeline_src.inference.serve.places import find_index
 from pipeline_src.manifest.chunks import read_chunk
 
 pytestmark = pytest.mark.e2e
@@ -123,6 +126,24 @@ def test_the_example_finds_clips_of_a_folder(built):
     output = built.run("python", "examples/quickstart.py", f"{RUN}/pretrain", "own", query)
     assert "passed over: own/broken.mp4 (corrupt" in output
     assert len(re.findall(r"^  [+-]0\.\d+  own/\d", output, re.MULTILINE)) == 2 * 5
+
+
+def test_a_run_is_searched_by_the_vectors_of_its_evaluation(here):
+    expected = evaluated(here, "embeddings")
+    index = find_index(Path(RUN), "cpu")
+    shown = [index.row(number) for number in range(index.num_rows)]
+    rows = {row["clip"].rpartition("/")[2]: row for row in shown if row["split"] == "test"}
+    assert (index.about["num_clips"], index.about["splits"]) == (40, ["test", "train", "val"])
+    assert set(rows) == set(expected["clip_ids"])
+    model = open_model(index, "cpu")
+    files = test_files(here)
+    for clip_id, row in rows.items():
+        assert Path(row["path"]).samefile(files[clip_id])
+        (made,) = model.embed(files[clip_id], window_seconds=None)
+        for name in ("audio", "video"):
+            assert np.abs(made.compared(name) - index.vectors[name][row["row"]]).max() < 1e-5
+        without_file = {**row, "path": ""}
+        assert media_response(without_file).body[:4] == b"fLaC"
 
 
 def test_the_commands_write_a_row_per_file_and_go_on(built):

@@ -1,0 +1,171 @@
+"""The search page in a real browser: by clip, by upload, by microphone, keys, a phone's width."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from tests.browser import CHROMIUM, open_browser
+from tests.checkpoints import make_checkpoint
+from tests.media import make_clip
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: install it, as .ci/run does"),
+]
+COMMAND = (sys.executable, "-m", "pipeline_src")
+NAMES = "[...document.querySelectorAll('#results strong')].map(e => e.textContent)"
+FOUND = "document.querySelectorAll('#results .card').length"
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    for label, is_static in (("still", True), ("moving", False)):
+        (folder / label).mkdir()
+        for number in range(3):
+            tone = (0.2 * number, 0.5 + 0.2 * number)
+            path = folder / label / f"{label}{number}.mp4"
+            make_clip(path, seconds=1.2, tone=tone, is_static=is_static)
+    (folder / "moving/<img src=x onerror=alert(1)>.mp4").write_bytes(b"no video at all")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """Files that are not in the index."""
+    folder = tmp_path_factory.mktemp("others")
+    make_clip(folder / "tone.wav", seconds=1.0, has_video=False, options=())
+    Image.effect_noise((64, 48), 60).convert("RGB").save(folder / "picture.png")
+    (folder / "bad.mp4").write_bytes(b"no video at all")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(media, tmp_path_factory, root):
+    """The page of an index that the commands have made."""
+    folder = tmp_path_factory.mktemp("search")
+    checkpoint = make_checkpoint(folder / "run", classes=())
+    environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"}
+    index = folder / "index"
+    build = (*COMMAND, "search", "build", checkpoint, media, "--index", index, "--device", "cpu")
+    subprocess.run(build, env=environment, check=True, capture_output=True)
+    serve = (*COMMAND, "serve", index, "--port", "0", "--device", "cpu")
+    with subprocess.Popen(serve, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            yield next(
+                found.group()
+                for line in process.stderr
+                if (found := re.search(r"http://127\.0\.0\.1:[1-9]\d*", line))
+            )
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with open_browser(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser, address):
+    browser.said.clear()
+    browser.size(1280, 860)
+    browser.open(address + "/")
+    browser.wait("document.readyState === 'complete' && state.map && state.drawn.length")
+    yield browser
+    assert not browser.problems()
+    assert browser.hosts() <= {address.removeprefix("http://")}
+
+
+def place(page, number):
+    """Where a clip of the map is in the window."""
+    box = "document.getElementById('map').getBoundingClientRect()"
+    return page.run(f"[{box}.left + state.drawn[{number}].x, {box}.top + state.drawn[{number}].y]")
+
+
+def test_search_by_sound_and_by_picture_of_a_clip(page):
+    page.point(*place(page, 0))
+    page.wait("!document.getElementById('tip').hidden")
+    page.point(*place(page, 0), clicks=True)
+    page.wait("state.wanted && !!document.querySelector('#wanted video')")
+    page.wait("document.querySelector('#wanted video').duration > 1")  # it plays
+    for by in ("audio other", "video other", "audio same", "video same", "both other"):
+        page.run("document.querySelectorAll('#results .card').forEach(e => e.remove())")
+        page.run(f"document.querySelector('[value=\"{by}\"]').click()")
+        assert page.wait(FOUND) == 5  # all but itself and the refused one
+        assert page.run("[...document.querySelectorAll('#results img')].length") == 10
+    scores = page.run("[...document.querySelectorAll('#results meter')].map(e => e.value)")
+    assert scores == sorted(scores, reverse=True)
+    page.run("$('label').value = 'still'; $('label').onchange()")
+    page.wait(f"{FOUND} <= 3")
+    assert set(page.run(NAMES)) == {"still"}
+
+
+def test_search_by_an_upload_and_one_that_is_refused(page, others):
+    page.choose_file("#file", others / "picture.png")
+    assert page.wait(FOUND) == 6
+    assert page.run("document.querySelector('[value=\"audio other\"]').disabled")
+    page.choose_file("#file", others / "tone.wav")
+    page.wait("state.wanted.clip === 'tone.wav'")
+    assert page.run("document.querySelector('[value=\"video other\"]').disabled")
+    page.choose_file("#file", others / "bad.mp4")
+    page.wait("!$('problem').hidden")
+    assert page.run("$('problem').textContent").startswith("bad.mp4 was refused: corrupt")
+    page.run("$('tab-refused').click()")
+    page.wait("$('refused').tBodies[0].rows.length === 1")
+    told = page.run("$('refused').innerText")
+    assert "<img src=x onerror=alert(1)>.mp4" in told  # text, not markup
+    assert "corrupt" in told
+
+
+def test_search_by_a_recording(page):
+    page.run("$('record').click()")
+    page.wait("$('record').textContent.startsWith('Stop')")
+    time.sleep(1.5)
+    page.run("$('record').click()")
+    page.wait("state.wanted && state.wanted.clip === 'recording'")
+    assert page.wait(FOUND) == 6
+    assert page.run("state.wanted.has") == ["audio"]
+
+
+def test_keys_alone(page):
+    page.run("$('map').focus()")
+    page.press("ArrowRight")
+    page.wait("!$('tip').hidden")
+    first = page.run("state.at")
+    for key in ("ArrowRight", "ArrowLeft", "ArrowDown", "ArrowUp"):
+        page.press(key)
+    page.wait("state.at >= 0")
+    assert page.run("$('map-said').textContent")
+    page.press("Enter")
+    assert page.wait(FOUND) == 5
+    page.run("$('tab-results').focus()")
+    page.press("ArrowRight")
+    page.wait("!$('panel-clips').hidden && document.querySelectorAll('#clips .card').length === 6")
+    assert page.run("document.activeElement.id") == "tab-clips"
+    assert isinstance(first, int)
+
+
+def test_a_phone_shows_all_of_it(page, tmp_path):
+    page.size(390, 844, is_phone=True)
+    for view in ("map", "results", "clips", "refused"):
+        page.run(f"$('tab-{view}').click()")
+        assert page.run("document.documentElement.scrollWidth <= innerWidth"), view
+        small = page.run(
+            "[...document.querySelectorAll('button, select')].filter(e => e.offsetParent)"
+            ".filter(e => e.getBoundingClientRect().height < 40).map(e => e.id || e.textContent)"
+        )
+        assert json.dumps(small) == "[]"
+    page.run("$('tab-map').click()")
+    page.point(*place(page, 2), clicks=True)
+    page.wait("state.wanted")
+    page.picture(tmp_path / "phone.png")
+    assert Image.open(tmp_path / "phone.png").size == (390, 844)
