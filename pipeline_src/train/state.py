@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from pipeline_src.runs.checkpoint import Checkpoint
+from pipeline_src.runs.preparation import describe_data
 from pipeline_src.runs.provenance import git_commit, package_versions
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.shards.read import ShardSet
@@ -32,6 +33,7 @@ def constant_state(
         "logmel_mean": shards.logmel_mean,
         "logmel_std": shards.logmel_std,
         "front_end": dict(shards.front_end),
+        **describe_data(spec.train_indexes),
         "num_threads": torch.get_num_threads(),
         "git_commit": git_commit(),
         "versions": package_versions(),
