@@ -165,7 +165,10 @@ def test_a_phone_shows_all_of_it(page, tmp_path):
         )
         assert json.dumps(small) == "[]"
     page.run("$('tab-map').click()")
+    page.run("$('map').scrollIntoView()")
     page.point(*place(page, 2), clicks=True)
-    page.wait("state.wanted")
+    page.wait("state.wanted && !!document.querySelector('#wanted video')")
+    box = page.run("(r => [r.top, r.bottom])($('wanted').getBoundingClientRect())")
+    assert 0 <= box[0] < box[1] <= 844
     page.picture(tmp_path / "phone.png")
     assert Image.open(tmp_path / "phone.png").size == (390, 844)

@@ -322,6 +322,7 @@ async function pick(point) {
   $("tip").hidden = true;
   choose(clip);
   $("wanted").querySelector(".play")?.click();
+  if (innerWidth < 740) $("ask").scrollIntoView();
 }
 
 function mapKeys(event) {
