@@ -108,7 +108,9 @@ def closed_form(
 
 def mavil_steps(network: MAViLConfig, recipe: PretrainConfig) -> list[Step]:
     """List what a clip passes in each phase, or in each pair of ``mask_ratios``: equal shares."""
-    listed = [MaskRatios(*pair) for pair in product(recipe.mavil.mask_ratios, repeat=2)]
+    listed = [
+        MaskRatios(audio, video) for audio, video in product(recipe.mavil.mask_ratios, repeat=2)
+    ]
     planned = [phase.ratios for phase in plan_phases(network, recipe) if phase.ratios]
     return [planned_step(network, ratios, recipe) for ratios in listed or planned]
 

@@ -162,7 +162,9 @@ def knn_scores(
 ) -> NDArray[np.float64]:
     """Score by the share of the weighted votes of the nearest training clips, (N, C)."""
     index = NearestNeighbors(n_neighbors=num_neighbours, metric="cosine", algorithm="brute")
-    train_ND, test_ND = (normalize(np.asarray(x)) for x in (train.features_ND, features_ND))
+    train_ND, test_ND = (
+        np.asarray(normalize(np.asarray(x))) for x in (train.features_ND, features_ND)
+    )
     mean_D = train_ND.mean(axis=0)
     index.fit(train_ND - mean_D)
     distance_NK, neighbour_NK = index.kneighbors(test_ND - mean_D)
