@@ -18,7 +18,7 @@ WINGS = {
     "#cfe8f7": ("datasets", "manifest", "download", "transcode", "logmel", "shards", "loader"),
     "#fbe3c0": ("methods", "runs", "train", "submit"),
     "#cdeadf": ("evaluate", "inference", "report"),
-    "#f3dcea": ("catalog", "dvc", "terminal", "cli", "commands"),
+    "#f3dcea": ("catalog", "dvc", "workflow", "cli", "commands"),
 }
 
 
@@ -76,7 +76,7 @@ def main() -> None:
     ]
     imports = room_imports()
     for colour, rooms in WINGS.items():
-        lines += [f'{room} [fillcolor="{colour}"];' for room in rooms if imports.get(room)]
+        lines += [f'{room} [fillcolor="{colour}"];' for room in rooms if room in imports]
     lines += [f"{one} -> {other};" for one, other in needed_arrows(imports)]
     command = ["dot", "-Tsvg"]
     source = "\n".join([*lines, "}"])

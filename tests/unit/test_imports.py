@@ -1,6 +1,7 @@
 """Imports point one way, and what only one room may know stays there."""
 
 import ast
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,13 @@ def test_each_tool_is_known_in_one_place(root):
         for module in imported_modules(path):
             owner = ONLY_IN.get(module.split(".")[0])
             assert owner in (None, room), f"{path} imports {module}"
+
+
+def test_the_picture_of_the_rooms_shows_their_imports(root):
+    path = root / "docs/draw_rooms.py"
+    spec = importlib.util.spec_from_file_location("draw_rooms", path)
+    picture = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(picture)
+    drawn = picture.drawn_arrows(picture.PICTURE.read_text(encoding="utf-8"))
+    assert drawn == picture.needed_arrows(picture.room_imports()), f"run python {path.name}"
+    assert {room for rooms in picture.WINGS.values() for room in rooms} == set(ORDER)
