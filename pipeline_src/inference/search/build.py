@@ -124,24 +124,42 @@ def _finish(
 ) -> None:
     """Write the columns, then index.json."""
     counts = _counting(rows, clips)
+    names = {
+        "labels": sorted({label for row in rows for label in row["labels"]}),
+        "splits": sorted({row["split"] for row in rows if row["split"]}),
+    }
+    with atomic_path(folder / COLUMNS_FILE) as temporary, temporary.open("wb") as stream:
+        columns = _columns(folder, rows, counts, names, widths)
+        np.savez(stream, allow_pickle=False, **columns)
+    counted = [row for row, is_in in zip(rows, counts, strict=True) if is_in]
+    about = _origin(model, widths) | {"num_rows": len(rows)} | _totals(counted) | names
+    write_json(folder / INDEX_FILE, about)
+
+
+def _columns(
+    folder: Path,
+    rows: Sequence[Row],
+    counts: NDArray,
+    names: dict[str, list[str]],
+    widths: dict[str, int],
+) -> dict[str, NDArray]:
+    """Return what a search needs of every row, as arrays (N,)."""
     refused = np.array([bool(row["reason"]) for row in rows], bool)
     vectors = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in widths if rows}
-    labels = sorted({label for row in rows for label in row["labels"]})
-    splits = sorted({row["split"] for row in rows if row["split"]})
-    columns = {
+    splits = [_place(names["splits"], row["split"]) for row in rows]
+    return {
         "counts": counts,
         "refused": refused,
         "offsets": line_offsets(folder / ROWS_FILE),
-        "splits": np.array([_place(splits, row["split"]) for row in rows], np.int32),
+        "splits": np.array(splits, np.int32),
         "places": _places(vectors, counts & ~refused),
-        **_label_columns(rows, labels),
+        **_label_columns(rows, names["labels"]),
         **{name: np.array([name in row["has"] for row in rows], bool) for name in widths},
     }
-    with atomic_path(folder / COLUMNS_FILE) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **columns)
-    reasons = Counter(row["reason"] for row, is_in in zip(rows, counts, strict=True) if is_in)
-    num_refused = int((counts & refused).sum())
-    about: dict[str, Any] = {
+
+
+def _origin(model: Model, widths: dict[str, int]) -> dict[str, Any]:
+    return {
         "format": FORMAT,
         "name": model.name,
         "checkpoint": str(model.folder.absolute()),
@@ -149,14 +167,16 @@ def _finish(
         "num_frames": model.num_frames,
         "modalities": list(widths),
         "widths": widths,
-        "num_rows": len(rows),
-        "num_clips": int(counts.sum()) - num_refused,
-        "num_refused": num_refused,
-        "reasons": {reason: count for reason, count in sorted(reasons.items()) if reason},
-        "labels": labels,
-        "splits": splits,
     }
-    write_json(folder / INDEX_FILE, about)
+
+
+def _totals(counted: Sequence[Row]) -> dict[str, Any]:
+    reasons = Counter(row["reason"] for row in counted if row["reason"])
+    return {
+        "num_clips": len(counted) - reasons.total(),
+        "num_refused": reasons.total(),
+        "reasons": dict(sorted(reasons.items())),
+    }
 
 
 def _counting(rows: Sequence[Row], clips: Sequence[SourceClip]) -> NDArray:

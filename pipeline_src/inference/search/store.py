@@ -11,6 +11,7 @@ Rows are only ever appended. One whose file has changed or is gone stays, but co
 Shape legend: N rows, D width.
 """
 
+import fcntl
 import io
 import json
 import os
@@ -37,8 +38,11 @@ class VectorFile:
     def __init__(self, path: Path, width: int, num_rows: int) -> None:
         self._width = width
         self._header_bytes = len(_header(0, width))
+        size = self._header_bytes + 4 * width * num_rows
+        if num_rows and (not path.is_file() or path.stat().st_size < size):
+            raise ConfigError(f"{path}: lacks rows; delete {path.parent} and build it again")
         self._stream = path.open("r+b" if path.exists() else "w+b")
-        self._stream.truncate(self._header_bytes + 4 * width * num_rows)
+        self._stream.truncate(size)
         self._write_header(num_rows)
         self._num_rows = num_rows
 
@@ -85,6 +89,7 @@ class IndexWriter:
     def __init__(self, folder: Path, made_by: str, widths: Mapping[str, int]) -> None:
         self._folder = folder
         self._begin(made_by)
+        self._lock = _hold(folder / BEGUN_FILE)
         self.rows, row_bytes = _whole_rows(folder / ROWS_FILE)
         self._row_stream = _open_at(folder / ROWS_FILE, row_bytes)
         self._preview_end = max((sum(row["preview"]) for row in self.rows), default=0)
@@ -112,7 +117,8 @@ class IndexWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for stream in (self._row_stream, self._preview_stream, *self._vectors.values()):
+        streams = (self._row_stream, self._preview_stream, *self._vectors.values(), self._lock)
+        for stream in streams:
             stream.close()
 
     def append(
@@ -146,6 +152,17 @@ class IndexWriter:
                 "command again"
             ) from error
         self.rows += rows
+
+
+def _hold(path: Path) -> BinaryIO:
+    """Lock an index for as long as the file is open."""
+    stream = path.open("rb")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        stream.close()
+        raise ConfigError(f"{path.parent}: another process builds it; wait for it") from None
+    return stream
 
 
 def _open_at(path: Path, size: int) -> BinaryIO:

@@ -16,7 +16,7 @@ from pipeline_src.inference.search.build import build_index
 from pipeline_src.inference.search.nearest import BLOCK_ROWS, Pair, nearest
 from pipeline_src.inference.search.open import open_model
 from pipeline_src.inference.search.query import Question, find, row_vectors
-from pipeline_src.inference.search.store import Index
+from pipeline_src.inference.search.store import Index, IndexWriter
 from pipeline_src.inference.stream import Options
 from tests.checkpoints import make_checkpoint
 from tests.media import make_clip
@@ -157,6 +157,19 @@ def test_other_weights_and_other_folders_are_refused(built, media, tmp_path):
         build_index(other, [tmp_path / "empty"], tmp_path / "new", QUIET)
     with pytest.raises(ConfigError, match="search build CHECKPOINT"):
         Index(tmp_path)
+
+
+def test_one_process_builds_at_a_time_and_lost_rows_are_noticed(built, model, media, tmp_path):
+    folder = shutil.copytree(built.folder, tmp_path / "index")
+    made_by = json.loads((folder / "begun.json").read_text())["made_by"]
+    with (
+        IndexWriter(folder, made_by, built.about["widths"]),
+        pytest.raises(ConfigError, match="another process builds it"),
+    ):
+        build_index(model, [media], folder, QUIET)
+    (folder / "audio.npy").write_bytes((folder / "audio.npy").read_bytes()[:-1])
+    with pytest.raises(ConfigError, match=r"audio\.npy: lacks rows; delete"):
+        build_index(model, [media], folder, QUIET)
 
 
 def test_a_replaced_checkpoint_is_noticed(model, media, checkpoint, tmp_path):
