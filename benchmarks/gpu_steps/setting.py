@@ -54,8 +54,9 @@ class Setting:
         return self._kept[name]
 
     def free(self) -> None:
-        """Give back the memory of what was kept."""
+        """Give back the memory of what was kept, and forget what was compiled for it."""
         self._kept.clear()
+        torch.compiler.reset()  # code for the shapes of one network is in the way of the next
         gc.collect()
         if self.on_gpu:
             torch.cuda.empty_cache()
