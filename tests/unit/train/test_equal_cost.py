@@ -5,7 +5,6 @@ import csv
 import pytest
 
 from pipeline_src.config import default_config, read_config, resolve_run
-from pipeline_src.config.variants import VARIANTS, closed_form
 from pipeline_src.methods import METHODS
 from pipeline_src.train.cost import DATASETS, run_costs, total_flops
 
@@ -15,6 +14,9 @@ EFFICIENCY = "config/experiments/avdigits_efficiency.yaml"
 EXPERIMENT = "config/experiments/avdigits_methods.yaml"
 ALIGNMENT = "config/experiments/avdigits_sync.yaml"
 TOLERANCE = 0.05
+DECIDING = (
+    "mavil", "cross", "noise_cross", "reconstruction", "quarter_no_noise", "quarter_noise",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -53,26 +55,45 @@ def test_every_method_is_compared(root):
     assert methods == list(METHODS)
 
 
-def test_variants_are_compared_at_equal_samples_and_at_equal_operations(root):
+def test_arms_differ_from_mavil_in_their_factor_and_seeds_are_paired(root):
     config = read_config([root / EFFICIENCY])
     runs = {name: resolve_run(config, name) for name in config.run_names}
-    assert len([name for name in runs if not name.endswith("_flops")]) == len(VARIANTS)
-
-    def spent(run):
-        per_clip = closed_form(run.model, run.pretrain, config.audio.num_mel_bins)
-        return per_clip * run.pretrain.epochs
-
-    first = runs["mavil"]
+    arms = {}
     for name, run in runs.items():
-        if name.endswith("_flops"):
-            assert spent(run) == pytest.approx(spent(first), rel=0.02), name
-            epochs = {"epochs": first.pretrain.epochs}
-            equal_samples = runs[name.removesuffix("_flops")]
-            assert run.model == equal_samples.model
-            assert run.pretrain.model_copy(update=epochs) == equal_samples.pretrain
-        else:
-            assert run.pretrain.epochs == first.pretrain.epochs
-        assert run.finetune == first.finetune
+        arm, seed = name.rsplit("_seed", 1)
+        assert run.finetune.seed == int(seed), name
+        assert run.finetune.init == "scratch" or run.pretrain.seed == int(seed), name
+        same = {"seed": 0}
+        pretrain = run.pretrain.model_copy(update=same)
+        finetune = run.finetune.model_copy(update=same)
+        arms.setdefault(arm, []).append((run.model, pretrain, finetune))
+    for arm, seeds in arms.items():
+        assert len(seeds) == (5 if arm in DECIDING else 3), arm
+        assert all(one == seeds[0] for one in seeds), arm
+        assert seeds[0][2].model_copy(update={"init": "pretrain"}) == arms["mavil"][0][2], arm
+        assert seeds[0][1].epochs == arms["mavil"][0][1].epochs
+    parts = [("noise_joint", "method"), ("curriculum", "curriculum"), ("batch", "batch_size")]
+    for arm, key in parts:
+        section = arms[arm][0][0 if key == "method" else 1]
+        assert getattr(section, key) != getattr(arms["mavil"][0][0 if key == "method" else 1], key)
+
+
+def test_the_grid_of_every_arm_is_the_same(root):
+    overlay = root / EFFICIENCY.replace(".yaml", "_grid.yaml")
+    grid, config = read_config([root / EFFICIENCY, overlay]), read_config([root / EFFICIENCY])
+    assert grid.evaluate.split == "val"
+    trained = {name.rsplit("_seed", 1)[0] for name in config.run_names} - {"scratch"}
+    found = {}
+    for name in grid.run_names:
+        arm, _, setting = name.rpartition("_lr")
+        found.setdefault(arm, []).append(setting)
+        ours = resolve_run(config, f"{arm}_seed0")
+        tried = resolve_run(grid, name)
+        same = {key: getattr(ours.pretrain, key) for key in ("lr", "warmup_epochs", "seed")}
+        assert tried.pretrain.model_copy(update=same) == ours.pretrain, name
+        assert tried.model == ours.model, name
+    assert found.keys() == trained
+    assert len({tuple(settings) for settings in found.values()}) == 1
 
 
 def test_the_demo_of_the_experiment_is_the_demo(root):
