@@ -12,13 +12,16 @@ MARK = "recipe"
 OPERATIONAL: JsonDict = {MARK: "operational"}
 # Names something whose content is in the record by itself: data, weights, a part left out.
 ELSEWHERE: JsonDict = {MARK: "elsewhere"}
+# Came after results were recorded: it counts, and is recorded, where it is not at its default.
+LATER: JsonDict = {MARK: "later"}
 
 
 class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys.
 
     A field counts: results are made again when it changes, and the record of a training holds it.
-    Fields with ``json_schema_extra=OPERATIONAL`` or ``ELSEWHERE`` do not.
+    Fields with ``json_schema_extra=OPERATIONAL`` or ``ELSEWHERE`` do not, those with ``LATER`` only
+    where they differ from their default; DVC, which compares keys, does not see these.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -32,7 +35,7 @@ class Section(BaseModel):
 
     def recipe_values(self) -> dict[str, Any]:
         """Return the plain values of every field that counts."""
-        return self.model_dump(mode="json", exclude=_unrecorded(type(self)))
+        return self.model_dump(mode="json", exclude=_left_out(self))
 
 
 def renamed(section: type[Section], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,4 +85,17 @@ def _unrecorded(section: type[Section]) -> dict[str, Any]:
             found[name] = True
         elif below and (inner := _unrecorded(below)):
             found[name] = inner
+    return found
+
+
+def _left_out(values: Section) -> dict[str, Any]:
+    """Return ``_unrecorded`` of a section less the later fields that are not at their default."""
+    section = type(values)
+    found = _unrecorded(section)
+    for name, field in section.model_fields.items():
+        value = getattr(values, name)
+        if field.json_schema_extra == LATER and value != field.default:
+            del found[name]
+        elif isinstance(value, Section) and found.get(name) is not True:
+            found[name] = _left_out(value)
     return found

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from pipeline_src.config.curriculum import CurriculumConfig
 from pipeline_src.config.mavil import MAViLRecipe
 from pipeline_src.config.optim import AugmentConfig, OptimConfig
-from pipeline_src.config.section import ELSEWHERE, OPERATIONAL, Section
+from pipeline_src.config.section import ELSEWHERE, LATER, OPERATIONAL, Section
 from pipeline_src.methods import MethodName
 
 FPS = (
@@ -130,7 +130,13 @@ class PretrainConfig(OptimConfig):
     adaptive_batch: Literal["none", "tokens", "flops"] = Field(
         default="none",
         description="more clips per step where the curriculum hides more, at equal visible tokens "
-        "or operations per step; batch_size holds at its lowest ratio, lr scales with the batch",
+        "or operations per step; batch_size holds at its lowest ratio, lr follows adaptive_lr",
+    )
+    adaptive_lr: Literal["sqrt", "linear"] = Field(
+        default="sqrt",
+        description="factor of lr in a step of n times batch_size clips: the root of n, as the "
+        "noise of Adam's steps has it (arXiv:2205.10287), or n, as for SGD",
+        json_schema_extra=LATER,
     )
     batch_multiple: int = Field(
         default=8,

@@ -2,7 +2,7 @@
 
 import math
 
-from pipeline_src.config import OptimConfig
+from pipeline_src.config import OptimConfig, PretrainConfig
 from pipeline_src.train.progress import TrainProgress
 
 # Far above the rounding of ``epoch``, far below the share of one clip in any epoch.
@@ -12,12 +12,14 @@ ROUNDING = 1e-9
 def learning_rate(recipe: OptimConfig, progress: TrainProgress) -> float:
     """Return the peak rate shaped by warm-up and schedule at the next step, by the clips seen.
 
-    A batch of another size than the recipe's scales it linearly.
+    A batch of another size than the recipe's scales it as ``adaptive_lr`` says.
     """
     schedule = progress.schedule
     scale = schedule.phase(progress.step).batch_size / schedule.batch_size
     step = progress.samples_seen / schedule.batch_size + (scale - 1) / 2  # same middle
     warmup_steps = round(recipe.warmup_epochs * progress.steps_per_epoch)
+    if isinstance(recipe, PretrainConfig) and recipe.adaptive_lr == "sqrt":
+        scale = math.sqrt(scale)
     if recipe.schedule == "step":
         return scale * falling_with_warmup(
             step,

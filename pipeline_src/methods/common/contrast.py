@@ -33,7 +33,9 @@ class _GatherWithGrad(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        grad_ND = grads[0].contiguous()
+        grad_ND = grads[0].clone(
+            memory_format=torch.contiguous_format
+        )  # autograd may use what it hands over elsewhere
         dist.all_reduce(grad_ND)
         start = dist.get_rank() * ctx.num_clips
         return grad_ND[start : start + ctx.num_clips]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline_src.config import OptimConfig
+from pipeline_src.config import OptimConfig, PretrainConfig
 from pipeline_src.config.phases import Phase, even_schedule, make_schedule
 from pipeline_src.methods import MaskRatios
 from pipeline_src.train.progress import TrainProgress
@@ -89,8 +89,11 @@ def test_ratios_are_those_of_the_step():
     assert (schedule.first_steps[1], schedule.first_positions[1]) == (4, 64)
 
 
-def test_the_rate_follows_the_clips_seen_and_scales_with_the_batch():
-    recipe = OptimConfig(epochs=2, batch_size=8, lr=1.0, warmup_epochs=0)
+@pytest.mark.parametrize(("rule", "factor"), [("linear", 2), ("sqrt", 2**0.5)])
+def test_the_rate_follows_the_clips_seen_and_scales_with_the_batch(rule, factor):
+    keys = {"epochs": 2, "batch_size": 8, "lr": 1.0, "warmup_epochs": 0}
+    recipe = PretrainConfig(**keys, adaptive_lr=rule)
+    assert (PretrainConfig(**keys) == recipe) == (rule == "sqrt")
     adaptive = make_schedule(64, epochs=2, batch_size=8, phases=[Phase(16, HIGH), Phase(8, LOW)])
     even = even_schedule(64, 8, 2)
 
@@ -99,7 +102,7 @@ def test_the_rate_follows_the_clips_seen_and_scales_with_the_batch():
 
     # After the change both have seen as many clips: the same rate for the same batch.
     assert [rate(adaptive, 4 + k) for k in range(8)] == [rate(even, 8 + k) for k in range(8)]
-    # A batch of twice the size is as far as the two that it stands for, at twice the rate.
+    # A batch of twice the size is as far as the two that it stands for, at a higher rate.
     for step in range(4):
         pair = (rate(even, 2 * step), rate(even, 2 * step + 1))
-        assert rate(adaptive, step) / 2 == pytest.approx(sum(pair) / 2, rel=0.01)
+        assert rate(adaptive, step) / factor == pytest.approx(sum(pair) / 2, rel=0.01)
