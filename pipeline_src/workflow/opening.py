@@ -46,7 +46,7 @@ def open_catalog(workflow: Any, root: Path, logger: logging.Logger) -> Catalog:
     config = load_config(merge_files(given.files, given.assignments), *given)
     catalog = Catalog(
         config,
-        root / DATASETS_FOLDER,
+        _datasets_folder(root),
         looks_for_files=workflow.is_main_process,  # once, not by every job on a cluster
         fetch=_fetch_lists(workflow, config, logger),
     )
@@ -60,6 +60,16 @@ def open_catalog(workflow: Any, root: Path, logger: logging.Logger) -> Catalog:
             for sentence in reconcile_arrived(catalog, _same_call(root, given)):
                 logger.info(sentence)
     return catalog
+
+
+def _datasets_folder(root: Path) -> Path:
+    """Return the folder of the project's data sets, as params and inputs of jobs name it.
+
+    Without the project's own place where that is the working directory: else a copy of the folder,
+    or a clone beside moved results, would find every param changed.
+    """
+    is_here = root == Path.cwd().resolve()
+    return Path(DATASETS_FOLDER) if is_here else root / DATASETS_FOLDER
 
 
 def _read_call(workflow: Any, root: Path, logger: logging.Logger) -> Given:
