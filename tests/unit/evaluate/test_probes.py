@@ -84,6 +84,24 @@ def test_nearest_neighbour_ignores_feature_length():
     np.testing.assert_allclose(scores, np.eye(2))
 
 
+def test_what_all_clips_share_does_not_hide_their_neighbours():
+    train, test = clips(120, 0, 1.0), clips(80, 1, 1.0)
+    labels = test.targets_NC.argmax(1)
+    hits = []
+    for offset in (0.0, 100.0):
+        moved = LabelledFeatures(train.features_ND + offset, train.targets_NC)
+        scores = knn_scores(moved, test.features_ND + offset, num_neighbours=10)
+        hits.append((scores.argmax(1) == labels).mean())
+    assert hits[1] > hits[0] - 0.1
+
+
+def test_a_strength_at_the_end_of_its_grid_is_said(caplog):
+    found = probe(signal=5.0)["linear"]  # all are perfect, so the smallest is chosen
+    at_end = found["inverse_strength"] in (0.001, 1.0)
+    assert found["is_at_grid_end"] == at_end == ("ends its grid" in caplog.text)
+    assert at_end
+
+
 def test_more_neighbours_than_clips_is_capped_and_told():
     small = clips(8, 0, 2.0)
     found = probe_features(
