@@ -37,7 +37,8 @@ class Training:
 
     def command(self, *overrides: str) -> tuple[str, ...]:
         runs = f"runs={{{self.name}: {{}}}}"
-        return (*SLURM, *TWO_NODES, "--config", *LONGER, *overrides, runs, "--", "pretrain")
+        target = f"results/test/{self.name}/pretrain/done.json"  # not the tiny run, longer too
+        return (*SLURM, *TWO_NODES, "--config", *LONGER, *overrides, runs, "--", target)
 
     def start(self, *overrides: str):
         return self.workspace.start(*self.command(*overrides))
