@@ -20,8 +20,8 @@ class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys.
 
     A field counts: results are made again when it changes, and the record of a training holds it.
-    Fields with ``json_schema_extra=OPERATIONAL`` or ``ELSEWHERE`` do not, those with ``LATER`` only
-    where they differ from their default; DVC, which compares keys, does not see these.
+    Fields with ``json_schema_extra=OPERATIONAL`` or ``ELSEWHERE`` do not. Those with ``LATER``
+    count, but a record holds them only where they differ from their default.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -53,7 +53,7 @@ def renamed(section: type[Section], values: Mapping[str, Any]) -> dict[str, Any]
 def is_recorded(section: type[Section], name: str) -> bool:
     """Tell whether a field counts."""
     extra = section.model_fields[name].json_schema_extra
-    return not (isinstance(extra, dict) and MARK in extra)
+    return not (isinstance(extra, dict) and MARK in extra) or extra == LATER
 
 
 def section_of(section: type[Section], name: str) -> type[Section] | None:
@@ -66,7 +66,7 @@ def section_of(section: type[Section], name: str) -> type[Section] | None:
 
 def recorded_keys(section: type[Section], prefix: str) -> Iterator[str]:
     """Dotted keys that hold what counts of a section, whole sections where all of it does."""
-    if not _unrecorded(section):
+    if _counts_whole(section):
         yield prefix
         return
     for name in section.model_fields:
@@ -76,26 +76,23 @@ def recorded_keys(section: type[Section], prefix: str) -> Iterator[str]:
         yield from recorded_keys(below, f"{prefix}.{name}") if below else [f"{prefix}.{name}"]
 
 
-def _unrecorded(section: type[Section]) -> dict[str, Any]:
-    """Return what ``model_dump`` has to leave out."""
-    found: dict[str, Any] = {}
-    for name in section.model_fields:
-        below = section_of(section, name)
-        if not is_recorded(section, name):
-            found[name] = True
-        elif below and (inner := _unrecorded(below)):
-            found[name] = inner
-    return found
+def _counts_whole(section: type[Section]) -> bool:
+    """Tell whether every field of a section counts, those of sections in it too."""
+    return all(
+        is_recorded(section, name)
+        and ((below := section_of(section, name)) is None or _counts_whole(below))
+        for name in section.model_fields
+    )
 
 
 def _left_out(values: Section) -> dict[str, Any]:
-    """Return ``_unrecorded`` of a section less the later fields that are not at their default."""
-    section = type(values)
-    found = _unrecorded(section)
-    for name, field in section.model_fields.items():
+    """Return what ``model_dump`` has to leave out of a record."""
+    found: dict[str, Any] = {}
+    for name, field in type(values).model_fields.items():
         value = getattr(values, name)
-        if field.json_schema_extra == LATER and value != field.default:
-            del found[name]
-        elif isinstance(value, Section) and found.get(name) is not True:
-            found[name] = _left_out(value)
+        is_later = field.json_schema_extra == LATER
+        if not is_recorded(type(values), name) or (is_later and value == field.default):
+            found[name] = True
+        elif isinstance(value, Section) and (inner := _left_out(value)):
+            found[name] = inner
     return found
