@@ -1,6 +1,7 @@
 """Progress lines: renewed on a terminal, rare elsewhere, hours where it takes hours."""
 
 import io
+import re
 
 from pipeline_src.system import progress
 from pipeline_src.system.progress import CLEAR_LINE, ProgressLine
@@ -27,7 +28,7 @@ def test_a_terminal_has_one_line_that_goes_when_it_is_done():
         text = stream.getvalue()
         assert text.count(CLEAR_LINE) == 1
         assert text.startswith(f"{CLEAR_LINE}transcode a/train/00000: 10%|")
-        assert "| 100/1000 clips, 10" in text
+        assert re.search(r"\| 100/1000 clips, (10|9\.9)", text)  # by the clock
         assert "01:3" in text.split("clips/s,")[1]  # 90 seconds left
     assert stream.getvalue().endswith(CLEAR_LINE)
 
