@@ -88,7 +88,7 @@ class Indexing(TorchFunctionMode):
 def gpu(monkeypatch):
     """A fake mode in which torch believes in a GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(views, "_fork", lambda _: FakeGenerator())
+    monkeypatch.setattr(views, "_fork", lambda generator, purpose: FakeGenerator())
     monkeypatch.setattr(fake_tensor, "init_gpu_context", lambda _: None)
     with FakeTensorMode(allow_non_fake_inputs=True), Indexing():
         yield
