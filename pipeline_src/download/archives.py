@@ -35,7 +35,8 @@ OTHER_COMPRESSIONS = {
     b"7z\xbc\xaf": "7-Zip",
     b"Rar!": "RAR",
 }
-# What the libraries raise for damaged or forged headers, nested ones included.
+# What the libraries raise for damaged or forged headers, nested ones included; zipfile says
+# NotImplementedError of a compression or version it does not know.
 DAMAGE = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError),
     *(LookupError, ArithmeticError, RecursionError, NotImplementedError, RuntimeError),
