@@ -7,7 +7,8 @@ from pathlib import Path
 from pipeline_src.catalog import paths
 from pipeline_src.config import Config, MediaConfig
 from pipeline_src.datasets.chunk_plan import count_clips, ensure_plan
-from pipeline_src.datasets.dataset import DatasetConfig, load_classes, load_dataset
+from pipeline_src.datasets.classes import load_classes
+from pipeline_src.datasets.dataset import DatasetConfig, load_dataset
 from pipeline_src.datasets.presence import refuse_missing
 from pipeline_src.datasets.retrieval_lists import load_gallery
 from pipeline_src.errors import ConfigError, ManifestError, did_you_mean

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_src import versions
+from pipeline_src.datasets.classes import format_classes
 from pipeline_src.datasets.clip_lists import ClipRow, classes_of, read_clips
-from pipeline_src.datasets.dataset import DatasetConfig, format_classes, missing_list
+from pipeline_src.datasets.dataset import DatasetConfig, missing_list
 from pipeline_src.errors import ManifestError
 from pipeline_src.system.atomic import file_sha256, write_files, write_json, write_text
 from pipeline_src.system.url_secrets import hide_secrets

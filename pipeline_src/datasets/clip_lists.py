@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from pipeline_src.datasets.dataset import ClassList, DatasetConfig, load_classes, missing_list
+from pipeline_src.datasets.classes import ClassList, load_classes
+from pipeline_src.datasets.dataset import DatasetConfig, missing_list
 from pipeline_src.datasets.list_formats import PARSERS, RawRow, unlisted_words
 from pipeline_src.datasets.names import is_name
 from pipeline_src.datasets.sources import source_problem

@@ -1,12 +1,9 @@
-"""The YAML file that describes a data set, and its class list.
+"""The YAML file that describes a data set.
 
 With the clip list it is all that a new data set needs; paths in it are relative to the YAML file.
 """
 
-import csv
-import io
 import re
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -17,7 +14,7 @@ from pipeline_src.config.root import NAME_PATTERN
 from pipeline_src.config.section import Section
 from pipeline_src.config.yaml_files import read_yaml
 from pipeline_src.datasets.sources import source_problem
-from pipeline_src.errors import ConfigError, ManifestError, did_you_mean, shown
+from pipeline_src.errors import ConfigError, did_you_mean, shown
 from pipeline_src.system.url_secrets import hide_secrets
 
 SPLITS = ("train", "val", "test")
@@ -25,7 +22,6 @@ FOLD_PREFIX = "fold"
 # A view of a data set with folds, e.g. esc50_fold3: that fold is held out.
 FOLD_NAME = re.compile(r"(?P<dataset>\w+)_(?P<split>fold[1-9]\d*)")
 MAX_FOLDS = 99
-ID_COLUMNS = ("id", "mid")
 
 OFFICIAL_LISTS = {
     "clips": "it lists your own clips: clip_id,source,start_seconds,end_seconds,labels,split",
@@ -310,15 +306,6 @@ class DatasetConfig(Section):
         return self.name if self.format in ("clips", "shards") else self.format
 
 
-@dataclass(frozen=True)
-class ClassList:
-    """Classes in index order, and the index of every id and display name."""
-
-    ids: tuple[str, ...]
-    names: tuple[str, ...]
-    index: dict[str, int]
-
-
 def load_dataset(path: Path) -> DatasetConfig:
     """Read and check a data set's YAML.
 
@@ -362,38 +349,6 @@ def split_view(name: str) -> tuple[str, str]:
     return (match["dataset"], match["split"]) if match else (name, "")
 
 
-def load_classes(dataset: DatasetConfig, path: Path | None = None) -> ClassList:
-    """Read the class list: columns index, id (or mid), display_name; indices 0, 1, 2, ... in order.
-
-    Args:
-        path: where it lies; None = where the data set says.
-    Raises:
-        ManifestError: missing file or column, a gap in the indices, a name that means two classes.
-    """
-    path = path or dataset.class_names
-    if dataset.is_packed:
-        raise ManifestError(
-            f"data set {dataset.name}: the classes of packed shards stand in their index alone; "
-            "name the YAML file that they were packed from"
-        )
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            return _parse_classes(path, csv.DictReader(stream, skipinitialspace=True))
-    except FileNotFoundError:
-        raise ManifestError(missing_list(dataset, path)) from None
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: not a CSV file in UTF-8: {error}") from error
-
-
-def format_classes(classes: ClassList) -> str:
-    """Return the text of a class list."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("index", "id", "display_name"))
-    rows.writerows(zip(range(len(classes.ids)), classes.ids, classes.names, strict=True))
-    return text.getvalue()
-
-
 def missing_list(dataset: DatasetConfig, path: Path) -> str:
     """Say which list of a data set is missing and where it comes from."""
     fetched = f". `av-pipeline fetch {dataset.name}` fetches it, and so does a run"
@@ -409,30 +364,3 @@ def missing_list(dataset: DatasetConfig, path: Path) -> str:
         f"{path}: no such file; data set {dataset.name} needs it: {OFFICIAL_LISTS[dataset.format]}"
         + fetched * bool(dataset.official)
     )
-
-
-def _parse_classes(path: Path, reader: "csv.DictReader[str]") -> ClassList:
-    columns = reader.fieldnames or ()
-    id_column = next((name for name in ID_COLUMNS if name in columns), "id")
-    for column in ("index", id_column, "display_name"):
-        if column not in columns:
-            raise ManifestError(f"{path}:1: column {column!r} is missing; found {list(columns)}")
-    ids: list[str] = []
-    names: list[str] = []
-    index: dict[str, int] = {}
-    for row in reader:
-        where = f"{path}:{reader.line_num}"
-        if row["index"] != str(len(ids)):
-            raise ManifestError(
-                f"{where}: index {row['index']!r}, expected {len(ids)}; indices are 0, 1, 2, ..."
-            )
-        for text in (row[id_column], row["display_name"]):
-            if not text or index.setdefault(text, len(ids)) != len(ids):
-                raise ManifestError(
-                    f"{where}: {text!r} is empty or already means class {index.get(text)}"
-                )
-        ids.append(row[id_column])
-        names.append(row["display_name"])
-    if not ids:
-        raise ManifestError(f"{path}: no class at all; one per line is expected")
-    return ClassList(tuple(ids), tuple(names), index)

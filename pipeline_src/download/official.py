@@ -16,8 +16,9 @@ from typing import Any
 import requests
 
 from pipeline_src.config.data import DownloadConfig, RateLimitConfig
+from pipeline_src.datasets.classes import format_classes
 from pipeline_src.datasets.clip_lists import derive_classes
-from pipeline_src.datasets.dataset import DatasetConfig, OfficialFile, format_classes, missing_list
+from pipeline_src.datasets.dataset import DatasetConfig, OfficialFile, missing_list
 from pipeline_src.download.http import fetch_http, open_session
 from pipeline_src.download.secrets import read_secrets
 from pipeline_src.download.sources import Fetched

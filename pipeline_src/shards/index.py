@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_src.config.data import AudioConfig, MediaConfig
-from pipeline_src.datasets.dataset import load_classes, load_dataset
+from pipeline_src.datasets.classes import load_classes
+from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.datasets.retrieval_lists import load_gallery
 from pipeline_src.errors import StageError
 from pipeline_src.manifest.chunks import ChunkManifest, read_chunk

@@ -15,8 +15,9 @@ from pipeline_src.catalog import Catalog
 from pipeline_src.catalog.targets import refuse_unknown
 from pipeline_src.config import load_config, merge_files
 from pipeline_src.config.command_line import refuse_repeated, refuse_unknown_profile
+from pipeline_src.datasets.classes import load_classes
 from pipeline_src.datasets.clip_lists import read_clips
-from pipeline_src.datasets.dataset import load_classes, load_dataset
+from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.errors import MAX_MESSAGE_CHARS, PipelineError, StageError, describe_disk_full
 from pipeline_src.system.lock import hold_results
 from pipeline_src.transcode.ffmpeg import find_ffmpeg

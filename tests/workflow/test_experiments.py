@@ -9,8 +9,9 @@ import yaml
 
 from pipeline_src.config import load_config, resolve_run
 from pipeline_src.config.load import merge
+from pipeline_src.datasets.classes import load_classes
 from pipeline_src.datasets.clip_lists import read_clips
-from pipeline_src.datasets.dataset import load_classes, load_dataset
+from pipeline_src.datasets.dataset import load_dataset
 from tests.workspace import ROOT, Workspace, experiment_files, planned_jobs
 
 EXPERIMENTS = sorted((ROOT / "config/experiments").glob("*.yaml"))

@@ -12,11 +12,9 @@ from pipeline_src.catalog import Catalog
 from pipeline_src.catalog.check import check_all
 from pipeline_src.cli import main
 from pipeline_src.config import Config, load_config
+from pipeline_src.datasets.classes import load_classes
 from pipeline_src.datasets.clip_lists import read_clips
-from pipeline_src.datasets.copies import find_copies
-from pipeline_src.datasets.dataset import load_classes, load_dataset
-from pipeline_src.datasets.folder import FolderFile
-from pipeline_src.datasets.recordings import choose_splits, name_recordings
+from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.errors import ConfigError
 from tests.media import copy_apart, make_broken_clips, make_clip
 
@@ -170,42 +168,6 @@ def test_long_recordings_become_pieces_of_one_split(listed, tmp_path):
     assert len({clip.split for clip in pieces}) == 1
     whole = [clip for clip in clips if clip.source != "long.mp4"]
     assert {(clip.start_seconds, clip.end_seconds) for clip in whole} == {(None, None)}
-
-
-@pytest.mark.parametrize(
-    ("names", "pattern", "num_recordings"),
-    [
-        (["talk_part1", "talk_part2", "Talk 3"], "", 2),
-        (["clip_1", "clip_2"], "", 2),
-        (["x y z_000001_000011", "x y z_000011_000021"], "", 1),
-        (["---g-f_I2yQ_000001", "---g-f_I2yQ_000050", "--0PQM4-hqg_000001"], "", 2),
-        (["v_Run_g01_c01", "v_Run_g01_c02", "v_Run_g02_c01"], "", 2),
-        (["anna-1", "anna-2", "bea-1"], "([a-z]+)-", 2),
-    ],
-)
-def test_pieces_that_were_cut_before_belong_to_one_recording(names, pattern, num_recordings):
-    files = [FolderFile(f"dog/{name}.mp4", "", "dog", "") for name in names]
-    assert len(set(name_recordings(files, pattern).values())) == num_recordings
-
-
-def test_folders_below_every_class_are_recordings():
-    files = [FolderFile(f"a/r{r}/{n}.wav", "", "a", f"r{r}") for r in range(5) for n in range(4)]
-    recordings = name_recordings(files)
-    splits = choose_splits(files, recordings, {})
-    assert len(splits) == 5
-    assert sorted(splits.values()) == ["test", "train", "train", "train", "val"]
-
-
-def test_a_class_of_one_recording_is_for_training():
-    files = [FolderFile(f"{n}/a.mp4", "", str(n), "") for n in range(5)]
-    splits = choose_splits(files, name_recordings(files), {})
-    assert set(splits.values()) == {"train"}
-
-
-def test_a_pattern_must_name_the_recording():
-    for pattern, problem in [("(", "no regular expression"), ("a+", "has no group")]:
-        with pytest.raises(ConfigError, match=problem):
-            name_recordings([FolderFile("a.mp4", "", "x", "")], pattern)
 
 
 @pytest.mark.parametrize(
@@ -394,18 +356,6 @@ def test_the_same_bytes_in_two_splits_or_classes_are_said(listed, clip, tmp_path
         shutil.copy(clip, tmp_path / "My videos" / path)
     printed = listed(["train/b/c.mp4"])[2]
     assert "the same bytes as 'test/a/y.mp4', which is in test; this is in train" in printed
-
-
-def test_files_of_one_size_are_copies_by_all_their_bytes_alone(tmp_path):
-    content = bytearray(200_000)
-    for name, place in (("a", 0), ("b", 50_000), ("c", 50_000), ("d", 199_999)):
-        changed = bytearray(content)
-        changed[place] = 1
-        (tmp_path / name).write_bytes(changed)
-    for name in ("empty", "empty2"):
-        (tmp_path / name).touch()
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert find_copies(tmp_path, [*names, "gone"]) == {"c": "b"}
 
 
 def test_files_without_classes_are_pre_trained_on_and_no_more(listed, root, tmp_path):

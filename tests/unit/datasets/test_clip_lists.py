@@ -4,8 +4,9 @@ import gzip
 
 import pytest
 
+from pipeline_src.datasets.classes import format_classes, load_classes
 from pipeline_src.datasets.clip_lists import ClipRow, classes_of, read_clips
-from pipeline_src.datasets.dataset import format_classes, load_classes, load_dataset
+from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.errors import ManifestError
 from pipeline_src.runs.imported import read_classes
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from pipeline_src.datasets.classes import load_classes
 from pipeline_src.datasets.clip_lists import read_clips
-from pipeline_src.datasets.dataset import load_classes, load_dataset, split_view
+from pipeline_src.datasets.dataset import load_dataset, split_view
 from pipeline_src.datasets.retrieval_lists import load_gallery
 from pipeline_src.errors import ConfigError, ManifestError
 
