@@ -28,6 +28,7 @@ define install
 	$(PIP_INSTALL) --require-hashes -r $(1)
 	$(PIP_INSTALL) --no-index --no-deps --no-build-isolation --editable .
 	python -m pipeline_src.dvc.site_cache
+	python -m pipeline_src.dvc.plots_page
 endef
 
 $(READY): requirements.lock pyproject.toml
