@@ -4,6 +4,7 @@ Asked when the workflow is planned, not hours later by the training. What the se
 is asked in ``config.possible``.
 """
 
+import importlib.util
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -140,6 +141,21 @@ def refuse_unscored(run: str, name: str, *, has_folds: bool) -> None:
         + ("folds" if has_folds else "sound alone and no probes")
         + "; take it out of evaluate.datasets"
     )
+
+
+def refuse_missing_loggers(loggers: Iterable[str]) -> None:
+    """Refuse ``submit.loggers`` whose packages, of the same names, are not installed.
+
+    Raises:
+        ConfigError: the sentence that installs the first of them.
+    """
+    for name in loggers:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:  # the latter: a folder of that name
+            raise ConfigError(
+                f"submit.loggers: {name} is not installed; pip install 'av-pipeline[{name}]', or "
+                "take it out of the list"
+            )
 
 
 def converted_done(run: str, stage: str, folder: str) -> str:

@@ -95,6 +95,11 @@ class SubmitConfig(Section):
         "validation, a saved state, a part of its start) says so in its log and its progress line; "
         "0 = never",
     )
+    loggers: tuple[Literal["wandb", "mlflow"], ...] = Field(
+        default=(),
+        description="what else takes the rows of metrics.jsonl, on this machine alone: wandb "
+        "(offline runs, in logs/wandb of the results), mlflow (its file store, logs/mlruns)",
+    )
 
 
 class ReportConfig(Section):

@@ -25,6 +25,7 @@ SPEC_FILE = "spec.json"
 DONE_FILE = "done.json"
 CHECKPOINTS_FOLDER = "checkpoints"
 STATE_FILE = "state.json"  # of a checkpoint
+LOGGERS_FILE = "loggers.json"  # ids of what submit.loggers write
 MODEL_FILE = "model.safetensors"
 DONE_ADVICE = "delete it and run the same command again, which writes it anew"
 SPEC_ADVICE = "delete it and run the workflow's command again, which writes it anew"
@@ -55,6 +56,15 @@ class TrainSpec(Section):
         ge=0,
         description="time without a sign of life after which that is said; 0 = never",
     )
+
+    loggers: tuple[str, ...] = Field(default=(), description="wandb, mlflow")
+
+    @property
+    def results(self) -> Path:
+        """Folder of results that it lies in, <results>/<run>/<stage>/..., absolute."""
+        run_dir = self.run_dir.absolute()
+        folders = (run_dir, *run_dir.parents)
+        return next((one for one in folders if one.name == self.stage), run_dir).parents[1]
 
     def save(self) -> Path:
         """Write spec.json into the run's folder."""

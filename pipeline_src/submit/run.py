@@ -43,8 +43,8 @@ def run_and_wait(
         ConfigError: the request does not fit the recipe or the cluster.
         TrainingError: the training failed, was cancelled, or keeps dying; says why.
     """
-    settings = {"num_threads": request.threads(threads), "stall_minutes": config.stall_minutes}
-    spec = spec.model_copy(update=settings)
+    settings = {"stall_minutes": config.stall_minutes, "loggers": config.loggers}
+    spec = spec.model_copy(update={"num_threads": request.threads(threads), **settings})
     spec.run_dir.mkdir(parents=True, exist_ok=True)
     cluster = pick_cluster(config.cluster)
     record = _join(spec, cluster)

@@ -1,19 +1,22 @@
-"""metrics.jsonl and TensorBoard files of one run, written by rank 0."""
+"""metrics.jsonl, TensorBoard files and further loggers of one run, written by rank 0."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from pipeline_src.runs.history import METRICS_LOG_FILE
 from pipeline_src.system.atomic import write_text
+from pipeline_src.train.loggers import Loggers
 
 
 class MetricsLog:
     """Append one JSON object per line; rows after the resumed step are dropped first."""
 
-    def __init__(self, run_dir: Path, resumed_step: int) -> None:
+    def __init__(
+        self, run_dir: Path, resumed_step: int, open_loggers: Callable[[], Loggers]
+    ) -> None:
         from torch.utils.tensorboard import SummaryWriter  # on the rank that writes
 
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -23,13 +26,16 @@ class MetricsLog:
             write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
         self._stream = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=resumed_step + 1)
+        self._loggers = open_loggers()
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Write one row; it must hold ``step``."""
         self._stream.write(json.dumps(row) + "\n")
         self._stream.flush()
-        for name, value in _flatten(row):
+        scalars = dict(_flatten(row))
+        for name, value in scalars.items():
             self._board.add_scalar(name, value, row["step"])
+        self._loggers.write(scalars, row["step"])
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -42,6 +48,7 @@ class MetricsLog:
     ) -> None:
         self._stream.close()
         self._board.close()
+        self._loggers.close(is_whole=kind is None)
 
 
 class NoLog:
@@ -57,9 +64,11 @@ class NoLog:
         pass
 
 
-def open_log(run_dir: Path, resumed_step: int, *, writes: bool) -> MetricsLog | NoLog:
+def open_log(
+    run_dir: Path, resumed_step: int, open_loggers: Callable[[], Loggers], *, writes: bool
+) -> MetricsLog | NoLog:
     """Open the log of a run on the rank that writes, and one that takes nothing on the others."""
-    return MetricsLog(run_dir, resumed_step) if writes else NoLog()
+    return MetricsLog(run_dir, resumed_step, open_loggers) if writes else NoLog()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ from pipeline_src.train.distributed import Ranks, any_rank, mean_over_ranks, wai
 from pipeline_src.train.generators import seeded_generator
 from pipeline_src.train.guard import StepGuard
 from pipeline_src.train.log import open_log
+from pipeline_src.train.loggers import Loggers
 from pipeline_src.train.optim import set_learning_rate
 from pipeline_src.train.parallel import clip_gradients
 from pipeline_src.train.progress import TrainProgress
@@ -53,6 +54,7 @@ class Run:
         negatives: step -> clips that each is scored against (N, N); None = all.
         is_mixed: whether the passes run under bfloat16 autocast.
         sign: called at every sign of life, see ``alive.py``.
+        open_loggers: called on the rank that writes the log.
         count_faults: what else a row of the log says, asked on every rank; ends a training whose
             clips are too bad.
     """
@@ -75,6 +77,7 @@ class Run:
     is_mixed: bool = False
     count_faults: Callable[[], Mapping[str, int]] = dict
     sign: Callable[[str], None] = lambda what: None
+    open_loggers: Callable[[], Loggers] = Loggers
 
 
 def train(run: Run, batches: Iterator[Batch], progress: TrainProgress, stop: StopFlag) -> Path:
@@ -85,7 +88,8 @@ def train(run: Run, batches: Iterator[Batch], progress: TrainProgress, stop: Sto
         StopRequestedError: ``stop`` was set on some rank; a checkpoint has been written.
     """
     saved_at, folder = time.monotonic(), Path()
-    with open_log(run.folder, progress.step, writes=run.ranks.is_main) as log:
+    open_loggers, writes = run.open_loggers, run.ranks.is_main
+    with open_log(run.folder, progress.step, open_loggers, writes=writes) as log:
         while progress.step < progress.num_steps:
             values = _take_step(run, next(batches), progress)
             progress.step += 1

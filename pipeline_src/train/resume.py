@@ -19,7 +19,7 @@ from pipeline_src.runs.checkpoint import (
 from pipeline_src.runs.done import read_done
 from pipeline_src.runs.history import METRICS_LOG_FILE
 from pipeline_src.runs.normalisation import warn_of_differences
-from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, step_folder
+from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, LOGGERS_FILE, step_folder
 from pipeline_src.shards.read import ShardSet
 from pipeline_src.train.distributed import Ranks, from_main
 
@@ -103,7 +103,8 @@ def _foreign_heads(
 
 def set_aside(run_dir: Path) -> None:
     """Move what an earlier configuration left here into ``superseded``; nothing is lost."""
-    left = [run_dir / name for name in (CHECKPOINTS_FOLDER, "tensorboard", METRICS_LOG_FILE)]
+    names = (CHECKPOINTS_FOLDER, "tensorboard", METRICS_LOG_FILE, LOGGERS_FILE)
+    left = [run_dir / name for name in names]
     left = [path for path in left if path.exists()]
     if not left:
         return

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from pipeline_src.train.clips import training_format, training_shards, training_
 from pipeline_src.train.decode_failures import DecodeFailures
 from pipeline_src.train.distributed import Ranks, join_ranks, text_from_main
 from pipeline_src.train.log import read_metrics
+from pipeline_src.train.loggers import Loggers
 from pipeline_src.train.loop import Run, train
 from pipeline_src.train.measure import cost_record
 from pipeline_src.train.memory import keep_freed_memory
@@ -182,7 +184,7 @@ def _build_run(
         progress,
         ranks,
         resumed,
-        _compiled_folder(spec.run_dir, spec.stage),
+        spec.results / COMPILED_FOLDER,
     )
     precision = agree_on_precision(recipe.amp, ranks, resumed)
     logger.info("%s: %s (%s)", spec.run_dir, precision.name, precision.reason)
@@ -209,11 +211,5 @@ def _build_run(
         count_faults=failures.count,
         negatives=lambda step: task.negatives(progress.schedule, step, ranks),
         sign=sign,
+        open_loggers=partial(Loggers, spec),
     )
-
-
-def _compiled_folder(run_dir: Path, stage: str) -> Path:
-    """Return where trainings of one folder of results, <run>/<stage>/..., keep compiled code."""
-    run_dir = run_dir.absolute()
-    found = next((path for path in (run_dir, *run_dir.parents) if path.name == stage), run_dir)
-    return found.parents[1] / COMPILED_FOLDER

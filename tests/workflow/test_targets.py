@@ -1,6 +1,7 @@
 """Targets resolve in a fresh copy with an empty home; wrong input is refused before any job."""
 
 import re
+from importlib.util import find_spec
 
 import pytest
 import yaml
@@ -70,6 +71,14 @@ def test_a_wrong_key_fails_the_dry_run(fresh):
     output = fresh.snakemake("-n", "--configfile", str(overlay), "--", "all", fails=True)
     assert re.search(r"wrong\.yaml: finetune\.learning_rate = 0\.1: unknown key", output)
     assert "Traceback" not in output
+
+
+@pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed here")
+def test_a_logger_that_is_not_installed_fails_the_dry_run(fresh):
+    output = fresh.snakemake("-n", "--config", "submit={loggers: [wandb]}", "--", "all", fails=True)
+    assert "submit.loggers: wandb is not installed; pip install 'av-pipeline[wandb]'" in output
+    assert "Traceback" not in output
+    fresh.snakemake("-n", "--config", "submit={loggers: [wandb]}", "--", "shards_avdigits")
 
 
 def resolved_lr(folder):
