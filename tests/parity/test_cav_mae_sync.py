@@ -43,6 +43,7 @@ PASSES = {
     "ratios": {},
 }
 pytestmark = [
+    pytest.mark.slow,  # whole clips of 16 segments through networks of base size
     pytest.mark.parity,
     pytest.mark.parametrize("case", CASES, ids=lambda case: case.path.stem),
 ]

@@ -78,6 +78,7 @@ def test_a_damaged_one_is_refused(folder, tmp_path, name):
         locate(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_onnxruntime_gives_the_same_vectors(method, tmp_path):
     pytest.importorskip("onnxruntime", reason="the extra export is not installed")
