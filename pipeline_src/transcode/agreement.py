@@ -11,7 +11,8 @@ from pipeline_src.transcode.flags import SHORT_TOLERANCE_SECONDS
 from pipeline_src.transcode.probe import Probe
 
 # Found only where the header promised sound or pictures that are not there, or a damaged file.
-EMPTY_REASONS = ("no_audio", "too_short", "corrupt")
+SILENT_REASONS = ("no_audio", "too_short")
+EMPTY_REASONS = (*SILENT_REASONS, "corrupt")
 # Times of pictures are rounded by containers.
 ROUNDING_SECONDS = 0.005
 
@@ -82,11 +83,15 @@ def lost_by_seeking(
     ffmpeg seeks by the picture, also where only the sound is decoded.
     """
     is_exact = job.seeks_exactly and job.video_index is not None
-    if is_exact or job.seek_seconds <= 0 or job.is_from_start or isinstance(result, MediaError):
+    if is_exact or job.seek_seconds <= 0 or job.is_from_start:
         return False
-    start, zeros = result.zeros_seconds
-    if start <= HOLE_SECONDS < zeros - _silence_seconds(probe, job):
-        return True
+    if isinstance(result, MediaError):
+        if result.reason not in SILENT_REASONS:
+            return False
+    else:
+        start, zeros = result.zeros_seconds
+        if start <= HOLE_SECONDS < zeros - _silence_seconds(probe, job):
+            return True
     extent = probe.length.extent
     if extent is None or extent.audio_seconds is None:
         return False

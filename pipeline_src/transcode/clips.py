@@ -17,7 +17,7 @@ from pipeline_src.transcode.frame_times import frame_seconds
 from pipeline_src.transcode.keyframes import KeyFrames, find_key_frames
 from pipeline_src.transcode.memory import BYTES_PER_WORKER
 from pipeline_src.transcode.probe import Probe, probe_file
-from pipeline_src.transcode.rest import find_joined
+from pipeline_src.transcode.rest import find_any, find_joined
 
 # A longer filter would not fit into ffmpeg's command line; such clips get exact frames.
 MAX_KEY_FRAMES = 1000
@@ -99,7 +99,9 @@ def prepare_clip(
 def _check_rest(path: Path, probe: Probe) -> None:
     """Refuse a file of which ffmpeg reads a part, where the clip is to be all of it."""
     extent = probe.length.extent
-    at = find_joined(path, probe.containers, extent.end_byte if extent else 0)
+    at = extent.joint_byte if extent else None
+    if at is None:
+        at = find_joined(path, probe.containers, extent.last_byte if extent else 0)
     if at is not None or (extent and extent.num_returns):
         where = "its clock begins anew, as that of joined files or where times lie below 0"
         if at is not None:
@@ -108,6 +110,20 @@ def _check_rest(path: Path, probe: Probe) -> None:
             "unsupported",
             f"{where}; ffmpeg reads the first part only: cut them apart, or list an end within it",
         )
+
+
+def explain(error: MediaError, prepared: PreparedClip) -> MediaError:
+    """Tell of a clip that could not be decoded that its file is several joined to one, if it is."""
+    if error.reason != "corrupt":
+        return error
+    at = find_any(prepared.job.path, prepared.probe.containers)
+    if at is None:
+        return error
+    return MediaError(
+        "unsupported",
+        f"several files joined to one, another begins at byte {at:,}: cut them apart "
+        f"({error.detail})",
+    )
 
 
 def _check_times(probe: Probe) -> None:

@@ -8,6 +8,7 @@ continue from where it was, and so does ``Clock``.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median_low
 from typing import NamedTuple
 
@@ -20,8 +21,10 @@ from av.stream import Discard, Stream
 
 from pipeline_src.transcode.foreign import ByteRange, ForeignPackets
 
-# Of ffmpeg: a step further than this is a jump (-dts_delta_threshold), one back a new beginning.
+# Of ffmpeg: a step further than this is a jump (-dts_delta_threshold), one back a new beginning;
+# elsewhere a step further than that is no time (-dts_error_threshold).
 JUMP_SECONDS = 10.0
+ERROR_SECONDS = 108_000.0
 BACK_SECONDS = 0.1
 # A step back that no rounding explains, in a container whose clock may not do so.
 RETURN_SECONDS = 1.0
@@ -58,7 +61,8 @@ class Extent:
         num_untimed: packets before the first of their stream that has a time.
         num_marked: packets that the container calls incomplete.
         foreign: first and last byte in the file of packets of sound that hold none.
-        end_byte: where in the file the last packet ends; 0 where the container does not say.
+        last_byte: where in the file the last packet begins; 0 where the container does not say.
+        joint_byte: where a second file begins that libav takes for media; what follows is left out.
     """
 
     audio_seconds: Span | None
@@ -71,7 +75,8 @@ class Extent:
     num_untimed: int
     num_marked: int
     foreign: tuple[ByteRange, ...]
-    end_byte: int
+    last_byte: int
+    joint_byte: int | None = None
 
     @property
     def start_seconds(self) -> float:
@@ -111,8 +116,7 @@ class Clock:
             expected = self._next.get(index)
             self._next[index] = (expected or 0.0) + length
             return None if expected is None else Moment(expected, expected + length)
-        if self._may_jump:
-            self._close_jump(index, decoded * seconds)
+        self._close_jump(index, decoded * seconds)
         now = decoded * seconds + self._offset
         self.num_returns += now + RETURN_SECONDS < self._before.get(index, -math.inf)
         self._last = self._before[index] = now
@@ -126,8 +130,9 @@ class Clock:
         expected = self._next.get(index, self._last)
         if expected is None:
             return
-        is_back = now + BACK_SECONDS < self._before.get(index, -math.inf)
-        if abs(now - expected) > JUMP_SECONDS or is_back:
+        is_back = self._may_jump and now + BACK_SECONDS < self._before.get(index, -math.inf)
+        limit = JUMP_SECONDS if self._may_jump else ERROR_SECONDS
+        if abs(now - expected) > limit or is_back:
             self._offset -= now - expected
             self.num_jumps += 1
 
@@ -140,16 +145,24 @@ def _length(packet: Packet, tick_seconds: float) -> float:
     return 0.0 if is_wrapped and seconds > MAX_PACKET_SECONDS else seconds
 
 
-def measure(container: InputContainer, audio: AudioStream, video: Stream | None) -> Extent:
-    """Read the packets from where ``container`` stands to the end."""
+def measure(
+    container: InputContainer,
+    audio: AudioStream,
+    video: Stream | None,
+    joint_byte: int | None = None,
+) -> Extent:
+    """Read the packets from where ``container`` stands to the end, or to ``joint_byte``."""
     streams = [stream for stream in (audio, video) if stream is not None]
     clock = Clock(may_jump(container))
     moments: dict[int, list[Moment]] = {stream.index: [] for stream in streams}
     foreign = ForeignPackets(audio, container.format.name)
-    num_marked = end_byte = 0
+    num_marked = last_byte = 0
     for packet in read_packets(container, streams):
+        position = packet.pos or 0
+        if joint_byte is not None and position + packet.size > joint_byte:
+            break
         num_marked += packet.is_corrupt
-        end_byte = max(end_byte, (packet.pos or 0) + packet.size)
+        last_byte = max(last_byte, position)
         if packet.is_discard or not packet.size:
             continue
         if packet.stream_index == audio.index and foreign.takes(packet):
@@ -157,7 +170,7 @@ def measure(container: InputContainer, audio: AudioStream, video: Stream | None)
         moment = clock.place(packet)
         if moment is not None:
             moments[packet.stream_index].append(moment)
-    sound = moments[audio.index]
+    sound = _lengthened(moments[audio.index])
     pictures = _shown(moments[video.index], video) if video else []
     is_even = container.format.name in EVEN
     return Extent(
@@ -167,12 +180,27 @@ def measure(container: InputContainer, audio: AudioStream, video: Stream | None)
         holes=tuple(_holes(sound)),
         picture_holes=tuple(_holes(pictures)) if is_even else (),
         num_jumps=clock.num_jumps,
-        num_returns=clock.num_returns,
+        num_returns=clock.num_returns + _num_stopped(container, audio, sound),
         num_untimed=clock.num_untimed,
         num_marked=num_marked,
         foreign=foreign.finish(),
-        end_byte=end_byte,
+        last_byte=last_byte,
+        joint_byte=joint_byte,
     )
+
+
+def _num_stopped(container: InputContainer, audio: AudioStream, sound: list[Moment]) -> int:
+    """Count packets for which no time is left: those of Opus in Ogg after the end that it states.
+
+    A joined file states an end for each part; of a part of one page it is an end too early.
+    """
+    if not (may_jump(container) and audio.time_base):
+        return 0
+    tick = float(audio.time_base)
+    lengths = [end - start for start, end in sound if end > start]
+    usual = median_low([length for length in lengths if length > LONG_PACKET * tick] or [0.0])
+    num_stopped = sum(length < 1.5 * tick for length in lengths)
+    return num_stopped if num_stopped * usual > HOLE_SECONDS else 0
 
 
 def may_jump(container: InputContainer) -> bool:
@@ -196,6 +224,15 @@ def _span(moments: Sequence[Moment]) -> Span | None:
     if not moments:
         return None
     return min(start for start, _ in moments), max(end for _, end in moments)
+
+
+def _lengthened(moments: list[Moment]) -> list[Moment]:
+    """Give packets of which none tells its length that of the usual step between them."""
+    steps = [after.start_seconds - one.start_seconds for one, after in pairwise(moments)]
+    if not steps or any(end > start for start, end in moments):
+        return moments
+    usual = max(0.0, median_low(steps))
+    return [Moment(start, start + usual) for start, _ in moments]
 
 
 def _shown(moments: list[Moment], video: Stream) -> list[Moment]:

@@ -20,6 +20,9 @@ INPUT_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
 # ffmpeg says so of what it recognises before it compares it with the list, and opens nothing.
 RECOGNISED = re.compile(r"Format (\S+) probed with size=")
 NAMING_SECONDS = 20.0
+# What a pipe writes where a size would stand: ffmpeg reads no such file.
+UNSIZED = re.compile(rb"FORM\x00{4}AIF[FC]|riff.{12}\xff{8}wave", re.DOTALL)
+UNSIZED_HEAD_BYTES = 28
 
 
 def input_url(path: Path) -> str:
@@ -31,11 +34,24 @@ def check_container(path: Path) -> None:
     """Name the container of a file that could not be opened, if it is one that is not read.
 
     Raises:
-        MediaError: unsupported.
+        MediaError: unsupported, also where the header is that of a pipe.
     """
+    if UNSIZED.match(_head(path)):
+        raise MediaError(
+            "unsupported",
+            "AIFF or W64 as a pipe writes it, without sizes; convert it again, into a file",
+        )
     name = _recognise(path)
     if name and not set(name.split(",")) & set(CONTAINERS.split(",")):
         raise MediaError("unsupported", f"container {name}; accepted: {CONTAINERS}")
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(UNSIZED_HEAD_BYTES)
+    except OSError:  # why it could not be opened is known by now
+        return b""
 
 
 def _recognise(path: Path) -> str:

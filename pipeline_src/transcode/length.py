@@ -30,6 +30,8 @@ CLOCK_TOLERANCE_SECONDS = 0.02
 TABLES = {"mov", "mp4"}
 # No time of a packet is certain after a seek: FLAC in Ogg is up to a second off.
 SEEKS_ROUGHLY = {"ogg"}
+# A second file joined to one is where a seek ends.
+SEEKS_FOREIGN = {"nut"}
 # What a header says of these is a guess, or ends where the first of several pieces does.
 GUESSED = Flags.ts_discont.value | Flags.generic_index.value
 
@@ -89,14 +91,16 @@ def find_length(
         if names & TABLES and (length := _by_tables(container, used, own_zero)):
             return length
         is_timed = all(stream.start_time is not None for stream in used)
-        if is_timed and _is_within(container, own_zero, listed_end_seconds):
+        is_alone = not names & SEEKS_FOREIGN
+        if is_timed and is_alone and _is_within(container, own_zero, listed_end_seconds):
             end = _header_seconds(container)
             return Length(0.0, end, own_zero, None, not names & SEEKS_ROUGHLY, None)
     extent = measure()
     begin = _late(extent.start_seconds - zero)
     # Matroska of before 0 is not found again
     is_negative = zero < -HEADER_TOLERANCE_SECONDS
-    seeks = not (names & SEEKS_ROUGHLY or extent.num_jumps or is_negative)
+    is_joined = extent.joint_byte is not None
+    seeks = not (names & SEEKS_ROUGHLY or extent.num_jumps or is_negative or is_joined)
     # ffmpeg itself would move the zero to the first stream that is decoded
     is_moved = is_moved or extent.start_seconds - zero > CLOCK_TOLERANCE_SECONDS
     own = zero if is_moved else None

@@ -21,6 +21,7 @@ from pipeline_src.transcode.extent import Extent, measure
 from pipeline_src.transcode.filters import Look
 from pipeline_src.transcode.formats import CONTAINERS, INPUT_OPTIONS, check_container, input_url
 from pipeline_src.transcode.length import Length, find_length
+from pipeline_src.transcode.rest import find_swallowed
 
 __all__ = ["CONTAINERS", "Picture", "Probe", "open_container", "probe_file", "stream_kinds"]
 
@@ -233,7 +234,9 @@ def _measure_version(
     with open_container(path, max_pixels) as container:
         streams = container.streams
         (audio,) = (stream for stream in streams.audio if stream.index == audio_index)
-        return measure(container, audio, None if video_index is None else streams[video_index])
+        video = None if video_index is None else streams[video_index]
+        joint_byte = find_swallowed(path, frozenset(container.format.name.split(",")))
+        return measure(container, audio, video, joint_byte)
 
 
 def _frame_seconds(video: VideoStream) -> float:

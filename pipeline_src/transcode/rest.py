@@ -1,24 +1,52 @@
-"""What lies behind the last packet of a file: another file, joined to it, that nothing reads."""
+"""Another file that was joined to a file: most demuxers stop before it, some take it for media."""
 
-from collections.abc import Iterator
+import mmap
+import re
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-# Of formats that end where their first file does. Others are read on (MPEG-TS, MPEG-PS, Ogg, MP3,
-# AAC), or have parts of the same name (AVI).
+# How a file begins, by the name of its format. None of it stands in media by chance.
 HEADS = {
-    "matroska": b"\x1a\x45\xdf\xa3",
-    "flv": b"FLV\x01",
-    "flac": b"fLaC",
-    "wav": b"RIFF",
-    "w64": b"riff\x2e\x91\xcf\x11",
-    "aiff": b"FORM",
-    "caf": b"caff\x00\x01",
-    "tta": b"TTA1",
-    "asf": bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),
+    name: re.compile(pattern, re.DOTALL)
+    for name, pattern in {
+        "matroska": rb"\x1a\x45\xdf\xa3.{1,80}?\x42\x82.(?:matroska|webm)",
+        "mov": rb"\x00\x00\x00[\x08-\xff]ftyp",
+        "flv": rb"FLV\x01[\x00\x01\x04\x05]\x00\x00\x00\x09",
+        "flac": rb"fLaC[\x00\x80]\x00\x00\x22",
+        "wav": rb"R(?:IFF|F64).{4}WAVE",
+        "avi": rb"RIFF.{4}AVI ",
+        "w64": rb"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb",
+        "aiff": rb"FORM.{4}AIF[FC]",
+        "caf": rb"caff\x00\x01\x00[\x00\x01]",
+        "tta": rb"TTA1[\x01\x02]\x00",
+        "asf": rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c",
+        "voc": rb"Creative Voice File\x1a",
+        "wv": rb"wvpk.{4}[\x02-\x10]\x04.{6}\x00{4}",
+        "ogg": rb"OggS\x00\x02\x00{8}",
+        "mxf": rb"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02\x01\x01\x02",
+        "amr": rb"#!AMR(?:-WB)?\n",
+        "au": rb"\.snd.{8}\x00\x00\x00[\x01-\x1b]",
+        "sox": rb"\.SoX[\x1c-\xff]\x00\x00\x00",
+        "ircam": rb"\x64\xa3[\x01-\x04]\x00.{4}[\x01-\x10]\x00\x00\x00",
+        "nut": rb"nut/multimedia container\x00",
+        "rm": rb"\.RMF\x00\x00\x00\x12",
+        "wtv": rb"\xb7\xd8\x00\x20\x37\x49\xda\x11\xa6\x4e\x00\x07\xe9\x5e\xad\x8d",
+    }.items()
 }
+# Read as if a second head were media, or reached at a place that libav does not tell.
+SWALLOWING = ("amr", "au", "sox", "ircam", "mxf", "nut", "rm", "wtv")
+# Each of several streams begins with the head.
+REPEATING = {"ogg"}
+# Codecs whose own head stands in that of other containers.
+CODECS = {"flac", "tta", "wv"}
+HOLD_CODECS = {"matroska", "ogg", "nut"}
 # An index lies between; a longer one belongs to a file of many hours.
 SEARCHED_BYTES = 16_000_000
+# Of a file that could not be decoded.
+LOOKED_THROUGH_BYTES = 64_000_000
+LONGEST_HEAD_BYTES = 128
 BOX_HEAD_BYTES = 8
 # A box of this size says it in 8 further bytes; one of size 0 is the last.
 LARGE_BOX = 1
@@ -27,26 +55,62 @@ MAX_BOXES = 100_000
 MAX_TABLE_BYTES = 64_000_000
 
 
-def find_joined(path: Path, containers: frozenset[str], end: int) -> int | None:
-    """Find where in a file another one of its kind begins.
+def find_swallowed(path: Path, containers: frozenset[str]) -> int | None:
+    """Find the second head of a file of a kind that is read beyond it."""
+    head = next((HEADS[name] for name in SWALLOWING if name in containers), None)
+    if head is None:
+        return None
+    with _mapped(path) as data:
+        found = head.search(data, 1)
+        return found.start() if found else None
+
+
+def find_joined(path: Path, containers: frozenset[str], last_byte: int) -> int | None:
+    """Find where in a file another one begins.
 
     Args:
         containers: names of the format.
-        end: byte after the last packet that is read; 0 where that is not known.
+        last_byte: where the last packet that is read begins; 0 where that is not known.
     """
     if "mov" in containers:
-        return find_second_movie(path)
-    if not end:
+        return find_second_movie(path) or _head_after_boxes(path)
+    if not last_byte:
         return None
-    head = next((HEADS[name] for name in HEADS if name in containers), None)
-    if head is None:
-        return None
+    return _first_head(path, last_byte, SEARCHED_BYTES, _codecs_held(containers))
+
+
+def find_any(path: Path, containers: frozenset[str]) -> int | None:
+    """Find another head anywhere in a file that could not be decoded."""
+    if "mov" in containers:
+        return find_joined(path, containers, 0)
+    ignored = _codecs_held(containers) | containers & REPEATING
+    return _first_head(path, 1, LOOKED_THROUGH_BYTES, ignored)
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[mmap.mmap]:
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        yield data
+
+
+def _codecs_held(containers: frozenset[str]) -> Set[str]:
+    return CODECS if containers & HOLD_CODECS else frozenset()
+
+
+def _first_head(path: Path, first_byte: int, num_bytes: int, ignored: Set[str]) -> int | None:
+    heads = [head for name, head in HEADS.items() if name not in ignored]
+    with _mapped(path) as data:
+        found = [head.search(data, first_byte, first_byte + num_bytes) for head in heads]
+        return min((match.start() for match in found if match), default=None)
+
+
+def _head_after_boxes(path: Path) -> int | None:
+    """Find another kind of file right behind the last box of an MP4 or MOV file."""
     with path.open("rb") as stream:
-        if stream.read(len(head)) != head:
-            return None
+        end = max((at + size for _, at, size in _boxes(stream)), default=0)
         stream.seek(end)
-        at = stream.read(SEARCHED_BYTES).find(head)
-    return None if at < 0 else end + at
+        rest = stream.read(LONGEST_HEAD_BYTES)
+    return end if end and any(head.match(rest) for head in HEADS.values()) else None
 
 
 def find_second_movie(path: Path) -> int | None:

@@ -16,7 +16,13 @@ from pipeline_src.manifest.stage import Made, publish_chunk, write_results
 from pipeline_src.system.progress import ProgressLine
 from pipeline_src.transcode.agreement import lost_by_seeking, should_look_again
 from pipeline_src.transcode.batch import Decoded, decode_batch, make_batches
-from pipeline_src.transcode.clips import PreparedClip, describe_amounts, describe_clip, prepare_clip
+from pipeline_src.transcode.clips import (
+    PreparedClip,
+    describe_amounts,
+    describe_clip,
+    explain,
+    prepare_clip,
+)
 from pipeline_src.transcode.memory import MemoryBudget
 
 BATCHES_AHEAD = 2
@@ -130,7 +136,7 @@ def _finish(
         (again,) = decode_batch([job], media, memory)
         result = again if isinstance(again, Decoded) else result
     if isinstance(result, MediaError):
-        return result
+        return explain(result, prepared)
     entry = describe_clip(clip, prepared, result, media)
     if isinstance(entry, MediaError):
         return entry

@@ -141,6 +141,17 @@ FIRST_PART = {
     "j.caf": (SOUND_ONLY, ("-map", "1")),
     "k.tta": (SOUND_ONLY, ("-map", "1")),
     "l.wmv": (EIGHT, ("-c:v", "wmv2", "-q:v", "2", "-c:a", "wmav2")),
+    "m.voc": (SOUND_ONLY, ("-map", "1")),
+    "n.wv": (SOUND_ONLY, ("-map", "1")),
+    "o.wav": (SOUND_ONLY, ("-map", "1", "-rf64", "always")),
+    "p.au": (SOUND_ONLY, ("-map", "1", "-c:a", "pcm_s24be")),
+    "q.amr": (SOUND_ONLY, ("-map", "1", "-ar", "8000", "-c:a", "libopencore_amrnb")),
+    "r.sox": (SOUND_ONLY, ("-map", "1")),
+    "s.sf": (SOUND_ONLY, ("-map", "1", "-f", "ircam")),
+    "t.nut": (SOUND_ONLY, ("-map", "1", "-c:a", "libmp3lame")),
+    "u.rm": (SOUND_ONLY, ("-map", "1", "-c:a", "ac3")),
+    "v.mxf": (EIGHT, (*MPEG2, "-c:a", "pcm_s16le", "-ar", "48000")),
+    "w.wtv": (EIGHT, (*MPEG2, "-c:a", "mp2")),
     "e.mp4": (EIGHT, (*H264, *AAC)),
     "f.mov": (EIGHT, (*H264, *AAC, "-movflags", "faststart")),
     "g.mp4": (EIGHT, (*H264, *AAC, *FRAGMENTS)),
@@ -155,6 +166,18 @@ def test_a_file_of_which_a_part_is_read_is_refused_as_a_whole(tmp_path, name):
     row = lose_one(tmp_path, config, source=name)
     assert (row.reason, "joined" in row.detail) == ("unsupported", True)
     check_clip(tmp_path, config, length=1, source=name, start_seconds=0.5, end_seconds=1.5)
+
+
+@pytest.mark.parametrize("names", ["a.wav b.flac", "a.flac b.wav", "a.mp3 b.wav", "a.mp4 b.mkv"])
+@pytest.mark.parametrize("span", [(None, None), (1, 3)])
+def test_a_file_of_another_kind_joined_to_one_is_said(tmp_path, names, span):
+    video = ("-map", "1") if "wav" in names else (*H264, *AAC)
+    parts = [record(tmp_path / name, *video, seconds=2) for name in names.split()]
+    parts[0].write_bytes(b"".join(part.read_bytes() for part in parts))
+    row = lose_one(
+        tmp_path, SOUND_ONLY, source=parts[0].name, start_seconds=span[0], end_seconds=span[1]
+    )
+    assert (row.reason, "joined" in row.detail) == ("unsupported", True)
 
 
 def test_two_recordings_in_one_mp4_are_refused_as_a_whole(tmp_path):
@@ -173,10 +196,11 @@ def test_fragments_may_repeat_their_tables(piece, tmp_path):
     check_clip(tmp_path, length=4, source="a.mp4")
 
 
-def test_pictures_and_sound_that_a_joined_ogg_replaces_are_refused(tmp_path):
+@pytest.mark.parametrize("span", [(None, None), (2.5, 3.5)])
+def test_pictures_and_sound_that_a_joined_ogg_replaces_are_refused(tmp_path, span):
     data = record(tmp_path / "a.ogv", *THEORA, "-c:a", "libvorbis", seconds=2).read_bytes()
     (tmp_path / "a.ogv").write_bytes(data + data)
-    row = lose_one(tmp_path, EIGHT, source="a.ogv")
+    row = lose_one(tmp_path, EIGHT, source="a.ogv", start_seconds=span[0], end_seconds=span[1])
     assert (row.reason, "joined" in row.detail) == ("unsupported", True)
 
 
@@ -186,6 +210,29 @@ def test_ogg_joined_of_streams_of_one_number_is_whole(tmp_path):
     parts = [run_ffmpeg(*sound_of(k, 1), *options, output=tmp_path / f"{k}.ogg") for k in (0, 1)]
     (tmp_path / "a.ogg").write_bytes(b"".join(part.read_bytes() for part in parts))
     check_clip(tmp_path, SOUND_ONLY, length=2, source="a.ogg")
+
+
+@pytest.mark.parametrize("lengths", [(0.7, 0.7), (2, 0.7), (0.5, 0.5, 0.5)])
+def test_opus_joined_of_streams_of_one_number_is_refused_where_a_part_is_lost(tmp_path, lengths):
+    """Libav takes a part of one page for padding after the end of the part before."""
+    options = ("-c:a", "libopus", "-serial_offset", "7", "-fflags", "bitexact")
+    sounds = [sound_of(0, seconds) for seconds in lengths]
+    parts = [
+        run_ffmpeg(*sound, *options, output=tmp_path / "part.opus").read_bytes() for sound in sounds
+    ]
+    (tmp_path / "a.opus").write_bytes(b"".join(parts))
+    row = lose_one(tmp_path, SOUND_ONLY, source="a.opus")
+    assert (row.reason, "joined" in row.detail) == ("unsupported", True)
+
+
+@pytest.mark.parametrize("offset", [-0.5, -2])
+@pytest.mark.parametrize("span", [(None, None), (0, 2), (2.5, 3.5)])
+def test_flv_with_times_below_0_is_in_time(piece, tmp_path, offset, span):
+    """Libav reads them as times after 24 days, and then 25 further days pass."""
+    options = ("-output_ts_offset", str(offset), "-avoid_negative_ts", "disabled")
+    remux(piece, tmp_path / "a.flv", *options)
+    length = {None: 4, 0: 2, 2.5: 1}[span[0]]
+    check_clip(tmp_path, length=length, source="a.flv", start_seconds=span[0], end_seconds=span[1])
 
 
 @pytest.mark.parametrize("offset", [-0.5, -2])

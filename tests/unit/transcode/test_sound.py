@@ -1,5 +1,6 @@
 """Sound in every container that is read, and sound of an odd make. Real ffmpeg."""
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from pipeline_src.config.data import MediaConfig
 from pipeline_src.transcode.audio import read_flac
+from pipeline_src.transcode.ffmpeg import find_ffmpeg
 from tests.media import download, lose_one, read_transcoded, run_ffmpeg, transcode, transcode_one
 
 pytestmark = pytest.mark.slow
@@ -53,6 +55,7 @@ CONTAINERS = {
     "a.eac3": (),
     "a.loas": ("-c:a", "aac", "-f", "latm"),
     "a.mlp": ("-strict", "-2"),
+    "a.rm": ("-c:a", "ac3"),
     "a.rso": ("-ar", "22050"),
     "a.sf": ("-f", "ircam"),
     "a.sox": (),
@@ -100,6 +103,23 @@ def test_an_au_file_of_an_unknown_coding_is_unsupported(tmp_path):
     data[15] = 99
     (tmp_path / "a.au").write_bytes(data)
     assert lose_one(tmp_path, SOUND, source="a.au").reason == "unsupported"
+
+
+@pytest.mark.parametrize("name", ["aiff", "w64"])
+def test_a_file_without_sizes_is_unsupported(tmp_path, name):
+    command = [find_ffmpeg(), "-v", "error", *chirp(), "-f", name, "-"]
+    piped = subprocess.run(command, check=True, capture_output=True).stdout
+    (tmp_path / "a").write_bytes(piped)
+    row = lose_one(tmp_path, SOUND, source="a")
+    assert (row.reason, "pipe" in row.detail) == ("unsupported", True)
+
+
+def test_sound_whose_packets_tell_no_length_has_no_gaps(tmp_path):
+    codecs = ("-c:v", "flv1", "-c:a", "adpcm_swf")
+    run_ffmpeg(*PICTURE, *chirp(rate=22050), *codecs, output=tmp_path / "a.flv")
+    clip, members = transcode_one(tmp_path, MediaConfig(frame_size=32), source="a.flv")
+    assert_in_time(members["flac"], 0, 2)
+    assert clip["flags"] == []
 
 
 def test_wtv_has_sound_and_picture(tmp_path):
