@@ -1,0 +1,26 @@
+"""The benchmark of the search, small."""
+
+import json
+import sys
+from importlib.util import find_spec
+
+from benchmarks import search
+
+
+def test_exact_search_finds_all_and_vectors_are_used_again(tmp_path, monkeypatch, capfd):
+    output = tmp_path / "search.json"
+    command = ["search.py", "--rows", "300", "--folder", str(tmp_path), "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", [*command, "--prepare"])
+    search.main()
+    assert not output.exists()
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.npy")}
+    assert len(written) == 4
+    monkeypatch.setattr(sys, "argv", command)
+    search.main()
+    assert written == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.npy")}
+    measured = json.loads(output.read_text())["measured"]
+    exact = [(row["kind"], row["recall_at_10"]) for row in measured if row["method"] == "exact"]
+    assert exact == [("random", 1.0), ("clustered", 1.0)]
+    methods = {row["method"].split()[0] for row in measured}
+    assert methods == ({"exact", "ivf", "hnsw"} if find_spec("faiss") else {"exact"})
+    assert "| clustered | 300 | exact |" in capfd.readouterr().out
