@@ -9,6 +9,26 @@ from pipeline_src.evaluate.retrieval import retrieval_metrics
 
 NUM_CLASSES = 6
 CLASS_NAMES = ["zero", "one", "two", "three", "four", "five & <six>"]
+# What a list may call its classes; each is read by something on the way as more than text.
+NAMES = (
+    *("$x$", "a$b", "cost $5 or $6", "five $\\foo$ bills", "$\\frac{", "\\$", "_noise_", "__"),
+    *(
+        "1.23456",
+        "#010203 #040506",
+        ' id="q"',
+        "font: 9px x;",
+        "<metadata>x</metadata>",
+        "--> <!--",
+    ),
+    *(
+        "<script>alert(1)</script>",
+        "</text></svg>",
+        "&lt;b&gt;",
+        'width="72pt"',
+        "xlink:href",
+        "%s {}",
+    ),
+)
 SIGNALS = {"audio": 2.0, "video": 3.5, "audio_video": 5.0}
 
 
@@ -109,7 +129,8 @@ def write_probe(root, run, *, dataset="digits", num_mel_bins=32, frame_size=32):
     return path
 
 
-def write_training(root, run, *, dataset="digits", num_steps=300):
+def write_training(root, run, *, dataset="digits", num_steps=300, seed=0, lift=0.0):
+    """Write logs and config.yaml of a run; ``lift`` is added to its validation scores."""
     rows = []
     for step in range(10, num_steps + 1, 10):
         decay = np.exp(-3 * step / num_steps)
@@ -124,13 +145,15 @@ def write_training(root, run, *, dataset="digits", num_steps=300):
     write_lines(root / run / "pretrain" / "metrics.jsonl", rows)
     scored = [
         {"step": row["step"], "epoch": row["epoch"], "samples_seen": row["samples_seen"],
-         "val": {m: 1 - np.exp(-row["step"] / 90 * s) for m, s in SIGNALS.items()}}
+         "val": {m: 1 - np.exp(-row["step"] / 90 * s) + lift for m, s in SIGNALS.items()}}
         for row in rows[4::5]
     ]  # fmt: skip
     kept = ("step", "epoch", "samples_seen", "seconds", "loss", "grad_norm")
     plain = [{key: row[key] for key in kept} for row in rows]
     write_lines(root / run / "finetune" / dataset / "metrics.jsonl", plain + scored)
-    (root / run / "config.yaml").write_text("model:\n  size: tiny\nfinetune:\n  init: pretrain\n")
+    config = f"model:\n  size: tiny\npretrain:\n  seed: {seed}\n"
+    config += f"finetune:\n  init: pretrain\n  seed: {seed}\n"
+    (root / run / "config.yaml").write_text(config)
 
 
 def write_lines(path, rows):

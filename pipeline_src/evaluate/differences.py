@@ -56,7 +56,7 @@ def headline_difference(
     for counts_NR in grouped_counts(len(targets_NC), groups, num_resamples, seed):
         first, second = (ranking_samples(classes, counts_NR)["mAP"] for classes in sides)
         samples.append(first - second)
-    return _reversed(ours - theirs, np.concatenate(samples))
+    return reverse_interval(ours - theirs, np.concatenate(samples))
 
 
 def mean_difference(
@@ -72,7 +72,7 @@ def mean_difference(
     samples = [np.empty(0)]
     for counts_NR in grouped_counts(len(differences_N), groups, num_resamples, seed):
         samples.append(differences_N @ counts_NR / counts_NR.sum(axis=0))
-    return _reversed(float(differences_N.mean()), np.concatenate(samples))
+    return reverse_interval(float(differences_N.mean()), np.concatenate(samples))
 
 
 def grouped_counts(
@@ -87,7 +87,7 @@ def grouped_counts(
         yield np.ascontiguousarray(counts_GR[group_N])
 
 
-def _reversed(value: float, samples_R: NDArray) -> Interval:
+def reverse_interval(value: float, samples_R: NDArray) -> Interval:
     """Turn the percentile interval round the value."""
     plain = make_interval(value, samples_R)
     if plain["low"] is None or plain["high"] is None:

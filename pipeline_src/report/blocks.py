@@ -5,12 +5,15 @@ The template knows these types and nothing of metrics; the section builders know
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from pipeline_src.evaluate.records import Estimate
-from pipeline_src.report.load import Problems
+from pipeline_src.report.colours import css_colours
+from pipeline_src.report.load import Problems, plain
 
 MISSING = "\u2013"
+MAX_HOVER_CHARS = 80
+MAX_DETAILED = 12  # runs that are shown one by one
 MODALITY_LABELS = {"audio": "audio", "video": "video", "audio_video": "audio + video"}
 DIRECTION_LABELS = {"audio_to_video": "audio \u2192 video", "video_to_audio": "video \u2192 audio"}
 
@@ -23,6 +26,7 @@ class Cell:
         sub: a second, smaller line, such as an interval.
         tone: "", "muted", "good" or "warn".
         is_number: right-aligned, figures of equal width.
+        values: figure and the ends of its interval, as a file of the table gives them.
     """
 
     text: str
@@ -31,6 +35,7 @@ class Cell:
     is_number: bool = False
     is_code: bool = False
     rowspan: int = 1
+    values: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,63 @@ class Table:
     rows: Sequence[Sequence[Cell]]
 
 
+class HoverSeries(NamedTuple):
+    """Points (x, y) of one name and colour, or (x, y, index of its text)."""
+
+    name: str
+    colour: str
+    points: Sequence[tuple[float, ...]]
+
+
+class Sheet(NamedTuple):
+    """Small pictures in one image, row by row; where there is none, the place is empty."""
+
+    data_uri: str
+    columns: int
+    side: int
+
+
+class Hover(NamedTuple):
+    """What a pointer finds in a drawing.
+
+    Args:
+        scale: (x0, dx, y0, dy); a point is drawn at (x0 + dx * x, y0 + dy * y).
+        x_label: what x is, of curves.
+        texts: title and second line of each thing; none where the points are of curves, whose
+            values are told.
+        sheet: a picture of each thing.
+    """
+
+    scale: tuple[float, float, float, float]
+    series: Sequence[HoverSeries]
+    x_label: str = ""
+    texts: Sequence[tuple[str, str]] = ()
+    sheet: Sheet | None = None
+
+    def values(self) -> dict[str, Any]:
+        """Return it as the page's script reads it, numbers short."""
+        series = [
+            {
+                "name": plain(one.name),
+                "colour": css_colours(one.colour),
+                "points": [[float(f"{value:.5g}") for value in point] for point in one.points],
+            }
+            for one in self.series
+        ]
+        found: dict[str, Any] = {
+            "scale": [float(f"{value:.7g}") for value in self.scale],
+            "x_label": self.x_label,
+            "series": series,
+        }
+        if self.texts:
+            found["texts"] = [
+                [plain(line)[:MAX_HOVER_CHARS] for line in text] for text in self.texts
+            ]
+        if self.sheet:
+            found["sheet"] = self.sheet._asdict()
+        return found
+
+
 @dataclass(frozen=True)
 class Chart:
     """An inline SVG with the sentence that replaces it for who cannot see it."""
@@ -51,6 +113,7 @@ class Chart:
     svg: str
     alt: str
     caption: str = ""
+    hover: Hover | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +202,33 @@ class Card:
     note: str
 
 
+class CardGroup(NamedTuple):
+    """Key figures of one run, and why it is this one."""
+
+    choice: str
+    cards: Sequence[Card]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The top of the page.
+
+    Args:
+        origin: names and texts: date, commit, data.
+        grids: all runs by input, where there are several.
+    """
+
+    origin: Sequence[tuple[str, str]] = ()
+    summary: Sequence[str] = ()
+    card_groups: Sequence[CardGroup] = ()
+    grids: Sequence[Table] = ()
+
+
+def left_out_text(count: int, file: str) -> str:
+    """Say that only the first of many runs are shown one by one."""
+    return f"One by one the first {MAX_DETAILED} of {count} are shown; {file} of each has the rest."
+
+
 def number_text(value: float | None, *, scale: float = 1, digits: int = 1) -> str:
     """Write ``0.9641`` as ``96.4`` at scale 100; an undefined value as a dash."""
     return MISSING if value is None else f"{value * scale:.{digits}f}"
@@ -165,6 +255,10 @@ def interval_cell(
         sub=bounds_text(interval, scale=scale, digits=digits),
         tone=tone,
         is_number=True,
+        values=tuple(
+            None if end is None else scale * end
+            for end in (interval.value, interval.low, interval.high)
+        ),
     )
 
 

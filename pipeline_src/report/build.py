@@ -5,6 +5,8 @@ rule writes it.
 """
 
 import logging
+import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +20,11 @@ from pipeline_src.evaluate.records import (
     Record,
     read_record,
 )
-from pipeline_src.report.blocks import Section
+from pipeline_src.report.anchors import Anchors
+from pipeline_src.report.arms import EVAL_RULE, ArmFigures, find_arms
+from pipeline_src.report.blocks import Overview, Section
+from pipeline_src.report.colours import palette_css
+from pipeline_src.report.download import csv_uri
 from pipeline_src.report.load import Problems, SplitIndex, plain, read_benchmarks, results_root
 from pipeline_src.report.sections.classification import (
     FOLDS_RULE,
@@ -31,9 +37,10 @@ from pipeline_src.report.sections.inventory import (
     timing_section,
 )
 from pipeline_src.report.sections.methods import methods_section
-from pipeline_src.report.sections.overview import key_cards, summary_sentences
-from pipeline_src.report.sections.predictions import EVAL_RULE, predictions_section
+from pipeline_src.report.sections.overview import make_overview
+from pipeline_src.report.sections.predictions import predictions_section
 from pipeline_src.report.sections.pretraining import PROBE_RULE, evidence_section
+from pipeline_src.report.sections.progress import overlay_blocks
 from pipeline_src.report.sections.retrieval import retrieval_section
 from pipeline_src.report.sections.training import training_section
 from pipeline_src.system.atomic import write_text
@@ -84,27 +91,23 @@ def build_report(
     probe_records = [record for _, record in probes]
     splits = [record for _, record in indexes]
     run_dirs = [root / name for name in _run_names([*metrics_files, *fold_files, *probe_files])]
-    class_names = {index.dataset: index.class_names for index in splits}
     finetunings = [(path.parents[2], path.parent.name) for path in metrics_files]
     is_scored = bool(metrics_files) or not (probe_files or fold_files)
-    methods = methods_section(evaluations)
+    arms, figures = find_arms(problems, evaluations), ArmFigures()
+    methods = methods_section(arms, figures)
     sections = [
         *([methods] if methods else []),
         *([folds_section(folds)] if folds else []),
         *([classification_section(records), retrieval_section(records)] if is_scored else []),
         evidence_section(probes, config.num_examples),
-        training_section(run_dirs, finetunings),
-        *([predictions_section(evaluations, class_names, config.tsne_clips)] if is_scored else []),
+        training_section(run_dirs, finetunings, overlay_blocks(arms)),
+        *([predictions_section(evaluations, indexes, config.tsne_clips)] if is_scored else []),
         coverage_section(splits),
         timing_section(read_benchmarks(root), records, probe_records),
         provenance_section(records or probe_records, run_dirs),
     ]
-    page = render_page(
-        sections,
-        summary=summary_sentences(records, probe_records, splits),
-        cards=key_cards(records, probe_records),
-        problems=problems.messages,
-    )
+    overview = make_overview(problems, arms, figures, probe_records, splits, date_of_making())
+    page = render_page(sections, overview=overview, problems=problems.messages)
     page = plain(page)  # names come from lists and files of others
     write_text(output, page)
     logger.info("wrote %s, %d bytes", output, len(page))
@@ -126,14 +129,15 @@ def _run_names(files: Sequence[Path]) -> list[str]:
     return list(dict.fromkeys(path.parents[2].name for path in files))
 
 
-def render_page(
-    sections: Sequence[Section],
-    *,
-    summary: Sequence[str],
-    cards: Sequence[object],
-    problems: Sequence[str],
-) -> str:
-    """Render HTML with style and pictures inside it."""
+def date_of_making() -> str:
+    """Return today, or the day that SOURCE_DATE_EPOCH names where a page is made again, as UTC."""
+    seconds = os.environ.get("SOURCE_DATE_EPOCH", "")
+    moment = time.gmtime(int(seconds)) if seconds.isdecimal() else time.gmtime()
+    return time.strftime("%Y-%m-%d", moment)
+
+
+def render_page(sections: Sequence[Section], *, overview: Overview, problems: Sequence[str]) -> str:
+    """Render HTML with style, script and pictures inside it."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=select_autoescape(["html.j2"], default=True),
@@ -141,11 +145,15 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    environment.globals |= {"anchors": Anchors(), "csv_uri": csv_uri}  # known inside macros
     return environment.get_template("page.html.j2").render(
         title=TITLE,
+        light=palette_css("light"),
+        dark=palette_css("dark"),
         style=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
+        script=(TEMPLATES / "page.js").read_text(encoding="utf-8"),
         sections=sections,
-        summary=summary,
-        cards=cards,
+        overview=overview,
         problems=problems,
     )

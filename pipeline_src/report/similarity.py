@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from pipeline_src.report.blocks import Chart, Charts
-from pipeline_src.report.charts import draw_chart
+from pipeline_src.report.drawing import draw_chart
 
 SIMILARITY = "segment_similarity"  # in the probe's pictures
 CAPTION = (

@@ -13,6 +13,7 @@ from pipeline_src.evaluate.records import (
     Scores,
 )
 from pipeline_src.report.blocks import (
+    MAX_DETAILED,
     MISSING,
     MODALITY_LABELS,
     Cell,
@@ -62,7 +63,7 @@ def classification_section(evaluations: Sequence[EvalMetrics]) -> Section:
     for (dataset, split), group in groupby(ordered, key=lambda item: (item.dataset, item.split)):
         runs = list(group)
         section.blocks.append(_results_table(runs, caption=f"{dataset}, {split} split"))
-        if chart := _results_chart(runs):
+        if len(runs) <= MAX_DETAILED and (chart := _results_chart(runs)):
             section.blocks.append(Charts([chart], is_wide=True))
         _check_comparable(section, runs)
     return section

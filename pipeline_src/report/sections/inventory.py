@@ -22,7 +22,8 @@ from pipeline_src.report.blocks import (
     hash_cell,
     number_text,
 )
-from pipeline_src.report.charts import LOST_COLOURS, MODALITY_COLOURS, draw_chart, shorten
+from pipeline_src.report.colours import CLASS_COLOURS, MODALITY_COLOURS
+from pipeline_src.report.drawing import ABOVE, draw_chart, shorten
 from pipeline_src.report.load import BenchmarkRow, SplitIndex, read_run_config
 
 COVERAGE_LEAD = (
@@ -186,16 +187,18 @@ def coverage_chart(
         lost: clips per reason, by the same labels.
     """
     reasons = list(dict.fromkeys(reason for counts in lost.values() for reason in counts))
+    packed_colour = MODALITY_COLOURS["audio_video"]
+    lost_colours = [colour for colour in CLASS_COLOURS if colour != packed_colour]
 
     def paint(axes: Axes) -> None:
         rows = np.arange(len(kept))
         totals = np.array([kept[name] + sum(lost[name].values()) for name in kept])
         left = np.array([100 * kept[name] for name in kept]) / np.maximum(totals, 1)
-        axes.barh(rows, left, height=0.6, color=MODALITY_COLOURS["audio_video"], label="packed")
+        axes.barh(rows, left, height=0.6, color=packed_colour, label="packed")
         for index, reason in enumerate(reasons):
             counts = np.array([lost[name].get(reason, 0) for name in kept])
             width = 100 * counts / np.maximum(totals, 1)
-            colour = LOST_COLOURS[index % len(LOST_COLOURS)]
+            colour = lost_colours[index % len(lost_colours)]
             axes.barh(rows, width, left=left, height=0.6, color=colour, label=reason)
             left = left + width
         axes.set_yticks(rows, [shorten(name) for name in kept])
@@ -204,10 +207,7 @@ def coverage_chart(
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("per cent of the clips in the list")
         axes.grid(axis="x")
-        axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1), ncols=4, handlelength=0.8,
-            handletextpad=0.4, borderaxespad=0.2, columnspacing=1.2,
-        )  # fmt: skip
+        axes.legend(**ABOVE, ncols=4, handlelength=0.8, handletextpad=0.4)
 
     alt = "; ".join(
         f"{name}: {count} clips packed, {sum(lost[name].values())} lost"

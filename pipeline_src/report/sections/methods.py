@@ -2,29 +2,17 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from pipeline_src.evaluate.differences import headline_difference
-from pipeline_src.evaluate.files import PREDICTIONS_FILE
-from pipeline_src.evaluate.records import (
-    DIRECTIONS,
-    HEADLINE,
-    MODALITIES,
-    Estimate,
-    EvalMetrics,
-    Modality,
-    read_record,
-)
+from pipeline_src.evaluate.records import DIRECTIONS, MODALITIES, Estimate, read_record
+from pipeline_src.report.arms import Arm, ArmFigures, Run, metric_label
 from pipeline_src.report.blocks import (
     DIRECTION_LABELS,
     MISSING,
     MODALITY_LABELS,
     Cell,
-    Chart,
     Charts,
     Section,
     Table,
@@ -33,8 +21,9 @@ from pipeline_src.report.blocks import (
     interval_cell,
     number_text,
 )
-from pipeline_src.report.charts import CLASS_COLOURS, Line, Row, line_chart, logged_curve
-from pipeline_src.report.load import Problems, TrainingDone, read_arrays, read_rows, read_run_config
+from pipeline_src.report.charts import MODALITY_STYLES, IntervalPoint, interval_chart
+from pipeline_src.report.load import Problems, TrainingDone
+from pipeline_src.report.sections.progress import progress_blocks
 from pipeline_src.report.sections.training import (
     STAGE_LABELS,
     Stage,
@@ -42,36 +31,36 @@ from pipeline_src.report.sections.training import (
     stage_folder,
     weights_origin,
 )
-from pipeline_src.runs.history import METRICS_LOG_FILE
 from pipeline_src.runs.spec import DONE_FILE
 
 EQUAL_WITHIN = 0.05
-NUM_RESAMPLES = {"multiclass": 1000, "multilabel": 200}  # a resample of mAP takes longer
-MAX_DRAWN_RUNS = 6
 STAGES: tuple[Stage, ...] = ("pretrain", "finetune")
+COUNTED = (("Parameters, million", "parameters"), ("Memory, MB", "memory_bytes"))
 LEAD = (
+    "Runs that differ in their seeds alone are one row: the mean over seeds, with a 95 % interval "
+    "over seeds and clips (Student\u2019s, variances of both added). Differences are to the first "
+    "row, seed by seed, on the same clips or the videos that they share; a single run has a paired "
+    "bootstrap over clips, which does not cover seeds. None is corrected for the number of rows. "
     "Operations are those of matrix products, forward and backward, counted on the network and "
     "recipe and multiplied by the clips seen; a multiply-add is two. Memory is counted too: "
     "weights, gradients, the optimiser\u2019s moments and the activations of a whole batch, in "
-    "fp32 on one device. Differences are to the first run, on the same clips, with the 95 % "
-    "interval of a paired bootstrap over clips, or over the videos that they share; it does not "
-    "cover seeds, and is not corrected for the number of runs. Time is wall clock on whatever "
-    "machine trained the run. \u00d7: against "
-    "the first run."
+    "fp32 on one device. Time is wall clock on whatever machine trained, a mean over seeds. "
+    "\u00d7: against the first row."
 )
 
 
-class MethodRun(NamedTuple):
-    """One column: an evaluation, where its stages come from, and their done.json where trained.
+class Costs(NamedTuple):
+    """What an arm cost: where its stages come from, and their done.json where trained.
 
-    ``path`` is that of metrics.json.
+    Args:
+        trainings: of the first run. seconds: mean over seeds.
     """
 
-    path: Path
-    evaluation: EvalMetrics
+    arm: Arm
     model: str
     origins: dict[Stage, WeightsOrigin]
     trainings: dict[Stage, TrainingDone]
+    seconds: dict[Stage, float]
 
     def flops(self, stage: Stage) -> float | None:
         """Operations of a stage; 0 where there is none, None where they are not known."""
@@ -87,177 +76,168 @@ class MethodRun(NamedTuple):
         return sum(known) if len(known) == len(STAGES) else None
 
 
-def methods_section(evaluations: Sequence[tuple[Path, EvalMetrics]]) -> Section | None:
-    """Set runs side by side, one table a data set; None where no data set has several runs.
-
-    Args:
-        evaluations: results/<run>/eval/<dataset>/metrics.json with its record.
-    """
+def methods_section(arms: Mapping[str, Sequence[Arm]], figures: ArmFigures) -> Section | None:
+    """Set runs side by side, two tables a data set; None where no data set has several runs."""
     section = Section("methods", "Methods and cost", LEAD)
-    ordered = sorted(evaluations, key=lambda item: item[1].dataset)
-    for dataset, group in groupby(ordered, key=lambda item: item[1].dataset):
-        found = list(group)
-        if len(found) < 2:
+    for dataset, found in arms.items():
+        if sum(len(arm.runs) for arm in found) < 2:
             continue
-        runs = [_read_run(section.problems, path, record) for path, record in found]
-        section.blocks.append(Text(_equality_text(runs)))
-        section.blocks.append(_table(section.problems, runs, caption=f"Runs on {dataset}"))
-        if len(runs) <= MAX_DRAWN_RUNS:
-            section.blocks += _progress(section.problems, found, runs)
+        costs = [_read_costs(section.problems, arm) for arm in found]
+        if len(found) > 1:
+            section.blocks.append(Text(_equality_text(costs)))
+        section.blocks.append(_figures_table(section.problems, costs, figures, dataset))
+        if any(len(arm.runs) > 1 for arm in found):
+            section.blocks += _figures_chart(section.problems, found, figures)
+        section.blocks.append(_costs_table(costs, dataset))
+        spent = {one.arm.name: (one.flops("pretrain"), one.flops("finetune")) for one in costs}
+        section.blocks += progress_blocks(section.problems, found, spent)
     return section if section.blocks else None
 
 
-def _read_run(problems: Problems, path: Path, evaluation: EvalMetrics) -> MethodRun:
-    run_dir = path.parents[2]
-    loaded = problems.attempt(lambda: read_run_config(run_dir))
-    sections = loaded[1] if loaded else {}
+def _read_costs(problems: Problems, arm: Arm) -> Costs:
+    sections = arm.first.sections
     origins: dict[Stage, WeightsOrigin] = {s: weights_origin(sections, s) for s in STAGES}
     trainings: dict[Stage, TrainingDone] = {}
-    for stage, origin in origins.items():
-        if origin.kind not in ("own", "other"):
-            continue
-        owner = run_dir.parent / origin.name if origin.kind == "other" else run_dir
-        done_path = stage_folder(owner, stage, evaluation.dataset) / DONE_FILE
-        rule = f"the rule {stage}_model"
-        done = problems.attempt(lambda p=done_path, r=rule: read_record(p, TrainingDone, r))
-        if done is not None:
-            trainings[stage] = done
-        if done is not None and done.cost is None:
-            problems.add(
-                f"{owner.name}: done.json of {stage} holds no cost, an earlier version wrote it; "
-                f"snakemake --forcerun {stage}_model -- report, with this configuration, adds it "
-                "without training again"
-            )
+    seconds: dict[Stage, float] = {}
+    for stage in STAGES:
+        read = [_read_done(problems, run, stage) for run in arm.runs]
+        if read[0] is not None:
+            trainings[stage] = read[0]
+            seconds[stage] = float(np.mean([done.seconds for done in read if done]))
     model = sections.get("model") or {}
     name = f"{model.get('method', '')} {model.get('size', '')}".strip()
-    return MethodRun(path, evaluation, name, origins, trainings)
+    return Costs(arm, name, origins, trainings, seconds)
 
 
-def _equality_text(runs: Sequence[MethodRun]) -> str:
-    """Say whether the runs cost the same, stage by stage."""
+def _read_done(problems: Problems, run: Run, stage: Stage) -> TrainingDone | None:
+    origin = weights_origin(run.sections, stage)
+    if origin.kind not in ("own", "other"):
+        return None
+    owner = run.folder.parent / origin.name if origin.kind == "other" else run.folder
+    path = stage_folder(owner, stage, run.evaluation.dataset) / DONE_FILE
+    done = problems.attempt(lambda: read_record(path, TrainingDone, f"the rule {stage}_model"))
+    if done is not None and done.cost is None:
+        problems.add(
+            f"{owner.name}: done.json of {stage} holds no cost, an earlier version wrote it; "
+            f"snakemake --forcerun {stage}_model -- report, with this configuration, adds it "
+            "without training again"
+        )
+    return done
+
+
+def _equality_text(costs: Sequence[Costs]) -> str:
+    """Say whether the arms cost the same, stage by stage."""
     parts, is_equal = [], True
     for stage in STAGES:
-        costs = [flops for run in runs if (flops := run.flops(stage)) is not None]
-        if len(costs) < len(runs):
+        known = [flops for one in costs if (flops := one.flops(stage)) is not None]
+        if len(known) < len(costs):
             return "The cost of some run is not known, so the runs are not set at equal cost."
-        spread = max(costs) / min(costs) - 1 if min(costs) > 0 else float(max(costs) > 0)
+        spread = max(known) / min(known) - 1 if min(known) > 0 else float(max(known) > 0)
         is_equal &= spread <= EQUAL_WITHIN
         parts.append(f"{STAGE_LABELS[stage].lower()} by {100 * spread:.1f} %")
     opening = "At equal cost" if is_equal else "Not at equal cost"
     return f"{opening}: between runs operations differ in {' and in '.join(parts)}."
 
 
-def _table(problems: Problems, runs: Sequence[MethodRun], caption: str) -> Table:
-    """Lay measures out as rows, runs as columns."""
-    rows = [[Cell("Network"), *(Cell(run.model or MISSING, is_number=True) for run in runs)]]
-    rows += _figure_rows(runs)
-    rows += _difference_rows(problems, runs)
-    for stage in STAGES:
-        title = Cell("Operations, TFLOP", sub=STAGE_LABELS[stage].lower())
-        rows.append(_cost_row(title, runs, lambda run, stage=stage: run.flops(stage), 1e12, stage))
-    title = Cell("Operations, TFLOP", sub="both")
-    rows.append(_cost_row(title, runs, lambda run: run.total_flops, 1e12))
-    for stage in STAGES:
-        title = Cell("Time", sub=STAGE_LABELS[stage].lower())
-        rows.append([title, *(_time_cell(run, stage) for run in runs)])
-    for label, key in (("Parameters, million", "parameters"), ("Memory, MB", "memory_bytes")):
-        for stage in STAGES:
-            title = Cell(label, sub=STAGE_LABELS[stage].lower())
-            rows.append(_cost_row(title, runs, _cost_reader(stage, key), 1e6))
-    return Table(caption, ["", *(run.evaluation.run for run in runs)], rows)
-
-
-def _figure_rows(runs: Sequence[MethodRun]) -> list[list[Cell]]:
-    metric = HEADLINE[runs[0].evaluation.task]
-    label = metric[0].upper() + metric[1:]
+def _figures_table(
+    problems: Problems, costs: Sequence[Costs], figures: ArmFigures, dataset: str
+) -> Table:
+    """Write a row an arm: what it reaches, and by how much it differs from the first."""
+    arms = [one.arm for one in costs]
+    has_seeds = any(len(arm.runs) > 1 for arm in arms)
+    label = metric_label(arms[0].first.evaluation)
+    head = ["Run", "Network", *(["Seeds"] if has_seeds else [])]
+    head += [f"{label}, %, {MODALITY_LABELS[m]}" for m in MODALITIES]
+    head += [f"Over the first, {MODALITY_LABELS[m]}" for m in MODALITIES]
+    head += [f"R@10, %, {DIRECTION_LABELS[way]}" for way in DIRECTIONS]
     rows = []
-    for modality in MODALITIES:
-        cells = [interval_cell(run.evaluation.headline(modality), scale=100) for run in runs]
-        rows.append([Cell(f"{label}, %", sub=MODALITY_LABELS[modality]), *cells])
-    for direction in DIRECTIONS:
-        found = [run.evaluation.retrieval for run in runs]
-        cells = [
-            interval_cell(one.direction(direction).get("R@10") if one else None, scale=100)
-            for one in found
+    for one in costs:
+        cells = [Cell(one.arm.name), Cell(one.model or MISSING)]
+        cells += [Cell(str(len(one.arm.runs)), is_number=True)] if has_seeds else []
+        cells += [
+            interval_cell(figures.headline(problems, one.arm, m), scale=100) for m in MODALITIES
         ]
-        rows.append([Cell("R@10, %", sub=DIRECTION_LABELS[direction]), *cells])
-    return rows
-
-
-def _difference_rows(problems: Problems, runs: Sequence[MethodRun]) -> list[list[Cell]]:
-    """Write how each run differs from the first on the same clips, by a paired bootstrap."""
-    task = runs[0].evaluation.task
-    rows = []
-    for modality in MODALITIES:
-        cells = [Cell(MISSING, tone="muted", is_number=True)]
-        for run in runs[1:]:
-            gain = problems.attempt(lambda run=run, m=modality: run_difference(run, runs[0], m))
+        for modality in MODALITIES:
+            is_first = one is costs[0]
+            gain = None if is_first else figures.difference(problems, one.arm, arms[0], modality)
             tone = "good" if gain and gain.is_gain else "warn" if gain and gain.is_loss else ""
             cells.append(interval_cell(gain, scale=100, tone=tone))
-        title = f"{HEADLINE[task][0].upper()}{HEADLINE[task][1:]}, points over the first"
-        rows.append([Cell(title, sub=MODALITY_LABELS[modality]), *cells])
-    return rows
+        rows.append([*cells, *(_recall_cell(one.arm, way) for way in DIRECTIONS)])
+    return Table(f"Runs on {dataset}", head, rows)
 
 
-def run_difference(run: MethodRun, first: MethodRun, modality: Modality) -> Estimate | None:
-    """Compare two runs on the clips of both; None where one has no scores of the modality.
-
-    Raises:
-        StageError: predictions.npz is missing or damaged.
-    """
-    if run.evaluation.scores(modality) is None or first.evaluation.scores(modality) is None:
-        return None
-    if run.evaluation.clip_ids_sha256 != first.evaluation.clip_ids_sha256:
-        return None  # the section on classification says so
-    ours, theirs = (
-        read_arrays(
-            one.path.with_name(PREDICTIONS_FILE),
-            ["clip_ids", "targets", modality],
-            "the rule evaluate_finetuned",
-            optional=["sources"],
-        )
-        for one in (run, first)
-    )
-    if not np.array_equal(ours["clip_ids"], theirs["clip_ids"]):
-        return None
-    task = run.evaluation.task
-    difference = headline_difference(
-        ours[modality],
-        theirs[modality],
-        ours["targets"],
-        task=task,
-        num_resamples=NUM_RESAMPLES[task],
-        seed=0,
-        groups=ours["sources"].tolist() if "sources" in ours else None,
-    )
-    return Estimate.model_validate(difference)
+def _figures_chart(problems: Problems, arms: Sequence[Arm], figures: ArmFigures) -> list[Charts]:
+    """Draw the means over seeds with their intervals."""
+    points = [
+        IntervalPoint(arm.name, modality, headline)
+        for arm in arms
+        for modality in MODALITIES
+        if (headline := figures.headline(problems, arm, modality)) is not None
+    ]
+    label = metric_label(arms[0].first.evaluation)
+    title = f"{label}, mean over seeds"
+    if not points:
+        return []
+    chart = interval_chart(points, MODALITY_STYLES, title=title, axis_label=f"{label}, %")
+    return [Charts([chart], is_wide=True)]
 
 
-def _cost_reader(stage: Stage, key: str) -> Callable[[MethodRun], float | None]:
-    def read(run: MethodRun) -> float | None:
-        training = run.trainings.get(stage)
+def _recall_cell(arm: Arm, direction: str) -> Cell:
+    """Write R@10: of a single run with its interval, else the mean over seeds."""
+    found = [
+        run.evaluation.retrieval.direction(direction).get("R@10")
+        for run in arm.runs
+        if run.evaluation.retrieval
+    ]
+    values = [one.value for one in found if one and one.value is not None]
+    if len(arm.runs) == 1 or len(values) < len(arm.runs):
+        return interval_cell(found[0] if found and len(arm.runs) == 1 else None, scale=100)
+    return interval_cell(Estimate(value=float(np.mean(values))), scale=100)
+
+
+def _costs_table(costs: Sequence[Costs], dataset: str) -> Table:
+    """Write a row an arm: operations, time, parameters and memory of each stage."""
+    head = ["Run"]
+    columns: list[list[Cell]] = [[Cell(one.arm.name) for one in costs]]
+    for stage in STAGES:
+        head.append(f"TFLOP, {STAGE_LABELS[stage].lower()}")
+        columns.append(_cost_cells(costs, lambda one, s=stage: one.flops(s), 1e12, stage))
+    head.append("TFLOP, both")
+    columns.append(_cost_cells(costs, lambda one: one.total_flops, 1e12))
+    for stage in STAGES:
+        head.append(f"Time, {STAGE_LABELS[stage].lower()}")
+        columns.append([_time_cell(one, stage) for one in costs])
+    for label, key in COUNTED:
+        for stage in STAGES:
+            head.append(f"{label}, {STAGE_LABELS[stage].lower()}")
+            columns.append(_cost_cells(costs, _cost_reader(stage, key), 1e6, stage))
+    return Table(f"Cost of the runs on {dataset}", head, list(zip(*columns, strict=True)))
+
+
+def _cost_reader(stage: Stage, key: str) -> Callable[[Costs], float | None]:
+    def read(one: Costs) -> float | None:
+        training = one.trainings.get(stage)
         return getattr(training.cost, key) if training and training.cost else None
 
     return read
 
 
-def _cost_row(
-    title: Cell,
-    runs: Sequence[MethodRun],
-    read: Callable[[MethodRun], float | None],
+def _cost_cells(
+    costs: Sequence[Costs],
+    read: Callable[[Costs], float | None],
     unit: float,
     stage: Stage | None = None,
 ) -> list[Cell]:
-    """Write a counted quantity of each run, and its ratio to the first run's."""
-    first = read(runs[0])
+    """Write a counted quantity of each arm, and its ratio to the first arm's."""
+    first = read(costs[0])
     cells = []
-    for index, run in enumerate(runs):
-        value, note = read(run), _origin_note(run, stage)
+    for index, one in enumerate(costs):
+        value, note = read(one), _origin_note(one, stage)
         if value is not None and first and index and not note:
             note = f"{value / first:.2f}\u2009\u00d7"
         text = number_text(None if value is None else value / unit, digits=_digits(value, unit))
         cells.append(Cell(text, sub=note, tone="muted" if value is None else "", is_number=True))
-    return [title, *cells]
+    return cells
 
 
 def _digits(value: float | None, unit: float) -> int:
@@ -267,8 +247,8 @@ def _digits(value: float | None, unit: float) -> int:
     return 2 if value == 0 else max(2, 1 - math.floor(math.log10(value / unit)))
 
 
-def _origin_note(run: MethodRun, stage: Stage | None) -> str:
-    origin = run.origins[stage] if stage else WeightsOrigin("own")
+def _origin_note(one: Costs, stage: Stage | None) -> str:
+    origin = one.origins[stage] if stage else WeightsOrigin("own")
     notes = {
         "own": "",
         "none": "from scratch",
@@ -278,54 +258,6 @@ def _origin_note(run: MethodRun, stage: Stage | None) -> str:
     return notes[origin.kind]
 
 
-def _time_cell(run: MethodRun, stage: Stage) -> Cell:
-    training = run.trainings.get(stage)
-    return Cell(duration_text(training.seconds) if training else MISSING, is_number=True)
-
-
-def _progress(
-    problems: Problems, found: Sequence[tuple[Path, EvalMetrics]], runs: Sequence[MethodRun]
-) -> list[Charts]:
-    """Draw validation scores over the operations spent, one chart a modality."""
-    points: dict[str, list[Mapping[str, float]]] = {}
-    for (path, _), run in zip(found, runs, strict=True):
-        start, spent = run.flops("pretrain"), run.flops("finetune")
-        if start is None or not spent or run.origins["finetune"].kind != "own":
-            continue
-        name = stage_folder(path.parents[2], "finetune", run.evaluation.dataset) / METRICS_LOG_FILE
-        rows = problems.attempt(lambda name=name: read_rows(name, "the rule finetune_model")) or []
-        last = run.trainings["finetune"].step
-        points[run.evaluation.run] = [
-            {"tflop": (start + spent * row["step"] / last) / 1e12, **row["val"]}
-            for row in rows
-            if isinstance(row.get("val"), dict)
-        ]
-    charts = progress_charts({run: rows for run, rows in points.items() if rows})
-    return [Charts(charts)] if charts else []
-
-
-def progress_charts(progress: Mapping[str, Sequence[Row]]) -> list[Chart]:
-    """Draw, per modality, validation scores of several runs over the operations they spent.
-
-    Args:
-        progress: rows of each run: "tflop" since its first step, and a score per modality.
-    """
-    charts = []
-    for modality, label in MODALITY_LABELS.items():
-        colours = dict(zip(progress, CLASS_COLOURS, strict=False))
-        found = {
-            Line(run, run, colours[run]): curve
-            for run, rows in progress.items()
-            if (curve := logged_curve(rows, modality, scale=100, over="tflop"))
-        }
-        if found:
-            charts.append(
-                line_chart(
-                    found,
-                    title=f"Validation score, {label}",
-                    name="Runs",
-                    marker="o",
-                    axis_label="TFLOP, pre-training included",
-                )
-            )
-    return charts
+def _time_cell(one: Costs, stage: Stage) -> Cell:
+    seconds = one.seconds.get(stage)
+    return Cell(MISSING if seconds is None else duration_text(seconds), is_number=True)

@@ -1,68 +1,208 @@
-"""The top of the page: a summary in sentences and the key figures as cards."""
+"""The top of the page: where it comes from, a summary in sentences, the key figures, all runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from pipeline_src.evaluate.records import HEADLINE, MODALITIES, Estimate, EvalMetrics, ProbeMetrics
+from pipeline_src.evaluate.records import (
+    HEADLINE,
+    MODALITIES,
+    Estimate,
+    EvalMetrics,
+    Modality,
+    ProbeMetrics,
+    Scored,
+)
+from pipeline_src.report.arms import Arm, ArmFigures, metric_label
 from pipeline_src.report.blocks import (
     DIRECTION_LABELS,
+    MISSING,
     MODALITY_LABELS,
     Card,
+    CardGroup,
+    Cell,
+    Overview,
+    Table,
     bounds_text,
+    interval_cell,
     number_text,
 )
-from pipeline_src.report.load import SplitIndex
+from pipeline_src.report.load import Problems, SplitIndex
+from pipeline_src.report.sections.progress import own_rows
 
 MAX_DATASETS = 2
+MAX_COMMITS = 3
 
 
-def best_runs(evaluations: Sequence[EvalMetrics]) -> list[EvalMetrics]:
-    """Choose the run with the best audio-video figure (else any modality) of each data set."""
-    best: dict[str, EvalMetrics] = {}
-    for evaluation in evaluations:
-        held = best.get(evaluation.dataset)
-        if held is None or _rank(evaluation) > _rank(held):
-            best[evaluation.dataset] = evaluation
-    return list(best.values())
+class Choice(NamedTuple):
+    """The arm that a data set's cards show, its test figures, and why it is this one."""
+
+    arm: Arm
+    figures: Mapping[Modality, Estimate]
+    sentence: str
+    note: str
 
 
-def _rank(evaluation: EvalMetrics) -> tuple[float, float]:
-    values = [headline.value or 0.0 for m in MODALITIES if (headline := evaluation.headline(m))]
-    joint = evaluation.headline("audio_video")
-    return (joint.value or 0.0 if joint else 0.0, max(values, default=0.0))
+def make_overview(
+    problems: Problems,
+    arms: Mapping[str, Sequence[Arm]],
+    figures: ArmFigures,
+    probes: Sequence[ProbeMetrics],
+    indexes: Sequence[SplitIndex],
+    date: str,
+) -> Overview:
+    """Put the top of the page together; runs are chosen by validation scores, never by test."""
+    scores = {
+        dataset: {arm.name: validation_scores(arm) for arm in found}
+        for dataset, found in arms.items()
+    }
+    choices = [
+        choose(problems, arms[dataset], figures, scores[dataset])
+        for dataset in list(arms)[:MAX_DATASETS]
+    ]
+    evaluations = [run.evaluation for found in arms.values() for arm in found for run in arm.runs]
+    groups = [CardGroup(one.sentence, _figure_cards(one)) for one in choices]
+    if probe_cards := [card for probe in probes[:1] for card in _probe_cards(probe)]:
+        if groups:
+            groups[-1] = groups[-1]._replace(cards=[*groups[-1].cards, *probe_cards])
+        else:
+            groups.append(CardGroup("", probe_cards))
+    shown = [one.arm for one in choices]
+    return Overview(
+        origin=_origin([*evaluations, *probes], indexes, date),
+        summary=_summary(evaluations, choices, probes, indexes),
+        card_groups=groups,
+        grids=[
+            _grid(problems, found, figures, scores[dataset], shown)
+            for dataset, found in arms.items()
+            if len(found) > 1
+        ],
+    )
 
 
-def key_cards(evaluations: Sequence[EvalMetrics], probes: Sequence[ProbeMetrics]) -> list[Card]:
-    """Show the headlines of the best run of the first data sets, and pre-training's retrieval."""
-    cards = []
-    for evaluation in best_runs(evaluations)[:MAX_DATASETS]:
-        note = f"{evaluation.run}, {evaluation.dataset} {evaluation.split}"
-        for modality in reversed(MODALITIES):
-            headline = evaluation.headline(modality)
-            if headline is not None and headline.value is not None:
-                label = f"{MODALITY_LABELS[modality]}, {HEADLINE[evaluation.task]}"
-                cards.append(_percent_card(label, headline, note))
-    for probe in probes[:1]:
-        recall = probe.retrieval.audio_to_video.get("R@10") if probe.retrieval else None
-        if probe.retrieval and recall is not None and recall.value is not None:
-            chance = probe.retrieval.chance_level("R@10")
-            cards.append(
-                Card(
-                    f"{DIRECTION_LABELS['audio_to_video']} R@10, no labels",
-                    f"{recall.value / chance:.1f} \u00d7 chance",
-                    bounds_text(recall, scale=1 / chance),
-                    f"{100 * recall.value:.1f} % of {probe.retrieval.gallery_size:,}; {probe.run}",
-                )
-            )
-    return cards
+def validation_scores(arm: Arm) -> dict[str, float]:
+    """Return the last validation score of each input, a mean over seeds; {} where one has none."""
+    last: list[dict[str, float]] = []
+    for run in arm.runs:
+        # The section on training says what cannot be read.
+        rows = own_rows(Problems(), run, "finetune")
+        scored = [row["val"] for row in rows if isinstance(row.get("val"), dict)]
+        last.append(scored[-1] if scored else {})
+    shared = [key for key in last[0] if all(key in scores for scores in last)]
+    return {key: sum(scores[key] for scores in last) / len(last) for key in shared}
 
 
-def _percent_card(label: str, interval: Estimate, note: str) -> Card:
-    value = f"{number_text(interval.value, scale=100)} %"
-    return Card(label, value, bounds_text(interval, scale=100), note)
+def choose(
+    problems: Problems,
+    arms: Sequence[Arm],
+    figures: ArmFigures,
+    scores: Mapping[str, Mapping[str, float]],
+) -> Choice:
+    """Choose the arm with the best validation score, of both inputs where they have that."""
+    scored = [arm for arm in arms if scores[arm.name]]
+    ranked = sorted(scored, key=lambda arm: _rank(scores[arm.name]), reverse=True)
+    arm = (ranked or arms)[0]
+    evaluation = arm.first.evaluation
+    seeds = f", mean of {len(arm.runs)} seeds" if len(arm.runs) > 1 else ""
+    if len(arms) == 1:
+        why, note = "the only run on these data", ""
+    elif ranked:
+        value = number_text(_rank(scores[arm.name])[1], scale=100)
+        few = f" {len(scored)} of" if len(scored) < len(arms) else ""
+        why = f"chosen from{few} {len(arms)} by its score on validation clips, {value} %"
+        note = ", chosen on validation"
+    else:
+        why, note = f"the first of {len(arms)}: none has validation scores", ", the first listed"
+    sentence = (
+        f"{arm.name} on {evaluation.dataset}{seeds}: {why}. Figures are of the "
+        f"{evaluation.split} split, which chose nothing."
+    )
+    found = {m: one for m in MODALITIES if (one := figures.headline(problems, arm, m)) is not None}
+    known = {m: one for m, one in found.items() if one.value is not None}
+    return Choice(arm, known, sentence, f"{arm.name}{note}")
 
 
-def summary_sentences(
+def _rank(scores: Mapping[str, float]) -> tuple[bool, float]:
+    """Order runs that score both inputs together before others, and by their score."""
+    is_joint = "audio_video" in scores
+    return is_joint, scores["audio_video"] if is_joint else max(scores.values())
+
+
+def _figure_cards(choice: Choice) -> list[Card]:
+    task = choice.arm.first.evaluation.task
+    return [
+        Card(
+            f"{MODALITY_LABELS[modality]}, {HEADLINE[task]}",
+            f"{number_text(choice.figures[modality].value, scale=100)} %",
+            bounds_text(choice.figures[modality], scale=100),
+            choice.note,
+        )
+        for modality in reversed(MODALITIES)
+        if modality in choice.figures
+    ]
+
+
+def _probe_cards(probe: ProbeMetrics) -> list[Card]:
+    recall = probe.retrieval.audio_to_video.get("R@10") if probe.retrieval else None
+    if not probe.retrieval or recall is None or recall.value is None:
+        return []
+    chance = probe.retrieval.chance_level("R@10")
+    return [
+        Card(
+            f"{DIRECTION_LABELS['audio_to_video']} R@10, no labels",
+            f"{recall.value / chance:.1f} \u00d7 chance",
+            bounds_text(recall, scale=1 / chance),
+            f"{100 * recall.value:.1f} % of {probe.retrieval.gallery_size:,}; {probe.run}",
+        )
+    ]
+
+
+def _grid(
+    problems: Problems,
+    arms: Sequence[Arm],
+    figures: ArmFigures,
+    scores: Mapping[str, Mapping[str, float]],
+    shown: Sequence[Arm],
+) -> Table:
+    """Write a row a run and a column an input, beside the score that chooses."""
+    first = arms[0].first.evaluation
+    metric = metric_label(first)
+    head = ["Run", "Validation, %"]
+    head += [f"{metric}, %, {MODALITY_LABELS[m]}" for m in MODALITIES]
+    rows = []
+    for arm in arms:
+        found = scores[arm.name]
+        seeds = f"{len(arm.runs)} seeds" if len(arm.runs) > 1 else ""
+        notes = [*([seeds] if seeds else []), *(["shown above"] if arm in shown else [])]
+        value = _rank(found)[1] if found else None
+        rows.append([
+            Cell(arm.name, sub=", ".join(notes)),
+            Cell(number_text(value, scale=100), is_number=True, tone="" if found else "muted"),
+            *(interval_cell(figures.headline(problems, arm, m), scale=100) for m in MODALITIES),
+        ])  # fmt: skip
+    return Table(f"All runs on {first.dataset}, {first.split} split", head, rows)
+
+
+def _origin(
+    scored: Sequence[Scored], indexes: Sequence[SplitIndex], date: str
+) -> list[tuple[str, str]]:
+    commits = list(dict.fromkeys(item.git_commit for item in scored if item.git_commit))
+    named = [
+        f"{commit.removesuffix('-dirty')[:10]}{' with local changes' * commit.endswith('-dirty')}"
+        for commit in commits[:MAX_COMMITS]
+    ]
+    rest = [f"{len(commits) - MAX_COMMITS} more"] if len(commits) > MAX_COMMITS else []
+    datasets = dict.fromkeys([item.dataset for item in [*scored, *indexes]])
+    return [
+        ("Made", date),
+        ("Commit", ", ".join([*named, *rest]) or MISSING),
+        ("Data", ", ".join(datasets) or MISSING),
+        ("Runs", f"{len({item.run for item in scored}):,}"),
+    ]
+
+
+def _summary(
     evaluations: Sequence[EvalMetrics],
+    choices: Sequence[Choice],
     probes: Sequence[ProbeMetrics],
     indexes: Sequence[SplitIndex],
 ) -> list[str]:
@@ -77,8 +217,7 @@ def summary_sentences(
         packed = sum(index.num_clips for index in indexes)
         listed = sum(index.num_clips_in_list for index in indexes)
         sentences.append(f"{packed:,} of {listed:,} listed clips were decoded and packed.")
-    best = best_runs(evaluations)[:MAX_DATASETS]
-    sentences += [sentence for item in best if (sentence := _best_sentence(item))]
+    sentences += [sentence for one in choices if (sentence := _choice_sentence(one))]
     sentences += [sentence for item in probes[:1] if (sentence := _probe_sentence(item))]
     return sentences
 
@@ -87,21 +226,19 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def _best_sentence(evaluation: EvalMetrics) -> str:
+def _choice_sentence(choice: Choice) -> str:
     parts = []
     for modality in reversed(MODALITIES):
-        headline = evaluation.headline(modality)
-        if headline is not None and headline.value is not None:
-            bounds = bounds_text(headline, scale=100)
-            text = f"{number_text(headline.value, scale=100)} %" + (
-                f" ({bounds})" if bounds else ""
-            )
+        if figure := choice.figures.get(modality):
+            bounds = bounds_text(figure, scale=100)
+            text = f"{number_text(figure.value, scale=100)} %" + (f" ({bounds})" if bounds else "")
             parts.append(f"{text} from {MODALITY_LABELS[modality]}")
     if not parts:
         return ""
+    evaluation = choice.arm.first.evaluation
     return (
         f"On {evaluation.num_clips:,} of {evaluation.num_clips_in_list:,} {evaluation.split} clips "
-        f"of {evaluation.dataset}, {evaluation.run} reaches {HEADLINE[evaluation.task]} "
+        f"of {evaluation.dataset}, {choice.arm.name} reaches {HEADLINE[evaluation.task]} "
         f"{', '.join(parts)}."
     )
 

@@ -10,7 +10,9 @@ from pipeline_src.errors import StageError
 from pipeline_src.evaluate.files import EMBEDDINGS_FILE, PREDICTIONS_FILE
 from pipeline_src.evaluate.metrics import average_precisions, class_accuracies, confusion_matrix
 from pipeline_src.evaluate.records import MODALITIES, EvalMetrics
+from pipeline_src.report.arms import EVAL_RULE
 from pipeline_src.report.blocks import (
+    MAX_DETAILED,
     MODALITY_LABELS,
     Block,
     Chart,
@@ -18,40 +20,49 @@ from pipeline_src.report.blocks import (
     Collapsible,
     Section,
     Text,
+    left_out_text,
 )
-from pipeline_src.report.class_charts import class_chart, confusion_chart, embedding_chart
-from pipeline_src.report.load import Arrays, Problems, read_arrays
+from pipeline_src.report.class_charts import class_chart, confusion_chart
+from pipeline_src.report.contact_sheet import contact_sheet
+from pipeline_src.report.embedding_map import MapClips, embedding_chart
+from pipeline_src.report.load import Arrays, Problems, SplitIndex, read_arrays
 
-EVAL_RULE = "the rule evaluate_finetuned"
 MAX_MAPS = 4  # t-SNE takes seconds each, and the page stays small
 MAX_CLASS_BARS = 24
 LEAD = (
     "Per-class figures say where the averages come from. In the map, both modalities of a clip "
     "pass through the same encoder and t-SNE places all embeddings in one plane: plus = audio, "
     "circle = video, colour = class. Clusters of one colour are classes; a colour whose two marks "
-    "mix is a class that sound and picture share."
+    "mix is a class that sound and picture share. Point at a mark to see its clip."
 )
 
 
 def predictions_section(
     evaluations: Sequence[tuple[Path, EvalMetrics]],
-    class_names: Mapping[str, Sequence[str]],
+    indexes: Sequence[tuple[Path, SplitIndex]],
     tsne_clips: int,
 ) -> Section:
     """Show confusion matrices, per-class figures and the t-SNE map of each evaluation.
 
     Args:
-        class_names: by data set; classes of one that is absent are called by their index.
+        indexes: index.json of each split; classes of a data set without one are called by their
+            index, and clips of a split without shards have no picture.
     """
+    class_names = {index.dataset: index.class_names for _, index in indexes}
+    index_paths = {(index.dataset, index.split): path for path, index in indexes}
     section = Section("predictions", "Classes and embeddings", LEAD)
-    for index, (path, evaluation) in enumerate(evaluations):
+    for index, (path, evaluation) in enumerate(evaluations[:MAX_DETAILED]):
         blocks = _prediction_blocks(section.problems, path, evaluation, class_names)
         if "video" not in evaluation.modalities:
             pass  # the map shows where the two modalities of a clip lie
         elif index < MAX_MAPS:
             chart = section.problems.attempt(
                 lambda path=path, evaluation=evaluation: _map_chart(
-                    path, evaluation, class_names, tsne_clips
+                    path,
+                    evaluation,
+                    class_names,
+                    tsne_clips,
+                    index_paths.get((evaluation.dataset, evaluation.split)),
                 )
             )
             blocks += [Charts([chart], is_wide=True)] if chart else []
@@ -62,6 +73,8 @@ def predictions_section(
             )  # fmt: skip
         is_only = len(evaluations) == 1
         section.blocks += blocks if is_only else [Collapsible(evaluation.name, blocks, index == 0)]
+    if len(evaluations) > MAX_DETAILED:
+        section.blocks.append(Text(left_out_text(len(evaluations), PREDICTIONS_FILE)))
     return section
 
 
@@ -164,6 +177,7 @@ def _map_chart(
     evaluation: EvalMetrics,
     class_names: Mapping[str, Sequence[str]],
     tsne_clips: int,
+    index_path: Path | None,
 ) -> Chart:
     arrays = read_arrays(
         path.with_name(EMBEDDINGS_FILE), ["clip_ids", "targets", "audio", "video"], EVAL_RULE
@@ -171,13 +185,14 @@ def _map_chart(
     targets_NC = arrays["targets"]
     try:
         return embedding_chart(
-            arrays["audio"],
-            arrays["video"],
-            targets_NC.argmax(axis=1),
+            MapClips(
+                arrays["audio"], arrays["video"], targets_NC.argmax(axis=1), arrays["clip_ids"]
+            ),
             _names(class_names, evaluation.dataset, targets_NC.shape[1]),
             num_clips=tsne_clips,
             title=f"Audio and video embeddings{_encoder_text(evaluation)}, t-SNE",
             name=evaluation.name,
+            draw_sheet=lambda clip_ids: contact_sheet(index_path, clip_ids),
         )
     except ValueError as error:
         raise StageError(f"{evaluation.name}: no t-SNE map: {error}") from error

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline_src.errors import StageError
-from pipeline_src.evaluate.files import RECONSTRUCTIONS_FILE
+from pipeline_src.evaluate.files import METRICS_FILE, RECONSTRUCTIONS_FILE
 from pipeline_src.evaluate.records import Estimate, ProbeMetrics
 from pipeline_src.report.blocks import (
+    MAX_DETAILED,
     MODALITY_LABELS,
     Block,
     Cell,
@@ -17,14 +18,10 @@ from pipeline_src.report.blocks import (
     Table,
     Text,
     interval_cell,
+    left_out_text,
 )
-from pipeline_src.report.charts import (
-    MODALITY_COLOURS,
-    NEUTRAL_COLOUR,
-    IntervalPoint,
-    SeriesStyle,
-    interval_chart,
-)
+from pipeline_src.report.charts import IntervalPoint, SeriesStyle, interval_chart
+from pipeline_src.report.colours import MODALITY_COLOURS, NEUTRAL_COLOUR
 from pipeline_src.report.load import read_arrays
 from pipeline_src.report.pictures import (
     ARRAY_NAMES,
@@ -58,7 +55,7 @@ def evidence_section(probes: Sequence[tuple[Path, ProbeMetrics]], num_examples: 
             f"No probe of a pre-trained encoder was given: {PROBE_RULE} writes "
             "<run>/probe/<dataset>/metrics.json"
         )
-    for path, probe in probes:
+    for path, probe in probes[:MAX_DETAILED]:
         for text in probe.warnings:
             section.problems.add(f"{probe.name}: its checkpoint {text}")
         blocks = _evidence_blocks(section, path, probe, num_examples)
@@ -66,6 +63,8 @@ def evidence_section(probes: Sequence[tuple[Path, ProbeMetrics]], num_examples: 
         section.blocks += (
             blocks if is_only else [Collapsible(probe.name, blocks, probe is probes[0][1])]
         )
+    if len(probes) > MAX_DETAILED:
+        section.blocks.append(Text(left_out_text(len(probes), METRICS_FILE)))
     return section
 
 

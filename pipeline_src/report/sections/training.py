@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pipeline_src.report.blocks import (
+    MAX_DETAILED,
     MODALITY_LABELS,
     Block,
     Cell,
@@ -15,17 +16,11 @@ from pipeline_src.report.blocks import (
     Table,
     Text,
     duration_text,
+    left_out_text,
     number_text,
 )
-from pipeline_src.report.charts import (
-    MODALITY_COLOURS,
-    NEUTRAL_COLOUR,
-    TEXT_SENTINEL,
-    Line,
-    Row,
-    line_chart,
-    logged_curve,
-)
+from pipeline_src.report.charts import Line, Row, line_chart, logged_curve
+from pipeline_src.report.colours import MODALITY_COLOURS, NEUTRAL_COLOUR, TEXT_COLOUR
 from pipeline_src.report.load import Problems, read_rows, read_run_config
 from pipeline_src.runs.history import METRICS_LOG_FILE
 
@@ -80,24 +75,33 @@ CONVERTED_TEXT = (
 )
 
 
-def training_section(run_dirs: Sequence[Path], finetunings: Sequence[tuple[Path, str]]) -> Section:
-    """Show curves of every pre-training and fine-tuning.
+def training_section(
+    run_dirs: Sequence[Path],
+    finetunings: Sequence[tuple[Path, str]],
+    overlays: Sequence[Block] = (),
+) -> Section:
+    """Show curves of all runs over each other, then of every pre-training and fine-tuning.
 
     Args:
         run_dirs: results/<run> of every run on the page.
         finetunings: the same folder and a data set, once per fine-tuning.
     """
-    section = Section("training", "Training", TRAINING_LEAD)
-    found = [_training_part(section.problems, run_dir, "pretrain") for run_dir in run_dirs]
+    section = Section("training", "Training", TRAINING_LEAD, list(overlays))
+    shown = run_dirs[:MAX_DETAILED]
+    found = [_training_part(section.problems, run_dir, "pretrain") for run_dir in shown]
     found += [
-        _training_part(section.problems, run_dir, "finetune", name) for run_dir, name in finetunings
+        _training_part(section.problems, run_dir, "finetune", name)
+        for run_dir, name in finetunings
+        if run_dir in shown
     ]
     parts = [part for part in found if part is not None]
     opened = {part.title.split(",")[0]: part.title for part in reversed(parts)}
     section.blocks += [
-        Collapsible(part.title, part.blocks, is_open=part.title in opened.values())
+        Collapsible(part.title, part.blocks, is_open=not overlays and part.title in opened.values())
         for part in parts
     ]
+    if len(shown) < len(run_dirs):
+        section.blocks.append(Text(left_out_text(len(run_dirs), "metrics.jsonl")))
     return section
 
 
@@ -132,10 +136,10 @@ def _curve_blocks(
             absent.append("validation score")
     if absent:
         problems.add(f"{name}: nothing was logged for {', '.join(absent).lower()}")
-    return [_clock_table(rows, name), Charts(charts)]
+    return [_clock_table(rows), Charts(charts)]
 
 
-def _clock_table(rows: Sequence[dict[str, Any]], name: str) -> Table:
+def _clock_table(rows: Sequence[dict[str, Any]]) -> Table:
     last = {key: value for row in rows for key, value in row.items()}  # the last of each key
     seconds, clips = last.get("seconds"), last.get("samples_seen")
     rate = clips / seconds if clips and seconds else None
@@ -146,7 +150,9 @@ def _clock_table(rows: Sequence[dict[str, Any]], name: str) -> Table:
         Cell(duration_text(seconds) if seconds else number_text(None), is_number=True),
         Cell(number_text(rate), is_number=True),
     ]
-    return Table(name, ["Steps", "Epochs", "Clips seen", "Time", "Clips per second"], [cells])
+    return Table(
+        "Steps and time", ["Steps", "Epochs", "Clips seen", "Time", "Clips per second"], [cells]
+    )
 
 
 class Panel(NamedTuple):
@@ -164,11 +170,11 @@ def _modality_lines(pattern: str) -> tuple[Line, ...]:
     )
 
 
-TOTAL = Line("loss", "total", TEXT_SENTINEL)
+TOTAL = Line("loss", "total", TEXT_COLOUR)
 GRADIENT_PANEL = Panel(
     "Gradient norm, before clipping",
     (
-        Line("grad_norm", "all losses", TEXT_SENTINEL),
+        Line("grad_norm", "all losses", TEXT_COLOUR),
         Line("grad_norm_contrast", "contrast", MODALITY_COLOURS["audio_video"]),
         Line("grad_norm_reconstruct", "reconstruction", NEUTRAL_COLOUR),
     ),

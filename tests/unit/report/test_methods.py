@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from pipeline_src.evaluate.records import EvalMetrics, read_record
+from pipeline_src.report.arms import ArmFigures, find_arms
+from pipeline_src.report.blocks import Charts
+from pipeline_src.report.load import Problems
 from pipeline_src.report.sections.methods import methods_section
 from pipeline_src.report.sections.training import training_section
 from tests.report_files import write_evaluation, write_json, write_training
@@ -27,17 +30,30 @@ def write_run(root, run, *, pretrain=15e12, finetune=33e12, config=""):
     return path
 
 
+def make_section(*paths):
+    evaluations = [(path, read_record(path, EvalMetrics, "rule")) for path in paths]
+    return methods_section(find_arms(Problems(), evaluations), ArmFigures())
+
+
 def compare(*paths):
-    section = methods_section([(path, read_record(path, EvalMetrics, "rule")) for path in paths])
+    """Return the section, its sentence, the cells of each column, and the charts."""
+    section = make_section(*paths)
     assert section is not None
-    text, table, *charts = section.blocks
-    rows = {f"{row[0].text} {row[0].sub}": row[1:] for row in table.rows}
-    return section, text.text, rows, [chart for part in charts for chart in part.charts]
+    text, *tables = section.blocks[:3]
+    columns = {
+        name: [row[place] for row in table.rows]
+        for table in tables
+        for place, name in enumerate(table.head)
+    }
+    charts = [
+        chart for block in section.blocks if isinstance(block, Charts) for chart in block.charts
+    ]
+    return section, text.text, columns, charts
 
 
 def test_one_run_is_no_comparison(tmp_path):
     path = write_run(tmp_path, "alone")
-    assert methods_section([(path, read_record(path, EvalMetrics, "rule"))]) is None
+    assert make_section(path) is None
 
 
 def test_runs_of_equal_cost_are_said_to_be_so(tmp_path):
@@ -46,10 +62,10 @@ def test_runs_of_equal_cost_are_said_to_be_so(tmp_path):
     assert text.startswith("At equal cost: ")
     assert "pre-training by 0.0 % and in fine-tuning by 1.5 %" in text
     assert section.problems.messages == []
-    assert [cell.text for cell in rows["Operations, TFLOP pre-training"]] == ["15.0", "15.0"]
-    assert rows["Operations, TFLOP both"][1].sub.startswith("1.01")
-    assert [cell.text for cell in rows["Time fine-tuning"]] == ["1 min 30 s"] * 2
-    assert rows["Accuracy, % audio"][0].sub
+    assert [cell.text for cell in rows["TFLOP, pre-training"]] == ["15.0", "15.0"]
+    assert rows["TFLOP, both"][1].sub.startswith("1.01")
+    assert [cell.text for cell in rows["Time, fine-tuning"]] == ["1 min 30 s"] * 2
+    assert rows["Accuracy, %, audio"][0].sub
     assert len(charts) == 3
     assert "one from" in charts[0].alt
     assert "two from" in charts[0].alt
@@ -62,19 +78,19 @@ def test_runs_are_compared_clip_by_clip(tmp_path):
     np.savez(other, **(arrays | {"audio": arrays["audio"] + 2 * arrays["targets"]}))
     section, _, rows, _ = compare(*paths)
     assert section.problems.messages == []
-    first, same, better = rows["Accuracy, points over the first audio"]
+    first, same, better = rows["Over the first, audio"]
     assert (first.text, same.text, same.tone) == ("\u2013", "0.0", "")
     assert (better.tone, better.sub != "") == ("good", True)
     paths[1].with_name("predictions.npz").unlink()
     section, _, rows, _ = compare(*paths)
-    assert rows["Accuracy, points over the first audio"][1].text == "\u2013"
+    assert rows["Over the first, audio"][1].text == "\u2013"
     assert "predictions.npz is not there" in section.problems.messages[0]
 
 
 def test_a_small_cost_is_not_shown_as_nothing(tmp_path):
     paths = write_run(tmp_path, "one", pretrain=1.23e9), write_run(tmp_path, "two", pretrain=0)
     rows = compare(*paths)[2]
-    assert [cell.text for cell in rows["Operations, TFLOP pre-training"]] == ["0.0012", "0.00"]
+    assert [cell.text for cell in rows["TFLOP, pre-training"]] == ["0.0012", "0.00"]
 
 
 def test_runs_of_unequal_cost_are_not_called_equal(tmp_path):
@@ -94,8 +110,8 @@ def test_where_a_pretraining_comes_from_decides_its_cost(tmp_path, config, note,
     paths = write_run(tmp_path, "one"), write_run(tmp_path, "two", config=config)
     (tmp_path / "two" / "pretrain" / "done.json").unlink()
     section, _, rows, _ = compare(*paths)
-    assert rows["Operations, TFLOP pre-training"][1].sub == note
-    assert rows["Operations, TFLOP both"][1].text == total
+    assert rows["TFLOP, pre-training"][1].sub == note
+    assert rows["TFLOP, both"][1].text == total
     assert section.problems.messages == []
 
 
@@ -105,7 +121,7 @@ def test_a_cost_that_was_not_recorded_is_asked_for(tmp_path):
     write_json(done, {key: v for key, v in json.loads(done.read_text()).items() if key != "cost"})
     section, text, rows, _ = compare(*paths)
     assert "not known" in text
-    assert rows["Operations, TFLOP fine-tuning"][1].text == "\u2013"
+    assert rows["TFLOP, fine-tuning"][1].text == "\u2013"
     assert "--forcerun finetune_model" in section.problems.messages[0]
 
 

@@ -1,0 +1,229 @@
+"""Runs that differ in their seeds alone are one arm: its mean, and its difference to another."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby, takewhile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline_src.errors import StageError
+from pipeline_src.evaluate.files import PREDICTIONS_FILE
+from pipeline_src.evaluate.records import HEADLINE, Estimate, EvalMetrics, Modality, Task
+from pipeline_src.evaluate.seeds import (
+    Resampled,
+    mean_difference_over_seeds,
+    mean_over_seeds,
+    resample_headline,
+)
+from pipeline_src.report.load import Problems, read_arrays, read_run_config
+
+NUM_RESAMPLES: dict[Task, int] = {"multiclass": 1000, "multilabel": 200}  # one of mAP takes longer
+RESAMPLING_SEED = 0
+STAGES = ("pretrain", "finetune")
+NAMED_RUNS = (("pretrain", "teacher_run"), ("finetune", "checkpoint_run"))
+MAX_LINKS = 8  # of runs that start from another's weights
+EVAL_RULE = "the rule evaluate_finetuned"
+
+
+class Run(NamedTuple):
+    """A run on a data set; ``path`` is that of metrics.json, ``sections`` its config.yaml."""
+
+    path: Path
+    evaluation: EvalMetrics
+    sections: Mapping[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """Return results/<run>."""
+        return self.path.parents[2]
+
+    @property
+    def seeds(self) -> tuple[int, int]:
+        """Seeds of pre-training and fine-tuning; from scratch there is one."""
+        pretrain, finetune = (self.sections.get(stage) or {} for stage in STAGES)
+        last = finetune.get("seed", 0)
+        is_scratch = finetune.get("init") == "scratch"
+        return (last if is_scratch else pretrain.get("seed", 0)), last
+
+
+class Arm(NamedTuple):
+    """Runs of one recipe on one data set, one a seed; the recipe is that of the first."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+    @property
+    def first(self) -> Run:
+        """Return the run that stands for the arm where one has to."""
+        return self.runs[0]
+
+
+def find_arms(
+    problems: Problems, evaluations: Sequence[tuple[Path, EvalMetrics]]
+) -> dict[str, list[Arm]]:
+    """Group the runs of each data set by what they are but for their seeds, in order.
+
+    Args:
+        evaluations: results/<run>/eval/<dataset>/metrics.json with its record.
+    """
+    ordered = sorted(evaluations, key=lambda item: item[1].dataset)
+    return {
+        dataset: _group([_read_run(problems, path, record) for path, record in found])
+        for dataset, found in groupby(ordered, key=lambda item: item[1].dataset)
+    }
+
+
+def _read_run(problems: Problems, path: Path, evaluation: EvalMetrics) -> Run:
+    loaded = problems.attempt(lambda: read_run_config(path.parents[2]))
+    return Run(path, evaluation, loaded[1] if loaded else {})
+
+
+def _group(runs: Sequence[Run]) -> list[Arm]:
+    groups: dict[str, list[list[Run]]] = {}
+    for run in runs:
+        same = groups.setdefault(_recipe(run) if run.sections else run.evaluation.run, [])
+        # Two runs of one recipe and one seed are no two seeds: the second is an arm of its own.
+        fitting = (group for group in same if run.seeds not in [other.seeds for other in group])
+        group = next(fitting, None)
+        if group is None:
+            same.append([run])
+        else:
+            group.append(run)
+    arms: dict[str, Arm] = {}
+    for group in sorted((one for same in groups.values() for one in same), key=_place_in(runs)):
+        name = _common_name([run.evaluation.run for run in group])
+        name = name if name not in arms else group[0].evaluation.run
+        arms[name] = Arm(name, tuple(group))
+    return list(arms.values())
+
+
+def _place_in(runs: Sequence[Run]) -> Callable[[list[Run]], int]:
+    return lambda group: runs.index(group[0])
+
+
+def _recipe(run: Run) -> str:
+    """Write what a run is but for its seeds; a run that it starts from by what that one is."""
+    return json.dumps(_without_seeds(run.folder, run.sections, MAX_LINKS), sort_keys=True)
+
+
+def _without_seeds(folder: Path, sections: Mapping[str, Any], links: int) -> dict[str, Any]:
+    kept: dict[str, Any] = {
+        name: {key: value for key, value in (sections.get(name) or {}).items() if key != "seed"}
+        for name in ("model", *STAGES, "evaluate")
+    }
+    for stage, key in NAMED_RUNS:
+        other = folder.parent / str(kept[stage].get(key) or "")
+        if links and kept[stage].get(key):
+            try:
+                kept[stage][key] = _without_seeds(other, read_run_config(other)[1], links - 1)
+            except StageError:
+                continue  # it stays a name
+    return kept
+
+
+def _common_name(names: Sequence[str]) -> str:
+    """Name an arm, e.g. ``mavil`` of ``mavil_seed0`` and ``mavil_seed1``."""
+    if len(names) == 1:
+        return names[0]
+    letters = takewhile(lambda one: len(set(one)) == 1, zip(*names, strict=False))
+    shared = "".join(one[0] for one in letters)
+    return re.sub(r"[_-]?(seed|s)?[_-]?\d*$", "", shared) or names[0]
+
+
+def pair_seeds(arm: Arm, other: Arm) -> list[tuple[Run, Run]]:
+    """Pair the runs of two arms by the seed of fine-tuning, else by both; [] where none agree."""
+    if len(arm.runs) == len(other.runs) == 1:
+        return [(arm.first, other.first)]
+    for part in (slice(1, 2), slice(0, 2)):
+        ours, theirs = ({run.seeds[part]: run for run in one.runs} for one in (arm, other))
+        if len(ours) == len(arm.runs) and len(theirs) == len(other.runs):
+            return [(ours[seeds], theirs[seeds]) for seeds in ours if seeds in theirs]
+    return []
+
+
+class ArmFigures:
+    """Figures of arms; every run's clips are resampled once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Path, Modality], tuple[NDArray, Resampled]] = {}
+
+    def headline(self, problems: Problems, arm: Arm, modality: Modality) -> Estimate | None:
+        """Return accuracy or mAP: a run's own, or the mean over seeds; None if one has none."""
+        found = [headline for run in arm.runs if (headline := run.evaluation.headline(modality))]
+        values = [one.value for one in found if one.value is not None]
+        if len(values) < len(arm.runs):
+            return None
+        if len(found) == 1:
+            return found[0]
+        samples = problems.attempt(lambda: self._samples(arm.runs, modality))
+        if samples is None:
+            return Estimate(value=float(np.mean(values)))
+        interval = mean_over_seeds(samples, arm.first.evaluation.num_clips)
+        return Estimate.model_validate(interval)
+
+    def difference(
+        self, problems: Problems, arm: Arm, other: Arm, modality: Modality
+    ) -> Estimate | None:
+        """Compare two arms seed by seed on the same clips; None without scores or a shared seed."""
+        runs = [*arm.runs, *other.runs]
+        if any(run.evaluation.scores(modality) is None for run in runs):
+            return None
+        if len({run.evaluation.clip_ids_sha256 for run in runs}) > 1:
+            return None  # the section on classification says so
+        pairs = pair_seeds(arm, other)
+        samples = problems.attempt(lambda: self._samples([x for p in pairs for x in p], modality))
+        if not samples:
+            return None
+        halves = zip(samples[::2], samples[1::2], strict=True)
+        differences = [ours - theirs for ours, theirs in halves]
+        return Estimate.model_validate(mean_difference_over_seeds(differences))
+
+    def _samples(self, runs: Sequence[Run], modality: Modality) -> list[Resampled]:
+        """Resample the clips of every run alike.
+
+        Raises:
+            StageError: predictions.npz is missing or damaged, or theirs are of different clips.
+        """
+        found = [self._resampled(run, modality) for run in runs]
+        for run, (clip_ids_N, _) in zip(runs, found, strict=True):
+            if not np.array_equal(clip_ids_N, found[0][0]):
+                raise StageError(
+                    f"{run.evaluation.name}: {PREDICTIONS_FILE} is of other clips than that of "
+                    f"{runs[0].evaluation.name}: run {EVAL_RULE} again"
+                )
+        return [samples for _, samples in found]
+
+    def _resampled(self, run: Run, modality: Modality) -> tuple[NDArray, Resampled]:
+        key = run.path, modality
+        if key not in self._known:
+            self._known[key] = _resample(
+                run.path.with_name(PREDICTIONS_FILE), modality, run.evaluation.task
+            )
+        return self._known[key]
+
+
+def _resample(path: Path, modality: Modality, task: Task) -> tuple[NDArray, Resampled]:
+    names = ["clip_ids", "targets", modality]
+    arrays = read_arrays(path, names, EVAL_RULE, optional=["sources"])
+    try:
+        resampled = resample_headline(
+            arrays[modality],
+            arrays["targets"],
+            task=task,
+            num_resamples=NUM_RESAMPLES[task],
+            seed=RESAMPLING_SEED,
+            groups=arrays["sources"].tolist() if "sources" in arrays else None,
+        )
+    except ValueError as error:
+        raise StageError(f"{path.name}: {error}: run {EVAL_RULE} again") from error
+    return arrays["clip_ids"], resampled
+
+
+def metric_label(evaluation: EvalMetrics) -> str:
+    """Return the headline's name, e.g. "Accuracy" or "mAP"."""
+    name = HEADLINE[evaluation.task]
+    return name[0].upper() + name[1:] if name != "mAP" else name

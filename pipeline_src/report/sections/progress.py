@@ -1,0 +1,163 @@
+"""Curves of several runs over each other: over cost in operations or time, and of each loss."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline_src.report.arms import Arm, Run
+from pipeline_src.report.blocks import MODALITY_LABELS, Block, Chart, Charts, Collapsible
+from pipeline_src.report.charts import Curve, Line, Row, line_chart, logged_curve, mean_curve
+from pipeline_src.report.colours import CLASS_COLOURS
+from pipeline_src.report.load import Problems, read_rows
+from pipeline_src.report.sections.training import (
+    FINETUNE_PANELS,
+    PRETRAIN_PANELS,
+    STAGE_LABELS,
+    Stage,
+    stage_folder,
+    weights_origin,
+)
+from pipeline_src.runs.history import METRICS_LOG_FILE
+
+MAX_DRAWN = len(CLASS_COLOURS)
+Rows = Sequence[Row]
+Spent = tuple[float | None, float | None]
+
+
+def progress_blocks(
+    problems: Problems, arms: Sequence[Arm], spent: Mapping[str, Spent]
+) -> list[Block]:
+    """Draw validation scores over the operations spent, and over the time of fine-tuning.
+
+    Args:
+        spent: operations of pre-training and fine-tuning of each arm.
+    """
+    if len(arms) > MAX_DRAWN:
+        problems.add(f"curves are of the first {MAX_DRAWN} of {len(arms)} rows, one colour each")
+    over_cost: dict[str, list[Rows]] = {}
+    over_time: dict[str, list[Rows]] = {}
+    for arm in arms[:MAX_DRAWN]:
+        logs = [rows for run in arm.runs if (rows := own_rows(problems, run, "finetune"))]
+        before, during = spent[arm.name]
+        if logs and before is not None and during:
+            over_cost[arm.name] = [_scored_by_cost(rows, before, during) for rows in logs]
+        if logs:
+            over_time[arm.name] = [_scored_by_time(rows) for rows in logs]
+    charts = score_charts(over_cost, "tflop", "TFLOP, pre-training included")
+    timed = score_charts(over_time, "minutes", "minutes of fine-tuning")
+    blocks: list[Block] = [Charts(charts)] if charts else []
+    if timed:
+        blocks.append(Collapsible("The same over time", [Charts(timed)]))
+    return blocks
+
+
+def overlay_blocks(arms: Mapping[str, Sequence[Arm]]) -> list[Block]:
+    """Draw each logged quantity of all runs in one chart; none where there is one run."""
+    blocks: list[Block] = []
+    drawn: list[list[Path]] = []
+    for dataset, found in arms.items():
+        folders = [run.folder for arm in found for run in arm.runs]
+        if len(folders) < 2:
+            continue
+        for stage in STAGE_LABELS:
+            if stage == "pretrain" and folders in drawn:
+                continue  # another data set's runs have the same pre-trainings
+            charts = _overlaid(found[:MAX_DRAWN], stage)
+            title = f"{STAGE_LABELS[stage]}, runs on {dataset}"
+            blocks += [Collapsible(title, [Charts(charts)], is_open=True)] if charts else []
+        drawn.append(folders)
+    return blocks
+
+
+def _overlaid(arms: Sequence[Arm], stage: Stage) -> list[Chart]:
+    """Draw what at least two runs logged."""
+    # The parts of single runs say what cannot be read.
+    read = {
+        arm.name: [rows for run in arm.runs if (rows := own_rows(Problems(), run, stage))]
+        for arm in arms
+    }
+    logs = {name: rows for name, rows in read.items() if rows}
+    if sum(map(len, logs.values())) < 2:
+        return []
+    charts = []
+    for panel in PRETRAIN_PANELS if stage == "pretrain" else FINETUNE_PANELS:
+        for line in panel.lines:
+            title = f"{panel.title}, {line.label}" if len(panel.lines) > 1 else panel.title
+            charts += overlay_chart(logs, line.key, title=title)
+    if stage == "finetune":
+        for modality, label in MODALITY_LABELS.items():
+            title = f"Validation score, per cent, {label}"
+            scored = {name: [_scored(rows) for rows in runs] for name, runs in logs.items()}
+            charts += overlay_chart(scored, modality, title=title, scale=100, marker="o")
+    return charts
+
+
+def own_rows(problems: Problems, run: Run, stage: Stage) -> list[Row]:
+    """Read what a run logged of a stage; nothing where it did not train that itself."""
+    if weights_origin(run.sections, stage).kind != "own":
+        return []
+    path = stage_folder(run.folder, stage, run.evaluation.dataset) / METRICS_LOG_FILE
+    return list(problems.attempt(lambda: read_rows(path, f"the rule {stage}_model")) or [])
+
+
+def _scored(rows: Rows) -> list[Row]:
+    """Keep the rows of validation, their scores beside step and epoch."""
+    return [{**row, **row["val"]} for row in rows if isinstance(row.get("val"), dict)]
+
+
+def _scored_by_cost(rows: Rows, before: float, during: float) -> list[Row]:
+    last = max(row["step"] for row in rows)
+    return [
+        {**row, "tflop": (before + during * row["step"] / last) / 1e12} for row in _scored(rows)
+    ]
+
+
+def _scored_by_time(rows: Rows) -> list[Row]:
+    timed = [(row["step"], row["seconds"] / 60) for row in rows if "seconds" in row]
+    if not timed:
+        return []
+    steps, minutes = zip(*timed, strict=True)
+    return [
+        {**row, "minutes": float(np.interp(row["step"], steps, minutes))} for row in _scored(rows)
+    ]
+
+
+def score_charts(progress: Mapping[str, Sequence[Rows]], over: str, axis_label: str) -> list[Chart]:
+    """Draw a chart per modality with a curve per arm, the mean of its seeds in their range.
+
+    Args:
+        progress: rows of each run of each arm: ``over``, and a score per modality.
+    """
+    charts = []
+    for modality, label in MODALITY_LABELS.items():
+        title = f"Validation score, per cent, {label}"
+        charts += overlay_chart(
+            progress, modality, over=over, title=title, axis_label=axis_label, scale=100, marker="o"
+        )
+    return charts
+
+
+def overlay_chart(
+    logs: Mapping[str, Sequence[Rows]],
+    key: str,
+    *,
+    title: str,
+    over: str = "epoch",
+    axis_label: str = "epoch",
+    scale: float = 1,
+    marker: str | None = None,
+) -> list[Chart]:
+    """Draw one quantity of several arms in one chart; none where no arm logged it."""
+    curves = {}
+    for colour, (name, runs) in zip(CLASS_COLOURS, logs.items(), strict=False):
+        found: list[Curve] = [
+            curve for rows in runs if (curve := logged_curve(rows, key, scale=scale, over=over))
+        ]
+        if found:
+            line = Line(key, name, colour)
+            curves[line] = found[0] if len(found) == 1 else mean_curve(found)
+    if not curves:
+        return []
+    chart = line_chart(curves, title=title, name="Runs", marker=marker, axis_label=axis_label)
+    return [chart]

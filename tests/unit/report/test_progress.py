@@ -1,0 +1,52 @@
+"""Curves of runs over each other, and over what they cost."""
+
+from pipeline_src.evaluate.records import EvalMetrics, read_record
+from pipeline_src.report.arms import find_arms
+from pipeline_src.report.load import Problems
+from pipeline_src.report.sections.progress import overlay_blocks, progress_blocks
+from tests.report_files import write_evaluation, write_training
+
+
+def arms_of(root, seeds_of):
+    paths = []
+    for name, seeds in seeds_of.items():
+        for seed in seeds:
+            run = f"{name}_seed{seed}"
+            paths.append(write_evaluation(root, run))
+            write_training(root, run, seed=seed, lift=-0.1 * seed)
+            config = root / run / "config.yaml"
+            config.write_text(f"model:\n  size: {name}\n" + config.read_text().split("\n", 2)[2])
+    return find_arms(Problems(), [(p, read_record(p, EvalMetrics, "rule")) for p in paths])
+
+
+def test_each_quantity_of_all_runs_is_in_one_chart(tmp_path):
+    arms = arms_of(tmp_path, {"one": (0, 1), "two": (0,)})
+    pretraining, finetuning = overlay_blocks(arms)
+    assert pretraining.title == "Pre-training, runs on digits"
+    titles = [chart.title for chart in pretraining.blocks[0].charts]
+    assert "Contrastive loss" in titles
+    assert "Reconstruction loss, video" in titles
+    names = [one["name"] for one in pretraining.blocks[0].charts[0].hover.values()["series"]]
+    assert names == ["one", "two_seed0"]
+    scores = [one for one in finetuning.blocks[0].charts if "Validation" in one.title]
+    assert len(scores) == 3
+    assert len(scores[0].hover.values()["series"][0]["points"]) == 6
+
+
+def test_one_run_is_not_laid_over_itself(tmp_path):
+    assert overlay_blocks(arms_of(tmp_path, {"one": (0,)})) == []
+
+
+def test_scores_are_drawn_over_operations_and_over_time(tmp_path):
+    arms = arms_of(tmp_path, {"one": (0, 1), "two": (0,)})["digits"]
+    problems = Problems()
+    spent = {"one": (1e12, 3e12), "two_seed0": (None, 3e12)}
+    charts, timed = progress_blocks(problems, arms, spent)
+    (series,) = charts.charts[0].hover.values()["series"]
+    assert series["points"][-1][0] == 4
+    assert series["points"][0][0] == 1.5
+    assert timed.title == "The same over time"
+    first = timed.blocks[0].charts[0].hover.values()
+    assert first["x_label"] == "minutes of fine-tuning"
+    assert first["series"][0]["points"][-1][0] == 2.5
+    assert problems.messages == []
