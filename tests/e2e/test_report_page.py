@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: install it, as .ci/run does"),
 ]
-PAPER_PIXELS = 703  # A4 without its margins, at 96 pixels an inch
+PAPER_PIXELS = 964  # letter, landscape, without its margins, at 96 pixels an inch; A4 is wider
 CURVE = "document.querySelector('#training figure:has(script) [role=img]')"
 MAP = "document.querySelector('#predictions figure:has(script):last-of-type [role=img]')"
 TIP = "document.getElementById('tip')"
@@ -197,4 +197,4 @@ def test_paper_has_every_column(page):
     assert np.max([right for right, _ in tables]) <= PAPER_PIXELS
     clipped = "[...document.querySelectorAll('.scroll')].filter(e => getComputedStyle(e).overflowX"
     assert page.run(f"{clipped} !== 'visible').length") == 0
-    assert page.send("Page.printToPDF", paperWidth=8.27, paperHeight=11.69)["data"]
+    assert page.send("Page.printToPDF", preferCSSPageSize=True)["data"]

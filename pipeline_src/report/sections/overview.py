@@ -111,9 +111,9 @@ def choose(
         why = f"chosen from{few} {len(arms)} by its score on validation clips, {value} %"
         note = ", chosen on validation"
     else:
-        why, note = f"the first of {len(arms)}: none has validation scores", ", the first listed"
+        why, note = f"the first of {len(arms)}, none with validation scores", ", the first listed"
     sentence = (
-        f"{arm.name} on {evaluation.dataset}{seeds}: {why}. Figures are of the "
+        f"{arm.name} on {evaluation.dataset}{seeds}, {why}. Figures are of the "
         f"{evaluation.split} split, which chose nothing."
     )
     found = {m: one for m in MODALITIES if (one := figures.headline(problems, arm, m)) is not None}
