@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from pipeline_src.report.blocks import MISSING, Cell, Table
 
+FORMULA = re.compile(r"[=+\-@\t\r]")  # at its start a spreadsheet would compute a name
 THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+")
 EMPTY = Cell("")
 
@@ -65,4 +66,5 @@ def _texts(cell: Cell, count: int) -> list[str]:
         return ["" if value is None else f"{value:.6g}" for value in cell.values]
     text = "" if cell.text == MISSING else cell.text
     text = text.replace(",", "") if THOUSANDS.fullmatch(text) else text
+    text = f"'{text}" if FORMULA.match(text) and not cell.is_number else text
     return [text, cell.sub, ""][:count] if count == 2 else [text, "", ""][:count]

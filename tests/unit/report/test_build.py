@@ -316,7 +316,7 @@ def test_report_needs_no_torch():
 
 
 @pytest.mark.parametrize(
-    "names", [NAMES[:6], ("\x1b[31mb", "\u202eabc", "\x0b", "\ufffe", "x" * 3000)]
+    "names", [NAMES[:6], NAMES[11:17], ("\x1b[31mb", "\u202eabc", "\x0b", "\ufffe", "x" * 3000)]
 )
 def test_the_report_is_made_whatever_classes_and_warnings_are_called(tmp_path, monkeypatch, names):
     names = [*names, *(f"class {k}" for k in range(len(report_files.CLASS_NAMES) - len(names)))]
@@ -335,4 +335,5 @@ def test_the_report_is_made_whatever_classes_and_warnings_are_called(tmp_path, m
     page = output.read_text()
     assert not re.search("[\x00-\x08\x0b-\x1f\u202e\ufffe]", page)
     assert html.escape(names[0].replace("\x1b", "\ufffd")) in page
+    assert page.count("</script>") == page.count("<script") > 1  # no name ends one or begins one
     assert "x" * 700 not in re.sub(r"<t[dh].*?</t[dh]>", "", page)

@@ -34,6 +34,11 @@ def test_second_lines_are_notes_and_an_empty_table_has_a_head():
     assert records(Table("t", ["a", "b"], [])) == [["a", "b"]]
 
 
+def test_a_name_is_no_formula():
+    rows = [[Cell("=1+1"), Cell("-3", is_number=True)]]
+    assert records(Table("t", ["a", "b"], rows))[1] == ["'=1+1", "-3"]
+
+
 def test_the_file_lies_in_the_page():
     uri = csv_uri(Table("t", ["a"], [[Cell("\u00e4")]]))
     head, content = uri.split(",")
