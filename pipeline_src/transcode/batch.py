@@ -5,6 +5,7 @@ same bytes under every policy.
 """
 
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -46,6 +47,7 @@ UNPLACED_MESSAGE = re.compile(r"Rematrix is needed between (\d+) channels")
 BAD_SAMPLES = re.compile(r"(\d+\.Number.of.(?:NaNs|Infs))=([\d.]+)")
 # The container calls a packet incomplete: where pieces were joined, or the file ends within one.
 MARKED_MESSAGE = "corrupt input packet"
+CUT_NAME = "sound"
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,9 @@ def _decode_together(
     with tempfile.TemporaryDirectory(prefix="transcode-") as name:
         folder = Path(name)
         with memory.hold(sum(job.memory_bytes for job in jobs)):
-            if not jobs[0].has_one_format:  # such a clip stands alone
+            if jobs[0].cuts_end:  # such clips stand alone
+                jobs = [_cut_end(jobs[0], folder)]
+            if not jobs[0].has_one_format:
                 jobs = [join_sound(jobs[0], media, folder)]
             num_errors = run(
                 build_arguments(jobs, media), timeout_seconds=media.timeout_seconds, folder=folder
@@ -180,11 +184,22 @@ def _other_packets(job: ClipJob, error: MediaError, media: MediaConfig) -> ClipJ
         return replace(job, heeds_marks=False)
     if job.foreign and not job.skips_foreign and drops_packets():
         return replace(job, skips_foreign=True)
+    if job.media_end is not None and not job.cuts_end:
+        return replace(job, cuts_end=True)
     if job.seek_seconds > 0 and not (job.seeks_exactly or job.is_from_start):
         return replace(job, is_from_start=True)
     if job.is_strict and media.decode_errors == "tolerate":
         return replace(job, is_strict=False, is_from_start=False)
     return None
+
+
+def _cut_end(job: ClipJob, folder: Path) -> ClipJob:
+    """Return the job with a copy of its file in ``folder`` without what follows the sound."""
+    path = folder / CUT_NAME
+    with job.path.open("rb") as source, path.open("wb") as target:
+        shutil.copyfileobj(source, target)
+        target.truncate(job.media_end)
+    return replace(job, path=path)
 
 
 def _collect(

@@ -13,6 +13,7 @@ from pipeline_src.transcode.ffmpeg import drops_packets
 from pipeline_src.transcode.ffmpeg_command import WARM_UP_SECONDS, ClipJob, largest_picture
 from pipeline_src.transcode.filters import FIRST_CHANNEL, MIX, Look
 from pipeline_src.transcode.flags import SHORT_TOLERANCE_SECONDS
+from pipeline_src.transcode.foreign import TAKE_TAGS, find_media_end
 from pipeline_src.transcode.frame_times import frame_seconds
 from pipeline_src.transcode.keyframes import KeyFrames, find_key_frames
 from pipeline_src.transcode.memory import BYTES_PER_WORKER
@@ -28,7 +29,7 @@ MAX_FOREIGN = 100
 AMOUNTS = ("short_seconds", "gap_seconds", "num_repeated_frames", "num_decode_errors")
 SEEK_WHOLE = {"mov", "matroska"}
 SEEK_WITHIN_FRAMES = {"mpeg"}
-CANNOT_BE_NEGATIVE = {"matroska", "webm"}
+CANNOT_BE_NEGATIVE = {"matroska", "webm", "flv"}
 
 
 @dataclass(frozen=True)
@@ -127,13 +128,13 @@ def explain(error: MediaError, prepared: PreparedClip) -> MediaError:
 
 
 def _check_times(probe: Probe) -> None:
-    """Refuse what lies before time 0 of Matroska: libav finds no times there."""
+    """Refuse what lies before time 0 of Matroska and FLV: libav finds no times there, or others."""
     extent = probe.length.extent
     if extent and extent.num_untimed and probe.containers & CANNOT_BE_NEGATIVE:
         raise MediaError(
             "unsupported",
-            f"{extent.num_untimed} pictures or pieces of sound lie before time 0, for which "
-            "ffmpeg finds no times in Matroska; make the file anew without times below 0 "
+            "pictures or pieces of sound lie before time 0, of which ffmpeg does not know the "
+            "times in Matroska and FLV; make the file anew without times below 0 "
             "(ffmpeg -avoid_negative_ts make_zero)",
         )
 
@@ -201,6 +202,7 @@ def _job(
         sound_from_seconds=-WARM_UP_SECONDS if margin and keys.seek_seconds > 0 else None,
         foreign=probe.length.extent.foreign[:MAX_FOREIGN] if probe.length.extent else (),
         seeks_exactly=bool(probe.containers & SEEK_WHOLE),
+        media_end=find_media_end(path) if probe.containers & TAKE_TAGS else None,
     )
 
 

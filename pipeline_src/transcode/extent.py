@@ -22,7 +22,7 @@ from av.stream import Discard, Stream
 from pipeline_src.transcode.foreign import ByteRange, ForeignPackets
 
 # Of ffmpeg: a step further than this is a jump (-dts_delta_threshold), one back a new beginning;
-# elsewhere a step further than that is no time (-dts_error_threshold).
+# where a clock may not jump, a step further than that is no time (-dts_error_threshold).
 JUMP_SECONDS = 10.0
 ERROR_SECONDS = 108_000.0
 BACK_SECONDS = 0.1
@@ -58,7 +58,8 @@ class Extent:
         picture_holes: the same of the picture, where its rate cannot vary.
         num_jumps: how often the clock began anew or jumped, and was made continuous.
         num_returns: how often it began anew where ffmpeg does not expect it: what follows is lost.
-        num_untimed: packets before the first of their stream that has a time.
+        num_untimed: packets before the first of their stream that has a time, and such of which
+            ffmpeg does not believe the time: far from the one before.
         num_marked: packets that the container calls incomplete.
         foreign: first and last byte in the file of packets of sound that hold none.
         last_byte: where in the file the last packet begins; 0 where the container does not say.
@@ -116,8 +117,10 @@ class Clock:
             expected = self._next.get(index)
             self._next[index] = (expected or 0.0) + length
             return None if expected is None else Moment(expected, expected + length)
-        self._close_jump(index, decoded * seconds)
+        if self._may_jump:
+            self._close_jump(index, decoded * seconds)
         now = decoded * seconds + self._offset
+        self.num_untimed += now > self._before.get(index, math.inf) + ERROR_SECONDS
         self.num_returns += now + RETURN_SECONDS < self._before.get(index, -math.inf)
         self._last = self._before[index] = now
         self._next[index] = now + length
@@ -130,9 +133,8 @@ class Clock:
         expected = self._next.get(index, self._last)
         if expected is None:
             return
-        is_back = self._may_jump and now + BACK_SECONDS < self._before.get(index, -math.inf)
-        limit = JUMP_SECONDS if self._may_jump else ERROR_SECONDS
-        if abs(now - expected) > limit or is_back:
+        is_back = now + BACK_SECONDS < self._before.get(index, -math.inf)
+        if abs(now - expected) > JUMP_SECONDS or is_back:
             self._offset -= now - expected
             self.num_jumps += 1
 
@@ -150,8 +152,14 @@ def measure(
     audio: AudioStream,
     video: Stream | None,
     joint_byte: int | None = None,
+    media_end: int | None = None,
 ) -> Extent:
-    """Read the packets from where ``container`` stands to the end, or to ``joint_byte``."""
+    """Read the packets from where ``container`` stands to the end.
+
+    Args:
+        joint_byte: of a second file, where reading ends.
+        media_end: byte behind which only tags or zeros follow, where it ends too.
+    """
     streams = [stream for stream in (audio, video) if stream is not None]
     clock = Clock(may_jump(container))
     moments: dict[int, list[Moment]] = {stream.index: [] for stream in streams}
@@ -160,6 +168,8 @@ def measure(
     for packet in read_packets(container, streams):
         position = packet.pos or 0
         if joint_byte is not None and position + packet.size > joint_byte:
+            break
+        if media_end is not None and position >= media_end:
             break
         num_marked += packet.is_corrupt
         last_byte = max(last_byte, position)

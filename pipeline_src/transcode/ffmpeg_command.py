@@ -67,6 +67,8 @@ class ClipJob:
         foreign: first and last byte in the file of packets that hold no sound.
         skips_foreign: do not decode these.
         heeds_marks: False = decode packets that the container calls incomplete.
+        media_end: byte in the file behind which only tags or zeros follow; None = none do.
+        cuts_end: read the file up to there.
     """
 
     path: Path
@@ -94,6 +96,8 @@ class ClipJob:
     foreign: tuple[tuple[int, int], ...] = ()
     skips_foreign: bool = False
     heeds_marks: bool = True
+    media_end: int | None = None
+    cuts_end: bool = False
 
     @property
     def memory_bytes(self) -> int:

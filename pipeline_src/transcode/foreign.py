@@ -5,6 +5,7 @@ frames as a packet; of raw samples (WAV) the last packet may end within a sample
 """
 
 import re
+from pathlib import Path
 
 from av.audio.stream import AudioStream
 from av.packet import Packet
@@ -20,6 +21,18 @@ SYNC = {
 }
 HEAD_BYTES = 16
 ID3_HEAD_BYTES = 10
+# Formats whose last frame, or whose demuxer, would take the tags behind it for sound.
+TAKE_TAGS = {"ac3", "amr", "eac3", "flac", "loas", "wv"}
+ID3V1_BYTES = 128
+APE_FOOT = re.compile(rb"APETAGEX.{4}(.{4}).{4}...(.).{8}\Z", re.DOTALL)
+APE_FOOT_BYTES = 32
+APE_FOOT_ZEROS = 8
+APE_HAS_HEAD = 0x80
+LYRICS_FOOT = re.compile(rb"(\d{6})LYRICS200\Z")
+LYRICS_FOOT_BYTES = 15
+# More zeros are no padding but what a download did not fill.
+PADDING_BYTES = 65_536
+MIN_PADDING_BYTES = 8
 
 ByteRange = tuple[int, int]
 
@@ -68,6 +81,36 @@ class ForeignPackets:
         """Count a broken packet that others follow: only the last may be incomplete."""
         self.num_broken += self._last is not None
         self._last = None
+
+
+def find_media_end(path: Path) -> int | None:
+    """Find the byte where the tags and zeros at the end of a file begin; None without any."""
+    with path.open("rb") as stream:
+        size = end = stream.seek(0, 2)
+        while True:
+            first = max(0, end - PADDING_BYTES - 1)
+            stream.seek(first)
+            length = _ending_bytes(stream.read(end - first))
+            if not 0 < length < end:
+                return None if end == size else end
+            end -= length
+
+
+def _ending_bytes(data: bytes) -> int:
+    """Return how many of the last bytes are a tag or padding; 0 = sound."""
+    if data[-ID3V1_BYTES:].startswith(b"TAG"):
+        return ID3V1_BYTES
+    if found := LYRICS_FOOT.search(data[-LYRICS_FOOT_BYTES:]):
+        return int(found[1]) + LYRICS_FOOT_BYTES
+    bare = data.rstrip(b"\0")
+    num_zeros = len(data) - len(bare)
+    foot = APE_FOOT.search((bare + bytes(APE_FOOT_ZEROS))[-APE_FOOT_BYTES:])
+    if foot and num_zeros == APE_FOOT_ZEROS:
+        has_head = foot[2][0] & APE_HAS_HEAD
+        return int.from_bytes(foot[1], "little") + (APE_FOOT_BYTES if has_head else 0)
+    if not MIN_PADDING_BYTES <= num_zeros <= PADDING_BYTES:
+        return 0
+    return num_zeros - (APE_FOOT_ZEROS if foot else 0)
 
 
 def _tag_bytes(head: bytes) -> int:

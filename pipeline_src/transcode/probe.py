@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 from pipeline_src.errors import MediaError
 from pipeline_src.transcode.extent import Extent, measure
 from pipeline_src.transcode.filters import Look
+from pipeline_src.transcode.foreign import TAKE_TAGS, find_media_end
 from pipeline_src.transcode.formats import CONTAINERS, INPUT_OPTIONS, check_container, input_url
 from pipeline_src.transcode.length import Length, find_length
 from pipeline_src.transcode.rest import find_swallowed
@@ -235,8 +236,9 @@ def _measure_version(
         streams = container.streams
         (audio,) = (stream for stream in streams.audio if stream.index == audio_index)
         video = None if video_index is None else streams[video_index]
-        joint_byte = find_swallowed(path, frozenset(container.format.name.split(",")))
-        return measure(container, audio, video, joint_byte)
+        containers = frozenset(container.format.name.split(","))
+        media_end = find_media_end(path) if containers & TAKE_TAGS else None
+        return measure(container, audio, video, find_swallowed(path, containers), media_end)
 
 
 def _frame_seconds(video: VideoStream) -> float:

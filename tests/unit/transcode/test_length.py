@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import struct
 
 import av
 import pytest
@@ -227,12 +228,12 @@ def test_opus_joined_of_streams_of_one_number_is_refused_where_a_part_is_lost(tm
 
 @pytest.mark.parametrize("offset", [-0.5, -2])
 @pytest.mark.parametrize("span", [(None, None), (0, 2), (2.5, 3.5)])
-def test_flv_with_times_below_0_is_in_time(piece, tmp_path, offset, span):
-    """Libav reads them as times after 24 days, and then 25 further days pass."""
+def test_flv_with_times_below_0_is_refused(piece, tmp_path, offset, span):
+    """Libav reads them as times after 24 days, and ffmpeg drops those of all that follows."""
     options = ("-output_ts_offset", str(offset), "-avoid_negative_ts", "disabled")
     remux(piece, tmp_path / "a.flv", *options)
-    length = {None: 4, 0: 2, 2.5: 1}[span[0]]
-    check_clip(tmp_path, length=length, source="a.flv", start_seconds=span[0], end_seconds=span[1])
+    row = lose_one(tmp_path, EIGHT, source="a.flv", start_seconds=span[0], end_seconds=span[1])
+    assert (row.reason, "before time 0" in row.detail) == ("unsupported", True)
 
 
 @pytest.mark.parametrize("offset", [-0.5, -2])
@@ -386,6 +387,52 @@ def test_what_follows_the_sound_does_not_spoil_it(tmp_path, name):
     make, flags = ENDS[name]
     (tmp_path / name).write_bytes(make(tmp_path))
     check_clip(tmp_path, SOUND_ONLY, length=4, flags=flags, source=name)
+
+
+def ape_tag():
+    item = struct.pack("<II", 4, 0) + b"name\0song"
+    head, foot = (
+        b"APETAGEX" + struct.pack("<IIII", 2000, len(item) + 32, 1, flags) + bytes(8)
+        for flags in (0xA0000000, 0x80000000)
+    )
+    return head + item + foot
+
+
+WORDS = b"LYRICSBEGIN" + b"INF00002[00:01]la la la\r\n" * 20
+TAILS = {
+    "tag": b"TAG" + b"title".ljust(125, b"\0"),
+    "ape": ape_tag(),
+    "lyrics": WORDS + b"%06d" % len(WORDS) + b"LYRICS200",
+    "zeros": bytes(5000),
+}
+CODERS = {
+    "flac": (),
+    "ac3": (),
+    "eac3": (),
+    "amr": ("-ar", "8000", "-c:a", "libopencore_amrnb"),
+    "loas": ("-c:a", "aac", "-f", "latm"),
+    "wv": (),
+}
+
+
+# LATM's frames themselves end with zeros.
+TAILED = [(kind, tails) for kind in CODERS for tails in ("tag", "ape lyrics tag", "zeros")]
+TAILED.remove(("loas", "zeros"))
+
+
+@pytest.mark.parametrize(("kind", "tails"), TAILED)
+def test_tags_after_frames_do_not_spoil_the_last(tmp_path, kind, tails):
+    path = run_ffmpeg(*sound_of(0, 4), *CODERS[kind], output=tmp_path / f"a.{kind}")
+    path.write_bytes(path.read_bytes() + b"".join(TAILS[tail] for tail in tails.split()))
+    check_clip(tmp_path, SOUND_ONLY, length=4, source=path.name)
+    check_clip(tmp_path, SOUND_ONLY, length=1, source=path.name, start_seconds=2, end_seconds=3)
+
+
+def test_what_a_download_did_not_fill_is_still_corrupt(tmp_path):
+    path = run_ffmpeg(*sound_of(0, 4), output=tmp_path / "a.flac")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2].ljust(len(data), b"\0"))
+    assert lose_one(tmp_path, SOUND_ONLY, source="a.flac").reason == "corrupt"
 
 
 def test_damage_within_sound_is_still_corrupt(tmp_path):
