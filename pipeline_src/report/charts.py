@@ -79,7 +79,7 @@ def interval_chart(
         alt=f"{axis_label}. {alt}",
         hover=hover,
         texts=[(point.row, _point_text(point)) for point in drawn],
-        width_inches=5.8,
+        width_inches=7.2,
         height_inches=height,
     )
 

@@ -22,7 +22,7 @@ from pipeline_src.report.blocks import (
     hash_cell,
     number_text,
 )
-from pipeline_src.report.colours import CLASS_COLOURS, MODALITY_COLOURS
+from pipeline_src.report.colours import CLASS_COLOURS
 from pipeline_src.report.drawing import ABOVE, draw_chart, shorten
 from pipeline_src.report.load import BenchmarkRow, SplitIndex, read_run_config
 
@@ -187,8 +187,7 @@ def coverage_chart(
         lost: clips per reason, by the same labels.
     """
     reasons = list(dict.fromkeys(reason for counts in lost.values() for reason in counts))
-    packed_colour = MODALITY_COLOURS["audio_video"]
-    lost_colours = [colour for colour in CLASS_COLOURS if colour != packed_colour]
+    packed_colour, *lost_colours = CLASS_COLOURS
 
     def paint(axes: Axes) -> None:
         rows = np.arange(len(kept))

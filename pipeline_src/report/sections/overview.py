@@ -103,19 +103,18 @@ def choose(
     arm = (ranked or arms)[0]
     evaluation = arm.first.evaluation
     seeds = f", mean of {len(arm.runs)} seeds" if len(arm.runs) > 1 else ""
+    noun = "recipes" if any(len(one.runs) > 1 for one in arms) else "runs"
+    others = f"{len(arms)} {noun} on {evaluation.dataset}"
     if len(arms) == 1:
-        why, note = "the only run on these data", ""
+        why, note = f"the only one on {evaluation.dataset}", ""
     elif ranked:
         value = number_text(_rank(scores[arm.name])[1], scale=100)
-        few = f" {len(scored)} of" if len(scored) < len(arms) else ""
-        why = f"chosen from{few} {len(arms)} by its score on validation clips, {value} %"
+        few = f"{len(scored)} of " if len(scored) < len(arms) else ""
+        why = f"chosen from {few}{others} by its score on validation clips, {value} %"
         note = ", chosen on validation"
     else:
-        why, note = f"the first of {len(arms)}, none with validation scores", ", the first listed"
-    sentence = (
-        f"{arm.name} on {evaluation.dataset}{seeds}, {why}. Figures are of the "
-        f"{evaluation.split} split, which chose nothing."
-    )
+        why, note = f"the first of {others}, none with validation scores", ", the first listed"
+    sentence = f"{arm.name}{seeds}, {why}; figures of the {evaluation.split} split."
     found = {m: one for m in MODALITIES if (one := figures.headline(problems, arm, m)) is not None}
     known = {m: one for m, one in found.items() if one.value is not None}
     return Choice(arm, known, sentence, f"{arm.name}{note}")

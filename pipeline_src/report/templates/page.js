@@ -4,6 +4,7 @@ const SVG = "http://www.w3.org/2000/svg", XLINK = "http://www.w3.org/1999/xlink"
 const NEAR = 20; // units of a drawing
 const SIDE = 96; // pixels of a clip's picture, as in page.css
 const tip = document.getElementById("tip");
+let hideShown = () => {};  // of the chart that the tip belongs to
 
 for (const figure of document.querySelectorAll("figure[id]")) {
   const data = figure.querySelector("script");
@@ -27,9 +28,9 @@ function listen(area, { scale: [x0, dx, y0, dy], x_label, series, texts, sheet }
   }
 
   function show(index) {
-    hide();
+    hideShown();
     if (index < 0) return;
-    at = index;
+    [at, hideShown] = [index, hide];
     // Of curves, every one that has a point where this one has it.
     const found = texts ? [points[at]] : series.map(({ name }) => points.find((point) =>
       point.name === name && Math.abs(point.left - points[at].left) < 1)).filter(Boolean);
@@ -82,6 +83,9 @@ function listen(area, { scale: [x0, dx, y0, dy], x_label, series, texts, sheet }
     show((at + step + points.length) % points.length);
   };
 }
+
+// A finger has no way to leave a chart but to touch something else.
+addEventListener("pointerdown", (event) => event.target.closest("[role=img]") || hideShown());
 
 function element(tag, text) {
   const made = document.createElement(tag);

@@ -36,7 +36,9 @@ def test_the_run_that_is_best_on_test_is_not_chosen(tmp_path):
         write_run(tmp_path, "steady", lift=-0.1, accuracy=0.6),
     )
     group = top.card_groups[0]
-    assert group.choice.startswith("steady on digits, chosen from 2 by its score on validation")
+    assert group.choice.startswith(
+        "steady, chosen from 2 runs on digits by its score on validation"
+    )
     assert {card.value for card in group.cards} == {"60.0 %"}
     assert {card.note for card in group.cards} == {"steady, chosen on validation"}
     assert "steady reaches accuracy 60.0 %" in " ".join(top.summary)
@@ -49,7 +51,7 @@ def test_the_run_that_is_best_on_test_is_not_chosen(tmp_path):
 
 def test_an_only_run_has_no_grid_and_says_that_it_is_the_only_one(tmp_path):
     top = overview_of(write_run(tmp_path, "alone"))
-    assert "the only run on these data" in top.card_groups[0].choice
+    assert "alone, the only one on digits" in top.card_groups[0].choice
     assert top.grids == []
     assert dict(top.origin) == {
         "Made": "2026-01-02",
@@ -64,7 +66,9 @@ def test_without_validation_the_first_is_shown_and_the_page_says_so(tmp_path):
     for path in paths:
         (path.parents[2] / "finetune" / "digits" / "metrics.jsonl").unlink()
     group = overview_of(*paths).card_groups[0]
-    assert group.choice.startswith("one on digits, the first of 2, none with validation scores")
+    assert group.choice.startswith(
+        "one, the first of 2 runs on digits, none with validation scores"
+    )
 
 
 def test_seeds_are_shown_as_their_mean(tmp_path):
@@ -74,7 +78,7 @@ def test_seeds_are_shown_as_their_mean(tmp_path):
     ]
     top = overview_of(*paths)
     group = top.card_groups[0]
-    assert group.choice.startswith("base on digits, mean of 2 seeds, the only run")
+    assert group.choice.startswith("base, mean of 2 seeds, the only one on digits")
     assert group.cards[0].sub.endswith("100.0")  # of the scores, which are alike for both seeds
     assert top.grids == []
 
