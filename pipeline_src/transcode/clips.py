@@ -37,7 +37,8 @@ class PreparedClip:
     """What to do with a usable clip.
 
     Args:
-        listed_seconds: length by the clip list, or of the whole file where the list gives no end.
+        listed_seconds: length by the clip list, or of the whole file, as its header states it,
+            where the list gives no end.
         has_end: whether the list gives one.
     """
 
@@ -91,7 +92,8 @@ def prepare_clip(
             )
         job = _job(path, start, seconds, probe, media, memory_bytes)
         _check_memory(job, memory_bytes)
-        prepared = PreparedClip(job, probe, end - start, has_end)
+        listed = (end if has_end else max(end, length.stated_end_seconds)) - start
+        prepared = PreparedClip(job, probe, listed, has_end)
         return _judge_length(prepared, seconds, media) or prepared
     except Exception as error:
         return as_clip_error(error, clip["clip_id"])

@@ -28,6 +28,8 @@ HIDDEN_SECONDS = 0.25
 # Rounding of the times that containers store.
 CLOCK_TOLERANCE_SECONDS = 0.02
 TABLES = {"mov", "mp4"}
+# Their headers count the samples.
+COUNTED = {"aiff", "au", "flac", "mxf", "tta", "wv"}
 # No time of a packet is certain after a seek: FLAC in Ogg is up to a second off.
 SEEKS_ROUGHLY = {"ogg"}
 # A second file joined to one is where a seek ends.
@@ -48,6 +50,8 @@ class Length(NamedTuple):
         audio_begin_seconds: of the sound, if it is known to begin late.
         video_end_seconds: of the picture; None where it is not known.
         is_dense: whether the tables of the file rule out holes in the sound.
+        stated_end_seconds: end by a header that counts samples, which a file that was cut off has
+            no longer; 0 where there is none.
     """
 
     begin_seconds: float
@@ -59,6 +63,7 @@ class Length(NamedTuple):
     audio_begin_seconds: float = 0.0
     video_end_seconds: float | None = None
     is_dense: bool = False
+    stated_end_seconds: float = 0.0
 
     @property
     def is_measured(self) -> bool:
@@ -109,7 +114,19 @@ def find_length(
     end = extent.end_seconds - zero
     if abs(end - _header_seconds(container)) <= AGREEMENT_SECONDS:
         end = _header_seconds(container)  # it knows of padding within the last packet
-    return Length(begin, end, zero, own, seeks, extent, audio_begin, video_end)
+    stated = _stated_seconds(container, used, zero)
+    return Length(
+        begin, end, zero, own, seeks, extent, audio_begin, video_end, stated_end_seconds=stated
+    )
+
+
+def _stated_seconds(container: InputContainer, used: list[Stream], zero: float) -> float:
+    """Return the end by tables or counted samples, 0 without such."""
+    names = set(container.format.name.split(","))
+    if names & COUNTED:
+        return _header_seconds(container)
+    tables = _by_tables(container, used, zero) if names & TABLES else None
+    return tables.end_seconds if tables else 0.0
 
 
 def _late(seconds: float) -> float:

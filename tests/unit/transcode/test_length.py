@@ -428,6 +428,28 @@ def test_tags_after_frames_do_not_spoil_the_last(tmp_path, kind, tails):
     check_clip(tmp_path, SOUND_ONLY, length=1, source=path.name, start_seconds=2, end_seconds=3)
 
 
+CUT_OFF = {
+    "a.flac": (SOUND_ONLY, ("-map", "1")),
+    "b.aiff": (SOUND_ONLY, ("-map", "1")),
+    "c.tta": (SOUND_ONLY, ("-map", "1")),
+    "d.wv": (SOUND_ONLY, ("-map", "1")),
+    "e.mp4": (EIGHT, (*H264, *AAC, "-movflags", "faststart")),
+    "f.mxf": (EIGHT, (*MPEG2, "-c:a", "pcm_s16le", "-ar", "48000")),
+}
+
+
+@pytest.mark.parametrize("name", CUT_OFF)
+def test_a_file_cut_off_between_packets_is_short(tmp_path, name):
+    config, codecs = CUT_OFF[name]
+    path = record(tmp_path / name, *codecs)
+    with av.open(str(path)) as container:
+        begins = sorted(packet.pos for packet in container.demux() if packet.pos)
+    path.write_bytes(path.read_bytes()[: begins[len(begins) * 6 // 10]])
+    clip, _ = transcode_one(tmp_path, config, source=name)
+    assert clip["flags"] == ["short"]
+    assert clip["short_seconds"] == pytest.approx(1.6, abs=0.35)
+
+
 def test_what_a_download_did_not_fill_is_still_corrupt(tmp_path):
     path = run_ffmpeg(*sound_of(0, 4), output=tmp_path / "a.flac")
     data = path.read_bytes()
