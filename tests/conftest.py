@@ -87,11 +87,3 @@ def versioned(once, shell_env) -> Workspace:
         workspace.commit("results of the tiny run")
 
     return once("versioned", make)
-
-
-@pytest.fixture
-def restored(versioned):
-    """The built repository, put back afterwards."""
-    yield versioned
-    versioned.run("git", "checkout", "--quiet", "--force", "main")
-    versioned.run("dvc", "checkout", "--quiet", "--force")

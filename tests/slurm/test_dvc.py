@@ -22,20 +22,22 @@ def look_at_jobs_early(workspace: Workspace) -> None:
     path.write_text(path.read_text().replace(f"{key}40", f"{key}2"))
 
 
-def test_repro_sends_its_stages_to_the_cluster(restored, slurm_env, cluster):
-    profile = {"SNAKEMAKE_PROFILE": "slurm"}
-    here = Workspace(restored.root, {**restored.env, **slurm_env, **profile})
-    look_at_jobs_early(here)
-    before = logmel_jobs(cluster)
-    here.set("audio.low_freq_hz", 30.0)
-    here.run("dvc", "repro", LOGMEL)
-    assert logmel_jobs(cluster) == before + 4
+@pytest.fixture
+def here(versioned, slurm_env, tmp_path) -> Workspace:
+    """A copy of its own: Snakemake's records of jobs on the cluster stay in it."""
+    own = versioned.copied_to(tmp_path)
+    return Workspace(own.root, {**own.env, **slurm_env, "SNAKEMAKE_PROFILE": "slurm"})
 
-    restored.run("git", "checkout", "--quiet", "--force", "main")
-    restored.run("dvc", "checkout", "--quiet", "--force")
+
+def test_repro_sends_its_stages_to_the_cluster(here, cluster):
     look_at_jobs_early(here)
     here.set("finetune.lr", 0.02)
     here.run("dvc", "repro", FINETUNE)
     job = json.loads((here.root / "results/avsiam_tiny/finetune/digits/job.json").read_text())
     assert job["cluster"] == "slurm"
     assert "up to date" in here.run("dvc", "repro", FINETUNE)
+
+    before = logmel_jobs(cluster)
+    here.set("audio.low_freq_hz", 30.0)
+    here.run("dvc", "repro", LOGMEL)
+    assert logmel_jobs(cluster) == before + 4
