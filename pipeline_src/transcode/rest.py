@@ -1,9 +1,7 @@
 """Another file that was joined to a file: most demuxers stop before it, some take it for media."""
 
-import mmap
 import re
-from collections.abc import Iterator, Set
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import BinaryIO
 
@@ -47,6 +45,7 @@ SEARCHED_BYTES = 16_000_000
 # Of a file that could not be decoded.
 LOOKED_THROUGH_BYTES = 64_000_000
 LONGEST_HEAD_BYTES = 128
+BLOCK_BYTES = 4_000_000
 BOX_HEAD_BYTES = 8
 # A box of this size says it in 8 further bytes; one of size 0 is the last.
 LARGE_BOX = 1
@@ -57,12 +56,8 @@ MAX_TABLE_BYTES = 64_000_000
 
 def find_swallowed(path: Path, containers: frozenset[str]) -> int | None:
     """Find the second head of a file of a kind that is read beyond it."""
-    head = next((HEADS[name] for name in SWALLOWING if name in containers), None)
-    if head is None:
-        return None
-    with _mapped(path) as data:
-        found = head.search(data, 1)
-        return found.start() if found else None
+    heads = [HEADS[name] for name in SWALLOWING if name in containers]
+    return _find_first(path, heads, 1, path.stat().st_size) if heads else None
 
 
 def find_joined(path: Path, containers: frozenset[str], last_byte: int) -> int | None:
@@ -76,7 +71,7 @@ def find_joined(path: Path, containers: frozenset[str], last_byte: int) -> int |
         return find_second_movie(path) or _head_after_boxes(path)
     if not last_byte:
         return None
-    return _first_head(path, last_byte, SEARCHED_BYTES, _codecs_held(containers))
+    return _find_first(path, _heads_but(_codecs_held(containers)), last_byte, SEARCHED_BYTES)
 
 
 def find_any(path: Path, containers: frozenset[str]) -> int | None:
@@ -84,24 +79,32 @@ def find_any(path: Path, containers: frozenset[str]) -> int | None:
     if "mov" in containers:
         return find_joined(path, containers, 0)
     ignored = _codecs_held(containers) | containers & REPEATING
-    return _first_head(path, 1, LOOKED_THROUGH_BYTES, ignored)
-
-
-@contextmanager
-def _mapped(path: Path) -> Iterator[mmap.mmap]:
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        yield data
+    return _find_first(path, _heads_but(ignored), 1, LOOKED_THROUGH_BYTES)
 
 
 def _codecs_held(containers: frozenset[str]) -> Set[str]:
     return CODECS if containers & HOLD_CODECS else frozenset()
 
 
-def _first_head(path: Path, first_byte: int, num_bytes: int, ignored: Set[str]) -> int | None:
-    heads = [head for name, head in HEADS.items() if name not in ignored]
-    with _mapped(path) as data:
-        found = [head.search(data, first_byte, first_byte + num_bytes) for head in heads]
-        return min((match.start() for match in found if match), default=None)
+def _heads_but(ignored: Set[str]) -> list[re.Pattern[bytes]]:
+    return [head for name, head in HEADS.items() if name not in ignored]
+
+
+def _find_first(
+    path: Path, heads: Sequence[re.Pattern[bytes]], first_byte: int, num_bytes: int
+) -> int | None:
+    """Find the first head from ``first_byte`` on, within about ``num_bytes``."""
+    with path.open("rb") as stream:
+        stream.seek(first_byte)
+        begin, data = first_byte, b""
+        while begin < first_byte + num_bytes and (block := stream.read(BLOCK_BYTES)):
+            data += block
+            found = [match.start() for head in heads if (match := head.search(data))]
+            if found:
+                return begin + min(found)
+            begin += max(0, len(data) - LONGEST_HEAD_BYTES)
+            data = data[-LONGEST_HEAD_BYTES:]
+    return None
 
 
 def _head_after_boxes(path: Path) -> int | None:
