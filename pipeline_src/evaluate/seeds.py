@@ -72,7 +72,8 @@ def mean_difference_over_seeds(pairs: Sequence[Resampled]) -> Interval:
     """Average paired differences over seeds; of one seed the interval is over clips alone."""
     if len(pairs) == 1:
         return reverse_interval(*pairs[0])
-    return _around_mean(pairs, 0.0)
+    value, low, high = _around_mean(pairs, 0.0)
+    return {"value": value, "low": low, "high": high}
 
 
 def mean_over_seeds(runs: Sequence[Resampled], num_clips: int) -> Interval:
@@ -83,11 +84,11 @@ def mean_over_seeds(runs: Sequence[Resampled], num_clips: int) -> Interval:
     share = share_interval(num_clips * float(np.mean([run.value for run in runs])), num_clips)
     width = (share["high"] or 0.0) - (share["low"] or 0.0)
     found = _around_mean(runs, (width / 2 / NORMAL_QUANTILE) ** 2)
-    low, high = (np.clip(found[end], 0, 1) for end in ("low", "high"))
-    return {"value": found["value"], "low": float(low), "high": float(high)}
+    low, high = (float(np.clip(end, 0, 1)) for end in found[1:])
+    return {"value": found[0], "low": low, "high": high}
 
 
-def _around_mean(runs: Sequence[Resampled], least_over_clips: float) -> Interval:
+def _around_mean(runs: Sequence[Resampled], least_over_clips: float) -> tuple[float, float, float]:
     values_S = np.array([run.value for run in runs])
     samples_SR = np.stack([run.samples_R for run in runs])
     over_seeds = float(values_S.var(ddof=1)) / len(runs)
@@ -96,4 +97,4 @@ def _around_mean(runs: Sequence[Resampled], least_over_clips: float) -> Interval
     freedom = total**2 / over_seeds**2 * (len(runs) - 1) if over_seeds else math.inf
     half = float(t.ppf(0.975, freedom)) * math.sqrt(total)
     mean = float(values_S.mean())
-    return {"value": mean, "low": mean - half, "high": mean + half}
+    return mean, mean - half, mean + half

@@ -181,11 +181,14 @@ def line_chart(
     """Draw curves over one axis; the range of a band is shaded."""
 
     def paint(axes: Axes) -> None:
-        for line, (x, y, *ends) in curves.items():
+        for line, curve in curves.items():
+            x, y = curve[:2]
             shape = marker or ("o" if len(x) == 1 else None)
             axes.plot(x, y, color=line.colour, label=line.label, marker=shape, markersize=3.5)
-            if ends and len(x) > 1:
-                axes.fill_between(x, *ends, color=line.colour, alpha=0.18, linewidth=0)
+            if isinstance(curve, Band) and len(x) > 1:
+                axes.fill_between(
+                    x, curve.low, curve.high, color=line.colour, alpha=0.18, linewidth=0
+                )
         axes.set_xlabel(axis_label)
         axes.grid(axis="y")
         axes.margins(x=0.02)

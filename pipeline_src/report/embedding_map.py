@@ -53,6 +53,15 @@ class MapClips(NamedTuple):
     clip_ids_N: NDArray
 
 
+class _Placed(NamedTuple):
+    """Clips in the plane, (S, 2) each, their class indices (S,), and the colour of each class."""
+
+    audio_S2: NDArray
+    video_S2: NDArray
+    labels_S: NDArray
+    colours: dict[int, str]
+
+
 def embedding_chart(
     clips: MapClips,
     class_names: Sequence[str],
@@ -72,58 +81,69 @@ def embedding_chart(
     chosen = select_clips(clips.labels_N, num_clips)
     if len(chosen) < MIN_CLIPS:
         raise ValueError(f"a t-SNE map needs at least {MIN_CLIPS} clips, got {len(chosen)}")
-    audio_S2, video_S2 = project(clips.audio_ND[chosen], clips.video_ND[chosen])
     labels_S = clips.labels_N[chosen]
-    classes = np.unique(labels_S)
-    names = {int(label): class_names[int(label)] for label in classes}
-    colours = dict(zip(names, CLASS_COLOURS, strict=False))
-
-    def paint(axes: Axes) -> None:
-        for label, colour in colours.items():
-            own = labels_S == label
-            axes.plot(*audio_S2[own].T, "+", color=colour, markersize=5.5, markeredgewidth=1.1,
-                      linestyle="none")  # fmt: skip
-            axes.plot(*video_S2[own].T, "o", color=colour, markersize=4, markeredgewidth=0.9,
-                      markerfacecolor="none", linestyle="none")  # fmt: skip
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set_visible(True)
-        axes.legend(
-            handles=_legend(list(names.values())), loc="upper left", bbox_to_anchor=(1.01, 1),
-            handletextpad=0.3, labelspacing=0.45,
-        )  # fmt: skip
-
-    hover = [
-        HoverSeries(
-            modality,
-            colour,
-            [(*planar_S2[s], s) for s in np.flatnonzero(labels_S == label).tolist()],
-        )
-        for label, colour in colours.items()
-        for modality, planar_S2 in (("audio", audio_S2), ("video", video_S2))
-    ]
-    ids = clips.clip_ids_N[chosen].tolist()
-    distance = float(np.linalg.norm(audio_S2.mean(axis=0) - video_S2.mean(axis=0)))
-    alt = (
-        f"{name}: t-SNE map of {len(chosen)} clips of {len(classes)} classes, each once as "
-        f"audio and once as video; the centres of all audio and all video "
-        f"points are {distance:.0f} units apart"
-    )
-    num_left_out = len(np.unique(clips.labels_N)) - len(classes)
-    shown = f"{len(chosen)} of {len(clips.labels_N)} clips"
-    caption = f"{shown}; the {len(classes)} most frequent classes." if num_left_out else f"{shown}."
+    classes = [int(label) for label in np.unique(labels_S)]
+    colours = dict(zip(classes, CLASS_COLOURS, strict=False))
+    planar = project(clips.audio_ND[chosen], clips.video_ND[chosen])
+    placed = _Placed(*planar, labels_S, colours)
+    names: dict[int, str] = {label: class_names[label] for label in colours}
+    clip_ids = clips.clip_ids_N[chosen].tolist()
     return draw_chart(
-        paint,
+        lambda axes: _paint(axes, placed, list(names.values())),
         title=title,
-        alt=alt,
-        caption=caption,
-        hover=hover,
-        texts=[(one, names[int(label)]) for one, label in zip(ids, labels_S, strict=True)],
-        sheet=draw_sheet(ids),
+        alt=f"{name}: {_alt(placed)}",
+        caption=_caption(placed, clips.labels_N),
+        hover=_hover(placed),
+        texts=[(one, names[int(label)]) for one, label in zip(clip_ids, labels_S, strict=True)],
+        sheet=draw_sheet(clip_ids),
         width_inches=8.6,
         height_inches=5.4,
     )
+
+
+def _paint(axes: Axes, placed: _Placed, names: Sequence[str]) -> None:
+    for label, colour in placed.colours.items():
+        own = placed.labels_S == label
+        axes.plot(*placed.audio_S2[own].T, "+", color=colour, markersize=5.5, markeredgewidth=1.1,
+                  linestyle="none")  # fmt: skip
+        axes.plot(*placed.video_S2[own].T, "o", color=colour, markersize=4, markeredgewidth=0.9,
+                  markerfacecolor="none", linestyle="none")  # fmt: skip
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+    axes.legend(
+        handles=_legend(names), loc="upper left", bbox_to_anchor=(1.01, 1), handletextpad=0.3,
+        labelspacing=0.45,
+    )  # fmt: skip
+
+
+def _hover(placed: _Placed) -> list[HoverSeries]:
+    sides = (("audio", placed.audio_S2), ("video", placed.video_S2))
+    return [
+        HoverSeries(
+            modality,
+            colour,
+            [(*planar_S2[s], s) for s in np.flatnonzero(placed.labels_S == label).tolist()],
+        )
+        for label, colour in placed.colours.items()
+        for modality, planar_S2 in sides
+    ]
+
+
+def _alt(placed: _Placed) -> str:
+    apart = np.linalg.norm(placed.audio_S2.mean(axis=0) - placed.video_S2.mean(axis=0))
+    return (
+        f"t-SNE map of {len(placed.labels_S)} clips of {len(placed.colours)} classes, each once as "
+        f"audio and once as video; the centres of all audio and all video points are {apart:.0f} "
+        "units apart"
+    )
+
+
+def _caption(placed: _Placed, labels_N: NDArray) -> str:
+    shown = f"{len(placed.labels_S)} of {len(labels_N)} clips"
+    is_whole = len(np.unique(labels_N)) == len(placed.colours)
+    return f"{shown}." if is_whole else f"{shown}; the {len(placed.colours)} most frequent classes."
 
 
 def _legend(names: Sequence[str]) -> list[Line2D]:

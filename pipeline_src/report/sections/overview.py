@@ -60,23 +60,29 @@ def make_overview(
         for dataset in list(arms)[:MAX_DATASETS]
     ]
     evaluations = [run.evaluation for found in arms.values() for arm in found for run in arm.runs]
-    groups = [CardGroup(one.sentence, _figure_cards(one)) for one in choices]
-    if probe_cards := [card for probe in probes[:1] for card in _probe_cards(probe)]:
-        if groups:
-            groups[-1] = groups[-1]._replace(cards=[*groups[-1].cards, *probe_cards])
-        else:
-            groups.append(CardGroup("", probe_cards))
     shown = [one.arm for one in choices]
+    chosen_runs = {run.evaluation.run for arm in shown for run in arm.runs}
+    # Of pre-trainings, too, that of the run which is shown comes first.
+    probes = sorted(probes, key=lambda one: one.run not in chosen_runs)
     return Overview(
         origin=_origin([*evaluations, *probes], indexes, date),
         summary=_summary(evaluations, choices, probes, indexes),
-        card_groups=groups,
+        card_groups=_card_groups(choices, probes[:1]),
         grids=[
             _grid(problems, found, figures, scores[dataset], shown)
             for dataset, found in arms.items()
             if len(found) > 1
         ],
     )
+
+
+def _card_groups(choices: Sequence[Choice], probes: Sequence[ProbeMetrics]) -> list[CardGroup]:
+    """Put the cards of each choice together, and those of a pre-training behind the last."""
+    groups = [CardGroup(one.sentence, _figure_cards(one)) for one in choices]
+    cards = [card for probe in probes for card in _probe_cards(probe)]
+    if not groups:
+        return [CardGroup("", cards)] if cards else []
+    return [*groups[:-1], groups[-1]._replace(cards=[*groups[-1].cards, *cards])]
 
 
 def validation_scores(arm: Arm) -> dict[str, float]:
@@ -115,8 +121,11 @@ def choose(
     else:
         why, note = f"the first of {others}, none with validation scores", ", the first listed"
     sentence = f"{arm.name}{seeds}, {why}; figures of the {evaluation.split} split."
-    found = {m: one for m in MODALITIES if (one := figures.headline(problems, arm, m)) is not None}
-    known = {m: one for m, one in found.items() if one.value is not None}
+    known: dict[Modality, Estimate] = {}
+    for modality in MODALITIES:
+        found = figures.headline(problems, arm, modality)
+        if found is not None and found.value is not None:
+            known[modality] = found
     return Choice(arm, known, sentence, f"{arm.name}{note}")
 
 

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from pipeline_src.evaluate.records import EvalMetrics, read_record
+from pipeline_src.evaluate.records import EvalMetrics, ProbeMetrics, read_record
 from pipeline_src.report.arms import ArmFigures, find_arms
 from pipeline_src.report.load import Problems
 from pipeline_src.report.sections.overview import make_overview
-from tests.report_files import write_evaluation, write_training
+from tests.report_files import write_evaluation, write_probe, write_training
 
 
 def write_run(root, run, *, lift=0.0, accuracy=0.5, seed=0):
@@ -90,3 +90,12 @@ def test_rows_of_validation_that_are_none_are_passed_over(tmp_path, value):
     with log.open("a") as stream:
         stream.write(json.dumps({"step": 999, "val": value}) + "\n")
     assert np.isfinite(float(overview_of(path).card_groups[0].cards[0].value.split()[0]))
+
+
+def test_the_card_of_a_pretraining_is_of_the_run_that_is_shown(tmp_path):
+    paths = write_run(tmp_path, "one", lift=-0.2), write_run(tmp_path, "two", lift=-0.1)
+    found = [write_probe(tmp_path, run) for run in ("one", "two", "three")]
+    probes = [read_record(path, ProbeMetrics, "rule") for path in found]
+    arms = find_arms(Problems(), [(p, read_record(p, EvalMetrics, "rule")) for p in paths])
+    top = make_overview(Problems(), arms, ArmFigures(), probes, [], "")
+    assert top.card_groups[0].cards[-1].note.endswith("; two")
