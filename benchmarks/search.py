@@ -5,17 +5,19 @@
 ``exact`` is what `av-pipeline search` does. Where faiss is installed (``pip install faiss-cpu``,
 which nothing else here needs), two of its indexes stand beside it, in memory: ``ivf`` (lists of
 k-means, of which the nearest few are read) and ``hnsw`` (a graph; 100 k at most by default, since
-a million take too long to build). For every answer: time to build, memory that it takes, time of a
-query, and which share of the ten nearest it finds; those are of all products in float64.
+a million take too long to build). Of each: time to build, memory that it takes, time and CPU time
+(of all threads; faiss answers with one) of a query, and which share of the ten nearest it finds;
+those are of all products in float64.
 
 Two kinds of vectors, of length 1: ``random``, where no vector is near another and no approximation
 helps, and ``clustered``, a thousand groups within which the cosine is about 0.5. Prints a table and
-writes benchmarks/results/search.json. With ``--folder`` vectors and truth are kept and used again.
+adds to benchmarks/results/search.json. With ``--folder`` vectors and truth are kept and used again.
 """
 
 import argparse
 import importlib
 import importlib.util
+import json
 import multiprocessing
 import statistics
 import sys
@@ -67,7 +69,6 @@ def main() -> None:
     machine, methods = describe_machine(), options.methods
     if importlib.util.find_spec("faiss") is None:
         methods = [method for method in methods if method == "exact"]
-    measured = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         for kind in options.kinds:
@@ -76,10 +77,17 @@ def main() -> None:
                 graph_fits = num_rows <= options.hnsw_rows
                 for method in methods if not options.prepare else ():
                     if method != "hnsw" or graph_fits:
-                        measured += in_a_process(measure, folder, kind, num_rows, method)
-    if not options.prepare:
-        about = {"width": WIDTH, "top": TOP, "queries": QUERIES, "threads": num_cores()}
-        write_json(options.output, {**machine, **about, "measured": measured})
+                        found = in_a_process(measure, folder, kind, num_rows, method)
+                        add_to_record(options.output, machine, found)
+
+
+def add_to_record(path: Path, machine: dict[str, Any], found: list[dict[str, Any]]) -> None:
+    """Write rows into the record, in place of those of the same name."""
+    known = json.loads(path.read_text(encoding="utf-8"))["measured"] if path.exists() else []
+    rows = {(row["kind"], row["rows"], row["method"]): row for row in [*known, *found]}
+    about = {"width": WIDTH, "top": TOP, "queries": QUERIES, "threads": num_cores()}
+    measured = [rows[key] for key in sorted(rows)]
+    write_json(path, {**machine, **about, "measured": measured})
 
 
 def in_a_process(function: Callable[..., Any], *arguments: object) -> Any:
@@ -133,11 +141,14 @@ def measure(folder: Path, kind: str, num_rows: int, method: str) -> list[dict[st
     cost: dict[str, float] = {}
     if method != "exact":
         _faiss()  # its import is no part of building
-    before, started = _memory(), time.perf_counter()
+    before, started, cpu_started = _memory(), time.perf_counter(), time.process_time()
     for name, search in BUILDERS[method](vectors.stored_ND):
         if not cost:
-            built, memory = time.perf_counter() - started, _memory() - before
-            cost = {"build_seconds": round(built, 2), "memory_mib": round(memory)}
+            cost = {
+                "build_seconds": round(time.perf_counter() - started, 2),
+                "build_cpu_seconds": round(time.process_time() - cpu_started, 2),
+                "memory_mib": round(_memory() - before),
+            }
         answers = _ask(search, vectors)
         found.append({"kind": kind, "rows": num_rows, "method": name, **cost, **answers})
         print("| " + " | ".join(str(value) for value in found[-1].values()) + " |", flush=True)
@@ -151,16 +162,18 @@ def _memory() -> float:
 
 
 def _ask(search: Search, vectors: Vectors) -> dict[str, float]:
-    seconds, right = [], 0
+    seconds, cpu_seconds, right = [], [], 0
     search(vectors.queries_QD[0])  # reads the file, or wakes threads
     for query, nearest_K in zip(vectors.queries_QD, vectors.nearest_QK, strict=True):
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         rows = search(query)
         seconds.append(time.perf_counter() - started)
+        cpu_seconds.append(time.process_time() - cpu_started)
         right += len(set(rows.tolist()) & set(nearest_K.tolist()))
     return {
         "seconds_median": round(statistics.median(seconds), 5),
-        "seconds_worst": round(max(seconds), 5),
+        "seconds_least": round(min(seconds), 5),
+        "cpu_seconds_median": round(statistics.median(cpu_seconds), 5),
         "recall_at_10": round(right / (TOP * len(seconds)), 4),
     }
 
@@ -177,7 +190,6 @@ def _ivf(stored_ND: NDArray) -> Iterator[tuple[str, Search]]:
     )
     index.train(np.ascontiguousarray(stored_ND[:: max(1, len(stored_ND) // (64 * num_lists))]))
     _fill(index, stored_ND)
-    index.parallel_mode = 1  # the lists of one query are shared by the threads
     for probed in (8, 32):
         index.nprobe = probed
         yield f"ivf {probed} of {num_lists}", lambda query: index.search(query[None], TOP)[1][0]
