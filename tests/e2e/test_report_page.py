@@ -65,7 +65,7 @@ def browser(tmp_path_factory):
 @pytest.fixture
 def page(browser, page_path):
     browser.said.clear()
-    browser.send("Emulation.setEmulatedMedia", media="")
+    browser.send("Emulation.setEmulatedMedia", media="", features=[])
     browser.size(1600, 900)
     browser.open("about:blank")
     browser.open(page_path.as_uri())
@@ -188,7 +188,9 @@ def test_a_phone_keeps_the_first_column_and_its_width(page):
 
 def test_paper_has_every_column(page):
     page.size(PAPER_PIXELS, 1000)
-    page.send("Emulation.setEmulatedMedia", media="print")
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    page.send("Emulation.setEmulatedMedia", media="print", features=dark)
+    assert page.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     tables = page.run(
         "[...document.querySelectorAll('table')].filter(e => e.offsetParent)"
         ".map(e => [e.getBoundingClientRect().right, e.rows[0].innerText])"
