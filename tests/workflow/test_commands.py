@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
@@ -16,6 +17,7 @@ HEADERS = [*EXPERIMENTS, *(ROOT / "profiles").glob("*/profile.yaml")]
 WORDS = "snakemake|dvc|make|sbatch|torchrun|av-pipeline|python"
 BLOCK = re.compile(rf"^(?:    |#   |# )((?:{WORDS}) [^#\n]*)", re.MULTILINE)
 INLINE = re.compile(rf"`((?:{WORDS}) [^`\n]*)`")
+REPORT = "--report"  # of results that are there, so not for a dry run
 # What stands for something of the reader's.
 PLACES = {
     "<dataset>": "avdigits",
@@ -69,7 +71,7 @@ def arguments(command: str) -> list[str]:
 
 def test_every_snakemake_command_is_planned(listed):  # noqa: F811
     (listed.root / "config/datasets/vggsound_packed.yaml").write_text(PACKED)
-    printed = commands("snakemake")
+    printed = [one for one in commands("snakemake") if REPORT not in one]
     assert len(printed) > 30
     planned = [[*arguments(one)[:1], "-n", *arguments(one)[1:]] for one in printed]
     done = subprocess.run(
@@ -90,6 +92,14 @@ def test_every_snakemake_command_is_planned(listed):  # noqa: F811
         if codes[number] != "0"
     }
     assert failed == {}
+
+
+def test_snakemakes_own_report_holds_the_page(built):
+    command = next(one for one in commands("snakemake") if REPORT in one)
+    built.run(*arguments(command), "--workflow-profile", "test")
+    with zipfile.ZipFile(built.root / command.split()[-1]) as report:
+        pages = [report.read(name) for name in report.namelist() if name.endswith("index.html")]
+    assert (built.root / "results/report/index.html").read_bytes() in pages
 
 
 def test_every_make_target_and_script_is_there():
