@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.workspace import Workspace
+from tests.workspace import ONE_THREAD, Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
+os.environ |= ONE_THREAD  # before a test imports torch
 # Kinds of tests in the order they begin: a cluster waits more than it works, so its neighbours have
 # the machine, and short files come last, so that no process is left alone with a long one.
 KINDS = ("slurm", "e2e", "workflow", "parity", "unit")

@@ -17,6 +17,9 @@ from pipeline_src.config.load import merge
 GIT_USER = {"user.name": "Test", "user.email": "test@example.org"}
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_SECONDS = 400
+# Read when torch is imported and inherited by what a test starts. Threads of several test processes
+# wait for each other's cores by spinning: a small network takes ten times the processor time then.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def checkout_files() -> list[str]:
@@ -58,8 +61,7 @@ class Workspace:
         home = folder / "home"
         home.mkdir()
         clean = {k: v for k, v in env.items() if not k.startswith(("SNAKEMAKE", "PYTHONPATH"))}
-        settings = {"HOME": str(home), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-        return cls(folder / "copy", {**clean, **settings})
+        return cls(folder / "copy", {**clean, "HOME": str(home), **ONE_THREAD})
 
     def copied_to(self, folder: Path) -> "Workspace":
         """All of it in another folder, times, links and records of both tools included."""

@@ -4,11 +4,14 @@ import json
 import sys
 from importlib.util import find_spec
 
+import pytest
+
 from benchmarks import search
 
 GOAL_SECONDS = {100_000: 0.05, 1_000_000: 0.3}
 
 
+@pytest.mark.slow
 def test_exact_search_finds_all_and_vectors_are_used_again(tmp_path, monkeypatch, capfd):
     output = tmp_path / "search.json"
     command = ["search.py", "--rows", "300", "--folder", str(tmp_path), "--output", str(output)]

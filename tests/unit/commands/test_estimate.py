@@ -136,6 +136,7 @@ def test_bytes_of_a_stage_are_those_of_its_tars(tmp_path):
     assert tar_bytes(manifest) == sum(tar.stat().st_size for tar in tars) > 0
 
 
+@pytest.mark.slow
 def test_the_command_names_what_is_known(root):
     command = [sys.executable, "-m", "pipeline_src", "estimate"]
     done = subprocess.run([*command, "avdigits"], cwd=root, capture_output=True, text=True)

@@ -97,6 +97,7 @@ def test_a_known_list_is_not_read_again(tmp_path):
     assert time.perf_counter() - started < 0.2
 
 
+@pytest.mark.slow
 def test_a_long_list_is_never_whole_in_memory(tmp_path):
     num_clips = 20_000
     dataset = make_dataset(
@@ -111,6 +112,7 @@ def test_a_long_list_is_never_whole_in_memory(tmp_path):
     assert peak_bytes / num_clips < 450  # 580 with its rows and places
 
 
+@pytest.mark.slow
 def test_two_calls_at_once_make_the_same_plan(tmp_path):
     code = (
         "import sys; from pathlib import Path\n"

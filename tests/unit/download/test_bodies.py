@@ -63,6 +63,7 @@ SOURCES = (
 )
 
 
+@pytest.mark.slow
 def test_an_odd_answer_or_address_is_a_row_and_the_other_clips_are_made(tmp_path, server):
     server.raw |= ODD
     (tmp_path / "a.mp4").write_bytes(b"\0")
@@ -126,6 +127,7 @@ def test_a_packed_body_is_unpacked_and_a_cut_one_is_no_whole_one(tmp_path, serve
     assert rows_of(path)["b"].reason == "truncated"
 
 
+@pytest.mark.slow
 def test_a_dead_link_is_lost_and_not_replaced(tmp_path, server):
     """What was asked for was a recording; a page, its trailer or a picture is none."""
     answers = {

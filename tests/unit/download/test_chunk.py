@@ -165,6 +165,7 @@ def test_http_bodies_and_every_kind_of_failure(tmp_path, server):
     assert not any(name.endswith(".part") for name in kept)
 
 
+@pytest.mark.slow
 def test_a_server_that_falls_silent_is_a_timeout(tmp_path, server):
     url = server.url("hang.mp4")
     row = fetch(tmp_path, url, config=DownloadConfig(timeout_seconds=0.5, max_attempts=2))[2][url]

@@ -89,6 +89,7 @@ def test_secrets_have_no_place_in_the_configuration():
             DownloadConfig(ytdlp_options={name: "x"})
 
 
+@pytest.mark.slow
 def test_tokens_of_a_lists_addresses_are_sent_and_stand_nowhere_else(tmp_path, server, caplog):
     """The list is read again for them: plan, log, ledger, manifest and messages have a hash."""
     server.raw["to.mp4"] = answer(status="302 F", Location="/404?X-Amz-Signature=TOKENFOUR")

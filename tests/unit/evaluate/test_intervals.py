@@ -64,6 +64,7 @@ def test_a_paired_difference_is_narrower_than_two_intervals(task):
     assert gain["high"] - gain["low"] < alone[name]["high"] - alone[name]["low"]
 
 
+@pytest.mark.slow
 def test_the_difference_of_map_covers_that_of_the_population():
     population = 0.0
     covered = []

@@ -112,6 +112,7 @@ def test_a_pretraining_knows_no_classes(tmp_path, media):
         model.classify(media)
 
 
+@pytest.mark.slow
 def test_hostile_files_have_reasons_and_harm_no_other(model, media, tmp_path):
     reasons = make_broken_clips(tmp_path)
     # Without both of them there is still something to look at.

@@ -114,6 +114,7 @@ def test_a_picture_has_no_sound_to_compare(built):
     assert find(built, row_vectors(built, row), Question("both"))
 
 
+@pytest.mark.slow
 def test_what_was_begun_is_continued_and_what_changed_made_again(model, media, tmp_path):
     own = shutil.copytree(media, tmp_path / "media")
     folder = tmp_path / "index"

@@ -227,6 +227,7 @@ def test_a_refused_upload_says_why_and_nothing_of_the_machine(own_temp, served, 
     assert not leftovers()
 
 
+@pytest.mark.slow
 def test_uploads_are_bounded_in_bytes_and_time(own_temp, served):
     async def endless():
         while True:

@@ -102,6 +102,7 @@ def test_batches_are_the_same_with_and_without_workers(tmp_path, num_workers):
     assert [batch["index"].tolist() for batch in batches] == expected
 
 
+@pytest.mark.slow
 def test_places_are_used_again_and_no_batch_is_lost(tmp_path):
     dataset = make_dataset(tmp_path, target_length=8)
     sampler = EpochSampler(len(dataset), even_schedule(len(dataset), 4, epochs=40), seed=2)

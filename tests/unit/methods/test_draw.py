@@ -135,6 +135,7 @@ def _contrast_on_one_rank(rank, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_ranks_with_fixed_negatives_have_the_gradient_of_one_process(tmp_path):
     features = torch.randn(2, 8, 4, generator=seeded())
     torch.save(features, tmp_path / "features.pt")

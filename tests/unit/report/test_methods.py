@@ -71,6 +71,7 @@ def test_runs_of_equal_cost_are_said_to_be_so(tmp_path):
     assert "two from" in charts[0].alt
 
 
+@pytest.mark.slow
 def test_runs_are_compared_clip_by_clip(tmp_path):
     paths = write_run(tmp_path, "one"), write_run(tmp_path, "two"), write_run(tmp_path, "three")
     other = paths[2].with_name("predictions.npz")
@@ -115,6 +116,7 @@ def test_where_a_pretraining_comes_from_decides_its_cost(tmp_path, config, note,
     assert section.problems.messages == []
 
 
+@pytest.mark.slow
 def test_a_cost_that_was_not_recorded_is_asked_for(tmp_path):
     paths = write_run(tmp_path, "one"), write_run(tmp_path, "old")
     done = tmp_path / "old" / "finetune" / "digits" / "done.json"

@@ -1,5 +1,7 @@
 """Curves of runs over each other, and over what they cost."""
 
+import pytest
+
 from pipeline_src.evaluate.records import EvalMetrics, read_record
 from pipeline_src.report.arms import find_arms
 from pipeline_src.report.load import Problems
@@ -19,6 +21,7 @@ def arms_of(root, seeds_of):
     return find_arms(Problems(), [(p, read_record(p, EvalMetrics, "rule")) for p in paths])
 
 
+@pytest.mark.slow
 def test_each_quantity_of_all_runs_is_in_one_chart(tmp_path):
     arms = arms_of(tmp_path, {"one": (0, 1), "two": (0,)})
     pretraining, finetuning = overlay_blocks(arms)

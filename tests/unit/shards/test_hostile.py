@@ -252,6 +252,7 @@ def flips(path, read):
     return said
 
 
+@pytest.mark.slow
 def test_flipped_bits_in_index_and_manifests_end_in_one_sentence(index):
     said = flips(index, lambda: open_shards([index]))
     manifest = index.parent / "00000.json"

@@ -33,6 +33,7 @@ assert {first} in masks and {second} in masks, masks
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or num_cores() < 2, reason="needs two cores to choose from"
 )

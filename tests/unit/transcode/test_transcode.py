@@ -201,6 +201,7 @@ def is_running(pid):
         return False
 
 
+@pytest.mark.slow
 def test_time_out_kills_the_whole_process_group(tmp_path, fake_ffmpeg):
     fake_ffmpeg(f"sleep 60 & echo $! > {tmp_path}/pid; sleep 60")
     started = time.monotonic()
