@@ -99,7 +99,7 @@ def test_snakemakes_own_report_holds_the_page(built):
     built.run(*arguments(command), "--workflow-profile", "test")
     with zipfile.ZipFile(built.root / command.split()[-1]) as report:
         pages = [report.read(name) for name in report.namelist() if name.endswith("index.html")]
-    assert (built.root / "results/report/index.html").read_bytes() in pages
+    assert (built.root / "results/test/report/index.html").read_bytes() in pages
 
 
 def test_every_make_target_and_script_is_there():
