@@ -13,6 +13,7 @@ from pipeline_src.dvc.stage import Out, Stage
 from pipeline_src.evaluate.files import (
     EMBEDDINGS_FILE,
     PREDICTIONS_FILE,
+    RANKS_FILE,
     RECONSTRUCTIONS_FILE,
     SUMMARY_FILE,
 )
@@ -83,7 +84,7 @@ def evaluate_stage(catalog: Catalog, run: str, name: str) -> Stage:
         deps=(catalog.finetune_done(run, name), *catalog.pretrain_done(run), scored),
         params=run_keys(catalog, "evaluate_finetuned", run),
         versions=versions_of(["evaluate_finetuned"]),
-        outs=_scores(target, (PREDICTIONS_FILE, EMBEDDINGS_FILE)),
+        outs=_scores(target, (PREDICTIONS_FILE, EMBEDDINGS_FILE, *_ranks(catalog, name))),
     )
 
 
@@ -104,6 +105,7 @@ def probe_stage(catalog: Catalog, target: str) -> Stage:
     run, _, name, _ = Path(target).relative_to(catalog.results).parts
     scored = catalog.index(name, catalog.run(run).evaluate.split)
     has_pictures = catalog.dataset(name).has_video and bool(catalog.probe_train_index(run, name))
+    pictures = (RECONSTRUCTIONS_FILE,) if has_pictures else ()
     learnt = [*catalog.probe_train_index(run, name), *catalog.probe_val_index(run, name)]
     return Stage(
         name=f"probe_{run}_{name}",
@@ -112,8 +114,12 @@ def probe_stage(catalog: Catalog, target: str) -> Stage:
         deps=(catalog.own_pretrain_done(run), *(path for path in learnt if path != scored), scored),
         params=run_keys(catalog, "evaluate_pretrained", run),
         versions=versions_of(["evaluate_pretrained"]),
-        outs=_scores(target, (RECONSTRUCTIONS_FILE,) if has_pictures else ()),
+        outs=_scores(target, (*pictures, *_ranks(catalog, name))),
     )
+
+
+def _ranks(catalog: Catalog, view: str) -> tuple[str, ...]:
+    return (RANKS_FILE,) if catalog.dataset(split_view(view)[0]).has_video else ()
 
 
 def _scores(metrics: str, arrays: Sequence[str]) -> tuple[Out, ...]:

@@ -5,6 +5,7 @@ Shape legend: N clips of the split, S clips of the gallery, C classes, D, E feat
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,45 +13,60 @@ from numpy.typing import NDArray
 
 from pipeline_src.config import EvaluateConfig
 from pipeline_src.errors import ManifestError
-from pipeline_src.evaluate.common import Split
+from pipeline_src.evaluate.common import Split, save_arrays
 from pipeline_src.evaluate.predict import CONTRASTED, SEGMENTS, SINGLE, Outputs
-from pipeline_src.evaluate.records import DIRECTIONS
-from pipeline_src.evaluate.retrieval import retrieval_metrics
-from pipeline_src.evaluate.segments import segment_retrieval
+from pipeline_src.evaluate.retrieval import direction_metrics, gallery_metrics, rank_pairs
+from pipeline_src.evaluate.segments import PUBLISHED_SCORE, segment_metrics, segment_ranks
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
 from pipeline_src.shards.read import dropped_clips
 
+SIDES = ("audio", "video")
 
-def score_retrieval(features: Outputs, split: Split, evaluate: EvaluateConfig) -> dict[str, Any]:
+
+def score_retrieval(
+    features: Outputs, split: Split, evaluate: EvaluateConfig, ranks_path: Path | None = None
+) -> dict[str, Any]:
     """Score both directions over the gallery that the configuration names, else the data set's own.
 
+    Args:
+        ranks_path: where the rank of each clip's own partner is written, to compare runs by.
     Returns:
-        ``retrieval_metrics`` and the gallery. Where clips have several frame groups,
+        ``gallery_metrics`` and the gallery. Where clips have several frame groups,
         ``single_frame`` holds the directions with the middle group alone, as published figures do;
-        where each has its segment of sound, they are those of ``segment_retrieval``.
+        where each has its segment of sound, they are those of ``segment_metrics``.
     """
     clip_ids = [split.shards.samples[i].clip_id for i in features["index"]]
     chosen, gallery = choose_gallery(clip_ids, features["targets"], split, evaluate)
     options = {"num_resamples": evaluate.num_bootstrap, "seed": evaluate.seed}
-    audio, video = (_compared(features, name)[chosen] for name in ("audio", "video"))
     if "audio" + SEGMENTS in features:
-        pairs = (features[name + SEGMENTS][chosen] for name in ("audio", "video"))
-        return {"gallery": gallery, **segment_retrieval(*pairs, **options)}
-    scores = {"gallery": gallery, **retrieval_metrics(audio, video, **options)}
-    if SINGLE + "video" in features:
-        single = retrieval_metrics(audio, _compared(features, SINGLE + "video")[chosen], **options)
-        scores["single_frame"] = {key: single[key] for key in (*DIRECTIONS, "num_tied")}
-    return scores
+        by_score = segment_ranks(*(features[name + SEGMENTS][chosen] for name in SIDES))
+        ranks, figures = by_score[PUBLISHED_SCORE], segment_metrics(by_score, **options)
+    else:
+        audio, video = (_compared(features, name)[chosen] for name in SIDES)
+        ranks = rank_pairs(audio, video)
+        figures = gallery_metrics(ranks, **options)
+        if SINGLE + "video" in features:
+            single = rank_pairs(audio, _compared(features, SINGLE + "video")[chosen])
+            figures["single_frame"] = direction_metrics(single, **options)
+    if ranks_path:
+        named = {name: rank.ranks_N for name, rank in ranks.items()}
+        save_arrays(ranks_path, {"clip_ids": np.array(clip_ids)[chosen], **named})
+    return {"gallery": gallery, **figures}
 
 
 def encoder_retrieval(
-    stage: str, encoder: Checkpoint, features: Outputs, split: Split, evaluate: EvaluateConfig
+    stage: str,
+    encoder: Checkpoint,
+    features: Outputs,
+    split: Split,
+    evaluate: EvaluateConfig,
+    ranks_path: Path,
 ) -> dict[str, Any]:
     """Score an encoder's features, and say after which stage and from which data it has them."""
     return {
         "checkpoint": stage,
         **checkpoint_past(encoder, split),
-        **score_retrieval(features, split, evaluate),
+        **score_retrieval(features, split, evaluate, ranks_path),
     }
 
 

@@ -24,7 +24,7 @@ from pipeline_src.evaluate.common import (
     provenance,
 )
 from pipeline_src.evaluate.differences import headline_difference
-from pipeline_src.evaluate.files import RECONSTRUCTIONS_FILE
+from pipeline_src.evaluate.files import RANKS_FILE, RECONSTRUCTIONS_FILE
 from pipeline_src.evaluate.gallery import encoder_retrieval, score_retrieval
 from pipeline_src.evaluate.predict import SEGMENTS, SET, Outputs
 from pipeline_src.evaluate.probes import LabelledFeatures, ProbeScores, headline, probe_scores
@@ -95,7 +95,11 @@ def evaluate_pretrained(
         "num_frames": evaluate.num_frames if test.has_video else 0,
         "reconstruction": errors,
         "probes": _probes(features, test.index["task"], evaluate) if "train" in splits else {},
-        **(_retrievals(checkpoint, features, test, evaluate) if test.has_video else {}),
+        **(
+            _retrievals(checkpoint, features, test, evaluate, metrics_path.parent)
+            if test.has_video
+            else {}
+        ),
         **provenance(checkpoint, splits["test"], evaluate, config),
         "seconds": round(time.monotonic() - started, 2),
     }
@@ -116,11 +120,14 @@ def _retrievals(
     features: dict[str, dict[str, Outputs]],
     test: Split,
     evaluate: EvaluateConfig,
+    folder: Path,
 ) -> dict[str, Any]:
     """Score retrieval with the pre-trained and with the untrained encoder."""
     pretrained, untrained = (features[state]["test"] for state in ("pretrained", "untrained"))
     return {
-        "retrieval": encoder_retrieval("pretrain", checkpoint, pretrained, test, evaluate),
+        "retrieval": encoder_retrieval(
+            "pretrain", checkpoint, pretrained, test, evaluate, folder / RANKS_FILE
+        ),
         "retrieval_untrained": score_retrieval(untrained, test, evaluate),
     }
 

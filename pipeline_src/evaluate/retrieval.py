@@ -160,17 +160,34 @@ def retrieval_metrics(
     """Score retrieval in both directions; row i of both arrays is the same clip.
 
     Returns:
-        gallery_size, chance, audio_to_video and video_to_audio (R@1, R@5, R@10 and median_rank,
-        each an interval), and num_tied, queries per direction whose true pair is tied.
+        As ``gallery_metrics``.
     """
-    ranks = rank_pairs(audio_ND, video_ND)
+    return gallery_metrics(rank_pairs(audio_ND, video_ND), num_resamples=num_resamples, seed=seed)
+
+
+def gallery_metrics(ranks: dict[str, Ranks], *, num_resamples: int, seed: int) -> dict[str, Any]:
+    """Compute the figures of a gallery from its ranks.
+
+    Returns:
+        gallery_size, chance and those of ``direction_metrics``.
+    """
+    gallery_size = len(ranks[DIRECTIONS[0]].ranks_N)
+    return {
+        "gallery_size": gallery_size,
+        "chance": chance_level(gallery_size),
+        **direction_metrics(ranks, num_resamples=num_resamples, seed=seed),
+    }
+
+
+def direction_metrics(ranks: dict[str, Ranks], *, num_resamples: int, seed: int) -> dict[str, Any]:
+    """Compute the figures of both directions.
+
+    Returns:
+        audio_to_video and video_to_audio (R@1, R@5, R@10 and median_rank, each an interval), and
+        num_tied, queries per direction whose true pair is tied.
+    """
     recalls = {
         name: recall_intervals(rank.ranks_N, num_resamples=num_resamples, seed=seed)
         for name, rank in ranks.items()
     }
-    return {
-        "gallery_size": len(audio_ND),
-        "chance": chance_level(len(audio_ND)),
-        **recalls,
-        "num_tied": {name: rank.num_tied for name, rank in ranks.items()},
-    }
+    return {**recalls, "num_tied": {name: rank.num_tied for name, rank in ranks.items()}}

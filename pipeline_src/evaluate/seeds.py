@@ -9,7 +9,7 @@ Shape legend: N clips, C classes, R resamples, S seeds.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,14 +58,27 @@ def resample_headline(
     check_scores(scores_NC, targets_NC, task)
     counts = grouped_counts(len(targets_NC), groups, num_resamples, seed)
     if HEADLINE[task] == "accuracy":
-        hits_N = hits_at(scores_NC, targets_NC, 1).astype(np.float64)
-        samples = [hits_N @ counts_NR / counts_NR.sum(axis=0) for counts_NR in counts]
-        return Resampled(float(hits_N.mean()), np.concatenate(samples))
+        return _share(hits_at(scores_NC, targets_NC, 1), counts)
     present = np.flatnonzero(targets_NC.any(axis=0))
     classes = [sort_class(scores_NC[:, c], targets_NC[:, c]) for c in present]
     samples = [ranking_samples(classes, counts_NR)["mAP"] for counts_NR in counts]
     value = classification_metrics(scores_NC, targets_NC, task)["mAP"]
     return Resampled(value, np.concatenate(samples))
+
+
+def resample_recall(ranks_N: NDArray, k: int, *, num_resamples: int, seed: int) -> Resampled:
+    """Compute R@k of all queries of a gallery and of resamples of them.
+
+    Args:
+        ranks_N: candidates that are better than the query's own partner.
+    """
+    return _share(ranks_N < k, grouped_counts(len(ranks_N), None, num_resamples, seed))
+
+
+def _share(hits_N: NDArray, counts: Iterable[NDArray]) -> Resampled:
+    hits_N = hits_N.astype(np.float64)
+    samples = [hits_N @ counts_NR / counts_NR.sum(axis=0) for counts_NR in counts]
+    return Resampled(float(hits_N.mean()), np.concatenate(samples))
 
 
 def mean_difference_over_seeds(pairs: Sequence[Resampled]) -> Interval:

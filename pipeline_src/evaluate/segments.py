@@ -11,19 +11,20 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline_src.evaluate.records import DIRECTIONS
 from pipeline_src.evaluate.retrieval import (
     SCORE_PRECISION,
-    chance_level,
+    Ranks,
+    direction_metrics,
+    gallery_metrics,
     merge_copies,
+    rank_pairs,
     rank_scores,
-    recall_intervals,
-    retrieval_metrics,
     unit_rows,
 )
 
 SegmentScore = Literal["diagonal_mean", "diagonal_max", "mean", "max"]
 SCORES: tuple[SegmentScore, ...] = ("diagonal_mean", "diagonal_max", "mean", "max")
+PUBLISHED_SCORE: SegmentScore = "diagonal_mean"
 SINGLE_PRECISION = 1e-6
 
 
@@ -49,41 +50,46 @@ def segment_scores(audio_NKD: NDArray, video_NKD: NDArray, score: SegmentScore) 
 def segment_retrieval(
     audio_NKD: NDArray, video_NKD: NDArray, *, num_resamples: int, seed: int
 ) -> dict[str, Any]:
-    """Retrieve clips by every score; the figures at the top are those of ``diagonal_mean``.
+    """Retrieve clips by every score.
 
     Returns:
-        As ``retrieval_metrics``, and ``by_score``: the directions of each other score, and of
-        ``clip_mean``, the cosine of the clips' mean features.
+        As ``segment_metrics``.
     """
+    ranks = segment_ranks(audio_NKD, video_NKD)
+    return segment_metrics(ranks, num_resamples=num_resamples, seed=seed)
+
+
+def segment_metrics(
+    ranks: dict[str, dict[str, Ranks]], *, num_resamples: int, seed: int
+) -> dict[str, Any]:
+    """Compute the figures of a gallery from its ranks by score.
+
+    Returns:
+        As ``gallery_metrics`` of the published score, and ``by_score``: the directions of each
+        other score, and of ``clip_mean``, the cosine of the clips' mean features.
+    """
+    options = {"num_resamples": num_resamples, "seed": seed}
+    others = {score: one for score, one in ranks.items() if score != PUBLISHED_SCORE}
+    return {
+        **gallery_metrics(ranks[PUBLISHED_SCORE], **options),
+        "by_score": {score: direction_metrics(one, **options) for score, one in others.items()},
+    }
+
+
+def segment_ranks(audio_NKD: NDArray, video_NKD: NDArray) -> dict[str, dict[str, Ranks]]:
+    """Rank the clip's own partner by every score and by ``clip_mean``, in both directions."""
     sides = [
         _unit_segments(side, name) for side, name in ((audio_NKD, "audio"), (video_NKD, "video"))
     ]
-    options = {"num_resamples": num_resamples, "seed": seed}
-    by_score = {score: _directions(sides, score, **options) for score in SCORES}
-    means = (audio_NKD.mean(axis=1), video_NKD.mean(axis=1))
-    clip_mean = retrieval_metrics(*means, **options)
-    by_score["clip_mean"] = {key: clip_mean[key] for key in (*DIRECTIONS, "num_tied")}
-    return {
-        "gallery_size": len(audio_NKD),
-        "chance": chance_level(len(audio_NKD)),
-        **by_score.pop("diagonal_mean"),
-        "by_score": by_score,
-    }
+    clip_mean = rank_pairs(audio_NKD.mean(axis=1), video_NKD.mean(axis=1))
+    return {score: _rank(sides, score) for score in SCORES} | {"clip_mean": clip_mean}
 
 
-def _directions(
-    sides: list[NDArray], score: SegmentScore, *, num_resamples: int, seed: int
-) -> dict[str, Any]:
-    """R@k and median rank in both directions, and ties, of one score."""
+def _rank(sides: list[NDArray], score: SegmentScore) -> dict[str, Ranks]:
     is_large = score == "max"  # K x K products: half the time in single precision
     audio, video = (side.astype(np.float32) if is_large else side for side in sides)
     scores_NN = segment_scores(audio, video, score)
-    ranks = rank_scores(scores_NN, precision=SINGLE_PRECISION if is_large else SCORE_PRECISION)
-    recalls = {
-        name: recall_intervals(rank.ranks_N, num_resamples=num_resamples, seed=seed)
-        for name, rank in ranks.items()
-    }
-    return {**recalls, "num_tied": {name: rank.num_tied for name, rank in ranks.items()}}
+    return rank_scores(scores_NN, precision=SINGLE_PRECISION if is_large else SCORE_PRECISION)
 
 
 def _unit_segments(features_NKD: NDArray, name: str) -> NDArray[np.float64]:

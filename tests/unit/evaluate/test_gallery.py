@@ -122,8 +122,13 @@ def test_retrieval_is_scored_on_the_gallery_and_with_one_frame_beside(tmp_path):
         "index": np.arange(8),
     }
     evaluate = EvaluateConfig(num_bootstrap=0, retrieval_per_class=1)
-    scores = score_retrieval(features, make_split(tmp_path), evaluate)
+    ranks_path = tmp_path / "ranks.npz"
+    scores = score_retrieval(features, make_split(tmp_path), evaluate, ranks_path)
     assert scores["gallery_size"] == 4
+    with np.load(ranks_path) as ranks:
+        assert len(set(ranks["clip_ids"])) == 4
+        hits = (ranks["audio_to_video"] < 1).mean()
+    assert hits == scores["audio_to_video"]["R@1"]["value"]
     assert scores["single_frame"]["audio_to_video"]["R@1"]["value"] == 1
     assert scores["audio_to_video"]["R@1"]["value"] < 1
     del features[SINGLE + "video"]
