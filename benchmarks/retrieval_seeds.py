@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline_src.evaluate.files import RANKS_FILE
+from pipeline_src.evaluate.files import RETRIEVAL_FILE
 from pipeline_src.evaluate.intervals import Interval
 from pipeline_src.evaluate.records import DIRECTIONS
 from pipeline_src.evaluate.seeds import (
@@ -35,7 +35,7 @@ def collect(results: Path, dataset: str) -> dict[str, list[Ranks]]:
         SystemExit: there are none, or they are of different galleries.
     """
     found: dict[str, list[Ranks]] = defaultdict(list)
-    for path in sorted(results.glob(f"*/probe/{dataset}/{RANKS_FILE}")):
+    for path in sorted(results.glob(f"*/probe/{dataset}/{RETRIEVAL_FILE}")):
         with np.load(path, allow_pickle=False) as stored:
             found[re.sub(r"(_seed)?_?\d+$", "", path.parts[-4])].append(dict(stored))
     galleries = {tuple(one["clip_ids"]) for seeds in found.values() for one in seeds}

@@ -13,8 +13,8 @@ from pipeline_src.dvc.stage import Out, Stage
 from pipeline_src.evaluate.files import (
     EMBEDDINGS_FILE,
     PREDICTIONS_FILE,
-    RANKS_FILE,
     RECONSTRUCTIONS_FILE,
+    RETRIEVAL_FILE,
     SUMMARY_FILE,
 )
 from pipeline_src.runs.history import HISTORY_FILE, METRICS_LOG_FILE, VALIDATION_FILE
@@ -84,7 +84,7 @@ def evaluate_stage(catalog: Catalog, run: str, name: str) -> Stage:
         deps=(catalog.finetune_done(run, name), *catalog.pretrain_done(run), scored),
         params=run_keys(catalog, "evaluate_finetuned", run),
         versions=versions_of(["evaluate_finetuned"]),
-        outs=_scores(target, (PREDICTIONS_FILE, EMBEDDINGS_FILE, *_ranks(catalog, name))),
+        outs=_scores(target, (PREDICTIONS_FILE, EMBEDDINGS_FILE, *_retrieval(catalog, name))),
     )
 
 
@@ -114,12 +114,12 @@ def probe_stage(catalog: Catalog, target: str) -> Stage:
         deps=(catalog.own_pretrain_done(run), *(path for path in learnt if path != scored), scored),
         params=run_keys(catalog, "evaluate_pretrained", run),
         versions=versions_of(["evaluate_pretrained"]),
-        outs=_scores(target, (*pictures, *_ranks(catalog, name))),
+        outs=_scores(target, (*pictures, *_retrieval(catalog, name))),
     )
 
 
-def _ranks(catalog: Catalog, view: str) -> tuple[str, ...]:
-    return (RANKS_FILE,) if catalog.dataset(split_view(view)[0]).has_video else ()
+def _retrieval(catalog: Catalog, view: str) -> tuple[str, ...]:
+    return (RETRIEVAL_FILE,) if catalog.dataset(split_view(view)[0]).has_video else ()
 
 
 def _scores(metrics: str, arrays: Sequence[str]) -> tuple[Out, ...]:

@@ -5,4 +5,4 @@ SUMMARY_FILE = "summary.json"  # the few figures of it that ``dvc metrics show``
 PREDICTIONS_FILE = "predictions.npz"
 EMBEDDINGS_FILE = "embeddings.npz"
 RECONSTRUCTIONS_FILE = "reconstructions.npz"
-RANKS_FILE = "ranks.npz"
+RETRIEVAL_FILE = "retrieval.npz"

@@ -22,7 +22,7 @@ from pipeline_src.evaluate.common import (
     run_checkpoint,
     save_arrays,
 )
-from pipeline_src.evaluate.files import EMBEDDINGS_FILE, PREDICTIONS_FILE, RANKS_FILE
+from pipeline_src.evaluate.files import EMBEDDINGS_FILE, PREDICTIONS_FILE, RETRIEVAL_FILE
 from pipeline_src.evaluate.gallery import encoder_retrieval
 from pipeline_src.evaluate.intervals import classification_intervals
 from pipeline_src.evaluate.predict import (
@@ -86,7 +86,7 @@ def evaluate_finetuned(
     retrieval = {}
     if split.has_video:
         stage = "pretrain" if pretrain_done else "finetune"
-        past = encoder_retrieval(stage, encoder, features, split, evaluate, folder / RANKS_FILE)
+        past = encoder_retrieval(stage, encoder, features, split, evaluate, folder / RETRIEVAL_FILE)
         retrieval = {"retrieval": past}
     metrics = {
         "run": run,

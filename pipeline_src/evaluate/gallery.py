@@ -1,6 +1,7 @@
 """Which clips a retrieval is scored on, and on what terms: its gallery and its checkpoint's past.
 
-Shape legend: N clips of the split, S clips of the gallery, C classes, D, E feature widths.
+Shape legend: N clips of the split, S clips of the gallery, C classes, D, E feature widths,
+K segments of a clip, M clips whose maps are kept.
 """
 
 import hashlib
@@ -16,20 +17,28 @@ from pipeline_src.errors import ManifestError
 from pipeline_src.evaluate.common import Split, save_arrays
 from pipeline_src.evaluate.predict import CONTRASTED, SEGMENTS, SINGLE, Outputs
 from pipeline_src.evaluate.retrieval import direction_metrics, gallery_metrics, rank_pairs
-from pipeline_src.evaluate.segments import PUBLISHED_SCORE, segment_metrics, segment_ranks
+from pipeline_src.evaluate.segments import (
+    PUBLISHED_SCORE,
+    segment_metrics,
+    segment_ranks,
+    similarity_maps,
+)
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
 from pipeline_src.shards.read import dropped_clips
 
 SIDES = ("audio", "video")
+MAX_MAPS = 16
 
 
 def score_retrieval(
-    features: Outputs, split: Split, evaluate: EvaluateConfig, ranks_path: Path | None = None
+    features: Outputs, split: Split, evaluate: EvaluateConfig, arrays_path: Path | None = None
 ) -> dict[str, Any]:
     """Score both directions over the gallery that the configuration names, else the data set's own.
 
     Args:
-        ranks_path: where the rank of each clip's own partner is written, to compare runs by.
+        arrays_path: where ``clip_ids`` and by direction the rank of each clip's own partner are
+            written, (S,), to compare runs by; of aligned segments also ``segment_similarity``,
+            (M, K, K), and ``shown_clip_ids`` of the first M clips.
     Returns:
         ``gallery_metrics`` and the gallery. Where clips have several frame groups,
         ``single_frame`` holds the directions with the middle group alone, as published figures do;
@@ -37,10 +46,17 @@ def score_retrieval(
     """
     clip_ids = [split.shards.samples[i].clip_id for i in features["index"]]
     chosen, gallery = choose_gallery(clip_ids, features["targets"], split, evaluate)
+    gallery_ids = np.array(clip_ids)[chosen]
     options = {"num_resamples": evaluate.num_bootstrap, "seed": evaluate.seed}
+    shown: dict[str, NDArray] = {}
     if "audio" + SEGMENTS in features:
-        by_score = segment_ranks(*(features[name + SEGMENTS][chosen] for name in SIDES))
+        segments = [features[name + SEGMENTS][chosen] for name in SIDES]
+        by_score = segment_ranks(*segments)
         ranks, figures = by_score[PUBLISHED_SCORE], segment_metrics(by_score, **options)
+        shown = {
+            "shown_clip_ids": gallery_ids[:MAX_MAPS],
+            "segment_similarity": similarity_maps(*(side[:MAX_MAPS] for side in segments)),
+        }
     else:
         audio, video = (_compared(features, name)[chosen] for name in SIDES)
         ranks = rank_pairs(audio, video)
@@ -48,9 +64,9 @@ def score_retrieval(
         if SINGLE + "video" in features:
             single = rank_pairs(audio, _compared(features, SINGLE + "video")[chosen])
             figures["single_frame"] = direction_metrics(single, **options)
-    if ranks_path:
+    if arrays_path:
         named = {name: rank.ranks_N for name, rank in ranks.items()}
-        save_arrays(ranks_path, {"clip_ids": np.array(clip_ids)[chosen], **named})
+        save_arrays(arrays_path, {"clip_ids": gallery_ids, **named, **shown})
     return {"gallery": gallery, **figures}
 
 
@@ -60,13 +76,13 @@ def encoder_retrieval(
     features: Outputs,
     split: Split,
     evaluate: EvaluateConfig,
-    ranks_path: Path,
+    arrays_path: Path,
 ) -> dict[str, Any]:
     """Score an encoder's features, and say after which stage and from which data it has them."""
     return {
         "checkpoint": stage,
         **checkpoint_past(encoder, split),
-        **score_retrieval(features, split, evaluate, ranks_path),
+        **score_retrieval(features, split, evaluate, arrays_path),
     }
 
 

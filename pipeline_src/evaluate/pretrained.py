@@ -1,8 +1,8 @@
 """What pre-training learned before any label was used, against the untrained network.
 
 Retrieval, and where there are training clips, reconstruction of held-out clips and linear, k-NN
-or attentive probes; writes metrics.json and reconstructions.npz. The data set need not be one that
-it learnt from. Of clips without video only the audio features are probed.
+or attentive probes; writes metrics.json, retrieval.npz and reconstructions.npz. The data set need
+not be one that it learnt from. Of clips without video only the audio features are probed.
 """
 
 import time
@@ -24,13 +24,12 @@ from pipeline_src.evaluate.common import (
     provenance,
 )
 from pipeline_src.evaluate.differences import headline_difference
-from pipeline_src.evaluate.files import RANKS_FILE, RECONSTRUCTIONS_FILE
+from pipeline_src.evaluate.files import RECONSTRUCTIONS_FILE, RETRIEVAL_FILE
 from pipeline_src.evaluate.gallery import encoder_retrieval, score_retrieval
-from pipeline_src.evaluate.predict import SEGMENTS, SET, Outputs
+from pipeline_src.evaluate.predict import SET, Outputs
 from pipeline_src.evaluate.probes import LabelledFeatures, ProbeScores, headline, probe_scores
 from pipeline_src.evaluate.reconstruction import evaluate_reconstruction
 from pipeline_src.evaluate.records import HEADLINE, ProbeMetrics, write_metrics
-from pipeline_src.evaluate.segments import similarity_maps
 from pipeline_src.evaluate.summary import summarise_probe
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.done import read_done
@@ -86,7 +85,6 @@ def evaluate_pretrained(
             evaluate=evaluate,
             num_examples=num_examples,
             pictures_path=metrics_path.parent / RECONSTRUCTIONS_FILE,
-            beside=_similarity(features["pretrained"]["test"], num_examples),
         )
     metrics = {
         "run": run,
@@ -106,15 +104,6 @@ def evaluate_pretrained(
     write_metrics(metrics_path, ProbeMetrics, metrics, summarise_probe)
 
 
-def _similarity(features: Outputs, num_examples: int) -> Outputs:
-    """Compare every segment of sound with every frame of the first clips: (N, K, K), if any."""
-    sides = [features.get(name + SEGMENTS) for name in ("audio", "video")]
-    if sides[0] is None or sides[1] is None:
-        return {}
-    maps = similarity_maps(sides[0][:num_examples], sides[1][:num_examples])
-    return {"segment_similarity": maps}
-
-
 def _retrievals(
     checkpoint: Checkpoint,
     features: dict[str, dict[str, Outputs]],
@@ -126,7 +115,7 @@ def _retrievals(
     pretrained, untrained = (features[state]["test"] for state in ("pretrained", "untrained"))
     return {
         "retrieval": encoder_retrieval(
-            "pretrain", checkpoint, pretrained, test, evaluate, folder / RANKS_FILE
+            "pretrain", checkpoint, pretrained, test, evaluate, folder / RETRIEVAL_FILE
         ),
         "retrieval_untrained": score_retrieval(untrained, test, evaluate),
     }

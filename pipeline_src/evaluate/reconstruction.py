@@ -6,7 +6,7 @@ at each place (``mean_position``), which already knows where sound and digit usu
 Shape legend: B batch, T log-mel frames, M mel bins, F video frames.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +45,11 @@ def evaluate_reconstruction(
     evaluate: EvaluateConfig,
     num_examples: int,
     pictures_path: Path,
-    beside: Mapping[str, NDArray],
 ) -> dict[str, Any]:
     """Score mean squared error over hidden cells (normalised units) per modality, with intervals.
 
     Also writes ``num_examples`` inputs, masks and reconstructions to ``pictures_path``. A network
     that predicts no patches has neither: an empty result, arrays without clips.
-
-    Args:
-        beside: further arrays of the same clips, written with the pictures.
     """
     device = pick_device()
     model, spec = restore_model(checkpoint)
@@ -80,7 +76,7 @@ def evaluate_reconstruction(
     clip_ids = [test.shards.samples[i].clip_id for i in examples["index"].tolist()]
     examples = to_device(examples, device, held_out.format)
     pictures = _pictures(model, examples, ratio, generator)
-    save_arrays(pictures_path, {"clip_ids": np.array(clip_ids), **pictures, **beside})
+    save_arrays(pictures_path, {"clip_ids": np.array(clip_ids), **pictures})
     return {
         modality: _figures([errors[f"{modality}_{kind}"] for kind in PREDICTORS], evaluate)
         for modality in ("audio", "video")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline_src.report.blocks import Chart, Charts
 from pipeline_src.report.drawing import draw_chart
 
-SIMILARITY = "segment_similarity"  # in the probe's pictures
+SIMILARITY, SHOWN_IDS = "segment_similarity", "shown_clip_ids"  # in retrieval.npz
 CAPTION = (
     "Cosine of each segment of sound (down) with each frame (to the right), both in order of time. "
     "The framed diagonal holds the pairs that belong together, whose mean is the clip\u2019s score."

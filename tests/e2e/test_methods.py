@@ -81,9 +81,10 @@ def test_aligned_segments_go_from_pretraining_to_the_report(packed):
         probe = read(packed, f"{name}/probe/digits/metrics.json")
         assert set(probe["retrieval"]["by_score"]) == {"diagonal_max", "mean", "max", "clip_mean"}
         assert probe["probes"]["pretrained"]["audio_video"]["attentive"]["num_epochs"] > 0
-        folder = packed.root / f"results/test/{name}/probe/digits"
-        with np.load(folder / "reconstructions.npz") as pictures:
-            assert pictures["segment_similarity"].shape == (2, 4, 4)
+        with np.load(packed.root / f"results/test/{name}/probe/digits/retrieval.npz") as arrays:
+            assert arrays["segment_similarity"].shape[1:] == (4, 4)
+    page = (packed.root / "results/test/report/index.html").read_text()
+    assert page.count("Cosine of each segment of sound (down)") == 2
 
 
 MAVIL_RECIPE = {

@@ -35,7 +35,7 @@ SCHEDULED = {"pretrain": {"curriculum": CURRICULUM, "max_batch_size": 64}}
 # Outputs that scripts write beside the one that the rule names.
 BESIDE = {
     *("checkpoint", "history.csv", "validation.csv", "metrics.jsonl"),
-    *("summary.json", "predictions.npz", "embeddings.npz", "reconstructions.npz", "ranks.npz"),
+    *("summary.json", "predictions.npz", "embeddings.npz", "reconstructions.npz", "retrieval.npz"),
 }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline_src.errors import StageError
-from pipeline_src.evaluate.files import METRICS_FILE, RECONSTRUCTIONS_FILE
+from pipeline_src.evaluate.files import METRICS_FILE, RECONSTRUCTIONS_FILE, RETRIEVAL_FILE
 from pipeline_src.evaluate.records import Estimate, ProbeMetrics
 from pipeline_src.report.blocks import (
     MAX_DETAILED,
@@ -31,7 +31,7 @@ from pipeline_src.report.pictures import (
 )
 from pipeline_src.report.sections.retrieval import report_ties, retrieval_table, score_table
 from pipeline_src.report.similarity import CAPTION as SIMILARITY_CAPTION
-from pipeline_src.report.similarity import SIMILARITY, similarity_charts
+from pipeline_src.report.similarity import SHOWN_IDS, SIMILARITY, similarity_charts
 
 PROBE_RULE = "the rule evaluate_pretrained"
 PROBES = {"linear": "linear", "knn": "k-NN", "attentive": "attentive"}
@@ -83,10 +83,11 @@ def _evidence_blocks(
             report_ties(section, f"{probe.name}, {name}", retrieval)
     for name in retrievals.keys() - known.keys():
         section.problems.add(f"{probe.name}: no retrieval figures of the {name} encoder")
-    if probe.is_retrieval_only:
-        return blocks
-    pictures = section.problems.attempt(lambda: _read_pictures(path, probe, num_examples))
-    return [*blocks, *(pictures or ())]
+    readers = [] if probe.is_retrieval_only else [_read_pictures]
+    readers += [_read_maps] if probe.retrieval and probe.retrieval.by_score else []
+    for read in readers:
+        blocks += section.problems.attempt(lambda r=read: r(path, probe, num_examples)) or ()
+    return blocks
 
 
 def _labelled_blocks(section: Section, probe: ProbeMetrics) -> list[Block]:
@@ -169,18 +170,24 @@ def _probe_chart(probe: ProbeMetrics) -> list[Block]:
 
 
 def _read_pictures(path: Path, probe: ProbeMetrics, num_examples: int) -> list[Block]:
-    """Show a few held-out clips: reconstructions, and where their sound and frames agree."""
+    """Show reconstructions of a few held-out clips."""
     arrays_path = path.with_name(RECONSTRUCTIONS_FILE)
-    optional = (*DENOISED_NAMES, SIMILARITY)
-    arrays = read_arrays(arrays_path, ARRAY_NAMES, PROBE_RULE, optional=optional)
+    arrays = read_arrays(arrays_path, ARRAY_NAMES, PROBE_RULE, optional=DENOISED_NAMES)
     try:
         rows = reconstruction_rows(arrays, num_examples)
-        maps: list[Block] = []
-        if SIMILARITY in arrays:
-            charts = similarity_charts(arrays[SIMILARITY], list(arrays["clip_ids"]), num_examples)
-            maps = [Text(SIMILARITY_CAPTION), charts]
     except ValueError as error:
-        raise StageError(f"{probe.name}: reconstructions.npz cannot be shown: {error}") from error
-    if not rows:
-        return maps
-    return [ImageRows(f"Held-out clips, {probe.name}: {rows_caption(arrays)}", rows), *maps]
+        raise StageError(f"{probe.name}: {arrays_path.name} cannot be shown: {error}") from error
+    return (
+        [ImageRows(f"Held-out clips, {probe.name}: {rows_caption(arrays)}", rows)] if rows else []
+    )
+
+
+def _read_maps(path: Path, probe: ProbeMetrics, num_examples: int) -> list[Block]:
+    """Show where sound and frames of a few held-out clips agree."""
+    arrays_path = path.with_name(RETRIEVAL_FILE)
+    arrays = read_arrays(arrays_path, (SIMILARITY, SHOWN_IDS), PROBE_RULE)
+    try:
+        charts = similarity_charts(arrays[SIMILARITY], list(arrays[SHOWN_IDS]), num_examples)
+    except ValueError as error:
+        raise StageError(f"{probe.name}: {arrays_path.name} cannot be shown: {error}") from error
+    return [Text(SIMILARITY_CAPTION), charts]

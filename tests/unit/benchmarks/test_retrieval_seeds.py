@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import retrieval_seeds
-from pipeline_src.evaluate.files import RANKS_FILE
+from pipeline_src.evaluate.files import RETRIEVAL_FILE
 from pipeline_src.evaluate.records import DIRECTIONS
 
 NUM_CLIPS, NUM_FOUND = 100, {"base_0": 40, "base_1": 44, "more_0": 60, "more_1": 68}
@@ -18,7 +18,7 @@ def write_ranks(root, run, num_found, num_clips=NUM_CLIPS):
     folder = root / run / "probe" / "digits"
     folder.mkdir(parents=True)
     ids = [f"clip{n}" for n in range(num_clips)]
-    np.savez(folder / RANKS_FILE, clip_ids=ids, **dict.fromkeys(DIRECTIONS, ranks))
+    np.savez(folder / RETRIEVAL_FILE, clip_ids=ids, **dict.fromkeys(DIRECTIONS, ranks))
 
 
 def table(root, monkeypatch, capsys):

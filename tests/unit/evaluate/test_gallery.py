@@ -122,10 +122,10 @@ def test_retrieval_is_scored_on_the_gallery_and_with_one_frame_beside(tmp_path):
         "index": np.arange(8),
     }
     evaluate = EvaluateConfig(num_bootstrap=0, retrieval_per_class=1)
-    ranks_path = tmp_path / "ranks.npz"
-    scores = score_retrieval(features, make_split(tmp_path), evaluate, ranks_path)
+    path = tmp_path / "retrieval.npz"
+    scores = score_retrieval(features, make_split(tmp_path), evaluate, path)
     assert scores["gallery_size"] == 4
-    with np.load(ranks_path) as ranks:
+    with np.load(path) as ranks:
         assert len(set(ranks["clip_ids"])) == 4
         hits = (ranks["audio_to_video"] < 1).mean()
     assert hits == scores["audio_to_video"]["R@1"]["value"]
