@@ -195,6 +195,10 @@ def test_every_script_has_a_rule_of_its_name_and_stays_thin(root):
         assert len(script.read_text().splitlines()) <= 35
 
 
+def test_what_all_rules_share_stays_short(root):
+    assert len((root / "workflow/rules/common.smk").read_text().splitlines()) < 60
+
+
 def test_committed_symlinks_point_inside(root):
     assert (root / "slurm" / "profile.yaml").is_file()
     assert (root / "profiles" / "default" / "profile.yaml").is_file()
