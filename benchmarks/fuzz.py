@@ -75,7 +75,7 @@ class Input:
 
 @dataclass
 class Outcome:
-    """What became of some inputs; ``faults`` are what must not be."""
+    """Outcomes of some inputs; ``faults`` are what must not be."""
 
     num_inputs: int = 0
     ends: Counter[str] = field(default_factory=Counter)

@@ -172,7 +172,7 @@ class Soak:
         filler.unlink(missing_ok=True)
 
     def _damage(self) -> None:
-        """Flip a byte of a shard, which ``verify`` finds, or of a checkpoint to go on from."""
+        """Flip a byte of a shard, which ``verify`` finds, or of a checkpoint to continue from."""
         shards = sorted(self.results.glob("digits/shards/*/*.tar"))
         unfinished = [
             path

@@ -34,7 +34,7 @@ Prepare = Callable[[Trainer], None]
 
 
 def resume(setting: Setting) -> dict[str, object]:
-    """Save, load into a new network and go on, against going on."""
+    """Save, load into a new network and continue, against continuing without that."""
     undisturbed, repeated = (_train(setting, range(NUM_STEPS)) for _ in range(2))
     with tempfile.TemporaryDirectory() as folder:
         state = {"step": BROKEN_AT, "fingerprint": "benchmark"}

@@ -32,7 +32,7 @@ class Record:
 
     @classmethod
     def begin(cls, path: Path, header: dict[str, Any]) -> "Record":
-        """Go on with the record of the same code and device; another one is set aside."""
+        """Continue the record of the same code and device; another one is set aside."""
         known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if known and any(known.get(key) != header[key] for key in IDENTITY):
             path.rename(path.with_name(f"{path.stem}.before{path.suffix}"))

@@ -79,7 +79,7 @@ class SubmitConfig(Section):
     )
     on_interrupt: Literal["stop", "leave"] = Field(
         default="stop",
-        description="what Ctrl-C does with a Slurm job: stop = save and end, leave = let it go on",
+        description="what Ctrl-C does with a Slurm job: stop = save and end, leave = let it run",
     )
     without_gpu: Literal["fail", "cpu"] = Field(
         default="fail",

@@ -29,15 +29,15 @@ def _check_start(config: Config, name: str, run: RunConfig) -> None:
     if recipe.checkpoint_run and recipe.checkpoint:
         raise ConfigError(
             f"run {name}: {START} = {recipe.checkpoint_run!r} and pretrain.checkpoint = "
-            f"{recipe.checkpoint!r}: a checkpoint stands for the whole pre-training; to go on "
-            "from it, give it to a run of its own and name that run"
+            f"{recipe.checkpoint!r}: a checkpoint stands for the whole pre-training; to "
+            "continue it, give it to a run of its own and name that run"
         )
     for follower, source in _chain(config, name, START):
         theirs, own = (_value(config, one, "model", "method") for one in (source, follower))
         if theirs != own:
             raise ConfigError(
                 f"runs.{follower}.{START} = {source!r} is a run of {theirs}, {follower} one of "
-                f"{own}; a pre-training goes on with the same network"
+                f"{own}; a pre-training continues with the same network"
             )
 
 

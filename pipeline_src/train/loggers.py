@@ -2,7 +2,7 @@
 
 wandb writes runs for ``wandb sync`` below ``<results>/logs/wandb``, MLflow its file store
 ``<results>/logs/mlruns``. Their runs' ids lie in the training's folder, so that a resumed training
-goes on with them. Both packages are optional, and imported where one is asked for.
+continues with them. Both packages are optional, and imported where one is asked for.
 """
 
 import importlib
@@ -133,7 +133,7 @@ class Loggers:
 
     @contextmanager
     def _outlived(self, name: str) -> Iterator[None]:
-        """Say what a logger failed with, and go on without it."""
+        """Say what a logger failed with, and continue without it."""
         try:
             yield
         except Exception as error:  # whatever a package raises: no training ends by it

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Snakemake itself as a job, where login nodes end long processes; from the repository's root:
 #   sbatch profiles/slurm/head_job.sh all
-# At its time limit trainings go on; the same command joins them and submits the rest again.
+# At its time limit trainings continue; the same command joins them and submits the rest again.
 #SBATCH --job-name=av-pipeline
 #SBATCH --cpus-per-task=2
 #SBATCH --mem=8G

@@ -63,7 +63,7 @@ def test_one_rank_killed(disturbed):
 
 
 def test_one_loader_killed(disturbed):
-    """Its rank says so and ends at once, and the next job goes on."""
+    """Its rank says so and ends at once, and the next job continues."""
     workflow = disturbed.start()
     job_id = disturbed.wait_for_a_checkpoint()
     loaders = disturbed.ranks()[-1].children()
@@ -104,7 +104,7 @@ def test_time_limit_reached(disturbed, cluster):
 
 
 def test_killed_again_and_again(disturbed, cluster):
-    """Two jobs in a row without a new checkpoint end with what is known; then it can go on."""
+    """Two jobs in a row without a new checkpoint end with what is known; then it can continue."""
     workflow = disturbed.start()
     killed = set()
     while workflow.poll() is None:
@@ -195,7 +195,7 @@ def test_interrupted_by_the_user(disturbed, cluster):
 
 
 def test_left_in_the_queue_by_the_user(disturbed, cluster):
-    """The same with ``submit.on_interrupt: leave``: the job goes on and is joined."""
+    """The same with ``submit.on_interrupt: leave``: the job continues and is joined."""
     leave = "submit={on_interrupt: leave}"
     workflow = disturbed.start(leave)
     job_id = disturbed.wait_for_a_checkpoint()

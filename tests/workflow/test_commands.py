@@ -58,7 +58,7 @@ def commands(word: str) -> list[str]:
     """Printed commands that begin with a word, each once."""
     texts = [path.read_text() for path in (*PAGES, *HEADERS)]
     found = [one for text in texts for one in BLOCK.findall(text) + INLINE.findall(text)]
-    # A header goes on in words after a colon or blanks.
+    # A header continues in words after a colon or blanks.
     found = [re.split("  |(?<= all): ", one, maxsplit=1)[0].strip() for one in found]
     return sorted({one for one in found if one.split()[0] == word and "\\" not in one})
 

@@ -1,4 +1,4 @@
-"""What became of every key when weights moved from one naming to another."""
+"""The outcome of every key when weights moved from one naming to another."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass
 class KeyReport:
-    """What became of every key.
+    """The outcome of every key.
 
     Args:
         mapped: source key -> keys it fills.

@@ -71,7 +71,7 @@ TRAINING_LEAD = (
 )
 CONVERTED_TEXT = (
     "Nothing was trained here: the weights were converted from elsewhere. {folder} holds them, and "
-    "conversion.json, which names their file and what became of each key."
+    "conversion.json, which names their file and the outcome of each key."
 )
 
 

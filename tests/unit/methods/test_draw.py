@@ -67,7 +67,7 @@ def test_a_method_contrasts_with_the_negatives_of_the_step(method):
     alone = torch.eye(NUM_CLIPS, dtype=torch.bool)
     plan = objective.draw(NUM_CLIPS, RATIOS, seeded(), "cpu", alone)
     values = objective(make_batch(), plan, objective.passes[0])
-    assert values["contrast_loss"].item() == 0  # nothing to be told from
+    assert values["contrast_loss"].item() == 0  # nothing to be distinguished from
     assert values["contrast_accuracy"] == 1
     assert ("intra_loss" in values) == (method in VIEWED)
     assert values.get("intra_loss", 0) == 0

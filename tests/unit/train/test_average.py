@@ -86,7 +86,7 @@ def test_the_result_is_the_mean_of_the_epochs_last_weights(tmp_path):
         torch.testing.assert_close(value, terms.mean(0), rtol=1e-6, atol=0)
         assert not torch.allclose(value, terms[-1], rtol=1e-3)
     newest = newest_checkpoint(tmp_path / "checkpoints", "f")
-    last = load_file(newest.folder / "model.safetensors")  # what a longer training goes on from
+    last = load_file(newest.folder / "model.safetensors")  # what a longer training continues from
     assert torch.equal(last["linear.weight"], snapshots[-1]["linear.weight"])
 
 

@@ -1,4 +1,4 @@
-"""One training per folder, a watch that it goes on, and the first cause when it does not."""
+"""One training per folder, a watch that it makes progress, and the first cause when it does not."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""``amp: auto``: which precision a machine gets; a training goes on in the one it began with."""
+"""``amp: auto``: which precision a machine gets; a training continues in the one it began with."""
 
 import json
 import shutil

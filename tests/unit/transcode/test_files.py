@@ -160,7 +160,7 @@ def test_a_file_without_a_duration_is_as_long_as_its_packets(tmp_path):
 
 
 def join(folder, *sizes, seconds=0.8):
-    """One video whose picture has one size after the other; frames go on counting."""
+    """One video whose picture has one size after the other; frames are counted on."""
     raw = ["-c:v", "mjpeg", "-q:v", "1", "-c:a", "pcm_s16le"]
     for number, size in enumerate(sizes):
         first = round(number * seconds * 10)

@@ -109,7 +109,7 @@ def test_changes_of_nested_keys_and_of_keys_that_came_or_went():
 def write_failure(path, error):
     def job():
         logging.getLogger("pipeline_src.x").error("an error on the way")
-        logging.getLogger("pipeline_src.x").info("went on")
+        logging.getLogger("pipeline_src.x").info("continued")
         raise error
 
     with pytest.raises((SystemExit, RuntimeError)), log_to_file(str(path)):
