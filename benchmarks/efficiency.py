@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.timed_steps import Trainer, make_spec, timed_round  # noqa: E402
-from pipeline_src.config.variants import (  # noqa: E402
+from benchmarks.variants import (  # noqa: E402
     NUM_MEL_BINS,
     REFERENCE,
     VARIANTS,

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from benchmarks.variants import NUM_MEL_BINS
 from pipeline_src.config import ModelConfig, PretrainConfig, plan_phases, pretrain_network
 from pipeline_src.config.phases import Phase
-from pipeline_src.config.variants import NUM_MEL_BINS
 from pipeline_src.methods.common.contrast import sample_negatives
 from pipeline_src.runs.build import build_model
 from pipeline_src.runs.spec import TrainSpec

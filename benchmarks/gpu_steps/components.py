@@ -6,7 +6,7 @@ from benchmarks.gpu_steps.agreement import SHAPE
 from benchmarks.gpu_steps.networks import QUICK
 from benchmarks.gpu_steps.setting import Setting
 from benchmarks.timed_steps import Trainer, timed_round
-from pipeline_src.config.variants import REFERENCE, VARIANTS, closed_form
+from benchmarks.variants import REFERENCE, VARIANTS, closed_form
 
 NUM_FRAMES = 8
 BATCH_SIZE = 60  # clips at the highest number of visible tokens

@@ -10,8 +10,8 @@ from torch import Tensor
 from benchmarks.gpu_steps.setting import Setting
 from benchmarks.timed_steps import Trainer, make_spec
 from benchmarks.train_step import released_loss
+from benchmarks.variants import NUM_MEL_BINS
 from pipeline_src.config import ModelConfig, PretrainConfig, read_config, resolve_run
-from pipeline_src.config.variants import NUM_MEL_BINS
 from pipeline_src.methods.avsiam.network import AVSiam
 from pipeline_src.methods.common.blocks import Block
 from pipeline_src.train.measure import training_cost

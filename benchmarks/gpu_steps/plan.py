@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.gpu_steps import agreement, attention, ceilings, components, loop, ranks, throughput
 from benchmarks.gpu_steps.setting import Setting
-from pipeline_src.config.variants import REFERENCE, VARIANTS
+from benchmarks.variants import REFERENCE, VARIANTS
 from pipeline_src.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -73,12 +73,6 @@ class Schedule:
         """Count the clips that the steps before ``step`` take."""
         return self.positions(step).start
 
-    def step_of(self, position: int) -> int:
-        """Return the step whose batch holds a position."""
-        number = bisect_right(self.first_positions, position) - 1
-        past = position - self.first_positions[number]
-        return self.first_steps[number] + past // self.phases[number].batch_size
-
     @property
     def steps_per_epoch(self) -> float:
         """Steps of ``batch_size`` clips in an epoch."""

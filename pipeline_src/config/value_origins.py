@@ -9,7 +9,6 @@ from pipeline_src.config.old_keys import with_new_keys
 from pipeline_src.config.yaml_files import parse_assignments, read_sections
 
 COMMAND_LINE = "--config"
-DEFAULT = "built-in default"
 # A key with its section, or one that a message gives with its value.
 KEY = re.compile(r"\b[a-z_]+(?:\.[a-z_]+)+|\b[a-z_]+(?= ?=)")
 

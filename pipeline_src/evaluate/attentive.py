@@ -10,7 +10,6 @@ Shape legend: N clips, S features of each, D their width, C classes, B clips of 
 import copy
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline_src.evaluate.metrics import classification_metrics
-from pipeline_src.evaluate.probes import LabelledFeatures, ProbeScores, headline, hold_out
+from pipeline_src.evaluate.probes import LabelledFeatures, ProbeScores, hold_out
 from pipeline_src.evaluate.records import HEADLINE, Task
 from pipeline_src.methods.common.aggregator import Aggregator
 
@@ -28,19 +27,6 @@ WARMUP_FRACTION, LAST_FRACTION = 0.1, 0.1
 LABEL_SMOOTHING = 0.1
 HEAD_COUNTS, NARROWEST_HEAD = (12, 8, 4, 2), 16
 SMALLEST_SPREAD = 1e-6
-
-
-def probe_attentively(
-    *, test: LabelledFeatures, task: Task, num_resamples: int, seed: int, **options: Any
-) -> dict[str, Any]:
-    """Score the aggregator of ``attentive_scores``, which takes the ``options``, on ``test``.
-
-    Returns:
-        The interval of accuracy or mAP, and num_epochs.
-    """
-    found = attentive_scores(test=test, task=task, seed=seed, **options)
-    asked = {"task": task, "num_resamples": num_resamples, "seed": seed}
-    return {**headline(found.scores_NC, test.targets_NC, **asked), **found.chosen}
 
 
 def attentive_scores(

@@ -45,22 +45,6 @@ class ProbeScores(NamedTuple):
     chosen: dict[str, Any]
 
 
-def probe_features(
-    *, test: LabelledFeatures, task: Task, num_resamples: int, seed: int, **options: Any
-) -> dict[str, Any]:
-    """Score the probes of ``probe_scores``, which takes the ``options``, on ``test``.
-
-    Returns:
-        metric (accuracy or mAP), and linear and knn: that metric's interval, with what was chosen.
-    """
-    found = probe_scores(test=test, task=task, seed=seed, **options)
-    asked = {"task": task, "num_resamples": num_resamples, "seed": seed}
-    return {"metric": HEADLINE[task]} | {
-        kind: {**headline(one.scores_NC, test.targets_NC, **asked), **one.chosen}
-        for kind, one in found.items()
-    }
-
-
 def probe_scores(
     *,
     train: LabelledFeatures,

@@ -17,7 +17,6 @@ from pipeline_src.errors import CheckpointError
 from pipeline_src.methods import NetworkConfig
 
 DATA_KEYS = ("dataset", "collection", "split", "num_clips", "num_clips_in_list")
-SHARED_KEYS = ("sample_rate_hz", "num_frames", "frame_rate", "frame_size")  # of index and media
 
 
 @dataclass(frozen=True)

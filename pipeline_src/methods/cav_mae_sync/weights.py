@@ -14,7 +14,6 @@ from pipeline_src.methods.common.published_keys import PublishedClass, Published
 
 NUM_MEL_BINS = 128
 AGGREGATOR_TOKEN = "cls_cls_token"
-AGGREGATOR_HEAD = "classifier_head.bias"
 
 
 def all_keys(live: list[PublishedKey], model: AudioVisualModel) -> list[PublishedKey]:

@@ -89,6 +89,9 @@ class AudioVisualModel(nn.Module, ABC):
 
         Returns:
             "audio" (B, 1, C), "video" (B, G, C), "audio_video" (B, G, C): logits per frame group.
+
+        Raises:
+            ValueError: neither audio nor video is given.
         """
 
     def score_segments(
@@ -219,17 +222,6 @@ class AudioVisualModel(nn.Module, ABC):
         """
         del pooled
         return {}
-
-    def forward_classify(self, audio: Tensor | None = None, video: Tensor | None = None) -> Tensor:
-        """Score with the head that matches the inputs: (B, C), mean of the frame groups' logits.
-
-        Raises:
-            ValueError: neither audio nor video is given.
-        """
-        if audio is None and video is None:
-            raise ValueError("give audio, video or both")
-        head = "video" if audio is None else "audio" if video is None else "audio_video"
-        return self.forward_heads(audio, video, (head,))[head].mean(1)
 
     @torch.no_grad()
     def reconstruct(

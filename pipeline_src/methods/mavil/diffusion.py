@@ -42,23 +42,9 @@ class NoiseSchedule(nn.Module):
 
     def add_noise(self, clean_BQP: Tensor, noise_BQP: Tensor, steps_B: Tensor) -> Tensor:
         """Noise clean patches to x_t, (B, Q, P); step 0 is the patches themselves."""
-        signal, spread = self._scales(steps_B)
-        return signal * clean_BQP + spread * noise_BQP
-
-    def noise_of(self, noisy_BQP: Tensor, clean_BQP: Tensor, steps_B: Tensor) -> Tensor:
-        """Find the noise (B, Q, P) that leads from x_0 to x_t, t > 0."""
-        signal, spread = self._scales(steps_B)
-        return (noisy_BQP - signal * clean_BQP) / spread
-
-    def velocity(self, clean_BQP: Tensor, noise_BQP: Tensor, steps_B: Tensor) -> Tensor:
-        """Compute v = sqrt(abar) noise - sqrt(1 - abar) x_0: (B, Q, P)."""
-        signal, spread = self._scales(steps_B)
-        return signal * noise_BQP - spread * clean_BQP
-
-    def _scales(self, steps_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Look up the scales of patch and noise at the steps: (B, 1, 1) each."""
         abar_B11 = self.abar[steps_B][:, None, None]
-        return abar_B11.sqrt().float(), (1 - abar_B11).sqrt().float()
+        signal, spread = abar_B11.sqrt().float(), (1 - abar_B11).sqrt().float()
+        return signal * clean_BQP + spread * noise_BQP
 
     def kept_steps(self, num_steps: int) -> list[int]:
         """Choose ``num_steps`` steps from T down to 1, evenly spaced; 1 = T alone.

@@ -39,10 +39,11 @@ def test_a_batch_longer_than_an_epoch_jumps_over_the_next_segment():
     assert starts(table(256, 16, 8)) == [(0, 0, 256), (1, 256, 8)]
 
 
-def test_positions_and_steps_are_inverse():
+def test_steps_take_every_position_once_and_in_order():
     schedule = table(32, 16, 8)
-    for step in range(schedule.num_steps + 2):
-        assert {schedule.step_of(position) for position in schedule.positions(step)} == {step}
+    steps = range(schedule.num_steps + 2)
+    taken = [position for step in steps for position in schedule.positions(step)]
+    assert taken == list(range(schedule.samples_seen(schedule.num_steps + 2)))
 
 
 def test_segments_shorter_than_an_epoch():

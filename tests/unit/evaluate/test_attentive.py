@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from pipeline_src.evaluate import attentive
-from pipeline_src.evaluate.attentive import Probe, lr_fraction, probe_attentively
-from pipeline_src.evaluate.probes import LabelledFeatures
+from pipeline_src.evaluate.attentive import Probe, attentive_scores, lr_fraction
+from pipeline_src.evaluate.probes import LabelledFeatures, headline
 
 CPU = torch.device("cpu")
 
@@ -24,12 +24,11 @@ def make_sets(num_clips, seed, num_classes=3):
 def test_it_finds_the_outstanding_feature(monkeypatch, task):
     monkeypatch.setattr(attentive, "EPOCHS", 15)
     monkeypatch.setattr(attentive, "LEARNING_RATE", 2e-3)
-    scores = probe_attentively(
-        train=make_sets(300, 0), val=make_sets(90, 1), test=make_sets(90, 2), task=task,
-        num_resamples=0, seed=0, device=CPU,
-    )  # fmt: skip
-    assert scores["value"] > 0.9
-    assert 1 <= scores["num_epochs"] <= 15
+    train, val, test = make_sets(300, 0), make_sets(90, 1), make_sets(90, 2)
+    found = attentive_scores(train=train, val=val, test=test, task=task, seed=0, device=CPU)
+    score = headline(found.scores_NC, test.targets_NC, task=task, num_resamples=0, seed=0)
+    assert score["value"] > 0.9
+    assert 1 <= found.chosen["num_epochs"] <= 15
 
 
 def test_the_whole_aggregator_trains(monkeypatch):

@@ -121,9 +121,10 @@ def test_every_input_is_scored(single_modality):
         "video": (4, 3, 5),
         "audio_video": (4, 3, 5),
     }
-    torch.testing.assert_close(model.forward_classify(audio=batch["logmel"]), logits["audio"][:, 0])
-    middle = model.forward_classify(batch["logmel"], batch["frames"][:, 1:2])
-    torch.testing.assert_close(middle, logits["audio_video"][:, 1])
+    sound = model.forward_heads(audio=batch["logmel"])
+    torch.testing.assert_close(sound["audio"], logits["audio"])
+    middle = model.forward_heads(batch["logmel"], batch["frames"][:, 1:2])
+    torch.testing.assert_close(middle["audio_video"], logits["audio_video"][:, 1:2])
     with pytest.raises(ValueError, match="audio, video or both"):
         model.forward_heads()
 

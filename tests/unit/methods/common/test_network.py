@@ -148,14 +148,13 @@ def test_frames_are_grouped_in_interleaved_order(total, size, groups):
     assert model.group_frames(frames)[0, :, :, 0, 0, 0].tolist() == groups
 
 
-def test_scores_of_many_frames_are_the_mean_of_their_groups():
+def test_each_group_of_frames_is_scored_as_if_alone():
     model = make_model(num_classes=5, num_frames=2).eval()
     logmel, frames = make_inputs(3, num_frames=4)
     groups = model.forward_heads(logmel, frames)["audio_video"]
     assert groups.shape == (3, 2, 5)
-    single = model.forward_classify(logmel, frames[:, [1, 3]])
-    torch.testing.assert_close(single, groups[:, 1])
-    torch.testing.assert_close(model.forward_classify(logmel, frames), groups.mean(1))
+    single = model.forward_heads(logmel, frames[:, [1, 3]])["audio_video"]
+    torch.testing.assert_close(single, groups[:, 1:])
 
 
 @pytest.mark.parametrize("name", ["avsiam_tiny", "cav_mae_tiny"])
@@ -173,12 +172,13 @@ def test_audio_is_encoded_once_for_any_number_of_frames(name):
 def test_each_head_needs_only_its_inputs():
     model = make_model(num_classes=5).eval()
     logmel, frames = make_inputs()
-    assert set(model.forward_heads(audio=logmel)) == {"audio"}
     both = model.forward_heads(logmel, frames)
-    torch.testing.assert_close(model.forward_classify(audio=logmel), both["audio"][:, 0])
-    torch.testing.assert_close(model.forward_classify(video=frames), both["video"][:, 0])
+    alone = {"audio": model.forward_heads(audio=logmel), "video": model.forward_heads(video=frames)}
+    for head, scores in alone.items():
+        assert set(scores) == {head}
+        torch.testing.assert_close(scores[head], both[head])
     with pytest.raises(ValueError, match="audio, video or both"):
-        model.forward_classify()
+        model.forward_heads()
 
 
 @pytest.mark.parametrize(

@@ -49,15 +49,14 @@ def test_power_0_is_noise_alone_at_every_step(tensors):
         assert torch.equal(schedule.add_noise(clean, noise, torch.full((5,), step)), noise)
 
 
-def test_patch_noise_and_velocity_say_the_same(tensors):
+def test_each_clip_is_noised_by_the_abar_of_its_own_step(tensors):
     clean, noise, steps = tensors
     schedule = NoiseSchedule(1000, 0.8)
     noisy = schedule.add_noise(clean, noise, steps)
-    torch.testing.assert_close(schedule.noise_of(noisy, clean, steps), noise, rtol=1e-3, atol=1e-3)
-    abar = schedule.abar[steps][:, None, None].float()
-    velocity = schedule.velocity(clean, noise, steps)
-    torch.testing.assert_close(abar.sqrt() * noisy - (1 - abar).sqrt() * velocity, clean)
-    torch.testing.assert_close((1 - abar).sqrt() * noisy + abar.sqrt() * velocity, noise)
+    for clip, step in enumerate(steps):
+        abar = float(schedule.abar[step])
+        expected = abar**0.5 * clean[clip] + (1 - abar) ** 0.5 * noise[clip]
+        torch.testing.assert_close(noisy[clip], expected)
     assert torch.equal(schedule.add_noise(clean, noise, torch.zeros(5, dtype=torch.long)), clean)
 
 

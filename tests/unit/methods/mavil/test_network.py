@@ -169,9 +169,10 @@ def test_every_input_is_scored_and_frames_make_groups():
         "video": (4, 2, 5),
         "audio_video": (4, 2, 5),
     }
-    torch.testing.assert_close(model.forward_classify(audio=batch["logmel"]), logits["audio"][:, 0])
-    odd = model.forward_classify(batch["logmel"], batch["frames"][:, 1::2])
-    torch.testing.assert_close(odd, logits["audio_video"][:, 1])
+    sound = model.forward_heads(audio=batch["logmel"])
+    torch.testing.assert_close(sound["audio"], logits["audio"])
+    odd = model.forward_heads(batch["logmel"], batch["frames"][:, 1::2])
+    torch.testing.assert_close(odd["audio_video"], logits["audio_video"][:, 1:])
     with pytest.raises(ValueError, match="audio, video or both"):
         model.forward_heads()
 

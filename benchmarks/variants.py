@@ -1,6 +1,6 @@
 """MAViL, DiffMAViL as reconstructed, its parts one by one, and controls: what each costs.
 
-``python -m pipeline_src.config.variants`` prints the closed form at 8 and 16 frames. How
+``python -m benchmarks.variants`` prints the closed form at 8 and 16 frames. How
 DiffMAViL (arXiv:2310.03937) reached its published 32 % is not known in detail: every row is a
 reading of ours, and none is the paper's setting (docs/efficiency.md).
 """

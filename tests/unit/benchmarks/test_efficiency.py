@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pipeline_src.config.variants import REFERENCE
+from benchmarks.variants import REFERENCE
 
 pytestmark = pytest.mark.slow
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_src.config import plan_phases, pretrain_network, read_config, resolve_run
-from pipeline_src.config.variants import (
+from benchmarks.variants import (
     READINGS,
     REFERENCE,
     VARIANTS,
@@ -17,6 +16,7 @@ from pipeline_src.config.variants import (
     mavil_steps,
     steps_saved,
 )
+from pipeline_src.config import plan_phases, pretrain_network, read_config, resolve_run
 from pipeline_src.methods import make_architecture
 from pipeline_src.methods.common.masking import num_kept
 from pipeline_src.methods.mavil.config import MAViLConfig
@@ -27,7 +27,7 @@ from pipeline_src.train.measure import training_cost
 pytestmark = pytest.mark.slow
 
 # Derived figures: percent saved against MAViL at 8 and at 16 frames. Each one's arithmetic is that
-# of the convention in mavil_cost.py; the ratios come from the configuration's own curriculum.
+# of the convention in mavil/cost.py; the ratios come from the configuration's own curriculum.
 SAVED = {
     "diffusion, joint decoders": (-0.6, -0.7),
     "diffusion, cross video decoder": (10.7, 17.6),
