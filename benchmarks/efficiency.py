@@ -21,7 +21,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.timed_steps import Trainer, make_spec, timed_round  # noqa: E402
+from benchmarks.timed_steps import Trainer, timed_round  # noqa: E402
 from benchmarks.variants import (  # noqa: E402
     NUM_MEL_BINS,
     REFERENCE,
@@ -46,9 +46,7 @@ def counted_costs(num_frames: int, options: argparse.Namespace) -> dict[str, dic
     for name, variant in options.variants.items():
         size, epochs = options.counted_size, options.counted_epochs
         model, recipe = variant.sections(num_frames, size, epochs=epochs)
-        cost = training_cost(
-            name, make_spec(model, recipe), num_mel_bins=NUM_MEL_BINS, num_classes=0
-        )
+        cost = training_cost(model, recipe, num_mel_bins=NUM_MEL_BINS, num_classes=0)
         flops = closed_form(model, recipe)
         rows[name] = {
             "closed_form_gflop": flops / 1e9,

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.gpu_steps.setting import Setting
-from benchmarks.timed_steps import Trainer, make_spec
+from benchmarks.timed_steps import Trainer
 from benchmarks.train_step import released_loss
 from benchmarks.variants import NUM_MEL_BINS
 from pipeline_src.config import ModelConfig, PretrainConfig, read_config, resolve_run
@@ -40,8 +40,8 @@ def sections(name: str, *, quick: bool, **changes: Any) -> tuple[ModelConfig, Pr
 def count_flops(name: str, quick: bool) -> float:
     """Operations of a clip, forward and backward, nothing computed twice."""
     torch.set_num_threads(1)
-    spec = make_spec(*sections(name, quick=quick))
-    return training_cost(name, spec, num_mel_bins=NUM_MEL_BINS, num_classes=0).flops
+    model, recipe = sections(name, quick=quick)
+    return training_cost(model, recipe, num_mel_bins=NUM_MEL_BINS, num_classes=0).flops
 
 
 class ReleasedOrder(Trainer):

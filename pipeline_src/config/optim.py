@@ -1,6 +1,7 @@
 """Sections that every training has: optimiser and schedule, augmentation."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Collection
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
@@ -17,6 +18,8 @@ def _read_switch(value: Any) -> Any:
 
 class OptimConfig(Section):
     """Optimiser, schedule and clock shared by pre-training and fine-tuning."""
+
+    has_heads: ClassVar[bool] = False
 
     epochs: float = Field(default=25, gt=0, description="passes over the training clips")
     batch_size: int = Field(default=96, gt=0, description="clips per optimiser step over all ranks")
@@ -109,6 +112,20 @@ class OptimConfig(Section):
     def batch_unit(self) -> tuple[str, int]:
         """Name and value of the key that the number of clips of every step is a multiple of."""
         return "batch_size", self.batch_size
+
+    def lr_factor(self, batch_factor: float) -> float:
+        """Return the factor of the learning rate in a step of so many times the usual clips."""
+        return batch_factor
+
+    def scored_heads(
+        self, modalities: Collection[str], possible: Collection[str]
+    ) -> tuple[str, ...]:
+        """Return the heads whose figures mean something: none of a pre-training.
+
+        Args:
+            modalities: what the clips have. possible: heads that the network has.
+        """
+        return ()
 
 
 class AugmentConfig(Section):

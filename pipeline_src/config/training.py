@@ -1,12 +1,15 @@
 """Sections of the trainings: the network, pre-training, fine-tuning."""
 
+import math
+from collections.abc import Collection
 from functools import reduce
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline_src.config.curriculum import CurriculumConfig
+from pipeline_src.config.heads import scored_heads
 from pipeline_src.config.mavil import MAViLRecipe
 from pipeline_src.config.optim import AugmentConfig, OptimConfig
 from pipeline_src.config.section import ELSEWHERE, LATER, OPERATIONAL, Section
@@ -208,9 +211,15 @@ class PretrainConfig(OptimConfig):
             return super().batch_unit
         return "batch_multiple", self.batch_multiple
 
+    def lr_factor(self, batch_factor: float) -> float:
+        """Return the factor that ``adaptive_lr`` gives the learning rate."""
+        return math.sqrt(batch_factor) if self.adaptive_lr == "sqrt" else batch_factor
+
 
 class FinetuneConfig(OptimConfig):
     """Supervised fine-tuning with audio, video and audio-video heads in one model."""
+
+    has_heads: ClassVar[bool] = True
 
     datasets: tuple[str, ...] = Field(
         default=(),
@@ -320,3 +329,9 @@ class FinetuneConfig(OptimConfig):
                 f"epochs={self.epochs:g}"
             )
         return self
+
+    def scored_heads(
+        self, modalities: Collection[str], possible: Collection[str]
+    ) -> tuple[str, ...]:
+        """Return the heads whose figures mean something."""
+        return scored_heads(self.modality_probs, modalities, possible)

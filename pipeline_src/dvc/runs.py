@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline_src.catalog import Catalog, paths
-from pipeline_src.config.heads import scored_heads
 from pipeline_src.config.networks import network_sizes
 from pipeline_src.config.root import RUN_SECTIONS
 from pipeline_src.datasets.dataset import split_view
@@ -60,7 +59,7 @@ def finetune_stage(catalog: Catalog, run: str, name: str) -> Stage:
         outs=_training_outs(
             done, (HISTORY_FILE, VALIDATION_FILE) if validation else (HISTORY_FILE,)
         ),
-        heads=scored_heads(recipe.finetune.modality_probs, modalities, network.heads),
+        heads=recipe.finetune.scored_heads(modalities, network.heads),
     )
 
 

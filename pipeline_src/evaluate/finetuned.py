@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline_src.config import EvaluateConfig, FinetuneConfig, ModelConfig
-from pipeline_src.config.heads import HEADS, scored_heads
+from pipeline_src.config import EvaluateConfig, ModelConfig
+from pipeline_src.config.heads import HEADS
 from pipeline_src.errors import CheckpointError
 from pipeline_src.evaluate.common import (
     Split,
@@ -120,10 +120,9 @@ def shared_sources(split: Split, places: Sequence[int]) -> Outputs:
 
 def _heads(checkpoint: Checkpoint, split: Split) -> tuple[str, ...]:
     recipe = TrainSpec.model_validate(checkpoint.state["spec"]).recipe
-    if not isinstance(recipe, FinetuneConfig):
+    if not recipe.has_heads:
         raise CheckpointError(f"{checkpoint.folder}: holds a pre-training, it has no heads")
-    possible = network_config(checkpoint).heads
-    return scored_heads(recipe.modality_probs, split.shards.modalities, possible)
+    return recipe.scored_heads(split.shards.modalities, network_config(checkpoint).heads)
 
 
 def _scores(

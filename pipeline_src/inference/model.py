@@ -16,8 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline_src.config import FinetuneConfig
-from pipeline_src.config.heads import INPUTS, scored_heads
+from pipeline_src.config.heads import INPUTS
 from pipeline_src.errors import CheckpointError, ConfigError, MediaError
 from pipeline_src.evaluate.common import pick_device
 from pipeline_src.evaluate.predict import head_probabilities
@@ -81,10 +80,9 @@ class Model:
         self.format = self._format(checkpoint)
 
     def _trained_heads(self) -> tuple[str, ...]:
-        recipe = self.spec.recipe
-        if not self.class_names or not isinstance(recipe, FinetuneConfig):
+        if not self.class_names:
             return ()
-        return scored_heads(recipe.modality_probs, self.modalities, self.network.config.heads)
+        return self.spec.recipe.scored_heads(self.modalities, self.network.config.heads)
 
     def _usual_frames(self) -> int:
         recipe, media = self.spec.recipe, self.preparation.media

@@ -7,12 +7,10 @@ runs of several configurations into one table, with their ratios to the first.
 
 import argparse
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-from pipeline_src.config import Config, FinetuneConfig, RunConfig, resolve_run
+from pipeline_src.config import Config, FinetuneConfig, PretrainConfig, RunConfig, resolve_run
 from pipeline_src.errors import ConfigError
-from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.measure import Cost, training_cost
 
 
@@ -51,16 +49,14 @@ def run_costs(config: Config, name: str, dataset: str) -> list[Cost]:
     run: RunConfig = resolve_run(config, name)
     costs = []
     for stage in STAGES:
-        recipe = getattr(run, stage)
-        spec = TrainSpec(stage=stage, run_dir=Path(name), model=run.model, recipe=recipe)  # type: ignore[arg-type]
+        recipe: PretrainConfig | FinetuneConfig = getattr(run, stage)
         costs.append(
             training_cost(
-                name,
-                spec,
+                run.model,
+                recipe,
+                run=name,
                 num_mel_bins=config.audio.num_mel_bins,
-                num_classes=(
-                    DATASETS[dataset].num_classes if isinstance(recipe, FinetuneConfig) else 0
-                ),
+                num_classes=DATASETS[dataset].num_classes if recipe.has_heads else 0,
             )
         )
     return costs

@@ -5,10 +5,8 @@ operations of matrix products (a multiply-add is two; other operations are not c
 bytes that a forward pass keeps for its backward pass, in fp32.
 """
 
-from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -16,13 +14,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pipeline_src.config import FinetuneConfig, PretrainConfig, plan_phases, pretrain_network
-from pipeline_src.methods import NetworkConfig, find_method
-from pipeline_src.methods.common.classify import Classify, ClassifyPlan
-from pipeline_src.methods.common.network import HEADS
+from pipeline_src.config import FinetuneConfig, ModelConfig, PretrainConfig
+from pipeline_src.methods import NetworkConfig
 from pipeline_src.methods.common.objective import Objective
 from pipeline_src.runs.build import build_model
-from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.flops import PartCounter, network_parts
 from pipeline_src.train.task import make_task
 
@@ -64,7 +59,9 @@ class Cost:
         return self.state_bytes + num_clips * self.activation_bytes
 
 
-def cost_record(spec: TrainSpec, state: Mapping[str, Any]) -> dict[str, float]:
+def cost_record(
+    model: ModelConfig, recipe: PretrainConfig | FinetuneConfig, state: Mapping[str, Any]
+) -> dict[str, float]:
     """Count what done.json keeps of a training's cost, so that its readers need no torch.
 
     Call it outside a process group: the objective would wait for the other ranks.
@@ -73,8 +70,8 @@ def cost_record(spec: TrainSpec, state: Mapping[str, Any]) -> dict[str, float]:
         state: state.json of the last checkpoint.
     """
     cost = training_cost(
-        spec.run_dir.name,
-        spec,
+        model,
+        recipe,
         num_mel_bins=state["num_mel_bins"],
         num_classes=len(state["class_names"]),
         modalities=state["modalities"],
@@ -83,93 +80,63 @@ def cost_record(spec: TrainSpec, state: Mapping[str, Any]) -> dict[str, float]:
         "parameters": cost.num_parameters,
         "flops_per_clip": cost.flops,
         "flops": cost.flops * state["samples_seen"],
-        "memory_bytes": cost.memory_bytes(spec.recipe.batch_size),
+        "memory_bytes": cost.memory_bytes(recipe.batch_size),
     }
 
 
 def training_cost(
-    run: str,
-    spec: TrainSpec,
+    model_config: ModelConfig,
+    recipe: PretrainConfig | FinetuneConfig,
     *,
     num_mel_bins: int,
     num_classes: int,
     modalities: Collection[str] = ("audio", "video"),
+    run: str = "",
 ) -> Cost:
     """Measure one training on shapes alone.
 
     Args:
         num_classes: outputs of the heads; 0 for pre-training. modalities: what the clips have.
+        run: name of the row in a table.
     """
-    recipe, num_clips = spec.recipe, _sample_size(spec)
+    task = make_task(model_config, recipe)
+    num_clips = task.sample_size
     shapes = FakeTensorMode(allow_non_fake_inputs=True)
     with shapes:
         model = build_model(
-            spec.model.model_copy(update={"init": "random"}),
+            model_config.model_copy(update={"init": "random"}),
             num_classes=num_classes,
             num_mel_bins=num_mel_bins,
             num_frames=recipe.num_frames,
             seed=0,
         )
-        batch = _batch(spec, model.config, num_clips)
+        batch = _batch(model.config, num_clips, task.num_groups(model.config))
     teacher = model if model.config.follows_teacher else None  # costs what one of its shape would
-    task = make_task(spec.model, recipe)
     objective = task.objective(model, "multiclass", teacher, modalities)
-    cost = Cost(run, spec.stage, spec.model.name, epochs=recipe.epochs)
+    cost = Cost(run, task.stage, model_config.name, epochs=recipe.epochs)
     cost.parameters = _count_parameters(model)
     num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     cost.state_bytes = BYTES_PER_VALUE * (
         cost.num_parameters + num_trained * (1 + 2 * len(objective.passes))
     )
-    plans = _plans(objective, spec, num_clips, num_mel_bins)  # a plan is numbers, not shapes
+    # Outside of shapes: a plan is numbers.
+    kinds = task.step_kinds(objective, num_clips, num_mel_bins, modalities)
     with shapes:
-        for share, _, plan in plans:
+        for share, _, plan in kinds:
             for step_pass in objective.passes:
                 counter = _count_flops(objective, batch, plan, step_pass)
                 _add(cost.forward_flops, counter.forward, share / num_clips)
                 _add(cost.backward_flops, counter.backward, share / num_clips)
         model.set_grad_checkpointing(recipe.activation_checkpointing)  # what it repeats is not work
-        for _, growth, plan in plans:
+        for _, growth, plan in kinds:
             for step_pass in objective.passes:
                 kept = growth * _count_activations(objective, batch, plan, step_pass) / num_clips
                 cost.activation_bytes = max(cost.activation_bytes, kept)
     return cost
 
 
-def _plans(
-    objective: Objective, spec: TrainSpec, num_clips: int, num_mel_bins: int
-) -> list[tuple[float, float, Any]]:
-    """List what steps draw, heads or mask ratios of a curriculum.
-
-    Returns:
-        Share of the clips, size of the batch in terms of the recipe's, and plan.
-    """
-    recipe = spec.recipe
-    if isinstance(recipe, PretrainConfig):
-        phases = plan_phases(pretrain_network(spec.model, recipe, num_mel_bins), recipe)
-        generator = torch.Generator().manual_seed(0)
-        draw = partial(objective.draw, num_clips, generator=generator)
-        return [
-            (count / len(phases), size / recipe.batch_size, draw(ratios))
-            for (size, ratios), count in Counter(phases).items()
-            if ratios
-        ]
-    if isinstance(objective, Classify) and not objective.all_heads:
-        shares = zip(HEADS, objective.modality_probs, strict=True)
-        return [(share, 1.0, ClassifyPlan({head: 1.0})) for head, share in shares if share > 0]
-    return [(1.0, 1.0, objective.draw(num_clips, None, torch.Generator().manual_seed(0)))]
-
-
-def _sample_size(spec: TrainSpec) -> int:
-    """Count how many clips give every mask ratio its share."""
-    if isinstance(spec.recipe, FinetuneConfig):
-        return 1
-    key = find_method(spec.model.method).config.ratio_key or "contrast_ratios"
-    return len(spec.recipe.listed_ratios(key)) or 1
-
-
-def _batch(spec: TrainSpec, network: NetworkConfig, num_clips: int) -> dict[str, Tensor]:
+def _batch(network: NetworkConfig, num_clips: int, num_groups: int) -> dict[str, Tensor]:
     """Clips as a training shows them: log-mel (B, T, M) or (B, G, T, M), frames, targets."""
-    num_groups = network.classified_groups if spec.stage == "finetune" else 1
     segments = (num_groups,) if network.clip_length and num_groups > 1 else ()
     logmel = (num_clips, *segments, network.target_length, network.num_mel_bins)
     num_frames = num_groups * network.num_frames

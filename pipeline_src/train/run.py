@@ -104,7 +104,7 @@ def _publish(spec: TrainSpec, checkpoint: Checkpoint) -> Path:
         spec.run_dir,
         checkpoint,
         losses[-1] if losses else {},
-        cost_record(spec, checkpoint.state),
+        cost_record(spec.model, spec.recipe, checkpoint.state),
     )
 
 
@@ -191,7 +191,7 @@ def _build_run(
     sign("state restored" if resumed else "optimiser built")
     validated = replace(training_format(task, spec.model, recipe, shards), training=False)
     held_out = open_shards(spec.val_indexes, spec.remote) if spec.val_indexes else None
-    heads = task.heads(shards.modalities, model.config.heads)
+    heads = recipe.scored_heads(shards.modalities, model.config.heads)
     return Run(
         folder=spec.run_dir,
         recipe=recipe,

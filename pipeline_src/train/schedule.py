@@ -2,7 +2,7 @@
 
 import math
 
-from pipeline_src.config import OptimConfig, PretrainConfig
+from pipeline_src.config import OptimConfig
 from pipeline_src.train.progress import TrainProgress
 
 # Far above the rounding of ``epoch``, far below the share of one clip in any epoch.
@@ -18,10 +18,9 @@ def learning_rate(recipe: OptimConfig, progress: TrainProgress) -> float:
     scale = schedule.phase(progress.step).batch_size / schedule.batch_size
     step = progress.samples_seen / schedule.batch_size + (scale - 1) / 2  # same middle
     warmup_steps = round(recipe.warmup_epochs * progress.steps_per_epoch)
-    if isinstance(recipe, PretrainConfig) and recipe.adaptive_lr == "sqrt":
-        scale = math.sqrt(scale)
+    factor = recipe.lr_factor(scale)
     if recipe.schedule == "step":
-        return scale * falling_with_warmup(
+        return factor * falling_with_warmup(
             step,
             epoch=progress.epoch,
             warmup_steps=warmup_steps,
@@ -30,7 +29,7 @@ def learning_rate(recipe: OptimConfig, progress: TrainProgress) -> float:
             every_epochs=recipe.decay_every_epochs,
             factor=recipe.decay_factor,
         )
-    return scale * cosine_with_warmup(
+    return factor * cosine_with_warmup(
         step,
         num_steps=schedule.samples_seen(progress.num_steps) / schedule.batch_size,
         warmup_steps=warmup_steps,

@@ -4,11 +4,13 @@ Shape legend: N clips of all ranks.
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from pipeline_src.config import (
@@ -21,11 +23,12 @@ from pipeline_src.config import (
     plan_phases,
     pretrain_network,
 )
-from pipeline_src.config.heads import possible_shares, scored_heads
+from pipeline_src.config.heads import HEADS, possible_shares
+from pipeline_src.config.phases import Phase
 from pipeline_src.loader.mixup import Mixup, read_mixup
 from pipeline_src.loader.sampler import ClipWeights, balanced_weights
-from pipeline_src.methods import NetworkConfig
-from pipeline_src.methods.common.classify import Classify
+from pipeline_src.methods import NetworkConfig, find_method
+from pipeline_src.methods.common.classify import Classify, ClassifyPlan
 from pipeline_src.methods.common.contrast import sample_negatives
 from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.methods.common.objective import Objective
@@ -38,9 +41,24 @@ from pipeline_src.train.optim import layer_lr_factor
 Labels = Literal["multiclass", "multilabel"]
 
 
+class StepKind(NamedTuple):
+    """Steps that draw alike: the heads of a fine-tuning, the mask ratios of a curriculum.
+
+    Args:
+        share: of the clips of the training that they take.
+        batch_factor: clips of such a step in terms of the recipe's batch.
+        plan: what the objective has drawn for one.
+    """
+
+    share: float
+    batch_factor: float
+    plan: Any
+
+
 class Task(ABC):
     """A kind of training. What is not abstract here is what a task without it does."""
 
+    stage: ClassVar[Literal["pretrain", "finetune"]]
     label_fraction: float = 1.0
     averaged_epochs: tuple[int, ...] = ()
 
@@ -69,19 +87,26 @@ class Task(ABC):
         """
 
     @abstractmethod
+    def step_kinds(
+        self,
+        objective: Objective,
+        num_clips: int,
+        num_mel_bins: int,
+        modalities: Collection[str],
+    ) -> list["StepKind"]:
+        """List every kind of step that the training takes, each with a batch of ``num_clips``."""
+
+    @property
+    def sample_size(self) -> int:
+        """The smallest batch in which every mask ratio has its share."""
+        return 1
+
+    @abstractmethod
     def validation_interval(self, schedule: Schedule) -> int:
         """Count the steps between two validations."""
 
     def class_names(self, shards: ShardSet) -> tuple[str, ...]:
         """Return what the heads' outputs mean; nothing where the network has no heads."""
-        return ()
-
-    def heads(self, modalities: Collection[str], possible: Collection[str]) -> tuple[str, ...]:
-        """Return the heads that are validated between epochs; none = no validation.
-
-        Args:
-            modalities: what the clips have. possible: heads that the network has.
-        """
         return ()
 
     def num_groups(self, network: NetworkConfig) -> int:
@@ -109,6 +134,7 @@ class Task(ABC):
 class Pretraining(Task):
     """Training by a method's own losses, without labels."""
 
+    stage = "pretrain"
     model: ModelConfig
     recipe: PretrainConfig
 
@@ -119,9 +145,12 @@ class Pretraining(Task):
             num_clips,
             epochs=recipe.epochs,
             batch_size=recipe.batch_size,
-            phases=plan_phases(pretrain_network(self.model, recipe, num_mel_bins), recipe),
+            phases=self._phases(num_mel_bins),
             phase_epochs=recipe.curriculum.every_epochs,
         )
+
+    def _phases(self, num_mel_bins: int) -> Sequence[Phase]:
+        return plan_phases(pretrain_network(self.model, self.recipe, num_mel_bins), self.recipe)
 
     def objective(
         self,
@@ -132,6 +161,31 @@ class Pretraining(Task):
     ) -> Objective:
         """Build the method's objective."""
         return pretrain_objective(self.model.method, model, self.recipe, teacher)
+
+    def step_kinds(
+        self,
+        objective: Objective,
+        num_clips: int,
+        num_mel_bins: int,
+        modalities: Collection[str],
+    ) -> list[StepKind]:
+        """List the phases of the curriculum that differ."""
+        phases = self._phases(num_mel_bins)
+        generator = torch.Generator().manual_seed(0)
+        return [
+            StepKind(
+                count / len(phases),
+                phase.batch_size / self.recipe.batch_size,
+                objective.draw(num_clips, phase.ratios, generator),
+            )
+            for phase, count in Counter(phases).items()
+        ]
+
+    @property
+    def sample_size(self) -> int:
+        """The number of mask ratios that share a batch."""
+        key = find_method(self.model.method).config.ratio_key or "contrast_ratios"
+        return len(self.recipe.listed_ratios(key)) or 1
 
     def validation_interval(self, schedule: Schedule) -> int:
         """Count all steps: there is no score without labels."""
@@ -155,6 +209,8 @@ class Pretraining(Task):
 
 class Finetuning(Task):
     """Training of classification heads, and of the network below them, on labels."""
+
+    stage = "finetune"
 
     def __init__(self, recipe: FinetuneConfig) -> None:
         self.recipe = recipe
@@ -181,6 +237,22 @@ class Finetuning(Task):
             all_heads=self.recipe.all_heads,
         )
 
+    def step_kinds(
+        self,
+        objective: Objective,
+        num_clips: int,
+        num_mel_bins: int,
+        modalities: Collection[str],
+    ) -> list[StepKind]:
+        """List the heads that a step may train, or the one kind that trains all."""
+        if self.recipe.all_heads:
+            plan = objective.draw(num_clips, None, torch.Generator().manual_seed(0))
+            return [StepKind(1.0, 1.0, plan)]
+        shares = zip(HEADS, possible_shares(self.recipe.modality_probs, modalities), strict=True)
+        return [
+            StepKind(share, 1.0, ClassifyPlan({head: 1.0})) for head, share in shares if share > 0
+        ]
+
     def validation_interval(self, schedule: Schedule) -> int:
         """Count the steps of ``validate_every_epochs``."""
         return max(1, round(self.recipe.validate_every_epochs * schedule.steps_per_epoch))
@@ -188,10 +260,6 @@ class Finetuning(Task):
     def class_names(self, shards: ShardSet) -> tuple[str, ...]:
         """Return the classes of the data sets."""
         return tuple(shards.class_names)
-
-    def heads(self, modalities: Collection[str], possible: Collection[str]) -> tuple[str, ...]:
-        """Return the heads whose figures mean something."""
-        return scored_heads(self.recipe.modality_probs, modalities, possible)
 
     def num_groups(self, network: NetworkConfig) -> int:
         """Count the groups that a class is predicted from."""

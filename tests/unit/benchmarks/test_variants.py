@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -21,7 +20,6 @@ from pipeline_src.methods import make_architecture
 from pipeline_src.methods.common.masking import num_kept
 from pipeline_src.methods.mavil.config import MAViLConfig
 from pipeline_src.methods.mavil.cost import Step, forward_macs, trained_flops
-from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.measure import training_cost
 
 pytestmark = pytest.mark.slow
@@ -217,8 +215,7 @@ def test_batches_of_equal_operations_count_what_is_run(method, overrides, recipe
 
 
 def measure(model, recipe):
-    spec = TrainSpec(stage="pretrain", run_dir=Path("run"), model=model, recipe=recipe)
-    return training_cost("run", spec, num_mel_bins=128, num_classes=0).flops
+    return training_cost(model, recipe, num_mel_bins=128, num_classes=0).flops
 
 
 def not_done(config, step):

@@ -1,7 +1,6 @@
 """Counted operations equal a closed form; parameters, memory and hours follow from them."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +16,6 @@ from pipeline_src.config import (
 from pipeline_src.errors import ConfigError
 from pipeline_src.methods import MaskRatios, make_architecture
 from pipeline_src.methods.common.masking import num_kept
-from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.cost import gpu_hours, run_costs
 from pipeline_src.train.measure import cost_record, training_cost
 
@@ -47,20 +45,14 @@ def linear(num_tokens, fan_in, fan_out):
     return 2 * num_tokens * fan_in * fan_out
 
 
-def make_spec(method, recipe, num_classes=0):
-    return TrainSpec(
-        stage="finetune" if num_classes else "pretrain",
-        run_dir=Path("run"),
-        model=ModelConfig(
-            method=method, size="tiny", img_size=SIDE, target_length=FRAMES, overrides=OVERRIDES
-        ),
-        recipe=recipe,
+def make_model(method):
+    return ModelConfig(
+        method=method, size="tiny", img_size=SIDE, target_length=FRAMES, overrides=OVERRIDES
     )
 
 
 def measure(method, recipe, num_classes=0):
-    spec = make_spec(method, recipe, num_classes)
-    return training_cost("run", spec, num_mel_bins=MEL, num_classes=num_classes)
+    return training_cost(make_model(method), recipe, num_mel_bins=MEL, num_classes=num_classes)
 
 
 def decoder(num_audio_kept, num_video_kept):
@@ -170,7 +162,7 @@ def test_done_json_keeps_the_operations_of_the_clips_that_were_seen():
     measured = measure("cav_mae", recipe, num_classes=4)
     state = {"num_mel_bins": MEL, "class_names": list("abcd"), "samples_seen": 40}
     state["modalities"] = ["audio", "video"]
-    assert cost_record(make_spec("cav_mae", recipe, 4), state) == {
+    assert cost_record(make_model("cav_mae"), recipe, state) == {
         "parameters": measured.num_parameters,
         "flops_per_clip": measured.flops,
         "flops": 40 * measured.flops,
@@ -227,10 +219,9 @@ def test_default_configuration_has_a_cost():
 
 def test_sound_alone_costs_what_the_audio_head_costs():
     recipe = FinetuneConfig(batch_size=8, all_heads=True)
-    spec = make_spec("cav_mae", recipe, 4)
     state = {"num_mel_bins": MEL, "class_names": list("abcd"), "samples_seen": 1}
     both, sound = (
-        cost_record(spec, {**state, "modalities": modalities})["flops"]
+        cost_record(make_model("cav_mae"), recipe, {**state, "modalities": modalities})["flops"]
         for modalities in (["audio", "video"], ["audio"])
     )
     alone = measure("cav_mae", FinetuneConfig(modality_probs=(1, 0, 0)), num_classes=4)

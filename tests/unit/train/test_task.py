@@ -31,9 +31,11 @@ def test_a_recipe_has_its_task():
 
 
 def test_only_fine_tuning_has_classes_heads_and_scores():
-    assert pretraining().class_names(SHARDS) == pretraining().heads(("audio",), ("audio",)) == ()
+    assert pretraining().class_names(SHARDS) == ()
     assert finetuning().class_names(SHARDS) == ("a", "b")
-    assert finetuning().heads(("audio", "video"), ("audio", "video")) == ("audio", "video")
+    both = ("audio", "video")
+    assert PretrainConfig().scored_heads(both, both) == ()
+    assert FinetuneConfig().scored_heads(both, both) == both
 
 
 def test_a_pre_training_has_the_phases_of_its_curriculum():
