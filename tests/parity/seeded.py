@@ -65,9 +65,7 @@ class Case:
         """The state dict of a published class, heads cut to ``num_classes``."""
         state = {}
         for key, shape in published_shapes(keys_file).items():
-            if num_classes and re.fullmatch(
-                r"(mlp_head\w*\.1|classifier_head)\.(weight|bias)", key
-            ):
+            if num_classes and re.fullmatch(HEAD_KEYS, key):
                 shape = (num_classes, *shape[1:])
             # The blocks' second name comes later in the state dict and overwrites the first.
             tag = re.sub(r"^vit_base\.blocks\.", "my_blocks.", key)

@@ -2,7 +2,8 @@
 
 Weights go through the converter of published files, so its key map is tested with them. Not met,
 since ours differ on purpose: the evaluation branch of the contrast, whose negatives keep a score of
-0, and ratios drawn per step.
+0, ratios drawn per step, the axis that a batch of one loses (``feat/single_shapes``), and the tuple
+that the released forward returns (``norm/returned_shapes``).
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Retrieval by aligned segments: what each score tells apart, ties, and its time."""
+"""Retrieval by aligned segments: what each score tells apart, and ties."""
 
 import numpy as np
 import pytest
