@@ -10,6 +10,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,11 @@ def main() -> None:
     shape = (options.clips, options.segments, options.dim)
     sides = [rng.standard_normal(shape, dtype=np.float32) for _ in range(2)]
     unit = [side / np.linalg.norm(side, axis=-1, keepdims=True) for side in sides]
-    seconds = {score: cpu_seconds(lambda s=score: segment_scores(*unit, s)) for score in SCORES}
-    seconds["all"] = cpu_seconds(lambda: segment_retrieval(*sides, num_resamples=1000, seed=0))
+    seconds = {
+        score: cpu_seconds(lambda s=score: segment_scores(unit[0], unit[1], s)) for score in SCORES
+    }
+    everything = partial(segment_retrieval, sides[0], sides[1], num_resamples=1000, seed=0)
+    seconds["all"] = cpu_seconds(everything)
     record = {**describe_machine(), "shape": shape, "cpu_seconds": seconds}
     options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print("\n".join(f"{name:<14}{value:>8.1f} s" for name, value in seconds.items()))
