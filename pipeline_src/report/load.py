@@ -17,6 +17,7 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from pipeline_src.catalog import paths
 from pipeline_src.errors import StageError
 from pipeline_src.evaluate.records import ROOT_DEPTH, read_text, short_path
 
@@ -167,7 +168,7 @@ def read_run_config(run_dir: Path) -> tuple[str, dict[str, Any]]:
     Raises:
         StageError: it cannot be read.
     """
-    path = run_dir / "config.yaml"
+    path = Path(paths.fill(paths.RUN_CONFIG, run_dir.parent, run=run_dir.name))
     text = read_text(path, "the rule resolve_config")
     try:
         sections = yaml.safe_load(text)

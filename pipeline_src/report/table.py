@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline_src.catalog import paths
 from pipeline_src.errors import StageError
-from pipeline_src.evaluate.files import METRICS_FILE
 from pipeline_src.evaluate.records import (
     DIRECTIONS,
     MODALITIES,
@@ -19,9 +19,9 @@ from pipeline_src.evaluate.records import (
     read_record,
 )
 
-PATTERN = f"*/eval/*/{METRICS_FILE}"
-PROBE_PATTERN = f"*/probe/*/{METRICS_FILE}"
-FOLDS_PATTERN = f"*/folds/*/{METRICS_FILE}"
+PATTERN, PROBE_PATTERN, FOLDS_PATTERN = map(
+    paths.as_glob, (paths.SCORES, paths.PROBE_SCORES, paths.FOLD_SCORES)
+)
 HEAD = ("run", "data set", "input", "accuracy, %", "mAP, %", "clips")
 RETRIEVAL_HEAD = (
     "run",
@@ -155,11 +155,12 @@ def print_results(root: Path) -> None:
         StageError: there is no evaluation in it.
     """
     scored = sorted(root.glob(PATTERN))
-    shown = {path.parents[2] / "probe" / path.parent.name for path in scored}
-    probes = [p for p in sorted(root.glob(PROBE_PATTERN)) if p.parent not in shown]
+    names = [{"run": path.parents[2].name, "dataset": path.parent.name} for path in scored]
+    shown = {Path(paths.fill(paths.PROBE_SCORES, root, **one)) for one in names}
+    probes = [path for path in sorted(root.glob(PROBE_PATTERN)) if path not in shown]
     if not scored and not probes:
         raise StageError(f"{root}: no evaluation found ({PATTERN}): run `snakemake all` first")
     print_table(scored, probes, sorted(root.glob(FOLDS_PATTERN)))
-    page = root / "report" / "index.html"
+    page = Path(paths.fill(paths.REPORT, root))
     if page.is_file():
         sys.stdout.write(f"\nReport: {page}\n")

@@ -20,7 +20,7 @@ from pipeline_src.runs.checkpoint import read_checkpoint, save_checkpoint
 from pipeline_src.runs.done import write_done
 from pipeline_src.runs.preparation import published_preparation
 from pipeline_src.runs.provenance import git_commit, package_versions
-from pipeline_src.runs.spec import DONE_FILE, TrainSpec
+from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, DONE_FILE, TrainSpec
 from pipeline_src.system.atomic import json_sha256, write_json
 
 REPORT_FILE = "conversion.json"
@@ -74,7 +74,11 @@ def parse_overrides(settings: list[str]) -> dict[str, Any]:
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raise CheckpointError where ``folder`` already holds a finished training."""
+    """Refuse a folder that already holds a finished training.
+
+    Raises:
+        CheckpointError: it does.
+    """
     if (folder / DONE_FILE).exists():
         raise CheckpointError(f"{folder} already holds a checkpoint; delete it or name another")
 
@@ -118,7 +122,7 @@ def write_imported(
         "git_commit": git_commit(),
         "versions": package_versions(),
     }
-    written = save_checkpoint(folder / "checkpoints", model, {}, state, keep=1)
+    written = save_checkpoint(folder / CHECKPOINTS_FOLDER, model, {}, state, keep=1)
     write_json(folder / REPORT_FILE, {"source": source, "model": name, **report.as_dict()})
     return write_done(folder, read_checkpoint(written), {}, None)
 

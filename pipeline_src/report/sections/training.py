@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from pipeline_src.catalog import paths
 from pipeline_src.report.blocks import (
     MAX_DETAILED,
     MODALITY_LABELS,
@@ -55,7 +56,9 @@ def weights_origin(sections: Mapping[str, Any], stage: Stage) -> WeightsOrigin:
 
 def stage_folder(run_dir: Path, stage: Stage, dataset: str) -> Path:
     """Return where a run of its own trains ``stage``."""
-    return run_dir / "pretrain" if stage == "pretrain" else run_dir / "finetune" / dataset
+    pattern = paths.PRETRAINED if stage == "pretrain" else paths.FINETUNED
+    done = paths.fill(pattern, run_dir.parent, run=run_dir.name, dataset=dataset)
+    return Path(done).parent
 
 
 def stage_title(run_dir: Path, stage: Stage, dataset: str) -> str:
@@ -101,7 +104,7 @@ def training_section(
         for part in parts
     ]
     if len(shown) < len(run_dirs):
-        section.blocks.append(Text(left_out_text(len(run_dirs), "metrics.jsonl")))
+        section.blocks.append(Text(left_out_text(len(run_dirs), METRICS_LOG_FILE)))
     return section
 
 
