@@ -21,7 +21,11 @@ TOP_K = 5
 
 
 def check_scores(scores_NC: NDArray, targets_NC: NDArray, task: Task) -> None:
-    """Raise ``ValueError`` for scores and targets that no metric can be computed from."""
+    """Refuse scores and targets, (N, C) each, that no metric can be computed from.
+
+    Raises:
+        ValueError: what is wrong of them.
+    """
     if task not in ("multiclass", "multilabel"):
         raise ValueError(f"task {task!r} must be 'multiclass' or 'multilabel'")
     if scores_NC.ndim != 2 or scores_NC.shape != targets_NC.shape or scores_NC.size == 0:

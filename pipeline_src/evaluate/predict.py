@@ -157,6 +157,7 @@ def quick_accuracy(
     model.eval()
 
     def score(batch: Batch) -> dict[str, Tensor]:
+        """Return the mean logits (B, C) of each head."""
         sign("a batch of the validation")
         return {k: v.mean(1) for k, v in head_logits(model, batch, heads).items()}
 
@@ -191,4 +192,5 @@ def head_logits(
 
 
 def _softmax(logits: Tensor) -> Tensor:
+    """Return probabilities of the same shape, the classes being the last axis."""
     return logits.softmax(-1)

@@ -126,7 +126,12 @@ class Model:
         return list(self.classifications(inputs, **options))
 
     def classifications(self, inputs: Any, **options: Any) -> Iterator[Classification]:
-        """Return the same one after the other, for more than fits into memory."""
+        """Return the same one after the other, for more than fits into memory.
+
+        Raises:
+            CheckpointError: the checkpoint has no classes.
+            ConfigError: no trained head takes the wanted modalities.
+        """
         if not self.heads:
             raise CheckpointError(
                 f"{self.folder}: holds a pre-training, which knows no classes; name a fine-tuning"

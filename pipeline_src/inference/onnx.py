@@ -35,6 +35,7 @@ class AudioEncoder(nn.Module):
         self.mean, self.std = model.format.logmel_mean, model.format.logmel_std
 
     def forward(self, logmel: Tensor) -> Tensor:
+        """Return the features (B, D) of (B, T, M)."""
         return self.network.embed(audio=(logmel - self.mean) / self.std)["audio"]
 
 
@@ -51,6 +52,7 @@ class VideoEncoder(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1) * 255)
 
     def forward(self, frames: Tensor) -> Tensor:
+        """Return the features (B, D) of (B, F, 3, H, W)."""
         return self.network.embed(video=(frames - self.mean) / self.std)["video"]
 
 

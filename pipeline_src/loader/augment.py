@@ -70,19 +70,19 @@ def augment_batch(
 
 
 def _uniform(num_clips: int, generator: torch.Generator, like: Tensor) -> Tensor:
-    """Draw U[0, 1) per clip, on the device of ``like``."""
+    """Draw U[0, 1) per clip, (B,), on the device of ``like``."""
     return torch.rand(num_clips, generator=generator, device=generator.device).to(like.device)
 
 
 def _symmetric(num_clips: int, generator: torch.Generator, like: Tensor) -> Tensor:
-    """Draw U[-1, 1) per clip."""
+    """Draw U[-1, 1) per clip, (B,)."""
     return 2 * _uniform(num_clips, generator, like) - 1
 
 
 def shift_logmel(
     logmel_BTM: Tensor, time_shift: int, freq_shift: int, *, generator: torch.Generator
 ) -> Tensor:
-    """Move each log-mel by up to so many frames and mel bins; the edge cells are repeated."""
+    """Move log-mels (B, T, M) by up to so many frames and mel bins; edge cells are repeated."""
     num_clips, num_frames, num_bins = logmel_BTM.shape
     index_T = _shifted_index(num_clips, num_frames, time_shift, generator, logmel_BTM)
     index_M = _shifted_index(num_clips, num_bins, freq_shift, generator, logmel_BTM)
@@ -91,7 +91,7 @@ def shift_logmel(
 
 
 def roll_logmel(logmel_BTM: Tensor, limit: int, *, generator: torch.Generator) -> Tensor:
-    """Roll each log-mel in time by up to ``limit`` frames; what leaves one end enters the other."""
+    """Roll log-mels (B, T, M) in time by up to ``limit`` frames: off one end, in at the other."""
     num_clips, num_frames, _ = logmel_BTM.shape
     index_BT = _moved_index(num_clips, num_frames, limit, generator, logmel_BTM) % num_frames
     return logmel_BTM.gather(1, index_BT[:, :, None].expand_as(logmel_BTM))
@@ -100,6 +100,7 @@ def roll_logmel(logmel_BTM: Tensor, limit: int, *, generator: torch.Generator) -
 def _shifted_index(
     num_clips: int, size: int, limit: int, generator: torch.Generator, like: Tensor
 ) -> Tensor:
+    """Return (B, size) positions moved by a draw per clip and kept within [0, size)."""
     return _moved_index(num_clips, size, limit, generator, like).clamp(0, size - 1)
 
 
@@ -112,7 +113,7 @@ def _moved_index(
 
 
 def add_noise(logmel_BTM: Tensor, amplitude: float, *, generator: torch.Generator) -> Tensor:
-    """Add U[0, 1) noise times a level drawn per clip from U[0, amplitude) (AVSiam, CAV-MAE)."""
+    """Add U[0, 1) times a level per clip from U[0, amplitude) to (B, T, M) (AVSiam, CAV-MAE)."""
     noise = torch.rand(logmel_BTM.shape, generator=generator, device=generator.device)
     level_B = amplitude * _uniform(len(logmel_BTM), generator, logmel_BTM)
     return logmel_BTM + noise.to(logmel_BTM.device) * level_B[:, None, None]
@@ -121,7 +122,7 @@ def add_noise(logmel_BTM: Tensor, amplitude: float, *, generator: torch.Generato
 def mask_spans(
     x_BNX: Tensor, widest: int, fill: float = 0.0, *, generator: torch.Generator
 ) -> Tensor:
-    """Set one span of axis 1 to ``fill``, its width uniform in 0 .. ``widest`` (SpecAugment)."""
+    """Set one span of axis 1 of (B, N, X) to ``fill``, 0 .. ``widest`` long (SpecAugment)."""
     num_clips, size, _ = x_BNX.shape
     width_B = (_uniform(num_clips, generator, x_BNX) * (min(widest, size) + 1)).long()
     start_B = (_uniform(num_clips, generator, x_BNX) * (size - width_B + 1)).long()
@@ -139,7 +140,7 @@ def warp_frames(
     flip: bool,
     generator: torch.Generator,
 ) -> Tensor:
-    """Crop, move, rotate and mirror frames; all frames of a clip alike, edge pixels repeated.
+    """Crop, move, rotate and mirror (B, F, 3, H, W), a clip's frames alike, edge pixels repeated.
 
     Args:
         crop_scale: smallest area kept, share of the frame; the crop has the frame's shape and is

@@ -75,9 +75,14 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         return len(self.shards)
 
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
+        """Return what ``__getitems__`` does of one clip, without the axis B."""
         return {name: value[0] for name, value in self.__getitems__([draw]).items()}
 
     def __getitems__(self, draws: Sequence[Draw]) -> dict[str, Tensor]:
+        """Return a batch: "logmel" (B, T, M), "targets" (B, C), "index" (B,), "frames" if any.
+
+        Frames are (B, F, 3, H, W); with segments of sound the log-mel is (B, G, T, M).
+        """
         shapes = self.layout().items()
         arrays = {name: np.empty((len(draws), *shape), kind) for name, (shape, kind) in shapes}
         self.fill(arrays, draws)

@@ -78,7 +78,7 @@ class Mixup:
 
 
 def mix_frames(first_F3HW: Tensor, second_F3HW: Tensor, share: float) -> Tensor:
-    """Return the weighted mean of two clips' frames, rounded to uint8 as frames are stored."""
+    """Return the weighted mean (F, 3, H, W) of two clips' frames, uint8 as frames are stored."""
     mixture = share * first_F3HW.float() + (1 - share) * second_F3HW.float()
     return mixture.round().to(torch.uint8)
 

@@ -116,11 +116,13 @@ def _hidden(masked: NDArray, shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 
 def _spectrogram_rgb(values_TM: NDArray, low: float, high: float) -> NDArray[np.uint8]:
+    """Colour a log-mel between two levels: (T, M, 3)."""
     scaled_TM = np.nan_to_num((values_TM.astype(np.float64) - low) / max(high - low, 1e-9))
     return (colormaps[COLOUR_MAP](np.clip(scaled_TM, 0, 1))[..., :3] * 255).astype(np.uint8)
 
 
 def _frame_rgb(values_HW3: NDArray) -> NDArray[np.uint8]:
+    """Return a frame of values in [0, 1], or of bytes, as bytes (H, W, 3)."""
     if values_HW3.dtype == np.uint8:
         return values_HW3
     return (np.clip(np.nan_to_num(values_HW3.astype(np.float64)), 0, 1) * 255).astype(np.uint8)

@@ -7,12 +7,12 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def whole(value: Tensor) -> Tensor:
-    """Gather a tensor as if it were not split; every rank must ask."""
+    """Gather a tensor, in its full shape, as if it were not split; every rank must ask."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def gather(named: Iterable[tuple[str, Tensor]], *, keeps: bool) -> dict[str, Tensor]:
-    """Gather whole tensors on the CPU; every rank must ask, those that keep them get them."""
+    """Gather tensors in their full shapes on the CPU; every rank asks, those that keep get them."""
     gathered = {}
     for name, value in named:
         tensor = whole(value.detach())

@@ -119,6 +119,7 @@ def train(run: Run, batches: Iterator[Batch], progress: TrainProgress, stop: Sto
 
 
 def _take_step(run: Run, batch: Batch, progress: TrainProgress) -> dict[str, Tensor]:
+    """Take the optimiser steps of a batch's passes; return what is logged, 0-d values."""
     device = run.ranks.device
     recipe = run.recipe
     run.model.train()

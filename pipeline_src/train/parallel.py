@@ -53,7 +53,7 @@ def compile_blocks(model: nn.Module, kept_in: Path | None = None) -> None:
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
-    """Scale gradients to at most ``max_norm`` over all parameters; return the norm before.
+    """Scale gradients to at most ``max_norm`` over all parameters; return the norm before, 0-d.
 
     Args:
         max_norm: 0 = leave them as they are.

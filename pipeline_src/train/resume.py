@@ -63,6 +63,7 @@ def start_from(
     start = network_config(checkpoint)
 
     def adapt(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tensors that are taken over, positions in the shapes of the network."""
         kept = {k: v for k, v in tensors.items() if not (foreign and k.startswith(foreign))}
         return fit_to_inputs(kept, model, start, fit_positions)
 

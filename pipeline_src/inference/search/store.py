@@ -131,6 +131,8 @@ class IndexWriter:
 
         Args:
             vectors: of each modality, one per row. previews: picture and spectrogram of each row.
+        Raises:
+            StageError: the disk is full.
         """
         try:
             for name, vector_file in self._vectors.items():

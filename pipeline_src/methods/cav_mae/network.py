@@ -175,7 +175,7 @@ class CAVMAE(AudioVisualModel):
         return self._run_own(x_BLD if ids_keep is None else gather_tokens(x_BLD, ids_keep), "video")
 
     def _run_own(self, x_BLD: Tensor, modality: Modality) -> Tensor:
-        """Run the blocks of a modality alone, its registers beside the tokens."""
+        """Run the blocks of a modality alone, its registers beside the tokens: (B, L, D)."""
         return run_blocks(
             self.blocks_a if modality == "audio" else self.blocks_v,
             x_BLD,

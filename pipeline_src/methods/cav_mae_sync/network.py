@@ -109,6 +109,7 @@ class CAVMAESync(CAVMAE):
     def _decode(
         self, audio_BKD: Tensor, video_BKD: Tensor, audio_mask: Mask, video_mask: Mask
     ) -> tuple[Tensor, Tensor]:
+        """Decode patch tokens alone: (B, La, P), (B, Lv, P); the first token is the class's."""
         return super()._decode(audio_BKD[:, 1:], video_BKD[:, 1:], audio_mask, video_mask)
 
     def forward_heads(
@@ -124,6 +125,9 @@ class CAVMAESync(CAVMAE):
 
         Returns:
             Logits (B, 1, C) of whole clips, with ``classifier: frame`` (B, G, C).
+
+        Raises:
+            ValueError: neither audio nor video is given.
         """
         if audio is None and video is None:
             raise ValueError("give audio, video or both")

@@ -15,7 +15,11 @@ class CAVMAESyncPretrain(CAVMAEPretrain):
     model: CAVMAESync
 
     def _contrast(self, audio_BD: Tensor, video_BD: Tensor, plan: MaskPlan) -> dict[str, Tensor]:
-        """Contrast what the network pools; of class tokens and means the mean of both losses."""
+        """Contrast what the network pools; of class tokens and means the mean of both losses.
+
+        Returns:
+            0-d values.
+        """
         if self.model.config.contrast_features != "both":
             return super()._contrast(audio_BD, video_BD, plan)
         halves = zip(audio_BD.chunk(2, dim=1), video_BD.chunk(2, dim=1), strict=True)

@@ -26,6 +26,7 @@ class _GatherWithGrad(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x_BD: Tensor) -> Tensor:
+        """Return the features of all ranks, (N, D)."""
         parts = [torch.empty_like(x_BD) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, x_BD.contiguous())
         ctx.num_clips = x_BD.shape[0]
@@ -33,6 +34,7 @@ class _GatherWithGrad(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        """Return the gradient (B, D) of this rank's features."""
         grad_ND = grads[0].clone(
             memory_format=torch.contiguous_format
         )  # autograd may use what it hands over elsewhere
@@ -57,7 +59,7 @@ def scoped_contrastive_loss(
     scope: Scope = "global",
     negative_mask_NN: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """``contrastive_loss`` among the clips of all ranks ("global") or of this one ("local")."""
+    """``contrastive_loss``, 0-d values, among the clips of all ranks ("global") or of this one."""
     if scope == "global":
         audio_BD, video_BD = gather_clips(audio_BD), gather_clips(video_BD)
     return contrastive_loss(

@@ -88,6 +88,7 @@ def patches_to_frames(config: NetworkConfig, patches_BLP: Tensor) -> Tensor:
 def _fill(
     target_BLP: Tensor, pred_BLP: Tensor, is_masked_BL: Tensor, *, norm_pix: bool
 ) -> tuple[Tensor, Tensor]:
+    """Put predictions where patches are hidden, (B, L, P), and tell where: True = hidden."""
     if norm_pix:
         _, mean, std = normalise_patches(target_BLP)
         pred_BLP = pred_BLP * std + mean
