@@ -5,6 +5,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from pipeline_src.catalog import paths
+from pipeline_src.catalog.steps import PLAN
 from pipeline_src.config import Config, MediaConfig
 from pipeline_src.datasets.chunk_plan import count_clips, ensure_plan
 from pipeline_src.datasets.classes import load_classes
@@ -14,7 +15,6 @@ from pipeline_src.datasets.retrieval_lists import load_gallery
 from pipeline_src.errors import ConfigError, ManifestError, did_you_mean
 from pipeline_src.system.lock import refuse_if_held
 
-PLAN = "plan"  # the stage that is no rule: lists are cut when the Snakefile is parsed
 # Folders of the results, and names that would turn a target into a rule's name.
 RESERVED_NAMES = {
     "clips",

@@ -13,6 +13,7 @@ from pipeline_src import versions
 from pipeline_src.config.section import Section
 
 VERSION_PARAM = "step_version"
+PLAN = "plan"  # the stage that is no rule: lists are cut when the Snakefile is parsed
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -70,6 +71,31 @@ STEPS = {
         {"model": "model", "evaluate": "evaluate", "num_examples": "report.num_examples"},
     ),
     "report_results": Step("REPORT", {"report": "report"}),
+}
+
+
+class ChunkStage(NamedTuple):
+    """A stage of a data set, made chunk by chunk in a folder of its name.
+
+    Args:
+        rule: makes one chunk.
+        reads: stages whose files of the chunk it reads.
+    """
+
+    rule: str
+    reads: tuple[str, ...]
+
+    @property
+    def recorded_name(self) -> str:
+        """Its name in manifests and in the benchmark: of the step, not of the folder."""
+        return STEPS[self.rule].version.lower()
+
+
+CHUNK_STAGES = {
+    "download": ChunkStage("download_clips", (PLAN,)),
+    "transcode": ChunkStage("transcode_clips", ("download",)),
+    "logmel": ChunkStage("extract_logmel", ("transcode",)),
+    "shards": ChunkStage("pack_shard", ("logmel", "transcode")),
 }
 
 

@@ -12,17 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline_src.catalog.steps import CHUNK_STAGES
 from pipeline_src.config import Config
 from pipeline_src.manifest.chunks import ChunkManifest, read_chunk
 from pipeline_src.shards.files import shard_files
 
-# Folder -> its rule, and its name in manifests and in the recorded benchmark.
-RULES = {
-    "download": ("download_clips", "download"),
-    "transcode": ("transcode_clips", "transcode"),
-    "logmel": ("extract_logmel", "logmel"),
-    "shards": ("pack_shard", "pack"),
-}
 BENCHMARK = Path("benchmarks/results/preprocess_clips.json")
 # Manifest, ledger, log and timing of a job; Snakemake's two records; fetched.jsonl or the tar.
 FILES_PER_JOB = 7
@@ -70,7 +64,7 @@ def workload(
     num_jobs = sum(math.ceil(count / size) for count in clips_per_split.values())
     num_clips = sum(clips_per_split.values())
     loads = []
-    for stage in RULES:
+    for stage in CHUNK_STAGES:
         rates = _measured(Path(config.results), name, stage) or _recorded(stage, seconds)
         loads.append(
             StageLoad(
@@ -87,14 +81,14 @@ def workload(
 
 def _measured(results: Path, name: str, stage: str) -> Rates | None:
     """Means over the first chunks of this data set that a job has made and timed."""
-    folder = results / "benchmarks" / RULES[stage][0] / name
+    folder = results / "benchmarks" / CHUNK_STAGES[stage].rule / name
     num_clips: list[int] = []
     num_bytes: list[int] = []
     seconds: list[float] = []
     for timing in sorted(folder.glob("*/*.tsv"))[:SAMPLED_CHUNKS]:
         path = results / name / stage / timing.relative_to(folder).with_suffix(".json")
         if path.is_file():
-            manifest = read_chunk(path, RULES[stage][1])
+            manifest = read_chunk(path, CHUNK_STAGES[stage].recorded_name)
             num_clips.append(manifest.num_in)
             num_bytes.append(tar_bytes(manifest))
             seconds.append(_job_seconds(timing))
@@ -122,7 +116,7 @@ def _recorded(stage: str, seconds: float) -> Rates:
     """CPU seconds and bytes of the benchmark, of clips of the same length only."""
     for record in _read_benchmark():
         if abs(record["clip_seconds"] - seconds) <= LENGTH_TOLERANCE * seconds:
-            key, num_clips = RULES[stage][1], record["num_clips"]
+            key, num_clips = CHUNK_STAGES[stage].recorded_name, record["num_clips"]
             if key in record["cpu_seconds"]:
                 return Rates(
                     record["bytes"][key] / num_clips,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 
 from pipeline_src.catalog import Catalog, paths
-from pipeline_src.dvc.data import DATA_STAGES
+from pipeline_src.catalog.steps import CHUNK_STAGES
 from pipeline_src.dvc.stage import Stage
 from pipeline_src.dvc.stale import stale_manifests
 from pipeline_src.dvc.table import all_stages
@@ -110,18 +110,18 @@ def _fitting(catalog: Catalog, stage: Stage, recorded: Set[str]) -> list[str]:
 def _files(catalog: Catalog, stage: Stage) -> Iterator[Path]:
     """Yield the files by which a stage is known to have a record."""
     name = stage.name.removeprefix(f"{stage.kind}_")
-    if stage.kind in DATA_STAGES and not catalog.dataset(name).is_packed:
+    if stage.kind in CHUNK_STAGES and not catalog.dataset(name).is_packed:
         yield from map(Path, catalog.chunk_files(stage.kind, name))
         if stage.kind == "shards":
             yield from map(Path, catalog.indexes(name))
         return
     for path in (Path(stage.target), *(Path(out.path) for out in stage.outs)):
-        yield from path.rglob("*") if stage.kind in DATA_STAGES and path.is_dir() else (path,)
+        yield from path.rglob("*") if stage.kind in CHUNK_STAGES and path.is_dir() else (path,)
 
 
 def _parts(catalog: Catalog, stage: Stage, arrived: Sequence[Path]) -> list[str]:
     """Return the manifests that fit of a data stage that fits in part; of others nothing."""
-    if stage.kind not in DATA_STAGES:
+    if stage.kind not in CHUNK_STAGES:
         _make_old(arrived)
         return []
     name = stage.name.removeprefix(f"{stage.kind}_")

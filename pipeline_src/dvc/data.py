@@ -5,13 +5,12 @@ from functools import partial
 from pathlib import Path
 
 from pipeline_src.catalog import Catalog
+from pipeline_src.catalog.steps import CHUNK_STAGES, PLAN
 from pipeline_src.datasets.clip_lists import read_clips
 from pipeline_src.datasets.dataset import DatasetConfig
 from pipeline_src.datasets.sources import source_kind, split_member
 from pipeline_src.dvc.settings import dataset_keys, versions_of
 from pipeline_src.dvc.stage import Out, Stage, relative_path
-
-DATA_STAGES = ("download", "transcode", "logmel", "shards")
 
 
 def data_stages(catalog: Catalog, name: str) -> Iterator[Stage]:
@@ -21,7 +20,7 @@ def data_stages(catalog: Catalog, name: str) -> Iterator[Stage]:
         yield _packed_stage(catalog, name)
         return
     stage = partial(_data_stage, catalog, name)
-    folder = {kind: str(catalog.stage_folder(kind, name)) for kind in DATA_STAGES}
+    folder = {kind: str(catalog.stage_folder(kind, name)) for kind in CHUNK_STAGES}
     silent = "" if dataset.has_video else relative_path(catalog.dataset_path(name))
     described = [catalog.dataset_path(name), *dataset.described_by]
     if dataset.derives_classes:  # classes.csv is nobody's output; the list decides what is in it
@@ -44,7 +43,7 @@ def _data_stage(
     deps: Sequence[str | Path],
     modalities_of: str = "",
 ) -> Stage:
-    is_first = kind == DATA_STAGES[0]  # the list is cut into chunks for it
+    is_first = PLAN in CHUNK_STAGES[kind].reads  # the list is cut into chunks for it
     return Stage(
         name=f"{kind}_{name}",
         rules=(*rules, f"{kind}_{name}"),

@@ -35,7 +35,7 @@ RECORD = ROOT / PACKAGE / "dvc/reached.json"
 ALL = "all"
 # Step -> the functions that make its results, and the scripts that call them.
 TRAINING = ("train.run:run_training",)
-STEPS: dict[str, tuple[str, ...]] = {
+ENTRY_POINTS: dict[str, tuple[str, ...]] = {
     "PLAN": ("datasets.chunk_plan:ensure_plan",),
     "DOWNLOAD": ("download.chunk:download_chunk", "download_clips.py"),
     "TRANSCODE": ("transcode.transcode:transcode_chunk", "transcode_clips.py"),
@@ -192,12 +192,14 @@ def step_hash(step: str) -> str:
 
 
 def _entries(step: str) -> list[Unit]:
-    names = [entry.split(":") for entry in STEPS[step] if ":" in entry]
+    names = [entry.split(":") for entry in ENTRY_POINTS[step] if ":" in entry]
     return [Unit(module, name) for module, name in names]
 
 
 def _scripts(step: str) -> list[Path]:
-    return [ROOT / "workflow/scripts" / entry for entry in STEPS[step] if entry.endswith(".py")]
+    return [
+        ROOT / "workflow/scripts" / entry for entry in ENTRY_POINTS[step] if entry.endswith(".py")
+    ]
 
 
 def code_text(source: str, statement: ast.stmt) -> str:
@@ -262,7 +264,9 @@ def _without_comments(text: str) -> str:
 
 def current() -> dict[str, dict[str, int | str]]:
     """Return step -> its version and the hash of the code that it reaches now."""
-    return {step: {"version": getattr(versions, step), "code": step_hash(step)} for step in STEPS}
+    return {
+        step: {"version": getattr(versions, step), "code": step_hash(step)} for step in ENTRY_POINTS
+    }
 
 
 def recorded() -> dict[str, dict[str, int | str]]:
@@ -298,7 +302,7 @@ def record(keeps_results: Iterable[str]) -> list[str]:
             left.append(step)
         else:
             then[step] = now
-    write_text(RECORD, json.dumps({step: then[step] for step in STEPS}, indent=1) + "\n")
+    write_text(RECORD, json.dumps({step: then[step] for step in ENTRY_POINTS}, indent=1) + "\n")
     return left
 
 
@@ -309,9 +313,15 @@ def main() -> None:
     action.add_argument("--check", action="store_true", help="name steps whose code changed")
     action.add_argument("--write", action="store_true", help="record steps with a new version")
     action.add_argument(
-        "--keeps-results", nargs="+", choices=[*STEPS, ALL], metavar="STEP", help="record these too"
+        "--keeps-results",
+        nargs="+",
+        choices=[*ENTRY_POINTS, ALL],
+        metavar="STEP",
+        help="record these too",
     )
-    action.add_argument("--list", choices=STEPS, metavar="STEP", help="print what a step reaches")
+    action.add_argument(
+        "--list", choices=ENTRY_POINTS, metavar="STEP", help="print what a step reaches"
+    )
     options = parser.parse_args()
     if options.list:
         for module, name in sorted(reached(_entries(options.list))):

@@ -7,32 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline_src.catalog import Catalog
-from pipeline_src.catalog.steps import VERSION_PARAM
-from pipeline_src.dvc.data import DATA_STAGES
+from pipeline_src.catalog.steps import CHUNK_STAGES, VERSION_PARAM
 from pipeline_src.errors import ConfigError
 from pipeline_src.manifest.input_hash import hash_inputs
 
 CHUNK_PATTERN = re.compile(r"(?:[a-z]+\d*-)?(\d{5})(?:_\d{3})?\.(?:json|ledger\.csv|tar)")
-# Stage -> the stages whose chunk files it reads.
-INPUTS = {
-    "download": ("plan",),
-    "transcode": ("download",),
-    "logmel": ("transcode",),
-    "shards": ("logmel", "transcode"),
-}
-# Stage -> the rule that writes its manifests.
-CHUNK_RULES = {
-    "download": "download_clips",
-    "transcode": "transcode_clips",
-    "logmel": "extract_logmel",
-    "shards": "pack_shard",
-}
 logger = logging.getLogger(__name__)
 
 
 def stale_manifests(catalog: Catalog, kind: str, name: str) -> list[Path]:
     """Chunk manifests of a data stage that are there but were made from something else."""
-    columns = [catalog.chunk_files(stage, name) for stage in (kind, *INPUTS[kind])]
+    columns = [catalog.chunk_files(stage, name) for stage in (kind, *CHUNK_STAGES[kind].reads)]
     stale = []
     for manifest, *inputs in (map(Path, row) for row in zip(*columns, strict=True)):
         if manifest.is_file() and _origin_of(manifest) != _expected(catalog, kind, name, inputs):
@@ -46,7 +31,7 @@ def drop_stale(catalog: Catalog, kind: str, name: str) -> int:
     Run by DVC before a data stage that has to run. Snakemake alone would keep files that
     ``dvc checkout`` brought back, because its records are of this checkout and not of the files.
     """
-    if kind not in DATA_STAGES:
+    if kind not in CHUNK_STAGES:
         raise ConfigError(f"{kind}_{name}: only stages of data sets keep what they have made")
     stale = stale_manifests(catalog, kind, name) + _left_over(catalog, kind, name)
     if kind == "shards":  # cheap to make again, and its inputs may be of another time
@@ -67,7 +52,7 @@ def _origin_of(manifest: Path) -> str:
 def _expected(catalog: Catalog, kind: str, name: str, inputs: Sequence[Path]) -> str:
     if not all(path.is_file() for path in inputs):
         return "unknown"
-    settings = dict(catalog.recorded(CHUNK_RULES[kind], name))
+    settings = dict(catalog.recorded(CHUNK_STAGES[kind].rule, name))
     return hash_inputs(inputs, settings.pop(VERSION_PARAM), **settings)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from pipeline_src.catalog import Catalog
+from pipeline_src.catalog.steps import CHUNK_STAGES
 from pipeline_src.config import RunConfig
-from pipeline_src.dvc.data import DATA_STAGES
 from pipeline_src.dvc.stage import Stage
 from pipeline_src.dvc.stale import stale_manifests
 from pipeline_src.errors import PipelineError, StageError
@@ -32,7 +32,7 @@ def check_outputs(catalog: Catalog, stage: Stage) -> None:
     if missing:
         raise StageError(f"{missing[0]} is missing")
     checks: dict[str, Callable[[Catalog, Stage], None]] = {
-        **dict.fromkeys(DATA_STAGES, _check_chunks),
+        **dict.fromkeys(CHUNK_STAGES, _check_chunks),
         "pretrain": _check_training,
         "finetune": _check_training,
         "evaluate": _check_scores,

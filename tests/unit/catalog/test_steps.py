@@ -6,8 +6,9 @@ import pytest
 
 from pipeline_src import versions
 from pipeline_src.catalog import Catalog, paths
-from pipeline_src.catalog.steps import STEPS
+from pipeline_src.catalog.steps import CHUNK_STAGES, PLAN, STEPS
 from pipeline_src.config import default_config
+from pipeline_src.manifest.schema import CHUNKS
 
 
 @pytest.fixture
@@ -53,6 +54,14 @@ def test_a_rule_gets_each_param_as_a_function_of_its_wildcards(catalog, rule):
     params = {name: value(wildcards) for name, value in catalog.params(rule).items()}
     assert params == dict(catalog.recorded(rule, "avdigits", "avsiam_tiny"))
     assert params["step_version"] == getattr(versions, STEPS[rule].version)
+
+
+def test_the_chunk_stages_are_those_of_the_manifests_each_after_what_it_reads():
+    assert [stage.recorded_name for stage in CHUNK_STAGES.values()] == list(CHUNKS)
+    made = {PLAN}
+    for name, stage in CHUNK_STAGES.items():
+        assert set(stage.reads) <= made
+        made.add(name)
 
 
 def test_patterns_become_paths_and_what_to_look_for():

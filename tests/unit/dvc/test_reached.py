@@ -7,9 +7,9 @@ import shutil
 import pytest
 
 from pipeline_src import versions
-from pipeline_src.catalog.steps import STEPS as RULES
+from pipeline_src.catalog.steps import STEPS
 from pipeline_src.dvc import reached
-from pipeline_src.dvc.reached import STEPS, code_text, problems, step_hash
+from pipeline_src.dvc.reached import ENTRY_POINTS, code_text, problems, step_hash
 
 
 def texts(source):
@@ -25,12 +25,12 @@ def test_the_code_that_each_step_reaches_is_as_recorded():
 
 
 def test_every_step_with_a_version_is_watched_and_every_script_with_one_is_named(root):
-    assert set(STEPS) == {name for name in vars(versions) if name.isupper()}
+    assert set(ENTRY_POINTS) == {name for name in vars(versions) if name.isupper()}
     for path in sorted((root / "workflow/rules").glob("*.smk")):
         for rule in path.read_text().split("\nrule ")[1:]:
             if step := re.search(r"catalog\.params\(\"(\w+)\"\)", rule):
                 script = re.search(r"scripts/(\w+\.py)", rule)[1]
-                assert script in STEPS[RULES[step[1]].version], script
+                assert script in ENTRY_POINTS[STEPS[step[1]].version], script
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,9 @@ def copied(root, tmp_path, monkeypatch):
     shutil.copytree(root / "workflow/scripts", tmp_path / "workflow/scripts")
     monkeypatch.setattr(reached, "ROOT", tmp_path)
     monkeypatch.setattr(reached, "RECORD", tmp_path / "pipeline_src/dvc/reached.json")
-    monkeypatch.setattr(reached, "STEPS", {key: STEPS[key] for key in ("LOGMEL", "PACK")})
+    monkeypatch.setattr(
+        reached, "ENTRY_POINTS", {key: ENTRY_POINTS[key] for key in ("LOGMEL", "PACK")}
+    )
     reached.read_module.cache_clear()
     yield tmp_path
     reached.read_module.cache_clear()
