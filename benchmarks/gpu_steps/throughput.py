@@ -45,7 +45,7 @@ def timed(
 
 
 def largest(setting: Setting, name: str, way: str) -> dict[str, float]:
-    """Figures at the largest batch that fits, foretold from two smaller ones."""
+    """Figures at the largest batch that fits, extrapolated from two smaller ones."""
     one = trainer(setting, name, way)
     first, second = setting.batch_size, 2 * setting.batch_size
     low, high = (timed(setting, name, one, size, 1)["peak_memory_gb"] for size in (first, second))
