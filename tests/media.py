@@ -225,6 +225,7 @@ def make_shards(
     audio: AudioConfig,
     num_classes: int = 4,
     media: MediaConfig = SMALL,
+    split: str = "train",
 ) -> Path:
     """Run every data stage on clips below ``folder``; return the index of the one split."""
     transcode_path = transcode(download(folder, clips), media)
@@ -244,7 +245,7 @@ def make_shards(
     if not media.has_frames:
         lines.append("modalities: [audio]")
     (folder / "toy.yaml").write_text("\n".join(lines))
-    return pack_shards(folder, audio, media=media)
+    return pack_shards(folder, audio, media=media, split=split)
 
 
 def pack_shards(
@@ -252,6 +253,7 @@ def pack_shards(
     audio: AudioConfig,
     name: str = "shards",
     media: MediaConfig = SMALL,
+    split: str = "train",
     **shards: bool,
 ) -> Path:
     """Pack what ``make_shards`` has extracted, with other ``ShardsConfig``; return the index."""
@@ -261,7 +263,7 @@ def pack_shards(
         transcode_manifest=folder / "results" / "transcode" / "00000.json",
         manifest_path=manifest_path,
         ledger_path=manifest_path.with_suffix(".ledger.csv"),
-        shard_path=manifest_path.parent / "train-00000.tar",
+        shard_path=manifest_path.parent / f"{split}-00000.tar",
         shards=ShardsConfig(**shards),
         version=1,
     )
@@ -273,7 +275,7 @@ def pack_shards(
         index_path=path,
         dataset_path=folder / "toy.yaml",
         exclude_duplicates=False,
-        split="train",
+        split=split,
         max_failed_fraction=0.5,
         audio=audio,
         media=media,

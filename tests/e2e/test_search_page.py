@@ -6,12 +6,15 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from pipeline_src.inference.search.store import Index
 from tests.browser import CHROMIUM, open_browser
-from tests.checkpoints import make_checkpoint
+from tests.checkpoints import make_checkpoint, make_split
 from tests.media import make_clip
 
 pytestmark = [
@@ -21,6 +24,7 @@ pytestmark = [
 COMMAND = (sys.executable, "-m", "pipeline_src")
 NAMES = "[...document.querySelectorAll('#results strong')].map(e => e.textContent)"
 FOUND = "document.querySelectorAll('#results .card').length"
+PLAYED = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-c:a", "aac")  # by browsers
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +35,7 @@ def media(tmp_path_factory):
         for number in range(3):
             tone = (0.2 * number, 0.5 + 0.2 * number)
             path = folder / label / f"{label}{number}.mp4"
-            make_clip(path, seconds=1.2, tone=tone, is_static=is_static)
+            make_clip(path, seconds=1.2, tone=tone, is_static=is_static, options=PLAYED)
     (folder / "moving/<img src=x onerror=alert(1)>.mp4").write_bytes(b"no video at all")
     return folder
 
@@ -46,26 +50,48 @@ def others(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def address(media, tmp_path_factory, root):
-    """The page of an index that the commands have made."""
-    folder = tmp_path_factory.mktemp("search")
+@contextmanager
+def serving(folder, root, *sources):
+    """The folder of an index that the commands have made, and the address of its page."""
     checkpoint = make_checkpoint(folder / "run", classes=())
     environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"}
     index = folder / "index"
-    build = (*COMMAND, "search", "build", checkpoint, media, "--index", index, "--device", "cpu")
+    build = (*COMMAND, "search", "build", checkpoint, *sources, "--index", index, "--device", "cpu")
     subprocess.run(build, env=environment, check=True, capture_output=True)
     serve = (*COMMAND, "serve", index, "--port", "0", "--device", "cpu")
     with subprocess.Popen(serve, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
-            yield next(
+            address = next(
                 found.group()
                 for line in process.stderr
                 if (found := re.search(r"http://127\.0\.0\.1:[1-9]\d*", line))
             )
+            yield Index(index), address
         finally:
             process.terminate()
+
+
+@pytest.fixture(scope="module")
+def served(media, tmp_path_factory, root):
+    with serving(tmp_path_factory.mktemp("search"), root, media) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def served_many(tmp_path_factory, root):
+    """More pictures than a list shows at once, and packed clips of two splits."""
+    folder = tmp_path_factory.mktemp("many")
+    (folder / "pictures").mkdir()
+    for number in range(405):
+        picture = Image.new("RGB", (32, 32), (number // 2, 99, 99))
+        picture.save(folder / f"pictures/{number}{'odd' if number % 2 else 'even'}.png")
+    splits = []
+    for split in ("train", "test"):
+        (folder / split).mkdir()
+        splits.append(make_split(folder / split, split))
+    with serving(folder, root, folder / "pictures", *splits) as served:
+        yield served
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +100,8 @@ def browser(tmp_path_factory):
         yield browser
 
 
-@pytest.fixture
-def page(browser, address):
+@contextmanager
+def opened(browser, address):
     browser.said.clear()
     browser.size(1280, 860)
     browser.open(address + "/")
@@ -85,18 +111,59 @@ def page(browser, address):
     assert browser.hosts() <= {address.removeprefix("http://")}
 
 
+@pytest.fixture
+def page(browser, served):
+    with opened(browser, served[1]) as page:
+        yield page
+
+
+@pytest.fixture
+def page_of_many(browser, served_many):
+    with opened(browser, served_many[1]) as page:
+        yield page
+
+
 def place(page, number):
     """Where a clip of the map is in the window."""
     box = "document.getElementById('map').getBoundingClientRect()"
     return page.run(f"[{box}.left + state.drawn[{number}].x, {box}.top + state.drawn[{number}].y]")
 
 
+def test_the_map_says_which_clip_a_point_is(page, served):
+    for number in (0, 3):
+        row = served[0].row(page.run(f"state.drawn[{number}].row"))
+        page.point(*place(page, number))
+        page.wait(f"!$('tip').hidden && state.at === state.drawn[{number}].k")
+        name = Path(row["clip"]).name
+        (label,) = row["labels"]
+        assert name.startswith(label)
+        said = f"{label} · {label}/{name}"
+        page.wait(f"$('tip').innerText.trim() === {json.dumps(said)}")
+        loaded = "[...document.querySelectorAll('#tip img')].map(e => e.naturalWidth > 0)"
+        page.wait(f"{loaded}.every(Boolean)")
+        assert page.run(loaded) == [True, True]  # its picture and its spectrogram
+
+
+def plays(page, within):
+    """Wait until a video's time goes on, with a picture."""
+    video = f"document.querySelector('{within} video')"
+    page.wait(f"!!{video} && {video}.readyState >= 2 && {video}.currentTime > 0.2")
+    assert page.run(f"[{video}.videoWidth, {video}.videoHeight]") == [64, 48]
+
+
+def test_a_result_plays(page):
+    page.point(*place(page, 0), clicks=True)
+    plays(page, "#wanted")
+    page.run("[...document.querySelectorAll('#wanted button')].at(-1).click()")
+    assert page.wait(FOUND) == 5
+    page.run("document.querySelector('#results .card:nth-child(2) .play').click()")
+    plays(page, "#results .card:nth-child(2)")
+    assert page.run("document.querySelector('#wanted video').paused")
+
+
 def test_search_by_sound_and_by_picture_of_a_clip(page):
-    page.point(*place(page, 0))
-    page.wait("!document.getElementById('tip').hidden")
     page.point(*place(page, 0), clicks=True)
     page.wait("state.wanted && !!document.querySelector('#wanted video')")
-    page.wait("document.querySelector('#wanted video').duration > 1")  # it plays
     for by in ("audio other", "video other", "audio same", "video same", "both other"):
         page.run("document.querySelectorAll('#results .card').forEach(e => e.remove())")
         page.run(f"document.querySelector('[value=\"{by}\"]').click()")
@@ -107,6 +174,44 @@ def test_search_by_sound_and_by_picture_of_a_clip(page):
     page.run("$('label').value = 'still'; $('label').onchange()")
     page.wait(f"{FOUND} <= 3")
     assert set(page.run(NAMES)) == {"still"}
+
+
+def test_a_class_and_a_split(page_of_many, served_many):
+    page, index = page_of_many, served_many[0]
+    assert index.about["splits"] == ["test", "train"]
+    label = index.about["labels"][0]
+    page.run("$('split').value = 'test'; $('split').onchange()")
+    rows = page.wait("state.drawn.length === 2 && state.drawn.map(e => e.row)")
+    assert [index.row(row)["clip"] for row in rows] == ["toy/test/test0.mp4", "toy/test/test1.mp4"]
+    page.point(*place(page, 1), clicks=True)
+    page.wait("state.wanted && state.wanted.clip === 'toy/test/test1.mp4'")
+    page.run("$('split').value = 'train'; $('split').onchange()")
+    page.run("[...document.querySelectorAll('#wanted button')].at(-1).click()")
+    page.wait(f"{FOUND} === 2")
+    names = "[...document.querySelectorAll('#results .name')].map(e => e.title)"
+    assert set(page.run(names)) == {"toy/train/train0.mp4", "toy/train/train1.mp4"}
+    page.run(f"$('label').value = {json.dumps(label)}; $('label').onchange()")
+    page.wait(f"{FOUND} === 1")
+    assert page.run(names) == ["toy/train/train0.mp4"]
+    page.run("$('tab-clips').click()")
+    listed = "[...document.querySelectorAll('#clips .name')].map(e => e.title)"
+    assert page.wait(f"{listed}.length === 1 && {listed}") == ["toy/train/train0.mp4"]
+
+
+def test_every_clip_that_a_text_names_can_be_reached(page_of_many):
+    page = page_of_many
+    count = "document.querySelectorAll('#clips .card').length"
+    page.run("$('tab-clips').click()")
+    page.wait(f"{count} === 200 && !$('more-clips').hidden")
+    page.run("$('text').value = 'even.png'; $('text').oninput()")
+    page.wait("[...document.querySelectorAll('#clips .name')].every(e => /even/.test(e.title))")
+    assert page.run(count) == 200
+    assert not page.run("$('more-clips').hidden")
+    page.run("$('more-clips').click()")
+    page.wait(f"{count} === 203 && $('more-clips').hidden")
+    names = page.run("[...document.querySelectorAll('#clips .name')].map(e => e.title)")
+    assert len(set(names)) == 203
+    assert all(name.endswith("even.png") for name in names)
 
 
 def test_search_by_an_upload_and_one_that_is_refused(page, others):

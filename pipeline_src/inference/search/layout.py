@@ -26,7 +26,7 @@ def place_clips(vectors: Mapping[str, NDArray], rows_N: NDArray) -> NDArray:
     components = PCA(count, random_state=0).fit(sample)
     blocks = np.array_split(rows_N, -(-len(rows_N) // FIT_ROWS))
     places = np.concatenate([components.transform(_joined(vectors, rows)) for rows in blocks])
-    if uses_tsne:
+    if uses_tsne and np.ptp(places, axis=0).any():  # sklearn's t-SNE crashes where all are equal
         perplexity = min(PERPLEXITY, (len(rows_N) - 1) / 3)
         places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(places)
     return _within_one(places[:, :2])
@@ -38,4 +38,5 @@ def _joined(vectors: Mapping[str, NDArray], rows: NDArray) -> NDArray:
 
 def _within_one(places_N2: NDArray) -> NDArray:
     low, high = places_N2.min(axis=0), places_N2.max(axis=0)
-    return (2 * (places_N2 - low) / np.maximum(high - low, 1e-9) - 1).astype(np.float32)
+    scaled = 2 * (places_N2 - low) / np.maximum(high - low, 1e-9) - 1
+    return np.where(high > low, scaled, 0).astype(np.float32)

@@ -106,10 +106,10 @@ class Site:
 
     async def clips(self, request: web.Request) -> web.Response:
         """List clips of a label and split whose name holds a text, or those that were refused."""
-        rows = await asyncio.to_thread(self._listed, dict(request.query))
-        return web.json_response({"clips": rows})
+        return web.json_response(await asyncio.to_thread(self._listed, dict(request.query)))
 
-    def _listed(self, asked: dict[str, str]) -> list[Row]:
+    def _listed(self, asked: dict[str, str]) -> dict[str, Any]:
+        """Rows from number ``first`` on, and the next one that fits; None = there is none."""
         columns = self._index.columns
         if asked.get("refused"):
             allowed = columns["counts"] & columns["refused"]
@@ -117,14 +117,16 @@ class Site:
             allowed = self._index.allowed(asked.get("label", ""), asked.get("split", ""))
         text = asked.get("text", "").lower()
         found: list[Row] = []
-        skipped = _number(asked, "offset", 0, 0, 10**12)
-        for number in np.flatnonzero(allowed)[0 if text else skipped :]:
-            row = self._index.row(int(number))
-            if text in row["clip"].lower():
-                found.append(_shown(row))
+        numbers = np.flatnonzero(allowed)
+        first = _number(asked, "first", 0, 0, 10**12)
+        for number in numbers[np.searchsorted(numbers, first) :].tolist():
+            row = self._index.row(number)
+            if text not in row["clip"].lower():
+                continue
             if len(found) == MAX_LISTED:
-                break
-        return found
+                return {"clips": found, "next": number}
+            found.append(_shown(row))
+        return {"clips": found, "next": None}
 
     async def search(self, request: web.Request) -> web.Response:
         """Find the nearest clips of a row or of an upload."""

@@ -13,12 +13,13 @@ from pipeline_src.cli import main
 from pipeline_src.errors import CheckpointError, ConfigError
 from pipeline_src.inference.model import load
 from pipeline_src.inference.search.build import build_index
+from pipeline_src.inference.search.layout import place_clips
 from pipeline_src.inference.search.nearest import BLOCK_ROWS, Pair, nearest
 from pipeline_src.inference.search.open import open_model
 from pipeline_src.inference.search.query import Question, find, row_vectors
 from pipeline_src.inference.search.store import Index, IndexWriter
 from pipeline_src.inference.stream import Options
-from tests.checkpoints import make_checkpoint
+from tests.checkpoints import make_checkpoint, make_split
 from tests.media import make_clip
 
 QUIET = Options(num_workers=1, batch_size=3)
@@ -105,6 +106,45 @@ def test_only_clips_of_a_class_are_found(built):
     assert all(hit["labels"] == ["low"] for hit in hits)
     with pytest.raises(ConfigError, match=r"'lo' is not in .*known: high, low"):
         find(built, wanted, Question(label="lo"))
+
+
+@pytest.fixture(scope="module")
+def split_index(model, tmp_path_factory):
+    """An index of packed clips: of each split one of either class."""
+    sources = [make_split(tmp_path_factory.mktemp(name), name) for name in ("train", "test")]
+    return build_index(model, sources, tmp_path_factory.mktemp("index") / "i", QUIET)
+
+
+def test_only_clips_of_a_split_and_of_a_class_in_it_are_found(split_index):
+    assert split_index.about["splits"] == ["test", "train"]
+    labels = split_index.about["labels"]
+    wanted = row_vectors(split_index, 0)
+
+    def found(**asked):
+        hits = find(split_index, wanted, Question("audio", "same", **asked))
+        return {hit["clip"] for hit in hits}
+
+    assert len(found()) == 4
+    for split in ("train", "test"):
+        names = [f"toy/{split}/{split}{number}.mp4" for number in (0, 1)]
+        assert found(split=split) == set(names)
+        for name, label in zip(names, labels, strict=True):
+            assert found(split=split, label=label) == {name}
+    with pytest.raises(ConfigError, match=r"split 'val' is not in .*known: test, train"):
+        find(split_index, wanted, Question(split="val"))
+
+
+def test_the_command_asks_for_a_split(split_index, media, capsys):
+    ask = ["search", "query", str(media / "low/b.mp4"), "--index", str(split_index.folder)]
+    assert main([*ask, "--json", "--split", "test"]) == 0
+    rows = list(map(json.loads, capsys.readouterr().out.splitlines()))
+    assert [row["split"] for row in rows] == ["test", "test"]
+    label = rows[1]["labels"][0]
+    assert main([*ask, "--split", "test", "--label", label]) == 0
+    table = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split()[-1] for line in table] == [rows[1]["clip"]]
+    with pytest.raises(SystemExit, match="split 'val' is not in"):
+        main([*ask, "--split", "val"])
 
 
 def test_a_picture_has_no_sound_to_compare(built):
@@ -196,6 +236,15 @@ def test_search_is_exact_over_blocks_and_ties_go_to_the_first(monkeypatch):
     assert not len(nearest([Pair(wanted, stored)], 20, np.zeros(len(stored), bool)).rows_K)
     both = nearest([Pair(wanted, stored), Pair(-wanted, stored)], 3)
     assert np.allclose(both.scores_K, 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 40])
+def test_equal_clips_have_one_place(count):
+    same = {"audio": np.full((count, 8), 0.25, np.float32)}
+    places = place_clips(same, np.arange(count))
+    assert places.shape == (count, 2)
+    assert np.abs(places).max() <= 0.5
+    assert count < 3 or not places.any()
 
 
 def test_the_commands_build_and_ask(checkpoint, media, tmp_path, capsys):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from PIL import Image
 
 from pipeline_src.cli import main
 from pipeline_src.errors import ConfigError
@@ -19,7 +20,7 @@ from pipeline_src.inference.serve.app import make_app
 from pipeline_src.inference.serve.places import find_index
 from pipeline_src.inference.serve.uploads import UploadLimits
 from pipeline_src.inference.stream import Options
-from tests.checkpoints import make_checkpoint
+from tests.checkpoints import make_checkpoint, make_split
 from tests.media import make_clip
 
 OWN = {"X-AV-Pipeline": "1"}
@@ -50,6 +51,10 @@ def index(model, media, tmp_path_factory):
 
 @pytest.fixture
 def served(index, model):
+    return serving(index, model)
+
+
+def serving(index, model):
     """Run a coroutine function with a client of a real server on loopback."""
 
     def run(talk):
@@ -111,6 +116,50 @@ def test_search_by_a_clip(served, index):
     assert [Path(one["clip"]).name for one in only] == ["b.mp4"]
 
 
+@pytest.mark.slow
+def test_lists_go_on_after_each_page(model, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    names = [f"{number:04d}{'odd' if number % 2 else 'even'}.png" for number in range(410)]
+    for number, name in enumerate(names):
+        Image.new("RGB", (32, 32), (number // 2, 99, 99)).save(pictures / name)
+    for number in range(app_module.MAX_LISTED + 1):
+        (pictures / f"bad{number}.mp4").write_bytes(b"no video at all")
+    served = serving(build_index(model, [pictures], tmp_path / "i", Options()), model)
+
+    def pages(question):
+        found, first = [], 0
+        while first is not None:
+            answer = json.loads(get(served, f"/api/clips?{question}&first={first}")[2])
+            found.append([Path(one["clip"]).name for one in answer["clips"]])
+            first = answer["next"]
+        return found
+
+    assert pages("text=") == [names[:200], names[200:400], names[400:]]
+    assert pages("text=EVEN") == [names[:400:2], names[400::2]]
+    assert [len(page) for page in pages("refused=1")] == [200, 1]
+    assert pages("text=nowhere") == [[]]
+
+
+def test_a_split_and_a_class_in_it(model, tmp_path):
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+    sources = [make_split(tmp_path / name, name) for name in ("train", "test")]
+    index = build_index(model, sources, tmp_path / "i", Options(num_workers=1))
+    served = serving(index, model)
+    label = index.about["labels"][1].replace(" ", "%20")
+    for path in ("/api/clips?first=0", "/api/search?row=0&by=audio&against=same"):
+        named = [
+            {one["clip"] for one in json.loads(get(served, path + more)[2])["clips"]}
+            for more in ("&split=test", f"&split=test&label={label}")
+        ]
+        assert named == [{"toy/test/test0.mp4", "toy/test/test1.mp4"}, {"toy/test/test1.mp4"}]
+        assert get(served, path + "&split=val")[0] == 400
+    shown = json.loads(get(served, "/api/map")[2])
+    splits = [index.about["splits"][code] for code in shown["splits"]]
+    assert splits == ["train", "train", "test", "test"]
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [
@@ -119,6 +168,7 @@ def test_search_by_a_clip(served, index):
         ("/api/search?row=0&top=1000000", 400),
         ("/api/search?row=0&by=smell", 400),
         ("/api/search?row=0&label=nothing", 400),
+        ("/api/clips?first=-1", 400),
         ("/api/search?query=unknown", 404),
         ("/api/clip/999", 404),
         ("/media/999", 404),

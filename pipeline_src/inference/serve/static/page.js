@@ -5,7 +5,7 @@ const RECORD_SECONDS = 10;
 // Okabe and Ito's colours, told apart by colour-blind readers; a second round has another shape.
 const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8a7a00"];
 const GREY = "#7d8894";
-const state = { about: null, map: null, wanted: null, at: -1, asked: 0, listed: 0, drawn: [] };
+const state = { about: null, map: null, wanted: null, at: -1, asked: 0, listings: 0, refusals: 0, next: {}, drawn: [] };
 
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -174,27 +174,38 @@ async function record() {
   }
 }
 
-// Lists.
+// Lists, a page at a time: ``next`` is the row that the next page begins with.
 async function list(more = false) {
-  if (!more) state.listed = 0;
-  const question = new URLSearchParams({ label: $("label").value, split: $("split").value, text: $("text").value, offset: state.listed });
+  const number = ++state.listings;
+  const question = { label: $("label").value, split: $("split").value, text: $("text").value };
   try {
-    const { clips } = await ask(`api/clips?${question}`);
+    const clips = await page(question, "clips", more, () => number === state.listings);
+    if (!clips) return;
     const cards = clips.map((clip) => card(clip));
     if (more) $("clips").append(...cards);
     else $("clips").replaceChildren(...cards);
-    state.listed += clips.length;
-    $("more").hidden = $("text").value !== "" || clips.length < 200;
   } catch (error) { complain(error); }
 }
 
-async function listRefused() {
-  const { clips } = await ask("api/clips?refused=1");
+async function page(question, name, more, isWanted) {
+  const first = more ? state.next[name] : 0;
+  const { clips, next } = await ask(`api/clips?${new URLSearchParams({ ...question, first })}`);
+  if (!isWanted()) return null;
+  state.next[name] = next;
+  $(`more-${name}`).hidden = next === null;
+  return clips;
+}
+
+async function listRefused(more = false) {
+  const number = ++state.refusals;
+  const clips = await page({ refused: 1 }, "refused", more, () => number === state.refusals);
+  if (!clips) return;
   const rows = clips.map((clip) => make("tr", {}, ...[clip.clip, clip.reason, clip.detail].map((text) => make("td", {}, text))));
-  $("refused").tBodies[0].replaceChildren(...rows);
+  if (more) $("refused").tBodies[0].append(...rows);
+  else $("refused").tBodies[0].replaceChildren(...rows);
   const reasons = Object.entries(state.about.reasons).map(([reason, count]) => `${reason} ${count}`).join(", ");
   $("refused-said").textContent = reasons ? `Files that could not be looked at: ${reasons}.` : "No file was refused.";
-  $("refused").hidden = !clips.length;
+  $("refused").hidden = !$("refused").tBodies[0].rows.length;
 }
 
 // Views.
@@ -375,8 +386,9 @@ for (const input of document.querySelectorAll("[name=by]")) input.onchange = sea
 for (const tab of $("tabs").children) tab.onclick = () => show(tab.id.slice(4));
 $("tabs").onkeydown = tabKeys;
 let typing = 0;
-$("text").oninput = () => { clearTimeout(typing); typing = setTimeout(list, 250); };
-$("more").onclick = () => list(true);
+$("text").oninput = () => { clearTimeout(typing); typing = setTimeout(() => list(), 250); };
+$("more-clips").onclick = () => list(true);
+$("more-refused").onclick = () => listRefused(true).catch(complain);
 const mapCanvas = $("map");
 mapCanvas.onpointermove = (event) => hover(pointAt(event)).catch(complain);
 mapCanvas.onpointerleave = () => hover(null);
