@@ -24,7 +24,7 @@ from pipeline_src.runs.build import restore_model
 from pipeline_src.runs.done import read_done
 from tests.networks import SMALL
 
-NAMES = ["avsiam_tiny", "cav_mae_tiny"]
+NAMES = ["avsiam_tiny", "cav_mae_tiny", "cav_mae_sync_tiny"]
 SETTINGS = [f"--set={key}={value}" for key, value in SMALL.items()]
 
 
@@ -239,7 +239,8 @@ def test_a_fine_tuned_file_needs_its_data_set(tmp_path, root):
     assert checkpoint.state["class_names"] == ["zero", "one", "two", "three"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+# The class token and registers of CAV-MAE Sync are left out, so that its ViT computes otherwise.
+@pytest.mark.parametrize("name", ["avsiam_tiny", "cav_mae_tiny"])
 def test_the_video_encoder_becomes_a_timm_vit(name):
     model = make_model(name).eval()
     with torch.no_grad():
