@@ -68,7 +68,7 @@ class Model:
         self.folder = checkpoint.folder
         self.preparation = read_preparation(state, checkpoint.folder)
         self.network, self.spec = restore_model(checkpoint)
-        self.device = torch.device(device) if device else pick_device()
+        self.device = _usable_device(device) if device else pick_device()
         self.network.to(self.device).eval()
         self.name = self.spec.model.name
         self.sha256: str = state["sha256"][MODEL_FILE]
@@ -243,6 +243,21 @@ class Model:
 
 
 COMPARED = "_compared"
+
+
+def _usable_device(name: str) -> torch.device:
+    """Return a device that this machine has.
+
+    Raises:
+        ConfigError: it has no such device.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # both are torch's ways to say so
+        why = str(error).partition("\n")[0]
+        raise ConfigError(f"device = {name}: {why}; allowed: cpu, or a GPU that is here") from None
+    return device
 
 
 def _embedding(span: Span, found: dict[str, NDArray]) -> Embedding:

@@ -4,12 +4,16 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline_src.cli import main
-from pipeline_src.errors import CheckpointError
+from pipeline_src.errors import CheckpointError, ConfigError
+from pipeline_src.inference import onnx
 from pipeline_src.inference.export import export
 from pipeline_src.inference.locate import locate
 from pipeline_src.inference.model import load
+from pipeline_src.inference.onnx import AudioEncoder
+from pipeline_src.loader.dataset import IMAGE_MEAN, IMAGE_STD
 from pipeline_src.methods import METHODS
 from tests.checkpoints import NAMES, make_checkpoint
 
@@ -81,10 +85,51 @@ def test_a_damaged_one_is_refused(folder, tmp_path, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_onnxruntime_gives_the_same_vectors(method, tmp_path):
-    pytest.importorskip("onnxruntime", reason="the extra export is not installed")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra export is not installed")
     sizes = {"num_frames": 8} if "mavil" in method else {}
     folder = make_checkpoint(tmp_path / "run", classes=(), name=f"{method}_tiny", **sizes)
     assert main(["export", str(folder), str(tmp_path / "out"), "--onnx"]) == 0
-    assert {path.name for path in (tmp_path / "out").glob("*.onnx")} == {
-        *("audio_encoder.onnx", "video_encoder.onnx")
-    }
+    model = load(tmp_path / "out", device="cpu")
+    mel, side = model.network.config.num_mel_bins, model.network.config.img_size
+    generator = torch.Generator().manual_seed(3)
+    for num_clips in (1, 2, 5):
+        shape = model.format.logmel_shape(mel)
+        logmel = torch.randn(num_clips, *shape, generator=generator) * 4 - 5
+        pixels = (num_clips, model.num_frames, 3, side, side)
+        frames = torch.randint(0, 256, pixels, generator=generator).float()
+        with torch.no_grad():  # normalised as the loader does it
+            mean, std = (torch.tensor(one).view(3, 1, 1) for one in (IMAGE_MEAN, IMAGE_STD))
+            heard = model.network.embed(audio=(logmel + 5.081) / 4.4849)["audio"]
+            seen = model.network.embed(video=(frames / 255 - mean) / std)["video"]
+        for name, given, expected in (("audio", logmel, heard), ("video", frames, seen)):
+            session = onnxruntime.InferenceSession(
+                tmp_path / f"out/{name}_encoder.onnx", providers=["CPUExecutionProvider"]
+            )
+            (value,) = session.get_inputs()
+            (found,) = session.run(["embedding"], {value.name: given.numpy()})
+            assert found.shape == expected.shape
+            assert float(expected.abs().max()) > 0.1  # not all zero
+            assert np.abs(found - expected.numpy()).max() < 1e-4
+
+
+class Torn(AudioEncoder):
+    """An encoder that computes otherwise once it is exported, as a wrong translation would."""
+
+    def forward(self, logmel):
+        vectors = super().forward(logmel)
+        return vectors + 2e-4 if torch.onnx.is_in_onnx_export() else vectors
+
+
+@pytest.mark.slow
+def test_a_file_that_computes_otherwise_is_refused(folder, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime", reason="the extra export is not installed")
+    monkeypatch.setattr(onnx, "AudioEncoder", Torn)
+    with pytest.raises(CheckpointError, match=r"onnxruntime differs .* by 2\.0e-04.*--onnx"):
+        onnx.export_onnx(load(folder, device="cpu"), tmp_path)
+    assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_a_missing_package_is_told(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx, "PACKAGES", ("numpy", "no_such_package"))
+    with pytest.raises(ConfigError, match=r"needs no_such_package: pip install"):
+        onnx.export_onnx(load(folder, device="cpu"), tmp_path)

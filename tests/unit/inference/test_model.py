@@ -1,9 +1,11 @@
 """A checkpoint in use: every kind of input, refusals with reasons, windows with times."""
 
 import json
+import logging
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import pipeline_src
@@ -197,6 +199,50 @@ def test_wrong_options_are_named(model, media, wrong):
 def test_frames_are_at_least_what_the_network_takes(folder):
     assert load(folder).num_frames == 10
     assert load(folder, num_frames=3).num_frames == 3
+
+
+def test_the_network_is_on_the_device_that_is_named(folder, media):
+    model = load(folder, device="cpu")
+    assert model.device == torch.device("cpu")
+    assert {parameter.device.type for parameter in model.network.parameters()} == {"cpu"}
+    usual = load(folder)
+    assert usual.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    (one,), (other,) = (made.embed(media / "clip.mp4") for made in (model, usual))
+    assert np.allclose(one.audio, other.audio, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_is_used_where_it_is_named(folder, media):
+    model = load(folder, device="cuda:0")
+    assert {str(parameter.device) for parameter in model.network.parameters()} == {"cuda:0"}
+    for one, other in zip(model.embed(media), load(folder, device="cpu").embed(media), strict=True):
+        for name in ("audio", "video"):
+            ours, theirs = getattr(one, name), getattr(other, name)
+            assert (ours is None) == (theirs is None)
+            assert ours is None or np.allclose(ours, theirs, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_here_is_told(folder, name):
+    with pytest.raises(ConfigError, match=f"^device = {name}: .*; allowed: cpu"):
+        load(folder, device=name)
+
+
+def test_progress_says_how_many_files_are_done_and_how_long_it_takes(
+    model, media, monkeypatch, caplog
+):
+    monkeypatch.setattr("pipeline_src.system.progress.HEARTBEAT_SECONDS", 0.0)
+    given = [media / "clip.mp4", media / "nowhere.mp4", media / "sound.wav"]
+    with caplog.at_level(logging.INFO):
+        model.embed(given, window_seconds=0.5)  # parts of a file are one file
+        assert not caplog.messages
+        model.embed(given, window_seconds=0.5, progress="my clips")
+    lines = [line.split(", ") for line in caplog.messages]
+    assert [line[0] for line in lines] == [
+        f"my clips: {count}/3 files ({share}%)" for count, share in ((1, 33), (2, 67), (3, 100))
+    ]
+    assert all(rate.endswith("files/s") and left.endswith("left") for _, rate, left in lines)
 
 
 def test_a_folder_without_checkpoint_is_told(tmp_path):
