@@ -52,6 +52,17 @@ def test_its_code_is_code_of_the_training(followed):
     assert "pipeline_src.methods.toy.network:Toy" in workspace.run(*program).splitlines()
 
 
+def test_the_tests_of_every_method_take_it_up(followed):
+    workspace, _ = followed
+    files = ("tests/unit/train/test_host_sync.py", "tests/unit/methods/test_fake_gpu.py")
+    program = "python", "-m", "pytest", "-n", "0", "-rA", "-k", "toy and not heads", *files
+    passed = set(re.findall(r"^PASSED .*::(\w+)\[toy\]", workspace.run(*program), re.M))
+    assert passed == {
+        "test_a_step_reads_no_value", "test_a_step_stays_on_the_gpu",
+        "test_reconstruction_stays_on_the_gpu",
+    }  # fmt: skip
+
+
 def test_the_page_is_written_as_the_rest_of_the_code(followed):
     workspace, _ = followed
     files = [str(path) for path in (workspace.root / "pipeline_src/methods/toy").glob("*.py")]

@@ -5,8 +5,6 @@ that the host asks for, is an error, as on a real GPU it is an error or a wait. 
 autocast need the device itself; test_host_sync.py takes whole steps on the host's.
 """
 
-from functools import partial
-
 import pytest
 import torch
 from torch import nn
@@ -19,7 +17,7 @@ from pipeline_src.evaluate.reconstruction import _errors, _reconstruct
 from pipeline_src.loader.augment import augment_batch
 from pipeline_src.loader.batches import to_device
 from pipeline_src.loader.clip_format import ClipFormat
-from pipeline_src.methods.common.classify import Classify
+from pipeline_src.methods import METHODS
 from pipeline_src.methods.common.contrast import sample_negatives
 from pipeline_src.methods.factory import create_model
 from pipeline_src.methods.mavil import view_draw as views
@@ -29,7 +27,6 @@ from tests.unit.train.test_host_sync import AUGMENT, OBJECTIVES, SHAPE
 pytestmark = pytest.mark.slow
 
 GPU = torch.device("cuda", 0)
-METHODS = ("avsiam", "cav_mae", "mavil", "diffmavil")
 NUM_CLIPS = 6
 # Torch computes the shape of a warped picture with an index of its own, which asks the driver.
 UNWARPED = {"crop_scale": 1.0, "image_shift": 0.0, "image_rotate": 0.0, "flip": False}
@@ -107,22 +104,23 @@ def moved(module):
     return module
 
 
-def stored_batch(num_frames=1):
+def stored_batch(num_frames, segments):
     """A batch as the loader gives it, on the host."""
     return {
-        "logmel": torch.zeros(NUM_CLIPS, 96, 64, dtype=torch.float16),
+        "logmel": torch.zeros(NUM_CLIPS, *segments, 96, 64, dtype=torch.float16),
         "frames": torch.zeros(NUM_CLIPS, num_frames, 3, 32, 32, dtype=torch.uint8),
         "targets": torch.zeros(NUM_CLIPS, 4),
         "index": torch.arange(NUM_CLIPS),
     }
 
 
-def on_gpu(num_frames=1):
+def on_gpu(num_frames=1, segments=()):
+    """A batch, moved; ``segments``: how many each clip has in place of one log-mel."""
     clip_format = ClipFormat(
         target_length=96, img_size=32, num_frames=num_frames, logmel_mean=0.0, logmel_std=1.0,
         training=True, seed=0,
     )  # fmt: skip
-    return to_device(stored_batch(num_frames), GPU, clip_format)
+    return to_device(stored_batch(num_frames, segments), GPU, clip_format)
 
 
 def losses(objective, batch):
@@ -138,38 +136,35 @@ def losses(objective, batch):
     return found
 
 
-def classifier(method):
-    frames = {"num_frames": 1, "tubelet_size": 1} if "mavil" in method else {}
-    model = create_model(f"{method}_tiny", num_classes=4, **SHAPE, **frames)
-    return Classify(model, task="multiclass", all_heads=True)
+def network(method, num_classes=0):
+    return moved(create_model(f"{method}_tiny", num_classes=num_classes, **SHAPE))
 
 
-STEPS = OBJECTIVES | {f"classify {m}": partial(classifier, m) for m in METHODS[1:]}
-
-
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_step_stays_on_the_gpu(gpu, name):
-    found = losses(moved(STEPS[name]()), on_gpu())
+    objective = moved(OBJECTIVES[name]())
+    found = losses(objective, on_gpu(objective.model.config.num_frames))
     assert {value.device for value in found.values()} == {GPU}
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("heads", [("audio",), ("video",), ("audio", "video", "audio_video")])
-def test_validation_and_scores_stay_on_the_gpu(gpu, method, heads):
-    num_frames = 2 if method in ("mavil", "diffmavil") else 1
-    model = moved(create_model(f"{method}_tiny", num_classes=4, **SHAPE, num_frames=num_frames))
-    batch = on_gpu(2 * num_frames)  # two groups of frames
+@pytest.mark.parametrize("segments", [(), (2,)], ids=["clips", "segments"])
+def test_validation_and_scores_stay_on_the_gpu(gpu, method, heads, segments):
+    model = network(method, num_classes=4)
+    batch = on_gpu(2 * model.config.num_frames, segments)  # two groups of frames
     with torch.no_grad():
         found = head_logits(model, batch, heads)
         found |= head_probabilities(model, batch, task="multiclass", heads=heads)
-        found |= pooled_features(model, batch)
+        found |= pooled_features(model, batch, with_sets=True)
     assert {value.device for value in found.values()} == {GPU}
+    assert ("audio_segments" in found) == bool(segments)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_reconstruction_stays_on_the_gpu(gpu, method):
-    num_frames = 2 if method in ("mavil", "diffmavil") else 1
-    model = moved(create_model(f"{method}_tiny", **SHAPE, num_frames=num_frames))
+    model = network(method)
+    num_frames = model.config.num_frames
     batch, generator = on_gpu(num_frames), FakeGenerator()
     with torch.no_grad():
         filled = _reconstruct(model, batch, 0.75, generator)

@@ -10,18 +10,17 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from pipeline_src.config import AugmentConfig, OptimConfig
+from pipeline_src.config import AugmentConfig, OptimConfig, PretrainConfig
 from pipeline_src.config.phases import Phase, make_schedule
 from pipeline_src.loader.augment import augment_batch
-from pipeline_src.methods.avsiam.objective import AVSiamPretrain
-from pipeline_src.methods.cav_mae.objective import CAVMAEPretrain
+from pipeline_src.methods import METHODS
 from pipeline_src.methods.common.classify import Classify
 from pipeline_src.methods.common.contrast import sample_negatives
 from pipeline_src.methods.factory import create_model
-from pipeline_src.methods.mavil.objective import MAViLPretrain
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.guard import StepGuard
 from pipeline_src.train.loop import Run, _take_step
+from pipeline_src.train.objective import pretrain_objective
 from pipeline_src.train.optim import make_optimizer, parameter_groups
 from pipeline_src.train.progress import TrainProgress
 from tests.networks import RATIOS
@@ -34,17 +33,26 @@ AUGMENT = AugmentConfig(
     crop_scale=0.8, image_shift=0.1, image_rotate=5, flip=True,
 )  # fmt: skip
 SCHEDULE = make_schedule(24, epochs=2, batch_size=6, phases=[Phase(6, RATIOS)])
+
+
+def pretraining(method, **recipe):
+    model = create_model(f"{method}_tiny", **SHAPE)
+    return pretrain_objective(method, model, PretrainConfig.model_validate(recipe))
+
+
+def classifier(method, task="multiclass"):
+    model = create_model(f"{method}_tiny", num_classes=4, **SHAPE)
+    return Classify(model, task=task, all_heads=True)
+
+
 OBJECTIVES = {
-    "avsiam": lambda: AVSiamPretrain(create_model("avsiam_tiny", **SHAPE), pack_sequences="never"),
-    "avsiam packed": lambda: AVSiamPretrain(
-        create_model("avsiam_tiny", **SHAPE), pack_sequences="always"
-    ),
-    "cav_mae": lambda: CAVMAEPretrain(create_model("cav_mae_tiny", **SHAPE)),
-    "diffmavil": lambda: MAViLPretrain(
-        create_model("diffmavil_tiny", **SHAPE, num_frames=1, tubelet_size=1), decode_fraction=0.5
-    ),
-    "classify": lambda: Classify(
-        create_model("avsiam_tiny", num_classes=4, **SHAPE), task="multilabel", all_heads=True
+    **{method: partial(pretraining, method) for method in METHODS},
+    **{f"classify {method}": partial(classifier, method) for method in METHODS},
+    "classify, several labels": partial(classifier, "avsiam", "multilabel"),
+    "avsiam group by group": partial(pretraining, "avsiam", pack_sequences="never"),
+    "avsiam packed": partial(pretraining, "avsiam", pack_sequences="always"),
+    "diffmavil half decoded": partial(
+        pretraining, "diffmavil", mavil={"decode_fraction": 0.5, "shared_step": True}
     ),
 }
 
@@ -57,7 +65,7 @@ def make_run(name, device, guard):
     return Run(
         folder=Path(),
         recipe=OptimConfig(),
-        model=objective,
+        model=objective.model,
         objective_module=objective,
         objective=objective,
         optimizers={
@@ -82,13 +90,13 @@ def choose_negatives(device, step):
     return sample_negatives(6, 4, torch.Generator(device).manual_seed(step))
 
 
-def make_batch(device):
-    tensor = partial(torch.randn, device=device)
-    targets = torch.zeros(6, 4, device=device)
-    frames = tensor(6, 1, 3, 32, 32)
+def make_batch(run):
+    """A batch as a step gets it, with as many frames as the network sees."""
+    device = run.ranks.device
+    tensor, targets = partial(torch.randn, device=device), torch.zeros(6, 4, device=device)
     return {
         "logmel": tensor(6, 96, 64),
-        "frames": frames,
+        "frames": tensor(6, run.model.config.num_frames, 3, 32, 32),
         "targets": targets,
         "index": targets[:, 0],
     }
@@ -105,7 +113,7 @@ class Unread(StepGuard):
 def test_a_step_reads_no_value(name):
     with FakeTensorMode(allow_non_fake_inputs=True):
         run = make_run(name, "cpu", Unread())
-        logged = _take_step(run, make_batch("cpu"), TrainProgress(0, SCHEDULE))
+        logged = _take_step(run, make_batch(run), TrainProgress(0, SCHEDULE))
     assert logged["loss"].shape == ()
 
 
@@ -113,7 +121,7 @@ def test_a_step_that_reads_a_value_is_found():
     with FakeTensorMode(allow_non_fake_inputs=True):
         run = make_run("cav_mae", "cpu", StepGuard(reads_at_once=True))
         with pytest.raises(DataDependentOutputException):
-            _take_step(run, make_batch("cpu"), TrainProgress(0, SCHEDULE))
+            _take_step(run, make_batch(run), TrainProgress(0, SCHEDULE))
 
 
 @pytest.mark.gpu
@@ -123,7 +131,7 @@ def test_a_step_that_reads_a_value_is_found():
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_step_on_a_gpu_does_not_wait(name):
     run = make_run(name, "cuda", StepGuard())
-    batches = [make_batch("cuda") for _ in range(4)]
+    batches = [make_batch(run) for _ in range(4)]
     for step in range(2):  # lets caches fill: kernels, layouts, pinned memory
         _take_step(run, batches[step], TrainProgress(step, SCHEDULE))
     torch.cuda.synchronize()
