@@ -4,9 +4,11 @@
     python benchmarks/gpu.py --out gpu.json --device cpu --quick     # tiny networks, two minutes
 
 Steps run in order of importance (``gpu_steps/plan.py``); each is printed and written to the JSON as
-soon as it is done, with the device's name, driver, torch and commit in its head. The command ends
-within ``--seconds``; called again, it does what is missing. A step that fails is recorded with its
-error and the next one runs. Needs torch, torchvision, timm, numpy, pydantic and PyYAML alone.
+soon as it is done, with the device's name, driver, torch, commit, date and command in its head. The
+command ends within ``--seconds``; called again, it does what is missing. A step that fails is
+recorded with its error and the next one runs. It exits with 1 where a check disagrees: outputs and
+gradients, a resume, one rank, the tests marked gpu. Needs torch, torchvision, timm, numpy, pydantic
+and PyYAML alone.
 """
 
 import argparse
@@ -28,7 +30,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.gpu_steps.goals import verdicts  # noqa: E402
+from benchmarks.gpu_steps.goals import broken_checks, verdicts  # noqa: E402
 from benchmarks.gpu_steps.networks import RUNS, count_flops  # noqa: E402
 from benchmarks.gpu_steps.plan import Step, steps  # noqa: E402
 from benchmarks.gpu_steps.record import Record, describe  # noqa: E402
@@ -79,16 +81,16 @@ def take(step: Step, setting: Setting, left: float) -> None:
     print(f"{step.name} ({outcome['seconds']:.1f} s): {shown[:SHOWN]}", flush=True)
 
 
-def due(setting: Setting) -> list[Step]:
+def due(record: Record, quick: bool) -> list[Step]:
     """What is missing, in order; what has failed before comes last."""
-    wanted = [step for step in steps() if step.is_quick or not setting.quick]
-    missing = [step for step in wanted if setting.record.is_due(step.name)]
-    return sorted(missing, key=lambda step: step.name in setting.record.steps)
+    wanted = [step for step in steps() if step.is_quick or not quick]
+    missing = [step for step in wanted if record.is_due(step.name)]
+    return sorted(missing, key=lambda step: step.name in record.steps)
 
 
 def run(setting: Setting, deadline: float) -> None:
     """Take every step that still fits; begin anew where a fault took the device away."""
-    for step in due(setting):
+    for step in due(setting.record, setting.quick):
         left = deadline - time.monotonic()
         if left < (1 if setting.quick else step.seconds):
             print(f"{step.name}: left out, {left:.0f} of about {step.seconds:g} s left", flush=True)
@@ -117,25 +119,29 @@ def parse_options() -> argparse.Namespace:
     return options
 
 
-def main() -> None:
-    """Measure what is missing, then print the goals."""
+def main() -> int:
+    """Measure what is missing, then print checks and goals; 1 where a check is broken."""
     deadline = time.monotonic()
     options = parse_options()
     deadline += options.seconds
     keep_freed_memory()
+    if options.quick:
+        torch.set_num_threads(1)  # several wait for each other in networks as small as these
     device = torch.device(options.device)
     header = describe(device, quick=options.quick, commit=options.commit)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     record = Record.begin(options.out, header)
     print(", ".join(str(header[k]) for k in ("device", "driver", "torch", "git_commit")))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        names = list(RUNS)[:2] if options.quick else list(RUNS)
+        timed = " ".join(step.name for step in due(record, options.quick))
+        names = [name for name in RUNS if name in timed]
         flops = {name: pool.submit(count_flops, name, options.quick) for name in names}
         setting = Setting(device, options.quick, record, flops)
         run(setting, deadline)
         pool.shutdown(wait=False, cancel_futures=True)
     print("\n".join(verdicts(record)))
+    return 1 if broken_checks(record) else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

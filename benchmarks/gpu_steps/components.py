@@ -4,7 +4,7 @@ from statistics import median
 
 from benchmarks.gpu_steps.agreement import SHAPE
 from benchmarks.gpu_steps.networks import QUICK
-from benchmarks.gpu_steps.setting import Setting
+from benchmarks.gpu_steps.setting import SMALL, Setting
 from benchmarks.timed_steps import Trainer, timed_round
 from benchmarks.variants import REFERENCE, VARIANTS, closed_form
 
@@ -43,7 +43,8 @@ def make(setting: Setting, name: str, num_frames: int) -> Trainer:
     changes |= {"batch_size": batch_size, "batch_multiple": 1}
     model, recipe = VARIANTS[name].sections(num_frames, size, **changes)
     if setting.quick:
-        model = model.model_copy(update=QUICK | SHAPE)  # of which a ratio of .9 leaves some tokens
+        small = {**QUICK, **SHAPE, "overrides": model.overrides | SMALL}
+        model = model.model_copy(update=small)  # of whose tokens a ratio of .9 leaves some
     if name == REFERENCE:
         return setting.keep(name, lambda: Trainer(model, recipe, setting.device))
     return Trainer(model, recipe, setting.device)

@@ -86,7 +86,7 @@ def stored(setting: Setting, one: Trainer, batch_size: int) -> dict[str, Tensor]
 def fed(setting: Setting) -> dict[str, float]:
     """Steps on batches of the loader, from shards in memory, against steps on one batch."""
     one, size = trainer(setting, NETWORK, "packed"), setting.batch_size
-    repeats, drained = (2, 3) if setting.quick else (40, 15)  # the second: what lies ready
+    repeats, drained = (2, 3) if setting.quick else (30, 15)  # the second: what lies ready
     workers = min(MOST_WORKERS, 2 if setting.quick else num_cores())
     take, batch = stepper(one, size), stored(setting, one, size)
     alone = setting.seconds(lambda: take(batch), repeats, warm_up=1 if setting.quick else 3)

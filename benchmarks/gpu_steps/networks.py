@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.gpu_steps.setting import Setting
+from benchmarks.gpu_steps.setting import SMALL, Setting
 from benchmarks.timed_steps import Trainer
 from benchmarks.train_step import released_loss
 from benchmarks.variants import NUM_MEL_BINS
@@ -32,7 +32,9 @@ def sections(name: str, *, quick: bool, **changes: Any) -> tuple[ModelConfig, Pr
     """Network with random weights, and recipe; ``changes`` are keys of ``pretrain``."""
     file, run_name = RUNS[name]
     run = resolve_run(read_config([EXPERIMENTS / f"{file}.yaml"]), run_name)
-    model = {"init": "random", **(QUICK if quick else {})}
+    model: dict[str, Any] = {"init": "random"}
+    if quick:
+        model |= {**QUICK, "overrides": run.model.overrides | SMALL}
     recipe = {"amp": not quick, **changes}
     return run.model.model_copy(update=model), run.pretrain.model_copy(update=recipe)
 

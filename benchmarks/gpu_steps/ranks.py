@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.gpu_steps.agreement import SHAPE
-from benchmarks.gpu_steps.setting import Setting
+from benchmarks.gpu_steps.setting import SMALL, Setting
 from benchmarks.timed_steps import Trainer, random_batch
 from pipeline_src.config import ModelConfig, PretrainConfig
 from pipeline_src.runs.checkpoint import (
@@ -35,7 +35,6 @@ Prepare = Callable[[Trainer], None]
 
 def resume(setting: Setting) -> dict[str, object]:
     """Save, load into a new network and continue, against continuing without that."""
-    undisturbed, repeated = (_train(setting, range(NUM_STEPS)) for _ in range(2))
     with tempfile.TemporaryDirectory() as folder:
         state = {"step": BROKEN_AT, "fingerprint": "benchmark"}
 
@@ -49,19 +48,28 @@ def resume(setting: Setting) -> dict[str, object]:
 
         _train(setting, range(BROKEN_AT), after=save)
         resumed = _train(setting, range(BROKEN_AT, NUM_STEPS), before=load)
-    return _compared(resumed, undisturbed, repeated)
+    return _compared(resumed, *_undisturbed(setting))
 
 
 def one_rank(setting: Setting, parallel: str) -> dict[str, object]:
     """Train as the only rank of a group, with its collectives, against training alone."""
-    alone, repeated = (_train(setting, range(NUM_STEPS)) for _ in range(2))
+    alone = _undisturbed(setting)
     backend = "cpu:gloo,cuda:nccl" if setting.on_gpu else "gloo"
     dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     try:
         found = _train(setting, range(NUM_STEPS), before=PREPARE[parallel])
     finally:
         dist.destroy_process_group()
-    return _compared(found, alone, repeated)
+    return _compared(found, *alone)
+
+
+def _undisturbed(setting: Setting) -> list[Weights]:
+    """Weights of two trainings alone, which every step here is held against."""
+
+    def train_twice() -> list[Weights]:
+        return [_train(setting, range(NUM_STEPS)) for _ in range(2)]
+
+    return setting.keep("undisturbed", train_twice)
 
 
 def _copied(one: Trainer) -> None:
@@ -86,7 +94,8 @@ def _train(
     after: Prepare = lambda one: None,
 ) -> Weights:
     """Weights after these steps, whose clips and masks depend on their numbers alone."""
-    model = ModelConfig.model_validate({"method": "avsiam", "size": "tiny", **SHAPE})
+    network = {"overrides": SMALL if setting.quick else {}, **SHAPE}
+    model = ModelConfig.model_validate({"method": "avsiam", "size": "tiny", **network})
     recipe = PretrainConfig.model_validate({"batch_size": NUM_CLIPS, "amp": False, "lr": 1e-3})
     one = Trainer(model, recipe, setting.device)
     before(one)

@@ -4,9 +4,12 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +80,8 @@ def describe(device: torch.device, *, quick: bool, commit: str) -> dict[str, Any
         "git_commit": commit or git_commit(),
         "code_sha256": _code_sha256(),
         "quick": quick,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["python", *sys.argv]),
         "environment": {k: v for k, v in os.environ.items() if k.startswith(("TORCH", "PYTORCH"))},
     }
 

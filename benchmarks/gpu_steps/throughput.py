@@ -1,5 +1,7 @@
 """Clips per second, peak memory and utilisation of training steps in memory."""
 
+from typing import Any
+
 import torch
 
 from benchmarks.gpu_steps.networks import trainer
@@ -10,9 +12,30 @@ MARGIN = 0.95
 UNIT = 32
 
 
-def measure(setting: Setting, name: str, way: str) -> dict[str, float]:
-    """Figures of one network at the published batch size, or at the first half of it that fits."""
-    one, batch_size = trainer(setting, name, way), setting.batch_size
+Run = tuple[str, str]  # a network and the way it is carried out
+
+
+def measure(setting: Setting, name: str, way: str, beside: Run | None = None) -> dict[str, Any]:
+    """Figures of one network at the published batch size, or at the first half of it that fits.
+
+    Args:
+        beside: what it is compared with, measured before. Both have the same batch size: this one
+            takes no larger one, and where it takes a smaller one, ``beside`` is measured again and
+            stands among the figures.
+    """
+    if beside is None:
+        return fitting(setting, name, way, setting.batch_size)
+    other = setting.record.result("steps " + ", ".join(beside))
+    most = other.get("batch_size", setting.batch_size)
+    found = fitting(setting, name, way, most)
+    if other and found["batch_size"] < most:
+        return {**found, "beside": fitting(setting, *beside, int(found["batch_size"]))}
+    return found
+
+
+def fitting(setting: Setting, name: str, way: str, batch_size: int) -> dict[str, float]:
+    """Figures at a batch size, or at the first half of it that fits."""
+    one = trainer(setting, name, way)
     while True:
         try:
             return timed(setting, name, one, batch_size, setting.repeats)
