@@ -25,8 +25,9 @@ ALL_LEDGERS = "<results>/{dataset}/{stage}/ledger.parquet"
 PACKED_INDEX = f"<results>/{{dataset}}/shards/{{split}}/{INDEX_FILE}"
 FETCHED_INDEX = f"<results>/{{dataset}}/remote/{{split}}/{INDEX_FILE}"  # of shards packed elsewhere
 RUN_CONFIG = "<results>/{run}/config.yaml"
-PRETRAINED = f"<results>/{{run}}/pretrain/{DONE_FILE}"
-FINETUNED = f"<results>/{{run}}/finetune/{{dataset}}/{DONE_FILE}"
+PRETRAIN_FOLDER, FINETUNE_FOLDER = "pretrain", "finetune"  # of a run's trainings
+PRETRAINED = f"<results>/{{run}}/{PRETRAIN_FOLDER}/{DONE_FILE}"
+FINETUNED = f"<results>/{{run}}/{FINETUNE_FOLDER}/{{dataset}}/{DONE_FILE}"
 SCORES = f"<results>/{{run}}/eval/{{dataset}}/{METRICS_FILE}"
 FOLD_SCORES = f"<results>/{{run}}/folds/{{dataset}}/{METRICS_FILE}"
 PROBE_SCORES = f"<results>/{{run}}/probe/{{dataset}}/{METRICS_FILE}"
@@ -41,6 +42,11 @@ def of_stage(pattern: str, stage: str) -> str:
 def as_glob(pattern: str) -> str:
     """Return what every file of a pattern matches, seen from the results."""
     return re.sub(r"{\w+}", "*", pattern.removeprefix(f"{RESULTS}/"))
+
+
+def glob_within(pattern: str, owner: str) -> str:
+    """Return what every file of a pattern matches, seen from a folder of ``owner``'s wildcard."""
+    return as_glob(pattern.replace(f"{{{owner}}}/", "", 1))
 
 
 def fill(pattern: str, results: str | Path, **names: str) -> str:

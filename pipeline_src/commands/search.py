@@ -22,7 +22,7 @@ from pipeline_src.inference.run import window_argument
 from pipeline_src.inference.search.build import build_index
 from pipeline_src.inference.search.open import open_model
 from pipeline_src.inference.search.query import AGAINST, BY, Question, find, public_row
-from pipeline_src.inference.search.store import Index
+from pipeline_src.inference.search.store import ClipIndex
 from pipeline_src.inference.stream import Options
 
 MAX_TOP = 10_000
@@ -79,7 +79,7 @@ def _build(options: argparse.Namespace) -> int:
 def _query(options: argparse.Namespace) -> int:
     if not 1 <= options.top <= MAX_TOP:
         raise ConfigError(f"--top {options.top}; allowed: 1 to {MAX_TOP}")
-    index = Index(options.index)
+    index = ClipIndex(options.index)
     model = open_model(index, options.device)
     made = model.embed(options.file, window_seconds=None)
     if len(made) != 1:

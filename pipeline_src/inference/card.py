@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline_src.evaluate.files import METRICS_FILE
+from pipeline_src.catalog import paths
 from pipeline_src.evaluate.records import (
     DIRECTIONS,
     Estimate,
@@ -144,10 +144,10 @@ def _metrics(model: Model, folder: Path) -> str:
 def _figures(model: Model, folder: Path) -> Iterator[tuple[str, ...]]:
     """Every figure beside the run that was measured with these very weights."""
     for up in (folder, *folder.parents[:2]):
-        for path in sorted(up.glob(f"eval/*/{METRICS_FILE}")):
+        for path in sorted(up.glob(paths.glob_within(paths.SCORES, "run"))):
             if metrics := _read(path, EvalMetrics):
                 yield from _evaluation_rows(metrics, model.sha256)
-        for path in sorted(up.glob(f"probe/*/{METRICS_FILE}")):
+        for path in sorted(up.glob(paths.glob_within(paths.PROBE_SCORES, "run"))):
             metrics = _read(path, ProbeMetrics)
             if metrics and metrics.checkpoint_sha256 == model.sha256:
                 yield from _probe_rows(metrics)

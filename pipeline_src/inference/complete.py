@@ -6,16 +6,18 @@ already has to agree.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pipeline_src.catalog import paths
 from pipeline_src.config.data import MediaConfig
 from pipeline_src.config.load import load_config, read_config
 from pipeline_src.config.root import Config
 from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.errors import CheckpointError, ConfigError, PipelineError
-from pipeline_src.evaluate.files import METRICS_FILE
+from pipeline_src.evaluate.records import Scored, read_record
 from pipeline_src.inference.locate import CONFIG_FILE, locate, training_folder
 from pipeline_src.runs.build import network_config
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
@@ -77,12 +79,10 @@ def _trained(checkpoint: Checkpoint, config_files: Sequence[Path]) -> dict[str, 
 
 def _kept_config(checkpoint: Checkpoint) -> tuple[Config, Path]:
     """Return the configuration that an evaluation of the checkpoint, or of its run, has kept."""
-    for path in _evaluations(checkpoint):
-        try:
-            metrics = json.loads(path.read_text(encoding="utf-8"))
-            return load_config(metrics["config"]), path
-        except (OSError, ValueError, KeyError, TypeError, PipelineError):
-            continue
+    for path, kept in _evaluations(checkpoint):
+        with suppress(PipelineError):
+            if kept.config:
+                return load_config(kept.config), path
     raise CheckpointError(
         f"{checkpoint.folder}: nothing beside it says how its media were prepared; name the "
         f"configuration that it was trained with: `av-pipeline complete {checkpoint.folder} "
@@ -90,16 +90,19 @@ def _kept_config(checkpoint: Checkpoint) -> tuple[Config, Path]:
     )
 
 
-def _evaluations(checkpoint: Checkpoint) -> Iterator[Path]:
-    """metrics.json of the run: first those of this very checkpoint."""
+def _evaluations(checkpoint: Checkpoint) -> list[tuple[Path, Scored]]:
+    """metrics.json of the run, as far as readable: first those of this very checkpoint."""
     folder = training_folder(checkpoint)
-    run = next(
-        (up for up in folder.parents if (up / "pretrain").is_dir() or (up / "finetune").is_dir()),
-        folder,
-    )
-    found = sorted(run.glob(f"eval/*/{METRICS_FILE}")) + sorted(run.glob(f"probe/*/{METRICS_FILE}"))
+    trainings = (paths.PRETRAIN_FOLDER, paths.FINETUNE_FOLDER)
+    above = (up for up in folder.parents if any((up / name).is_dir() for name in trainings))
+    run = next(above, folder)
+    found = []
+    for pattern in (paths.SCORES, paths.PROBE_SCORES):
+        for path in sorted(run.glob(paths.glob_within(pattern, "run"))):
+            with suppress(PipelineError):
+                found.append((path, read_record(path, Scored, "its evaluation")))
     own = checkpoint.state["sha256"][MODEL_FILE]
-    yield from sorted(found, key=lambda path: own not in path.read_text(encoding="utf-8"))
+    return sorted(found, key=lambda one: one[1].checkpoint_sha256 != own)
 
 
 def _check_agrees(

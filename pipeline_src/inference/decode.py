@@ -63,7 +63,7 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Part:
+class InputWindow:
     """One stretch of an input: number ``window`` of ``len(opened.windows)``."""
 
     opened: Opened
@@ -82,7 +82,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Seen:
+class DecodedInput:
     """What a network is shown of one part.
 
     Args:
@@ -99,7 +99,7 @@ class Seen:
 
 
 @dataclass
-class Decoder:
+class MediaDecoder:
     """Opens inputs and decodes their parts; its methods may run in several threads.
 
     Args:
@@ -213,9 +213,11 @@ class Decoder:
         is_seen = "video" in opened.modalities and not opened.jpegs
         return media if is_seen else media.without_frames()
 
-    def decode(self, parts: Sequence[Part]) -> list[Seen | MediaError]:
+    def decode(self, parts: Sequence[InputWindow]) -> list[DecodedInput | MediaError]:
         """Decode parts whose media are made alike, in one process of ffmpeg."""
-        results: list[Seen | MediaError | None] = [self._without_ffmpeg(part) for part in parts]
+        results: list[DecodedInput | MediaError | None] = [
+            self._without_ffmpeg(part) for part in parts
+        ]
         media = self.media_of(parts[0].opened)
         usable: list[tuple[Clip, PreparedClip]] = []
         places: list[int] = []
@@ -234,15 +236,15 @@ class Decoder:
             results[place] = self._see(parts[place].opened, result)
         return [result for result in results if result is not None]
 
-    def _without_ffmpeg(self, part: Part) -> Seen | MediaError | None:
+    def _without_ffmpeg(self, part: InputWindow) -> DecodedInput | MediaError | None:
         """Return what needs no decoding of a recording: a refusal, or pictures alone."""
         if part.opened.problem:
             return part.opened.problem
         if part.opened.path is not None:
             return None
-        return Seen(0.0, 0.0, None, self._frames(part.opened.jpegs, ())[0])
+        return DecodedInput(0.0, 0.0, None, self._frames(part.opened.jpegs, ())[0])
 
-    def _see(self, opened: Opened, result: Made | MediaError) -> Seen | MediaError:
+    def _see(self, opened: Opened, result: Made | MediaError) -> DecodedInput | MediaError:
         if isinstance(result, MediaError):
             return result
         entry = result.entry
@@ -258,7 +260,7 @@ class Decoder:
         except Exception as error:
             return as_clip_error(error, opened.name)
         span = entry["start_seconds"], entry["end_seconds"]
-        return Seen(*span, logmel, frames, self._flags(entry, opened))
+        return DecodedInput(*span, logmel, frames, self._flags(entry, opened))
 
     def _flags(self, entry: Clip, opened: Opened) -> tuple[str, ...]:
         is_heard = "audio" in opened.modalities
@@ -294,7 +296,7 @@ RNG = np.random.default_rng(0)  # of no use: evaluation chooses nothing at rando
 NO_SAMPLE = Sample(Path(), "", 0, 0, (), "")
 
 
-def _clip(part: Part) -> Clip:
+def _clip(part: InputWindow) -> Clip:
     """Return a part as the manifest of a download would list it."""
     opened = part.opened
     span = opened.windows[part.window] or (None, None)

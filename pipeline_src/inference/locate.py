@@ -31,8 +31,8 @@ def locate(folder: Path) -> Checkpoint:
         return read_checkpoint(folder, "train or convert it again")
     if (folder / CONFIG_FILE).is_file():
         return _read_exported(folder)
-    below = sorted(path.parent for path in folder.glob("*/*/done.json"))
-    below += sorted(path.parent for path in folder.glob("*/done.json"))
+    below = sorted(path.parent for path in folder.glob(f"*/*/{DONE_FILE}"))
+    below += sorted(path.parent for path in folder.glob(f"*/{DONE_FILE}"))
     if not below:
         raise CheckpointError(
             f"{folder}: no checkpoint; name the folder of a training "

@@ -20,10 +20,10 @@ from pipeline_src.config.heads import INPUTS
 from pipeline_src.errors import CheckpointError, ConfigError, MediaError
 from pipeline_src.evaluate.common import pick_device
 from pipeline_src.evaluate.predict import head_probabilities
-from pipeline_src.inference.decode import Part, Seen
+from pipeline_src.inference.decode import DecodedInput, InputWindow
 from pipeline_src.inference.inputs import list_items
 from pipeline_src.inference.locate import locate
-from pipeline_src.inference.results import Classification, Embedding, Span
+from pipeline_src.inference.results import Classification, Embedding, SourceSpan
 from pipeline_src.inference.stream import Options, decoded_parts
 from pipeline_src.loader.batches import Batch, to_device
 from pipeline_src.loader.clip_format import ClipFormat
@@ -36,9 +36,9 @@ LOGGER = logging.getLogger(__name__)
 BOTH = ("audio", "video")
 MS_PER_SECOND = 1000
 
-Step = Callable[[Batch], dict[str, Tensor]]
+NetworkStep = Callable[[Batch], dict[str, Tensor]]
 Result = TypeVar("Result")
-Made = tuple[Span, dict[str, NDArray]]
+Made = tuple[SourceSpan, dict[str, NDArray]]
 
 
 def load(folder: str | Path, *, device: str = "", num_frames: int = 0) -> "Model":
@@ -113,7 +113,9 @@ class Model:
         for span, found in self._run(inputs, self._embed_batch, options):
             yield _embedding(span, found)
 
-    def embed_decoded(self, parts: Sequence[tuple[Part, Seen | MediaError]]) -> list[Embedding]:
+    def embed_decoded(
+        self, parts: Sequence[tuple[InputWindow, DecodedInput | MediaError]]
+    ) -> list[Embedding]:
         """Embed parts that are decoded already, in one batch for each kind of input."""
         return [_embedding(*made) for made in self._run_group(parts, self._embed_batch)]
 
@@ -176,7 +178,7 @@ class Model:
         rows = [missing if vector is None else vector for vector in vectors]
         return np.stack(rows) if rows else np.empty((0, width), np.float32)
 
-    def _run(self, inputs: Any, step: Step, given: dict[str, Any]) -> Iterator[Made]:
+    def _run(self, inputs: Any, step: NetworkStep, given: dict[str, Any]) -> Iterator[Made]:
         """Each part with the arrays that ``step`` makes of it, in order."""
         options = self._options(given)
         parts = decoded_parts(
@@ -200,13 +202,13 @@ class Model:
         return options
 
     def _run_group(
-        self, group: Sequence[tuple[Part, Seen | MediaError]], step: Step
+        self, group: Sequence[tuple[InputWindow, DecodedInput | MediaError]], step: NetworkStep
     ) -> Iterator[Made]:
         """Run the network once for each kind of input in a group; results in the group's order."""
         made: dict[int, dict[str, NDArray]] = {}
         kinds: dict[tuple[bool, bool], list[int]] = {}
         for place, (_, seen) in enumerate(group):
-            if isinstance(seen, Seen):
+            if isinstance(seen, DecodedInput):
                 kind = (seen.logmel_TM is not None, seen.frames_FHW3 is not None)
                 kinds.setdefault(kind, []).append(place)
         for places in kinds.values():
@@ -217,7 +219,7 @@ class Model:
             yield _span(part, seen), made.get(place, {})
 
     @torch.no_grad()
-    def _step(self, seen: Sequence[Any], step: Step) -> dict[str, NDArray]:
+    def _step(self, seen: Sequence[Any], step: NetworkStep) -> dict[str, NDArray]:
         """Return what ``step`` makes of parts that have the same modalities: (N, ...) each."""
         arrays: dict[str, NDArray] = {}
         if seen[0].logmel_TM is not None:
@@ -260,16 +262,16 @@ def _usable_device(name: str) -> torch.device:
     return device
 
 
-def _embedding(span: Span, found: dict[str, NDArray]) -> Embedding:
+def _embedding(span: SourceSpan, found: dict[str, NDArray]) -> Embedding:
     compared = {name: found[name + COMPARED] for name in BOTH if name + COMPARED in found}
     return Embedding(span, found.get("audio"), found.get("video"), compared or None)
 
 
-def _span(part: Part, seen: Seen | MediaError) -> Span:
+def _span(part: InputWindow, seen: DecodedInput | MediaError) -> SourceSpan:
     opened = part.opened
     where = (opened.number, opened.name, part.window, len(opened.windows))
     if isinstance(seen, MediaError):
-        return Span(
+        return SourceSpan(
             *where, *(opened.windows[part.window] or (0.0, 0.0)), (), seen.reason, seen.detail
         )
-    return Span(*where, seen.start_seconds, seen.end_seconds, seen.flags)
+    return SourceSpan(*where, seen.start_seconds, seen.end_seconds, seen.flags)

@@ -26,7 +26,7 @@ OPSET = 18
 NUM_TRIED = (1, 3)  # clips of the batches that are compared
 
 
-class AudioEncoder(nn.Module):
+class OnnxAudioEncoder(nn.Module):
     """Log-mels (B, T, M) in nats to pooled features (B, D)."""
 
     def __init__(self, model: Model) -> None:
@@ -39,7 +39,7 @@ class AudioEncoder(nn.Module):
         return self.network.embed(audio=(logmel - self.mean) / self.std)["audio"]
 
 
-class VideoEncoder(nn.Module):
+class OnnxVideoEncoder(nn.Module):
     """Frames (B, F, 3, H, W) of values from 0 to 255 to pooled features (B, D)."""
 
     mean: Tensor
@@ -70,8 +70,12 @@ def export_onnx(model: Model, folder: Path) -> list[Path]:
     config = model.network.config
     side = config.img_size
     inputs = {
-        "audio": (AudioEncoder(model), model.format.logmel_shape(config.num_mel_bins), "logmel"),
-        "video": (VideoEncoder(model), (model.num_frames, 3, side, side), "frames"),
+        "audio": (
+            OnnxAudioEncoder(model),
+            model.format.logmel_shape(config.num_mel_bins),
+            "logmel",
+        ),
+        "video": (OnnxVideoEncoder(model), (model.num_frames, 3, side, side), "frames"),
     }
     written = []
     for modality in model.modalities:

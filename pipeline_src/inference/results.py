@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 DIGITS = 9  # of a decimal number: as many as make every fp32 value again
 
 
-class Span(NamedTuple):
+class SourceSpan(NamedTuple):
     """Which part of which input a result is of.
 
     Args:
@@ -50,7 +50,7 @@ class Embedding:
             projects them first.
     """
 
-    span: Span
+    span: SourceSpan
     audio: NDArray | None = None
     video: NDArray | None = None
     contrasted: dict[str, NDArray] | None = None
@@ -93,7 +93,7 @@ class Classification:
         scores: (C,) softmax of one label per clip, sigmoid of several.
     """
 
-    span: Span
+    span: SourceSpan
     class_names: tuple[str, ...]
     head: str = ""
     scores: NDArray | None = None

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline_src.errors import ConfigError
 from pipeline_src.inference.inputs import Item, list_items
 from pipeline_src.inference.model import Model, load
-from pipeline_src.inference.results import Classification, Embedding, Span
+from pipeline_src.inference.results import Classification, Embedding, SourceSpan
 from pipeline_src.inference.table import ResultTable
 from pipeline_src.system.atomic import json_sha256
 
@@ -131,4 +131,4 @@ def _by_input(results: Iterable[Result]) -> Iterator[list[Result]]:
         yield list(group)
 
 
-SPAN_COLUMNS = [name for name in Span._fields if name != "number"]
+SPAN_COLUMNS = [name for name in SourceSpan._fields if name != "number"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline_src.config.data import DownloadConfig
 from pipeline_src.errors import ConfigError, MediaError
-from pipeline_src.inference.decode import Decoder, Opened, Part, Seen
+from pipeline_src.inference.decode import DecodedInput, InputWindow, MediaDecoder, Opened
 from pipeline_src.inference.fetch import UrlFetcher
 from pipeline_src.inference.inputs import Item
 from pipeline_src.inference.windows import WindowSeconds
@@ -68,7 +68,7 @@ def decoded_parts(
     preparation: Preparation,
     clip_format: ClipFormat,
     model_seconds: float,
-) -> Generator[tuple[Part, Seen | MediaError]]:
+) -> Generator[tuple[InputWindow, DecodedInput | MediaError]]:
     """Every part of every input, in order, with what a network is shown of it or why nothing."""
     num_workers = options.num_workers or num_cores()
     with (
@@ -77,7 +77,7 @@ def decoded_parts(
         ThreadPoolExecutor(num_workers) as decoders,
         closing(UrlFetcher(options.download, Path(name) / "hosts")) as fetcher,
     ):
-        decoder = Decoder(
+        decoder = MediaDecoder(
             preparation,
             clip_format,
             frozenset(options.modalities),
@@ -104,11 +104,11 @@ def decoded_parts(
 
 
 def _counted(
-    results: Iterable[list[tuple[Part, Seen | MediaError]]],
-    decoder: Decoder,
+    results: Iterable[list[tuple[InputWindow, DecodedInput | MediaError]]],
+    decoder: MediaDecoder,
     label: str,
     total: int,
-) -> Iterator[tuple[Part, Seen | MediaError]]:
+) -> Iterator[tuple[InputWindow, DecodedInput | MediaError]]:
     progress = ProgressLine(label, total, unit="files") if label else None
     try:
         for group in results:
@@ -123,14 +123,14 @@ def _counted(
             progress.close()
 
 
-def _group(inputs: Iterable[Opened], decoder: Decoder) -> Iterator[list[Part]]:
+def _group(inputs: Iterable[Opened], decoder: MediaDecoder) -> Iterator[list[InputWindow]]:
     """Parts in order, cut into groups whose media are made alike."""
-    group: list[Part] = []
+    group: list[InputWindow] = []
     kind: bool | None = None
     for opened in inputs:
         has_frames = decoder.media_of(opened).has_frames
         for window in range(len(opened.windows)):
-            part = Part(opened, window)
+            part = InputWindow(opened, window)
             if group and (kind != has_frames or _is_full(group, part)):
                 yield group
                 group = []
@@ -140,6 +140,6 @@ def _group(inputs: Iterable[Opened], decoder: Decoder) -> Iterator[list[Part]]:
         yield group
 
 
-def _is_full(group: Collection[Part], another: Part) -> bool:
+def _is_full(group: Collection[InputWindow], another: InputWindow) -> bool:
     seconds = sum(part.seconds for part in group) + another.seconds
     return len(group) >= PARTS_TOGETHER or seconds > SECONDS_TOGETHER

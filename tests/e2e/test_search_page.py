@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline_src.inference.search.store import Index
+from pipeline_src.inference.search.store import ClipIndex
 from tests.browser import CHROMIUM, open_browser
 from tests.checkpoints import make_checkpoint, make_split
 from tests.media import make_clip
@@ -67,7 +67,7 @@ def serving(folder, root, *sources):
                 for line in process.stderr
                 if (found := re.search(r"http://127\.0\.0\.1:[1-9]\d*", line))
             )
-            yield Index(index), address
+            yield ClipIndex(index), address
         finally:
             process.terminate()
 

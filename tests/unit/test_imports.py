@@ -43,6 +43,20 @@ ONLY_IN = {
     "pyarrow": "manifest",
 }
 
+# Names that two classes have, each the word of its own field.
+SHARED_NAMES = {
+    "Line": "of the doctor's answer; of a chart",
+    "MaskedOutput": "of each network with other parts",
+    "Moments": "as a manifest stores them; as they are added up",
+    "Probe": "what ffprobe is asked; a trained head; its figures",
+    "ProbeScores": "of single clips; in metrics.json",
+    "Ranks": "of pairs in retrieval; of the processes of a training",
+    "Reconstruction": "its figures; its pictures",
+    "Run": "in the report's table; in the training loop",
+    "Section": "of the configuration; of the report's page",
+    "Step": "of the workflow; of a training, whose cost is counted",
+}
+
 
 def imported_modules(path: Path) -> set[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -83,6 +97,19 @@ def test_each_tool_is_known_in_one_place(root):
         for module in imported_modules(path):
             owner = ONLY_IN.get(module.split(".")[0])
             assert owner in (None, room), f"{path} imports {module}"
+
+
+def test_a_class_name_means_one_thing(root):
+    places: dict[str, list[Path]] = {}
+    for _, path in room_files(root):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(path)
+    shared = {name: found for name, found in places.items() if len(found) > 1}
+    assert shared.keys() == SHARED_NAMES.keys(), shared
+    for name, found in shared.items():
+        rooms = {path.relative_to(root / "pipeline_src").parts[0] for path in found}
+        assert "inference" not in rooms, f"{name}: {found}"
 
 
 def test_the_picture_of_the_rooms_shows_their_imports(root):

@@ -13,18 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_src.errors import MediaError
-from pipeline_src.inference.decode import Opened, Part, Seen
+from pipeline_src.inference.decode import DecodedInput, InputWindow, Opened
 from pipeline_src.inference.model import Model
 from pipeline_src.inference.results import Embedding
 from pipeline_src.inference.search.layout import place_clips
 from pipeline_src.inference.search.preview import preview_picture, preview_sound
 from pipeline_src.inference.search.sources import Decoded, SourceClip, decode_sources, list_clips
 from pipeline_src.inference.search.store import (
+    ABOUT_FILE,
     COLUMNS_FILE,
     FORMAT,
-    INDEX_FILE,
     ROWS_FILE,
-    Index,
+    ClipIndex,
     IndexWriter,
     Row,
     line_offsets,
@@ -37,7 +37,7 @@ LOGGER = logging.getLogger(__name__)
 HASH_CHARS = 12
 
 
-def build_index(model: Model, sources: Sequence[Path], folder: Path, options: Options) -> Index:
+def build_index(model: Model, sources: Sequence[Path], folder: Path, options: Options) -> ClipIndex:
     """Bring the index of ``folder`` to what the sources hold now.
 
     Raises:
@@ -48,7 +48,7 @@ def build_index(model: Model, sources: Sequence[Path], folder: Path, options: Op
     settings = [model.sha256, options.window_seconds, [*options.modalities], model.num_frames]
     widths = dict.fromkeys(options.modalities, _width(model))
     with IndexWriter(folder, json_sha256(settings)[:HASH_CHARS], widths) as writer:
-        (folder / INDEX_FILE).unlink(missing_ok=True)
+        (folder / ABOUT_FILE).unlink(missing_ok=True)
         done = {(row["clip"], *row["stamp"]) for row in writer.rows}
         left = [clip for clip in clips if (clip.clip, *clip.stamp) not in done]
         if len(left) < len(clips):
@@ -56,15 +56,15 @@ def build_index(model: Model, sources: Sequence[Path], folder: Path, options: Op
         _index_clips(left, model, options, writer)
         rows = writer.rows
     _finish(folder, rows, clips, model, widths)
-    return Index(folder)
+    return ClipIndex(folder)
 
 
 def _width(model: Model) -> int:
     """How long the vectors are that sound and picture are compared by."""
     config, size = model.network.config, model.format.logmel_shape(1)
     silence = np.zeros((*size[:-1], config.num_mel_bins), np.float16)
-    part = Part(Opened(0, ""), 0)
-    (made,) = model.embed_decoded([(part, Seen(0.0, 0.0, silence, None))])
+    part = InputWindow(Opened(0, ""), 0)
+    (made,) = model.embed_decoded([(part, DecodedInput(0.0, 0.0, silence, None))])
     vector = made.compared("audio")
     assert vector is not None
     return len(vector)
@@ -95,7 +95,7 @@ def _embedded(decoded: Iterable[Decoded], model: Model, batch_size: int) -> Iter
             yield clip, one, _previews(seen)
 
 
-def _previews(seen: Seen | MediaError) -> tuple[bytes, bytes]:
+def _previews(seen: DecodedInput | MediaError) -> tuple[bytes, bytes]:
     if isinstance(seen, MediaError):
         return b"", b""
     return preview_picture(seen), preview_sound(seen)
@@ -133,7 +133,7 @@ def _finish(
         np.savez(stream, allow_pickle=False, **columns)
     counted = [row for row, is_in in zip(rows, counts, strict=True) if is_in]
     about = _origin(model, widths) | {"num_rows": len(rows)} | _totals(counted) | names
-    write_json(folder / INDEX_FILE, about)
+    write_json(folder / ABOUT_FILE, about)
 
 
 def _columns(

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from pipeline_src.errors import CheckpointError
 from pipeline_src.inference.model import Model, load
-from pipeline_src.inference.search.store import Index
+from pipeline_src.inference.search.store import ClipIndex
 
 
-def open_model(index: Index, device: str = "") -> Model:
+def open_model(index: ClipIndex, device: str = "") -> Model:
     """Load the checkpoint that an index names.
 
     Raises:

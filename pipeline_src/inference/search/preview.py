@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline_src.inference.decode import Seen
+from pipeline_src.inference.decode import DecodedInput
 
 PICTURE_SIDE, SPECTROGRAM_SIZE = 192, (320, 96)
 QUALITY = 82
@@ -20,7 +20,7 @@ COLOURS = (  # dark to bright, evenly brighter, so that colour-blind readers los
 DARK_TO_BRIGHT = (2, 99.5)  # percentiles of a clip's log-mel
 
 
-def preview_picture(seen: Seen) -> bytes:
+def preview_picture(seen: DecodedInput) -> bytes:
     """Show the middle frame that the network was shown; empty without pictures."""
     if seen.frames_FHW3 is None:
         return b""
@@ -30,7 +30,7 @@ def preview_picture(seen: Seen) -> bytes:
     return _jpeg(image)
 
 
-def preview_sound(seen: Seen) -> bytes:
+def preview_sound(seen: DecodedInput) -> bytes:
     """Show the log-mel that the network was shown, low tones at the bottom; empty without sound."""
     if seen.logmel_TM is None:
         return b""

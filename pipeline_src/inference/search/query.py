@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pipeline_src.errors import ConfigError
 from pipeline_src.inference.search.nearest import Pair, nearest
-from pipeline_src.inference.search.store import MODALITIES, Index, Row
+from pipeline_src.inference.search.store import MODALITIES, ClipIndex, Row
 
 By = Literal["audio", "video", "both"]
 Against = Literal["other", "same"]
@@ -33,7 +33,7 @@ class Question(NamedTuple):
     without: int = -1
 
 
-def find(index: Index, wanted: Mapping[str, NDArray | None], question: Question) -> list[Row]:
+def find(index: ClipIndex, wanted: Mapping[str, NDArray | None], question: Question) -> list[Row]:
     """Rows of the nearest clips with their scores, the best first.
 
     Args:
@@ -56,7 +56,7 @@ def find(index: Index, wanted: Mapping[str, NDArray | None], question: Question)
     ]
 
 
-def row_vectors(index: Index, number: int) -> dict[str, NDArray | None]:
+def row_vectors(index: ClipIndex, number: int) -> dict[str, NDArray | None]:
     """Return the vectors of a row by modality."""
     index.row(number)
     return {
@@ -66,7 +66,7 @@ def row_vectors(index: Index, number: int) -> dict[str, NDArray | None]:
 
 
 def _pairs(
-    index: Index, wanted: Mapping[str, NDArray | None], question: Question
+    index: ClipIndex, wanted: Mapping[str, NDArray | None], question: Question
 ) -> tuple[list[Pair], set[str]]:
     pairs: list[Pair] = []
     needed: set[str] = set()

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from pipeline_src.catalog import paths
 from pipeline_src.errors import ConfigError, MediaError, SampleError
 from pipeline_src.evaluate.common import check_fits, open_split
-from pipeline_src.inference.decode import Opened, Part, Seen
+from pipeline_src.inference.decode import DecodedInput, InputWindow, Opened
 from pipeline_src.inference.inputs import Item, folder_files
 from pipeline_src.inference.locate import locate
 from pipeline_src.inference.model import Model
@@ -25,6 +26,7 @@ from pipeline_src.inference.stream import Options, decoded_parts
 from pipeline_src.loader.dataset import ClipDataset
 from pipeline_src.loader.sampler import Draw
 from pipeline_src.manifest.chunks import read_chunk
+from pipeline_src.shards.files import INDEX_FILE
 from pipeline_src.shards.read import Sample, ShardSet, dropped_clips
 from pipeline_src.system.cores import num_cores
 from pipeline_src.system.progress import ProgressLine
@@ -81,7 +83,7 @@ def list_clips(sources: Sequence[Path], model: Model) -> list[SourceClip]:
     """
     found: dict[str, SourceClip] = {}
     for source in sources:
-        indexes = [source] if source.name == "index.json" else packed_splits(source)
+        indexes = [source] if source.name == INDEX_FILE else packed_splits(source)
         clips = [clip for path in indexes for clip in _packed_clips(path, model)]
         for clip in clips or _file_clips(source):
             found.setdefault(clip.clip, clip)
@@ -93,7 +95,8 @@ def list_clips(sources: Sequence[Path], model: Model) -> list[SourceClip]:
 
 def packed_splits(folder: Path) -> list[Path]:
     """index.json of every split of a data set's results."""
-    return sorted(folder.glob("shards/*/index.json")) or sorted(folder.glob("*/index.json"))
+    packed = paths.glob_within(paths.PACKED_INDEX, "dataset")
+    return sorted(folder.glob(packed)) or sorted(folder.glob(f"*/{INDEX_FILE}"))
 
 
 def _file_clips(source: Path) -> Iterator[SourceClip]:
@@ -153,7 +156,9 @@ def _sample_values(sample: Sample) -> tuple[Any, ...]:
 def _raw_files(index_path: Path, split: str) -> dict[str, tuple[str, tuple[float, float]]]:
     """Where the files that clips were packed from lie, and which part each is, as far as kept."""
     found = {}
-    for manifest in sorted((index_path.parents[2] / "download" / split).glob("?????.json")):
+    manifests = paths.of_stage(paths.MANIFEST, "download").replace("{split}", split)
+    folder = index_path.parents[2]
+    for manifest in sorted(folder.glob(paths.glob_within(manifests, "dataset"))):
         for clip in read_chunk(manifest, "download").clips:
             path = manifest.parent / clip["path"]
             if clip["path"] and path.is_file():
@@ -162,7 +167,7 @@ def _raw_files(index_path: Path, split: str) -> dict[str, tuple[str, tuple[float
     return found
 
 
-Decoded = tuple[SourceClip, Part, Seen | MediaError]
+Decoded = tuple[SourceClip, InputWindow, DecodedInput | MediaError]
 
 
 def decode_sources(
@@ -174,7 +179,7 @@ def decode_sources(
         for clip in clips:
             if clip.reason:
                 problem = MediaError(clip.reason, "refused when the data set was made")
-                yield clip, Part(Opened(0, clip.clip, problem=problem), 0), problem
+                yield clip, InputWindow(Opened(0, clip.clip, problem=problem), 0), problem
                 progress.update()
         for decoded in chain(
             _decode_packed(packed, model, options), _decode_files(clips, model, options)
@@ -205,7 +210,7 @@ def _decode_packed(
         for clip, seen in zip(
             clips, map_in_order(pool, reader.read, clips, AHEAD * num_workers), strict=True
         ):
-            yield clip, Part(Opened(0, clip.clip), 0), seen
+            yield clip, InputWindow(Opened(0, clip.clip), 0), seen
 
 
 class PackedReader:
@@ -216,7 +221,7 @@ class PackedReader:
         self._modalities = modalities
         self._local = threading.local()  # a dataset's memory is its thread's
 
-    def read(self, clip: SourceClip) -> Seen | MediaError:
+    def read(self, clip: SourceClip) -> DecodedInput | MediaError:
         """Decode one clip; one that is damaged is refused like a file."""
         assert clip.shards is not None
         dataset = self._dataset(clip.shards)
@@ -228,7 +233,7 @@ class PackedReader:
             return MediaError("corrupt", str(error))
         logmel = arrays["logmel"][0] if "audio" in self._modalities else None
         frames = arrays["frames"][0] if self._shows(arrays) else None
-        return Seen(*clip.span, logmel, frames)
+        return DecodedInput(*clip.span, logmel, frames)
 
     def _shows(self, arrays: Mapping[str, Any]) -> bool:
         return "frames" in arrays and "video" in self._modalities

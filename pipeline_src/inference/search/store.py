@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from pipeline_src.errors import ConfigError, StageError, is_disk_full
 
-INDEX_FILE, ROWS_FILE, COLUMNS_FILE = "index.json", "rows.jsonl", "columns.npz"
+ABOUT_FILE, ROWS_FILE, COLUMNS_FILE = "index.json", "rows.jsonl", "columns.npz"
 PREVIEWS_FILE, BEGUN_FILE = "previews.bin", "begun.json"
 MODALITIES = ("audio", "video")
 FORMAT = 1
@@ -216,7 +216,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-class Index:
+class ClipIndex:
     """A complete index, opened for reading; vectors stay on disk.
 
     Raises:
@@ -224,7 +224,7 @@ class Index:
     """
 
     def __init__(self, folder: Path) -> None:
-        if not (folder / INDEX_FILE).is_file():
+        if not (folder / ABOUT_FILE).is_file():
             begun = (folder / BEGUN_FILE).is_file()
             what = "was begun but is not complete" if begun else "no index"
             raise ConfigError(
@@ -232,7 +232,7 @@ class Index:
                 f"{folder}`"
             )
         self.folder = folder
-        self.about = _read_json(folder / INDEX_FILE)
+        self.about = _read_json(folder / ABOUT_FILE)
         if self.about.get("format") != FORMAT:
             raise ConfigError(f"{folder}: an index of another version; build it again")
         self.num_rows: int = self.about["num_rows"]

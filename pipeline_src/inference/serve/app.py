@@ -20,7 +20,7 @@ from pipeline_src.inference.search.query import (
     public_row,
     row_vectors,
 )
-from pipeline_src.inference.search.store import Index, Row
+from pipeline_src.inference.search.store import ClipIndex, Row
 from pipeline_src.inference.serve.guard import make_guard
 from pipeline_src.inference.serve.media import media_kind, media_response
 from pipeline_src.inference.serve.uploads import UploadLimits, Uploads, query_answer
@@ -33,7 +33,7 @@ SHOWN = ("name", "num_clips", "num_refused", "reasons", "modalities", "labels", 
 
 
 def make_app(
-    index: Index, model: Model, *, host: str = "127.0.0.1", limits: UploadLimits | None = None
+    index: ClipIndex, model: Model, *, host: str = "127.0.0.1", limits: UploadLimits | None = None
 ) -> web.Application:
     """Return the server of an index.
 
@@ -67,7 +67,7 @@ def _static(name: str) -> Callable[[web.Request], Any]:
 class Site:
     """Answers requests about one index."""
 
-    def __init__(self, index: Index, uploads: Uploads) -> None:
+    def __init__(self, index: ClipIndex, uploads: Uploads) -> None:
         self._index = index
         self._uploads = uploads
 

@@ -3,36 +3,37 @@
 import logging
 from pathlib import Path
 
+from pipeline_src.catalog import paths
 from pipeline_src.errors import ConfigError
 from pipeline_src.inference.locate import locate
 from pipeline_src.inference.model import load
 from pipeline_src.inference.search.build import build_index
 from pipeline_src.inference.search.sources import packed_splits
-from pipeline_src.inference.search.store import BEGUN_FILE, INDEX_FILE, Index
+from pipeline_src.inference.search.store import ABOUT_FILE, BEGUN_FILE, ClipIndex
 from pipeline_src.inference.stream import Options
 
 LOGGER = logging.getLogger(__name__)
 RUN_INDEX = "search"  # folder of a run's own index
 
 
-def find_index(folder: Path, device: str) -> Index:
+def find_index(folder: Path, device: str) -> ClipIndex:
     """Open the index of a folder; a run's is built of the data sets that it was evaluated on.
 
     Raises:
         ConfigError: the folder is neither an index nor a run with packed clips beside it.
     """
     if (folder / BEGUN_FILE).is_file():
-        return Index(folder)
+        return ClipIndex(folder)
     own = folder / RUN_INDEX
-    if (own / INDEX_FILE).is_file():
-        return Index(own)
+    if (own / ABOUT_FILE).is_file():
+        return ClipIndex(own)
     sources = [path for path in _evaluated(folder) if packed_splits(path)]
     if not sources:
         raise ConfigError(
             f"{folder}: neither an index nor a run with packed clips; run `av-pipeline search "
             "build CHECKPOINT FOLDER --index DIR`, then `av-pipeline serve DIR`"
         )
-    pretraining = folder / "pretrain"
+    pretraining = folder / paths.PRETRAIN_FOLDER
     model = load(locate(pretraining if pretraining.is_dir() else folder).folder, device=device)
     LOGGER.info("%s: built of %s, once", own, ", ".join(map(str, sources)))
     options = Options(modalities=model.modalities, progress=str(own))
@@ -41,5 +42,6 @@ def find_index(folder: Path, device: str) -> Index:
 
 def _evaluated(run: Path) -> list[Path]:
     """Results of the data sets that a run was evaluated or probed on."""
-    names = {path.name for kind in ("eval", "probe") for path in run.glob(f"{kind}/*")}
+    patterns = [paths.glob_within(one, "run") for one in (paths.SCORES, paths.PROBE_SCORES)]
+    names = {path.parent.name for pattern in patterns for path in run.glob(pattern)}
     return [run.parent / name for name in sorted(names)]

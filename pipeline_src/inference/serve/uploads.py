@@ -26,7 +26,7 @@ MAX_WAITING = 8
 BLOCK_BYTES = 1 << 16
 
 
-class Query(NamedTuple):
+class UploadedQuery(NamedTuple):
     """What is left of an upload: vectors (D,) by modality, previews, or why there are none."""
 
     vectors: dict[str, NDArray | None]
@@ -56,7 +56,7 @@ class Uploads:
     model: Model
     modalities: tuple[str, ...]
     limits: UploadLimits
-    _kept: "OrderedDict[str, Query]" = field(default_factory=OrderedDict)
+    _kept: "OrderedDict[str, UploadedQuery]" = field(default_factory=OrderedDict)
     _waiting: int = 0
 
     def __post_init__(self) -> None:
@@ -68,7 +68,7 @@ class Uploads:
         self._pool.shutdown(wait=True, cancel_futures=True)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def get(self, token: str) -> Query:
+    def get(self, token: str) -> UploadedQuery:
         """Return an upload's vectors.
 
         Raises:
@@ -79,7 +79,7 @@ class Uploads:
         self._kept.move_to_end(token)
         return self._kept[token]
 
-    async def receive(self, request: web.Request, name: str) -> tuple[str, Query]:
+    async def receive(self, request: web.Request, name: str) -> tuple[str, UploadedQuery]:
         """Look at the body of a request; return the token of its vectors, and these."""
         if self._waiting >= MAX_WAITING:
             raise web.HTTPServiceUnavailable(reason="too many files at once; try again")
@@ -122,13 +122,13 @@ class Uploads:
         except TimeoutError:
             raise web.HTTPRequestTimeout(reason="sending it took too long") from None
 
-    def _look(self, folder: Path, name: str) -> Query:
+    def _look(self, folder: Path, name: str) -> UploadedQuery:
         try:
             return self._embed(Item(name, folder / "upload.bin"))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _embed(self, item: Item) -> Query:
+    def _embed(self, item: Item) -> UploadedQuery:
         download = DownloadConfig(max_bytes=self.limits.max_bytes)
         options = Options(self.modalities, window_seconds=None, num_workers=1, download=download)
         model = self.model
@@ -138,12 +138,12 @@ class Uploads:
         if isinstance(seen, MediaError):
             # Where the file lay for a moment is nobody's business.
             detail = seen.detail.replace(str(item.place), item.name)
-            return Query({}, reason=seen.reason, detail=detail)
+            return UploadedQuery({}, reason=seen.reason, detail=detail)
         (made,) = model.embed_decoded([decoded])
         vectors = {name: made.compared(name) for name in self.modalities}
-        return Query(vectors, preview_picture(seen), preview_sound(seen))
+        return UploadedQuery(vectors, preview_picture(seen), preview_sound(seen))
 
-    def _keep(self, query: Query) -> str:
+    def _keep(self, query: UploadedQuery) -> str:
         token = token_urlsafe()
         if not query.reason:
             self._kept[token] = query
@@ -152,7 +152,7 @@ class Uploads:
         return token
 
 
-def query_answer(token: str, query: Query) -> dict[str, Any]:
+def query_answer(token: str, query: UploadedQuery) -> dict[str, Any]:
     """Return what the page is told of an upload."""
     previews = {"picture": query.picture, "sound": query.sound}
     return {

@@ -129,3 +129,22 @@ def test_a_configuration_of_another_training_is_refused(old, tmp_path):
     overlay.write_text("media: {sample_rate_hz: 22050}\n")
     with pytest.raises(CheckpointError, match=r"sample_rate_hz = 16000.*22050"):
         complete(folder, [overlay])
+
+
+def test_what_an_evaluation_has_kept_is_taken_and_what_is_none_is_passed_over(old, tmp_path):
+    folder = old("media", "converted_from")
+    run = tmp_path / "results/mine"
+    training = run / "pretrain"
+    training.parent.mkdir(parents=True)
+    folder.rename(training)
+    scores = {"run": "mine", "dataset": "d", "split": "test", "clip_ids_sha256": "0"}
+    media = {"frame_fit": "squash", "frame_size": 48}
+    kept = {"a": "no JSON", "b": json.dumps(scores), "c": json.dumps({**scores, "config": 3})}
+    kept["d"] = json.dumps({**scores, "config": {"media": media}})
+    for name, text in kept.items():
+        path = run / f"probe/{name}/metrics.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    complete(training)
+    found = load(training, device="cpu").preparation.media
+    assert (found.frame_fit, found.frame_size) == ("squash", 48)

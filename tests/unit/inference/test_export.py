@@ -12,7 +12,7 @@ from pipeline_src.inference import onnx
 from pipeline_src.inference.export import export
 from pipeline_src.inference.locate import locate
 from pipeline_src.inference.model import load
-from pipeline_src.inference.onnx import AudioEncoder
+from pipeline_src.inference.onnx import OnnxAudioEncoder
 from pipeline_src.loader.dataset import IMAGE_MEAN, IMAGE_STD
 from pipeline_src.methods import METHODS
 from tests.checkpoints import NAMES, make_checkpoint
@@ -112,7 +112,7 @@ def test_onnxruntime_gives_the_same_vectors(method, tmp_path):
             assert np.abs(found - expected.numpy()).max() < 1e-4
 
 
-class Torn(AudioEncoder):
+class Torn(OnnxAudioEncoder):
     """An encoder that computes otherwise once it is exported, as a wrong translation would."""
 
     def forward(self, logmel):
@@ -123,7 +123,7 @@ class Torn(AudioEncoder):
 @pytest.mark.slow
 def test_a_file_that_computes_otherwise_is_refused(folder, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime", reason="the extra export is not installed")
-    monkeypatch.setattr(onnx, "AudioEncoder", Torn)
+    monkeypatch.setattr(onnx, "OnnxAudioEncoder", Torn)
     with pytest.raises(CheckpointError, match=r"onnxruntime differs .* by 2\.0e-04.*--onnx"):
         onnx.export_onnx(load(folder, device="cpu"), tmp_path)
     assert not list(tmp_path.glob("*.onnx"))

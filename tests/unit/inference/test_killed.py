@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline_src.inference.model import load
-from pipeline_src.inference.search.store import Index
+from pipeline_src.inference.search.store import ClipIndex
 from tests.checkpoints import make_checkpoint
 from tests.media import make_clip
 
@@ -78,7 +78,7 @@ def test_an_index_goes_on_after_a_kill(folder, root, tmp_path):
     assert again.returncode == 0, said
     assert f"{len(kept)} of {NUM_CLIPS} are done" in said
     assert rows.read_text().splitlines(keepends=True)[: len(kept)] == kept
-    index = Index(tmp_path / "index")
+    index = ClipIndex(tmp_path / "index")
     names = [index.row(number)["clip"].rpartition("/")[2] for number in range(index.num_rows)]
     assert names == [f"{number:02d}.wav" for number in range(NUM_CLIPS)]
     (one,) = load(folder / "run", device="cpu").embed(folder / "clips/00.wav")

@@ -17,7 +17,7 @@ from pipeline_src.inference.search.layout import place_clips
 from pipeline_src.inference.search.nearest import BLOCK_ROWS, Pair, nearest
 from pipeline_src.inference.search.open import open_model
 from pipeline_src.inference.search.query import Question, find, row_vectors
-from pipeline_src.inference.search.store import Index, IndexWriter
+from pipeline_src.inference.search.store import ClipIndex, IndexWriter
 from pipeline_src.inference.stream import Options
 from tests.checkpoints import make_checkpoint, make_split
 from tests.media import make_clip
@@ -167,7 +167,7 @@ def test_what_was_begun_is_continued_and_what_changed_made_again(model, media, t
         stream.write(b"rest of a row")
     (folder / "index.json").unlink()
     with pytest.raises(ConfigError, match="begun but is not complete"):
-        Index(folder)
+        ClipIndex(folder)
     again = build_index(model, [own], folder, QUIET)
     assert (folder / "rows.jsonl").read_bytes() == rows
     for name, stored in again.vectors.items():
@@ -197,7 +197,7 @@ def test_other_weights_and_other_folders_are_refused(built, media, tmp_path):
     with pytest.raises(ConfigError, match="no recordings"):
         build_index(other, [tmp_path / "empty"], tmp_path / "new", QUIET)
     with pytest.raises(ConfigError, match="search build CHECKPOINT"):
-        Index(tmp_path)
+        ClipIndex(tmp_path)
 
 
 def test_one_process_builds_at_a_time_and_lost_rows_are_noticed(built, model, media, tmp_path):

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image
 
 from pipeline_src.cli import main
+from pipeline_src.config import default_config
 from pipeline_src.errors import ConfigError
 from pipeline_src.inference.model import load
 from pipeline_src.inference.search.build import build_index
@@ -298,6 +300,13 @@ def test_a_run_gets_an_index_or_the_sentence_that_makes_one(index, tmp_path):
     assert find_index(index.folder, "cpu").num_rows == index.num_rows
     with pytest.raises(ConfigError, match="search build CHECKPOINT FOLDER"):
         find_index(tmp_path, "cpu")
+
+
+def test_the_demo_ends_with_the_command_that_opens_the_page(root):
+    planned = subprocess.run(["make", "-n", "demo"], cwd=root, capture_output=True, text=True)
+    last = planned.stdout.splitlines()[-1]
+    (run,) = re.findall(r'^echo "Search .* && av-pipeline serve results/(\w+)"$', last)
+    assert run in default_config().runs
 
 
 def test_a_port_in_use_is_told(index, model):

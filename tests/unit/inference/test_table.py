@@ -6,13 +6,13 @@ import json
 import pytest
 
 from pipeline_src.errors import ConfigError
-from pipeline_src.inference.results import Span
+from pipeline_src.inference.results import SourceSpan
 from pipeline_src.inference.run import SPAN_COLUMNS
 from pipeline_src.inference.table import ResultTable
 
 
 def rows_of(source, count=1, **more):
-    return [Span(0, source, k, count, **more).row() | {"x": k} for k in range(count)]
+    return [SourceSpan(0, source, k, count, **more).row() | {"x": k} for k in range(count)]
 
 
 def table(path, made_by="abc"):
