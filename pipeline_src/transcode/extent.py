@@ -64,6 +64,7 @@ class Extent:
         foreign: first and last byte in the file of packets of sound that hold none.
         last_byte: where in the file the last packet begins; 0 where the container does not say.
         joint_byte: where a second file begins that libav takes for media; what follows is left out.
+        promised_end_seconds: end of what the file lists, if it ends before that; else 0.
     """
 
     audio_seconds: Span | None
@@ -78,6 +79,7 @@ class Extent:
     foreign: tuple[ByteRange, ...]
     last_byte: int
     joint_byte: int | None = None
+    promised_end_seconds: float = 0.0
 
     @property
     def start_seconds(self) -> float:

@@ -1,8 +1,8 @@
 """How long a file is, by the streams that are used: from its tables, or else from its packets.
 
-Only MP4 and MOV list every sample. Elsewhere the header may have been guessed (MP3, AAC), count
-from a zero that is not in the file (pieces of a stream), or speak of subtitles. It is believed for
-a clip that ends within it, because decoding tells if that was wrong.
+Only MP4 and MOV list every sample, and not where they are fragments. Elsewhere the header may have
+been guessed (MP3, AAC), count from a zero that is not in the file (pieces of a stream), or speak of
+subtitles. It is believed for a clip that ends within it, because decoding tells if that was wrong.
 """
 
 import math
@@ -51,7 +51,7 @@ class Length(NamedTuple):
         video_end_seconds: of the picture; None where it is not known.
         is_dense: whether the tables of the file rule out holes in the sound.
         stated_end_seconds: end by a header that counts samples, which a file that was cut off has
-            no longer; 0 where there is none.
+            no longer; not above 0 where there is none.
     """
 
     begin_seconds: float
@@ -114,19 +114,21 @@ def find_length(
     end = extent.end_seconds - zero
     if abs(end - _header_seconds(container)) <= AGREEMENT_SECONDS:
         end = _header_seconds(container)  # it knows of padding within the last packet
-    stated = _stated_seconds(container, used, zero)
+    stated = _stated_seconds(container, used, zero, extent)
     return Length(
         begin, end, zero, own, seeks, extent, audio_begin, video_end, stated_end_seconds=stated
     )
 
 
-def _stated_seconds(container: InputContainer, used: list[Stream], zero: float) -> float:
-    """Return the end by tables or counted samples, 0 without such."""
+def _stated_seconds(
+    container: InputContainer, used: list[Stream], zero: float, extent: Extent
+) -> float:
+    """Return the end by tables, counted samples or an index of fragments; none is not above 0."""
     names = set(container.format.name.split(","))
     if names & COUNTED:
         return _header_seconds(container)
     tables = _by_tables(container, used, zero) if names & TABLES else None
-    return tables.end_seconds if tables else 0.0
+    return tables.end_seconds if tables else extent.promised_end_seconds - zero
 
 
 def _late(seconds: float) -> float:
@@ -163,7 +165,12 @@ def _header_seconds(container: InputContainer) -> float:
 
 
 def _by_tables(container: InputContainer, used: list[Stream], zero: float) -> Length | None:
-    """Return the length by the tables of MP4, if the header agrees with these."""
+    """Return the length by the tables of MP4, if these list samples and the header agrees.
+
+    Libav counts the length of fragments from 0, wherever the first of them begins.
+    """
+    if not all(stream.frames for stream in used):
+        return None
     ends = {
         stream.index: _start(stream) + _seconds(stream, stream.duration) - zero
         for stream in container.streams

@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
@@ -17,6 +17,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from pipeline_src.errors import MediaError
+from pipeline_src.transcode.boxes import promised_seconds
 from pipeline_src.transcode.extent import Extent, measure
 from pipeline_src.transcode.filters import Look
 from pipeline_src.transcode.foreign import TAKE_TAGS, find_media_end
@@ -238,7 +239,9 @@ def _measure_version(
         video = None if video_index is None else streams[video_index]
         containers = frozenset(container.format.name.split(","))
         media_end = find_media_end(path) if containers & TAKE_TAGS else None
-        return measure(container, audio, video, find_swallowed(path, containers), media_end)
+        extent = measure(container, audio, video, find_swallowed(path, containers), media_end)
+    promised = promised_seconds(path) if "mov" in containers else 0.0
+    return replace(extent, promised_end_seconds=promised)
 
 
 def _frame_seconds(video: VideoStream) -> float:

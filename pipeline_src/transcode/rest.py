@@ -1,9 +1,10 @@
 """Another file that was joined to a file: most demuxers stop before it, some take it for media."""
 
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 from pathlib import Path
-from typing import BinaryIO
+
+from pipeline_src.transcode.boxes import find_boxes, find_second_movie
 
 # How a file begins, by the name of its format. None of it stands in media by chance.
 HEADS = {
@@ -46,12 +47,6 @@ SEARCHED_BYTES = 16_000_000
 LOOKED_THROUGH_BYTES = 64_000_000
 LONGEST_HEAD_BYTES = 128
 BLOCK_BYTES = 4_000_000
-BOX_HEAD_BYTES = 8
-# A box of this size says it in 8 further bytes; one of size 0 is the last.
-LARGE_BOX = 1
-# Fragments of a long stream.
-MAX_BOXES = 100_000
-MAX_TABLE_BYTES = 64_000_000
 
 
 def find_swallowed(path: Path, containers: frozenset[str]) -> int | None:
@@ -110,60 +105,7 @@ def _find_first(
 def _head_after_boxes(path: Path) -> int | None:
     """Find another kind of file right behind the last box of an MP4 or MOV file."""
     with path.open("rb") as stream:
-        end = max((at + size for _, at, size in _boxes(stream)), default=0)
+        end = max((at + size for _, at, size in find_boxes(stream)), default=0)
         stream.seek(end)
         rest = stream.read(LONGEST_HEAD_BYTES)
     return end if end and any(head.match(rest) for head in HEADS.values()) else None
-
-
-def find_second_movie(path: Path) -> int | None:
-    """Find further tables in an MP4 or MOV file, of which libav reads the first alone.
-
-    A stream of fragments may repeat its tables, but its time continues then.
-    """
-    begin, tables = 0, b""
-    joint = first_time = None
-    with path.open("rb") as stream:
-        for kind, at, size in _boxes(stream):
-            if kind == b"ftyp":
-                begin = at
-            elif kind == b"moov":
-                content, before = _read(stream, at, size), tables
-                if before and (content != before or (begin and first_time is None)):
-                    return begin or at
-                joint, tables = (begin or at) if before else None, content
-            elif kind == b"moof" and (first_time is None or joint is not None):
-                time = _fragment_time(_read(stream, at, size))
-                if first_time is None:
-                    first_time = time
-                elif time <= first_time:
-                    return joint
-                joint = None
-    return None
-
-
-def _read(stream: BinaryIO, at: int, size: int) -> bytes:
-    stream.seek(at)
-    return stream.read(min(size, MAX_TABLE_BYTES))
-
-
-def _fragment_time(fragment: bytes) -> int:
-    """Return when the first track of a fragment begins, in ticks; 0 where it does not say."""
-    _, _, box = fragment.partition(b"tfdt")
-    return int.from_bytes(box[4:12] if box[:1] == b"\x01" else box[4:8], "big")
-
-
-def _boxes(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, first byte and size of each box that is whole."""
-    end = stream.seek(0, 2)
-    at = 0
-    for _ in range(MAX_BOXES):
-        stream.seek(at)
-        head = stream.read(2 * BOX_HEAD_BYTES)
-        size, kind = int.from_bytes(head[:4], "big"), head[4:BOX_HEAD_BYTES]
-        if size == LARGE_BOX:
-            size = int.from_bytes(head[BOX_HEAD_BYTES:], "big")
-        if size < BOX_HEAD_BYTES or at + size > end:
-            return
-        yield kind, at, size
-        at += size

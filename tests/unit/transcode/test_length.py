@@ -197,6 +197,51 @@ def test_fragments_may_repeat_their_tables(piece, tmp_path):
     check_clip(tmp_path, length=4, source="a.mp4")
 
 
+FRAGMENT_OPTIONS = {
+    "a.mp4": (EIGHT, (*H264, *AAC, "-movflags", "cmaf+frag_keyframe")),
+    "b.mov": (EIGHT, (*H264, *AAC, *FRAGMENTS[:1], f"{FRAGMENTS[1]}+default_base_moof")),
+    "c.m4a": (SOUND_ONLY, ("-map", "1", *AAC, "-movflags", "cmaf", "-frag_duration", "1000000")),
+    "d.mp4": (EIGHT, (*H264, *AAC, "-movflags", "frag_keyframe+dash+delay_moov")),
+}
+
+
+@pytest.mark.parametrize("name", FRAGMENT_OPTIONS)
+@pytest.mark.parametrize("start", [0, 1, 5])
+def test_fragments_from_the_middle_of_a_stream_are_as_long_as_they_are(tmp_path, name, start):
+    """Libav takes the time of the last as the length, wherever the first begins."""
+    config, options = FRAGMENT_OPTIONS[name]
+    data = record(tmp_path / name, *options, seconds=8).read_bytes()
+    at = [match.start() - 4 for match in re.finditer(b"moof", data)]
+    (tmp_path / name).write_bytes(data[: at[0]] + data[at[len(at) // 2] :])
+    span = {"start_seconds": start, "end_seconds": start + 2} if start else {}
+    if start == 5:
+        assert lose_one(tmp_path, config, source=name, **span).reason == "too_short"
+    else:
+        length = 2 if start else 4
+        check_clip(tmp_path, config, length=length, first=4 + start, source=name, **span)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_piece_of_a_stream_of_fragments_is_whole(tmp_path, number):
+    """As a browser has it: the head of the stream, and a piece."""
+    options = ("-f", "hls", "-hls_time", "4", "-hls_segment_type", "fmp4", "-hls_segment_filename")
+    record(tmp_path / "x.m3u8", *H264, *AAC, *options, str(tmp_path / "%d.m4s"), seconds=8)
+    parts = [tmp_path / name for name in ("init.mp4", f"{number}.m4s")]
+    (tmp_path / "a.mp4").write_bytes(b"".join(part.read_bytes() for part in parts))
+    check_clip(tmp_path, length=4, first=4 * number, source="a.mp4")
+
+
+def test_fragments_that_an_index_lists_and_that_are_not_there_are_said(tmp_path):
+    flags = f"{FRAGMENTS[1]}+default_base_moof+global_sidx"
+    data = record(tmp_path / "a.mp4", *H264, *AAC, "-movflags", flags).read_bytes()
+    check_clip(tmp_path, length=4, source="a.mp4")
+    at = [match.start() - 4 for match in re.finditer(b"moof", data)]
+    (tmp_path / "a.mp4").write_bytes(data[: at[2]])
+    clip, _ = transcode_one(tmp_path, EIGHT, source="a.mp4")
+    assert clip["flags"] == ["short"]
+    assert clip["short_seconds"] == pytest.approx(2, abs=0.1)
+
+
 @pytest.mark.parametrize("span", [(None, None), (2.5, 3.5)])
 def test_pictures_and_sound_that_a_joined_ogg_replaces_are_refused(tmp_path, span):
     data = record(tmp_path / "a.ogv", *THEORA, "-c:a", "libvorbis", seconds=2).read_bytes()
