@@ -24,32 +24,32 @@ class Missing(NamedTuple):
         end_seconds: where its sound or its picture ends, whichever is first, from its start.
         gap_seconds: silence put into the sound where the file has none, what the picture begins
             late, and how long it stands still where its file has no pictures.
-        num_repeated_frames: frames whose moment lies before the first picture or after the last.
+        num_repeated_frames: frames whose moment lies a picture or more after the last one, or
+            before the first, where that is late.
+        is_repeated_to_end: whether some lie after the last one.
     """
 
     end_seconds: float
     gap_seconds: float
     num_repeated_frames: int
+    is_repeated_to_end: bool
 
 
 def find_missing(probe: Probe, job: ClipJob, decoded: Decoded, audio_seconds: float) -> Missing:
     """Compare a decoded clip with its file."""
     begin, end = _picture_span(probe, job, decoded)
     frame = probe.frame_seconds
-    is_whole = end + max(frame, SHORT_TOLERANCE_SECONDS) >= job.duration_seconds
-    is_repeated = [
-        moment < begin - ROUNDING_SECONDS or moment >= end + frame
-        for moment in (() if job.key_seconds else decoded.frame_seconds)
-    ]
+    moments = () if job.key_seconds else decoded.frame_seconds
     late = max(0.0, min(begin, job.duration_seconds))
+    late = late if late > max(frame, HOLE_SECONDS) else 0.0
+    num_early = sum(moment < begin - ROUNDING_SECONDS for moment in moments) if late else 0
+    num_after = sum(moment >= end + frame for moment in moments)
+    is_whole = not num_after and end + max(frame, SHORT_TOLERANCE_SECONDS) >= job.duration_seconds
     return Missing(
         end_seconds=min(job.duration_seconds, audio_seconds, *(() if is_whole else (end,))),
-        gap_seconds=max(
-            _silence_seconds(probe, job),
-            _standstill_seconds(probe, job),
-            late if late > max(frame, HOLE_SECONDS) else 0.0,
-        ),
-        num_repeated_frames=sum(is_repeated),
+        gap_seconds=max(_silence_seconds(probe, job), _standstill_seconds(probe, job), late),
+        num_repeated_frames=num_early + num_after,
+        is_repeated_to_end=num_after > 0,
     )
 
 

@@ -11,6 +11,8 @@ LARGE_BOX = 1
 # Fragments of a long stream.
 MAX_BOXES = 100_000
 MAX_TABLE_BYTES = 64_000_000
+# The track and the time of a fragment stand at its head.
+FRAGMENT_HEAD_BYTES = 1_000
 # Of an index of fragments: its head in two versions, and one fragment.
 INDEX_HEADS = (struct.Struct(">8xIII2xH"), struct.Struct(">8xIQQ2xH"))
 FRAGMENT = struct.Struct(">III")
@@ -34,28 +36,27 @@ def find_boxes(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 
 def find_second_movie(path: Path) -> int | None:
-    """Find further tables in an MP4 or MOV file, of which libav reads the first alone.
+    """Find further tables, or fragments of before those in front of them, which libav leaves out.
 
     A stream of fragments may repeat its tables, but its time continues then.
     """
     begin, tables = 0, b""
-    joint = first_time = None
+    joint = None
+    latest: dict[int, int] = {}
     with path.open("rb") as stream:
         for kind, at, size in find_boxes(stream):
             if kind == b"ftyp":
                 begin = at
             elif kind == b"moov":
                 content, before = _read(stream, at, size), tables
-                if before and (content != before or (begin and first_time is None)):
+                if before and (content != before or (begin and not latest)):
                     return begin or at
                 joint, tables = (begin or at) if before else None, content
-            elif kind == b"moof" and (first_time is None or joint is not None):
-                time = _fragment_time(_read(stream, at, size))
-                if first_time is None:
-                    first_time = time
-                elif time <= first_time:
-                    return joint
-                joint = None
+            elif kind == b"moof":
+                track, time = _fragment_time(_read(stream, at, min(size, FRAGMENT_HEAD_BYTES)))
+                if time < latest.get(track, 0) or (joint and time <= latest.get(track, -1)):
+                    return joint or at
+                joint, latest[track] = None, time
     return None
 
 
@@ -64,10 +65,12 @@ def _read(stream: BinaryIO, at: int, size: int) -> bytes:
     return stream.read(min(size, MAX_TABLE_BYTES))
 
 
-def _fragment_time(fragment: bytes) -> int:
-    """Return when the first track of a fragment begins, in ticks; 0 where it does not say."""
-    _, _, box = fragment.partition(b"tfdt")
-    return int.from_bytes(box[4:12] if box[:1] == b"\x01" else box[4:8], "big")
+def _fragment_time(fragment: bytes) -> tuple[int, int]:
+    """Return the first track of a fragment, and when it begins in ticks; 0 where not said."""
+    _, _, track = fragment.partition(b"tfhd")
+    _, _, box = track.partition(b"tfdt")
+    time = int.from_bytes(box[4:12] if box[:1] == b"\x01" else box[4:8], "big")
+    return int.from_bytes(track[4:8], "big"), time
 
 
 def promised_seconds(path: Path) -> float:

@@ -201,6 +201,7 @@ def _job(
             probe.look.transfer if media.hdr == "tone_map" else "",
         ),
         zero_seconds=probe.length.zero_seconds,
+        clock_index=probe.length.clock_index,
         sound_from_seconds=-WARM_UP_SECONDS if margin and keys.seek_seconds > 0 else None,
         foreign=probe.length.extent.foreign[:MAX_FOREIGN] if probe.length.extent else (),
         seeks_exactly=bool(probe.containers & SEEK_WHOLE),
@@ -240,7 +241,7 @@ def describe_clip(
     if decoded.num_bad_samples and media.bad_samples == "reject":
         detail = f"{decoded.num_bad_samples} samples are no numbers; media.bad_samples=reject"
         return MediaError("corrupt", detail)
-    is_short = prepared.is_short(missing.end_seconds)
+    is_short = missing.is_repeated_to_end or prepared.is_short(missing.end_seconds)
     marks = {
         "silent_audio": decoded.is_silent,
         "static_video": decoded.is_static,

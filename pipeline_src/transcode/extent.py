@@ -64,7 +64,7 @@ class Extent:
         foreign: first and last byte in the file of packets of sound that hold none.
         last_byte: where in the file the last packet begins; 0 where the container does not say.
         joint_byte: where a second file begins that libav takes for media; what follows is left out.
-        promised_end_seconds: end of what the file lists, if it ends before that; else 0.
+        promised_end_seconds: end by its head of a file with fewer bytes than that states; else 0.
     """
 
     audio_seconds: Span | None
@@ -177,8 +177,12 @@ def measure(
         last_byte = max(last_byte, position)
         if packet.is_discard or not packet.size:
             continue
-        if packet.stream_index == audio.index and foreign.takes(packet):
-            continue
+        if packet.stream_index == audio.index:
+            if foreign.takes(packet):
+                continue
+            if other := foreign.find_other_rate(packet):
+                joint_byte = other
+                break
         moment = clock.place(packet)
         if moment is not None:
             moments[packet.stream_index].append(moment)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ffmpeg
+from ffmpeg.nodes import FilterableStream, OutputStream
 
 from pipeline_src.config.data import MediaConfig
 from pipeline_src.transcode.filters import (
@@ -61,6 +62,8 @@ class ClipJob:
         other_sounds: further tracks and mixes to try, one after the other, if this one is silent.
         look: of the pictures.
         zero_seconds: 0 of the times above in the file's own; None = what ffmpeg takes.
+        clock_index: stream that must be read, too, because ffmpeg counts from the start of the
+            first that is read, where a clock may jump; None = none.
         is_from_start: read the file from its start, wherever decoding could begin.
         sound_from_seconds: sound from before this, from the clip's start, is not decoded.
         seeks_exactly: whether the container begins with whole packets after a seek.
@@ -90,6 +93,7 @@ class ClipJob:
     other_sounds: tuple[tuple[int, str], ...] = ()
     look: Look = PLAIN_LOOK
     zero_seconds: float | None = None
+    clock_index: int | None = None
     is_from_start: bool = False
     sound_from_seconds: float | None = None
     seeks_exactly: bool = True
@@ -136,6 +140,7 @@ def build_arguments(jobs: Sequence[ClipJob], media: MediaConfig) -> list[str]:
                 bitexact=None,
             )
         )
+        outputs += _clock_output(job, source)
         if job.video_index is None:
             continue
         outputs.append(
@@ -165,7 +170,16 @@ def build_pcm_arguments(job: ClipJob, media: MediaConfig, name: str) -> list[str
         acodec="pcm_s16le",
         format="nut",
     )
-    return output.global_args(*_global_options([job])).get_args()
+    outputs = ffmpeg.merge_outputs(output, *_clock_output(job, source))
+    return outputs.global_args(*_global_options([job])).get_args()
+
+
+def _clock_output(job: ClipJob, source: FilterableStream) -> list[OutputStream]:
+    """Write one packet of the stream that the clock counts from to nowhere."""
+    if job.clock_index is None:
+        return []
+    packets = source[str(job.clock_index)]
+    return [ffmpeg.output(packets, "-", codec="copy", format="null", frames=1)]
 
 
 def _global_options(jobs: Sequence[ClipJob]) -> tuple[str, ...]:

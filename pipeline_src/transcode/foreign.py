@@ -20,6 +20,8 @@ SYNC = {
     "eac3": re.compile(rb"\x0b\x77|\x77\x0b"),
 }
 HEAD_BYTES = 16
+# In the third byte of a frame of ADTS.
+RATE_BITS = 0x3C
 ID3_HEAD_BYTES = 10
 # Formats whose last frame, or whose demuxer, would take the tags behind it for sound.
 TAKE_TAGS = {"ac3", "amr", "eac3", "flac", "loas", "wv"}
@@ -48,6 +50,9 @@ class ForeignPackets:
         self.num_broken = 0
         self._sync = SYNC.get(format_name)
         self._is_raw = stream.codec_context.name.startswith("pcm_")
+        self._is_adts = format_name == "aac"
+        self._rate: int | None = None
+        self._other: int | None = None
         self._block = 0
         self._last: ByteRange | None = None
 
@@ -72,6 +77,18 @@ class ForeignPackets:
             self.ranges.append(here)
             return True
         return False
+
+    def find_other_rate(self, packet: Packet) -> int | None:
+        """Find where frames of ADTS have another rate than the first, which times them all.
+
+        A single one is damaged.
+        """
+        if not self._is_adts or packet.size < HEAD_BYTES:
+            return None
+        rate = bytes(memoryview(packet)[:HEAD_BYTES])[2] & RATE_BITS
+        self._rate = rate if self._rate is None else self._rate
+        begin, self._other = self._other, None if rate == self._rate else packet.pos
+        return begin if self._other is not None else None
 
     def finish(self) -> tuple[ByteRange, ...]:
         """Return the byte ranges, with that of the last packet if it is incomplete."""

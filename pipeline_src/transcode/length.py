@@ -15,7 +15,7 @@ from av.container import InputContainer
 from av.format import Flags
 from av.stream import Disposition, Stream
 
-from pipeline_src.transcode.extent import HOLE_SECONDS, Extent
+from pipeline_src.transcode.extent import HOLE_SECONDS, Extent, may_jump
 
 MICROSECONDS = 1_000_000
 # What a header may differ by from the streams: about a packet of sound.
@@ -50,8 +50,10 @@ class Length(NamedTuple):
         audio_begin_seconds: of the sound, if it is known to begin late.
         video_end_seconds: of the picture; None where it is not known.
         is_dense: whether the tables of the file rule out holes in the sound.
-        stated_end_seconds: end by a header that counts samples, which a file that was cut off has
-            no longer; not above 0 where there is none.
+        clock_index: stream that begins before all that are in use, where ffmpeg would else move its
+            zero; None where it would not.
+        stated_end_seconds: end by a header that counts samples, or of more bytes than there are,
+            which a file that was cut off has no longer; not above 0 where there is none.
     """
 
     begin_seconds: float
@@ -64,6 +66,7 @@ class Length(NamedTuple):
     video_end_seconds: float | None = None
     is_dense: bool = False
     stated_end_seconds: float = 0.0
+    clock_index: int | None = None
 
     @property
     def is_measured(self) -> bool:
@@ -88,47 +91,71 @@ def find_length(
         distrusts: never believe the header.
     """
     own_zero = (container.start_time or 0) / MICROSECONDS
+    names = set(container.format.name.split(","))
     zero = _first_start(container, own_zero)
+    is_hidden = bool(names & TABLES) and zero < -HIDDEN_SECONDS
+    zero = 0.0 if is_hidden else zero
     is_moved = abs(zero - own_zero) > CLOCK_TOLERANCE_SECONDS
     zero = zero if is_moved else own_zero
-    names = set(container.format.name.split(","))
     if not distrusts and not is_moved:
         if names & TABLES and (length := _by_tables(container, used, own_zero)):
             return length
         is_timed = all(stream.start_time is not None for stream in used)
         is_alone = not names & SEEKS_FOREIGN
         if is_timed and is_alone and _is_within(container, own_zero, listed_end_seconds):
-            end = _header_seconds(container)
+            end = header_seconds(container)
             return Length(0.0, end, own_zero, None, not names & SEEKS_ROUGHLY, None)
     extent = measure()
     begin = _late(extent.start_seconds - zero)
     # Matroska of before 0 is not found again
     is_negative = zero < -HEADER_TOLERANCE_SECONDS
     is_joined = extent.joint_byte is not None
-    seeks = not (names & SEEKS_ROUGHLY or extent.num_jumps or is_negative or is_joined)
+    is_rough = is_hidden or bool(names & SEEKS_ROUGHLY)
+    seeks = not (is_rough or extent.num_jumps or is_negative or is_joined)
     # ffmpeg itself would move the zero to the first stream that is decoded
     is_moved = is_moved or extent.start_seconds - zero > CLOCK_TOLERANCE_SECONDS
     own = zero if is_moved else None
     video_end = extent.video_seconds[1] - zero if extent.video_seconds else None
     audio_begin = extent.audio_seconds[0] - zero if extent.audio_seconds else 0.0
     end = extent.end_seconds - zero
-    if abs(end - _header_seconds(container)) <= AGREEMENT_SECONDS:
-        end = _header_seconds(container)  # it knows of padding within the last packet
+    if abs(end - header_seconds(container)) <= AGREEMENT_SECONDS:
+        end = header_seconds(container)  # it knows of padding within the last packet
     stated = _stated_seconds(container, used, zero, extent)
+    clock = _earlier_stream(container, used) if is_moved else None
     return Length(
-        begin, end, zero, own, seeks, extent, audio_begin, video_end, stated_end_seconds=stated
+        begin,
+        end,
+        zero,
+        own,
+        seeks,
+        extent,
+        audio_begin,
+        video_end,
+        stated_end_seconds=stated,
+        clock_index=clock,
     )
 
 
 def _stated_seconds(
     container: InputContainer, used: list[Stream], zero: float, extent: Extent
 ) -> float:
-    """Return the end by tables, counted samples or an index of fragments; none is not above 0."""
+    """Return the end by counted samples, tables or what was promised; none is not above 0."""
     names = set(container.format.name.split(","))
     if names & COUNTED:
-        return _header_seconds(container)
+        return header_seconds(container)
     tables = _by_tables(container, used, zero) if names & TABLES else None
     return tables.end_seconds if tables else extent.promised_end_seconds - zero
+
+
+def _earlier_stream(container: InputContainer, used: list[Stream]) -> int | None:
+    """Find the stream with which a file begins whose clock may jump, if none in use does so."""
+    if not may_jump(container):
+        return None
+    timed = [stream for stream in container.streams if stream.start_time is not None]
+    first = min(timed, key=_start, default=None)
+    if first is None or any(_start(stream) <= _start(first) for stream in used):
+        return None
+    return first.index
 
 
 def _late(seconds: float) -> float:
@@ -160,7 +187,8 @@ def _seconds(stream: Stream, ticks: int) -> float:
     return float(ticks * (stream.time_base or Fraction(0)))
 
 
-def _header_seconds(container: InputContainer) -> float:
+def header_seconds(container: InputContainer) -> float:
+    """Return the length that the header states, or that libav guesses; 0 without."""
     return (container.duration or 0) / MICROSECONDS
 
 
@@ -176,7 +204,7 @@ def _by_tables(container: InputContainer, used: list[Stream], zero: float) -> Le
         for stream in container.streams
         if _is_media(stream) and stream.start_time is not None and stream.duration
     }
-    header = _header_seconds(container)
+    header = header_seconds(container)
     if not all(stream.index in ends for stream in used):
         return None
     if abs(max(ends.values()) - header) > HEADER_TOLERANCE_SECONDS:
@@ -208,5 +236,5 @@ def _is_within(container: InputContainer, zero: float, end_seconds: float | None
         not container.format.flags & GUESSED
         and abs(zero) <= HEADER_TOLERANCE_SECONDS
         and (math.inf if end_seconds is None else end_seconds)
-        <= _header_seconds(container) - HEADER_TOLERANCE_SECONDS
+        <= header_seconds(container) - HEADER_TOLERANCE_SECONDS
     )

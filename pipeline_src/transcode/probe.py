@@ -22,8 +22,9 @@ from pipeline_src.transcode.extent import Extent, measure
 from pipeline_src.transcode.filters import Look
 from pipeline_src.transcode.foreign import TAKE_TAGS, find_media_end
 from pipeline_src.transcode.formats import CONTAINERS, INPUT_OPTIONS, check_container, input_url
-from pipeline_src.transcode.length import Length, find_length
+from pipeline_src.transcode.length import Length, find_length, header_seconds
 from pipeline_src.transcode.rest import find_swallowed
+from pipeline_src.transcode.stated_size import stated_seconds
 
 __all__ = ["CONTAINERS", "Picture", "Probe", "open_container", "probe_file", "stream_kinds"]
 
@@ -34,6 +35,8 @@ TRANSFERS = {16: "smpte2084", 18: "arib-std-b67"}
 UNKNOWN_BITS_PER_PIXEL = 24
 # Decoders add at most this to each side of a picture; measured up to 232.
 EDGE_PIXELS = 256
+# Of pictures beside a video.
+STILL_CODECS = {"bmp", "gif", "mjpeg", "png", "tiff", "webp"}
 # Rates that differ by less than this part are one rate.
 EVEN_RATE = 0.02
 # Of a varying rate a single picture may be shown as long as this many.
@@ -240,7 +243,8 @@ def _measure_version(
         containers = frozenset(container.format.name.split(","))
         media_end = find_media_end(path) if containers & TAKE_TAGS else None
         extent = measure(container, audio, video, find_swallowed(path, containers), media_end)
-    promised = promised_seconds(path) if "mov" in containers else 0.0
+        promised = promised_seconds(path) if "mov" in containers else 0.0
+        promised = promised or stated_seconds(path, containers, header_seconds(container))
     return replace(extent, promised_end_seconds=promised)
 
 
@@ -260,7 +264,9 @@ def _picture(video: VideoStream) -> Picture:
 
 
 def _video_stream(container: InputContainer) -> VideoStream | None:
-    """Return the best video stream that is no cover picture."""
+    """Return the best video stream that is no cover picture, also where it is not marked as one."""
     real = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    moving = [s for s in real if not (s.codec_context and s.codec_context.name in STILL_CODECS)]
     best = container.streams.best("video")
-    return next((stream for stream in real if stream is best), real[0] if real else None)
+    wanted = moving or real
+    return next((stream for stream in wanted if stream is best), wanted[0] if wanted else None)

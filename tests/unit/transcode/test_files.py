@@ -94,6 +94,18 @@ def test_the_main_streams_of_many_are_taken(tmp_path):
     assert media.frame_numbers(members) == list(range(10))
 
 
+def test_a_cover_that_is_not_marked_as_one_is_not_shown(tmp_path):
+    """Nor where it is larger, and comes first."""
+    make_clip(tmp_path / "a.mp4")
+    cover = ["-f", "lavfi", "-i", "color=red:s=640x640:d=1"]
+    run_ffmpeg(*cover, "-frames:v", "1", output=tmp_path / "cover.png")
+    inputs = ["-i", str(tmp_path / "cover.png"), "-i", str(tmp_path / "a.mp4")]
+    run_ffmpeg(*inputs, "-map", "0", "-map", "1", "-c", "copy", output=tmp_path / "b.mkv")
+    clip, members = transcode_one(tmp_path, TEN, source="b.mkv")
+    assert media.frame_numbers(members) == list(range(10))
+    assert clip["flags"] == []
+
+
 @pytest.mark.parametrize(
     ("pixels", "codec"),
     [

@@ -3,6 +3,7 @@
 import re
 import shutil
 import struct
+import subprocess
 
 import av
 import pytest
@@ -11,6 +12,7 @@ from pipeline_src.config.data import MediaConfig
 from pipeline_src.manifest.ledger import read_ledger
 from pipeline_src.manifest.tars import read_samples
 from pipeline_src.transcode import extent
+from pipeline_src.transcode.ffmpeg import find_ffmpeg
 from tests import media
 from tests.clock import (
     AAC,
@@ -20,6 +22,7 @@ from tests.clock import (
     SOUND_ONLY,
     check_clip,
     picture_of,
+    read_times,
     record,
     remux,
     sound_of,
@@ -75,6 +78,53 @@ def test_subtitles_do_not_lengthen_a_file(piece, tmp_path, name):
     check_clip(tmp_path, length=4, source=name)
     row = lose_one(tmp_path, EIGHT, source=name, start_seconds=30, end_seconds=34)
     assert row.reason == "too_short"
+
+
+@pytest.mark.parametrize("name", ["a.mov", "b.mov", "c.mp4"])
+def test_other_tracks_do_not_lengthen_a_file(piece, tmp_path, name):
+    """Words, a time code, chapters: what cameras, editors and podcasts add."""
+    (tmp_path / "words.srt").write_text("1\n00:00:01,000 --> 00:01:00,000\nwords\n")
+    (tmp_path / "chapters.txt").write_text(
+        ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1\nSTART=2\nEND=60\ntitle=b\n"
+    )
+    other, options = {
+        "a.mov": ("words.srt", ["-map", "0", "-map", "1", "-c:s", "mov_text"]),
+        "b.mov": ("code.mov", ["-map", "0", "-map", "1:d"]),
+        "c.mp4": ("chapters.txt", ["-map", "0", "-map_chapters", "1"]),
+    }[name]
+    if name == "b.mov":
+        long = record(tmp_path / "long.mkv", *H264, *AAC, seconds=8)
+        remux(long, tmp_path / "code.mov", "-timecode", "01:00:00:00")
+    inputs = ["-i", str(piece), "-i", str(tmp_path / other)]
+    run_ffmpeg(*inputs, "-c", "copy", *options, output=tmp_path / name)
+    check_clip(tmp_path, length=4, source=name)
+    row = lose_one(tmp_path, EIGHT, source=name, start_seconds=6, end_seconds=8)
+    assert row.reason == "too_short"
+
+
+VP8 = ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-c:a", "libopus")
+PIPED = {
+    "a.flv": ("-c", "copy", "-flvflags", "no_duration_filesize", "-f", "flv"),
+    "b.webm": (*VP8, "-live", "1", "-f", "webm"),
+    "c.webm": (*VP8, "-f", "webm"),
+    "d.mkv": ("-c", "copy", "-f", "matroska"),
+    "e.avi": ("-c:v", "mpeg4", "-q:v", "2", "-c:a", "libmp3lame", "-f", "avi"),
+    "f.wmv": ("-c:v", "wmv2", "-q:v", "2", "-c:a", "wmav2", "-f", "asf"),
+}
+
+
+@pytest.mark.parametrize("name", PIPED)
+@pytest.mark.parametrize("span", [(None, None), (2, 3.5), (6, 9)])
+def test_a_live_stream_is_as_long_as_what_came(piece, tmp_path, name, span):
+    """Nothing in it tells how long it is, or a guess does."""
+    command = [find_ffmpeg(), "-loglevel", "error", "-i", str(piece), *PIPED[name], "-"]
+    with (tmp_path / name).open("wb") as stream:
+        subprocess.run(command, check=True, stdout=stream, stdin=subprocess.DEVNULL, timeout=60)
+    clip = {"source": name, "start_seconds": span[0], "end_seconds": span[1]}
+    if span[0] == 6:
+        assert lose_one(tmp_path, EIGHT, **clip).reason == "too_short"
+    else:
+        check_clip(tmp_path, length=1.5 if span[0] else 4, **clip)
 
 
 def test_sound_alone_is_as_long_as_the_sound(tmp_path):
@@ -242,6 +292,32 @@ def test_fragments_that_an_index_lists_and_that_are_not_there_are_said(tmp_path)
     assert clip["short_seconds"] == pytest.approx(2, abs=0.1)
 
 
+def test_fragments_out_of_order_are_refused_as_a_whole(tmp_path):
+    """Libav leaves those out whose time lies before that of the first."""
+    flags = f"{FRAGMENTS[1]}+default_base_moof"
+    data = record(tmp_path / "a.mp4", *H264, *AAC, "-movflags", flags).read_bytes()
+    at = [match.start() - 4 for match in re.finditer(b"moof", data)]
+    (tmp_path / "a.mp4").write_bytes(data[: at[0]] + data[at[2] :] + data[at[0] : at[2]])
+    row = lose_one(tmp_path, EIGHT, source="a.mp4")
+    assert (row.reason, "joined" in row.detail) == ("unsupported", True)
+
+
+@pytest.mark.parametrize(("first", "second"), [(44100, 22050), (44100, 48000)])
+@pytest.mark.parametrize("span", [(None, None), (3, 3.8), (0.5, 1.5)])
+def test_adts_of_another_rate_is_not_timed_by_the_first(tmp_path, first, second, span):
+    """No times are stored, and libav counts all frames at the rate of the first."""
+    sounds = [sound_of(0, 2, first), sound_of(2, 2, second)]
+    parts = [
+        run_ffmpeg(*sound, *AAC, output=tmp_path / "part.aac").read_bytes() for sound in sounds
+    ]
+    (tmp_path / "a.aac").write_bytes(b"".join(parts))
+    clip = {"source": "a.aac", "start_seconds": span[0], "end_seconds": span[1]}
+    if span[0] == 0.5:
+        check_clip(tmp_path, SOUND_ONLY, length=1, **clip)
+    else:
+        assert lose_one(tmp_path, SOUND_ONLY, **clip).reason == "unsupported"
+
+
 @pytest.mark.parametrize("span", [(None, None), (2.5, 3.5)])
 def test_pictures_and_sound_that_a_joined_ogg_replaces_are_refused(tmp_path, span):
     data = record(tmp_path / "a.ogv", *THEORA, "-c:a", "libvorbis", seconds=2).read_bytes()
@@ -318,6 +394,53 @@ def test_sound_alone_is_cut_where_the_picture_begins_late(tmp_path):
     check_clip(tmp_path, SOUND_ONLY, length=1.5, **clip)
 
 
+EARLIER = {
+    "a.ts": (*H264, *AAC),
+    "b.mpg": (*MPEG2, "-c:a", "mp2"),
+    "c.ogv": (*THEORA, "-c:a", "libvorbis"),
+}
+
+
+@pytest.mark.parametrize("name", EARLIER)
+@pytest.mark.parametrize("start", [None, 0.5, 1.5, 2.5])
+def test_sound_alone_is_in_time_where_the_picture_begins_earlier(tmp_path, name, start):
+    """Where a clock may jump, ffmpeg counts from the first stream that it decodes."""
+    late = ["-itsoffset", "1", *sound_of(1, 3)]
+    run_ffmpeg(*picture_of(0, 4), *late, *EARLIER[name], output=tmp_path / name)
+    end = start and start + 1
+    clip = {"source": name, "start_seconds": start, "end_seconds": end}
+    if start == 0.5:
+        entry, _ = transcode_one(tmp_path, SOUND_ONLY, **clip)
+        assert entry["flags"] == ["gaps"]
+        assert entry["gap_seconds"] == pytest.approx(0.5, abs=0.05)
+    else:
+        check_clip(tmp_path, SOUND_ONLY, length=3 if start is None else 1, **clip)
+
+
+@pytest.mark.parametrize("start", [None, 1.5])
+def test_a_track_that_begins_earlier_does_not_move_the_others(tmp_path, start):
+    inputs = ["-itsoffset", "1", *picture_of(1, 3), "-itsoffset", "1", *sound_of(1, 3)]
+    tracks = ["-map", "0", "-map", "1", "-map", "2", "-ac:a:0", "2", "-ac:a:1", "1"]
+    run_ffmpeg(*inputs, *sound_of(0, 4), *tracks, *H264, "-c:a", "aac", output=tmp_path / "a.ts")
+    end = start and start + 2
+    length = 3 if start is None else 2
+    check_clip(tmp_path, length=length, source="a.ts", start_seconds=start, end_seconds=end)
+
+
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize("config", [EIGHT, SOUND_ONLY])
+def test_what_an_edit_list_hides_before_fragments_is_not_shown(tmp_path, start, config):
+    """Libav puts it before time 0."""
+    frames = ("-bf", "3", "-g", "50")
+    record(tmp_path / "a.mkv", *H264, *frames, *AAC, seconds=6)
+    flags = ("-movflags", "frag_keyframe+delay_moov+default_base_moof")
+    cut = ["-ss", "1.7", "-i", str(tmp_path / "a.mkv"), "-c", "copy", *flags]
+    run_ffmpeg(*cut, output=tmp_path / "a.mp4")
+    span = {"start_seconds": start, "end_seconds": start + 1.5} if start else {}
+    length = 1.5 if start else 4.3
+    check_clip(tmp_path, config, length=length, first=1.7 + start, source="a.mp4", **span)
+
+
 SWEPT = {
     "a.mpg": (*MPEG2, "-c:a", "mp2", "-b:a", "192k"),
     "b.vob": (*MPEG2, "-c:a", "ac3"),
@@ -325,6 +448,20 @@ SWEPT = {
     "d.ts": (*MPEG2, "-c:a", "ac3"),
     "e.avi": (*H264, "-c:a", "libmp3lame"),
     "f.flv": (*H264, *AAC),
+    "g.ts": (*H264, "-c:a", "libopus"),
+    "h.m2ts": (*H264, *AAC),
+    "i.webm": VP8,
+    "j.mov": ("-c:v", "mjpeg", "-q:v", "2", "-c:a", "pcm_s16be"),
+    "k.mp4": ("-c:v", "mpeg4", "-q:v", "2", "-bf", "2", "-c:a", "ac3"),
+    "l.mxf": (*MPEG2, "-c:a", "pcm_s16le", "-ar", "48000"),
+    "m.wmv": ("-c:v", "msmpeg4", "-q:v", "2", "-c:a", "wmav1"),
+    "n.rm": ("-c:v", "rv20", "-c:a", "ac3"),
+    "o.wtv": (*MPEG2, "-c:a", "mp2"),
+    "p.nut": ("-c:v", "ffvhuff", "-c:a", "libvorbis"),
+    "q.avi": ("-c:v", "utvideo", "-c:a", "adpcm_ima_wav"),
+    "r.3gp": ("-c:v", "h263", "-s", "176x144", *AAC),
+    "s.dv": ("-target", "pal-dv"),
+    "t.mkv": ("-c:v", "ffv1", "-c:a", "flac"),
 }
 
 
@@ -368,6 +505,34 @@ def test_what_is_missing_is_said(tmp_path):
     index = media.make_shards(tmp_path, [{"source": "a.mp4"}], media.AudioConfig())
     ((_, sample),) = read_samples(index.parent / "train-00000.tar")
     assert b'"gap_seconds"' in sample["json"]
+
+
+@pytest.mark.parametrize("picture_seconds", [4, 3.96, 3.92, 3.88])
+def test_no_frame_is_repeated_at_the_end_without_a_flag(tmp_path, picture_seconds):
+    """As many frames as the picture has: what it ends early is seen, if it is a frame or more."""
+    options = ("-c:v", "mpeg4", "-q:v", "2", "-c:a", "pcm_s16le")
+    inputs = [*picture_of(0, picture_seconds), *sound_of(0, 4)]
+    run_ffmpeg(*inputs, *options, output=tmp_path / "a.mov")
+    config = MediaConfig(num_frames=0, frame_rate=25, frame_size=32)
+    clip, members = transcode_one(tmp_path, config, source="a.mov")
+    pictures, _ = read_times(clip, members, config)
+    num_repeated = round((4 - picture_seconds) * 25) - 1
+    assert clip.get("num_repeated_frames", 0) == max(0, num_repeated)
+    assert len(set(pictures[-num_repeated - 1 :])) == 1 or num_repeated < 1
+    assert clip["flags"] == (["short"] if num_repeated > 0 else [])
+    assert clip.get("short_seconds", 0) == pytest.approx(
+        4 - picture_seconds if num_repeated > 0 else 0, abs=0.01
+    )
+
+
+@pytest.mark.parametrize(("late", "flags"), [(0.08, []), (0.16, ["gaps"])])
+def test_no_frame_is_repeated_at_a_late_begin_without_a_flag(tmp_path, late, flags):
+    inputs = ["-itsoffset", str(late), *picture_of(late, 4 - late), *sound_of(0, 4)]
+    run_ffmpeg(*inputs, *H264, *AAC, output=tmp_path / "a.mp4")
+    config = MediaConfig(num_frames=0, frame_rate=25, frame_size=32)
+    clip, _ = transcode_one(tmp_path, config, source="a.mp4")
+    assert clip["flags"] == flags
+    assert ("num_repeated_frames" in clip) == bool(flags)
 
 
 def test_silence_put_into_a_hole_is_said(piece, tmp_path):
@@ -480,6 +645,13 @@ CUT_OFF = {
     "d.wv": (SOUND_ONLY, ("-map", "1")),
     "e.mp4": (EIGHT, (*H264, *AAC, "-movflags", "faststart")),
     "f.mxf": (EIGHT, (*MPEG2, "-c:a", "pcm_s16le", "-ar", "48000")),
+    "g.mkv": (EIGHT, (*H264, *AAC)),
+    "h.webm": (EIGHT, ("-c:v", "libvpx", "-deadline", "realtime", "-c:a", "libopus")),
+    "i.flv": (EIGHT, (*H264, *AAC)),
+    "j.avi": (EIGHT, ("-c:v", "mpeg4", "-q:v", "2", "-c:a", "libmp3lame")),
+    "k.mp3": (SOUND_ONLY, ("-map", "1")),
+    "l.mka": (SOUND_ONLY, ("-map", "1", "-c:a", "flac")),
+    "m.wmv": (EIGHT, ("-c:v", "wmv2", "-q:v", "2", "-c:a", "wmav2")),
 }
 
 
