@@ -22,6 +22,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -54,6 +56,9 @@ SLACK_SECONDS = 0.15
 KEY_SLACK_SECONDS = 0.3
 SHORT_SECONDS = 0.1
 HOLES = {"gaps", "decode_errors"}
+# Of a file that lost its beginning all times count from what is left.
+BEGIN_LOST = {"short", "gaps"}
+OFFSET_STEP_SECONDS = 0.05
 MAX_PROCESS_BYTES = 600_000_000
 
 
@@ -145,14 +150,35 @@ def run_batch(items: Sequence[Input], media: MediaConfig, folder: Path, outcome:
 
 
 def judge(item: Input, clip: dict[str, Any], members: dict[str, bytes], media: MediaConfig) -> str:
-    """What is wrong with a clip; empty if nothing is."""
+    """What is wrong with a clip; empty if nothing is.
+
+    Where flags say that something is missing at the end and within, it may be the beginning, and
+    sound and picture are early by the same time, up to what is missing.
+    """
+    fault = judge_at(0.0, item, clip, members, media)
+    if not fault or not set(clip["flags"]) >= BEGIN_LOST:
+        return fault
+    offsets = np.arange(OFFSET_STEP_SECONDS, clip["short_seconds"], OFFSET_STEP_SECONDS)
+    later = (judge_at(float(offset), item, clip, members, media) for offset in offsets)
+    return "" if "" in later else fault
+
+
+def judge_at(
+    lost_seconds: float,
+    item: Input,
+    clip: dict[str, Any],
+    members: dict[str, bytes],
+    media: MediaConfig,
+) -> str:
+    """What is wrong with a clip of a file that lost so much of its beginning; empty if nothing."""
     recording, start = recording_of(item.recording), clip["start_seconds"]
     samples = to_float(read_flac(members["flac"]))
     if item.end_seconds is not None and "short" not in clip["flags"]:
         missing = item.end_seconds - start - len(samples) / media.sample_rate_hz
         if missing > SHORT_SECONDS + 0.01:
             return f"{missing:.2f} s of sound are missing without a flag"
-    if fault := wrong_sound(samples, recording, start - item.damaged.audio_shift_seconds):
+    heard = start + lost_seconds - item.damaged.audio_shift_seconds
+    if fault := wrong_sound(samples, recording, heard):
         return fault
     if clip.get("num_repeated_frames"):  # said of pictures beyond the end of the video
         return ""
@@ -161,7 +187,7 @@ def judge(item: Input, clip: dict[str, Any], members: dict[str, bytes], media: M
     slack = SLACK_SECONDS if media.frame_times == "exact" else KEY_SLACK_SECONDS
     names = sorted(name for name in members if name.startswith("frame_"))
     for name, seconds in zip(names, clip["frame_seconds"], strict=True):
-        shown = start + seconds - item.damaged.video_shift_seconds
+        shown = start + lost_seconds + seconds - item.damaged.video_shift_seconds
         fault = wrong_picture(
             read_picture(members[name]),
             recording,
