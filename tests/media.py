@@ -132,6 +132,7 @@ def download(
     clips: Sequence[Mapping[str, object]],
     config: DownloadConfig | None = None,
     network: RateLimitConfig = QUICK,
+    split: str = "train",
     **places: str | bool,
 ) -> Path:
     """Run the download stage on clips below ``folder``; return the manifest."""
@@ -141,7 +142,7 @@ def download(
         write_clip_list(folder / "listed.csv", clips)
     download_chunk(
         chunk_csv=write_plan_chunk(folder / "results" / "plan" / "00000.csv", clips),
-        id=ChunkId("toy", "train", "00000"),
+        id=ChunkId("toy", split, "00000"),
         sources=ClipSources(folder, **places),
         raw_folder=folder / "results" / "raw",
         limits_folder=folder / "results" / ".hosts",

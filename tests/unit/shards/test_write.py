@@ -11,6 +11,8 @@ import pytest
 import webdataset
 
 from pipeline_src.config.data import AudioConfig, ShardsConfig
+from pipeline_src.datasets.chunk_plan import ensure_plan, read_plan_chunk
+from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.errors import ManifestError, StageError
 from pipeline_src.logmel.chunk import extract_chunk
 from pipeline_src.manifest.chunks import read_chunk
@@ -176,6 +178,43 @@ def test_a_chunk_is_split_by_bytes_and_packed_again_exactly(results):
         assert reader.read(ours) == reader.read(theirs)
     urls = [str(parts / name) for name in names]
     assert len(list(webdataset.WebDataset(urls, shardshuffle=False))) == 3
+
+
+def test_a_file_listed_under_two_spellings_in_two_splits_is_counted(tmp_path):
+    """One spelling in two splits is refused with the list; that of two is known when it is read."""
+    (tmp_path / "raw").mkdir()
+    media.make_clip(tmp_path / "raw" / "a.mp4", seconds=3)
+    rows = ["a,raw/a.mp4,0,1,x,train", "b,raw/./a.mp4,1.5,2.5,x,test"]
+    head = "clip_id,source,start_seconds,end_seconds,labels,split"
+    (tmp_path / "list.csv").write_text("\n".join([head, *rows]) + "\n")
+    (tmp_path / "classes.csv").write_text("index,id,display_name\n0,x,X\n")
+    text = "name: toy\ntask: multilabel\nclip_list: list.csv\nclass_names: classes.csv\n"
+    (tmp_path / "toy.yaml").write_text(text)
+    dataset = load_dataset(tmp_path / "toy.yaml")
+    ensure_plan(dataset, chunk_size=10, max_seconds=600, folder=tmp_path / "plan")
+    results = tmp_path / "results"
+    for split in ("train", "test"):
+        (clip,) = read_plan_chunk(tmp_path / "plan" / split / "00000.csv", split)
+        times = {"start_seconds": clip.start_seconds, "end_seconds": clip.end_seconds}
+        row = {"clip_id": clip.clip_id, "source": clip.source, **times}
+        transcode_path = media.transcode(media.download(tmp_path, [row], split=split))
+        logmel_path = results / "logmel" / "00000.json"
+        extract_chunk(
+            transcode_manifest=transcode_path,
+            manifest_path=logmel_path,
+            ledger_path=logmel_path.with_suffix(".ledger.csv"),
+            audio=AudioConfig(),
+            sample_rate_hz=16000,
+            num_workers=1,
+            version=1,
+        )
+        pack(results, split)
+    train = results / "train" / "00000.json"
+    value = json.loads(
+        index(results, "test", split="test", train=False, earlier=[train]).read_text()
+    )
+    assert (value["num_clips"], value["duplicates"]) == (1, [])
+    assert value["shared_files"] == {"train": 1}
 
 
 def test_clips_of_the_same_content_are_found_over_all_splits_and_can_be_left_out(results):
