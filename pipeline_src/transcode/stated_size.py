@@ -1,4 +1,7 @@
-"""What a file is by its own head, where it has fewer bytes than that tells: it was cut off."""
+"""What a file is by its own head, where it has other bytes than that tells.
+
+Fewer: it was cut off. More, in WAV: what recorded it did not come to write the size.
+"""
 
 import re
 import struct
@@ -13,6 +16,10 @@ EBML_WIDTHS = 8
 RIFF_HEAD_BYTES = 8
 AVI_HEADER = re.compile(rb"avih.{4}(.{20})", re.DOTALL)
 MAX_BYTES = 1 << 62
+# Up to the samples, with the bytes of a second and the size of all.
+WAV_DATA = re.compile(rb"RIFF.{4}WAVE.*?fmt .{12}(.{4}).*?data(.{4})", re.DOTALL)
+# A chunk, or a tag of songs.
+CHUNK = re.compile(rb"[ -~]{4}")
 FLV_SIZE = re.compile(rb"\x00\x08filesize\x00(.{8})", re.DOTALL)
 # The first frame of an MP3 file, which holds no sound but numbers of frames and bytes.
 XING = re.compile(rb"\xff[\xe0-\xff].{7,40}?(?:Xing|Info)\x00\x00\x00([\x02-\x0f])", re.DOTALL)
@@ -30,11 +37,13 @@ class Stated(NamedTuple):
 
 
 def stated_seconds(path: Path, containers: frozenset[str], header_seconds: float) -> float:
-    """Return the length of a file that was cut off, by its head; 0 where it is whole.
+    """Return the length of a file that was cut off, by its head, or of all WAV; 0 if it is whole.
 
     Args:
         header_seconds: what libav finds, which for some containers is a part of it in such a file.
     """
+    if "wav" in containers:
+        return _wav_seconds(path)
     readers = [reader for name, reader in READERS.items() if name in containers]
     with path.open("rb") as stream:
         head = stream.read(HEAD_BYTES)
@@ -44,6 +53,23 @@ def stated_seconds(path: Path, containers: frozenset[str], header_seconds: float
         return 0.0
     size = path.stat().st_size
     return max((one.seconds or header_seconds for one in found if one.num_bytes > size), default=0)
+
+
+def _wav_seconds(path: Path) -> float:
+    """Return the length with what follows the samples without being a chunk; 0 where none does."""
+    with path.open("rb") as stream:
+        head = stream.read(HEAD_BYTES)
+        found = WAV_DATA.match(head)
+        rate, size = (
+            struct.unpack("<I", found[1]) + struct.unpack("<I", found[2]) if found else (0, 0)
+        )
+        if not found or not rate or not size:
+            return 0.0
+        end = found.end() + size + size % 2
+        stream.seek(end)
+        rest = stream.read(HEAD_BYTES)
+    is_more = bool(rest.strip(b"\0")) and not CHUNK.match(rest)
+    return (path.stat().st_size - found.end()) / rate if is_more else 0.0
 
 
 def _matroska(head: bytes) -> Stated:

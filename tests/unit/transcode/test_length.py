@@ -667,6 +667,20 @@ def test_a_file_cut_off_between_packets_is_short(tmp_path, name):
     assert clip["short_seconds"] == pytest.approx(1.6, abs=0.35)
 
 
+@pytest.mark.parametrize("tail", [b"LIST\4\0\0\0INFO", b"TAG" + bytes(125), bytes(40_000), None])
+def test_sound_beyond_the_size_in_a_header_is_said(tmp_path, tail):
+    """As a recorder leaves it that died: players end where the header says."""
+    data = run_ffmpeg(*sound_of(0, 4), output=tmp_path / "a.wav").read_bytes()
+    at = data.index(b"data") + 4
+    size = (len(data) - at - 4) // 4 * 2
+    half = data[:at] + struct.pack("<I", size) + data[at + 4 :]
+    (tmp_path / "a.wav").write_bytes(half if tail is None else half[: at + 4 + size] + tail)
+    clip, _ = transcode_one(tmp_path, SOUND_ONLY, source="a.wav")
+    assert clip["audio_seconds"] == pytest.approx(2, abs=0.01)
+    assert clip["flags"] == (["short"] if tail is None else [])
+    assert clip.get("short_seconds", 2) == pytest.approx(2, abs=0.01)
+
+
 def test_what_a_download_did_not_fill_is_still_corrupt(tmp_path):
     path = run_ffmpeg(*sound_of(0, 4), output=tmp_path / "a.flac")
     data = path.read_bytes()
