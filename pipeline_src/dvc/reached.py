@@ -4,7 +4,9 @@ Snakemake and DVC see ``pipeline_src/versions.py`` and no other code, so a step 
 and whose version did not would keep what it made. ``reached.json`` holds the hash of everything
 that a step's functions reach, by following names, and the strings "pipeline_src.module:name" that
 stand for them in a registry, through the package; a test compares. Followed are functions, classes
-and constants, not whole modules, so that code beside them may change.
+and constants, not whole modules, so that code beside them may change. A field of the configuration
+is left out where its value is in the params of a rule anyway: not a ``LATER`` one, which is there
+only off its default, and not one of a network, whose params name method, size and overrides alone.
 
     python -m pipeline_src.dvc.reached --check                 # which steps changed
     python -m pipeline_src.dvc.reached --write                 # after a version was raised
@@ -33,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "pipeline_src"
 RECORD = ROOT / PACKAGE / "dvc/reached.json"
 ALL = "all"
-# Step -> the functions that make its results, and the scripts that call them.
+# Step -> the functions that make its results, the scripts that call them, folders whose files do.
 TRAINING = ("train.run:run_training",)
 ENTRY_POINTS: dict[str, tuple[str, ...]] = {
     "PLAN": ("datasets.chunk_plan:ensure_plan",),
@@ -49,12 +51,16 @@ ENTRY_POINTS: dict[str, tuple[str, ...]] = {
         *("evaluate.pretrained:evaluate_pretrained", "evaluate_pretrained.py"),
         *("evaluate.folds:evaluate_folds", "evaluate_folds.py"),
     ),
-    "REPORT": ("report.build:build_report", "report_results.py"),
+    "REPORT": ("report.build:build_report", "report_results.py", "report/templates/"),
 }
 # No result depends on what these do: sentences, logs, records of origin, how jobs are sent.
 NOT_FOLLOWED = re.compile(
     r"(errors|versions|cli|commands|submit|system\.(joblog|renamed)|runs\.provenance)(\.|$)"
 )
+# Values of its fields, but for those that came later, are in params; of networks' they are not.
+CONFIGURED = re.compile(r"config\.")
+SECTION = ("config.section", "Section")
+LATER = "LATER"
 # What a registry imports when it is asked for: "pipeline_src.module:name".
 LAZY = re.compile(rf"{PACKAGE}\.([\w.]+):(\w+)")
 
@@ -179,16 +185,20 @@ def _statements(module: Module, unit: Unit) -> list[ast.stmt]:
 
 def step_hash(step: str) -> str:
     """Hash the code that a step reaches; the same for every version of Python."""
-    texts = {}
-    for unit in reached(_entries(step)):
-        module = read_module(unit.module)
-        assert module is not None
-        parts = [*_statements(module, unit), *module.loose]
-        texts[f"{unit.module}:{unit.name}"] = [code_text(module.source, part) for part in parts]
+    units = reached(_entries(step))
+    texts = {f"{unit.module}:{unit.name}": _unit_texts(unit) for unit in units}
     for path in _scripts(step):
         source = path.read_text(encoding="utf-8")
         texts[path.name] = [code_text(source, part) for part in ast.parse(source).body]
+    texts |= {path.name: [path.read_text(encoding="utf-8")] for path in _other_files(step)}
     return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _unit_texts(unit: Unit) -> list[str]:
+    module, in_params = read_module(unit.module), _in_params(unit)
+    assert module is not None
+    parts = [*_statements(module, unit), *module.loose]
+    return [code_text(module.source, part, in_params=in_params) for part in parts]
 
 
 def _entries(step: str) -> list[Unit]:
@@ -202,35 +212,76 @@ def _scripts(step: str) -> list[Path]:
     ]
 
 
-def code_text(source: str, statement: ast.stmt) -> str:
+def _other_files(step: str) -> list[Path]:
+    folders = [ROOT / PACKAGE / entry for entry in STEPS[step] if entry.endswith("/")]
+    return [path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()]
+
+
+def _in_params(unit: Unit) -> bool:
+    """Tell whether a class is a section of the configuration, whose values are in params."""
+    return bool(CONFIGURED.match(unit.module)) and _is_section(unit)
+
+
+def _is_section(unit: Unit) -> bool:
+    home = _home(unit)
+    module = read_module(home.module) if home else None
+    if home is None or module is None or home == SECTION:
+        return home == SECTION
+    classes = [one for one in _statements(module, home) if isinstance(one, ast.ClassDef)]
+    bases = [base.id for one in classes for base in one.bases if isinstance(base, ast.Name)]
+    return any(_is_section(Unit(home.module, base)) for base in bases)
+
+
+def code_text(source: str, statement: ast.stmt, *, in_params: bool = False) -> str:
     """Return the statement's source without comments, docstrings, fields' descriptions and layout.
 
     From the text and not from a dump of the tree, whose form differs between versions of Python.
+
+    Args:
+        in_params: it is a class whose fields' values are in params: they are left out but for
+            those that came later.
     """
     if _is_text(statement):
         return ""
     first = min([statement.lineno, *(d.lineno for d in getattr(statement, "decorator_list", []))])
     lines = source.encode().splitlines(keepends=True)
+    fields = []
     for node in ast.walk(statement):
-        for dropped in _dropped(node):
+        for dropped in _docstring(node):
             _blank(lines, dropped)
+        for one, call in _fields(node):
+            _blank(lines, one)
+            if not in_params or _came_later(call):
+                fields += _field_texts(source, one, call)
     text = b"".join(lines[first - 1 : statement.end_lineno]).decode()
-    return " ".join(_without_comments(text).split())
+    return " ".join(" ".join([_without_comments(text), *fields]).split())
 
 
-def _dropped(node: ast.AST) -> Iterator[ast.stmt]:
-    body = getattr(node, "body", [])
+def _docstring(node: ast.AST) -> Iterator[ast.stmt]:
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        yield from (statement for statement in body[:1] if _is_text(statement))
-    if isinstance(node, ast.ClassDef):
-        # A field of the configuration: its value is in params and records.
-        yield from (
-            statement
-            for statement in body
-            if isinstance(statement, ast.AnnAssign)
-            and isinstance(statement.value, ast.Call)
-            and getattr(statement.value.func, "id", "") == "Field"
-        )
+        yield from (statement for statement in node.body[:1] if _is_text(statement))
+
+
+def _fields(node: ast.AST) -> Iterator[tuple[ast.AnnAssign, ast.Call]]:
+    """Yield the fields of a class: ``name: type = Field(...)``."""
+    for statement in node.body if isinstance(node, ast.ClassDef) else []:
+        call = statement.value if isinstance(statement, ast.AnnAssign) else None
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Field":
+            assert isinstance(statement, ast.AnnAssign)
+            yield statement, call
+
+
+def _came_later(call: ast.Call) -> bool:
+    return any(getattr(keyword.value, "id", "") == LATER for keyword in call.keywords)
+
+
+def _field_texts(source: str, statement: ast.AnnAssign, call: ast.Call) -> Iterator[str]:
+    """Yield the parts of a field, however it is laid out, without its description."""
+    for node in (statement.target, statement.annotation, *call.args):
+        yield ast.get_source_segment(source, node) or ""
+    for keyword in call.keywords:
+        if keyword.arg != "description":
+            yield f"{keyword.arg}={ast.get_source_segment(source, keyword.value)}"
 
 
 def _is_text(statement: ast.stmt) -> bool:

@@ -12,12 +12,12 @@ from pipeline_src.dvc import reached
 from pipeline_src.dvc.reached import ENTRY_POINTS, code_text, problems, step_hash
 
 
-def texts(source):
-    return [code_text(source, part) for part in ast.parse(source).body]
+def texts(source, **how):
+    return [code_text(source, part, **how) for part in ast.parse(source).body]
 
 
 def units_of(step):
-    return reached.reached(reached._entries(step))
+    return reached.reached(reached.Unit(*entry.split(":")) for entry in STEPS[step] if ":" in entry)
 
 
 def test_the_code_that_each_step_reaches_is_as_recorded():
@@ -85,10 +85,27 @@ class C(Section):
 '''
 
 
-def test_comments_docstrings_layout_and_fields_are_no_code():
-    assert texts(BEFORE) == texts(AFTER)
+def test_comments_docstrings_layout_and_what_is_in_params_are_no_code():
+    assert texts(BEFORE, in_params=True) == texts(AFTER, in_params=True)
+    assert texts(BEFORE) != texts(AFTER)
     assert texts(BEFORE)[0] == "def f(a, b): return a + b"
     assert '"# no comment"' in texts(BEFORE)[1]
+
+
+FIELD = 'class C(NetworkConfig):\n    depth: int = Field({default}, ge=1, description="{words}")\n'
+LAID_OUT = (
+    "class C(NetworkConfig):\n    depth: int = Field(\n        6,\n        ge=1,\n"
+    '        description="one word "\n        "and another",\n    )\n'
+)
+LATE = FIELD.replace(")\n", ", json_schema_extra=LATER)\n")
+
+
+@pytest.mark.parametrize(("source", "how"), [(FIELD, {}), (LATE, {"in_params": True})])
+def test_a_default_that_no_params_hold_is_code_and_its_description_is_not(source, how):
+    before = texts(source.format(default=6, words="words"), **how)
+    assert texts(source.format(default=8, words="words"), **how) != before
+    assert texts(source.format(default=6, words="other words"), **how) == before
+    assert how or texts(LAID_OUT) == before
 
 
 @pytest.mark.parametrize(
@@ -142,6 +159,31 @@ def test_a_step_whose_code_changed_is_named_until_it_is_marked_or_raised(copied,
     assert next(problems()).startswith("LOGMEL: a new version")
     assert reached.record([]) == []
     assert list(problems()) == []
+
+
+@pytest.mark.parametrize(
+    ("unit", "old", "new", "counts"),
+    [
+        (("methods.avsiam.config", "AVSiamConfig"), "Field(6, ge=1", "Field(8, ge=1", True),
+        (("methods.common.config", "NetworkConfig"), "Field(4.0, gt", "Field(2.0, gt", True),
+        (("methods.common.config", "NetworkConfig"), '"MLP hidden', '"hidden', False),
+        (("config.training", "PretrainConfig"), 'default="sqrt"', 'default="linear"', True),
+        (("config.training", "PretrainConfig"), "default=0.05, gt", "default=0.1, gt", False),
+    ],
+)
+def test_of_settings_what_params_do_not_hold_is_code(copied, unit, old, new, counts):
+    unit = reached.Unit(*unit)
+    before = reached._unit_texts(unit)
+    edit((copied / "pipeline_src").joinpath(*unit.module.split(".")).with_suffix(".py"), old, new)
+    assert (reached._unit_texts(unit) != before) == counts
+    assert unit in units_of("PRETRAIN")
+
+
+def test_what_a_page_is_made_of_is_code_of_the_report(copied, monkeypatch):
+    monkeypatch.setattr(reached, "STEPS", {"REPORT": STEPS["REPORT"]})
+    before = step_hash("REPORT")
+    edit(copied / "pipeline_src/report/templates/page.js", "", "// a script\n")
+    assert step_hash("REPORT") != before
 
 
 def test_a_script_is_code_of_its_step(copied):
