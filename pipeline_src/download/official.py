@@ -39,7 +39,7 @@ def fetch_official(
     Raises:
         ManifestError: one cannot be fetched, or is not what was published.
     """
-    missing = [one for one in dataset.official if not _target(dataset, one).exists()]
+    missing = [one for one in dataset.official if _is_missing(dataset, one)]
     if missing:
         say(f"{dataset.name}: published files are fetched; licence: {dataset.licence or 'unknown'}")
     session = open_session(1, read_secrets())
@@ -57,6 +57,12 @@ def fetch_official(
 
 def _lacks_classes(dataset: DatasetConfig) -> bool:
     return dataset.classes_from_list and not dataset.class_names.exists()
+
+
+def _is_missing(dataset: DatasetConfig, file: OfficialFile) -> bool:
+    """Tell whether it was never fetched; an empty root was made by hand and is none."""
+    target = _target(dataset, file)
+    return not target.exists() or (file.unpack and not any(target.iterdir()))
 
 
 def _target(dataset: DatasetConfig, file: OfficialFile) -> Path:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import socket
 import tarfile
 import zipfile
 
@@ -97,6 +98,18 @@ def test_what_cannot_be_had_says_todays_sentence_and_why(tmp_path, server, name,
     assert not (tmp_path / "list.csv").exists()
 
 
+def test_what_does_not_answer_says_the_same(tmp_path, server):
+    with socket.socket() as closed:  # bound and not listening: connections are refused
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}/list.csv"
+        for url in (address, "http://nowhere.invalid/list.csv"):
+            file = {"url": url, "path": "list.csv", "max_bytes": 1000}
+            with pytest.raises(ManifestError, match="no such file; data set far") as error:
+                fetch(tmp_path, file)
+            assert "It could not be fetched" in str(error.value)
+            assert not list(tmp_path.glob("list.csv*"))
+
+
 def archive(kind, names):
     stream = io.BytesIO()
     if kind == "zip":
@@ -119,6 +132,7 @@ def test_an_archive_becomes_the_root(tmp_path, server, kind, folder):
     server.files[f"a.{kind}"] = content
     file = {"url": server.url(f"a.{kind}"), "path": f"data/a.{kind}", "max_bytes": 10**6}
     file |= {"unpack": True, "folder": folder}
+    (tmp_path / "data/root").mkdir(parents=True)  # made by hand, and nothing in it
     fetch(tmp_path, file, classes_from_list=False)
     assert all((tmp_path / "data/root" / name).read_bytes() == b"sound" for name in names)
     assert fetch(tmp_path, file, classes_from_list=False) == ""
