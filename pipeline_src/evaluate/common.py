@@ -1,4 +1,8 @@
-"""What both evaluations share: the scored split, a network run over it, arrays, provenance."""
+"""What both evaluations share: the scored split, a network run over it, arrays, provenance.
+
+Scores and probes are computed by one process, with loader processes and without ranks: a split is
+small beside a training's, its clips are each scored once, and none can be left over.
+"""
 
 import json
 from collections.abc import Callable
@@ -17,6 +21,7 @@ from pipeline_src.errors import CheckpointError, ManifestError
 from pipeline_src.evaluate.predict import Outputs, pooled_features, run_over
 from pipeline_src.loader.batches import Batch
 from pipeline_src.loader.dataset import ClipDataset
+from pipeline_src.manifest.losses import first_loss
 from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.runs.build import evaluation_format, restore_model
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
@@ -61,14 +66,17 @@ def open_split(index_path: Path, config: dict[str, Any]) -> Split:
     Args:
         config: the whole configuration; its section remote says how shards at URLs are read.
     Raises:
-        ManifestError: it holds no clips.
+        ManifestError: it holds no clips; says why, with the first.
     """
     index = json.loads(index_path.read_text(encoding="utf-8"))
     shards = open_shards((index_path,), RemoteConfig(**config.get("remote", {})))
     if not len(shards):
+        listed = ", ".join(f"{reason} {count}" for reason, count in index["reasons"].items())
+        manifests = sorted(index_path.parent.glob("[0-9]*.json"))
+        first = next(filter(None, map(first_loss, manifests)), "")
         raise ManifestError(
             f"{index_path}: 0 of {index['num_clips_in_list']} clips, nothing to score; "
-            f"lost: {index['reasons']}"
+            f"lost: {listed}{first and '; the first: '}{first}"
         )
     return Split(shards, index, index_path)
 
