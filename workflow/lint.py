@@ -1,4 +1,12 @@
-"""``snakemake --lint`` but for the advice that this workflow does not take, with the reason."""
+"""``snakemake --lint`` but for the advice that this workflow does not take, with the reason.
+
+One more, which the lint does not give: ``rules.<name>.output`` where a rule reads another's file.
+The stages of a chunk do so, which have the same wildcards. Rules pack, train and evaluate read what
+the configuration decides (chunks of a split, splits of a run's data sets, the pre-training that it
+starts from, folds): paths of another number and other wildcards than the rule that writes them has.
+So they ask functions of the catalog, which fill in the paths of ``pipeline_src/catalog/paths.py``:
+each is spelled there once, for the outputs of rules, ``dvc.yaml``, ``sync`` and the report as well.
+"""
 
 import re
 import subprocess

@@ -213,7 +213,7 @@ def _scripts(step: str) -> list[Path]:
 
 
 def _other_files(step: str) -> list[Path]:
-    folders = [ROOT / PACKAGE / entry for entry in STEPS[step] if entry.endswith("/")]
+    folders = [ROOT / PACKAGE / entry for entry in ENTRY_POINTS[step] if entry.endswith("/")]
     return [path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()]
 
 
