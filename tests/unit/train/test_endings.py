@@ -52,12 +52,12 @@ def make_spec(index_path, run_dir, **changes):
     )
 
 
-def start(root, *arguments):
+def start(root, *arguments, output=subprocess.PIPE):
     """A Python process that hears Ctrl-C."""
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(root)},
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.STDOUT,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
@@ -117,6 +117,28 @@ def test_a_disturbed_rank_ends_with_its_loaders(index_path, tmp_path, root, how)
         assert f"{how}: stopping after this step" in output
         assert "state saved" in output
         assert list(tmp_path.glob("checkpoints/step_*/state.json"))
+
+
+def test_a_rank_whose_loaders_stand_still_says_where_and_goes_on(index_path, tmp_path, root):
+    spec = make_spec(index_path, tmp_path).model_copy(update={"stall_minutes": 0.02})
+    said, rows = tmp_path / "said", tmp_path / "metrics.jsonl"
+    with said.open("w") as stream:
+        rank = start(root, "-m", "pipeline_src.train", spec.save(), output=stream)
+    wait_until(lambda: rows.exists() and len(rows.read_text().splitlines()) > 2, rank)
+    children = psutil.Process(rank.pid).children()
+    assert len(children) == 2
+    for loader in children:
+        loader.suspend()
+    wait_until(lambda: "(most recent call first)" in said.read_text(), rank)
+    assert "(submit.stall_minutes), the last was: step " in said.read_text()
+    assert "progress again" not in said.read_text()
+    for loader in children:
+        loader.resume()
+    wait_until(lambda: "progress again: step " in said.read_text(), rank)
+    rank.terminate()
+    ended(rank, children)
+    assert "state saved" in said.read_text()
+    assert "pipeline_src/loader/processes.py" in said.read_text()  # what it waited for
 
 
 def test_a_rank_that_diverges_ends_with_its_loaders(index_path, tmp_path, root):
