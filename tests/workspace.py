@@ -54,10 +54,11 @@ class Workspace:
                 target.symlink_to(source.readlink())
             else:
                 shutil.copy2(source, target)
-        return cls._in(folder, env)
+        return cls.opened(folder, env)
 
     @classmethod
-    def _in(cls, folder: Path, env: dict[str, str]) -> "Workspace":
+    def opened(cls, folder: Path, env: dict[str, str]) -> "Workspace":
+        """Take the copy that lies in ``folder`` and give it an empty HOME."""
         home = folder / "home"
         home.mkdir()
         clean = {k: v for k, v in env.items() if not k.startswith(("SNAKEMAKE", "PYTHONPATH"))}
@@ -66,7 +67,7 @@ class Workspace:
     def copied_to(self, folder: Path) -> "Workspace":
         """All of it in another folder, times, links and records of both tools included."""
         shutil.copytree(self.root, folder / "copy", symlinks=True)
-        return self._in(folder, {**self.env, **private_site(folder)})
+        return self.opened(folder, {**self.env, **private_site(folder)})
 
     def copy_results_to(self, other: "Workspace") -> None:
         """Give another copy what was built here, times and Snakemake's records included."""

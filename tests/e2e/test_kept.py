@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +31,20 @@ def test_new_times_of_scripts_and_modules_decide_nothing(kept):
     for path in [*kept.root.glob("workflow/scripts/*.py"), *kept.root.glob("workflow/rules/*")]:
         os.utime(path)
     assert plan(kept) == {}
+
+
+def test_a_copy_with_new_times_has_nothing_to_do_wherever_its_results_lie(kept, tmp_path):
+    subprocess.run(["cp", "-r", kept.root, tmp_path / "copy"], check=True)
+    copy = Workspace.opened(tmp_path, kept.env)
+    assert plan(copy) == {}
+    results, memory = copy.root / "results", Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == results.stat().st_dev:
+        pytest.skip("no second file system here: /dev/shm is on Linux alone")
+    with tempfile.TemporaryDirectory(dir=memory) as elsewhere:
+        subprocess.run(["cp", "-r", results, elsewhere], check=True)
+        shutil.rmtree(results)
+        results.symlink_to(Path(elsewhere, "results"))
+        assert plan(copy) == {}
 
 
 def test_settings_that_say_how_make_nothing_again(kept):

@@ -48,8 +48,9 @@ def test_two_files_are_enough(built, tmp_path):
     settings = (f'datasets=["{dataset.name}"]', "results=results/own", "finetune={epochs: 30}")
     own = Workspace(tmp_path, built.env)
     project = ("--snakefile", str(built.root / "Snakefile"), "--workflow-profile", "test")
-    own.snakemake(*project, "--config", *settings, "--", "all")
+    output = own.snakemake(*project, "--config", *settings, "--", "all")
     results = own.root / "results/own"
+    assert output.splitlines()[-1] == "Report: results/own/report/index.html"
     assert not (built.root / "results/own").exists()
     metrics = json.loads((results / "avsiam_tiny/eval/colours/metrics.json").read_text())
     assert metrics["num_clips"] == metrics["num_clips_in_list"] == 8

@@ -3,12 +3,14 @@
 import fcntl
 import json
 import shutil
+from importlib.metadata import version
 
 import pytest
 import torch
 import webdataset as wds
 from safetensors.torch import load_file
 
+from pipeline_src.transcode.ffmpeg import ffmpeg_version
 from tests.workspace import planned_jobs
 
 pytestmark = pytest.mark.e2e
@@ -54,6 +56,8 @@ def test_metrics_say_what_they_were_computed_on(built):
         interval = metrics[head]["accuracy"]
         assert 0 <= interval["low"] <= interval["value"] <= interval["high"] <= 1
     assert metrics["retrieval"]["gallery_size"] == 8
+    assert metrics["versions"]["yt-dlp"] == version("yt-dlp")
+    assert metrics["versions"]["ffmpeg"] == ffmpeg_version() != "absent"
 
 
 def test_a_training_records_what_it_cost(built):

@@ -9,14 +9,20 @@ import zipfile
 
 import pytest
 
+from pipeline_src import cli
 from tests.workflow.test_experiments import EXPERIMENTS, listed  # noqa: F401 - a fixture
 from tests.workspace import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "config/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 HEADERS = [*EXPERIMENTS, *(ROOT / "profiles").glob("*/profile.yaml")]
 WORDS = "snakemake|dvc|make|sbatch|torchrun|av-pipeline|python"
 BLOCK = re.compile(rf"^(?:    |#   |# )((?:{WORDS}) [^#\n]*)", re.MULTILINE)
 INLINE = re.compile(rf"`((?:{WORDS}) [^`\n]*)`")
+PLACE = re.compile(r"<[^>]*>|\[[^]]*\]")
+CONTINUED = re.compile(r"\\\n[ #]*")  # of a header too
 REPORT = "--report"  # of results that are there, so not for a dry run
 # What stands for something of the reader's.
 PLACES = {
@@ -56,11 +62,11 @@ for number, command in enumerate(json.load(sys.stdin)):
 
 def commands(word: str) -> list[str]:
     """Printed commands that begin with a word, each once."""
-    texts = [path.read_text() for path in (*PAGES, *HEADERS)]
+    texts = [CONTINUED.sub("", path.read_text()) for path in (*PAGES, *HEADERS)]
     found = [one for text in texts for one in BLOCK.findall(text) + INLINE.findall(text)]
     # A header continues in words after a colon or blanks.
     found = [re.split("  |(?<= all): ", one, maxsplit=1)[0].strip() for one in found]
-    return sorted({one for one in found if one.split()[0] == word and "\\" not in one})
+    return sorted({one for one in found if one.split()[0] == word})
 
 
 def arguments(command: str) -> list[str]:
@@ -111,6 +117,13 @@ def test_every_make_target_and_script_is_there():
         assert (ROOT / command.split()[1]).is_file(), command
 
 
+def test_setup_ends_with_how_to_activate():
+    printed = subprocess.run(
+        ["make", "-n", "setup"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.splitlines()[-1].endswith('in this shell:  . .venv/bin/activate"')
+
+
 def test_every_dvc_command_is_one():
     from dvc.cli.parser import get_main_parser
 
@@ -136,11 +149,22 @@ def test_every_module_that_is_run_is_there(command):
     assert [name for name in files if not (ROOT / name).is_file()] == []
 
 
-def test_every_command_of_ours_is_listed():
-    folder = ROOT / "pipeline_src/commands"
-    for command in (*commands("av-pipeline"), *commands("python")):
-        words = shlex.split(command.replace("...", "").replace("[", "").replace("]", ""))
-        name = words[1] if words[0] == "av-pipeline" else words[3:4] and words[3]
-        ours = words[0] == "av-pipeline" or words[2:3] == ["pipeline_src"]
-        if ours and name and name.isalpha():
-            assert (folder / f"{name}.py").is_file(), command
+def ours() -> list[list[str]]:
+    """Arguments of our own command, of ``av-pipeline`` and of ``python -m pipeline_src``."""
+    printed = [*commands("av-pipeline"), *commands("python")]
+    given = [arguments(PLACE.sub("x", one.replace("<command>", "doctor"))) for one in printed]
+    of_modules = [words[3:] for words in given if words[1:3] == ["-m", "pipeline_src"]]
+    return [words[1:] for words in given if words[0] == "av-pipeline"] + of_modules
+
+
+@pytest.mark.parametrize("words", ours(), ids=" ".join)
+def test_every_command_of_ours_is_parsed(words):
+    """One that is named alone need not have what it takes; that it is there is seen by --help."""
+    is_name = all(word.isalpha() and word != "x" for word in words)
+    options = [*words, "--help"] if is_name else words
+    if "--help" not in options:
+        cli._parser(options[0]).parse_args(options)
+        return
+    with pytest.raises(SystemExit) as end:
+        cli._parser(options[0]).parse_args(options)
+    assert not end.value.code

@@ -122,6 +122,7 @@ def _check_sync(run):
         assert (stage.beta1, stage.beta2, stage.weight_decay) == (0.95, 0.999, 5e-7)
         tenths = (stage.epochs / 10, stage.lr / 10)
         assert (stage.warmup_epochs, stage.min_lr) == pytest.approx(tenths)
+        assert stage.amp is True
     assert run.evaluate.num_frames == 16
 
 
@@ -130,6 +131,7 @@ def _check_stepped(run):
         assert (stage.optimizer, stage.schedule, stage.warmup_epochs) == ("adam", "step", 0)
         assert (stage.beta1, stage.beta2, stage.weight_decay) == (0.95, 0.999, 5e-7)
         assert stage.max_grad_norm == 0
+        assert stage.amp is True
     assert (run.finetune.mixup, run.finetune.mixup_alpha) == (0.5, 10)
     assert run.finetune.augment.mask_fill == "zero"
     assert run.evaluate.num_frames == 10

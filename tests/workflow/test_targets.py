@@ -6,6 +6,7 @@ from importlib.util import find_spec
 import pytest
 import yaml
 
+from pipeline_src.datasets.presence import MAX_LOOKED_FOR
 from tests.workspace import Workspace, planned_jobs, write_yaml
 
 
@@ -163,6 +164,42 @@ def test_a_bad_list_is_refused_before_any_job(fresh, tmp_path, row, message):
     output = fresh.snakemake("-n", "--config", f'datasets=["{path}"]', "--", "all", fails=True)
     assert message in output
     assert "list.csv" in output
+    assert "Traceback" not in output
+
+
+def write_files(folder, num_clips, num_there):
+    """A data set of one split, some of whose files are there."""
+    header = "clip_id,source,start_seconds,end_seconds,labels,split\n"
+    rows = [f"c{n},c{n}.mp4,,,{'yx'[n % 2]},train\n" for n in range(num_clips)]
+    (folder / "list.csv").write_text(header + "".join(rows))
+    for n in range(num_there):
+        (folder / f"c{n}.mp4").touch()
+    return folder / "mine.yaml"
+
+
+MINE = "name: mine\ntask: multiclass\nclip_list: list.csv\n"
+
+
+@pytest.mark.parametrize(
+    ("yaml_text", "files", "message"),
+    [
+        (
+            MINE + "root: videos\n",
+            (4, 0),
+            "/videos is no folder, and the clips of train are looked",
+        ),
+        (MINE, (MAX_LOOKED_FOR + 5, 400), "600 of the first 1000 clips of train are missing"),
+        (MINE, (18, 18), "pretrain.batch_size = 100, but mine lists 18 clips to train on"),
+    ],
+    ids=["root", "files", "batch"],
+)
+def test_what_the_files_do_not_allow_fails_the_dry_run(fresh, tmp_path, yaml_text, files, message):
+    path = write_files(tmp_path, *files)
+    path.write_text(yaml_text)
+    settings = [f'datasets=["{path}"]', f"results={tmp_path / 'results'}"]
+    settings.append("pretrain={batch_size: 100}")
+    output = fresh.snakemake("-n", "--config", *settings, "--", "pretrain", fails=True)
+    assert message in output
     assert "Traceback" not in output
 
 
