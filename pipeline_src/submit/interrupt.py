@@ -1,13 +1,15 @@
 """Ctrl-C, a closed terminal and a shutdown as one exception in the waiter."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 
 import psutil
 
 WAITERS = ("pretrain_model.py", "finetune_model.py")  # ends of the names of their scripts
+Handler = Callable[[int, FrameType | None], object]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -42,18 +44,20 @@ def interruptible() -> Iterator[None]:
 
 
 def pass_on_interrupts() -> None:
-    """Let a SIGINT of this process alone reach the waiters of trainings that it started.
+    """Let SIGINT and SIGTERM of this process alone reach the waiters of trainings it started.
 
-    A terminal sends Ctrl-C to a whole group; a supervisor to Snakemake alone, which would then wait
-    for the end of the training.
+    A terminal sends Ctrl-C to a whole group; a supervisor asks Snakemake alone to end, which would
+    then wait for the end of the training.
     """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        handler = signal.getsignal(number)
+        if callable(handler):
+            signal.signal(number, partial(_pass_on, handler))
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        for process in psutil.Process().children(recursive=True):
-            with suppress(psutil.Error):
-                if any(word.endswith(WAITERS) for word in process.cmdline()):
-                    process.send_signal(number)
-        signal.default_int_handler(number, frame)
 
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, pass_on)
+def _pass_on(handler: Handler, number: int, frame: FrameType | None) -> None:
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if any(word.endswith(WAITERS) for word in process.cmdline()):
+                process.send_signal(number)
+    handler(number, frame)

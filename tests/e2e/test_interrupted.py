@@ -90,16 +90,31 @@ def test_a_training_that_outlives_its_snakemake_is_joined_not_doubled(killed):
     assert (run_dir / "done.json").is_file()
 
 
+def start_long(workspace, run_dir):
+    """Start a training of many epochs; return Snakemake once a state is saved."""
+    shutil.rmtree(run_dir, ignore_errors=True)
+    longer = ("--config", "pretrain={epochs: 2000}", "--", "pretrain")
+    workflow = workspace.start(*TINY, *longer)
+    wait_until(lambda: list(run_dir.glob("checkpoints/step_*/state.json")), workflow)
+    return workflow
+
+
+def wait_until(condition, workflow):
+    while not condition():
+        assert workflow.poll() is None, workflow.communicate()[0][-4000:]
+        time.sleep(0.05)
+
+
+def job_of(run_dir):
+    """Its controller's process id."""
+    return int(json.loads((run_dir / "job.json").read_text())["job_id"])
+
+
 def test_an_interrupt_of_snakemake_alone_lets_the_training_save_and_end(killed):
     """As by a supervisor: a terminal would interrupt the whole group."""
     run_dir = killed.root / "results/test/avsiam_tiny/pretrain"
-    longer = ("--config", "pretrain={epochs: 2000}", "--", "pretrain")
-    shutil.rmtree(run_dir, ignore_errors=True)
-    workflow = killed.start(*TINY, *longer)
-    while not list(run_dir.glob("checkpoints/step_*/state.json")):
-        assert workflow.poll() is None, workflow.communicate()[0][-4000:]
-        time.sleep(0.05)
-    controller = psutil.Process(int(json.loads((run_dir / "job.json").read_text())["job_id"]))
+    workflow = start_long(killed, run_dir)
+    controller = psutil.Process(job_of(run_dir))
     processes = [controller, *controller.children(recursive=True)]
     assert len(processes) >= 4  # controller, rank and two loaders
     workflow.send_signal(signal.SIGINT)
@@ -115,10 +130,33 @@ def test_an_interrupt_of_snakemake_alone_lets_the_training_save_and_end(killed):
     assert not any(modes.values()), modes
 
 
+def test_a_dead_loader_is_said_and_a_terminated_snakemake_lets_the_next_job_save(killed):
+    run_dir = killed.root / "results/test/avsiam_tiny/pretrain"
+    workflow = start_long(killed, run_dir)
+    first = psutil.Process(job_of(run_dir))
+    loaders = [loader for rank in first.children() for loader in rank.children()]
+    assert len(loaders) == 2
+    loaders[0].kill()
+    wait_until(lambda: job_of(run_dir) != first.pid, workflow)
+    said = f"loader process {loaders[0].pid} was killed by SIGKILL"
+    assert said in (run_dir / f"jobs/{first.pid}_0_log.out").read_text()
+    second = psutil.Process(job_of(run_dir))
+    log = run_dir / f"jobs/{second.pid}_0_log.out"
+    wait_until(lambda: log.exists() and "resuming" in log.read_text(), workflow)
+    processes = [first, *loaders, second, *second.children(recursive=True)]
+    workflow.send_signal(signal.SIGTERM)
+    output = workflow.communicate(timeout=240)[0]
+    assert workflow.returncode != 0
+    assert f"interrupted by SIGTERM: local job {second.pid} saves its state and ends" in output
+    assert not psutil.wait_procs(processes, timeout=60)[1]
+    assert "state saved" in log.read_text()
+
+
 def test_a_training_that_diverges_says_so_in_its_own_words(killed):
     output = killed.snakemake(
         *TINY, "--config", "pretrain={lr: 1e30}", "--", "pretrain", fails=True
     )
-    assert "TrainingError: " in output
-    assert "is not finite; the step was not taken. Clips of the batch: avd_" in output
+    last = output.splitlines()[-1]
+    assert last.startswith("pretrain_model avsiam_tiny: TrainingError: step ")
+    assert "is not finite; the step was not taken. Clips of the batch: avd_" in last
     assert "Traceback" not in output
