@@ -26,8 +26,10 @@ PARAMS_CHANGED = re.compile(
 NOT_MADE = re.compile(r"Missing output files: [^;]*(; )?")
 FOLLOWS = re.compile(r"Input files updated by another job: [^;]*(; )?")
 SETTINGS = "settings "  # kind of a param that is a mapping; a step's version is said before it
+# The last two would come after what a run ends with: a path, or the sentence that matters.
 UNREMARKABLE = re.compile(
     r"Select jobs to execute|Execute \d+ jobs|Using shell|Rules claiming more"
+    r"|Complete log\(s\): |Elapsed time: "
 )
 WORKFLOW_FAILED = "At least one job did not complete successfully."
 INTERRUPTED = "Terminating processes on user request"
