@@ -58,7 +58,7 @@ check: lint
 
 # Ten minutes of kills, pauses, full disks and flipped bits; the results must not show any of it.
 soak: $(READY_DEV)
-	python -m tests.soak
+	python -m tests.soak --json results/test/soak.json
 
 lint: $(READY_DEV)
 	ruff check .

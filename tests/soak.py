@@ -2,8 +2,9 @@
 
 ``make soak`` does it for ten minutes, a test for one. Faults are drawn from a seed: signals to any
 process of the run, a disk that is full for a while, damaged shards and checkpoints, a second start.
-At the end the shards are the same byte for byte, the losses the same to the last digit, every clip
-has its row, and no process is left.
+Whatever the seed, each of ``ROLES`` is killed once, as soon as there is one. At the end the shards
+are the same byte for byte, the losses the same to the last digit, every listed clip is in a shard
+or in a ledger, and no process is left.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,14 +26,20 @@ from pathlib import Path
 
 import psutil
 
+from pipeline_src.datasets.chunk_plan import read_plan_chunk
+from pipeline_src.manifest.chunks import read_chunk
+from pipeline_src.manifest.ledger import read_ledger
 from tests.workspace import Workspace
 
 TINY = ("--workflow-profile", "test")
 SIGNALS = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM, "pause": signal.SIGSTOP}
+ROLES = ("head", "waiter", "rank", "loader")  # those whose ends differ
 PAUSE_SECONDS = (0.5, 3.0)
 FULL_SECONDS = 2.0
 CALM_SECONDS = (0.5, 5.0)  # between two faults
+AIM_SECONDS = 0.3  # from the first sight of a role to its end
 HEAD_SHARE = 0.15  # of the signals: what kills the head ends the start
+BUSY_SECONDS = 300.0  # after which nothing is started to meet more roles
 END_SECONDS = 400.0
 DISK_MIB = 96
 MARK = "SOAK_RUN"  # an environment variable by which every process of a run is known
@@ -48,12 +56,33 @@ def outcome(root: Path) -> dict[str, object]:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         found = [(row["step"], row["loss"]) for row in rows if "loss" in row]
         losses[str(path.relative_to(results))] = found
-    indexes = sorted(results.glob("digits/shards/*/index.json"))
     return {
         "shards": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in shards},
         "losses": losses,
-        "clips": {path.parent.name: json.loads(path.read_text())["num_clips"] for path in indexes},
+        "clips": clips_of(results / "digits"),
     }
+
+
+def clips_of(dataset: Path) -> dict[str, str]:
+    """Map each clip of the plan to ``packed``, or to the reason that a ledger has for it.
+
+    Raises:
+        AssertionError: a clip is in neither.
+    """
+    found: dict[str, str] = {}
+    for path in sorted(dataset.glob("shards/*/[0-9]*.json")):
+        rows = read_ledger(path.with_suffix(".ledger.csv"))
+        found |= {f"{path.parent.name}/{row.clip_id}": row.reason for row in rows if row.reason}
+        packed = [clip["clip_id"] for clip in read_chunk(path, "pack").clips]
+        found |= {f"{path.parent.name}/{clip_id}": "packed" for clip_id in packed}
+    plans = sorted(dataset.glob("plan/*/*.csv"))
+    listed = {
+        f"{path.parent.name}/{clip.clip_id}"
+        for path in plans
+        for clip in read_plan_chunk(path, path.parent.name)
+    }
+    assert listed == found.keys(), sorted(listed ^ found.keys())
+    return found
 
 
 class Soak:
@@ -73,20 +102,27 @@ class Soak:
         self._process: subprocess.Popen[str] | None = None
 
     def run(self, seconds: float) -> None:
-        """Disturb for that long, then let it end in peace."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            self._start()
-            while self._is_running() and time.monotonic() < deadline:
-                time.sleep(self.random.uniform(*CALM_SECONDS))
-                if self._is_running():
-                    self._disturb()
+        """Disturb for that long, on a busy machine until each role was met; then let it end."""
+        begun = time.monotonic()
+
+        def is_before(limit: float) -> bool:
+            return time.monotonic() - begun < limit
+
+        while is_before(seconds) or (self._missing() and is_before(BUSY_SECONDS)):
+            process = self._start()
+            while self._is_running() and (is_before(seconds) or self._missing()):
+                aimed = self._calm()
+                if aimed or is_before(seconds):
+                    self._disturb(aimed)
             self._stop()
+            if process.returncode == 0:
+                self._forget()
             self._damage()
         self.finish()
 
     def finish(self) -> None:
         """The same command until it succeeds; a failure must say what to do, and it is done."""
+        last = ""
         for _ in range(4):
             process = self._start()
             output, _ = process.communicate(timeout=END_SECONDS)
@@ -123,7 +159,33 @@ class Soak:
             _ignore_gone(process.kill)
         self._process.communicate()
 
-    def _disturb(self) -> None:
+    def _forget(self) -> None:
+        """Have a run that is done trained again: nothing else is left to disturb."""
+        self.counts["trained again"] += 1
+        shutil.rmtree(self.results / "avsiam_tiny")
+
+    def _missing(self) -> list[str]:
+        """Roles that were never killed."""
+        return [role for role in ROLES if not self.counts[f"kill {role}"]]
+
+    def _calm(self) -> psutil.Process | None:
+        """Disturb nothing for a while, at most until there is a role that was never killed."""
+        end = time.monotonic() + self.random.uniform(*CALM_SECONDS)
+        while self._is_running() and time.monotonic() < end:
+            missing = self._missing()
+            for process in self.processes() if missing else []:
+                if role_of(process) in missing:
+                    time.sleep(self.random.uniform(0, AIM_SECONDS))
+                    return process
+            time.sleep(0.05)
+        return None
+
+    def _disturb(self, aimed: psutil.Process | None) -> None:
+        if not self._is_running():
+            return
+        if aimed:
+            self._send("kill", aimed)
+            return
         kinds: list[Callable[[], None]] = [self._signal] * 6 + [self._second_start]
         if self.mounts:
             kinds.append(self._fill_disk)
@@ -138,9 +200,13 @@ class Soak:
         is_worker = workers and self.random.random() > HEAD_SHARE
         role = self.random.choice(workers if is_worker else roles)
         target = self.random.choice([one for one in targets if role_of(one) == role])
-        name = self.random.choice(sorted(SIGNALS))
-        self.counts[f"{name} {role}"] += 1
-        _ignore_gone(lambda: target.send_signal(SIGNALS[name]))
+        self._send(self.random.choice(sorted(SIGNALS)), target)
+
+    def _send(self, name: str, target: psutil.Process) -> None:
+        role = role_of(target)
+        with suppress(psutil.NoSuchProcess):
+            target.send_signal(SIGNALS[name])
+            self.counts[f"{name} {role}"] += 1
         if name == "pause":
             time.sleep(self.random.uniform(*PAUSE_SECONDS))
             _ignore_gone(target.resume)
@@ -255,10 +321,19 @@ def mount_small_disk(folder: Path) -> bool:
 
 
 def disturb(
-    reference: Path, folder: Path, env: dict[str, str], *, seconds: float, seed: int
+    reference: Path,
+    folder: Path,
+    env: dict[str, str],
+    *,
+    seconds: float,
+    seed: int,
+    from_scratch: bool = True,
 ) -> dict[str, object]:
-    """Disturb a fresh run in ``folder`` and compare it with the finished one in ``reference``.
+    """Disturb a run in ``folder`` and compare it with the finished one in ``reference``.
 
+    Args:
+        from_scratch: False begins with the reference's data but for the shards of one split, so
+            that trainings are reached in a minute.
     Returns:
         Counts of the faults, and whether the disk could be filled.
 
@@ -269,6 +344,10 @@ def disturb(
     results = workspace.root / "results/test"
     mounts = mount_small_disk(results)
     soak = Soak(workspace, seed, mounts=mounts)
+    if not from_scratch:
+        Workspace(reference, env).copy_results_to(workspace)
+        for made in ("avsiam_tiny", "report", "digits/shards/val"):
+            shutil.rmtree(results / made)
     try:
         soak.run(seconds)
         expected, found = outcome(reference), outcome(workspace.root)
