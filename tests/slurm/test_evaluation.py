@@ -15,8 +15,9 @@ SCORES = {
     FINETUNED: "results/test/avsiam_tiny/eval/digits/metrics.json",
     PRETRAINED: "results/test/avsiam_tiny/probe/digits/metrics.json",
 }
-NUM_LOADERS = 2  # evaluate.num_workers of config/test/tiny.yaml; the batches are for both of them
-ONCE = (*SLURM, "--retries", "0", "--config", "evaluate={batch_size: 2}", "--")
+NUM_LOADERS = 2  # evaluate.num_workers of config/test/tiny.yaml; its batches are for both of them
+# Both evaluations are queued, and disturbed, together: of what this costs, most is the waiting.
+BOTH = (*SLURM, "--retries", "0", "--", *SCORES.values())
 
 
 def take_scores(workspace, rule: str) -> dict:
@@ -29,10 +30,7 @@ def take_scores(workspace, rule: str) -> dict:
 
 @pytest.fixture(scope="module")
 def undisturbed(prepared):
-    """The scores that every case must have."""
-    for path in SCORES.values():
-        (prepared.root / path).unlink()
-    prepared.snakemake(*ONCE, *SCORES.values())
+    """The scores of the built run, which are to be made again from here on."""
     return {rule: take_scores(prepared, rule) for rule in SCORES}
 
 
@@ -72,26 +70,36 @@ def kill_it(cluster, evaluation, loaders) -> None:
 
 
 def cancel_its_job(cluster, evaluation, loaders) -> None:
-    (job_id,) = cluster.jobs()
-    cluster.run("scancel", job_id)
+    cluster.run("scancel", evaluation.environ()["SLURM_JOB_ID"])
 
 
 @pytest.mark.parametrize(
-    ("rule", "fault"),
-    [(FINETUNED, kill_a_loader), (FINETUNED, cancel_its_job), (PRETRAINED, kill_it)],
+    "faults",
+    [
+        {FINETUNED: kill_a_loader, PRETRAINED: kill_a_loader},
+        {FINETUNED: cancel_its_job, PRETRAINED: kill_it},
+    ],
+    ids=["dead loaders", "cancelled and killed"],
 )
-def test_an_evaluation_ends_and_is_made_again(prepared, cluster, undisturbed, rule, fault):
-    workflow = prepared.start(*ONCE, SCORES[rule])
-    evaluation, loaders = stopped_with_loaders(prepared, rule)
-    fault(cluster, evaluation, loaders)
-    _, left = psutil.wait_procs([evaluation, *loaders], timeout=30)
-    assert not left
+def test_a_disturbed_evaluation_ends_whole(prepared, cluster, undisturbed, faults):
+    workflow = prepared.start(*BOTH)
+    stopped = {rule: stopped_with_loaders(prepared, rule) for rule in faults}
+    for rule, fault in faults.items():
+        evaluation, loaders = stopped[rule]
+        fault(cluster, evaluation, loaders)
+        _, left = psutil.wait_procs([evaluation, *loaders], timeout=30)
+        assert not left
     workflow.communicate(timeout=TIMEOUT_SECONDS)
     assert workflow.returncode != 0
-    assert not (prepared.root / SCORES[rule]).exists()
-    if fault is kill_a_loader:
-        log = prepared.root / f"results/test/logs/{rule}/avsiam_tiny/digits.log"
-        assert f"loader process {loaders[0].pid} was killed by SIGKILL" in log.read_text()
-    prepared.snakemake(*ONCE, SCORES[rule])
-    assert take_scores(prepared, rule) == undisturbed[rule]
-    assert its_processes(prepared, rule) == []
+    for rule, fault in faults.items():
+        assert not (prepared.root / SCORES[rule]).exists()
+        if fault is kill_a_loader:
+            log = prepared.root / f"results/test/logs/{rule}/avsiam_tiny/digits.log"
+            died = f"loader process {stopped[rule][1][0].pid} was killed by SIGKILL"
+            assert died in log.read_text()
+
+
+def test_the_same_command_makes_the_scores_of_an_undisturbed_run(prepared, undisturbed):
+    prepared.snakemake(*BOTH)
+    assert {rule: take_scores(prepared, rule) for rule in SCORES} == undisturbed
+    assert [its_processes(prepared, rule) for rule in SCORES] == [[], []]

@@ -28,6 +28,9 @@ def test_a_queued_job_runs_the_code_that_it_was_submitted_with(prepared, cluster
     assert "PENDING (PartitionDown)" in output
     state = json.loads(next(training.folder.glob("checkpoints/*/state.json")).read_text())
     assert state["git_commit"] == "unknown"  # the copy has no git: the frozen answer, not a guess
+    written = [path for path in training.folder.glob("jobs/*") if path.is_file()]
+    assert {".out", ".sh", ".pkl"} <= {path.suffix for path in written}
+    assert [path.name for path in written if path.stat().st_mode & 0o77] == []
 
 
 def test_the_head_job_may_itself_be_a_job_of_an_array(prepared, cluster):
