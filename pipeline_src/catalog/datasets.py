@@ -293,6 +293,12 @@ class DatasetCatalog:
         pattern = paths.FETCHED_INDEX if self.dataset(name).is_packed else paths.PACKED_INDEX
         return self.fill(pattern, dataset=name, split=split)
 
+    def clip_groups(self, name: str, split: str) -> list[str]:
+        """Return the file of what a split's clips share, or nothing where its list names none."""
+        self.num_chunks(name)
+        path = self.fill(paths.CLIP_GROUPS, dataset=name, split=split)
+        return [path] if Path(path).is_file() else []
+
     def optional_index(self, name: str, split: str) -> list[str]:
         """Return index.json of a split, or nothing where the list has no such split."""
         return [self.index(name, split)] if split in self.splits(name) else []

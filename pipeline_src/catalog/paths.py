@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from pipeline_src.datasets.chunk_plan import CLASSES_FILE
+from pipeline_src.datasets.clip_groups import GROUPS_FOLDER
 from pipeline_src.evaluate.files import METRICS_FILE
 from pipeline_src.manifest.retries import REQUESTS_FOLDER
 from pipeline_src.runs.spec import DONE_FILE
@@ -18,6 +19,7 @@ HOSTS = "<results>/.hosts"  # what all jobs know of the hosts they ask
 LISTED_CLIPS = "<results>/{dataset}/plan/{split}/{chunk}.csv"
 RAW_CLIPS = "<results>/{dataset}/raw/{split}/{chunk}"
 CLASSES = f"<results>/{{dataset}}/{CLASSES_FILE}"
+CLIP_GROUPS = f"<results>/{{dataset}}/{GROUPS_FOLDER}/{{split}}.csv"
 RETRY = f"<results>/{{dataset}}/{REQUESTS_FOLDER}/{{stage}}/{{split}}/{{chunk}}.{{number}}"
 MANIFEST = "<results>/{dataset}/{stage}/{split}/{chunk}.json"
 LEDGER = "<results>/{dataset}/{stage}/{split}/{chunk}.ledger.csv"

@@ -152,10 +152,17 @@ class Catalog(DatasetCatalog):
         Raises:
             ConfigError: the run is scored on validation clips, and folds have none.
         """
+        return self.index(*self._scored_split(run, view))
+
+    def scored_groups(self, run: str, view: str) -> list[str]:
+        """Return the file of what those clips share; nothing where their list names no groups."""
+        return self.clip_groups(*self._scored_split(run, view))
+
+    def _scored_split(self, run: str, view: str) -> tuple[str, str]:
         name, held_out = split_view(view)
         split = self.run(run).evaluate.split
         refuse_other_split(run, name, split, held_out)
-        return self.index(name, held_out or split)
+        return name, held_out or split
 
     def pretrain_source(self, run: str) -> str:
         """Return the run whose pre-training fine-tuning starts from; empty when from scratch.

@@ -13,6 +13,13 @@ from typing import Any
 
 from pipeline_src import versions
 from pipeline_src.datasets.classes import format_classes
+from pipeline_src.datasets.clip_groups import (
+    GROUPS_FOLDER,
+    Groups,
+    hash_groups,
+    note_groups,
+    write_groups,
+)
 from pipeline_src.datasets.clip_lists import ClipRow, classes_of, read_clips
 from pipeline_src.datasets.dataset import DatasetConfig, missing_list
 from pipeline_src.errors import ManifestError
@@ -36,7 +43,8 @@ def ensure_plan(
 
     The list is read and checked only when it is not the one that was planned last; chunks whose
     clips are the same keep their file untouched, so that only changed chunks are made again. The
-    classes of a data set that names no class list are written to classes.csv beside ``folder``.
+    classes of a data set that names no class list are written to classes.csv beside ``folder``, and
+    the groups of clips to groups/<split>.csv, where the list names some.
 
     Args:
         max_seconds: longest clip that the list may ask for.
@@ -48,13 +56,16 @@ def ensure_plan(
     key = _list_key(dataset, chunk_size=chunk_size, max_seconds=max_seconds)
     known = _read_state(state_path)
     class_list = folder.with_name(CLASSES_FILE) if dataset.derives_classes else None
-    if known is None or known["list"] != key or not _is_written(class_list, known):
+    groups_folder, groups = folder.with_name(GROUPS_FOLDER), Groups()
+    if known is None or known["list"] != key or not _is_written(class_list, groups_folder, known):
         classes = classes_of(dataset)
-        clips = read_clips(dataset, max_seconds=max_seconds, classes=classes)
+        clips = note_groups(read_clips(dataset, max_seconds=max_seconds, classes=classes), groups)
         chunks = _format_chunks(clips, dataset.splits, chunk_size)  # refuse before writing
         before_write()
         _write_plan(chunks, folder)
-        known = {"list": key, "num_chunks": {split: len(texts) for split, texts in chunks.items()}}
+        write_groups(groups_folder, groups)
+        counts = {split: len(texts) for split, texts in chunks.items()}
+        known = {"list": key, "num_chunks": counts, "groups": hash_groups(groups_folder)}
         if class_list:
             _write_classes(class_list, format_classes(classes))
             known["classes_sha256"] = file_sha256(class_list)
@@ -74,8 +85,10 @@ def _read_state(path: Path) -> dict | None:
         return None
 
 
-def _is_written(class_list: Path | None, known: Mapping[str, Any]) -> bool:
-    """Return whether the classes are those that were written with the plan."""
+def _is_written(class_list: Path | None, groups_folder: Path, known: Mapping[str, Any]) -> bool:
+    """Return whether the classes and groups are those that were written with the plan."""
+    if hash_groups(groups_folder) != known.get("groups"):
+        return False
     if class_list is None:
         return True
     return class_list.is_file() and file_sha256(class_list) == known.get("classes_sha256")

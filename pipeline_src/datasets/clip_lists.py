@@ -23,7 +23,11 @@ MAX_SHOWN = 10
 
 
 class ClipRow(NamedTuple):
-    """One clip of a list: [start_seconds, end_seconds), None where the file begins or ends."""
+    """One clip of a list: [start_seconds, end_seconds), None where the file begins or ends.
+
+    Args:
+        group: what other clips may share beside their source; a plan does not hold it.
+    """
 
     clip_id: str
     source: str
@@ -32,6 +36,7 @@ class ClipRow(NamedTuple):
     labels: tuple[int, ...]
     split: str
     line: int
+    group: str = ""
 
 
 def classes_of(dataset: DatasetConfig) -> ClassList:
@@ -197,6 +202,8 @@ def _check_row(
     for column, text in (("clip_id", raw.clip_id), ("source", raw.source)):
         if not text.strip() or not is_name(text):
             raise ManifestError(f"{column} {text!r} is empty or holds control characters")
+    if raw.group and not is_name(raw.group):
+        raise ManifestError(f"group {raw.group!r} holds control characters")
     if problem := source_problem(raw.source):
         raise ManifestError(f"source {hide_secrets(raw.source)!r}: {problem}")
     if raw.split not in dataset.splits:
@@ -205,7 +212,7 @@ def _check_row(
         raise ManifestError(f"split {raw.split!r} is not one of {allowed}{near}")
     start, end = _check_times(raw, max_seconds)
     labels = _check_labels(raw, dataset, classes)
-    return ClipRow(raw.clip_id, raw.source, start, end, labels, raw.split, raw.line)
+    return ClipRow(raw.clip_id, raw.source, start, end, labels, raw.split, raw.line, raw.group)
 
 
 def _check_times(raw: RawRow, max_seconds: float) -> tuple[float | None, float | None]:

@@ -14,15 +14,22 @@ from pipeline_src.errors import ManifestError
 from pipeline_src.system.url_secrets import hide_secrets
 
 COLUMNS = ("clip_id", "source", "start_seconds", "end_seconds", "labels", "split")
+GROUP_COLUMN = "group"  # may be missing
 ESC50_COLUMNS = ("filename", "fold", "category")
+ESC50_GROUP = "src_file"  # the recording on freesound that a clip is cut from
 AUDIOSET_FIELDS = 4
 VGGSOUND_FIELDS = 4
 VGGSOUND_CLIP_SECONDS = 10
 WAV = ".wav"
+TAKE_OF = "_nohash_"  # Speech Commands: <speaker>_nohash_<number>.wav
 
 
 class RawRow(NamedTuple):
-    """The same clip as text, before any check."""
+    """The same clip as text, before any check.
+
+    Args:
+        group: what other clips may share, such as a speaker; empty where none is named.
+    """
 
     line: int
     clip_id: str
@@ -31,6 +38,7 @@ class RawRow(NamedTuple):
     end: str
     labels: list[str]
     split: str
+    group: str = ""
 
 
 def _parse_clips(path: Path, stream: Iterable[str], split: str) -> Iterator[RawRow]:
@@ -38,13 +46,21 @@ def _parse_clips(path: Path, stream: Iterable[str], split: str) -> Iterator[RawR
     reader = csv.reader(stream)
     header = next(reader, [])
     clip_id, source, start, end, labels, split_at = _columns(path, header, COLUMNS)
+    group_at = _optional_column(path, header, GROUP_COLUMN)
     for row in reader:
         if not row:
             continue
         _check_width(path, reader.line_num, row, len(header))
         names = [label.strip() for label in row[labels].split(";") if label.strip()]
         yield RawRow(
-            reader.line_num, row[clip_id], row[source], row[start], row[end], names, row[split_at]
+            reader.line_num,
+            row[clip_id],
+            row[source],
+            row[start],
+            row[end],
+            names,
+            row[split_at],
+            "" if group_at is None else row[group_at].strip(),
         )
 
 
@@ -83,6 +99,7 @@ def _parse_esc50(path: Path, stream: Iterable[str], split: str) -> Iterator[RawR
     reader = csv.reader(stream)
     header = next(reader, [])
     filename, fold, category = _columns(path, header, ESC50_COLUMNS)
+    group_at = _optional_column(path, header, ESC50_GROUP)
     for row in reader:
         if not row:
             continue
@@ -95,6 +112,7 @@ def _parse_esc50(path: Path, stream: Iterable[str], split: str) -> Iterator[RawR
             "",
             [row[category]],
             f"{FOLD_PREFIX}{row[fold]}",
+            "" if group_at is None else row[group_at],
         )
 
 
@@ -122,7 +140,9 @@ def unlisted_words(folder: Path, listed: Collection[str]) -> Iterator[RawRow]:
 
 def _word_row(line: int, word: str, name: str, split: str) -> RawRow:
     clip_id = f"{word}/{name.removesuffix(WAV)}"
-    return RawRow(line, clip_id, f"{word}/{name}", "", "", [word], split)
+    speaker, named, _ = name.partition(TAKE_OF)
+    group = speaker if named else ""
+    return RawRow(line, clip_id, f"{word}/{name}", "", "", [word], split, group)
 
 
 PARSERS: dict[str, Callable[[Path, Iterable[str], str], Iterator[RawRow]]] = {
@@ -143,6 +163,10 @@ def _columns(path: Path, header: list[str], wanted: Iterable[str]) -> list[int]:
                 f"{path}:1: column {column!r} must be there once; found {header}{hint}"
             )
     return [header.index(column) for column in wanted]
+
+
+def _optional_column(path: Path, header: list[str], column: str) -> int | None:
+    return _columns(path, header, [column])[0] if column in header else None
 
 
 def _check_width(path: Path, line: int, row: list[str], expected: int) -> None:

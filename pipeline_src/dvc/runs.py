@@ -8,7 +8,7 @@ from pipeline_src.config.networks import network_sizes
 from pipeline_src.config.root import RUN_SECTIONS
 from pipeline_src.datasets.dataset import split_view
 from pipeline_src.dvc.settings import dataset_keys, run_keys, shared_keys, versions_of
-from pipeline_src.dvc.stage import Out, Stage
+from pipeline_src.dvc.stage import Out, Stage, relative_path
 from pipeline_src.evaluate.files import (
     EMBEDDINGS_FILE,
     PREDICTIONS_FILE,
@@ -80,11 +80,26 @@ def evaluate_stage(catalog: Catalog, run: str, name: str) -> Stage:
         name=f"evaluate_{run}_{name}",
         rules=("evaluate_finetuned",),
         target=target,
-        deps=(catalog.finetune_done(run, name), *catalog.pretrain_done(run), scored),
+        deps=(
+            catalog.finetune_done(run, name),
+            *catalog.pretrain_done(run),
+            *_group_lists(catalog, run, name),
+            scored,
+        ),
         params=run_keys(catalog, "evaluate_finetuned", run),
         versions=versions_of(["evaluate_finetuned"]),
         outs=_scores(target, (PREDICTIONS_FILE, EMBEDDINGS_FILE, *_retrieval(catalog, name))),
     )
+
+
+def _group_lists(catalog: Catalog, run: str, view: str) -> list[str]:
+    """Return the lists that say which scored clips share something: what is made of them has none.
+
+    Snakemake reads that from a file which is, like the plan, nobody's output.
+    """
+    if not catalog.scored_groups(run, view):
+        return []
+    return [relative_path(path) for path in catalog.dataset(split_view(view)[0]).list_files]
 
 
 def folds_stage(catalog: Catalog, target: str) -> Stage:
@@ -110,7 +125,12 @@ def probe_stage(catalog: Catalog, target: str) -> Stage:
         name=f"probe_{run}_{name}",
         rules=("evaluate_pretrained",),
         target=target,
-        deps=(catalog.own_pretrain_done(run), *(path for path in learnt if path != scored), scored),
+        deps=(
+            catalog.own_pretrain_done(run),
+            *(path for path in learnt if path != scored),
+            *_group_lists(catalog, run, name),
+            scored,
+        ),
         params=run_keys(catalog, "evaluate_pretrained", run),
         versions=versions_of(["evaluate_pretrained"]),
         outs=_scores(target, (*pictures, *_retrieval(catalog, name))),

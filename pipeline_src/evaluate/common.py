@@ -5,8 +5,8 @@ small beside a training's, its clips are each scored once, and none can be left 
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline_src.config import EvaluateConfig, ModelConfig, RemoteConfig
+from pipeline_src.datasets.clip_groups import read_groups
 from pipeline_src.errors import CheckpointError, ManifestError
 from pipeline_src.evaluate.predict import Outputs, pooled_features, run_over
 from pipeline_src.loader.batches import Batch
@@ -28,17 +29,23 @@ from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
 from pipeline_src.runs.normalisation import warn_of_differences
 from pipeline_src.runs.provenance import git_commit, package_versions
 from pipeline_src.runs.spec import score_hashes
-from pipeline_src.shards.read import ShardSet, open_shards
+from pipeline_src.shards.read import Sample, ShardSet, open_shards
+from pipeline_src.shards.reader import ShardReader
 from pipeline_src.system.atomic import atomic_path
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split of a data set with the head of its index.json."""
+    """One split of a data set with the head of its index.json.
+
+    Args:
+        groups: clip_id -> what it shares with other clips, of those that the list names it of.
+    """
 
     shards: ShardSet
     index: dict[str, Any]
     path: Path
+    groups: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.index['dataset']}/{self.index['split']}"
@@ -60,11 +67,12 @@ class Split:
         return {key: self.index[key] for key in (*keys, "clip_ids_sha256")}
 
 
-def open_split(index_path: Path, config: dict[str, Any]) -> Split:
+def open_split(index_path: Path, config: dict[str, Any], groups_path: Path | None = None) -> Split:
     """Open a split for scoring.
 
     Args:
         config: the whole configuration; its section remote says how shards at URLs are read.
+        groups_path: what its clips share; None where the list says nothing of it.
     Raises:
         ManifestError: it holds no clips; says why, with the first.
     """
@@ -78,7 +86,28 @@ def open_split(index_path: Path, config: dict[str, Any]) -> Split:
             f"{index_path}: 0 of {index['num_clips_in_list']} clips, nothing to score; "
             f"lost: {listed}{first and '; the first: '}{first}"
         )
-    return Split(shards, index, index_path)
+    return Split(shards, index, index_path, read_groups(groups_path) if groups_path else {})
+
+
+def shared_sources(split: Split, places: Sequence[int]) -> Outputs:
+    """Name the group of each clip, else its source, as ``sources`` (N,), where clips share some.
+
+    What compares figures draws such clips together. Shards at URLs are not fetched again for it.
+    """
+    samples = [split.shards.samples[place] for place in places]
+    unnamed = [sample for sample in samples if sample.clip_id not in split.groups]
+    if not all(isinstance(sample.shard, Path) for sample in unnamed):
+        return {}
+    named = {**split.groups, **_read_sources(unnamed)}
+    sources = [named[sample.clip_id] for sample in samples]
+    return {"sources": np.array(sources)} if len(set(sources)) < len(sources) else {}
+
+
+def _read_sources(samples: Sequence[Sample]) -> dict[str, str]:
+    """Read the source of each clip of local shards, by clip_id."""
+    reader = ShardReader()
+    members = {sample.clip_id: reader.read(sample, ("json",))["json"] for sample in samples}
+    return {clip_id: json.loads(bytes(member))["source"] for clip_id, member in members.items()}
 
 
 def check_fits(checkpoint: Checkpoint, split: Split, model: ModelConfig) -> list[str]:

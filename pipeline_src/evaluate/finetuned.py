@@ -1,6 +1,5 @@
 """Score a fine-tuned checkpoint: metrics.json, predictions.npz, embeddings.npz."""
 
-import json
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -21,6 +20,7 @@ from pipeline_src.evaluate.common import (
     provenance,
     run_checkpoint,
     save_arrays,
+    shared_sources,
 )
 from pipeline_src.evaluate.files import EMBEDDINGS_FILE, PREDICTIONS_FILE, RETRIEVAL_FILE
 from pipeline_src.evaluate.gallery import encoder_retrieval
@@ -36,7 +36,6 @@ from pipeline_src.runs.build import network_config
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.done import read_done
 from pipeline_src.runs.spec import TrainSpec
-from pipeline_src.shards.reader import ShardReader
 
 
 def evaluate_finetuned(
@@ -45,6 +44,7 @@ def evaluate_finetuned(
     finetune_done: Path,
     pretrain_done: Path | None,
     index_path: Path,
+    groups_path: Path | None,
     metrics_path: Path,
     model: ModelConfig,
     evaluate: EvaluateConfig,
@@ -59,13 +59,14 @@ def evaluate_finetuned(
     Args:
         config: the whole configuration, kept in metrics.json.
         pretrain_done: done.json of the pre-training, or None for a run from scratch.
+        groups_path: what the clips share, see ``open_split``.
     Raises:
         CheckpointError: the checkpoint is of another network or was trained on other classes.
         ManifestError: the split is empty.
     """
     started = time.monotonic()
     torch.set_num_threads(num_threads)
-    split = open_split(index_path, config)
+    split = open_split(index_path, config, groups_path)
     checkpoint = read_done(finetune_done)
     warnings = check_fits(checkpoint, split, model)
     _check_classes(checkpoint, split, finetune_done)
@@ -101,21 +102,6 @@ def evaluate_finetuned(
         "seconds": round(time.monotonic() - started, 2),
     }
     write_metrics(metrics_path, EvalMetrics, metrics, summarise_evaluation)
-
-
-def shared_sources(split: Split, places: Sequence[int]) -> Outputs:
-    """Name the source of each clip, as ``sources`` (N,), where clips share some.
-
-    A comparison of runs draws such clips together. Shards at URLs are not fetched again for it.
-    """
-    samples = [split.shards.samples[place] for place in places]
-    if not all(isinstance(sample.shard, Path) for sample in samples):
-        return {}
-    reader = ShardReader()
-    members = (reader.read(sample, ("json",))["json"] for sample in samples)
-    sources = [json.loads(bytes(member))["source"] for member in members]
-    reader.close()
-    return {"sources": np.array(sources)} if len(set(sources)) < len(sources) else {}
 
 
 def _heads(checkpoint: Checkpoint, split: Split) -> tuple[str, ...]:

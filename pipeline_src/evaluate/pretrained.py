@@ -6,6 +6,7 @@ not be one that it learnt from. Of clips without video only the audio features a
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pipeline_src.evaluate.common import (
     pick_device,
     pooled,
     provenance,
+    shared_sources,
 )
 from pipeline_src.evaluate.differences import headline_difference
 from pipeline_src.evaluate.files import RECONSTRUCTIONS_FILE, RETRIEVAL_FILE
@@ -42,6 +44,7 @@ def evaluate_pretrained(
     train_index: Path | None,
     val_index: Path | None,
     test_index: Path,
+    groups_path: Path | None,
     metrics_path: Path,
     model: ModelConfig,
     evaluate: EvaluateConfig,
@@ -55,11 +58,12 @@ def evaluate_pretrained(
         train_index: training clips for probes and the mean predictions that reconstruction is
             compared with; None scores retrieval alone.
         val_index: chooses the strength of the linear probe; None holds out training clips.
+        groups_path: what the test clips share, see ``open_split``.
     """
     started = time.monotonic()
     torch.set_num_threads(num_threads)
     checkpoint = read_done(pretrain_done)
-    splits = {"test": open_split(test_index, config)}
+    splits = {"test": open_split(test_index, config, groups_path)}
     if train_index:
         splits["train"] = open_split(train_index, config)
     if val_index and val_index != test_index:  # never choose on the scored clips
@@ -76,12 +80,15 @@ def evaluate_pretrained(
         for state in ("pretrained", "untrained")
     }
     test = splits["test"]
+    shared = shared_sources(test, features["pretrained"]["test"]["index"].tolist())
+    groups = shared["sources"].tolist() if shared else None
     errors = {}
     if "train" in splits and test.has_video:
         errors = evaluate_reconstruction(
             checkpoint,
             train=splits["train"],
             test=test,
+            groups=groups,
             evaluate=evaluate,
             num_examples=num_examples,
             pictures_path=metrics_path.parent / RECONSTRUCTIONS_FILE,
@@ -92,7 +99,7 @@ def evaluate_pretrained(
         **({"warnings": warnings} if warnings else {}),
         "num_frames": evaluate.num_frames if test.has_video else 0,
         "reconstruction": errors,
-        "probes": _probes(features, test.index["task"], evaluate) if "train" in splits else {},
+        "probes": _probes(features, test, evaluate, groups) if "train" in splits else {},
         **(
             _retrievals(checkpoint, features, test, evaluate, metrics_path.parent)
             if test.has_video
@@ -122,10 +129,13 @@ def _retrievals(
 
 
 def _probes(
-    features: dict[str, dict[str, Outputs]], task: Any, evaluate: EvaluateConfig
+    features: dict[str, dict[str, Outputs]],
+    split: Split,
+    evaluate: EvaluateConfig,
+    groups: Sequence[str] | None,
 ) -> dict[str, dict[str, Any]]:
     """Score the probes by state and modality; those of the trained encoder against its start."""
-    test = features["pretrained"]["test"]
+    test, task = features["pretrained"]["test"], split.index["task"]
     options: Any = {"task": task, "num_resamples": evaluate.num_bootstrap, "seed": evaluate.seed}
     figures: dict[str, dict[str, Any]] = {state: {} for state in features}
     for modality in HEADS if "video" in test else ("audio",):
@@ -137,7 +147,7 @@ def _probes(
             }
         for kind, ours in found["pretrained"].items():
             pair = (ours.scores_NC, found["untrained"][kind].scores_NC)
-            gain = headline_difference(*pair, test["targets"], **options)
+            gain = headline_difference(*pair, test["targets"], **options, groups=groups)
             figures["pretrained"][modality][kind]["over_untrained"] = gain
     return figures
 

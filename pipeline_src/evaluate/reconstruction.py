@@ -42,6 +42,7 @@ def evaluate_reconstruction(
     *,
     train: Split,
     test: Split,
+    groups: Sequence[str] | None,
     evaluate: EvaluateConfig,
     num_examples: int,
     pictures_path: Path,
@@ -50,6 +51,9 @@ def evaluate_reconstruction(
 
     Also writes ``num_examples`` inputs, masks and reconstructions to ``pictures_path``. A network
     that predicts no patches has neither: an empty result, arrays without clips.
+
+    Args:
+        groups: of each test clip, its speaker or source; None = each clip by itself.
     """
     device = pick_device()
     model, spec = restore_model(checkpoint)
@@ -78,18 +82,20 @@ def evaluate_reconstruction(
     pictures = _pictures(model, examples, ratio, generator)
     save_arrays(pictures_path, {"clip_ids": np.array(clip_ids), **pictures})
     return {
-        modality: _figures([errors[f"{modality}_{kind}"] for kind in PREDICTORS], evaluate)
+        modality: _figures([errors[f"{modality}_{kind}"] for kind in PREDICTORS], evaluate, groups)
         for modality in ("audio", "video")
     }
 
 
-def _figures(errors: Sequence[NDArray], evaluate: EvaluateConfig) -> dict[str, Any]:
+def _figures(
+    errors: Sequence[NDArray], evaluate: EvaluateConfig, groups: Sequence[str] | None
+) -> dict[str, Any]:
     """Bootstrap the mean error of each predictor, and how far the model's is below the others."""
     options: Any = {"num_resamples": evaluate.num_bootstrap, "seed": evaluate.seed}
     means = bootstrap_means(np.stack(errors, axis=1), **options)
     ours, *others = errors
     below = {
-        f"below_{kind}": mean_difference(theirs, ours, **options)
+        f"below_{kind}": mean_difference(theirs, ours, **options, groups=groups)
         for kind, theirs in zip(PREDICTORS[1:], others, strict=True)
     }
     return dict(zip(PREDICTORS, means, strict=True)) | below

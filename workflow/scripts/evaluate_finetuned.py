@@ -13,6 +13,7 @@ with log_to_file(snakemake.log[0]):
         finetune_done=Path(snakemake.input.finetune),
         pretrain_done=next(map(Path, snakemake.input.pretrain), None),
         index_path=Path(snakemake.input.index),
+        groups_path=next(map(Path, snakemake.input.groups), None),
         metrics_path=Path(snakemake.output.metrics),
         model=run.model,
         evaluate=run.evaluate,

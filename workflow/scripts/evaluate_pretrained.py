@@ -14,6 +14,7 @@ with log_to_file(snakemake.log[0]):
         train_index=next(map(Path, snakemake.input.train), None),
         val_index=next(map(Path, snakemake.input.val), None),
         test_index=Path(snakemake.input.test),
+        groups_path=next(map(Path, snakemake.input.groups), None),
         metrics_path=Path(snakemake.output.metrics),
         model=run.model,
         evaluate=run.evaluate,

@@ -8,6 +8,7 @@ from pipeline_src.catalog import Catalog
 from pipeline_src.config import Config, ShardsConfig
 from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.dvc.data import data_stages
+from pipeline_src.dvc.runs import evaluate_stage
 from pipeline_src.dvc.stale import drop_stale
 from pipeline_src.errors import ConfigError
 
@@ -90,3 +91,17 @@ def test_shards_that_are_packed_elsewhere_have_no_ledger_to_ask_for(root, tmp_pa
     path.write_text(PACKED + "index_urls: {train: a.json, test: b.json}\n")
     catalog = make_catalog(root, tmp_path / "results", path)
     assert catalog.shards("far") == catalog.indexes("far")
+
+
+def test_what_scored_clips_share_is_an_input_where_their_list_names_it(root, tmp_path):
+    (tmp_path / "mine.yaml").write_text("name: mine\ntask: multiclass\nclip_list: mine.csv\n")
+    rows = "a,a.mp4,,,x,train,\nb,b.mp4,,,y,test,{}\n"
+    for speaker, groups in (("ann", ["mine/groups/test.csv"]), ("", [])):
+        header = "clip_id,source,start_seconds,end_seconds,labels,split,group\n"
+        (tmp_path / "mine.csv").write_text(header + rows.format(speaker))
+        catalog = make_catalog(root, tmp_path, tmp_path / "mine.yaml")
+        (run,) = catalog.run_names
+        assert catalog.scored_groups(run, "mine") == [f"{tmp_path}/{name}" for name in groups]
+        deps = evaluate_stage(catalog, run, "mine").deps
+        assert any("mine.csv" in path for path in deps) == bool(groups)
+        assert deps[-1] == catalog.scored_index(run, "mine")

@@ -9,6 +9,7 @@ import tracemalloc
 import pytest
 
 from pipeline_src.datasets.chunk_plan import ensure_plan, read_plan_chunk
+from pipeline_src.datasets.clip_groups import read_groups
 from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.errors import ManifestError
 from pipeline_src.manifest.chunks import clip_key
@@ -55,6 +56,30 @@ def test_classes_left_out_are_written_beside_the_plan_and_only_when_they_change(
     assert path.read_text() == "index,id,display_name\n0,Z,Z\n1,a,a\n2,b,b\n"
 
 
+def test_groups_are_written_beside_the_plan_and_change_no_chunk(tmp_path):
+    folder = tmp_path / "results/toy/plan"
+    groups = folder.with_name("groups")
+    plan(make_dataset(tmp_path, ROWS), folder)
+    plain = contents(folder)
+    assert not groups.exists()
+    header = HEADER.replace("split", "split,group")
+    speakers = ["ann" if n in (0, 3, 7) else "" for n in range(len(ROWS))]
+    rows = [f"{row[:-1]},{name}\n" for row, name in zip(ROWS, speakers, strict=True)]
+    (tmp_path / "list.csv").write_text(header + "".join(rows))
+    dataset = load_dataset(tmp_path / "toy.yaml")
+    plan(dataset, folder)
+    assert contents(folder) == plain
+    assert read_groups(groups / "train.csv") == {"c0": "ann"}
+    assert read_groups(groups / "test.csv") == {"c3": "ann", "c7": "ann"}
+    written = (groups / "test.csv").stat().st_mtime_ns
+    (groups / "train.csv").unlink()  # as before groups were read
+    plan(dataset, folder)
+    assert read_groups(groups / "train.csv") == {"c0": "ann"}
+    assert (groups / "test.csv").stat().st_mtime_ns == written
+    plan(make_dataset(tmp_path, ROWS), folder)
+    assert list(groups.iterdir()) == []
+
+
 def test_a_planned_list_is_not_read_again_for_its_classes(tmp_path, monkeypatch):
     rows = "".join(ROWS)
     (tmp_path / "list.csv").write_text(HEADER + rows)
@@ -74,7 +99,7 @@ def test_every_clip_is_in_one_chunk_of_its_split_in_list_order(tmp_path):
         ["c2", "c4"],
         ["c5", "c6"],
     ]
-    assert chunks[1][1][2:] == (4.0, 4.1, (0, 1), "train", 6)
+    assert chunks[1][1][2:] == (4.0, 4.1, (0, 1), "train", 6, "")
     plan(dataset, tmp_path / "again")
     assert contents(tmp_path / "plan") == contents(tmp_path / "again")
 

@@ -80,6 +80,15 @@ def test_columns_may_come_in_any_order_with_others_between(tmp_path):
     assert read(make_dataset(tmp_path, text)) == [ClipRow("c", "s.mp4", 1, 2, (2,), "val", 2)]
 
 
+def test_our_own_form_may_name_what_clips_share(tmp_path):
+    text = HEADER.replace("split", "split,group") + "a,a.mp4,,,Rain,val,ann \nb,b.mp4,,,Rain,val,\n"
+    assert [clip.group for clip in read(make_dataset(tmp_path, text))] == ["ann", ""]
+    with pytest.raises(ManifestError, match=r"list\.csv:2: group 'a.*' holds control characters"):
+        read(make_dataset(tmp_path, text.replace("ann", "a\x07n")))
+    with pytest.raises(ManifestError, match="column 'group' must be there once"):
+        read(make_dataset(tmp_path, text.replace(",group", ",group,group")))
+
+
 def test_official_audioset_form(tmp_path):
     head = "# Segments csv created Sun Mar  5 10:54:31 2017\n# num_ytids=2\n# YTID, ...\n"
     train = head + '--PJHxphWEs, 30.000, 40.000, "/m/0,/m/2"\n'
@@ -108,8 +117,8 @@ def test_official_esc50_form(tmp_path):
         tmp_path, ESC50 + rows, form="esc50\nmodalities: [audio]\nfolds: 2", task="multiclass"
     )
     assert read(dataset) == [
-        ClipRow("1-100032-A-0", "audio/1-100032-A-0.wav", None, None, (2,), "fold1", 2),
-        ClipRow("2-7-B-1", "audio/2-7-B-1.wav", None, None, (0,), "fold2", 3),
+        ClipRow("1-100032-A-0", "audio/1-100032-A-0.wav", None, None, (2,), "fold1", 2, "100032"),
+        ClipRow("2-7-B-1", "audio/2-7-B-1.wav", None, None, (0,), "fold2", 3, "7"),
     ]
 
 
@@ -147,6 +156,13 @@ def test_official_speech_commands_form(tmp_path):
         ClipRow("Rain/a", "Rain/a.wav", None, None, (2,), "train", 1),
         ClipRow("Speech/c", "Speech/c.wav", None, None, (0,), "train", 2),
     ]
+
+
+def test_the_speaker_of_speech_commands_is_in_the_name_of_a_file(tmp_path):
+    said = ("Rain/0a7c2a8d_nohash_0.wav", "Speech/0a7c2a8d_nohash_0.wav", "Rain/x_nohash_1.wav")
+    clips = read(make_words(tmp_path, val="".join(f"{name}\n" for name in said), test=""))
+    assert [clip.group for clip in clips if clip.split == "val"] == ["0a7c2a8d", "0a7c2a8d", "x"]
+    assert {clip.group for clip in clips if clip.split == "train"} == {""}
 
 
 def test_a_wrong_line_of_speech_commands_is_refused(tmp_path):

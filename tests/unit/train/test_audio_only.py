@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
@@ -138,13 +139,14 @@ def test_a_pretrained_network_of_both_is_fine_tuned_and_scored_on_sound(
     assert metrics["precision"] == {"training": "float32", "evaluate": "float32"}
 
 
-def evaluate(done, pretrained, index, model):
+def evaluate(done, pretrained, index, model, groups=None):
     path = done.parent / "metrics.json"
     evaluate_finetuned(
         run="toy",
         finetune_done=done,
         pretrain_done=pretrained,
         index_path=index,
+        groups_path=groups,
         metrics_path=path,
         model=model,
         evaluate=EvaluateConfig(num_frames=4, num_bootstrap=10, num_workers=0),
@@ -156,9 +158,14 @@ def evaluate(done, pretrained, index, model):
 
 def test_a_network_fine_tuned_on_sound_of_films_is_scored_on_sound(pretrained, films):
     done, model = finetune(pretrained, films, "audio_of_films", modality_probs=(1, 0, 0))
-    metrics = evaluate(done, pretrained, films, model)
+    speakers = done.parent / "groups.csv"
+    speakers.write_text("clip_id,group\na,ann\nb,ann\n")
+    metrics = evaluate(done, pretrained, films, model, speakers)
     assert metrics["heads"] == ["audio"]
     assert "video" not in metrics
+    with np.load(done.parent / "predictions.npz") as arrays:
+        found = dict(zip(arrays["clip_ids"], arrays["sources"], strict=True))
+    assert found == {"a": "ann", "b": "ann"} | {name: f"{name}.mp4" for name in NAMES[2:]}
     assert metrics["retrieval"]["gallery_size"] == len(NAMES)  # of the pre-training
 
 
@@ -171,6 +178,7 @@ def test_a_pretraining_is_probed_on_sound(pretrained, sounds, tmp_path):
         train_index=sounds,
         val_index=sounds,
         test_index=sounds,
+        groups_path=None,
         metrics_path=path,
         model=model_of(method["method"]),
         evaluate=EvaluateConfig(num_frames=4, num_bootstrap=10, num_workers=0, knn=2),
