@@ -1,5 +1,6 @@
 """Curves of several runs over each other: over cost in operations or time, and of each loss."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from pipeline_src.report.sections.training import (
 )
 from pipeline_src.runs.history import METRICS_LOG_FILE
 
-MAX_DRAWN = len(CLASS_COLOURS)
+MAX_DRAWN = len(CLASS_COLOURS)  # in one chart, one colour each
 Rows = Sequence[Row]
 Spent = tuple[float | None, float | None]
 
@@ -33,23 +34,33 @@ def progress_blocks(
     Args:
         spent: operations of pre-training and fine-tuning of each arm.
     """
-    if len(arms) > MAX_DRAWN:
-        problems.add(f"curves are of the first {MAX_DRAWN} of {len(arms)} rows, one colour each")
     over_cost: dict[str, list[Rows]] = {}
     over_time: dict[str, list[Rows]] = {}
-    for arm in arms[:MAX_DRAWN]:
+    for arm in arms:
         logs = [rows for run in arm.runs if (rows := own_rows(problems, run, "finetune"))]
         before, during = spent[arm.name]
         if logs and before is not None and during:
             over_cost[arm.name] = [_scored_by_cost(rows, before, during) for rows in logs]
         if logs:
             over_time[arm.name] = [_scored_by_time(rows) for rows in logs]
-    charts = score_charts(over_cost, "tflop", "TFLOP, pre-training included")
-    timed = score_charts(over_time, "minutes", "minutes of fine-tuning")
+    names = [arm.name for arm in arms]
+    charts = score_charts(over_cost, names, "tflop", "TFLOP, pre-training included")
+    timed = score_charts(over_time, names, "minutes", "minutes of fine-tuning")
     blocks: list[Block] = [Charts(charts)] if charts else []
     if timed:
         blocks.append(Collapsible("The same over time", [Charts(timed)]))
     return blocks
+
+
+def chart_parts(names: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Split rows over charts, the first row in each; the text says which part, where several."""
+    first, others = list(names[:1]), list(names[1:])
+    count = max(1, math.ceil(len(others) / (MAX_DRAWN - 1)))
+    ends = [round(len(others) * part / count) for part in range(count + 1)]
+    return [
+        (f", part {part} of {count}" if count > 1 else "", first + others[ends[part - 1] : end])
+        for part, end in enumerate(ends[1:], start=1)
+    ]
 
 
 def overlay_blocks(arms: Mapping[str, Sequence[Arm]]) -> list[Block]:
@@ -63,7 +74,7 @@ def overlay_blocks(arms: Mapping[str, Sequence[Arm]]) -> list[Block]:
         for stage in STAGE_LABELS:
             if stage == "pretrain" and folders in drawn:
                 continue  # another data set's runs have the same pre-trainings
-            charts = _overlaid(found[:MAX_DRAWN], stage)
+            charts = _overlaid(found, stage)
             title = f"{STAGE_LABELS[stage]}, runs on {dataset}"
             blocks += [Collapsible(title, [Charts(charts)], is_open=True)] if charts else []
         drawn.append(folders)
@@ -80,17 +91,21 @@ def _overlaid(arms: Sequence[Arm], stage: Stage) -> list[Chart]:
     logs = {name: rows for name, rows in read.items() if rows}
     if sum(map(len, logs.values())) < 2:
         return []
+    names = [arm.name for arm in arms]
     charts = []
     for panel in PRETRAIN_PANELS if stage == "pretrain" else FINETUNE_PANELS:
         for line in panel.lines:
             title = f"{panel.title}, {line.label}" if len(panel.lines) > 1 else panel.title
-            charts += overlay_chart(logs, line.key, title=title)
+            for text, part in chart_parts(names):
+                charts += overlay_chart(_chosen(logs, part), line.key, title=title + text)
     if stage == "finetune":
-        for modality, label in MODALITY_LABELS.items():
-            title = f"Validation score, per cent, {label}"
-            scored = {name: [_scored(rows) for rows in runs] for name, runs in logs.items()}
-            charts += overlay_chart(scored, modality, title=title, scale=100, marker="o")
+        scored = {name: [_scored(rows) for rows in runs] for name, runs in logs.items()}
+        charts += score_charts(scored, names, "epoch", "epoch")
     return charts
+
+
+def _chosen(logs: Mapping[str, Sequence[Rows]], names: Sequence[str]) -> dict[str, Sequence[Rows]]:
+    return {name: logs[name] for name in names if name in logs}
 
 
 def own_rows(problems: Problems, run: Run, stage: Stage) -> list[Row]:
@@ -123,18 +138,27 @@ def _scored_by_time(rows: Rows) -> list[Row]:
     ]
 
 
-def score_charts(progress: Mapping[str, Sequence[Rows]], over: str, axis_label: str) -> list[Chart]:
+def score_charts(
+    progress: Mapping[str, Sequence[Rows]], names: Sequence[str], over: str, axis_label: str
+) -> list[Chart]:
     """Draw a chart per modality with a curve per arm, the mean of its seeds in their range.
 
     Args:
         progress: rows of each run of each arm: ``over``, and a score per modality.
+        names: of all arms, in order; see ``chart_parts``.
     """
     charts = []
-    for modality, label in MODALITY_LABELS.items():
-        title = f"Validation score, per cent, {label}"
-        charts += overlay_chart(
-            progress, modality, over=over, title=title, axis_label=axis_label, scale=100, marker="o"
-        )
+    for text, part in chart_parts(names):
+        for modality, label in MODALITY_LABELS.items():
+            charts += overlay_chart(
+                _chosen(progress, part),
+                modality,
+                over=over,
+                title=f"Validation score, per cent, {label}{text}",
+                axis_label=axis_label,
+                scale=100,
+                marker="o",
+            )
     return charts
 
 

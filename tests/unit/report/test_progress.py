@@ -5,7 +5,7 @@ import pytest
 from pipeline_src.evaluate.records import EvalMetrics, read_record
 from pipeline_src.report.arms import find_arms
 from pipeline_src.report.load import Problems
-from pipeline_src.report.sections.progress import overlay_blocks, progress_blocks
+from pipeline_src.report.sections.progress import chart_parts, overlay_blocks, progress_blocks
 from tests.report_files import write_evaluation, write_training
 
 
@@ -53,3 +53,37 @@ def test_scores_are_drawn_over_operations_and_over_time(tmp_path):
     assert first["x_label"] == "minutes of fine-tuning"
     assert first["series"][0]["points"][-1][0] == 2.5
     assert problems.messages == []
+
+
+def test_each_of_many_rows_is_drawn_and_the_first_in_every_chart(tmp_path):
+    names = [f"arm{letter}" for letter in "abcdefghijkl"]
+    arms = arms_of(tmp_path, dict.fromkeys(names, (0,)))["digits"]
+    problems = Problems()
+    spent = {arm.name: (2e12 + number * 1e12, 3e12) for number, arm in enumerate(arms)}
+    charts, timed = progress_blocks(problems, arms, spent)
+    assert [chart.title for chart in charts.charts[::3]] == [
+        f"Validation score, per cent, audio, part {part} of 2" for part in (1, 2)
+    ]
+    drawn = [chart.hover.values()["series"] for chart in charts.charts[::3]]
+    shown = [[series["name"] for series in one] for one in drawn]
+    runs = [f"{name}_seed0" for name in names]
+    assert [one[0] for one in shown] == runs[:1] * 2
+    assert [*shown[0], *shown[1][1:]] == runs
+    assert [len({series["colour"] for series in one}) for one in drawn] == [len(s) for s in shown]
+    # Fine-tuning ends where all that was spent ends: pre-training and itself.
+    last = {series["name"]: series["points"][-1][0] for one in drawn for series in one}
+    assert [last[name] for name in runs] == [5 + number for number in range(12)]
+    assert len(timed.blocks[0].charts) == 6
+    assert problems.messages == []
+    (fold,) = overlay_blocks({"digits": arms})[:1]
+    losses = [
+        chart for chart in fold.blocks[0].charts if chart.title.startswith("Contrastive loss")
+    ]
+    assert [len(chart.hover.values()["series"]) for chart in losses] == [7, 6]
+
+
+def test_as_many_rows_as_colours_are_one_chart():
+    names = list("abcdefghij")
+    assert chart_parts(names) == [("", names)]
+    assert [len(part) for _, part in chart_parts([*names, "k"])] == [6, 6]
+    assert chart_parts([]) == [("", [])]
