@@ -20,12 +20,13 @@ from pipeline_src.evaluate.differences import grouped_counts, reverse_interval
 from pipeline_src.evaluate.intervals import (
     NORMAL_QUANTILE,
     Interval,
+    bare,
     ranking_samples,
     share_interval,
     sort_class,
 )
 from pipeline_src.evaluate.metrics import check_scores, classification_metrics, hits_at
-from pipeline_src.evaluate.records import HEADLINE, Task
+from pipeline_src.evaluate.records import HEADLINE, Estimate, Task
 
 
 class Resampled(NamedTuple):
@@ -85,7 +86,7 @@ def mean_difference_over_seeds(pairs: Sequence[Resampled]) -> Interval:
     """Average paired differences over seeds; of one seed the interval is over clips alone."""
     if len(pairs) == 1:
         return reverse_interval(*pairs[0])
-    value, low, high = _around_mean(pairs, 0.0)
+    value, low, high = _around_mean([pair.value for pair in pairs], _over_clips(pairs))
     return {"value": value, "low": low, "high": high}
 
 
@@ -96,18 +97,43 @@ def mean_over_seeds(runs: Sequence[Resampled], num_clips: int) -> Interval:
     """
     share = share_interval(num_clips * float(np.mean([run.value for run in runs])), num_clips)
     width = (share["high"] or 0.0) - (share["low"] or 0.0)
-    found = _around_mean(runs, (width / 2 / NORMAL_QUANTILE) ** 2)
-    low, high = (float(np.clip(end, 0, 1)) for end in found[1:])
-    return {"value": found[0], "low": low, "high": high}
+    over_clips = max(_over_clips(runs), (width / 2 / NORMAL_QUANTILE) ** 2)
+    value, low, high = _around_mean([run.value for run in runs], over_clips)
+    return {"value": value, "low": max(0.0, low), "high": min(1.0, high)}
 
 
-def _around_mean(runs: Sequence[Resampled], least_over_clips: float) -> tuple[float, float, float]:
-    values_S = np.array([run.value for run in runs])
+def mean_of_estimates(estimates: Sequence[Estimate], largest: float = math.inf) -> Interval:
+    """Average figures over two or more seeds whose values on each clip are not known.
+
+    The clips count as if they moved all seeds alike, which is the most that they can: a mean moves
+    at most as far as its parts do on average. Without the intervals of all there is none.
+
+    Args:
+        largest: that the figure can be; the smallest is 0.
+    """
+    values = [one.value for one in estimates if one.value is not None]
+    if len(values) < len(estimates):
+        return bare(math.nan)
+    known = [(one.low, one.high) for one in estimates]
+    widths = [high - low for low, high in known if low is not None and high is not None]
+    if len(widths) < len(estimates):
+        return bare(float(np.mean(values)))
+    over_clips = (float(np.mean(widths)) / 2 / NORMAL_QUANTILE) ** 2
+    value, low, high = _around_mean(values, over_clips)
+    return {"value": value, "low": max(0.0, low), "high": min(largest, high)}
+
+
+def _over_clips(runs: Sequence[Resampled]) -> float:
+    """Compute the variance of the runs' mean over the choice of clips."""
     samples_SR = np.stack([run.samples_R for run in runs])
-    over_seeds = float(values_S.var(ddof=1)) / len(runs)
-    over_clips = max(float(np.nanvar(samples_SR.mean(axis=0), ddof=1)), least_over_clips)
+    return float(np.nanvar(samples_SR.mean(axis=0), ddof=1))
+
+
+def _around_mean(values_S: Sequence[float], over_clips: float) -> tuple[float, float, float]:
+    """Return the mean and the ends of its interval, clips of this variance and the seeds' own."""
+    over_seeds = float(np.var(values_S, ddof=1)) / len(values_S)
     total = over_seeds + over_clips
-    freedom = total**2 / over_seeds**2 * (len(runs) - 1) if over_seeds else math.inf
+    freedom = total**2 / over_seeds**2 * (len(values_S) - 1) if over_seeds else math.inf
     half = float(t.ppf(0.975, freedom)) * math.sqrt(total)
-    mean = float(values_S.mean())
+    mean = float(np.mean(values_S))
     return mean, mean - half, mean + half

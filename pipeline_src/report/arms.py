@@ -16,6 +16,7 @@ from pipeline_src.evaluate.records import HEADLINE, Estimate, EvalMetrics, Modal
 from pipeline_src.evaluate.seeds import (
     Resampled,
     mean_difference_over_seeds,
+    mean_of_estimates,
     mean_over_seeds,
     resample_headline,
 )
@@ -132,6 +133,20 @@ def _common_name(names: Sequence[str]) -> str:
     letters = takewhile(lambda one: len(set(one)) == 1, zip(*names, strict=False))
     shared = "".join(one[0] for one in letters)
     return re.sub(r"[_-]?(seed|s)?[_-]?\d*$", "", shared) or names[0]
+
+
+def mean_over_runs(estimates: Sequence[Estimate | None], largest: float) -> Estimate | None:
+    """Average a figure of an arm's runs, of one its own; None where a run lacks it.
+
+    Args:
+        largest: that the figure can be.
+    """
+    found = [one for one in estimates if one is not None and one.value is not None]
+    if not found or len(found) < len(estimates):
+        return None
+    if len(found) == 1:
+        return found[0]
+    return Estimate.model_validate(mean_of_estimates(found, largest))
 
 
 def pair_seeds(arm: Arm, other: Arm) -> list[tuple[Run, Run]]:

@@ -94,7 +94,7 @@ def build_report(
     finetunings = [(path.parents[2], path.parent.name) for path in metrics_files]
     is_scored = bool(metrics_files) or not (probe_files or fold_files)
     arms, figures = find_arms(problems, evaluations), ArmFigures()
-    methods = methods_section(arms, figures)
+    methods = methods_section(arms, figures, probe_records)
     sections = [
         *([methods] if methods else []),
         *([folds_section(folds)] if folds else []),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline_src.evaluate.records import Estimate
 from pipeline_src.report.blocks import MODALITY_LABELS, Chart, HoverSeries
-from pipeline_src.report.colours import MODALITY_COLOURS
+from pipeline_src.report.colours import MODALITY_COLOURS, NEUTRAL_COLOUR
 from pipeline_src.report.drawing import ABOVE, draw_chart, shorten
 
 
@@ -40,13 +40,20 @@ def interval_chart(
     *,
     title: str,
     axis_label: str,
+    has_zero_line: bool = False,
 ) -> Chart:
-    """Draw dots with 95 % intervals in per cent; a row per ``row``, a colour per ``series``."""
+    """Draw dots with 95 % intervals in per cent; a row per ``row``, a colour per ``series``.
+
+    Args:
+        has_zero_line: of differences, draws where there is none.
+    """
     rows = list(dict.fromkeys(point.row for point in points))
     series = [name for name in styles if any(point.series == name for point in points)]
     offsets = np.linspace(-0.24, 0.24, len(series)) if len(series) > 1 else np.zeros(1)
 
     def paint(axes: Axes) -> None:
+        if has_zero_line:
+            axes.axvline(0, color=NEUTRAL_COLOUR, linewidth=1)
         for name, offset in zip(series, offsets, strict=True):
             chosen = [point for point in points if point.series == name]
             _paint_points(axes, chosen, rows, styles[name], offset)

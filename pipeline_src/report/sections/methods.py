@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline_src.evaluate.records import DIRECTIONS, MODALITIES, Estimate, read_record
-from pipeline_src.report.arms import Arm, ArmFigures, Run, metric_label
+from pipeline_src.evaluate.records import DIRECTIONS, MODALITIES, ProbeMetrics, read_record
+from pipeline_src.report.arms import Arm, ArmFigures, Run, mean_over_runs, metric_label
 from pipeline_src.report.blocks import (
     DIRECTION_LABELS,
     MISSING,
@@ -23,6 +23,7 @@ from pipeline_src.report.blocks import (
 )
 from pipeline_src.report.charts import MODALITY_STYLES, IntervalPoint, interval_chart
 from pipeline_src.report.load import Problems, TrainingDone
+from pipeline_src.report.sections.arm_probes import probes_tables
 from pipeline_src.report.sections.progress import progress_blocks
 from pipeline_src.report.sections.training import (
     STAGE_LABELS,
@@ -41,6 +42,8 @@ LEAD = (
     "over seeds and clips (Student\u2019s, variances of both added). Differences are to the first "
     "row, seed by seed, on the same clips or the videos that they share; a single run has a paired "
     "bootstrap over clips, which does not cover seeds. None is corrected for the number of rows. "
+    "No run keeps what each clip gave to R@10, probes and the error on hidden patches: over seeds "
+    "their clips count as if they moved every seed alike, so these intervals are rather too wide. "
     "Operations are those of matrix products, forward and backward, counted on the network and "
     "recipe and multiplied by the clips seen; a multiply-add is two. Memory is counted too: "
     "weights, gradients, the optimiser\u2019s moments and the activations of a whole batch, in "
@@ -76,8 +79,10 @@ class Costs(NamedTuple):
         return sum(known) if len(known) == len(STAGES) else None
 
 
-def methods_section(arms: Mapping[str, Sequence[Arm]], figures: ArmFigures) -> Section | None:
-    """Set runs side by side, two tables a data set; None where no data set has several runs."""
+def methods_section(
+    arms: Mapping[str, Sequence[Arm]], figures: ArmFigures, probes: Sequence[ProbeMetrics] = ()
+) -> Section | None:
+    """Set runs side by side for each data set; None where no data set has several runs."""
     section = Section("methods", "Methods and cost", LEAD)
     for dataset, found in arms.items():
         if sum(len(arm.runs) for arm in found) < 2:
@@ -88,6 +93,8 @@ def methods_section(arms: Mapping[str, Sequence[Arm]], figures: ArmFigures) -> S
         section.blocks.append(_figures_table(section.problems, costs, figures, dataset))
         if any(len(arm.runs) > 1 for arm in found):
             section.blocks += _figures_chart(section.problems, found, figures)
+        section.blocks += _differences_chart(section.problems, found, figures)
+        section.blocks += probes_tables(found, probes, dataset)
         section.blocks.append(_costs_table(costs, dataset))
         spent = {one.arm.name: (one.flops("pretrain"), one.flops("finetune")) for one in costs}
         section.blocks += progress_blocks(section.problems, found, spent)
@@ -182,17 +189,34 @@ def _figures_chart(problems: Problems, arms: Sequence[Arm], figures: ArmFigures)
     return [Charts([chart], is_wide=True)]
 
 
-def _recall_cell(arm: Arm, direction: str) -> Cell:
-    """Write R@10: of a single run with its interval, else the mean over seeds."""
-    found = [
-        run.evaluation.retrieval.direction(direction).get("R@10")
-        for run in arm.runs
-        if run.evaluation.retrieval
+def _differences_chart(
+    problems: Problems, arms: Sequence[Arm], figures: ArmFigures
+) -> list[Charts]:
+    """Draw by how much each row differs from the first, seed by seed on the same clips."""
+    points = [
+        IntervalPoint(arm.name, modality, difference)
+        for arm in arms[1:]
+        for modality in MODALITIES
+        if (difference := figures.difference(problems, arm, arms[0], modality)) is not None
     ]
-    values = [one.value for one in found if one and one.value is not None]
-    if len(arm.runs) == 1 or len(values) < len(arm.runs):
-        return interval_cell(found[0] if found and len(arm.runs) == 1 else None, scale=100)
-    return interval_cell(Estimate(value=float(np.mean(values))), scale=100)
+    label = metric_label(arms[0].first.evaluation)
+    if not points:
+        return []
+    chart = interval_chart(
+        points,
+        MODALITY_STYLES,
+        title=f"{label}, difference to {arms[0].name}, paired by seed and clip",
+        axis_label=f"{label}, points above {arms[0].name}",
+        has_zero_line=True,
+    )
+    return [Charts([chart], is_wide=True)]
+
+
+def _recall_cell(arm: Arm, direction: str) -> Cell:
+    """Write R@10: of a single run, or the mean over seeds, whose hits on each clip are not kept."""
+    retrievals = [run.evaluation.retrieval for run in arm.runs]
+    found = [one.direction(direction).get("R@10") if one else None for one in retrievals]
+    return interval_cell(mean_over_runs(found, largest=1), scale=100)
 
 
 def _costs_table(costs: Sequence[Costs], dataset: str) -> Table:

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from pipeline_src.evaluate.differences import headline_difference
+from pipeline_src.evaluate.intervals import share_interval
+from pipeline_src.evaluate.records import Estimate
 from pipeline_src.evaluate.seeds import (
     Resampled,
     mean_difference_over_seeds,
+    mean_of_estimates,
     mean_over_seeds,
     resample_headline,
 )
@@ -67,3 +70,29 @@ def test_intervals_of_differences_hold_the_truth():
         found = mean_difference_over_seeds([ours - theirs for theirs, ours in runs])
         held += found["low"] <= gain <= found["high"]
     assert held / trials >= 0.92
+
+
+def test_figures_without_values_of_clips_have_an_interval_that_holds_the_truth():
+    """As above, of the intervals of single seeds alone; clips are hard for all seeds alike."""
+    rng = np.random.default_rng(2)
+    trials, num_seeds, held, widths = 300, 3, 0, []
+    for _ in range(trials):
+        skill = 0.5 + 0.03 * rng.standard_normal(num_seeds)
+        ease = rng.uniform(-0.4, 0.4, NUM_CLIPS)
+        hits = rng.random((num_seeds, NUM_CLIPS)) < skill[:, None] + ease
+        runs = [Estimate.model_validate(share_interval(row.sum(), NUM_CLIPS)) for row in hits]
+        found = mean_of_estimates(runs, largest=1)
+        held += found["low"] <= 0.5 <= found["high"]
+        widths.append(found["high"] - found["low"])
+    assert held / trials > 0.93
+    assert np.mean(widths) < 0.4
+
+
+def test_a_mean_of_estimates_keeps_its_bounds_and_says_where_it_has_none():
+    perfect = [Estimate(value=1.0, low=0.9, high=1.0)] * 2
+    found = mean_of_estimates(perfect, largest=1)
+    assert (found["value"], found["high"]) == (1.0, 1.0)
+    assert found["low"] == pytest.approx(0.95)
+    bare = mean_of_estimates([*perfect, Estimate(value=0.7)], largest=1)
+    assert bare == {"value": pytest.approx(0.9), "low": None, "high": None}
+    assert mean_of_estimates([Estimate(value=None)] * 2)["value"] is None

@@ -5,13 +5,18 @@ import json
 import numpy as np
 import pytest
 
-from pipeline_src.evaluate.records import EvalMetrics, read_record
+from pipeline_src.evaluate.records import EvalMetrics, ProbeMetrics, read_record
 from pipeline_src.report.arms import ArmFigures, find_arms
-from pipeline_src.report.blocks import Charts
+from pipeline_src.report.blocks import Charts, Table
 from pipeline_src.report.load import Problems
 from pipeline_src.report.sections.methods import methods_section
 from pipeline_src.report.sections.training import training_section
-from tests.report_files import write_evaluation, write_json, write_training
+from tests.report_files import write_evaluation, write_json, write_probe, write_training
+
+CONFIG = """model: {{size: {size}}}
+pretrain: {{seed: {seed}}}
+finetune: {{init: pretrain, seed: {seed}}}
+"""
 
 
 def write_done(folder, flops):
@@ -30,16 +35,30 @@ def write_run(root, run, *, pretrain=15e12, finetune=33e12, config=""):
     return path
 
 
-def make_section(*paths):
+def lift_clips(path, seed, num_right):
+    """Let a run be right about its first clips, and of the others about some that a seed draws."""
+    file = path.with_name("predictions.npz")
+    arrays, record = dict(np.load(file)), json.loads(path.read_text())
+    labels = arrays["targets"].argmax(1)
+    is_right = np.arange(len(labels)) < num_right
+    is_right[20:] = np.random.default_rng(seed).random(len(labels) - 20) < 0.5
+    guess = np.where(is_right, labels, (labels + 1) % arrays["targets"].shape[1])
+    np.savez(file, **(arrays | {"audio": np.eye(arrays["targets"].shape[1])[guess]}))
+    record["audio"]["accuracy"] = {"value": is_right.mean(), "low": 0, "high": 1}
+    path.write_text(json.dumps(record))
+
+
+def make_section(*paths, probes=()):
     evaluations = [(path, read_record(path, EvalMetrics, "rule")) for path in paths]
-    return methods_section(find_arms(Problems(), evaluations), ArmFigures())
+    return methods_section(find_arms(Problems(), evaluations), ArmFigures(), probes)
 
 
 def compare(*paths):
     """Return the section, its sentence, the cells of each column, and the charts."""
     section = make_section(*paths)
     assert section is not None
-    text, *tables = section.blocks[:3]
+    text = section.blocks[0]
+    tables = [block for block in section.blocks if isinstance(block, Table)][:2]
     columns = {
         name: [row[place] for row in table.rows]
         for table in tables
@@ -66,9 +85,54 @@ def test_runs_of_equal_cost_are_said_to_be_so(tmp_path):
     assert rows["TFLOP, both"][1].sub.startswith("1.01")
     assert [cell.text for cell in rows["Time, fine-tuning"]] == ["1 min 30 s"] * 2
     assert rows["Accuracy, %, audio"][0].sub
-    assert len(charts) == 3
-    assert "one from" in charts[0].alt
-    assert "two from" in charts[0].alt
+    assert len(charts) == 4
+    assert "two, audio: 0.0" in charts[0].alt
+    assert "one from" in charts[1].alt
+    assert "two from" in charts[1].alt
+
+
+@pytest.mark.slow
+def test_several_seeds_are_drawn_as_means_and_as_paired_differences(tmp_path):
+    """The second arm is right about ten more clips for every seed, so what is left are seeds."""
+    paths, probes = [], []
+    for seed in range(3):
+        for name, size in (("base", "tiny"), ("better", "small")):
+            run = f"{name}_seed{seed}"
+            paths.append(write_run(tmp_path, run, config=CONFIG.format(size=size, seed=seed)))
+            lift_clips(paths[-1], seed, num_right=10 + 10 * (name == "better"))
+            probes.append(read_record(write_probe(tmp_path, run), ProbeMetrics, "rule"))
+    section = make_section(*paths, probes=probes)
+    assert section.problems.messages == []
+    wide = [block.charts[0] for block in section.blocks if getattr(block, "is_wide", False)]
+    means, differences = wide
+    assert means.title == "Accuracy, mean over seeds"
+    assert differences.title == "Accuracy, difference to base, paired by seed and clip"
+    assert "base, " not in differences.alt
+    table = section.blocks[1]
+    better = dict(zip(table.head, table.rows[1], strict=True))
+    gain, low, high = better["Over the first, audio"].values
+    assert (gain, low > 0) == (pytest.approx(100 / 6), True)
+    (drawn,) = [series.points for series in differences.hover.series if series.name == "audio"]
+    assert drawn[0][0] == pytest.approx(gain)
+    assert f"better, audio: {gain:.1f} ({low:.1f} to {high:.1f})" in differences.alt
+    _, own_low, own_high = better["Accuracy, %, audio"].values
+    assert high - low < own_high - own_low  # what the seeds and the hard clips share is gone
+    assert all(cell.sub for name, cell in better.items() if name.startswith("R@10"))
+    (before,) = [b for b in section.blocks if getattr(b, "caption", "").startswith("Before any")]
+    assert [row[0].text for row in before.rows] == ["base", "better"]
+    assert before.head[1:3] == ["Linear probe, %, audio", "Error on hidden patches, MSE, audio"]
+    assert before.rows[0][1].text == "50.0"
+    assert before.rows[0][1].sub == "45.0\u2009\u2013\u200955.0"
+    assert all(cell.sub for cell in before.rows[1][1:])
+
+
+def test_a_run_without_a_probe_leaves_its_row_empty(tmp_path):
+    paths = [write_run(tmp_path, name) for name in ("one", "two")]
+    probes = [read_record(write_probe(tmp_path, "two"), ProbeMetrics, "rule")]
+    blocks = make_section(*paths, probes=probes).blocks
+    (table,) = [b for b in blocks if getattr(b, "caption", "").startswith("Before any")]
+    assert {cell.text for cell in table.rows[0][1:]} == {"\u2013"}
+    assert "\u2013" not in {cell.text for cell in table.rows[1]}
 
 
 @pytest.mark.slow
