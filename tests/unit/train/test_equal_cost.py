@@ -19,6 +19,36 @@ DECIDING = (
 )  # fmt: skip
 
 
+SECTIONS = ("model", "pretrain", "finetune")
+CROSS = {"model.overrides.video_decoder"}
+DIFFUSION = {"model.method"}  # DiffMAViL's decoder is a cross one
+CURRICULUM = {f"pretrain.curriculum.{key}" for key in ("shape", "start", "end")}
+BATCH = {"pretrain.adaptive_batch"}
+# All that an arm has otherwise than MAViL.
+FACTORS = {
+    "scratch": {"finetune.init"},
+    "reconstruct_only": {"pretrain.contrast_weight", "pretrain.mavil.intra_weight"},
+    "contrast_only": {"pretrain.reconstruct_weight"},
+    "cross": CROSS,
+    "noise_joint": DIFFUSION | CROSS,
+    "noise_joint_rho0": DIFFUSION | CROSS | {"model.overrides.noise_exponent"},
+    "noise_cross": DIFFUSION,
+    "noise_cross_rho0": DIFFUSION | {"model.overrides.noise_exponent"},
+    "noise_cross_start02": DIFFUSION | {"model.overrides.noise_init"},
+    "curriculum": CURRICULUM,
+    "lr": {"pretrain.lr"},
+    "batch_same_lr": {"pretrain.batch_size"},
+    "batch": {"pretrain.batch_size", "pretrain.lr"},
+    "curriculum_batch": CURRICULUM | BATCH,
+    "curriculum_batch_linear": CURRICULUM | BATCH | {"pretrain.adaptive_lr"},
+    "cross_curriculum_batch": CROSS | CURRICULUM | BATCH,
+    "reconstruction": DIFFUSION | CURRICULUM | BATCH,
+    "quarter_no_noise": CROSS | {"pretrain.mavil.decode_fraction"},
+    "quarter_noise": DIFFUSION | {"pretrain.mavil.decode_fraction"},
+    "multi_ratio": {"pretrain.mavil.mask_ratios"},
+}
+
+
 @pytest.fixture(scope="module")
 def spent(root):
     """Operations of every run of the experiment by stage."""
@@ -72,10 +102,27 @@ def test_arms_differ_from_mavil_in_their_factor_and_seeds_are_paired(root):
         assert all(one == seeds[0] for one in seeds), arm
         assert seeds[0][2].model_copy(update={"init": "pretrain"}) == arms["mavil"][0][2], arm
         assert seeds[0][1].epochs == arms["mavil"][0][1].epochs
-    parts = [("noise_joint", "method"), ("curriculum", "curriculum"), ("batch", "batch_size")]
-    for arm, key in parts:
-        section = arms[arm][0][0 if key == "method" else 1]
-        assert getattr(section, key) != getattr(arms["mavil"][0][0 if key == "method" else 1], key)
+    base = arms.pop("mavil")[0]
+    assert {arm: differing_keys(seeds[0], base) for arm, seeds in arms.items()} == FACTORS
+
+
+def differing_keys(ours, theirs):
+    """Keys of model, pre-training and fine-tuning in which two runs differ."""
+    found = set()
+    for section, pair in zip(SECTIONS, zip(ours, theirs, strict=True), strict=True):
+        values = [dict(leaves(one.model_dump(mode="json"), section)) for one in pair]
+        found |= {key for key in values[0].keys() | values[1].keys()
+                  if values[0].get(key) != values[1].get(key)}  # fmt: skip
+    return found
+
+
+def leaves(tree, prefix):
+    for key, value in tree.items():
+        name = f"{prefix}.{key}"
+        if isinstance(value, dict) and value:
+            yield from leaves(value, name)
+        else:
+            yield name, value
 
 
 def test_the_grid_of_every_arm_is_the_same(root):
