@@ -217,4 +217,4 @@ def line_chart(
 def _legend_columns(curves: Mapping[Line, Any]) -> int:
     """Return as many columns as names of this length fit in above a chart."""
     longest = max(len(line.label) for line in curves)
-    return max(1, min(3, 44 // (longest + 4)))
+    return max(1, min(3, 54 // (longest + 4)))

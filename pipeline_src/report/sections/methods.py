@@ -13,6 +13,7 @@ from pipeline_src.report.blocks import (
     MISSING,
     MODALITY_LABELS,
     Cell,
+    Chart,
     Charts,
     Section,
     Table,
@@ -91,9 +92,10 @@ def methods_section(
         if len(found) > 1:
             section.blocks.append(Text(_equality_text(costs)))
         section.blocks.append(_figures_table(section.problems, costs, figures, dataset))
+        charts = _differences_chart(section.problems, found, figures)
         if any(len(arm.runs) > 1 for arm in found):
-            section.blocks += _figures_chart(section.problems, found, figures)
-        section.blocks += _differences_chart(section.problems, found, figures)
+            charts = [*_figures_chart(section.problems, found, figures), *charts]
+        section.blocks += [Charts(charts, is_wide=True)] if charts else []
         section.blocks += probes_tables(found, probes, dataset)
         section.blocks.append(_costs_table(costs, dataset))
         spent = {one.arm.name: (one.flops("pretrain"), one.flops("finetune")) for one in costs}
@@ -173,7 +175,7 @@ def _figures_table(
     return Table(f"Runs on {dataset}", head, rows)
 
 
-def _figures_chart(problems: Problems, arms: Sequence[Arm], figures: ArmFigures) -> list[Charts]:
+def _figures_chart(problems: Problems, arms: Sequence[Arm], figures: ArmFigures) -> list[Chart]:
     """Draw the means over seeds with their intervals."""
     points = [
         IntervalPoint(arm.name, modality, headline)
@@ -185,13 +187,10 @@ def _figures_chart(problems: Problems, arms: Sequence[Arm], figures: ArmFigures)
     title = f"{label}, mean over seeds"
     if not points:
         return []
-    chart = interval_chart(points, MODALITY_STYLES, title=title, axis_label=f"{label}, %")
-    return [Charts([chart], is_wide=True)]
+    return [interval_chart(points, MODALITY_STYLES, title=title, axis_label=f"{label}, %")]
 
 
-def _differences_chart(
-    problems: Problems, arms: Sequence[Arm], figures: ArmFigures
-) -> list[Charts]:
+def _differences_chart(problems: Problems, arms: Sequence[Arm], figures: ArmFigures) -> list[Chart]:
     """Draw by how much each row differs from the first, seed by seed on the same clips."""
     points = [
         IntervalPoint(arm.name, modality, difference)
@@ -209,7 +208,7 @@ def _differences_chart(
         axis_label=f"{label}, points above {arms[0].name}",
         has_zero_line=True,
     )
-    return [Charts([chart], is_wide=True)]
+    return [chart]
 
 
 def _recall_cell(arm: Arm, direction: str) -> Cell:

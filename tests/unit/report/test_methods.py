@@ -103,8 +103,8 @@ def test_several_seeds_are_drawn_as_means_and_as_paired_differences(tmp_path):
             probes.append(read_record(write_probe(tmp_path, run), ProbeMetrics, "rule"))
     section = make_section(*paths, probes=probes)
     assert section.problems.messages == []
-    wide = [block.charts[0] for block in section.blocks if getattr(block, "is_wide", False)]
-    means, differences = wide
+    (wide,) = [block for block in section.blocks if getattr(block, "is_wide", False)]
+    means, differences = wide.charts
     assert means.title == "Accuracy, mean over seeds"
     assert differences.title == "Accuracy, difference to base, paired by seed and clip"
     assert "base, " not in differences.alt
