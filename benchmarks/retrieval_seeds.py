@@ -20,7 +20,7 @@ from pipeline_src.evaluate.seeds import (
     Resampled,
     mean_difference_over_seeds,
     mean_over_seeds,
-    resample_recall,
+    resample_share,
 )
 
 RECALL_AT = (1, 10)
@@ -57,7 +57,7 @@ def main() -> None:
     print("|---|---|" + "---|" * len(columns))
     first = None
     for name, seeds in found.items():
-        runs = [[resample_recall(one[way], k, **OPTIONS) for one in seeds] for way, k in columns]
+        runs = [[resample_share(one[way] < k, **OPTIONS) for one in seeds] for way, k in columns]
         cells = [_mean(column, len(seeds[0]["clip_ids"])) for column in runs]
         print(f"| {name} | {len(seeds)} |", " | ".join(cells), "|")
         if first is None:

@@ -28,6 +28,8 @@ from pipeline_src.evaluate.intervals import (
 from pipeline_src.evaluate.metrics import check_scores, classification_metrics, hits_at
 from pipeline_src.evaluate.records import HEADLINE, Estimate, Task
 
+CONFIDENCE = 0.95
+
 
 class Resampled(NamedTuple):
     """Accuracy or mAP of a run, and what it is under every resample of the clips, (R,)."""
@@ -67,13 +69,9 @@ def resample_headline(
     return Resampled(value, np.concatenate(samples))
 
 
-def resample_recall(ranks_N: NDArray, k: int, *, num_resamples: int, seed: int) -> Resampled:
-    """Compute R@k of all queries of a gallery and of resamples of them.
-
-    Args:
-        ranks_N: candidates that are better than the query's own partner.
-    """
-    return _share(ranks_N < k, grouped_counts(len(ranks_N), None, num_resamples, seed))
+def resample_share(hits_N: NDArray, *, num_resamples: int, seed: int) -> Resampled:
+    """Compute the share of clips that are hit, of all and of resamples of them."""
+    return _share(hits_N, grouped_counts(len(hits_N), None, num_resamples, seed))
 
 
 def _share(hits_N: NDArray, counts: Iterable[NDArray]) -> Resampled:
@@ -82,11 +80,18 @@ def _share(hits_N: NDArray, counts: Iterable[NDArray]) -> Resampled:
     return Resampled(float(hits_N.mean()), np.concatenate(samples))
 
 
-def mean_difference_over_seeds(pairs: Sequence[Resampled]) -> Interval:
-    """Average paired differences over seeds; of one seed the interval is over clips alone."""
+def mean_difference_over_seeds(
+    pairs: Sequence[Resampled], confidence: float = CONFIDENCE
+) -> Interval:
+    """Average paired differences over seeds; of one seed the interval is over clips alone.
+
+    Args:
+        confidence: of the interval over several seeds, e.g. for many comparisons at once.
+    """
     if len(pairs) == 1:
         return reverse_interval(*pairs[0])
-    value, low, high = _around_mean([pair.value for pair in pairs], _over_clips(pairs))
+    values = [pair.value for pair in pairs]
+    value, low, high = _around_mean(values, _over_clips(pairs), confidence)
     return {"value": value, "low": low, "high": high}
 
 
@@ -129,11 +134,13 @@ def _over_clips(runs: Sequence[Resampled]) -> float:
     return float(np.nanvar(samples_SR.mean(axis=0), ddof=1))
 
 
-def _around_mean(values_S: Sequence[float], over_clips: float) -> tuple[float, float, float]:
+def _around_mean(
+    values_S: Sequence[float], over_clips: float, confidence: float = CONFIDENCE
+) -> tuple[float, float, float]:
     """Return the mean and the ends of its interval, clips of this variance and the seeds' own."""
     over_seeds = float(np.var(values_S, ddof=1)) / len(values_S)
     total = over_seeds + over_clips
     freedom = total**2 / over_seeds**2 * (len(values_S) - 1) if over_seeds else math.inf
-    half = float(t.ppf(0.975, freedom)) * math.sqrt(total)
+    half = float(t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(total)
     mean = float(np.mean(values_S))
     return mean, mean - half, mean + half

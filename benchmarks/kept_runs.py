@@ -1,0 +1,239 @@
+"""What is kept of an experiment's runs, so that it can be made in several sittings.
+
+Results are too large for the repository, their figures are not: of each run a line with which test
+clips it got right, what its training cost, its probes and its validation scores.
+
+    python -m benchmarks.kept_runs missing config/experiments/avdigits_efficiency.yaml
+    snakemake --configfile config/experiments/avdigits_efficiency.yaml -- <what it printed>
+    python -m benchmarks.kept_runs add results
+    python -m benchmarks.kept_runs table
+
+Runs whose names differ in ``_seed<n>`` are seeds of one arm. Differences to the first arm are
+paired in seed and clip, with a 95 % interval and one that holds for all arms at once (Bonferroni).
+"""
+
+import argparse
+import csv
+import json
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from benchmarks.preprocess import describe_machine
+from benchmarks.seeds import MODALITIES, PLATEAU, over_chance
+from pipeline_src.evaluate.files import PREDICTIONS_FILE, RETRIEVAL_FILE
+from pipeline_src.evaluate.intervals import Interval
+from pipeline_src.evaluate.metrics import hits_at
+from pipeline_src.evaluate.records import DIRECTIONS
+from pipeline_src.evaluate.seeds import (
+    Resampled,
+    mean_difference_over_seeds,
+    mean_over_seeds,
+    resample_share,
+)
+
+KEPT = Path(__file__).parent / "results" / "efficiency_runs.jsonl"
+DATASET = "avdigits"
+STAGES = {"pretrain": "pretrain", "finetune": f"finetune/{DATASET}"}
+OPTIONS: Any = {"num_resamples": 2000, "seed": 0}
+Record = dict[str, Any]
+
+
+def describe(run_dir: Path) -> Record:
+    """Read what is kept of a finished run.
+
+    Raises:
+        FileNotFoundError: it is not finished.
+    """
+    scored = run_dir / "eval" / DATASET
+    metrics = read_json(scored / "metrics.json")
+    probe = read_json(run_dir / "probe" / DATASET / "metrics.json", {})
+    with np.load(scored / PREDICTIONS_FILE) as arrays:
+        hits = {m: pack(hits_at(arrays[m], arrays["targets"], 1)) for m in MODALITIES}
+    with np.load(scored / RETRIEVAL_FILE) as arrays:
+        found = {way: pack(arrays[way] < 10) for way in DIRECTIONS}
+    trainings = {
+        stage: read_json(run_dir / path / "done.json", {}) for stage, path in STAGES.items()
+    }
+    reached = over_chance(run_dir)
+    return {
+        "run": run_dir.name,
+        **{key: metrics[key] for key in ("split", "num_clips", "clip_ids_sha256", "git_commit")},
+        "precision": metrics["precision"]["training"],
+        "cpu": describe_machine()["cpu"],
+        "hits": hits,
+        "found_in_10": found,
+        "linear_probe": {
+            name: one["linear"]["value"]
+            for name, one in probe.get("probes", {}).get("pretrained", {}).items()
+        },
+        "hidden_error": {
+            name: one["model"]["value"] for name, one in probe.get("reconstruction", {}).items()
+        },
+        "over_chance": None if math.isnan(reached) else reached,
+        "cost": {
+            stage: {
+                "flops": done["cost"]["flops"],
+                "steps": done["step"],
+                "seconds": done["seconds"],
+            }
+            for stage, done in trainings.items()
+            if done
+        },
+        "validation": read_validation(run_dir / STAGES["finetune"] / "validation.csv"),
+    }
+
+
+def read_json(path: Path, otherwise: Any = None) -> Any:
+    """Read a JSON file; ``otherwise``, where given, of one that is not there."""
+    if otherwise is not None and not path.exists():
+        return otherwise
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_validation(path: Path) -> list[list[float]]:
+    """Read rows of step and score by modality."""
+    with path.open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return [[float(row[name]) for name in ("step", *MODALITIES)] for row in rows]
+
+
+def pack(hits_N: NDArray) -> str:
+    """Write yes and no of each clip as hexadecimal digits."""
+    return np.packbits(hits_N.astype(bool)).tobytes().hex()
+
+
+def unpack(digits: str, num_clips: int) -> NDArray[np.bool_]:
+    """Read what ``pack`` wrote, (N,)."""
+    packed = np.frombuffer(bytes.fromhex(digits), np.uint8)
+    return np.unpackbits(packed, count=num_clips).astype(bool)
+
+
+def read_kept(path: Path = KEPT) -> list[Record]:
+    """Read every line that is kept."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def add(results: Path, kept: Path = KEPT) -> list[str]:
+    """Append the finished runs of a folder that are not kept yet; their names."""
+    known = {record["run"] for record in read_kept(kept)}
+    found = sorted(path.parents[2] for path in results.glob(f"*/eval/{DATASET}/metrics.json"))
+    new = [describe(run_dir) for run_dir in found if run_dir.name not in known]
+    with kept.open("a", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(record) + "\n" for record in new)
+    return [record["run"] for record in new]
+
+
+def missing(config: Path, kept: Path = KEPT) -> list[str]:
+    """Name the targets of the runs of an experiment that are not kept yet, seed by seed."""
+    known = {record["run"] for record in read_kept(kept)}
+    listed = yaml.safe_load(config.read_text(encoding="utf-8"))["runs"]
+    runs = [name for name, overlay in listed.items() if overlay is not None and name not in known]
+    runs.sort(key=lambda name: name.rpartition("_seed")[2])  # stable: arms stay in order
+    return [
+        f"results/{run}/{kind}/{DATASET}/metrics.json" for run in runs for kind in ("eval", "probe")
+    ]
+
+
+def group(records: Iterable[Record]) -> dict[str, dict[str, Record]]:
+    """Group records by arm and seed, in the order in which arms came."""
+    arms: dict[str, dict[str, Record]] = defaultdict(dict)
+    for record in records:
+        arm, _, seed = record["run"].partition("_seed")
+        arms[arm][seed] = record
+    return arms
+
+
+def resampled(record: Record, digits: str) -> Resampled:
+    """Resample the clips of a run, in every run alike."""
+    return resample_share(unpack(digits, record["num_clips"]), **OPTIONS)
+
+
+def mean_text(records: Sequence[Record], modality: str) -> str:
+    """Write an arm's mean accuracy with its interval over seeds and clips."""
+    runs = [resampled(record, record["hits"][modality]) for record in records]
+    if len(runs) == 1:
+        return f"{runs[0].value:.3f}"
+    return interval_text(mean_over_seeds(runs, records[0]["num_clips"]))
+
+
+def difference_text(
+    arm: dict[str, Record], first: dict[str, Record], modality: str, confidence: float
+) -> str:
+    """Write an arm's difference to the first, paired in the seeds that both have."""
+    pairs = [
+        resampled(arm[seed], arm[seed]["hits"][modality])
+        - resampled(first[seed], first[seed]["hits"][modality])
+        for seed in sorted(arm.keys() & first.keys())
+    ]
+    if arm is first or len(pairs) < 2:
+        return ""
+    return interval_text(mean_difference_over_seeds(pairs, confidence), "+.3f")
+
+
+def interval_text(interval: Interval, form: str = ".3f") -> str:
+    """Write a figure and its interval."""
+    value, low, high = (format(interval[key], form) for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
+def rows(arms: dict[str, dict[str, Record]]) -> Iterable[list[str]]:
+    """Give the cells of each arm."""
+    first = next(iter(arms.values()))
+    base = pretraining_flops(first.values())
+    adjusted = 1 - 0.05 / max(1, len(arms) - 1)
+    for name, arm in arms.items():
+        records = list(arm.values())
+        saved = 1 - pretraining_flops(records) / base
+        found = [one["over_chance"] for one in records if one["over_chance"] is not None]
+        reached = statistics.mean(found) if found else math.nan
+        note = f"{reached:.1f}" + " (plateau)" * (reached < PLATEAU) if found else ""
+        yield [
+            name, str(len(records)), f"{saved:.0%}",
+            *(mean_text(records, modality) for modality in MODALITIES),
+            *(difference_text(arm, first, "audio", level) for level in (0.95, adjusted)),
+            note,
+        ]  # fmt: skip
+
+
+def pretraining_flops(records: Iterable[Record]) -> float:
+    """Average the operations of pre-training; none from scratch."""
+    return statistics.mean(one["cost"].get("pretrain", {"flops": 0.0})["flops"] for one in records)
+
+
+def print_table(kept: Path = KEPT) -> None:
+    """Print a row an arm."""
+    head = ["arm", "seeds", "operations saved", "audio", "video", "audio + video"]
+    head += ["audio over the first", "the same, of all arms", "in the batch, x chance"]
+    print("| " + " | ".join(head) + " |")
+    print("|---" * len(head) + "|")
+    for cells in rows(group(read_kept(kept))):
+        print("| " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    """Add, name what is missing, or print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--kept", type=Path, default=KEPT)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("add").add_argument("results", type=Path)
+    commands.add_parser("missing").add_argument("config", type=Path)
+    commands.add_parser("table")
+    options = parser.parse_args()
+    if options.command == "add":
+        print("\n".join(add(options.results, options.kept)))
+    elif options.command == "missing":
+        print(" ".join(missing(options.config, options.kept)))
+    else:
+        print_table(options.kept)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""What is kept of an experiment's runs: read back, not added twice, compared with the first arm."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from benchmarks import kept_runs
+from tests.report_files import write_evaluation, write_json, write_probe, write_training
+
+CONFIG = "runs:\n  avsiam_tiny: null\n  base_seed0: {}\n  base_seed1: {}\n  other_seed0: {}\n"
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A finished run with the files that the workflow leaves."""
+    root, run, dataset = tmp_path / "results", "base_seed0", kept_runs.DATASET
+    path = write_evaluation(root, run, dataset=dataset)
+    metrics = json.loads(path.read_text()) | {"precision": {"training": "float32"}}
+    write_json(path, metrics)
+    ranks = np.arange(metrics["num_clips"])
+    np.savez(path.with_name("retrieval.npz"), audio_to_video=ranks, video_to_audio=ranks[::-1])
+    write_probe(root, run, dataset=dataset)
+    write_training(root, run, dataset=dataset)
+    (root / run / "config.yaml").write_text("pretrain: {batch_size: 50}\n")
+    table = "step,epoch,audio,video,audio_video\n6,2.0,0.25,0.5,0.75\n"
+    (root / run / "finetune" / dataset / "validation.csv").write_text(table)
+    cost = {"flops": 2e12, "parameters": 5}
+    for stage in kept_runs.STAGES.values():
+        done = {"step": 300, "seconds": 9.0, "cost": cost}
+        write_json(root / run / stage / "done.json", done)
+    return root
+
+
+def test_a_finished_run_is_kept_once_and_is_no_longer_missing(results, tmp_path):
+    kept, config = tmp_path / "kept.jsonl", tmp_path / "experiment.yaml"
+    config.write_text(CONFIG)
+    assert kept_runs.add(results, kept) == ["base_seed0"]
+    assert kept_runs.add(results, kept) == []
+    (record,) = kept_runs.read_kept(kept)
+    hits = kept_runs.unpack(record["hits"]["audio"], record["num_clips"])
+    metrics = json.loads(
+        (results / f"base_seed0/eval/{kept_runs.DATASET}/metrics.json").read_text()
+    )
+    assert hits.mean() == pytest.approx(metrics["audio"]["accuracy"]["value"])
+    assert kept_runs.unpack(record["found_in_10"]["audio_to_video"], 40).sum() == 10
+    assert record["cost"]["pretrain"] == {"flops": 2e12, "steps": 300, "seconds": 9.0}
+    assert record["validation"] == [[6, 0.25, 0.5, 0.75]]
+    targets = kept_runs.missing(config, kept)
+    assert [target.split("/")[1] for target in targets[::2]] == ["other_seed0", "base_seed1"]
+
+
+def made_up(run, num_hits, flops):
+    hits = kept_runs.pack(np.arange(200) < num_hits)
+    return {
+        "run": run, "num_clips": 200, "hits": dict.fromkeys(kept_runs.MODALITIES, hits),
+        "over_chance": 5.0, "cost": {"pretrain": {"flops": flops}},
+    }  # fmt: skip
+
+
+def test_arms_are_compared_with_the_first_seed_by_seed():
+    first = [made_up(f"base_seed{n}", 100 + 4 * n, 10.0) for n in range(3)]
+    other = [made_up(f"other_seed{n}", 120 + 4 * n, 7.0) for n in range(3)]
+    third = [made_up("third_seed0", 50, 10.0)]
+    base, arm, single = kept_runs.rows(kept_runs.group([*first, *other, *third]))
+    assert base[6:8] == single[6:8] == ["", ""]
+    assert arm[:3] == ["other", "3", "30%"]
+    value, low, high = map(float, re.findall(r"[+-][\d.]+", arm[6]))
+    assert value == pytest.approx(0.1)
+    assert 0 < low < value < high
+    _, lower, higher = map(float, re.findall(r"[+-][\d.]+", arm[7]))  # for two arms at once
+    assert lower < low
+    assert higher > high
