@@ -119,7 +119,11 @@ def test_every_make_target_and_script_is_there():
 
 def test_setup_ends_with_how_to_activate():
     printed = subprocess.run(
-        ["make", "-n", "setup"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "-n", "--no-print-directory", "setup"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     assert printed.splitlines()[-1].endswith('in this shell:  . .venv/bin/activate"')
 
