@@ -303,7 +303,8 @@ def test_a_run_gets_an_index_or_the_sentence_that_makes_one(index, tmp_path):
 
 
 def test_the_demo_ends_with_the_command_that_opens_the_page(root):
-    planned = subprocess.run(["make", "-n", "demo"], cwd=root, capture_output=True, text=True)
+    command = ["make", "-n", "--no-print-directory", "demo"]
+    planned = subprocess.run(command, cwd=root, capture_output=True, text=True)
     last = planned.stdout.splitlines()[-1]
     (run,) = re.findall(r'^echo "Search .* && av-pipeline serve results/(\w+)"$', last)
     assert run in default_config().runs
