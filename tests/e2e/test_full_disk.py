@@ -37,7 +37,9 @@ def used_kib(folder):
     )
 
 
-@pytest.mark.parametrize("stage", ["transcode", "pretrain"])
+@pytest.mark.parametrize(
+    "stage", [pytest.param("transcode", marks=pytest.mark.exhaustive), "pretrain"]
+)
 def test_a_full_disk_is_named_and_the_run_continues_when_there_is_room(small_disk, built, stage):
     workspace, resize = small_disk
     folder = workspace.root / "results/test"

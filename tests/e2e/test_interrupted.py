@@ -41,6 +41,7 @@ def stop_training(workspace):
             process.kill()
 
 
+@pytest.mark.exhaustive
 def test_killed_while_transcoding_and_packing_gives_the_same_shards(built, killed):
     results = killed.root / "results/test"
     transcoding = results / "logs/transcode_clips/digits"

@@ -200,6 +200,7 @@ def test_converted_weights_are_evaluated_without_training(packed):
     assert metrics["checkpoint_sha256"] == done["sha256"]
 
 
+@pytest.mark.exhaustive
 def test_every_released_classifier_of_cav_mae_sync_is_converted_and_scored(packed):
     scored = {"pairs": ("audio_video",), "single": ("audio", "video"), "frame": ("audio", "video")}
     overlays = {}
@@ -236,6 +237,7 @@ def write_test_set(workspace, num_listed, *unknown):
     (folder / "unseen.yaml").write_text(text)
 
 
+@pytest.mark.exhaustive
 def test_a_pretraining_is_scored_on_data_that_it_never_saw_without_fine_tuning(packed):
     write_test_set(packed, 5, "nowhere")
     converted = write_converted(

@@ -121,6 +121,7 @@ def test_killed_again_and_again(disturbed, cluster):
     disturbed.ends_well(disturbed.start())
 
 
+@pytest.mark.exhaustive
 def test_preempted_by_a_job_of_a_higher_partition(disturbed, cluster):
     workflow = disturbed.start()
     job_id = disturbed.wait_for_a_checkpoint()
@@ -149,6 +150,7 @@ def test_cancelled_from_outside(disturbed, cluster):
     assert resumed_at(disturbed) > 0
 
 
+@pytest.mark.exhaustive
 def test_done_file_lost_after_the_end(disturbed, cluster):
     """A training that ended while nobody watched is published here, without a job in the queue."""
     disturbed.ends_well(disturbed.start())
@@ -168,6 +170,7 @@ def test_snakemake_killed_and_started_again(disturbed, cluster):
     assert disturbed.job_id() == job_id
 
 
+@pytest.mark.exhaustive
 def test_record_lost_with_its_submitter(disturbed, cluster):
     """Killed between sbatch and the record: the job is found in the queue by its mark."""
     workflow = disturbed.start()
@@ -194,6 +197,7 @@ def test_interrupted_by_the_user(disturbed, cluster):
     assert 0 < resumed_at(disturbed) < NUM_STEPS
 
 
+@pytest.mark.exhaustive
 def test_left_in_the_queue_by_the_user(disturbed, cluster):
     """The same with ``submit.on_interrupt: leave``: the job continues and is joined."""
     leave = "submit={on_interrupt: leave}"

@@ -8,6 +8,7 @@ from tests.workspace import Workspace
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 
+@pytest.mark.exhaustive
 def test_chunk_jobs_that_were_left_are_cancelled_first(tmp_path, slurm_env, cluster):
     workspace = Workspace.make(tmp_path, slurm_env)
     cluster.run("scontrol", "update", "PartitionName=main", "State=DOWN")

@@ -33,6 +33,7 @@ def test_a_queued_job_runs_the_code_that_it_was_submitted_with(prepared, cluster
     assert [path.name for path in written if path.stat().st_mode & 0o77] == []
 
 
+@pytest.mark.exhaustive
 def test_the_head_job_may_itself_be_a_job_of_an_array(prepared, cluster):
     """Its pinning, array number and ranks do not reach the jobs that it submits."""
     training = Training(prepared, "headed")

@@ -153,6 +153,7 @@ def test_a_changed_key_makes_the_same_stages_stale_for_both(versioned, key, valu
             versioned.snakemake("-n", "all")  # plans the list as it was
 
 
+@pytest.mark.exhaustive
 def test_an_older_experiment_is_brought_back_and_settled(restored):
     before = digest(restored, "avsiam_tiny/**/metrics.json")
     old, curve = figures(restored), table(restored, FINETUNE_CURVE)
@@ -185,6 +186,7 @@ def test_an_older_experiment_is_brought_back_and_settled(restored):
     assert snakemake_stages(restored) == FINETUNED
 
 
+@pytest.mark.exhaustive
 def test_a_direct_snakemake_run_is_taken_over_by_dvc(restored):
     old = figures(restored)
     restored.set("evaluate.seed", 1)  # other patches are hidden, so the errors on them move
@@ -279,6 +281,7 @@ def test_a_second_repro_at_once_is_refused(versioned):
     assert "another DVC command works in this checkout, wait for it" in told
 
 
+@pytest.mark.exhaustive
 def test_an_experiment_and_a_queued_one(restored):
     setting = "config/config.yaml:report.tsne_clips=6"
     output = restored.run("dvc", "exp", "run", "--name", "here", "-S", setting)

@@ -124,6 +124,7 @@ def check_remote(versioned: Workspace, tmp_path: Path, url: str, options: dict[s
     assert dvc_stages(clone) == set()
 
 
+@pytest.mark.exhaustive
 def test_metrics_are_made_again_from_their_own_commit(versioned, tmp_path):
     metrics = versioned.root / "results/avsiam_tiny/eval/digits/metrics.json"
     stored = json.loads(metrics.read_text())

@@ -11,6 +11,7 @@ from benchmarks.variants import REFERENCE
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.exhaustive
 def test_a_quick_benchmark_counts_times_and_prints(root, tmp_path):
     output = tmp_path / "efficiency.json"
     command = [sys.executable, "benchmarks/efficiency.py", "--quick", "--threads", "1"]

@@ -8,6 +8,7 @@ import pytest
 from benchmarks import embed
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_it_embeds_every_clip_once(tmp_path, monkeypatch):
     output = tmp_path / "embed.json"

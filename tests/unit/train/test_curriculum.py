@@ -267,7 +267,13 @@ def test_a_run_goes_on_with_its_plan_on_another_number_of_ranks(whole, index, tm
     assert planned_of(tmp_path) == planned_of(complete.run_dir)
 
 
-@pytest.mark.parametrize("method", STEPS)
+@pytest.mark.parametrize(
+    "method",
+    [
+        name if name == "mavil" else pytest.param(name, marks=pytest.mark.exhaustive)
+        for name in STEPS
+    ],
+)
 def test_two_ranks_killed_at_a_boundary_go_on_as_if_undisturbed(method, index, tmp_path):
     undisturbed, killed, alone = (
         spec_of(tmp_path / name, index, method) for name in ("undisturbed", "killed", "alone")
