@@ -49,15 +49,21 @@ def kill_within(process, rows):
     return [line for line in written if line.endswith("\n")]
 
 
-def test_embed_goes_on_after_a_kill(folder, root, tmp_path):
-    rows = tmp_path / "rows.jsonl"
-    command = ("embed", folder / "run", folder / "clips", "--output", rows)
+def kill_and_run_again(root, command, rows):
+    """What was written before the kill, and what the second run says."""
     kept = kill_within(start(root, *command), rows)
     assert 4 <= len(kept) < NUM_CLIPS
     again = start(root, *command)
     said = again.communicate()[1]
     assert again.returncode == 0, said
     assert f"{len(kept)} of {NUM_CLIPS} are done" in said
+    return kept, said
+
+
+def test_embed_goes_on_after_a_kill(folder, root, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    command = ("embed", folder / "run", folder / "clips", "--output", rows)
+    kept, said = kill_and_run_again(root, command, rows)
     assert f"{NUM_CLIPS - len(kept)} inputs; refused: none" in said
     lines = rows.read_text().splitlines(keepends=True)
     assert lines[: len(kept)] == kept  # nothing of before was made again
@@ -71,12 +77,7 @@ def test_embed_goes_on_after_a_kill(folder, root, tmp_path):
 def test_an_index_goes_on_after_a_kill(folder, root, tmp_path):
     rows = tmp_path / "index/rows.jsonl"
     command = ("search", "build", folder / "run", folder / "clips", "--index", tmp_path / "index")
-    kept = kill_within(start(root, *command), rows)
-    assert 4 <= len(kept) < NUM_CLIPS
-    again = start(root, *command)
-    said = again.communicate()[1]
-    assert again.returncode == 0, said
-    assert f"{len(kept)} of {NUM_CLIPS} are done" in said
+    kept, _ = kill_and_run_again(root, command, rows)
     assert rows.read_text().splitlines(keepends=True)[: len(kept)] == kept
     index = ClipIndex(tmp_path / "index")
     names = [index.row(number)["clip"].rpartition("/")[2] for number in range(index.num_rows)]

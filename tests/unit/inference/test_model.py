@@ -212,7 +212,9 @@ def test_the_network_is_on_the_device_that_is_named(folder, media):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no GPU here: run pytest -m gpu where one is"
+)
 def test_a_gpu_is_used_where_it_is_named(folder, media):
     model = load(folder, device="cuda:0")
     assert {str(parameter.device) for parameter in model.network.parameters()} == {"cuda:0"}

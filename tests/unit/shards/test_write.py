@@ -34,15 +34,8 @@ CLIPS = (
 )
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """A results folder with one chunk packed: a, a clip with a long hostile id, a silent one."""
-    folder = tmp_path_factory.mktemp("shards")
-    media.make_clip(folder / "a.mp4", tone=(0, 0.5))
-    media.make_clip(folder / "b.mp4", seconds=2, tone=(1, 2))
-    media.make_clip(folder / "quiet.mp4", tone=(50, 60))
-    transcode_path = media.transcode(media.download(folder, CLIPS))
-    logmel_path = folder / "results" / "logmel" / "00000.json"
+def extract(transcode_path, logmel_path):
+    """Compute the log-mels of a transcoded chunk."""
     extract_chunk(
         transcode_manifest=transcode_path,
         manifest_path=logmel_path,
@@ -52,6 +45,18 @@ def results(tmp_path_factory):
         num_workers=1,
         version=1,
     )
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """A results folder with one chunk packed: a, a clip with a long hostile id, a silent one."""
+    folder = tmp_path_factory.mktemp("shards")
+    media.make_clip(folder / "a.mp4", tone=(0, 0.5))
+    media.make_clip(folder / "b.mp4", seconds=2, tone=(1, 2))
+    media.make_clip(folder / "quiet.mp4", tone=(50, 60))
+    transcode_path = media.transcode(media.download(folder, CLIPS))
+    logmel_path = folder / "results" / "logmel" / "00000.json"
+    extract(transcode_path, logmel_path)
     (folder / "classes.csv").write_text("index,id,display_name\n0,a,Alpha\n1,b,Beta\n")
     text = "name: toy\ntask: multilabel\nclip_list: toy.csv\nclass_names: classes.csv\n"
     (folder / "toy.yaml").write_text(text)
@@ -199,15 +204,7 @@ def test_a_file_listed_under_two_spellings_in_two_splits_is_counted(tmp_path):
         row = {"clip_id": clip.clip_id, "source": clip.source, **times}
         transcode_path = media.transcode(media.download(tmp_path, [row], split=split))
         logmel_path = results / "logmel" / "00000.json"
-        extract_chunk(
-            transcode_manifest=transcode_path,
-            manifest_path=logmel_path,
-            ledger_path=logmel_path.with_suffix(".ledger.csv"),
-            audio=AudioConfig(),
-            sample_rate_hz=16000,
-            num_workers=1,
-            version=1,
-        )
+        extract(transcode_path, logmel_path)
         pack(results, split)
     train = results / "train" / "00000.json"
     value = json.loads(
