@@ -1,0 +1,170 @@
+"""What stands behind the last frame, and files that end early: kept whole, short, or corrupt."""
+
+import struct
+
+import av
+import pytest
+
+from tests.clock import (
+    AAC,
+    EIGHT,
+    H264,
+    MPEG2,
+    SOUND_ONLY,
+    check_clip,
+    record,
+    sound_of,
+)
+from tests.media import lose_one, run_ffmpeg, transcode_one
+
+pytestmark = pytest.mark.slow
+
+
+def wav(folder):
+    path = run_ffmpeg(
+        *sound_of(0, 4), "-c:a", "pcm_s16le", "-fflags", "bitexact", output=folder / "w.wav"
+    )
+    data = path.read_bytes()
+    return data, data.index(b"data") + 4
+
+
+def mp3(folder, first=0, seconds=4):
+    options = ["-b:a", "64k", "-id3v2_version", "3", "-metadata", "title=song"]
+    sound = sound_of(first, seconds)
+    return run_ffmpeg(*sound, *options, output=folder / "m.mp3").read_bytes()
+
+
+def tagged(folder):
+    words = b"LYRICSBEGIN" + b"INF00002[00:01]la la la\r\n" * 20
+    tag = b"TAG" + b"title".ljust(125, b"\0")
+    return mp3(folder) + words + b"%06d" % len(words) + b"LYRICS200" + tag
+
+
+def tagged_within(folder):
+    return mp3(folder, 0, 2) + mp3(folder, 2, 2)
+
+
+def odd(folder):
+    return wav(folder)[0][:-1]
+
+
+def piped(folder):
+    data, at = wav(folder)
+    return data[:4] + b"\xff" * 4 + data[8:at] + b"\xff" * 4 + data[at + 4 :]
+
+
+def padded(folder):
+    return mp3(folder) + b"\0" * 5000
+
+
+ENDS = {
+    "lyrics.mp3": (tagged, []),
+    "within.mp3": (tagged_within, []),
+    "zeros.mp3": (padded, []),
+    "odd.wav": (odd, ["decode_errors"]),
+    "piped.wav": (piped, ["decode_errors"]),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_what_follows_the_sound_does_not_spoil_it(tmp_path, name):
+    make, flags = ENDS[name]
+    (tmp_path / name).write_bytes(make(tmp_path))
+    check_clip(tmp_path, SOUND_ONLY, length=4, flags=flags, source=name)
+
+
+def ape_tag():
+    item = struct.pack("<II", 4, 0) + b"name\0song"
+    head, foot = (
+        b"APETAGEX" + struct.pack("<IIII", 2000, len(item) + 32, 1, flags) + bytes(8)
+        for flags in (0xA0000000, 0x80000000)
+    )
+    return head + item + foot
+
+
+WORDS = b"LYRICSBEGIN" + b"INF00002[00:01]la la la\r\n" * 20
+TAILS = {
+    "tag": b"TAG" + b"title".ljust(125, b"\0"),
+    "ape": ape_tag(),
+    "lyrics": WORDS + b"%06d" % len(WORDS) + b"LYRICS200",
+    "zeros": bytes(5000),
+}
+CODERS = {
+    "flac": (),
+    "ac3": (),
+    "eac3": (),
+    "amr": ("-ar", "8000", "-c:a", "libopencore_amrnb"),
+    "loas": ("-c:a", "aac", "-f", "latm"),
+    "wv": (),
+}
+
+
+# LATM's frames themselves end with zeros.
+TAILED = [(kind, tails) for kind in CODERS for tails in ("tag", "ape lyrics tag", "zeros")]
+TAILED.remove(("loas", "zeros"))
+
+
+@pytest.mark.parametrize(("kind", "tails"), TAILED)
+def test_tags_after_frames_do_not_spoil_the_last(tmp_path, kind, tails):
+    path = run_ffmpeg(*sound_of(0, 4), *CODERS[kind], output=tmp_path / f"a.{kind}")
+    path.write_bytes(path.read_bytes() + b"".join(TAILS[tail] for tail in tails.split()))
+    check_clip(tmp_path, SOUND_ONLY, length=4, source=path.name)
+    check_clip(tmp_path, SOUND_ONLY, length=1, source=path.name, start_seconds=2, end_seconds=3)
+
+
+CUT_OFF = {
+    "a.flac": (SOUND_ONLY, ("-map", "1")),
+    "b.aiff": (SOUND_ONLY, ("-map", "1")),
+    "c.tta": (SOUND_ONLY, ("-map", "1")),
+    "d.wv": (SOUND_ONLY, ("-map", "1")),
+    "e.mp4": (EIGHT, (*H264, *AAC, "-movflags", "faststart")),
+    "f.mxf": (EIGHT, (*MPEG2, "-c:a", "pcm_s16le", "-ar", "48000")),
+    "g.mkv": (EIGHT, (*H264, *AAC)),
+    "h.webm": (EIGHT, ("-c:v", "libvpx", "-deadline", "realtime", "-c:a", "libopus")),
+    "i.flv": (EIGHT, (*H264, *AAC)),
+    "j.avi": (EIGHT, ("-c:v", "mpeg4", "-q:v", "2", "-c:a", "libmp3lame")),
+    "k.mp3": (SOUND_ONLY, ("-map", "1")),
+    "l.mka": (SOUND_ONLY, ("-map", "1", "-c:a", "flac")),
+    "m.wmv": (EIGHT, ("-c:v", "wmv2", "-q:v", "2", "-c:a", "wmav2")),
+}
+
+
+@pytest.mark.parametrize("name", CUT_OFF)
+def test_a_file_cut_off_between_packets_is_short(tmp_path, name):
+    config, codecs = CUT_OFF[name]
+    path = record(tmp_path / name, *codecs)
+    with av.open(str(path)) as container:
+        begins = sorted(packet.pos for packet in container.demux() if packet.pos)
+    path.write_bytes(path.read_bytes()[: begins[len(begins) * 6 // 10]])
+    clip, _ = transcode_one(tmp_path, config, source=name)
+    assert clip["flags"] == ["short"]
+    assert clip["short_seconds"] == pytest.approx(1.6, abs=0.35)
+
+
+@pytest.mark.parametrize("tail", [b"LIST\4\0\0\0INFO", b"TAG" + bytes(125), bytes(40_000), None])
+def test_sound_beyond_the_size_in_a_header_is_said(tmp_path, tail):
+    """As a recorder leaves it that died: players end where the header says."""
+    data = run_ffmpeg(*sound_of(0, 4), output=tmp_path / "a.wav").read_bytes()
+    at = data.index(b"data") + 4
+    size = (len(data) - at - 4) // 4 * 2
+    half = data[:at] + struct.pack("<I", size) + data[at + 4 :]
+    (tmp_path / "a.wav").write_bytes(half if tail is None else half[: at + 4 + size] + tail)
+    clip, _ = transcode_one(tmp_path, SOUND_ONLY, source="a.wav")
+    assert clip["audio_seconds"] == pytest.approx(2, abs=0.01)
+    assert clip["flags"] == (["short"] if tail is None else [])
+    assert clip.get("short_seconds", 2) == pytest.approx(2, abs=0.01)
+
+
+def test_what_a_download_did_not_fill_is_still_corrupt(tmp_path):
+    path = run_ffmpeg(*sound_of(0, 4), output=tmp_path / "a.flac")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2].ljust(len(data), b"\0"))
+    assert lose_one(tmp_path, SOUND_ONLY, source="a.flac").reason == "corrupt"
+
+
+def test_damage_within_sound_is_still_corrupt(tmp_path):
+    data = bytearray(mp3(tmp_path))
+    middle = len(data) // 2
+    data[middle : middle + 600] = bytes(range(1, 201)) * 3
+    (tmp_path / "a.mp3").write_bytes(data)
+    assert lose_one(tmp_path, SOUND_ONLY, source="a.mp3").reason == "corrupt"
