@@ -7,6 +7,9 @@ import torch
 from pipeline_src.evaluate import attentive
 from pipeline_src.evaluate.attentive import Probe, attentive_scores, lr_fraction
 from pipeline_src.evaluate.probes import LabelledFeatures, headline
+from pipeline_src.methods import METHODS
+from pipeline_src.methods.factory import create_model
+from tests.networks import SMALL
 
 CPU = torch.device("cpu")
 
@@ -43,3 +46,23 @@ def test_the_whole_aggregator_trains(monkeypatch):
 def test_the_learning_rate_rises_then_falls_to_a_tenth():
     assert [lr_fraction(x) for x in (0, 0.05, 0.1)] == pytest.approx([0, 0.5, 1])
     assert lr_fraction(1) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_gives_it_several_features_of_a_clip(method):
+    torch.manual_seed(0)
+    model = create_model(f"{method}_tiny", **SMALL, num_frames=2, num_registers=2).eval()
+    logmel_BTM, frames_BFCHW = torch.randn(3, 24, 16), torch.randn(3, 4, 3, 16, 16)
+    with torch.no_grad():
+        whole = model.embed_sets(logmel_BTM, frames_BFCHW)
+        segments = model.embed_sets(torch.stack([logmel_BTM, logmel_BTM + 1], 1), frames_BFCHW)
+        late_BTM = logmel_BTM.clone()
+        late_BTM[:, -8:] += 3
+        changed = model.embed_sets(late_BTM)["audio"] - whole["audio"]
+    groups = 4 // model.config.num_frames
+    assert whole["audio"].shape == (3, 3, 16)  # 24 log-mel frames in patches of 8
+    assert whole["video"].shape == segments["video"].shape == (3, groups, 16)
+    assert segments["audio"].shape == (3, 2, 16)
+    assert torch.isfinite(whole["audio"]).all()
+    size_S = changed.norm(dim=-1).mean(0)
+    assert size_S.argmax() == 2, "a column of tokens stands for its own time"
