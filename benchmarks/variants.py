@@ -15,7 +15,7 @@ from pipeline_src.config.phase_plan import plan_phases
 from pipeline_src.config.training import ModelConfig, PretrainConfig
 from pipeline_src.methods import MaskRatios
 from pipeline_src.methods.mavil.config import MAViLConfig
-from pipeline_src.methods.mavil.cost import Step, planned_step, trained_flops
+from pipeline_src.methods.mavil.cost import PretrainStep, planned_step, trained_flops
 
 NUM_MEL_BINS = 128
 FRAMES = (8, 16)
@@ -106,7 +106,7 @@ def closed_form(
     return trained_flops(network, mavil_steps(network, recipe))
 
 
-def mavil_steps(network: MAViLConfig, recipe: PretrainConfig) -> list[Step]:
+def mavil_steps(network: MAViLConfig, recipe: PretrainConfig) -> list[PretrainStep]:
     """List what a clip passes in each phase, or in each pair of ``mask_ratios``: equal shares."""
     listed = [
         MaskRatios(audio, video) for audio, video in product(recipe.mavil.mask_ratios, repeat=2)

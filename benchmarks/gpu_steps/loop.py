@@ -27,7 +27,7 @@ from pipeline_src.loader.dataset import ClipDataset
 from pipeline_src.loader.sampler import EpochSampler
 from pipeline_src.system.cores import num_cores
 from pipeline_src.train.distributed import Ranks
-from pipeline_src.train.loop import Run, _take_step
+from pipeline_src.train.loop import TrainingRun, _take_step
 from pipeline_src.train.progress import TrainProgress
 
 NETWORK = "avsiam_base"
@@ -44,10 +44,10 @@ SORTS = {
 }
 
 
-def make_run(one: Trainer) -> Run:
+def make_run(one: Trainer) -> TrainingRun:
     """What the loop drives, around a network that is there."""
     augment = one.recipe.augment.model_dump()
-    return Run(
+    return TrainingRun(
         folder=Path(),
         recipe=one.recipe,
         model=one.objective.model,

@@ -17,7 +17,7 @@ PLAN = "plan"  # the stage that is no rule: lists are cut when the Snakefile is 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-class Step(NamedTuple):
+class WorkflowStep(NamedTuple):
     """What one rule's result depends on.
 
     Args:
@@ -49,11 +49,13 @@ class Step(NamedTuple):
 
 
 STEPS = {
-    "download_clips": Step("DOWNLOAD", {"download": "download"}),
-    "transcode_clips": Step("TRANSCODE", {"media": "media"}),
-    "extract_logmel": Step("LOGMEL", {"audio": "audio", "sample_rate_hz": "media.sample_rate_hz"}),
-    "pack_shard": Step("PACK", {"shards": "shards.of_tars"}),
-    "pack_index": Step(
+    "download_clips": WorkflowStep("DOWNLOAD", {"download": "download"}),
+    "transcode_clips": WorkflowStep("TRANSCODE", {"media": "media"}),
+    "extract_logmel": WorkflowStep(
+        "LOGMEL", {"audio": "audio", "sample_rate_hz": "media.sample_rate_hz"}
+    ),
+    "pack_shard": WorkflowStep("PACK", {"shards": "shards.of_tars"}),
+    "pack_index": WorkflowStep(
         "INDEX",
         {
             "exclude_duplicates": "shards.excludes_duplicates",
@@ -61,16 +63,16 @@ STEPS = {
             "media": "media",
         },
     ),
-    "fetch_index": Step("INDEX"),
-    "pretrain_model": Step("PRETRAIN", {"model": "model", "recipe": "pretrain"}),
-    "finetune_model": Step("FINETUNE", {"model": "model", "recipe": "finetune"}),
-    "evaluate_finetuned": Step("EVALUATE", {"model": "model", "evaluate": "evaluate"}),
-    "evaluate_folds": Step("EVALUATE"),
-    "evaluate_pretrained": Step(
+    "fetch_index": WorkflowStep("INDEX"),
+    "pretrain_model": WorkflowStep("PRETRAIN", {"model": "model", "recipe": "pretrain"}),
+    "finetune_model": WorkflowStep("FINETUNE", {"model": "model", "recipe": "finetune"}),
+    "evaluate_finetuned": WorkflowStep("EVALUATE", {"model": "model", "evaluate": "evaluate"}),
+    "evaluate_folds": WorkflowStep("EVALUATE"),
+    "evaluate_pretrained": WorkflowStep(
         "EVALUATE",
         {"model": "model", "evaluate": "evaluate", "num_examples": "report.num_examples"},
     ),
-    "report_results": Step("REPORT", {"report": "report"}),
+    "report_results": WorkflowStep("REPORT", {"report": "report"}),
 }
 
 

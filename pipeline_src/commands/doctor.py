@@ -49,14 +49,14 @@ def run(options: argparse.Namespace) -> int:
     return int(any(line.state == "broken" for line in lines))
 
 
-class Line(NamedTuple):
+class Diagnosis(NamedTuple):
     """One line of the answer: ok | note (works, but look) | broken (needs the next step)."""
 
     state: str
     text: str
 
 
-def examine(root: Path) -> Iterator[Line]:
+def examine(root: Path) -> Iterator[Diagnosis]:
     """Yield every check of a checkout and of this machine."""
     yield check_link(root)
     yield _check_ffmpeg()
@@ -64,72 +64,78 @@ def examine(root: Path) -> Iterator[Line]:
     try:
         catalog = load_catalog(root)
     except PipelineError as error:
-        yield Line("broken", f"configuration: {error}")
+        yield Diagnosis("broken", f"configuration: {error}")
         return
     yield from check_disk(catalog.results)
     yield from check_slurm(catalog.config.submit.cluster)
     yield from _check_dvc(root, catalog)
 
 
-def check_link(root: Path) -> Line:
+def check_link(root: Path) -> Diagnosis:
     """Check the link that lets ``--profile slurm`` find its profile."""
     path = root / LINK
     if path.is_dir() and path.resolve() == (root / LINKED).resolve():
-        return Line("ok", f"{LINK} -> {LINKED}")
-    return Line("broken", f"{LINK} is no link to {LINKED}: rm -rf {LINK} && ln -s {LINKED} {LINK}")
+        return Diagnosis("ok", f"{LINK} -> {LINKED}")
+    return Diagnosis(
+        "broken", f"{LINK} is no link to {LINKED}: rm -rf {LINK} && ln -s {LINKED} {LINK}"
+    )
 
 
-def _check_torch() -> Iterator[Line]:
-    yield Line("ok", f"Python {sys.version.split()[0]}")
+def _check_torch() -> Iterator[Diagnosis]:
+    yield Diagnosis("ok", f"Python {sys.version.split()[0]}")
     if importlib.util.find_spec("torch") is None:
-        yield Line("broken", "torch is not installed: make setup")
+        yield Diagnosis("broken", "torch is not installed: make setup")
         return
     import torch
 
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        yield Line("ok", f"torch {torch.__version__}, GPUs: {', '.join(names)}")
+        yield Diagnosis("ok", f"torch {torch.__version__}, GPUs: {', '.join(names)}")
     else:
-        yield Line("note", f"torch {torch.__version__}, no GPU in reach: training runs on the CPU")
+        yield Diagnosis(
+            "note", f"torch {torch.__version__}, no GPU in reach: training runs on the CPU"
+        )
     yield from check_precision()
 
 
-def check_precision() -> Iterator[Line]:
+def check_precision() -> Iterator[Diagnosis]:
     """Yield what ``amp: auto`` means on this machine."""
     from pipeline_src.evaluate.common import pick_device
     from pipeline_src.train.precision import native_precision
 
     found = native_precision(pick_device())
-    yield Line("ok", f"amp: auto trains in {found.name} here: {found.reason}")
+    yield Diagnosis("ok", f"amp: auto trains in {found.name} here: {found.reason}")
 
 
-def check_disk(results: Path) -> Iterator[Line]:
+def check_disk(results: Path) -> Iterator[Diagnosis]:
     """Yield free space where results are written."""
     folders = (results.absolute(), *results.absolute().parents)
     free = shutil.disk_usage(next(path for path in folders if path.exists())).free / 1e9
     text = f"{free:.0f} GB free at {results}"
     if free < MIN_FREE_GIGABYTES:
-        yield Line("note", f"{text}: delete {results}/<dataset>/raw of finished data sets")
+        yield Diagnosis("note", f"{text}: delete {results}/<dataset>/raw of finished data sets")
     else:
-        yield Line("ok", text)
+        yield Diagnosis("ok", text)
 
 
-def check_slurm(cluster: str) -> Iterator[Line]:
+def check_slurm(cluster: str) -> Iterator[Diagnosis]:
     """Tell whether jobs can be sent to Slurm, and how their state can be asked for."""
     if shutil.which("sbatch") is None:
         if cluster == "slurm":
-            yield Line("broken", NO_SBATCH_TEXT)
+            yield Diagnosis("broken", NO_SBATCH_TEXT)
         else:
-            yield Line("ok", f"no sbatch on PATH, submit.cluster = {cluster}: training runs here")
+            yield Diagnosis(
+                "ok", f"no sbatch on PATH, submit.cluster = {cluster}: training runs here"
+            )
         return
     if _answer("sinfo", "--noheader") is None:
         text = "sbatch is on PATH, but sinfo gets no answer: --profile slurm will not work here"
-        yield Line("broken" if cluster == "slurm" else "note", text)
+        yield Diagnosis("broken" if cluster == "slurm" else "note", text)
         return
-    yield Line("ok", f"Slurm answers, submit.cluster = {cluster}")
+    yield Diagnosis("ok", f"Slurm answers, submit.cluster = {cluster}")
     settings = _answer("scontrol", "show", "config") or ""
     if NO_ACCOUNTING.search(settings):
-        yield Line("note", NO_ACCOUNTING_TEXT)
+        yield Diagnosis("note", NO_ACCOUNTING_TEXT)
 
 
 def _answer(*command: str) -> str | None:
@@ -143,50 +149,54 @@ def _answer(*command: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def _check_dvc(root: Path, catalog: Catalog) -> Iterator[Line]:
+def _check_dvc(root: Path, catalog: Catalog) -> Iterator[Diagnosis]:
     if not (root / ".dvc" / "config").is_file():
-        yield Line("broken", "no .dvc folder: git checkout .dvc .dvcignore")
+        yield Diagnosis("broken", "no .dvc folder: git checkout .dvc .dvcignore")
         return
     if _answer("git", "-C", str(root), "rev-parse") is None:
-        yield Line("broken", "no git repository, and DVC needs one: git clone this project")
+        yield Diagnosis("broken", "no git repository, and DVC needs one: git clone this project")
         return
     yield check_site_cache(root)
     if remote := (_answer("dvc", "remote", "default") or "").strip():
-        yield Line("ok", f"dvc remote {remote}")
+        yield Diagnosis("ok", f"dvc remote {remote}")
     else:
-        yield Line("note", "no default DVC remote: dvc remote add --local -d mine <folder or URL>")
+        yield Diagnosis(
+            "note", "no default DVC remote: dvc remote add --local -d mine <folder or URL>"
+        )
     if problems := list(problems_of(catalog.results, root)):
-        yield Line("note", f"dvc repro will refuse: {problems[0]}; {ADVICE}")
+        yield Diagnosis("note", f"dvc repro will refuse: {problems[0]}; {ADVICE}")
         return
     try:
         refuse_drift(root)
-        yield Line("ok", "dvc.yaml fits config/config.yaml")
+        yield Diagnosis("ok", "dvc.yaml fits config/config.yaml")
         findings = compare(catalog)
     except PipelineError as error:
-        yield Line("broken", str(error))
+        yield Diagnosis("broken", str(error))
         return
     unsettled = [found.stage.name for found in findings if found.action in ("touch", "commit")]
     if unsettled:
         listed = ", ".join(unsettled)
-        yield Line("note", f"DVC and Snakemake disagree: python -m pipeline_src sync ({listed})")
+        yield Diagnosis(
+            "note", f"DVC and Snakemake disagree: python -m pipeline_src sync ({listed})"
+        )
     else:
-        yield Line("ok", "DVC and Snakemake agree on what is there")
+        yield Diagnosis("ok", "DVC and Snakemake agree on what is there")
 
 
-def check_site_cache(root: Path) -> Line:
+def check_site_cache(root: Path) -> Diagnosis:
     """DVC runs what lies in its state, so nobody else may write there."""
     try:
         path = site_cache(root)
     except PipelineError as error:
-        return Line("broken", str(error))
+        return Diagnosis("broken", str(error))
     if wrong := what_is_wrong(path):
         repair = f"rm -rf {shlex.quote(str(path))} && mkdir -m 700 -p {shlex.quote(f'{path}/repo')}"
-        return Line("broken", f"DVC unpickles its state, and {wrong}: {repair}")
-    return Line("ok", f"DVC's state lies in {path}, where only you may write")
+        return Diagnosis("broken", f"DVC unpickles its state, and {wrong}: {repair}")
+    return Diagnosis("ok", f"DVC's state lies in {path}, where only you may write")
 
 
-def _check_ffmpeg() -> Line:
+def _check_ffmpeg() -> Diagnosis:
     try:
-        return Line("ok", f"ffmpeg: {find_ffmpeg()}")
+        return Diagnosis("ok", f"ffmpeg: {find_ffmpeg()}")
     except PipelineError as error:
-        return Line("broken", str(error))
+        return Diagnosis("broken", str(error))

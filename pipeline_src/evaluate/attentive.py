@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline_src.evaluate.metrics import classification_metrics
-from pipeline_src.evaluate.probes import LabelledFeatures, ProbeScores, hold_out
+from pipeline_src.evaluate.probes import LabelledFeatures, ProbePredictions, hold_out
 from pipeline_src.evaluate.records import HEADLINE, Task
 from pipeline_src.methods.common.aggregator import Aggregator
 
@@ -37,7 +37,7 @@ def attentive_scores(
     task: Task,
     seed: int,
     device: torch.device,
-) -> ProbeScores:
+) -> ProbePredictions:
     """Score ``test`` with an aggregator, (N, C); features are (N, S, D).
 
     Args:
@@ -45,17 +45,17 @@ def attentive_scores(
     """
     if val is None:
         train, val = hold_out(train, seed)
-    num_epochs, best = 0, Probe(train, seed, device)
+    num_epochs, best = 0, AttentiveClassifier(train, seed, device)
     best_figure = -math.inf
     for epoch, probe in enumerate(_trained(train, task, seed, device), start=1):
         scores_NC = probe.scores(val.features_ND, task)
         figure = classification_metrics(scores_NC, val.targets_NC, task)[HEADLINE[task]]
         if figure > best_figure:
             best_figure, num_epochs, best = figure, epoch, copy.deepcopy(probe)
-    return ProbeScores(best.scores(test.features_ND, task), {"num_epochs": num_epochs})
+    return ProbePredictions(best.scores(test.features_ND, task), {"num_epochs": num_epochs})
 
 
-class Probe(nn.Module):
+class AttentiveClassifier(nn.Module):
     """An aggregator behind the standardisation of its training features."""
 
     mean_D: Tensor
@@ -88,9 +88,9 @@ class Probe(nn.Module):
 
 def _trained(
     train: LabelledFeatures, task: Task, seed: int, device: torch.device
-) -> Iterator[Probe]:
+) -> Iterator[AttentiveClassifier]:
     """Yield the one probe after each epoch."""
-    probe = Probe(train, seed, device)
+    probe = AttentiveClassifier(train, seed, device)
     features, targets = (torch.from_numpy(array) for array in train)
     optimizer = torch.optim.Adam(
         probe.parameters(), LEARNING_RATE, BETAS, weight_decay=WEIGHT_DECAY

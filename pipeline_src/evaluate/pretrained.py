@@ -29,7 +29,7 @@ from pipeline_src.evaluate.differences import headline_difference
 from pipeline_src.evaluate.files import RECONSTRUCTIONS_FILE, RETRIEVAL_FILE
 from pipeline_src.evaluate.gallery import encoder_retrieval, score_retrieval
 from pipeline_src.evaluate.predict import SET, Outputs
-from pipeline_src.evaluate.probes import LabelledFeatures, ProbeScores, headline, probe_scores
+from pipeline_src.evaluate.probes import LabelledFeatures, ProbePredictions, headline, probe_scores
 from pipeline_src.evaluate.reconstruction import evaluate_reconstruction
 from pipeline_src.evaluate.records import HEADLINE, ProbeMetrics, write_metrics
 from pipeline_src.evaluate.summary import summarise_probe
@@ -154,7 +154,7 @@ def _probes(
 
 def _probe(
     by_split: dict[str, Outputs], modality: str, task: Any, evaluate: EvaluateConfig
-) -> dict[str, ProbeScores]:
+) -> dict[str, ProbePredictions]:
     """Score the test clips (N, C) with the probes of one input that the configuration names."""
     parts = ("audio", "video") if modality == "audio_video" else (modality,)
 

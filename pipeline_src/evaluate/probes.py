@@ -38,7 +38,7 @@ class LabelledFeatures(NamedTuple):
     targets_NC: NDArray
 
 
-class ProbeScores(NamedTuple):
+class ProbePredictions(NamedTuple):
     """Scores of the test clips (N, C), and what was chosen on the way to them."""
 
     scores_NC: NDArray
@@ -54,7 +54,7 @@ def probe_scores(
     num_neighbours: int,
     seed: int,
     kinds: Collection[str] = ("linear", "knn"),
-) -> dict[str, ProbeScores]:
+) -> dict[str, ProbePredictions]:
     """Score ``test`` with linear and k-NN probes, those of them that ``kinds`` names: (N, C).
 
     Args:
@@ -68,11 +68,11 @@ def probe_scores(
             logger.warning("linear probe: the best inverse_strength, %g, ends its grid", strength)
         linear_NC = linear_scores(train, test.features_ND, task=task, inverse_strength=strength)
         chosen = {"inverse_strength": strength, "is_at_grid_end": is_at_end}
-        found["linear"] = ProbeScores(linear_NC, chosen)
+        found["linear"] = ProbePredictions(linear_NC, chosen)
     if "knn" in kinds:
         num_neighbours = min(num_neighbours, len(train.features_ND))
         knn_NC = knn_scores(train, test.features_ND, num_neighbours=num_neighbours)
-        found["knn"] = ProbeScores(knn_NC, {"num_neighbours": num_neighbours})
+        found["knn"] = ProbePredictions(knn_NC, {"num_neighbours": num_neighbours})
     return found
 
 

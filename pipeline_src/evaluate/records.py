@@ -196,7 +196,7 @@ class FoldMetrics(BaseModel):
         return getattr(self, modality)
 
 
-class Reconstruction(BaseModel):
+class ReconstructionScores(BaseModel):
     """Mean squared error on hidden patches, that of two constant predictions, and how much less."""
 
     model: Estimate
@@ -249,7 +249,7 @@ class ProbeMetrics(Scored):
     task: Task | None = None
     num_clips: int | None = None
     num_clips_in_list: int | None = None
-    reconstruction: dict[Modality, Reconstruction] = {}
+    reconstruction: dict[Modality, ReconstructionScores] = {}
     probes: dict[Literal["pretrained", "untrained"], dict[Modality, ProbeScores]] = {}
     retrieval_untrained: Retrieval | None = None
 

@@ -35,7 +35,7 @@ SCORE_PRECISION = 1e-12
 BLOCK_SIZE = 1024
 
 
-class Ranks(NamedTuple):
+class RetrievalRanks(NamedTuple):
     """Where each query's true pair stands.
 
     Args:
@@ -47,13 +47,13 @@ class Ranks(NamedTuple):
     num_tied: int
 
 
-def rank_pairs(audio_ND: NDArray, video_ND: NDArray) -> dict[str, Ranks]:
+def rank_pairs(audio_ND: NDArray, video_ND: NDArray) -> dict[str, RetrievalRanks]:
     """Rank the clip's own partner by cosine similarity among all clips, in both directions.
 
     Args:
         audio_ND: row i of both arrays is the same clip.
     Returns:
-        ``Ranks`` by the names in ``DIRECTIONS``.
+        ``RetrievalRanks`` by the names in ``DIRECTIONS``.
     Raises:
         ValueError: the arrays differ in shape, are empty or hold values that are not finite.
     """
@@ -69,7 +69,9 @@ def rank_pairs(audio_ND: NDArray, video_ND: NDArray) -> dict[str, Ranks]:
     return _rank(own_N, ((block, audio_ND[block] @ video_ND.T) for block in blocks))
 
 
-def rank_scores(scores_NN: NDArray, *, precision: float = SCORE_PRECISION) -> dict[str, Ranks]:
+def rank_scores(
+    scores_NN: NDArray, *, precision: float = SCORE_PRECISION
+) -> dict[str, RetrievalRanks]:
     """Rank the clip's own partner by any score, audio as rows, in both directions.
 
     Args:
@@ -80,7 +82,7 @@ def rank_scores(scores_NN: NDArray, *, precision: float = SCORE_PRECISION) -> di
 
 def _rank(
     own_N: NDArray, blocks: Iterable[tuple[slice, NDArray]], precision: float = SCORE_PRECISION
-) -> dict[str, Ranks]:
+) -> dict[str, RetrievalRanks]:
     """Compare the scores of true pairs with blocks of rows of all scores."""
     better_2N, equal_2N = np.zeros((2, 2, len(own_N)), np.int64)
     for block, scores_BN in blocks:
@@ -90,7 +92,7 @@ def _rank(
         equal_2N[0, block] = (abs(to_audio_BN) <= precision).sum(axis=1)
         equal_2N[1] += (abs(to_video_BN) <= precision).sum(axis=0)
     return {
-        name: Ranks(better_N, int((equal_N > 1).sum()))
+        name: RetrievalRanks(better_N, int((equal_N > 1).sum()))
         for name, better_N, equal_N in zip(DIRECTIONS, better_2N, equal_2N, strict=True)
     }
 
@@ -165,7 +167,9 @@ def retrieval_metrics(
     return gallery_metrics(rank_pairs(audio_ND, video_ND), num_resamples=num_resamples, seed=seed)
 
 
-def gallery_metrics(ranks: dict[str, Ranks], *, num_resamples: int, seed: int) -> dict[str, Any]:
+def gallery_metrics(
+    ranks: dict[str, RetrievalRanks], *, num_resamples: int, seed: int
+) -> dict[str, Any]:
     """Compute the figures of a gallery from its ranks.
 
     Returns:
@@ -179,7 +183,9 @@ def gallery_metrics(ranks: dict[str, Ranks], *, num_resamples: int, seed: int) -
     }
 
 
-def direction_metrics(ranks: dict[str, Ranks], *, num_resamples: int, seed: int) -> dict[str, Any]:
+def direction_metrics(
+    ranks: dict[str, RetrievalRanks], *, num_resamples: int, seed: int
+) -> dict[str, Any]:
     """Compute the figures of both directions.
 
     Returns:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline_src.evaluate.retrieval import (
     SCORE_PRECISION,
-    Ranks,
+    RetrievalRanks,
     direction_metrics,
     gallery_metrics,
     merge_copies,
@@ -60,7 +60,7 @@ def segment_retrieval(
 
 
 def segment_metrics(
-    ranks: dict[str, dict[str, Ranks]], *, num_resamples: int, seed: int
+    ranks: dict[str, dict[str, RetrievalRanks]], *, num_resamples: int, seed: int
 ) -> dict[str, Any]:
     """Compute the figures of a gallery from its ranks by score.
 
@@ -76,7 +76,7 @@ def segment_metrics(
     }
 
 
-def segment_ranks(audio_NKD: NDArray, video_NKD: NDArray) -> dict[str, dict[str, Ranks]]:
+def segment_ranks(audio_NKD: NDArray, video_NKD: NDArray) -> dict[str, dict[str, RetrievalRanks]]:
     """Rank the clip's own partner by every score and by ``clip_mean``, in both directions."""
     sides = [
         _unit_segments(side, name) for side, name in ((audio_NKD, "audio"), (video_NKD, "video"))
@@ -85,7 +85,7 @@ def segment_ranks(audio_NKD: NDArray, video_NKD: NDArray) -> dict[str, dict[str,
     return {score: _rank(sides, score) for score in SCORES} | {"clip_mean": clip_mean}
 
 
-def _rank(sides: list[NDArray], score: SegmentScore) -> dict[str, Ranks]:
+def _rank(sides: list[NDArray], score: SegmentScore) -> dict[str, RetrievalRanks]:
     is_large = score == "max"  # K x K products: half the time in single precision
     audio, video = (side.astype(np.float32) if is_large else side for side in sides)
     scores_NN = segment_scores(audio, video, score)

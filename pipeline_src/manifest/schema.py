@@ -130,7 +130,7 @@ class Shard(TypedDict):
 
 
 @with_config(CLOSED)
-class Moments(TypedDict):
+class StoredMoments(TypedDict):
     count: Count
     mean: FiniteFloat
     m2: FiniteFloat
@@ -148,7 +148,7 @@ class PackedChunk(Head):
     clips: list[PackedClip]
     shards: NotRequired[list[Shard]]  # not in those of older versions, which are refused later
     samples: NotRequired[list[SampleRow]]
-    logmel: NotRequired[Moments]
+    logmel: NotRequired[StoredMoments]
 
 
 @with_config(STRICT)

@@ -30,7 +30,7 @@ MAX_LINKS = 8  # of runs that start from another's weights
 EVAL_RULE = "the rule evaluate_finetuned"
 
 
-class Run(NamedTuple):
+class EvaluatedRun(NamedTuple):
     """A run on a data set; ``path`` is that of metrics.json, ``sections`` its config.yaml."""
 
     path: Path
@@ -55,10 +55,10 @@ class Arm(NamedTuple):
     """Runs of one recipe on one data set, one a seed; the recipe is that of the first."""
 
     name: str
-    runs: tuple[Run, ...]
+    runs: tuple[EvaluatedRun, ...]
 
     @property
-    def first(self) -> Run:
+    def first(self) -> EvaluatedRun:
         """Return the run that stands for the arm where one has to."""
         return self.runs[0]
 
@@ -78,13 +78,13 @@ def find_arms(
     }
 
 
-def _read_run(problems: Problems, path: Path, evaluation: EvalMetrics) -> Run:
+def _read_run(problems: Problems, path: Path, evaluation: EvalMetrics) -> EvaluatedRun:
     loaded = problems.attempt(lambda: read_run_config(path.parents[2]))
-    return Run(path, evaluation, loaded[1] if loaded else {})
+    return EvaluatedRun(path, evaluation, loaded[1] if loaded else {})
 
 
-def _group(runs: Sequence[Run]) -> list[Arm]:
-    groups: dict[str, list[list[Run]]] = {}
+def _group(runs: Sequence[EvaluatedRun]) -> list[Arm]:
+    groups: dict[str, list[list[EvaluatedRun]]] = {}
     for run in runs:
         same = groups.setdefault(_recipe(run) if run.sections else run.evaluation.run, [])
         # Two runs of one recipe and one seed are no two seeds: the second is an arm of its own.
@@ -102,11 +102,11 @@ def _group(runs: Sequence[Run]) -> list[Arm]:
     return list(arms.values())
 
 
-def _place_in(runs: Sequence[Run]) -> Callable[[list[Run]], int]:
+def _place_in(runs: Sequence[EvaluatedRun]) -> Callable[[list[EvaluatedRun]], int]:
     return lambda group: runs.index(group[0])
 
 
-def _recipe(run: Run) -> str:
+def _recipe(run: EvaluatedRun) -> str:
     """Write what a run is but for its seeds; a run that it starts from by what that one is."""
     return json.dumps(_without_seeds(run.folder, run.sections, MAX_LINKS), sort_keys=True)
 
@@ -149,7 +149,7 @@ def mean_over_runs(estimates: Sequence[Estimate | None], largest: float) -> Esti
     return Estimate.model_validate(mean_of_estimates(found, largest))
 
 
-def pair_seeds(arm: Arm, other: Arm) -> list[tuple[Run, Run]]:
+def pair_seeds(arm: Arm, other: Arm) -> list[tuple[EvaluatedRun, EvaluatedRun]]:
     """Pair the runs of two arms by the seed of fine-tuning, else by both; [] where none agree."""
     if len(arm.runs) == len(other.runs) == 1:
         return [(arm.first, other.first)]
@@ -197,7 +197,7 @@ class ArmFigures:
         differences = [ours - theirs for ours, theirs in halves]
         return Estimate.model_validate(mean_difference_over_seeds(differences))
 
-    def _samples(self, runs: Sequence[Run], modality: Modality) -> list[Resampled]:
+    def _samples(self, runs: Sequence[EvaluatedRun], modality: Modality) -> list[Resampled]:
         """Resample the clips of every run alike.
 
         Raises:
@@ -212,7 +212,7 @@ class ArmFigures:
                 )
         return [samples for _, samples in found]
 
-    def _resampled(self, run: Run, modality: Modality) -> tuple[NDArray, Resampled]:
+    def _resampled(self, run: EvaluatedRun, modality: Modality) -> tuple[NDArray, Resampled]:
         key = run.path, modality
         if key not in self._known:
             self._known[key] = _resample(

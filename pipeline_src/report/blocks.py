@@ -182,7 +182,7 @@ Block = Table | Charts | ImageRows | Text | Code | Collapsible
 
 
 @dataclass
-class Section:
+class PageSection:
     """One heading of the page, what stands below it, and what could not be shown."""
 
     anchor: str

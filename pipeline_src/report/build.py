@@ -22,7 +22,7 @@ from pipeline_src.evaluate.records import (
 )
 from pipeline_src.report.anchors import Anchors
 from pipeline_src.report.arms import EVAL_RULE, ArmFigures, find_arms
-from pipeline_src.report.blocks import Overview, Section
+from pipeline_src.report.blocks import Overview, PageSection
 from pipeline_src.report.colours import palette_css
 from pipeline_src.report.download import csv_uri
 from pipeline_src.report.load import Problems, SplitIndex, plain, read_benchmarks, results_root
@@ -136,7 +136,9 @@ def date_of_making() -> str:
     return time.strftime("%Y-%m-%d", moment)
 
 
-def render_page(sections: Sequence[Section], *, overview: Overview, problems: Sequence[str]) -> str:
+def render_page(
+    sections: Sequence[PageSection], *, overview: Overview, problems: Sequence[str]
+) -> str:
     """Render HTML with style, script and pictures inside it."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """Everything the loop drives.
 
     Args:
@@ -80,7 +80,9 @@ class Run:
     open_loggers: Callable[[], Loggers] = Loggers
 
 
-def train(run: Run, batches: Iterator[Batch], progress: TrainProgress, stop: StopFlag) -> Path:
+def train(
+    run: TrainingRun, batches: Iterator[Batch], progress: TrainProgress, stop: StopFlag
+) -> Path:
     """Run from ``progress.step`` to ``progress.num_steps``; return the last checkpoint's folder.
 
     Raises:
@@ -118,7 +120,7 @@ def train(run: Run, batches: Iterator[Batch], progress: TrainProgress, stop: Sto
     return folder
 
 
-def _take_step(run: Run, batch: Batch, progress: TrainProgress) -> dict[str, Tensor]:
+def _take_step(run: TrainingRun, batch: Batch, progress: TrainProgress) -> dict[str, Tensor]:
     """Take the optimiser steps of a batch's passes; return what is logged, 0-d values."""
     device = run.ranks.device
     recipe = run.recipe
@@ -152,13 +154,13 @@ def _take_step(run: Run, batch: Batch, progress: TrainProgress) -> dict[str, Ten
     return logged
 
 
-def step_generator(run: Run, purpose: str, step: int) -> torch.Generator:
+def step_generator(run: TrainingRun, purpose: str, step: int) -> torch.Generator:
     """Make a generator on the run's device, the same whenever this step is taken."""
     return seeded_generator(run.ranks.device, run.recipe.seed, purpose, step, run.ranks.rank)
 
 
 def _refuse(
-    run: Run, indices: Tensor, losses: Mapping[str, Tensor], grad_norm: Tensor, step: int
+    run: TrainingRun, indices: Tensor, losses: Mapping[str, Tensor], grad_norm: Tensor, step: int
 ) -> NoReturn:
     values = ", ".join(f"{name}={value.item():.4g}" for name, value in losses.items())
     clips = run.describe(indices)
@@ -169,7 +171,7 @@ def _refuse(
     )
 
 
-def _row(run: Run, progress: TrainProgress, values: Mapping[str, float]) -> dict[str, Any]:
+def _row(run: TrainingRun, progress: TrainProgress, values: Mapping[str, float]) -> dict[str, Any]:
     return {
         "step": progress.step,
         "num_steps": progress.num_steps,
@@ -194,7 +196,7 @@ def _scheduled_values(schedule: Schedule, step: int) -> dict[str, float]:
     return values
 
 
-def _save(run: Run, progress: TrainProgress) -> Path:
+def _save(run: TrainingRun, progress: TrainProgress) -> Path:
     parent = run.folder / CHECKPOINTS_FOLDER
     state = {
         "step": progress.step,

@@ -25,7 +25,7 @@ from pipeline_src.train.decode_failures import DecodeFailures
 from pipeline_src.train.distributed import Ranks, join_ranks, text_from_main
 from pipeline_src.train.log import read_metrics
 from pipeline_src.train.loggers import Loggers
-from pipeline_src.train.loop import Run, train
+from pipeline_src.train.loop import TrainingRun, train
 from pipeline_src.train.measure import cost_record
 from pipeline_src.train.memory import keep_freed_memory
 from pipeline_src.train.precision import agree_on_precision
@@ -154,7 +154,7 @@ def _build_run(
     fingerprint: str,
     resumed: Checkpoint | None,
     sign: Callable[[str], None],
-) -> Run:
+) -> TrainingRun:
     """Unpack the spec into network, losses, optimisers and all else that the loop drives.
 
     What is called here gets the values that it uses, but for the record in state.json.
@@ -192,7 +192,7 @@ def _build_run(
     validated = replace(training_format(task, spec.model, recipe, shards), training=False)
     held_out = open_shards(spec.val_indexes, spec.remote) if spec.val_indexes else None
     heads = recipe.scored_heads(shards.modalities, model.config.heads)
-    return Run(
+    return TrainingRun(
         folder=spec.run_dir,
         recipe=recipe,
         model=model,

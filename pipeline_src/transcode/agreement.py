@@ -8,7 +8,7 @@ from pipeline_src.transcode.batch import Decoded
 from pipeline_src.transcode.extent import HOLE_SECONDS, Span
 from pipeline_src.transcode.ffmpeg_command import ClipJob
 from pipeline_src.transcode.flags import SHORT_TOLERANCE_SECONDS
-from pipeline_src.transcode.probe import Probe
+from pipeline_src.transcode.probe import MediaInfo
 
 # Found only where the header promised sound or pictures that are not there, or a damaged file.
 SILENT_REASONS = ("no_audio", "too_short")
@@ -35,7 +35,7 @@ class Missing(NamedTuple):
     is_repeated_to_end: bool
 
 
-def find_missing(probe: Probe, job: ClipJob, decoded: Decoded, audio_seconds: float) -> Missing:
+def find_missing(probe: MediaInfo, job: ClipJob, decoded: Decoded, audio_seconds: float) -> Missing:
     """Compare a decoded clip with its file."""
     begin, end = _picture_span(probe, job, decoded)
     frame = probe.frame_seconds
@@ -54,7 +54,7 @@ def find_missing(probe: Probe, job: ClipJob, decoded: Decoded, audio_seconds: fl
 
 
 def should_look_again(
-    probe: Probe, job: ClipJob, result: Decoded | MediaError, audio_seconds: float
+    probe: MediaInfo, job: ClipJob, result: Decoded | MediaError, audio_seconds: float
 ) -> bool:
     """Return whether only the packets can tell why a clip is not what its header promised."""
     if probe.length.is_measured:
@@ -76,7 +76,7 @@ def should_look_again(
 
 
 def lost_by_seeking(
-    probe: Probe, job: ClipJob, result: Decoded | MediaError, audio_seconds: float
+    probe: MediaInfo, job: ClipJob, result: Decoded | MediaError, audio_seconds: float
 ) -> bool:
     """Return whether sound is missing that the file has, after a seek that may have gone too far.
 
@@ -99,19 +99,19 @@ def lost_by_seeking(
     return audio_seconds < min(job.duration_seconds, end) - SHORT_TOLERANCE_SECONDS
 
 
-def _own_start(probe: Probe, job: ClipJob) -> float:
+def _own_start(probe: MediaInfo, job: ClipJob) -> float:
     """Return the clip's start in the file's own time."""
     return probe.length.own_zero_seconds + job.start_seconds
 
 
-def _silence_seconds(probe: Probe, job: ClipJob) -> float:
+def _silence_seconds(probe: MediaInfo, job: ClipJob) -> float:
     """Measure how much of the clip no sound of the file covers, before its end."""
     extent = probe.length.extent
     begin = _own_start(probe, job) - job.start_seconds + probe.length.audio_begin_seconds
     return _within(probe, job, ((-float("inf"), begin), *(extent.holes if extent else ())))
 
 
-def _standstill_seconds(probe: Probe, job: ClipJob) -> float:
+def _standstill_seconds(probe: MediaInfo, job: ClipJob) -> float:
     """Measure how long the picture stands still for want of pictures, within the clip."""
     extent = probe.length.extent
     return _within(
@@ -119,14 +119,14 @@ def _standstill_seconds(probe: Probe, job: ClipJob) -> float:
     )
 
 
-def _within(probe: Probe, job: ClipJob, spans: Iterable[Span]) -> float:
+def _within(probe: MediaInfo, job: ClipJob, spans: Iterable[Span]) -> float:
     """Measure how much of the clip lies in ``spans`` of the file's own time."""
     own = _own_start(probe, job)
     parts = (min(last - own, job.duration_seconds) - max(first - own, 0.0) for first, last in spans)
     return sum(part for part in parts if part > HOLE_SECONDS)
 
 
-def _picture_span(probe: Probe, job: ClipJob, decoded: Decoded) -> tuple[float, float]:
+def _picture_span(probe: MediaInfo, job: ClipJob, decoded: Decoded) -> tuple[float, float]:
     """Return where the picture begins and ends, from the clip's start, as far as known."""
     known = probe.length.video_end_seconds
     end = float("inf") if known is None else known - job.start_seconds

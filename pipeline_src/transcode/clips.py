@@ -17,7 +17,7 @@ from pipeline_src.transcode.foreign import TAKE_TAGS, find_media_end
 from pipeline_src.transcode.frame_times import frame_seconds
 from pipeline_src.transcode.keyframes import KeyFrames, find_key_frames
 from pipeline_src.transcode.memory import BYTES_PER_WORKER
-from pipeline_src.transcode.probe import Probe, probe_file
+from pipeline_src.transcode.probe import MediaInfo, probe_file
 from pipeline_src.transcode.rest import find_any, find_joined
 
 # A longer filter would not fit into ffmpeg's command line; such clips get exact frames.
@@ -43,7 +43,7 @@ class PreparedClip:
     """
 
     job: ClipJob
-    probe: Probe
+    probe: MediaInfo
     listed_seconds: float
     has_end: bool
 
@@ -99,7 +99,7 @@ def prepare_clip(
         return as_clip_error(error, clip["clip_id"])
 
 
-def _check_rest(path: Path, probe: Probe) -> None:
+def _check_rest(path: Path, probe: MediaInfo) -> None:
     """Refuse a file of which ffmpeg reads a part, where the clip is to be all of it."""
     extent = probe.length.extent
     at = extent.joint_byte if extent else None
@@ -129,7 +129,7 @@ def explain(error: MediaError, prepared: PreparedClip) -> MediaError:
     )
 
 
-def _check_times(probe: Probe) -> None:
+def _check_times(probe: MediaInfo) -> None:
     """Refuse what lies before time 0 of Matroska and FLV: libav finds no times there, or others."""
     extent = probe.length.extent
     if extent and extent.num_untimed and probe.containers & CANNOT_BE_NEGATIVE:
@@ -157,7 +157,7 @@ def _job(
     path: Path,
     start_seconds: float,
     seconds: float,
-    probe: Probe,
+    probe: MediaInfo,
     media: MediaConfig,
     memory_bytes: int,
 ) -> ClipJob:
@@ -209,14 +209,14 @@ def _job(
     )
 
 
-def _mixes(probe: Probe, media: MediaConfig) -> tuple[str, ...]:
+def _mixes(probe: MediaInfo, media: MediaConfig) -> tuple[str, ...]:
     """Return how the sound is made mono, and how else if it is silent then."""
     if probe.is_ambisonic or media.downmix == "first":
         return (FIRST_CHANNEL,)
     return (MIX, FIRST_CHANNEL) if media.downmix == "first_if_silent" else (MIX,)
 
 
-def _margin_seconds(probe: Probe) -> float | None:
+def _margin_seconds(probe: MediaInfo) -> float | None:
     """Return how long before a clip decoding must begin; None = at the file's start.
 
     A program stream is cut into packs without regard to the frames of sound: after a seek it

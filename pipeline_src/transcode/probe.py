@@ -26,7 +26,7 @@ from pipeline_src.transcode.length import Length, find_length, header_seconds
 from pipeline_src.transcode.rest import find_swallowed
 from pipeline_src.transcode.stated_size import stated_seconds
 
-__all__ = ["CONTAINERS", "Picture", "Probe", "open_container", "probe_file", "stream_kinds"]
+__all__ = ["CONTAINERS", "MediaInfo", "Picture", "open_container", "probe_file", "stream_kinds"]
 
 # libav's numbers: field orders of interlaced pictures, and transfers of high dynamic range.
 INTERLACED = (2, 3, 4, 5)
@@ -74,7 +74,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Probe:
+class MediaInfo:
     """A usable file.
 
     Args:
@@ -110,7 +110,7 @@ def probe_file(
     needs_video: bool = True,
     end_seconds: float | None = None,
     distrusts_header: bool = False,
-) -> Probe:
+) -> MediaInfo:
     """Look into a file without decoding it.
 
     Args:
@@ -188,10 +188,10 @@ def _used_streams(
 
 def _describe(
     container: InputContainer, audio: AudioStream, video: VideoStream | None, length: Length
-) -> Probe:
+) -> MediaInfo:
     if length.end_seconds <= 0:
         raise MediaError("corrupt", "holds no media")
-    return Probe(
+    return MediaInfo(
         audio_index=audio.index,
         video_index=None if video is None else video.index,
         containers=frozenset(container.format.name.split(",")),

@@ -43,18 +43,10 @@ ONLY_IN = {
     "pyarrow": "manifest",
 }
 
-# Names that two classes have, each the word of its own field.
+# Names that two classes have, with the reason.
 SHARED_NAMES = {
-    "Line": "of the doctor's answer; of a chart",
-    "MaskedOutput": "of each network with other parts",
-    "Moments": "as a manifest stores them; as they are added up",
-    "Probe": "what ffprobe is asked; a trained head; its figures",
-    "ProbeScores": "of single clips; in metrics.json",
-    "Ranks": "of pairs in retrieval; of the processes of a training",
-    "Reconstruction": "its figures; its pictures",
-    "Run": "in the report's table; in the training loop",
-    "Section": "of the configuration; of the report's page",
-    "Step": "of the workflow; of a training, whose cost is counted",
+    # A method is a folder whose files and parts are called alike; each network gives other parts.
+    "MaskedOutput": "of CAV-MAE and of MAViL: what one masked pass gives the losses",
 }
 
 

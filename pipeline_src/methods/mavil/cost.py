@@ -18,7 +18,7 @@ TRAINED = 6  # operations per forward multiply-accumulate: 2, three times
 FORWARD = 2
 
 
-class Step(NamedTuple):
+class PretrainStep(NamedTuple):
     """What a step does with a clip.
 
     Args:
@@ -37,11 +37,11 @@ class Step(NamedTuple):
     has_teacher: bool = False
 
 
-def planned_step(config: MAViLConfig, ratios: MaskRatios, recipe: Any) -> Step:
+def planned_step(config: MAViLConfig, ratios: MaskRatios, recipe: Any) -> PretrainStep:
     """Read off the recipe of a pre-training what its step does with a clip."""
     mavil = recipe.mavil
     full = mavil.second_view == "full"
-    return Step(
+    return PretrainStep(
         ratios.audio,
         ratios.video,
         num_views=2 if full or mavil.intra_weight > 0 else 1,
@@ -51,7 +51,7 @@ def planned_step(config: MAViLConfig, ratios: MaskRatios, recipe: Any) -> Step:
     )
 
 
-def trained_flops(config: MAViLConfig, steps: Sequence[Step]) -> float:
+def trained_flops(config: MAViLConfig, steps: Sequence[PretrainStep]) -> float:
     """Operations per clip, forward and backward; the mean over steps of equal shares."""
     totals = []
     for step in steps:
@@ -61,7 +61,7 @@ def trained_flops(config: MAViLConfig, steps: Sequence[Step]) -> float:
     return sum(totals) / len(totals)
 
 
-def forward_macs(config: MAViLConfig, step: Step) -> dict[str, int]:
+def forward_macs(config: MAViLConfig, step: PretrainStep) -> dict[str, int]:
     """Multiply-accumulates of one clip's forward pass by part, the teacher left out."""
     dim, ratio = config.embed_dim, config.mlp_ratio
     sizes = (config.num_audio_tokens, config.num_video_tokens)
@@ -98,7 +98,7 @@ def teacher_macs(config: MAViLConfig) -> int:
 
 
 def _decoder(
-    config: MAViLConfig, side: int, kind: DecoderKind, kept: Sequence[int], step: Step
+    config: MAViLConfig, side: int, kind: DecoderKind, kept: Sequence[int], step: PretrainStep
 ) -> int:
     """Of one decoder; ``side`` 0 = audio, 1 = video."""
     dim, ratio, depth = config.decoder_embed_dim, config.mlp_ratio, config.decoder_depth

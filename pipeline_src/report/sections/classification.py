@@ -19,7 +19,7 @@ from pipeline_src.report.blocks import (
     Cell,
     Chart,
     Charts,
-    Section,
+    PageSection,
     Table,
     coverage_cell,
     hash_cell,
@@ -54,9 +54,9 @@ RESULTS_LEAD = (
 )
 
 
-def classification_section(evaluations: Sequence[EvalMetrics]) -> Section:
+def classification_section(evaluations: Sequence[EvalMetrics]) -> PageSection:
     """Show every run and modality in one table per data set, and as points."""
-    section = Section("results", "Classification", RESULTS_LEAD)
+    section = PageSection("results", "Classification", RESULTS_LEAD)
     if not evaluations:
         section.problems.add("No evaluation could be read: run the target report again.")
     ordered = sorted(evaluations, key=lambda item: (item.dataset, item.split))
@@ -117,7 +117,7 @@ def _results_chart(runs: Sequence[EvalMetrics]) -> Chart | None:
     )
 
 
-def _check_comparable(section: Section, runs: Sequence[EvalMetrics]) -> None:
+def _check_comparable(section: PageSection, runs: Sequence[EvalMetrics]) -> None:
     for run in runs:
         for text in run.warnings:
             section.problems.add(f"{run.name}: its checkpoint {text}")
@@ -141,9 +141,9 @@ FOLDS_LEAD = (
 )
 
 
-def folds_section(records: Sequence[FoldMetrics]) -> Section:
+def folds_section(records: Sequence[FoldMetrics]) -> PageSection:
     """Write one table per data set, a row per run and input."""
-    section = Section("folds", "Cross-validation", FOLDS_LEAD)
+    section = PageSection("folds", "Cross-validation", FOLDS_LEAD)
     ordered = sorted(records, key=lambda record: record.dataset)
     for dataset, group in groupby(ordered, key=lambda record: record.dataset):
         section.blocks.append(_folds_table(dataset, list(group)))

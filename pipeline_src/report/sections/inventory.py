@@ -15,7 +15,7 @@ from pipeline_src.report.blocks import (
     Charts,
     Code,
     Collapsible,
-    Section,
+    PageSection,
     Table,
     coverage_cell,
     duration_text,
@@ -38,9 +38,9 @@ PROVENANCE_LEAD = (
 )
 
 
-def coverage_section(indexes: Sequence[SplitIndex]) -> Section:
+def coverage_section(indexes: Sequence[SplitIndex]) -> PageSection:
     """Count clips in the list, packed and lost by reason, per data set and split."""
-    section = Section("data", "Data coverage", COVERAGE_LEAD)
+    section = PageSection("data", "Data coverage", COVERAGE_LEAD)
     if not indexes:
         section.problems.add("No shard index could be read: the rule pack_index writes index.json.")
         return section
@@ -97,9 +97,9 @@ def timing_section(
     benchmarks: Sequence[BenchmarkRow],
     evaluations: Sequence[EvalMetrics],
     probes: Sequence[ProbeMetrics],
-) -> Section:
+) -> PageSection:
     """List seconds per rule, evaluation and probe; training times stand with their curves."""
-    section = Section("timings", "Timings", TIMING_LEAD)
+    section = PageSection("timings", "Timings", TIMING_LEAD)
     if benchmarks:
         rows = [
             [
@@ -126,9 +126,9 @@ def timing_section(
     return section
 
 
-def provenance_section(evaluations: Sequence[Scored], run_dirs: Sequence[Path]) -> Section:
+def provenance_section(evaluations: Sequence[Scored], run_dirs: Sequence[Path]) -> PageSection:
     """List commits, checkpoints, versions and configurations."""
-    section = Section("provenance", "Provenance", PROVENANCE_LEAD)
+    section = PageSection("provenance", "Provenance", PROVENANCE_LEAD)
     if evaluations:
         section.blocks.append(_origin_table(evaluations))
         section.blocks.append(_version_table(evaluations))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline_src.evaluate.records import DIRECTIONS, MODALITIES, ProbeMetrics, read_record
-from pipeline_src.report.arms import Arm, ArmFigures, Run, mean_over_runs, metric_label
+from pipeline_src.report.arms import Arm, ArmFigures, EvaluatedRun, mean_over_runs, metric_label
 from pipeline_src.report.blocks import (
     DIRECTION_LABELS,
     MISSING,
@@ -15,7 +15,7 @@ from pipeline_src.report.blocks import (
     Cell,
     Chart,
     Charts,
-    Section,
+    PageSection,
     Table,
     Text,
     duration_text,
@@ -82,9 +82,9 @@ class Costs(NamedTuple):
 
 def methods_section(
     arms: Mapping[str, Sequence[Arm]], figures: ArmFigures, probes: Sequence[ProbeMetrics] = ()
-) -> Section | None:
+) -> PageSection | None:
     """Set runs side by side for each data set; None where no data set has several runs."""
-    section = Section("methods", "Methods and cost", LEAD)
+    section = PageSection("methods", "Methods and cost", LEAD)
     for dataset, found in arms.items():
         if sum(len(arm.runs) for arm in found) < 2:
             continue
@@ -118,7 +118,7 @@ def _read_costs(problems: Problems, arm: Arm) -> Costs:
     return Costs(arm, name, origins, trainings, seconds)
 
 
-def _read_done(problems: Problems, run: Run, stage: Stage) -> TrainingDone | None:
+def _read_done(problems: Problems, run: EvaluatedRun, stage: Stage) -> TrainingDone | None:
     origin = weights_origin(run.sections, stage)
     if origin.kind not in ("own", "other"):
         return None

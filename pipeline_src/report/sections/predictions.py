@@ -18,7 +18,7 @@ from pipeline_src.report.blocks import (
     Chart,
     Charts,
     Collapsible,
-    Section,
+    PageSection,
     Text,
     left_out_text,
 )
@@ -41,7 +41,7 @@ def predictions_section(
     evaluations: Sequence[tuple[Path, EvalMetrics]],
     indexes: Sequence[tuple[Path, SplitIndex]],
     tsne_clips: int,
-) -> Section:
+) -> PageSection:
     """Show confusion matrices, per-class figures and the t-SNE map of each evaluation.
 
     Args:
@@ -50,7 +50,7 @@ def predictions_section(
     """
     class_names = {index.dataset: index.class_names for _, index in indexes}
     index_paths = {(index.dataset, index.split): path for path, index in indexes}
-    section = Section("predictions", "Classes and embeddings", LEAD)
+    section = PageSection("predictions", "Classes and embeddings", LEAD)
     for index, (path, evaluation) in enumerate(evaluations[:MAX_DETAILED]):
         blocks = _prediction_blocks(section.problems, path, evaluation, class_names)
         if "video" not in evaluation.modalities:

@@ -14,7 +14,7 @@ from pipeline_src.report.blocks import (
     Charts,
     Collapsible,
     ImageRows,
-    Section,
+    PageSection,
     Table,
     Text,
     interval_cell,
@@ -47,9 +47,9 @@ EVIDENCE_LEAD = (
 )
 
 
-def evidence_section(probes: Sequence[tuple[Path, ProbeMetrics]], num_examples: int) -> Section:
+def evidence_section(probes: Sequence[tuple[Path, ProbeMetrics]], num_examples: int) -> PageSection:
     """Show reconstruction error, probes, retrieval and example clips of each pre-training."""
-    section = Section("pretraining", "Pre-training without labels", EVIDENCE_LEAD)
+    section = PageSection("pretraining", "Pre-training without labels", EVIDENCE_LEAD)
     if not probes:
         section.problems.add(
             f"No probe of a pre-trained encoder was given: {PROBE_RULE} writes "
@@ -69,7 +69,7 @@ def evidence_section(probes: Sequence[tuple[Path, ProbeMetrics]], num_examples: 
 
 
 def _evidence_blocks(
-    section: Section, path: Path, probe: ProbeMetrics, num_examples: int
+    section: PageSection, path: Path, probe: ProbeMetrics, num_examples: int
 ) -> list[Block]:
     if "video" not in probe.modalities:
         return [_probe_table(probe), *_probe_chart(probe)]
@@ -90,7 +90,7 @@ def _evidence_blocks(
     return blocks
 
 
-def _labelled_blocks(section: Section, probe: ProbeMetrics) -> list[Block]:
+def _labelled_blocks(section: PageSection, probe: ProbeMetrics) -> list[Block]:
     """Show what needs training clips: reconstruction error and probes."""
     blocks: list[Block] = []
     if probe.reconstruction:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline_src.report.arms import Arm, Run
+from pipeline_src.report.arms import Arm, EvaluatedRun
 from pipeline_src.report.blocks import MODALITY_LABELS, Block, Chart, Charts, Collapsible
 from pipeline_src.report.charts import Curve, Line, Row, line_chart, logged_curve, mean_curve
 from pipeline_src.report.colours import CLASS_COLOURS
@@ -108,7 +108,7 @@ def _chosen(logs: Mapping[str, Sequence[Rows]], names: Sequence[str]) -> dict[st
     return {name: logs[name] for name in names if name in logs}
 
 
-def own_rows(problems: Problems, run: Run, stage: Stage) -> list[Row]:
+def own_rows(problems: Problems, run: EvaluatedRun, stage: Stage) -> list[Row]:
     """Read what a run logged of a stage; nothing where it did not train that itself."""
     if weights_origin(run.sections, stage).kind != "own":
         return []

@@ -12,7 +12,7 @@ from pipeline_src.report.blocks import (
     DIRECTION_LABELS,
     MISSING,
     Cell,
-    Section,
+    PageSection,
     Table,
     interval_cell,
     number_text,
@@ -35,9 +35,9 @@ SCORE_LABELS = {
 MAX_TIED_FRACTION = 0.01
 
 
-def retrieval_section(evaluations: Sequence[EvalMetrics]) -> Section:
+def retrieval_section(evaluations: Sequence[EvalMetrics]) -> PageSection:
     """Set recall in both directions against chance."""
-    section = Section("retrieval", "Retrieval", RETRIEVAL_LEAD)
+    section = PageSection("retrieval", "Retrieval", RETRIEVAL_LEAD)
     named = {run.name: run.retrieval for run in evaluations if run.retrieval is not None}
     for run in evaluations:
         if run.retrieval is None and "video" in run.modalities:
@@ -49,7 +49,7 @@ def retrieval_section(evaluations: Sequence[EvalMetrics]) -> Section:
     return section
 
 
-def report_ties(section: Section, name: str, retrieval: Retrieval) -> None:
+def report_ties(section: PageSection, name: str, retrieval: Retrieval) -> None:
     """Warn where ties make recall look better than it is."""
     for direction, num_tied in retrieval.num_tied.items():
         if num_tied > MAX_TIED_FRACTION * retrieval.gallery_size:

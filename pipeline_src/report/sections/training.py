@@ -13,7 +13,7 @@ from pipeline_src.report.blocks import (
     Chart,
     Charts,
     Collapsible,
-    Section,
+    PageSection,
     Table,
     Text,
     duration_text,
@@ -82,14 +82,14 @@ def training_section(
     run_dirs: Sequence[Path],
     finetunings: Sequence[tuple[Path, str]],
     overlays: Sequence[Block] = (),
-) -> Section:
+) -> PageSection:
     """Show curves of all runs over each other, then of every pre-training and fine-tuning.
 
     Args:
         run_dirs: results/<run> of every run on the page.
         finetunings: the same folder and a data set, once per fine-tuning.
     """
-    section = Section("training", "Training", TRAINING_LEAD, list(overlays))
+    section = PageSection("training", "Training", TRAINING_LEAD, list(overlays))
     shown = run_dirs[:MAX_DETAILED]
     found = [_training_part(section.problems, run_dir, "pretrain") for run_dir in shown]
     found += [

@@ -18,7 +18,7 @@ from pipeline_src.config import pretrain_network, read_config, resolve_run
 from pipeline_src.methods import make_architecture
 from pipeline_src.methods.common.masking import num_kept
 from pipeline_src.methods.mavil.config import MAViLConfig
-from pipeline_src.methods.mavil.cost import Step, forward_macs, trained_flops
+from pipeline_src.methods.mavil.cost import PretrainStep, forward_macs, trained_flops
 from pipeline_src.train.measure import training_cost
 
 pytestmark = pytest.mark.slow
@@ -61,7 +61,7 @@ def test_the_variants_save_what_was_derived(place):
         assert saved == pytest.approx(expected[place], abs=0.06), name
     network = make_architecture("mavil_base", num_frames=frames)
     assert isinstance(network, MAViLConfig)
-    second_stage = trained_flops(network, [Step(has_teacher=True)])
+    second_stage = trained_flops(network, [PretrainStep(has_teacher=True)])
     assert second_stage / 1e9 == pytest.approx((846, 1496)[place], abs=0.5)
 
 
@@ -200,7 +200,7 @@ def test_one_view_and_audio_that_reads_across_cost_the_closed_form():
     variant = Variant("mavil", {"audio_decoder": "cross", "depth": 2, "decoder_depth": 1})
     model, recipe = variant.sections(8, mavil={"intra_weight": 0})
     network = pretrain_network(model, recipe, 128)
-    expected = closed_form(model, recipe) - not_done(network, Step())
+    expected = closed_form(model, recipe) - not_done(network, PretrainStep())
     assert measure(model, recipe) == pytest.approx(expected, rel=0.002)
 
 

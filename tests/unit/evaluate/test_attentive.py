@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pipeline_src.evaluate import attentive
-from pipeline_src.evaluate.attentive import Probe, attentive_scores, lr_fraction
+from pipeline_src.evaluate.attentive import AttentiveClassifier, attentive_scores, lr_fraction
 from pipeline_src.evaluate.probes import LabelledFeatures, headline
 from pipeline_src.methods import METHODS
 from pipeline_src.methods.factory import create_model
@@ -37,7 +37,7 @@ def test_it_finds_the_outstanding_feature(monkeypatch, task):
 def test_the_whole_aggregator_trains(monkeypatch):
     monkeypatch.setattr(attentive, "EPOCHS", 1)
     train = make_sets(60, 0)
-    before = dict(Probe(train, 0, CPU).named_parameters())
+    before = dict(AttentiveClassifier(train, 0, CPU).named_parameters())
     (after,) = attentive._trained(train, "multiclass", 0, CPU)
     changed = {n for n, p in after.named_parameters() if not torch.equal(p, before[n])}
     assert changed == set(before)

@@ -19,7 +19,7 @@ from pipeline_src.methods.common.contrast import sample_negatives
 from pipeline_src.methods.factory import create_model
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.guard import StepGuard
-from pipeline_src.train.loop import Run, _take_step
+from pipeline_src.train.loop import TrainingRun, _take_step
 from pipeline_src.train.objective import pretrain_objective
 from pipeline_src.train.optim import make_optimizer, parameter_groups
 from pipeline_src.train.progress import TrainProgress
@@ -62,7 +62,7 @@ def make_run(name, device, guard):
     if device != "cpu":
         objective.to(device)
     groups = parameter_groups(objective.named_parameters(), lambda _: 1.0, 0.01)
-    return Run(
+    return TrainingRun(
         folder=Path(),
         recipe=OptimConfig(),
         model=objective.model,

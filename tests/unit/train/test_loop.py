@@ -15,7 +15,7 @@ from pipeline_src.errors import TrainingError
 from pipeline_src.runs.checkpoint import load_optimizers, load_weights, newest_checkpoint
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.log import read_metrics
-from pipeline_src.train.loop import Run, train
+from pipeline_src.train.loop import TrainingRun, train
 from pipeline_src.train.optim import layer_lr_factor, make_optimizer, parameter_groups
 from pipeline_src.train.progress import TrainProgress
 from pipeline_src.train.schedule import cosine_with_warmup
@@ -72,7 +72,7 @@ def make_run(folder, objective, **overrides):
         "state": {"fingerprint": "f"},
         "ranks": Ranks(0, 1, torch.device("cpu")),
     }  # fmt: skip
-    return Run(**{**values, **overrides})
+    return TrainingRun(**{**values, **overrides})
 
 
 def batches(first=0):

@@ -7,11 +7,11 @@ import pytest
 from benchmarks.variants import Variant
 from pipeline_src.config import plan_phases, pretrain_network
 from pipeline_src.methods import make_architecture
-from pipeline_src.methods.mavil.cost import Step, forward_macs, trained_flops
+from pipeline_src.methods.mavil.cost import PretrainStep, forward_macs, trained_flops
 
 
 def test_the_parts_are_those_derived():
-    macs = forward_macs(make_architecture("mavil_base", num_frames=8), Step())
+    macs = forward_macs(make_architecture("mavil_base", num_frames=8), PretrainStep())
     derived = {
         "patches": 1.03,
         "audio": 8.94,
@@ -32,7 +32,7 @@ def batch_sizes(method="mavil", overrides=None, **recipe):
     model, recipe = variant.sections(8, **{**keys, "batch_size": 1000, "epochs": 2, **recipe})
     network = pretrain_network(model, recipe, 128)
     planned = plan_phases(network, recipe)
-    steps = [Step(one.ratios.audio, one.ratios.video) for one in planned]
+    steps = [PretrainStep(one.ratios.audio, one.ratios.video) for one in planned]
     return [one.batch_size for one in planned], network, steps
 
 
