@@ -8,22 +8,24 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from pipeline_src.catalog import paths
 from pipeline_src.config import load_config
 from pipeline_src.config.root import NAME_PATTERN
 from pipeline_src.datasets.dataset import FOLD_PREFIX, load_dataset
 from pipeline_src.errors import ConfigError, StageError, shown
+from pipeline_src.evaluate.records import EvalMetrics, ProbeMetrics, Scored, parse_scored
 from pipeline_src.runs.provenance import UNKNOWN_COMMIT, package_versions
 from pipeline_src.system.atomic import write_text
 
 ROOT = Path(__file__).resolve().parents[2]
-NEEDED = ("run", "dataset", "git_commit", "config", "versions")
+NEEDED = ("git_commit", "config", "versions")  # the schema lets older files lack these
 HASHES = ("clip_ids_sha256", "data_sha256", "config_sha256", "checkpoint_sha256")
 NOT_FIGURES = {*HASHES, "seconds", "git_commit", "versions", "config", "seed"}
 NAME = re.compile(NAME_PATTERN.strip("^$"))
@@ -61,12 +63,12 @@ def run_reproduce(options: argparse.Namespace) -> int:
 def reproduce(metrics: Path, folder: Path | None) -> int:
     """Check out, run, compare; 0 when every figure and hash is the same."""
     stored = read_metrics(metrics)
-    check_settings(metrics, stored)
-    for name, then, now in differing_versions(stored):
+    check_settings(metrics, stored.config)
+    for name, then, now in differing_versions(stored.versions):
         logger.warning("%s was %s, here it is %s: figures may differ", name, then, now)
-    default = ROOT / "results/reproduce" / stored["git_commit"][:12]
+    default = ROOT / "results/reproduce" / stored.git_commit[:12]
     checkout = (folder or default).resolve()
-    project = prepare_checkout(checkout, stored)
+    project = prepare_checkout(checkout, stored.git_commit, stored.config)
     target = target_of(stored)
     run_workflow(project, target)
     differences = list(compare_metrics(stored, read_metrics(project / target)))
@@ -76,47 +78,62 @@ def reproduce(metrics: Path, folder: Path | None) -> int:
     return int(bool(differences))
 
 
-def read_metrics(path: Path) -> dict[str, Any]:
+def read_metrics(path: Path) -> EvalMetrics | ProbeMetrics:
     """Return a metrics.json that names all it was made from.
 
     Raises:
-        StageError: not readable, or a part of its origin is missing; says which.
+        StageError: not readable, or a part of its origin is missing or wrong; says which.
     """
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise StageError(f"{path}: not a readable metrics.json ({shown(error)})") from error
-    if not isinstance(metrics, dict):
-        raise StageError(f"{path}: not a metrics.json: it holds {shown(metrics)}")
-    if missing := [key for key in NEEDED if not metrics.get(key)]:
-        raise StageError(
-            f"{path}: {', '.join(missing)} missing; only newer files can be made again"
-        )
+    if not isinstance(values, dict):
+        raise StageError(f"{path}: not a metrics.json: it holds {shown(values)}")
+    if isinstance(values.get("folds"), list):
+        raise StageError(f"{path}: a mean over folds; give the metrics.json of each fold")
+    try:
+        metrics = parse_scored(values)
+    except ValidationError as error:
+        raise StageError(f"{path}: {_refusal(error)}") from error
+    if missing := [key for key in NEEDED if not getattr(metrics, key)]:
+        raise StageError(f"{path}: {_missing(missing)}")
     _check_origin(path, metrics)
     return metrics
 
 
-def _check_origin(path: Path, metrics: Mapping[str, Any]) -> None:
+def _refusal(error: ValidationError) -> str:
+    problems = error.errors(include_url=False)
+    keys = [".".join(map(str, problem["loc"])) for problem in problems]
+    named = dict(zip(keys, problems, strict=True))
+    absent = [k for k, one in named.items() if one["type"] == "missing" or one["input"] is None]
+    if absent:
+        return _missing(absent)
+    key, first = keys[0], problems[0]
+    return _wrong(key, first["input"], ORIGIN[key][1] if key in ORIGIN else first["msg"])
+
+
+def _missing(keys: Sequence[str]) -> str:
+    return f"{', '.join(keys)} missing; only newer files can be made again"
+
+
+def _wrong(key: str, value: Any, allowed: str) -> str:
+    return f"{key} is {shown(value)}, not {allowed}; take the file as it was written"
+
+
+def _check_origin(path: Path, metrics: Scored) -> None:
     """Refuse a file whose names could mean more to git or to a shell's tools than names.
 
     Raises:
         StageError: names the value and what is allowed.
     """
     for key, (pattern, allowed) in ORIGIN.items():
-        value = metrics.get(key, "")
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise StageError(
-                f"{path}: {key} is {shown(value)}, not {allowed}; take the file as it was written"
-            )
-    for key in ("config", "versions"):
-        if not isinstance(metrics[key], dict):
-            raise StageError(
-                f"{path}: {key} is {shown(metrics[key])}, not a mapping; take the file as it was "
-                "written"
-            )
+        value = getattr(metrics, key)
+        if not pattern.fullmatch(value):
+            raise StageError(f"{path}: {_wrong(key, value, allowed)}")
 
 
-def check_settings(path: Path, stored: Mapping[str, Any]) -> None:
+def check_settings(path: Path, config: Mapping[str, Any]) -> None:
     """Refuse settings that this code would refuse, whatever the code of their commit allows.
 
     A metrics.json may be somebody else's, and options of the download can run programs.
@@ -125,27 +142,25 @@ def check_settings(path: Path, stored: Mapping[str, Any]) -> None:
         StageError: names the file, the key and what is allowed.
     """
     try:
-        load_config(stored["config"])
+        load_config(config)
     except ConfigError as error:
         raise StageError(f"{path}: its configuration is not one to run here: {error}") from error
 
 
-def differing_versions(stored: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def differing_versions(then: Mapping[str, str]) -> list[tuple[str, str, str]]:
     """Package, version then, version now, where the two differ."""
     here = package_versions()
-    then = stored["versions"]
     names = sorted({*then, *here})
     versions = [(name, then.get(name, "absent"), here.get(name, "absent")) for name in names]
     return [row for row in versions if row[1] != row[2]]
 
 
-def prepare_checkout(folder: Path, stored: Mapping[str, Any]) -> Path:
-    """Return the project's folder in a git worktree of the commit, with the stored configuration.
+def prepare_checkout(folder: Path, commit: str, config: Mapping[str, Any]) -> Path:
+    """Return the project's folder in a git worktree of the commit, with that configuration.
 
     Raises:
         StageError: the commit is unknown or had local changes, or ``folder`` holds something else.
     """
-    commit = stored["git_commit"]
     if commit == UNKNOWN_COMMIT:
         raise StageError(
             "git_commit is unknown: no git repository tracked the project's files when the figures "
@@ -166,9 +181,9 @@ def prepare_checkout(folder: Path, stored: Mapping[str, Any]) -> Path:
     elif (head := _git("rev-parse", "HEAD", folder=folder).stdout.strip()) != commit:
         raise StageError(f"{folder} is a checkout of {head or 'nothing'}; give another --folder")
     project = folder / _git("rev-parse", "--show-prefix").stdout.strip()
-    config = {**stored["config"], "results": "results"}
-    write_text(project / "config/config.yaml", yaml.safe_dump(config, sort_keys=False))
-    _bring_lists(project, config)
+    own = {**config, "results": "results"}
+    write_text(project / "config/config.yaml", yaml.safe_dump(own, sort_keys=False))
+    _bring_lists(project, own)
     return project
 
 
@@ -192,13 +207,13 @@ def _link(folder: Path, path: Path) -> None:
         there.symlink_to(path)
 
 
-def target_of(stored: Mapping[str, Any]) -> str:
+def target_of(stored: Scored) -> str:
     """Return the file that the workflow is asked for."""
-    pattern = paths.PROBE_SCORES if "probes" in stored else paths.SCORES
-    name = stored["dataset"]
-    if stored.get("split", "").startswith(FOLD_PREFIX):
-        name = f"{name}_{stored['split']}"
-    return paths.fill(pattern, "results", run=stored["run"], dataset=name)
+    pattern = paths.PROBE_SCORES if isinstance(stored, ProbeMetrics) else paths.SCORES
+    name = stored.dataset
+    if stored.split.startswith(FOLD_PREFIX):
+        name = f"{name}_{stored.split}"
+    return paths.fill(pattern, "results", run=stored.run, dataset=name)
 
 
 def run_workflow(folder: Path, target: str) -> None:
@@ -225,7 +240,7 @@ def run_workflow(folder: Path, target: str) -> None:
         raise StageError(f"the workflow failed in {folder}; end of {log}:\n  {tail}")
 
 
-def compare_metrics(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def compare_metrics(then: Scored, now: Scored) -> Iterator[str]:
     """Yield one sentence per hash and figure that differs."""
     meanings = {
         "clip_ids_sha256": "other clips are scored: the list changed, or clips were lost",
@@ -234,7 +249,7 @@ def compare_metrics(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator
         "checkpoint_sha256": "the weights differ",
     }
     for key, meaning in meanings.items():
-        if then.get(key) != now.get(key):
+        if getattr(then, key) != getattr(now, key):
             yield f"{key}: {meaning}"
     first, second = _figures(then), _figures(now)
     for name in sorted(first.keys() | second.keys()):
@@ -243,7 +258,9 @@ def compare_metrics(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator
 
 
 def _figures(value: Any, name: str = "") -> dict[str, Any]:
-    """Return every leaf that is a figure, by its dotted name."""
+    """Return every leaf that is a figure, by its dotted name; of a record, what the file holds."""
+    if isinstance(value, BaseModel):
+        value = {key: getattr(value, key) for key in value.model_fields_set}
     if not isinstance(value, Mapping):
         return {name: value}
     leaves: dict[str, Any] = {}

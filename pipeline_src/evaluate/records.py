@@ -1,4 +1,4 @@
-"""The one schema of metrics.json: what evaluations write, and the report and the table read.
+"""The one schema of metrics.json: what evaluations write; the report, table and reproduce read it.
 
 Three kinds of file: a fine-tuning on a split (``EvalMetrics``), its mean over folds
 (``FoldMetrics``), a pre-training before any label (``ProbeMetrics``). What is written holds no key
@@ -257,6 +257,16 @@ class ProbeMetrics(Scored):
     def is_retrieval_only(self) -> bool:
         """Whether there were no training clips for anything else."""
         return not (self.reconstruction or self.probes)
+
+
+def parse_scored(values: dict[str, Any]) -> EvalMetrics | ProbeMetrics:
+    """Return the record of one split; figures of other versions stay in it, as further fields.
+
+    Raises:
+        ValidationError: a key is missing or wrong.
+    """
+    kind = ProbeMetrics if "probes" in values else EvalMetrics
+    return kind.model_validate(values, extra="allow")
 
 
 def write_metrics(

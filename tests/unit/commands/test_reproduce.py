@@ -11,21 +11,26 @@ from pipeline_src.commands.reproduce import (
     target_of,
 )
 from pipeline_src.errors import StageError
+from pipeline_src.evaluate.records import parse_scored
+from tests.report_files import minimal_scores
 
-STORED = {
-    "run": "a",
-    "dataset": "d",
-    "checkpoint_sha256": "1",
-    "clip_ids_sha256": "2",
-    "audio": {"accuracy": {"value": 0.5, "low": 0.4}},
-    "seconds": 3.0,
-    "git_commit": "c",
-    "versions": {"torch": "2.11.0", "gone": "1"},
-}
+STORED = minimal_scores(
+    checkpoint_sha256="1",
+    audio={"accuracy": {"value": 0.5, "low": 0.4}, "later": {"value": 1}},
+    retrieval={"audio_to_video": {"R@1": 0.5}, "video_to_audio": {}, "gallery_size": 4},
+    seconds=3.0,
+    git_commit="c",
+    versions={"torch": "2.11.0", "gone": "1"},
+    of_another_version={"a": [1, 2]},
+)
+
+
+def compare(then, now):
+    return list(compare_metrics(parse_scored(then), parse_scored(now)))
 
 
 def test_time_and_commit_are_no_difference():
-    assert list(compare_metrics(STORED, {**STORED, "seconds": 9.0, "git_commit": "e"})) == []
+    assert compare(STORED, {**STORED, "seconds": 9.0, "git_commit": "e"}) == []
 
 
 @pytest.mark.parametrize(
@@ -34,26 +39,30 @@ def test_time_and_commit_are_no_difference():
         ({"clip_ids_sha256": "3"}, "clip_ids_sha256: other clips are scored"),
         ({"checkpoint_sha256": "3"}, "checkpoint_sha256: the weights differ"),
         (
-            {"audio": {"accuracy": {"value": 0.6, "low": 0.4}}},
+            {"audio": STORED["audio"] | {"accuracy": {"value": 0.6, "low": 0.4}}},
             "audio.accuracy.value: was 0.5, is 0.6",
         ),
         ({"audio": {}}, "audio.accuracy.low: was 0.4, is None"),
+        ({"audio": STORED["audio"] | {"later": {"value": 2}}}, "audio.later.value: was 1, is 2"),
+        ({"retrieval": STORED["retrieval"] | {"gallery_size": 5}}, "retrieval.gallery_size: was 4"),
+        ({"of_another_version": {"a": [1]}}, "of_another_version.a: was [1, 2], is [1]"),
+        ({"num_frames": 0}, "num_frames: was None, is 0"),
+        ({"warnings": []}, "warnings: was None, is []"),
     ],
 )
 def test_what_differs_is_named(change, sentence):
-    found = list(compare_metrics(STORED, {**STORED, **change}))
-    assert found[0].startswith(sentence)
+    assert compare(STORED, {**STORED, **change})[0].startswith(sentence)
 
 
 def test_packages_of_another_version_are_named():
-    names = {name for name, _, _ in differing_versions(STORED)}
+    names = {name for name, _, _ in differing_versions(STORED["versions"])}
     assert "gone" in names
     assert "torch" not in names
 
 
 def test_the_target_is_the_file_itself():
-    assert target_of(STORED) == "results/a/eval/d/metrics.json"
-    assert target_of({**STORED, "probes": {}}) == "results/a/probe/d/metrics.json"
+    assert target_of(parse_scored(STORED)) == "results/a/eval/d/metrics.json"
+    assert target_of(parse_scored({**STORED, "probes": {}})) == "results/a/probe/d/metrics.json"
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -77,10 +86,11 @@ def read(tmp_path, value):
         *({"split": v} for v in ("../x", ["fold1"], 1)),
         *({"versions": v} for v in (["x"], "x", 3)),
         *({"config": v} for v in (["x"], "x", 3)),
+        *({"task": v} for v in ("guess", 3)),
     ],
 )
 def test_foreign_figures_are_refused_in_one_sentence(tmp_path, change):
-    assert read(tmp_path, COMPLETE)["git_commit"] == COMMIT
+    assert read(tmp_path, COMPLETE).git_commit == COMMIT
     (key,) = change
     with pytest.raises(StageError, match=rf"metrics\.json: {key} is .*, not ") as error:
         read(tmp_path, COMPLETE | change)
@@ -91,3 +101,16 @@ def test_foreign_figures_are_refused_in_one_sentence(tmp_path, change):
 def test_files_that_hold_no_figures_are_refused(tmp_path, text):
     with pytest.raises(StageError, match=r"metrics\.json: not a (readable )?metrics\.json"):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize("key", ["git_commit", "config", "versions", "run", "num_clips"])
+@pytest.mark.parametrize("is_null", [False, True])
+def test_what_an_older_file_lacks_is_named(tmp_path, key, is_null):
+    stored = {k: v for k, v in COMPLETE.items() if k != key} | ({key: None} if is_null else {})
+    with pytest.raises(StageError, match=f": {key} missing; only newer files can be made again"):
+        read(tmp_path, stored)
+
+
+def test_a_mean_over_folds_is_not_made_again_as_one(tmp_path):
+    with pytest.raises(StageError, match=r"a mean over folds; give the metrics\.json of each fold"):
+        read(tmp_path, {**COMPLETE, "folds": ["fold1", "fold2"]})

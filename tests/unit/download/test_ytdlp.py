@@ -198,7 +198,7 @@ def test_options_are_allowed_by_name(tmp_path, server, monkeypatch, name):
     monkeypatch.setenv("PIPELINE_YTDLP_OPTIONS", json.dumps(options))
     with pytest.raises(ConfigError, match=f"PIPELINE_YTDLP_OPTIONS: {name} is not allowed"):
         download_one(tmp_path, server.url("see-good"))
-    stored = {"config": {"download": {"ytdlp_options": options}}}
+    stored = {"download": {"ytdlp_options": options}}
     with pytest.raises(
         StageError, match=f"(?s)metrics.json: .*ytdlp_options.{name} is not allowed"
     ):

@@ -12,6 +12,7 @@ from pipeline_src.inference.model import load
 from pipeline_src.runs.done import read_done
 from tests.checkpoints import make_checkpoint
 from tests.networks import WIDTHS
+from tests.report_files import minimal_scores
 from tests.unit.runs.test_convert import published_state
 
 # What the authors' code prepares, which AVSiam and CAV-MAE Sync took over from CAV-MAE.
@@ -137,7 +138,7 @@ def test_what_an_evaluation_has_kept_is_taken_and_what_is_none_is_passed_over(ol
     training = run / "pretrain"
     training.parent.mkdir(parents=True)
     folder.rename(training)
-    scores = {"run": "mine", "dataset": "d", "split": "test", "clip_ids_sha256": "0"}
+    scores = minimal_scores()
     media = {"frame_fit": "squash", "frame_size": 48}
     kept = {"a": "no JSON", "b": json.dumps(scores), "c": json.dumps({**scores, "config": 3})}
     kept["d"] = json.dumps({**scores, "config": {"media": media}})

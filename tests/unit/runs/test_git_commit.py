@@ -84,4 +84,4 @@ def test_the_environment_of_a_hook_names_no_other_repository(project, tmp_path, 
 
 def test_figures_of_unknown_code_are_not_made_again(tmp_path):
     with pytest.raises(StageError, match="the code that made them is missing"):
-        prepare_checkout(tmp_path, {"git_commit": "unknown"})
+        prepare_checkout(tmp_path, "unknown", {})
