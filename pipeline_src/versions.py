@@ -7,7 +7,7 @@ loads it.
 
 PLAN = 3
 DOWNLOAD = 4
-TRANSCODE = 7
+TRANSCODE = 8
 LOGMEL = 2
 PACK = 4
 INDEX = 6

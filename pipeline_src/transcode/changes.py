@@ -15,9 +15,8 @@ from pipeline_src.config.data import MediaConfig
 from pipeline_src.errors import MediaError
 from pipeline_src.transcode.ffmpeg import run
 from pipeline_src.transcode.ffmpeg_command import ClipJob, build_pcm_arguments
+from pipeline_src.transcode.frame_heads import MAX_DRIFT_SECONDS
 
-# What is further from its time was stamped at the rate before the change; a codec's delay is less.
-MAX_DRIFT_SECONDS = 0.06
 MISFIT = "the sound's format changes midway, and then its times do not fit"
 BACKWARDS_MESSAGE = "Non-monotonic DTS"
 PCM_NAME = "sound.nut"

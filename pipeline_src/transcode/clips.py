@@ -1,5 +1,6 @@
 """One clip before and after decoding: which part of its file, and what the manifest says of it."""
 
+import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from pipeline_src.errors import MediaError, as_clip_error
 from pipeline_src.manifest.chunks import Clip
 from pipeline_src.transcode.agreement import find_missing
 from pipeline_src.transcode.batch import Decoded
+from pipeline_src.transcode.changes import MISFIT
+from pipeline_src.transcode.extent import HOLE_SECONDS
 from pipeline_src.transcode.ffmpeg import drops_packets
 from pipeline_src.transcode.ffmpeg_command import WARM_UP_SECONDS, ClipJob, largest_picture
 from pipeline_src.transcode.filters import FIRST_CHANNEL, MIX, Look
@@ -17,7 +20,7 @@ from pipeline_src.transcode.foreign import TAKE_TAGS, find_media_end
 from pipeline_src.transcode.frame_times import frame_seconds
 from pipeline_src.transcode.keyframes import KeyFrames, find_key_frames
 from pipeline_src.transcode.memory import BYTES_PER_WORKER
-from pipeline_src.transcode.probe import MediaInfo, probe_file
+from pipeline_src.transcode.probe import MediaInfo, begins_at_another_rate, probe_file
 from pipeline_src.transcode.rest import find_any, find_joined
 
 # A longer filter would not fit into ffmpeg's command line; such clips get exact frames.
@@ -68,18 +71,22 @@ def prepare_clip(
     """
     path = folder / clip["path"]
     try:
-        probe = probe_file(
+        look = functools.partial(
+            probe_file,
             path,
             max_pixels=media.max_pixels,
             needs_video=media.has_frames,
             end_seconds=clip["end_seconds"],
-            distrusts_header=distrusts_header,
         )
+        probe = look(distrusts_header=distrusts_header)
+        if begins_at_another_rate(path, probe, clip["start_seconds"] or 0.0, media.max_pixels):
+            probe = look(distrusts_header=True)
         _check_times(probe)
         length = probe.length
         start = length.begin_seconds if clip["start_seconds"] is None else clip["start_seconds"]
         has_end = clip["end_seconds"] is not None
         end = clip["end_seconds"] if has_end else length.end_seconds
+        _check_misfits(probe, start, end if has_end else math.inf)
         seconds = min(end, length.end_seconds) - start
         if not has_end or end > length.end_seconds:
             _check_rest(path, probe)
@@ -97,6 +104,13 @@ def prepare_clip(
         return _judge_length(prepared, seconds, media) or prepared
     except Exception as error:
         return as_clip_error(error, clip["clip_id"])
+
+
+def _check_misfits(probe: MediaInfo, start_seconds: float, end_seconds: float) -> None:
+    """Refuse sound of another rate that is stamped at the first: its times are wrong."""
+    for first, last in probe.length.misfits:
+        if min(last, end_seconds) - max(first, start_seconds) > HOLE_SECONDS:
+            raise MediaError("unsupported", f"{MISFIT}, from {first:.2f} s on")
 
 
 def _check_rest(path: Path, probe: MediaInfo) -> None:

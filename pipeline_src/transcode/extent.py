@@ -20,6 +20,7 @@ from av.packet import Packet
 from av.stream import Discard, Stream
 
 from pipeline_src.transcode.foreign import ByteRange, ForeignPackets
+from pipeline_src.transcode.frame_heads import FrameTimes, Span
 
 # Of ffmpeg: a step further than this is a jump (-dts_delta_threshold), one back a new beginning;
 # where a clock may not jump, a step further than that is no time (-dts_error_threshold).
@@ -36,8 +37,6 @@ WRAPPED_TICKS = 1 << 32
 MAX_PACKET_SECONDS = 3600.0
 # Elsewhere one picture may stand as long as it likes.
 EVEN = {"avi"}
-
-Span = tuple[float, float]
 
 
 class Moment(NamedTuple):
@@ -65,6 +64,7 @@ class Extent:
         last_byte: where in the file the last packet begins; 0 where the container does not say.
         joint_byte: where a second file begins that libav takes for media; what follows is left out.
         promised_end_seconds: end by its head of a file with fewer bytes than that states; else 0.
+        misfits: start and end of sound of another rate whose times do not fit it.
     """
 
     audio_seconds: Span | None
@@ -80,6 +80,7 @@ class Extent:
     last_byte: int
     joint_byte: int | None = None
     promised_end_seconds: float = 0.0
+    misfits: tuple[Span, ...] = ()
 
     @property
     def start_seconds(self) -> float:
@@ -166,6 +167,7 @@ def measure(
     clock = Clock(may_jump(container))
     moments: dict[int, list[Moment]] = {stream.index: [] for stream in streams}
     foreign = ForeignPackets(audio, container.format.name)
+    times = FrameTimes(audio.codec_context.name)
     num_marked = last_byte = 0
     for packet in read_packets(container, streams):
         position = packet.pos or 0
@@ -186,6 +188,8 @@ def measure(
         moment = clock.place(packet)
         if moment is not None:
             moments[packet.stream_index].append(moment)
+            if packet.stream_index == audio.index:
+                times.see(packet, moment.start_seconds)
     sound = _lengthened(moments[audio.index])
     pictures = _shown(moments[video.index], video) if video else []
     is_even = container.format.name in EVEN
@@ -202,6 +206,7 @@ def measure(
         foreign=foreign.finish(),
         last_byte=last_byte,
         joint_byte=joint_byte,
+        misfits=times.finish(),
     )
 
 

@@ -16,6 +16,7 @@ from av.format import Flags
 from av.stream import Disposition, Stream
 
 from pipeline_src.transcode.extent import HOLE_SECONDS, Extent, may_jump
+from pipeline_src.transcode.frame_heads import Span, usual_samples
 
 MICROSECONDS = 1_000_000
 # What a header may differ by from the streams: about a packet of sound.
@@ -52,6 +53,7 @@ class Length(NamedTuple):
         is_dense: whether the tables of the file rule out holes in the sound.
         clock_index: stream that begins before all that are in use, where ffmpeg would else move its
             zero; None where it would not.
+        misfits: start and end of sound whose times do not fit it.
         stated_end_seconds: end by a header that counts samples, or of more bytes than there are,
             which a file that was cut off has no longer; not above 0 where there is none.
     """
@@ -67,6 +69,7 @@ class Length(NamedTuple):
     is_dense: bool = False
     stated_end_seconds: float = 0.0
     clock_index: int | None = None
+    misfits: tuple[Span, ...] = ()
 
     @property
     def is_measured(self) -> bool:
@@ -99,7 +102,7 @@ def find_length(
     zero = zero if is_moved else own_zero
     if not distrusts and not is_moved:
         if names & TABLES and (length := _by_tables(container, used, own_zero)):
-            return length
+            return length._replace(misfits=_misfits_by_tables(used, own_zero, measure))
         is_timed = all(stream.start_time is not None for stream in used)
         is_alone = not names & SEEKS_FOREIGN
         if is_timed and is_alone and _is_within(container, own_zero, listed_end_seconds):
@@ -133,7 +136,23 @@ def find_length(
         video_end,
         stated_end_seconds=stated,
         clock_index=clock,
+        misfits=_on_clock(extent, zero),
     )
+
+
+def _misfits_by_tables(
+    used: list[Stream], zero: float, measure: Callable[[], Extent]
+) -> tuple[Span, ...]:
+    """Look for sound whose times do not fit where tables list more of it than they have time for.
+
+    An edit list may hide as much.
+    """
+    (excess,) = (_excess_seconds(stream, guesses=True) for stream in used if stream.type == "audio")
+    return _on_clock(measure(), zero) if excess > HIDDEN_SECONDS else ()
+
+
+def _on_clock(extent: Extent, zero: float) -> tuple[Span, ...]:
+    return tuple((first - zero, last - zero) for first, last in extent.misfits)
 
 
 def _stated_seconds(
@@ -221,12 +240,17 @@ def _by_tables(container: InputContainer, used: list[Stream], zero: float) -> Le
     return Length(begin, end, zero, None, seeks, None, audio_begin, video_end, is_dense)
 
 
-def _excess_seconds(stream: Stream) -> float:
-    """Measure how much longer the frames of an audio stream are than the stream itself."""
+def _excess_seconds(stream: Stream, *, guesses: bool = False) -> float:
+    """Measure how much longer the frames of an audio stream are than the stream itself.
+
+    Args:
+        guesses: take the usual length of a frame where the tables do not tell.
+    """
     if not isinstance(stream, AudioStream) or not stream.duration:
         return 0.0
-    frame = stream.codec_context.frame_size or 0
-    seconds = stream.frames * frame / stream.codec_context.sample_rate
+    codec = stream.codec_context
+    frame = codec.frame_size or (usual_samples(codec.name) if guesses else 0)
+    seconds = stream.frames * frame / codec.sample_rate
     return seconds - _seconds(stream, stream.duration)
 
 

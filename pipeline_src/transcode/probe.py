@@ -22,7 +22,8 @@ from pipeline_src.transcode.extent import Extent, measure
 from pipeline_src.transcode.filters import Look
 from pipeline_src.transcode.foreign import TAKE_TAGS, find_media_end
 from pipeline_src.transcode.formats import CONTAINERS, INPUT_OPTIONS, check_container, input_url
-from pipeline_src.transcode.length import Length, find_length, header_seconds
+from pipeline_src.transcode.frame_heads import has_another_rate, has_heads
+from pipeline_src.transcode.length import MICROSECONDS, Length, find_length, header_seconds
 from pipeline_src.transcode.rest import find_swallowed
 from pipeline_src.transcode.stated_size import stated_seconds
 
@@ -146,6 +147,22 @@ def stream_kinds(path: Path, max_pixels: int) -> set[str]:
     with open_container(path, max_pixels) as container:
         has = {"audio": bool(container.streams.audio), "video": _video_stream(container)}
     return {kind for kind, found in has.items() if found}
+
+
+def begins_at_another_rate(
+    path: Path, probe: MediaInfo, start_seconds: float, max_pixels: int
+) -> bool:
+    """Return whether sound at a clip's start has another rate than the file's first.
+
+    Decoding from there does not see a change. Packets that were read have told.
+    """
+    is_told = probe.length.is_measured or not start_seconds
+    if is_told or not has_heads(probe.audio_codec):
+        return False
+    with open_container(path, max_pixels) as container:
+        (audio,) = (s for s in container.streams.audio if s.index == probe.audio_index)
+        own_seconds = start_seconds + probe.length.own_zero_seconds
+        return has_another_rate(container, audio, round(own_seconds * MICROSECONDS))
 
 
 @contextmanager
