@@ -19,6 +19,7 @@ from pipeline_src.transcode.flags import SHORT_TOLERANCE_SECONDS
 from pipeline_src.transcode.foreign import TAKE_TAGS, find_media_end
 from pipeline_src.transcode.frame_times import frame_seconds
 from pipeline_src.transcode.keyframes import KeyFrames, find_key_frames
+from pipeline_src.transcode.lead import find_lead
 from pipeline_src.transcode.memory import BYTES_PER_WORKER
 from pipeline_src.transcode.probe import MediaInfo, begins_at_another_rate, probe_file
 from pipeline_src.transcode.rest import find_any, find_joined
@@ -220,6 +221,7 @@ def _job(
         foreign=probe.length.extent.foreign[:MAX_FOREIGN] if probe.length.extent else (),
         seeks_exactly=bool(probe.containers & SEEK_WHOLE),
         media_end=find_media_end(path) if probe.containers & TAKE_TAGS else None,
+        lead_bytes=sum(find_lead(path, name) for name in probe.containers),
     )
 
 

@@ -24,6 +24,7 @@ from pipeline_src.transcode.filters import (
     pcm_filters,
 )
 from pipeline_src.transcode.formats import INPUT_OPTIONS, input_url
+from pipeline_src.transcode.lead import LEAD_OPTION
 from pipeline_src.transcode.probe import Picture
 
 GLOBAL_OPTIONS = ("-hide_banner", "-nostdin", "-filter_threads", "1")
@@ -72,6 +73,7 @@ class ClipJob:
         heeds_marks: False = decode packets that the container calls incomplete.
         media_end: byte in the file behind which only tags or zeros follow; None = none do.
         cuts_end: read the file up to there.
+        lead_bytes: before the first whole frame of raw sound.
     """
 
     path: Path
@@ -102,6 +104,7 @@ class ClipJob:
     heeds_marks: bool = True
     media_end: int | None = None
     cuts_end: bool = False
+    lead_bytes: int = 0
 
     @property
     def memory_bytes(self) -> int:
@@ -225,6 +228,8 @@ def _error_options(jobs: Sequence[ClipJob]) -> Sequence[str]:
 
 def _input_options(job: ClipJob) -> dict[str, str | int | None]:
     options: dict[str, str | int | None] = {**INPUT_OPTIONS, "threads": 1, **_place_options(job)}
+    if job.lead_bytes:
+        options[LEAD_OPTION] = job.lead_bytes
     if unwanted := _unwanted_sound(job):
         options["bsf:a"] = f"noise=drop={unwanted}"
     if job.has_one_format:  # a change is an error, not a silent new beginning

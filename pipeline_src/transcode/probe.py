@@ -1,5 +1,6 @@
 """What a raw file holds, by PyAV: streams to use, duration, codecs, or the reason it is useless."""
 
+import contextlib
 import functools
 import math
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from pipeline_src.transcode.filters import Look
 from pipeline_src.transcode.foreign import TAKE_TAGS, find_media_end
 from pipeline_src.transcode.formats import CONTAINERS, INPUT_OPTIONS, check_container, input_url
 from pipeline_src.transcode.frame_heads import has_another_rate, has_heads
+from pipeline_src.transcode.lead import LEAD_OPTION, find_lead
 from pipeline_src.transcode.length import MICROSECONDS, Length, find_length, header_seconds
 from pipeline_src.transcode.rest import find_swallowed
 from pipeline_src.transcode.stated_size import stated_seconds
@@ -175,13 +177,21 @@ def open_container(path: Path, max_pixels: int) -> Iterator[InputContainer]:
     limit = Picture.up_to(max_pixels, UNKNOWN_BITS_PER_PIXEL / 8).decoder_pixels
     options = {**INPUT_OPTIONS, "max_pixels": str(limit)}
     try:
-        with av.open(input_url(path), options=options, metadata_errors="replace") as container:
+        with contextlib.ExitStack() as stack:
+            container = stack.enter_context(_open(path, options))
+            if lead := find_lead(path, container.format.name):
+                container.close()
+                container = stack.enter_context(_open(path, {**options, LEAD_OPTION: str(lead)}))
             yield container
     except PatchWelcomeError as error:
         raise MediaError("unsupported", f"a form that ffmpeg does not read: {error}") from error
     except (FFmpegError, OSError, UnicodeDecodeError, ValueError) as error:
         check_container(path)
         raise MediaError("corrupt", f"cannot be opened: {error}") from error
+
+
+def _open(path: Path, options: dict[str, str]) -> InputContainer:
+    return av.open(input_url(path), options=options, metadata_errors="replace")
 
 
 def _used_streams(

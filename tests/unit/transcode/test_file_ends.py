@@ -3,6 +3,7 @@
 import struct
 
 import av
+import numpy as np
 import pytest
 
 from tests.clock import (
@@ -12,6 +13,7 @@ from tests.clock import (
     MPEG2,
     SOUND_ONLY,
     check_clip,
+    read_times,
     record,
     sound_of,
 )
@@ -153,6 +155,46 @@ def test_sound_beyond_the_size_in_a_header_is_said(tmp_path, tail):
     assert clip["audio_seconds"] == pytest.approx(2, abs=0.01)
     assert clip["flags"] == (["short"] if tail is None else [])
     assert clip.get("short_seconds", 2) == pytest.approx(2, abs=0.01)
+
+
+LEADS = {
+    "a.aac": (),
+    "b.ac3": (),
+    "c.eac3": (),
+    "d.loas": ("-c:a", "aac", "-f", "latm"),
+}
+
+
+@pytest.mark.parametrize("name", LEADS)
+@pytest.mark.parametrize("num_bytes", [5, 333, 1502])
+def test_raw_sound_may_begin_within_a_frame(tmp_path, name, num_bytes):
+    """As a dump of a stream does: the first whole frame begins a few bytes on."""
+    path = run_ffmpeg(*sound_of(0, 4), *LEADS[name], output=tmp_path / name)
+    path.write_bytes(path.read_bytes()[num_bytes:])
+    clip, members = transcode_one(tmp_path, SOUND_ONLY, source=name)
+    _, sounds = read_times(clip, members, SOUND_ONLY)
+    moments = [(k + 0.5) / 8 * clip["duration_seconds"] for k in range(8)]
+    late = sounds - moments
+    assert np.ptp(late) < 0.05
+    assert clip["duration_seconds"] + late.mean() == pytest.approx(4, abs=0.06)
+    assert clip["flags"] == []
+    first = float(late.mean())
+    check_clip(
+        tmp_path,
+        SOUND_ONLY,
+        length=1,
+        first=1 + first,
+        source=name,
+        start_seconds=1,
+        end_seconds=2,
+    )
+
+
+def test_more_bytes_than_a_frame_before_the_first_are_still_damage(tmp_path):
+    path = run_ffmpeg(*sound_of(0, 4), output=tmp_path / "a.ac3")
+    lost = bytes(path.read_bytes()[k] ^ 0x5A for k in range(9000))
+    path.write_bytes(path.read_bytes()[:384] + lost + path.read_bytes()[9384:])
+    assert lose_one(tmp_path, SOUND_ONLY, source="a.ac3").reason == "corrupt"
 
 
 def test_what_a_download_did_not_fill_is_still_corrupt(tmp_path):
