@@ -114,9 +114,9 @@ class Soak:
                 aimed = self._calm()
                 if aimed or is_before(seconds):
                     self._disturb(aimed)
-            self._stop()
+            output = self._stop()
             if process.returncode == 0:
-                self._forget()
+                self._forget(output)
             self._damage()
         self.finish()
 
@@ -152,16 +152,18 @@ class Soak:
     def _is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def _stop(self) -> None:
-        """Kill whatever is left of this start."""
+    def _stop(self) -> str:
+        """Kill whatever is left of this start; return what it printed."""
         assert self._process is not None
         for process in self.processes():
             _ignore_gone(process.kill)
-        self._process.communicate()
+        return self._process.communicate()[0]
 
-    def _forget(self) -> None:
+    def _forget(self, output: str) -> None:
         """Have a run that is done trained again: nothing else is left to disturb."""
         self.counts["trained again"] += 1
+        is_done = (self.results / "report/index.html").exists()
+        assert is_done, f"a start that did not end its work said that it did:\n{output[-4000:]}"
         shutil.rmtree(self.results / "avsiam_tiny")
 
     def _missing(self) -> list[str]:
