@@ -3,26 +3,23 @@
 import csv
 import json
 import re
+from contextlib import contextmanager
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
-import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 from pipeline_src.config.data import AudioConfig
 from pipeline_src.report.build import build_report
 from tests import media
-from tests.browser import CHROMIUM, open_browser
+from tests.browser import PHONE, needs_chromium, open_browser, open_page
 from tests.report_files import write_evaluation, write_json, write_probe, write_training
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: install it, as .ci/run does"),
-]
+pytestmark = [pytest.mark.e2e, needs_chromium]
 PAPER_PIXELS = 964  # letter, landscape, without its margins, at 96 pixels an inch; A4 is wider
-CURVE = "document.querySelector('#training figure:has(script) [role=img]')"
-MAP = "document.querySelector('#predictions figure:has(script):last-of-type [role=img]')"
-TIP = "document.getElementById('tip')"
+CURVE = "#training figure:has(script) [role=img] >> nth=0"
+MAP = "#predictions figure:has(script):last-of-type [role=img] >> nth=0"
 
 
 @pytest.fixture(scope="module")
@@ -57,35 +54,42 @@ def page_path(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with open_browser(tmp_path_factory.mktemp("browser")) as browser:
+def browser():
+    with open_browser() as browser:
         yield browser
+
+
+@contextmanager
+def opened(browser, page_path, **options):
+    with open_page(browser, page_path.as_uri(), **options) as page:
+        expect(page.locator("#tip")).to_be_attached()
+        yield page
 
 
 @pytest.fixture
 def page(browser, page_path):
-    browser.said.clear()
-    browser.send("Emulation.setEmulatedMedia", media="", features=[])
-    browser.size(1600, 900)
-    browser.open("about:blank")
-    browser.open(page_path.as_uri())
-    browser.wait("document.readyState === 'complete' && !!document.querySelector('#tip')")
-    yield browser
-    assert not browser.problems()
-    assert not browser.hosts()
+    with opened(browser, page_path, viewport={"width": 1600, "height": 900}) as page:
+        yield page
+
+
+def open_all(page):
+    """Open every part that can be closed."""
+    page.evaluate("document.querySelectorAll('details').forEach(e => e.open = true)")
 
 
 def point_at(page, area, series, number):
     """Move the mouse to a point of a chart; return what the chart knows of it."""
-    page.run(f"{area}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
-    values = page.run(f"JSON.parse({area}.parentElement.querySelector('script').textContent)")
+    area = page.locator(area)
+    area.evaluate("e => e.scrollIntoView({block: 'center', behavior: 'instant'})")
+    values = json.loads(area.locator("xpath=..").locator("script").text_content())
     x0, dx, y0, dy = values["scale"]
     point = values["series"][series]["points"][number]
-    x, y = page.run(
-        f"(p => [p.x, p.y])(new DOMPoint({x0 + dx * point[0]}, {y0 + dy * point[1]})"
-        f".matrixTransform({area}.querySelector('svg').getScreenCTM()))"
+    at = area.locator("svg").evaluate(
+        "(e, at) => { const p = new DOMPoint(...at).matrixTransform(e.getScreenCTM());"
+        " return [p.x, p.y]; }",
+        [x0 + dx * point[0], y0 + dy * point[1]],
     )
-    page.point(x, y)
+    page.mouse.move(*at)
     return values, point
 
 
@@ -93,53 +97,55 @@ def test_a_pointer_on_curves_tells_every_run(page):
     values, (epoch, loss) = point_at(page, CURVE, 0, 12)
     names = [one["name"] for one in values["series"]]
     assert names == ["base", "other_with_a_longer_name"]
-    page.wait(f"!{TIP}.hidden")
-    told = page.run(f"{TIP}.innerText")
+    tip = page.locator("#tip")
+    expect(tip).to_be_visible()
+    told = tip.inner_text()
     assert told.startswith(f"epoch {epoch:g}")
     for name in names:
         assert re.search(rf"{name}: {loss:.4g}", told)
-    assert page.run(f"{CURVE}.querySelectorAll('circle').length") == 2
-    page.point(2, 2)
-    page.wait(f"{TIP}.hidden")
-    assert page.run(f"{CURVE}.querySelectorAll('circle').length") == 0
+    expect(page.locator(CURVE).locator("circle")).to_have_count(2)
+    page.mouse.move(2, 2)
+    expect(tip).to_be_hidden()
+    expect(page.locator(CURVE).locator("circle")).to_have_count(0)
 
 
 def test_a_pointer_on_the_map_tells_clip_class_and_picture(page):
-    page.run("document.querySelectorAll('#predictions details').forEach(e => e.open = true)")
+    open_all(page)
     values, point = point_at(page, MAP, 0, 0)
     clip, label = values["texts"][int(point[2])]
-    page.wait(f"!{TIP}.hidden")
-    assert page.run(f"{TIP}.innerText").split("\n") == [clip, f"audio: {label}"]
+    tip = page.locator("#tip")
+    expect(tip).to_be_visible()
+    assert tip.inner_text().split("\n") == [clip, f"audio: {label}"]
     assert clip == "clip_0"
-    assert page.run(f"{TIP}.querySelector('i').style.background").startswith('url("data:image')
-    assert page.run(f"{TIP}.querySelector('i').offsetWidth") == 96
+    picture = tip.locator("i")
+    assert picture.evaluate("e => e.style.background").startswith('url("data:image')
+    assert picture.bounding_box()["width"] == 96
 
 
 def test_keys_move_from_point_to_point(page):
-    page.run(f"{CURVE}.focus()")
-    page.press("ArrowRight")
-    page.wait(f"!{TIP}.hidden")
-    first = page.run(f"{TIP}.innerText")
-    page.press("ArrowRight")
-    assert page.run(f"{TIP}.innerText") != first
-    page.run(f"{CURVE}.blur()")
-    assert page.run(f"{TIP}.hidden")
+    page.locator(CURVE).focus()
+    page.keyboard.press("ArrowRight")
+    tip = page.locator("#tip")
+    expect(tip).to_be_visible()
+    first = tip.inner_text()
+    page.keyboard.press("ArrowRight")
+    assert tip.inner_text() != first
+    page.locator(CURVE).blur()
+    expect(tip).to_be_hidden()
 
 
 def test_tables_and_charts_are_saved(page, page_path, tmp_path):
-    page.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
-    page.run("document.querySelector('#methods .save[download]').click()")
-    page.run("document.querySelector('#methods figure button').click()")
-    saved = [
-        tmp_path / "methods-runs-on-toy.csv",
-        tmp_path / "methods-accuracy-mean-over-seeds.svg",
-    ]
-    for path in saved:
-        for _ in range(100):
-            if path.is_file() and path.stat().st_size:
-                break
-            page.run("new Promise(done => setTimeout(done, 100))")
-    head, *rows = csv.reader(saved[0].read_text().splitlines())
+    buttons = {
+        "methods-runs-on-toy.csv": "#methods .save[download]",
+        "methods-accuracy-mean-over-seeds.svg": "#methods figure button",
+    }
+    for name, button in buttons.items():
+        with page.expect_download() as download:
+            page.locator(button).first.click()
+        assert download.value.suggested_filename == name
+        download.value.save_as(tmp_path / name)
+    table, chart = [(tmp_path / name).read_text() for name in buttons]
+    head, *rows = csv.reader(table.splitlines())
     assert head[:6] == [
         *("Run", "Network", "Seeds", "Accuracy, %, audio", "Accuracy, %, audio: low"),
         "Accuracy, %, audio: high",
@@ -147,20 +153,18 @@ def test_tables_and_charts_are_saved(page, page_path, tmp_path):
     assert [row[0] for row in rows] == ["base", "other_with_a_longer_name"]
     record = json.loads((page_path.parents[1] / "base_seed0/eval/toy/metrics.json").read_text())
     assert float(rows[0][3]) == pytest.approx(100 * record["audio"]["accuracy"]["value"], rel=1e-5)
-    written = saved[1].read_text()
-    assert ElementTree.fromstring(written).tag.endswith("svg")
-    assert "var(" not in written
-    assert "currentColor" not in written
+    assert ElementTree.fromstring(chart).tag.endswith("svg")
+    assert "var(" not in chart
+    assert "currentColor" not in chart
 
 
 def test_a_link_opens_the_part_that_it_names(page):
-    page.run("document.querySelectorAll('details').forEach(e => e.open = false)")
+    page.evaluate("document.querySelectorAll('details').forEach(e => e.open = false)")
     name = "predictions-base-seed1-toy"
-    page.run(f"location.hash = '#{name}'")
-    page.wait(f"document.getElementById('{name}').closest('details').open")
-    links = page.run("[...document.querySelectorAll('h3')].map(e => e.id)")
-    assert all(links)
-    ids = page.run("[...document.querySelectorAll('[id]')].map(e => e.id)")
+    page.evaluate(f"location.hash = '#{name}'")
+    expect(page.locator(f"#{name}")).to_be_visible()
+    assert all(page.locator("h3").evaluate_all("all => all.map(e => e.id)"))
+    ids = page.locator("[id]").evaluate_all("all => all.map(e => e.id)")
     outside = [one for one in ids if not re.fullmatch(r"[cmp][0-9a-f]{10,}", one)]  # of drawings
     assert len(outside) == len(set(outside))
 
@@ -170,33 +174,34 @@ def test_a_wide_window_has_no_empty_half(page):
         " [...e.querySelectorAll('table, figure, .missing')].filter(one => one.offsetParent)" \
         ".map(one => one.getBoundingClientRect().right)]).map(([box, ends]) =>" \
         " (Math.max(0, ...ends) - box.left) / box.width)"  # fmt: skip
-    assert min(page.run(wide)) > 0.8
+    assert min(page.evaluate(wide)) > 0.8
 
 
-def test_a_phone_keeps_the_first_column_and_its_width(page):
-    page.size(390, 844, is_phone=True)
-    page.run("document.querySelectorAll('details').forEach(e => e.open = true)")
-    assert page.run("document.documentElement.scrollWidth") == 390
-    scroll = "document.querySelector('#methods .scroll')"
-    assert page.run(f"{scroll}.scrollWidth > {scroll}.clientWidth + 200")
-    place = f"{scroll}.querySelector('tbody th').getBoundingClientRect().left"
-    before = page.run(place)
-    page.run(f"{scroll}.scrollLeft = 200")
-    assert page.run(place) == pytest.approx(before, abs=1)
-    assert page.run(f"{scroll}.querySelector('td').getBoundingClientRect().left") < before
+def test_a_phone_keeps_the_first_column_and_its_width(browser, page_path):
+    with opened(browser, page_path, **PHONE) as page:
+        open_all(page)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        scroll = page.locator("#methods .scroll").first
+        assert scroll.evaluate("e => e.scrollWidth > e.clientWidth + 200")
+        first = scroll.locator("tbody th").first
+        before = first.bounding_box()["x"]
+        scroll.evaluate("e => e.scrollLeft = 200")
+        assert first.bounding_box()["x"] == pytest.approx(before, abs=1)
+        assert scroll.locator("td").first.bounding_box()["x"] < before
 
 
 def test_paper_has_every_column(page):
-    page.size(PAPER_PIXELS, 1000)
-    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
-    page.send("Emulation.setEmulatedMedia", media="print", features=dark)
-    assert page.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    tables = page.run(
-        "[...document.querySelectorAll('table')].filter(e => e.offsetParent)"
-        ".map(e => [e.getBoundingClientRect().right, e.rows[0].innerText])"
+    page.set_viewport_size({"width": PAPER_PIXELS, "height": 1000})
+    page.emulate_media(media="print", color_scheme="dark")
+    colour = page.locator("body").evaluate("e => getComputedStyle(e).backgroundColor")
+    assert colour == "rgb(255, 255, 255)"
+    tables = page.locator("table:visible").evaluate_all(
+        "all => all.map(e => e.getBoundingClientRect().right)"
     )
     assert len(tables) > 6
-    assert np.max([right for right, _ in tables]) <= PAPER_PIXELS
-    clipped = "[...document.querySelectorAll('.scroll')].filter(e => getComputedStyle(e).overflowX"
-    assert page.run(f"{clipped} !== 'visible').length") == 0
-    assert page.send("Page.printToPDF", preferCSSPageSize=True)["data"]
+    assert max(tables) <= PAPER_PIXELS
+    flows = page.locator(".scroll").evaluate_all(
+        "all => all.map(e => getComputedStyle(e).overflowX)"
+    )
+    assert set(flows) == {"visible"}
+    assert page.pdf(prefer_css_page_size=True)

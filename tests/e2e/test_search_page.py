@@ -1,6 +1,5 @@
 """The search page in a real browser: by clip, by upload, by microphone, keys, a phone's width."""
 
-import json
 import os
 import re
 import subprocess
@@ -11,19 +10,16 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 
 from pipeline_src.inference.search.store import ClipIndex
-from tests.browser import CHROMIUM, open_browser
+from tests.browser import PHONE, needs_chromium, open_browser, open_page, wait_until
 from tests.checkpoints import make_checkpoint, make_split
 from tests.media import make_clip
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: install it, as .ci/run does"),
-]
+pytestmark = [pytest.mark.e2e, needs_chromium]
 COMMAND = (sys.executable, "-m", "pipeline_src")
-NAMES = "[...document.querySelectorAll('#results strong')].map(e => e.textContent)"
-FOUND = "document.querySelectorAll('#results .card').length"
+RESULTS = "#results .card"
 PLAYED = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-c:a", "aac")  # by browsers
 
 
@@ -95,20 +91,17 @@ def served_many(tmp_path_factory, root):
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with open_browser(tmp_path_factory.mktemp("browser")) as browser:
+def browser():
+    with open_browser() as browser:
         yield browser
 
 
 @contextmanager
-def opened(browser, address):
-    browser.said.clear()
-    browser.size(1280, 860)
-    browser.open(address + "/")
-    browser.wait("document.readyState === 'complete' && state.map && state.drawn.length")
-    yield browser
-    assert not browser.problems()
-    assert browser.hosts() <= {address.removeprefix("http://")}
+def opened(browser, address, **options):
+    options = {"viewport": {"width": 1280, "height": 860}, **options}
+    with open_page(browser, address + "/", **options) as page:
+        wait_until(page, "state.map && state.drawn.length")
+        yield page
 
 
 @pytest.fixture
@@ -125,155 +118,157 @@ def page_of_many(browser, served_many):
 
 def place(page, number):
     """Where a clip of the map is in the window."""
-    box = "document.getElementById('map').getBoundingClientRect()"
-    return page.run(f"[{box}.left + state.drawn[{number}].x, {box}.top + state.drawn[{number}].y]")
+    box = page.locator("#map").bounding_box()
+    x, y = page.evaluate(f"[state.drawn[{number}].x, state.drawn[{number}].y]")
+    return box["x"] + x, box["y"] + y
+
+
+def titles(page, within):
+    """Whole names of the clips that a list shows."""
+    return page.locator(f"{within} .name").evaluate_all("all => all.map(e => e.title)")
 
 
 def test_the_map_says_which_clip_a_point_is(page, served):
     for number in (0, 3):
-        row = served[0].row(page.run(f"state.drawn[{number}].row"))
-        page.point(*place(page, number))
-        page.wait(f"!$('tip').hidden && state.at === state.drawn[{number}].k")
+        row = served[0].row(page.evaluate(f"state.drawn[{number}].row"))
+        page.mouse.move(*place(page, number))
         name = Path(row["clip"]).name
         (label,) = row["labels"]
         assert name.startswith(label)
-        said = f"{label} · {label}/{name}"
-        page.wait(f"$('tip').innerText.trim() === {json.dumps(said)}")
+        expect(page.locator("#tip")).to_have_text(f"{label} · {label}/{name}")
+        expect(page.locator("#tip")).to_be_visible()
+        # Its picture and its spectrogram.
         loaded = "[...document.querySelectorAll('#tip img')].map(e => e.naturalWidth > 0)"
-        page.wait(f"{loaded}.every(Boolean)")
-        assert page.run(loaded) == [True, True]  # its picture and its spectrogram
+        wait_until(page, f"{loaded}.length === 2 && {loaded}.every(Boolean)")
 
 
 def plays(page, within):
     """Wait until a video's time goes on, with a picture."""
     video = f"document.querySelector('{within} video')"
-    page.wait(f"!!{video} && {video}.readyState >= 2 && {video}.currentTime > 0.2")
-    assert page.run(f"[{video}.videoWidth, {video}.videoHeight]") == [64, 48]
+    wait_until(page, f"{video} && {video}.readyState >= 2 && {video}.currentTime > 0.2")
+    assert page.evaluate(f"[{video}.videoWidth, {video}.videoHeight]") == [64, 48]
 
 
 def test_a_result_plays(page):
-    page.point(*place(page, 0), clicks=True)
+    page.mouse.click(*place(page, 0))
     plays(page, "#wanted")
-    page.run("[...document.querySelectorAll('#wanted button')].at(-1).click()")
-    assert page.wait(FOUND) == 5
-    page.run("document.querySelector('#results .card:nth-child(2) .play').click()")
+    page.get_by_role("button", name="Find nearest").click()
+    expect(page.locator(RESULTS)).to_have_count(5)
+    page.locator(RESULTS).nth(1).locator(".play").click()
     plays(page, "#results .card:nth-child(2)")
-    assert page.run("document.querySelector('#wanted video').paused")
+    assert page.locator("#wanted video").evaluate("e => e.paused")
 
 
 def test_search_by_sound_and_by_picture_of_a_clip(page):
-    page.point(*place(page, 0), clicks=True)
-    page.wait("state.wanted && !!document.querySelector('#wanted video')")
+    page.mouse.click(*place(page, 0))
+    expect(page.locator("#wanted video")).to_be_visible()
     for by in ("audio other", "video other", "audio same", "video same", "both other"):
-        page.run("document.querySelectorAll('#results .card').forEach(e => e.remove())")
-        page.run(f"document.querySelector('[value=\"{by}\"]').click()")
-        assert page.wait(FOUND) == 5  # all but itself and the refused one
-        assert page.run("[...document.querySelectorAll('#results img')].length") == 10
-    scores = page.run("[...document.querySelectorAll('#results meter')].map(e => e.value)")
+        page.locator(RESULTS).evaluate_all("all => all.forEach(e => e.remove())")
+        page.check(f"[value='{by}']")
+        expect(page.locator(RESULTS)).to_have_count(5)  # all but itself and the refused one
+        expect(page.locator("#results img")).to_have_count(10)
+    scores = page.locator("#results meter").evaluate_all("all => all.map(e => e.value)")
     assert scores == sorted(scores, reverse=True)
-    page.run("$('label').value = 'still'; $('label').onchange()")
-    page.wait(f"{FOUND} <= 3")
-    assert set(page.run(NAMES)) == {"still"}
+    page.select_option("#label", "still")
+    wait_until(page, f"document.querySelectorAll('{RESULTS}').length <= 3")
+    assert set(page.locator("#results strong").all_inner_texts()) == {"still"}
 
 
 def test_a_class_and_a_split(page_of_many, served_many):
     page, index = page_of_many, served_many[0]
     assert index.about["splits"] == ["test", "train"]
     label = index.about["labels"][0]
-    page.run("$('split').value = 'test'; $('split').onchange()")
-    rows = page.wait("state.drawn.length === 2 && state.drawn.map(e => e.row)")
+    page.select_option("#split", "test")
+    rows = page.evaluate("state.drawn.map(e => e.row)")
     assert [index.row(row)["clip"] for row in rows] == ["toy/test/test0.mp4", "toy/test/test1.mp4"]
-    page.point(*place(page, 1), clicks=True)
-    page.wait("state.wanted && state.wanted.clip === 'toy/test/test1.mp4'")
-    page.run("$('split').value = 'train'; $('split').onchange()")
-    page.run("[...document.querySelectorAll('#wanted button')].at(-1).click()")
-    page.wait(f"{FOUND} === 2")
-    names = "[...document.querySelectorAll('#results .name')].map(e => e.title)"
-    assert set(page.run(names)) == {"toy/train/train0.mp4", "toy/train/train1.mp4"}
-    page.run(f"$('label').value = {json.dumps(label)}; $('label').onchange()")
-    page.wait(f"{FOUND} === 1")
-    assert page.run(names) == ["toy/train/train0.mp4"]
-    page.run("$('tab-clips').click()")
-    listed = "[...document.querySelectorAll('#clips .name')].map(e => e.title)"
-    assert page.wait(f"{listed}.length === 1 && {listed}") == ["toy/train/train0.mp4"]
+    page.mouse.click(*place(page, 1))
+    wait_until(page, "state.wanted && state.wanted.clip === 'toy/test/test1.mp4'")
+    page.select_option("#split", "train")
+    page.get_by_role("button", name="Find nearest").click()
+    expect(page.locator(RESULTS)).to_have_count(2)
+    assert set(titles(page, "#results")) == {"toy/train/train0.mp4", "toy/train/train1.mp4"}
+    page.select_option("#label", label)
+    expect(page.locator(RESULTS)).to_have_count(1)
+    assert titles(page, "#results") == ["toy/train/train0.mp4"]
+    page.click("#tab-clips")
+    expect(page.locator("#clips .card")).to_have_count(1)
+    assert titles(page, "#clips") == ["toy/train/train0.mp4"]
 
 
 def test_every_clip_that_a_text_names_can_be_reached(page_of_many):
-    page = page_of_many
-    count = "document.querySelectorAll('#clips .card').length"
-    page.run("$('tab-clips').click()")
-    page.wait(f"{count} === 200 && !$('more-clips').hidden")
-    page.run("$('text').value = 'even.png'; $('text').oninput()")
-    page.wait("[...document.querySelectorAll('#clips .name')].every(e => /even/.test(e.title))")
-    assert page.run(count) == 200
-    assert not page.run("$('more-clips').hidden")
-    page.run("$('more-clips').click()")
-    page.wait(f"{count} === 203 && $('more-clips').hidden")
-    names = page.run("[...document.querySelectorAll('#clips .name')].map(e => e.title)")
+    page, cards, more = page_of_many, page_of_many.locator("#clips .card"), "#more-clips"
+    page.click("#tab-clips")
+    expect(cards).to_have_count(200)
+    expect(page.locator(more)).to_be_visible()
+    page.fill("#text", "even.png")
+    wait_until(
+        page, "[...document.querySelectorAll('#clips .name')].every(e => /even/.test(e.title))"
+    )
+    assert cards.count() == 200
+    page.click(more)
+    expect(cards).to_have_count(203)
+    expect(page.locator(more)).to_be_hidden()
+    names = titles(page, "#clips")
     assert len(set(names)) == 203
     assert all(name.endswith("even.png") for name in names)
 
 
 def test_search_by_an_upload_and_one_that_is_refused(page, others):
-    page.choose_file("#file", others / "picture.png")
-    assert page.wait(FOUND) == 6
-    assert page.run("document.querySelector('[value=\"audio other\"]').disabled")
-    page.choose_file("#file", others / "tone.wav")
-    page.wait("state.wanted.clip === 'tone.wav'")
-    assert page.run("document.querySelector('[value=\"video other\"]').disabled")
-    page.choose_file("#file", others / "bad.mp4")
-    page.wait("!$('problem').hidden")
-    assert page.run("$('problem').textContent").startswith("bad.mp4 was refused: corrupt")
-    page.run("$('tab-refused').click()")
-    page.wait("$('refused').tBodies[0].rows.length === 1")
-    told = page.run("$('refused').innerText")
-    assert "<img src=x onerror=alert(1)>.mp4" in told  # text, not markup
-    assert "corrupt" in told
+    page.set_input_files("#file", others / "picture.png")
+    expect(page.locator(RESULTS)).to_have_count(6)
+    expect(page.locator("[value='audio other']")).to_be_disabled()
+    page.set_input_files("#file", others / "tone.wav")
+    expect(page.locator("#wanted .name")).to_have_attribute("title", "tone.wav")
+    expect(page.locator("[value='video other']")).to_be_disabled()
+    page.set_input_files("#file", others / "bad.mp4")
+    expect(page.locator("#problem")).to_contain_text("bad.mp4 was refused: corrupt")
+    page.click("#tab-refused")
+    rows = page.locator("#refused tbody tr")
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text("<img src=x onerror=alert(1)>.mp4")  # text, not markup
+    expect(rows).to_contain_text("corrupt")
 
 
 def test_search_by_a_recording(page):
-    page.run("$('record').click()")
-    page.wait("$('record').textContent.startsWith('Stop')")
+    page.click("#record")
+    expect(page.locator("#record")).to_contain_text("Stop")
     time.sleep(1.5)
-    page.run("$('record').click()")
-    page.wait("state.wanted && state.wanted.clip === 'recording'")
-    assert page.wait(FOUND) == 6
-    assert page.run("state.wanted.has") == ["audio"]
+    page.click("#record")
+    expect(page.locator("#wanted .name")).to_have_attribute("title", "recording")
+    expect(page.locator(RESULTS)).to_have_count(6)
+    assert page.evaluate("state.wanted.has") == ["audio"]
 
 
 def test_keys_alone(page):
-    page.run("$('map').focus()")
-    page.press("ArrowRight")
-    page.wait("!$('tip').hidden")
-    first = page.run("state.at")
-    for key in ("ArrowRight", "ArrowLeft", "ArrowDown", "ArrowUp"):
-        page.press(key)
-    page.wait("state.at >= 0")
-    assert page.run("$('map-said').textContent")
-    page.press("Enter")
-    assert page.wait(FOUND) == 5
-    page.run("$('tab-results').focus()")
-    page.press("ArrowRight")
-    page.wait("!$('panel-clips').hidden && document.querySelectorAll('#clips .card').length === 6")
-    assert page.run("document.activeElement.id") == "tab-clips"
-    assert isinstance(first, int)
+    page.focus("#map")
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowDown", "ArrowUp"):
+        page.keyboard.press(key)
+    expect(page.locator("#tip")).to_be_visible()
+    expect(page.locator("#map-said")).not_to_be_empty()
+    page.keyboard.press("Enter")
+    expect(page.locator(RESULTS)).to_have_count(5)
+    page.focus("#tab-results")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#tab-clips")).to_be_focused()
+    expect(page.locator("#clips .card")).to_have_count(6)
+    expect(page.locator("#panel-clips")).to_be_visible()
 
 
-def test_a_phone_shows_all_of_it(page, tmp_path):
-    page.size(390, 844, is_phone=True)
-    for view in ("map", "results", "clips", "refused"):
-        page.run(f"$('tab-{view}').click()")
-        assert page.run("document.documentElement.scrollWidth <= innerWidth"), view
-        small = page.run(
-            "[...document.querySelectorAll('button, select')].filter(e => e.offsetParent)"
-            ".filter(e => e.getBoundingClientRect().height < 40).map(e => e.id || e.textContent)"
-        )
-        assert json.dumps(small) == "[]"
-    page.run("$('tab-map').click()")
-    page.run("$('map').scrollIntoView()")
-    page.point(*place(page, 2), clicks=True)
-    page.wait("state.wanted && !!document.querySelector('#wanted video')")
-    box = page.run("(r => [r.top, r.bottom])($('wanted').getBoundingClientRect())")
-    assert 0 <= box[0] < box[1] <= 844
-    page.picture(tmp_path / "phone.png")
-    assert Image.open(tmp_path / "phone.png").size == (390, 844)
+def test_a_phone_shows_all_of_it(browser, served, tmp_path):
+    with opened(browser, served[1], **PHONE) as page:
+        for view in ("map", "results", "clips", "refused"):
+            page.tap(f"#tab-{view}")
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
+            heights = page.locator("button:visible, select:visible").evaluate_all(
+                "all => all.map(e => [e.getBoundingClientRect().height, e.id || e.textContent])"
+            )
+            assert [name for height, name in heights if height < 40] == []
+        page.tap("#tab-map")
+        page.locator("#map").scroll_into_view_if_needed()
+        page.touchscreen.tap(*place(page, 2))
+        wanted = page.locator("#wanted")
+        expect(wanted.locator("video")).to_be_visible()
+        box = wanted.bounding_box()
+        assert 0 <= box["y"] < box["y"] + box["height"] <= 844
+        page.screenshot(path=tmp_path / "phone.png")
+        assert Image.open(tmp_path / "phone.png").size == (390, 844)
