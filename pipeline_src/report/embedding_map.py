@@ -10,14 +10,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
-from sklearn.manifold import TSNE
 
+from pipeline_src.evaluate.plane import place_in_plane
 from pipeline_src.report.blocks import Chart, HoverSeries, Sheet
 from pipeline_src.report.colours import CLASS_COLOURS, NEUTRAL_COLOUR
 from pipeline_src.report.drawing import draw_chart, shorten
 
 MAX_CLASSES = len(CLASS_COLOURS)
-SEED = 0
 MIN_CLIPS = 5
 
 
@@ -38,9 +37,7 @@ def project(audio_SD: NDArray, video_SD: NDArray) -> tuple[NDArray, NDArray]:
     """Place unit vectors of both modalities by one t-SNE; (S, 2) each."""
     joint = np.concatenate([audio_SD, video_SD]).astype(np.float64)
     joint /= np.maximum(np.linalg.norm(joint, axis=1, keepdims=True), 1e-12)
-    perplexity = min(30.0, (len(joint) - 1) / 3)
-    init = "pca" if min(joint.shape) >= 2 else "random"
-    planar = TSNE(perplexity=perplexity, init=init, random_state=SEED).fit_transform(joint)
+    planar = place_in_plane(joint)
     return planar[: len(audio_SD)], planar[len(audio_SD) :]
 
 

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
+
+from pipeline_src.evaluate.plane import place_in_plane
 
 MAX_TSNE = 5000  # of more clips it would take minutes; principal components then
 FIT_ROWS = 20_000
-PERPLEXITY, COMPONENTS = 30.0, 50
+COMPONENTS = 50
 
 
 def place_clips(vectors: Mapping[str, NDArray], rows_N: NDArray) -> NDArray:
@@ -26,9 +27,8 @@ def place_clips(vectors: Mapping[str, NDArray], rows_N: NDArray) -> NDArray:
     components = PCA(count, random_state=0).fit(sample)
     blocks = np.array_split(rows_N, -(-len(rows_N) // FIT_ROWS))
     places = np.concatenate([components.transform(_joined(vectors, rows)) for rows in blocks])
-    if uses_tsne and np.ptp(places, axis=0).any():  # sklearn's t-SNE crashes where all are equal
-        perplexity = min(PERPLEXITY, (len(rows_N) - 1) / 3)
-        places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(places)
+    if uses_tsne:
+        places = place_in_plane(places)
     return _within_one(places[:, :2])
 
 

@@ -16,11 +16,14 @@ def test_map_takes_equally_many_clips_of_the_most_frequent_classes():
     assert counts.sum() == 40
 
 
-def draw_map(num_clips, **options):
+def draw_map(num_clips, *, is_one_vector=False, **options):
     rng = np.random.default_rng(0)
     ids = np.array([f"clip{index}" for index in range(num_clips)])
     labels = np.arange(num_clips) % 3
-    clips = MapClips(*rng.standard_normal((2, num_clips, 8)), labels, ids)
+    vectors = rng.standard_normal((2, num_clips, 8))
+    if is_one_vector:
+        vectors[:] = vectors[0, 0]
+    clips = MapClips(*vectors, labels, ids)
     options = {"num_clips": 12, "title": "map", "name": "run", **options}
     return embedding_chart(clips, ["a<b>", "b", "c"], **options)
 
@@ -40,6 +43,13 @@ def test_every_mark_of_the_map_tells_its_clip_and_class():
     assert {text[1] for text in values["texts"]} == {"a<b>", "b", "c"}
     assert {one["name"] for one in values["series"]} == {"audio", "video"}
     assert values["sheet"]["columns"] == 4
+
+
+def test_clips_of_one_vector_have_one_place():
+    chart = draw_map(20, is_one_vector=True, draw_sheet=lambda _: None)
+    points = [point for one in chart.hover.values()["series"] for point in one["points"]]
+    assert len(points) == 2 * 12
+    assert len({tuple(point[:2]) for point in points}) == 1
 
 
 def test_a_map_of_too_few_clips_is_refused():
