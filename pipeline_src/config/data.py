@@ -257,6 +257,7 @@ class ShardsConfig(Section):
             "decode_errors",
             "other_sound",
             "bad_samples",
+            "open_end",
             "duplicate",
         ],
         ...,

@@ -45,6 +45,7 @@ FLAGS = (
     "decode_errors",
     "other_sound",
     "bad_samples",
+    "open_end",
     "duplicate",
 )
 

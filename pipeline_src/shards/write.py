@@ -49,6 +49,7 @@ REASON_OF_FLAG = {
     "decode_errors": "corrupt",
     "other_sound": "no_audio",
     "bad_samples": "corrupt",
+    "open_end": "too_short",
 }
 
 Members = dict[str, bytes]

@@ -21,6 +21,7 @@ from pipeline_src.transcode.frame_times import frame_seconds
 from pipeline_src.transcode.keyframes import KeyFrames, find_key_frames
 from pipeline_src.transcode.lead import find_lead
 from pipeline_src.transcode.memory import BYTES_PER_WORKER
+from pipeline_src.transcode.open_end import has_open_end
 from pipeline_src.transcode.probe import MediaInfo, begins_at_another_rate, probe_file
 from pipeline_src.transcode.rest import find_any, find_joined
 
@@ -44,12 +45,14 @@ class PreparedClip:
         listed_seconds: length by the clip list, or of the whole file, as its header states it,
             where the list gives no end.
         has_end: whether the list gives one.
+        has_open_end: whether the clip goes on to where its file stops without having ended.
     """
 
     job: ClipJob
     probe: MediaInfo
     listed_seconds: float
     has_end: bool
+    has_open_end: bool = False
 
     def is_short(self, seconds: float) -> bool:
         """Return whether ``seconds`` of sound and picture are less than the list promises."""
@@ -101,7 +104,9 @@ def prepare_clip(
         job = _job(path, start, seconds, probe, media, memory_bytes)
         _check_memory(job, memory_bytes)
         listed = (end if has_end else max(end, length.stated_end_seconds)) - start
-        prepared = PreparedClip(job, probe, listed, has_end)
+        last_byte = length.extent.last_byte if length.extent else 0
+        is_open = not has_end and has_open_end(path, probe.containers, last_byte)
+        prepared = PreparedClip(job, probe, listed, has_end, is_open)
         return _judge_length(prepared, seconds, media) or prepared
     except Exception as error:
         return as_clip_error(error, clip["clip_id"])
@@ -266,6 +271,7 @@ def describe_clip(
         "decode_errors": decoded.num_errors > 0,
         "other_sound": decoded.is_other_sound,
         "bad_samples": decoded.num_bad_samples > 0,
+        "open_end": prepared.has_open_end,
     }
     entry = {key: clip[key] for key in ("clip_id", "key", "labels", "source")} | {
         "file_sha256": clip["sha256"],

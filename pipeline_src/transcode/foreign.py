@@ -10,6 +10,8 @@ from pathlib import Path
 from av.audio.stream import AudioStream
 from av.packet import Packet
 
+from pipeline_src.transcode.lead import MEASURES
+
 # Tags of songs and zeros, which players skip.
 HARMLESS = re.compile(rb"ID3[\x02-\x04]|TAG|APETAGEX|LYRICSBEGIN|3DI|\x00{8}")
 # How each frame of a format begins that is nothing but frames.
@@ -20,6 +22,8 @@ SYNC = {
     "eac3": re.compile(rb"\x0b\x77|\x77\x0b"),
 }
 HEAD_BYTES = 16
+# Formats whose decoder refuses a part of a frame.
+STRICT = {"aac", "ac3", "eac3", "loas"}
 # In the third byte of a frame of ADTS.
 RATE_BITS = 0x3C
 ID3_HEAD_BYTES = 10
@@ -51,6 +55,7 @@ class ForeignPackets:
         self._sync = SYNC.get(format_name)
         self._is_raw = stream.codec_context.name.startswith("pcm_")
         self._is_adts = format_name == "aac"
+        self._measure = MEASURES[format_name] if format_name in STRICT else None
         self._rate: int | None = None
         self._other: int | None = None
         self._block = 0
@@ -75,6 +80,9 @@ class ForeignPackets:
                 self._last = here
                 return True
             self.ranges.append(here)
+            return True
+        elif self._measure and self._measure(head) > packet.size:
+            self._last = (position, position + packet.size - 1)
             return True
         return False
 

@@ -40,7 +40,8 @@ class FrameHead(NamedTuple):
         return self.num_samples / self.rate_hz
 
 
-def _mpeg(head: bytes) -> FrameHead | None:
+def read_mpeg(head: bytes) -> FrameHead | None:
+    """Read the head of a frame of MPEG audio; None where it is none."""
     version, layer, rate = head[1] >> 3 & 3, head[1] >> 1 & 3, head[2] >> 2 & 3
     shift = MPEG_SHIFTS[version]
     if head[0] != 0xFF or head[1] < 0xE0 or shift is None or not layer or rate == 3:
@@ -70,9 +71,9 @@ def _adts(head: bytes) -> FrameHead | None:
 
 
 READERS: Mapping[str, Callable[[bytes], FrameHead | None]] = {
-    "mp1": _mpeg,
-    "mp2": _mpeg,
-    "mp3": _mpeg,
+    "mp1": read_mpeg,
+    "mp2": read_mpeg,
+    "mp3": read_mpeg,
     "ac3": _ac3,
     "eac3": _ac3,
     "aac": _adts,  # without that head within MP4 and Matroska

@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pipeline_src.transcode.frame_heads import ADTS_RATES_HZ
+from pipeline_src.transcode.frame_heads import ADTS_RATES_HZ, MPEG_RATES_HZ, read_mpeg
 
 # Of libav: where it begins to read.
 LEAD_OPTION = "skip_initial_bytes"
@@ -18,6 +18,13 @@ MIN_FRAMES = 4
 AC3_KBPS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
 AC3_FRAME_BITS = 1536 * 1000
 ADTS_HEAD_BYTES = 7
+MPEG_LAYER_1 = 3
+# By layer as the head has it, and 0 for rates below 32 kHz; the first and the last are no rates.
+MPEG_KBPS = {
+    0: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0),
+    1: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),
+    2: (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 0),
+}
 
 
 def _adts_bytes(head: bytes) -> int:
@@ -40,6 +47,15 @@ def _ac3_bytes(head: bytes) -> int:
     return (4 * kbps, 2 * (kbps * AC3_FRAME_BITS // (44100 * 16) + step % 2), 6 * kbps)[rate]
 
 
+def _mpeg_bytes(head: bytes) -> int:
+    found, layer = read_mpeg(head), head[1] >> 1 & 3
+    if found is None or layer == MPEG_LAYER_1:
+        return 0
+    is_first = found.rate_hz >= min(MPEG_RATES_HZ)
+    kbps = MPEG_KBPS[layer if is_first else 0][head[2] >> 4]
+    return found.num_samples * kbps * 125 // found.rate_hz + (head[2] >> 1 & 1)
+
+
 def _loas_bytes(head: bytes) -> int:
     is_frame = head[0] == 0x56 and head[1] & 0xE0 == 0xE0
     return ((head[1] & 0x1F) << 8 | head[2]) + 3 if is_frame else 0
@@ -54,12 +70,32 @@ FORMATS: Mapping[str, tuple[Callable[[bytes], int], bytes, int]] = {
 }
 
 
+MEASURES = {name: measure for name, (measure, _, _) in FORMATS.items()} | {"mp3": _mpeg_bytes}
+# Some frames.
+MAX_REST_BYTES = 65_536
+
+
 def find_lead(path: Path, format_name: str) -> int:
     """Return how many bytes lie before the first whole frame; 0 also where none is found."""
     if format_name not in FORMATS:
         return 0
     status = path.stat()
     return _find(path, (status.st_mtime_ns, status.st_size), format_name)
+
+
+def ends_within_frame(path: Path, format_name: str, last_byte: int) -> bool:
+    """Return whether a file stops within a frame of raw sound, by its frames from a byte on."""
+    measure = MEASURES.get(format_name)
+    size = path.stat().st_size
+    if measure is None or not last_byte:
+        return False
+    with path.open("rb") as stream:
+        stream.seek(last_byte)
+        data = stream.read(MAX_REST_BYTES)
+    at = 0
+    while at + HEAD_BYTES <= len(data) and (length := measure(data[at : at + HEAD_BYTES])):
+        at += length
+    return last_byte + at > size
 
 
 @functools.lru_cache(maxsize=64)

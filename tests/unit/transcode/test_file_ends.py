@@ -143,6 +143,55 @@ def test_a_file_cut_off_between_packets_is_short(tmp_path, name):
     assert clip["short_seconds"] == pytest.approx(1.6, abs=0.35)
 
 
+OPEN_ENDS = {
+    "a.ogg": (SOUND_ONLY, ("-map", "1", "-c:a", "libvorbis")),
+    "b.opus": (SOUND_ONLY, ("-map", "1")),
+    "c.oga": (SOUND_ONLY, ("-map", "1", "-c:a", "flac")),
+    "d.nut": (SOUND_ONLY, ("-map", "1", "-c:a", "libmp3lame")),
+    "e.ogv": (EIGHT, ("-c:v", "libtheora", "-q:v", "9", "-c:a", "libvorbis")),
+    "f.ac3": (SOUND_ONLY, ("-map", "1")),
+    "j.eac3": (SOUND_ONLY, ("-map", "1")),
+    "h.aac": (SOUND_ONLY, ("-map", "1")),
+    "i.loas": (SOUND_ONLY, ("-map", "1", "-c:a", "aac", "-f", "latm")),
+    "g.mp3": (SOUND_ONLY, ("-map", "1", "-write_xing", "0")),
+}
+
+
+@pytest.mark.parametrize("name", OPEN_ENDS)
+def test_a_file_that_stops_before_its_format_ends_is_said(tmp_path, name):
+    """How much is missing is not known; what is there is in time, and a cut of it is whole."""
+    config, codecs = OPEN_ENDS[name]
+    path = record(tmp_path / name, *codecs, seconds=6)
+    check_clip(tmp_path, config, length=6, source=name)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    clip, _ = transcode_one(tmp_path, config, source=name)
+    assert clip["flags"] in (["open_end"], ["short", "open_end"])
+    check_clip(tmp_path, config, length=1, source=name, start_seconds=0.5, end_seconds=1.5)
+
+
+@pytest.mark.parametrize(("name", "options"), [("a.ogg", ()), ("b.nut", ("-write_index", "0"))])
+def test_a_recording_that_was_never_ended_is_whole(tmp_path, name, options):
+    path = record(tmp_path / name, "-map", "1", "-c:a", "libvorbis", *options)
+    data = bytearray(path.read_bytes())
+    if name == "a.ogg":  # as a radio stream is stored: no page is the last
+        data[data.rindex(b"OggS") + 5] = 0
+        at = data.rindex(b"OggS")
+        data[at + 22 : at + 26] = bytes(4)
+        data[at + 22 : at + 26] = struct.pack("<I", ogg_checksum(data[at:]))
+    path.write_bytes(data)
+    check_clip(tmp_path, SOUND_ONLY, length=4, source=name, flags=["open_end"])
+
+
+def ogg_checksum(page):
+    value = 0
+    for byte in page:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ (0x04C11DB7 if value & 0x80000000 else 0)) & 0xFFFFFFFF
+    return value
+
+
 @pytest.mark.parametrize("tail", [b"LIST\4\0\0\0INFO", b"TAG" + bytes(125), bytes(40_000), None])
 def test_sound_beyond_the_size_in_a_header_is_said(tmp_path, tail):
     """As a recorder leaves it that died: players end where the header says."""
