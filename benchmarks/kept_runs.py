@@ -18,7 +18,8 @@ import json
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,14 +169,55 @@ def difference_text(
     arm: dict[str, Record], first: dict[str, Record], modality: str, confidence: float
 ) -> str:
     """Write an arm's difference to the first, paired in the seeds that both have."""
-    pairs = [
-        resampled(arm[seed], arm[seed]["hits"][modality])
-        - resampled(first[seed], first[seed]["hits"][modality])
-        for seed in sorted(arm.keys() & first.keys())
-    ]
-    if arm is first or len(pairs) < 2:
+
+    def accuracy(record: Record) -> Resampled:
+        return resampled(record, record["hits"][modality])
+
+    return paired_text(arm, first, accuracy, confidence)
+
+
+def paired_text(
+    arm: dict[str, Record],
+    first: dict[str, Record],
+    measure: Callable[[Record], Resampled],
+    confidence: float = 0.95,
+) -> str:
+    """Write the mean difference of a measure to the first arm, seed by seed; none of one seed."""
+    seeds = sorted(arm.keys() & first.keys())
+    if arm is first or len(seeds) < 2:
         return ""
+    pairs = [measure(arm[seed]) - measure(first[seed]) for seed in seeds]
     return interval_text(mean_difference_over_seeds(pairs, confidence), "+.3f")
+
+
+def other_measures() -> dict[str, Callable[[Record], Resampled]]:
+    """Name what is measured besides accuracy; of probes and errors the clips are not known."""
+
+    def found(record: Record, way: str) -> Resampled:
+        return resampled(record, record["found_in_10"][way])
+
+    def figure(record: Record, kind: str, modality: str) -> Resampled:
+        value = record[kind].get(modality, math.nan)
+        return Resampled(value, np.full(2, value))
+
+    measures = {f"R@10, {way.replace('_', ' ')}": partial(found, way=way) for way in DIRECTIONS}
+    for kind in ("linear_probe", "hidden_error"):
+        for modality in ("audio", "video"):
+            name = f"{kind.replace('_', ' ')}, {modality}"
+            measures[name] = partial(figure, kind=kind, modality=modality)
+    return measures
+
+
+def other_rows(arms: dict[str, dict[str, Record]]) -> Iterable[list[str]]:
+    """Give the cells of each arm: of every other measure the mean, and the difference."""
+    first = next(iter(arms.values()))
+    for name, arm in arms.items():
+        cells = [name]
+        for measure in other_measures().values():
+            mean = statistics.mean(measure(record).value for record in arm.values())
+            cells.append("" if math.isnan(mean) else f"{mean:.3f}")
+            cells.append("" if math.isnan(mean) else paired_text(arm, first, measure))
+        yield cells
 
 
 def interval_text(interval: Interval, form: str = ".3f") -> str:
@@ -209,12 +251,19 @@ def pretraining_flops(records: Iterable[Record]) -> float:
 
 
 def print_table(kept: Path = KEPT) -> None:
-    """Print a row an arm."""
+    """Print a row an arm, of accuracy and of all else."""
     head = ["arm", "seeds", "operations saved", "audio", "video", "audio + video"]
     head += ["audio over the first", "the same, of all arms", "in the batch, x chance"]
-    print("| " + " | ".join(head) + " |")
-    print("|---" * len(head) + "|")
-    for cells in rows(group(read_kept(kept))):
+    arms = group(read_kept(kept))
+    print_rows(head, rows(arms))
+    print()
+    names = [[name, "over the first"] for name in other_measures()]
+    print_rows(["arm", *(cell for pair in names for cell in pair)], other_rows(arms))
+
+
+def print_rows(head: Sequence[str], body: Iterable[Sequence[str]]) -> None:
+    """Print a table of Markdown."""
+    for cells in (head, ["---"] * len(head), *body):
         print("| " + " | ".join(cells) + " |")
 
 

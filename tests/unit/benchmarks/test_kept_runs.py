@@ -55,6 +55,8 @@ def made_up(run, num_hits, flops):
     hits = kept_runs.pack(np.arange(200) < num_hits)
     return {
         "run": run, "num_clips": 200, "hits": dict.fromkeys(kept_runs.MODALITIES, hits),
+        "found_in_10": dict.fromkeys(kept_runs.DIRECTIONS, hits),
+        "linear_probe": {"audio": num_hits / 400}, "hidden_error": {"audio": 0.3, "video": 0.4},
         "over_chance": 5.0, "cost": {"pretrain": {"flops": flops}},
     }  # fmt: skip
 
@@ -72,3 +74,22 @@ def test_arms_are_compared_with_the_first_seed_by_seed():
     _, lower, higher = map(float, re.findall(r"[+-][\d.]+", arm[7]))  # for two arms at once
     assert lower < low
     assert higher > high
+
+
+def test_probes_retrieval_and_errors_are_compared_seed_by_seed(tmp_path, capsys):
+    first = [made_up(f"base_seed{n}", 100 + 4 * n, 10.0) for n in range(3)]
+    other = [made_up(f"other_seed{n}", 120 + 4 * n + n % 2, 7.0) for n in range(3)]
+    kept = tmp_path / "kept.jsonl"
+    kept.write_text("".join(json.dumps(record) + "\n" for record in first + other))
+    kept_runs.print_table(kept)
+    *_, head, _, base, arm = capsys.readouterr().out.splitlines()
+    names = [cell.strip() for cell in head.split("|")[1:-1]]
+    cells = dict(zip(names[1::2], zip(*[iter(arm.split("|")[2:-1])] * 2, strict=True), strict=True))
+    for name in ("R@10, audio to video", "linear probe, audio"):
+        value, low, high = map(float, re.findall(r"[+-][\d.]+", cells[name][1]))
+        assert 0 < low < value < high
+    probe, found = (cells[name][1] for name in ("linear probe, audio", "R@10, audio to video"))
+    assert probe != found  # clips count where they are known
+    assert "+0.000 (+0.000 to +0.000)" in cells["hidden error, audio"][1]
+    assert not "".join(cells["linear probe, video"]).strip(), "what no run has"
+    assert "+" not in base
