@@ -1,11 +1,12 @@
 """Files like those that evaluations, trainings and indexes write, for the report to read."""
 
 import json
+from functools import cache
 
 import numpy as np
 
 from pipeline_src.evaluate.intervals import bootstrap_means, classification_intervals
-from pipeline_src.evaluate.retrieval import retrieval_metrics
+from pipeline_src.evaluate.retrieval import gallery_metrics, rank_pairs
 
 NUM_CLASSES = 6
 CLASS_NAMES = ["zero", "one", "two", "three", "four", "five & <six>"]
@@ -38,6 +39,11 @@ def write_json(path, value):
     return path
 
 
+def retrieval_metrics(audio, video, *, num_resamples, seed):
+    """Scores of retrieval in both directions; row i of both arrays is the same clip."""
+    return gallery_metrics(rank_pairs(audio, video), num_resamples=num_resamples, seed=seed)
+
+
 def minimal_scores(**changes):
     """What the schema of metrics.json asks for and no more, and what is given."""
     values = {"run": "a", "dataset": "d", "split": "test", "task": "multiclass"}
@@ -51,7 +57,9 @@ def fake_embeddings(rng, targets, strength):
     return audio, strength * audio + rng.standard_normal(audio.shape)
 
 
-def write_evaluation(root, run, *, dataset="digits", num_clips=60, task="multiclass", seed=0):
+@cache
+def evaluated(num_clips, task, seed):
+    """Targets, scores, embeddings and what metrics.json says of them; of every run the same."""
     rng = np.random.default_rng(seed)
     targets = np.eye(NUM_CLASSES, dtype=int)[np.arange(num_clips) % NUM_CLASSES]
     if task == "multilabel":
@@ -62,7 +70,13 @@ def write_evaluation(root, run, *, dataset="digits", num_clips=60, task="multicl
         for modality, strength in SIGNALS.items()
     }
     audio, video = fake_embeddings(rng, targets, 0.8)
-    retrieval = retrieval_metrics(audio, video, num_resamples=100, seed=0)
+    figures = {m: classification_intervals(s, targets, **options) for m, s in scores.items()}
+    figures["retrieval"] = retrieval_metrics(audio, video, num_resamples=100, seed=0)
+    return targets, scores, {"audio": audio, "video": video}, figures
+
+
+def write_evaluation(root, run, *, dataset="digits", num_clips=60, task="multiclass", seed=0):
+    targets, scores, embeddings, figures = evaluated(num_clips, task, seed)
     folder = root / run / "eval" / dataset
     path = write_json(
         folder / "metrics.json",
@@ -70,8 +84,8 @@ def write_evaluation(root, run, *, dataset="digits", num_clips=60, task="multicl
             "run": run, "dataset": dataset, "split": "test", "task": task,
             "num_clips": num_clips, "num_clips_in_list": num_clips + 2,
             "clip_ids_sha256": "ab" * 32, "num_frames": 4,
-            **{m: classification_intervals(s, targets, **options) for m, s in scores.items()},
-            "retrieval": {"checkpoint": "finetune", **retrieval},
+            **figures,
+            "retrieval": {"checkpoint": "finetune", **figures["retrieval"]},
             "checkpoint_sha256": "cd" * 32, "config_sha256": "ef" * 32,
             "git_commit": "0123456789abcdef-dirty", "versions": {"torch": "2.11.0"},
             "seconds": 12.5,
@@ -79,7 +93,7 @@ def write_evaluation(root, run, *, dataset="digits", num_clips=60, task="multicl
     )  # fmt: skip
     ids = np.array([f"clip_{index}" for index in range(num_clips)])
     np.savez(folder / "predictions.npz", clip_ids=ids, targets=targets, **scores)
-    np.savez(folder / "embeddings.npz", clip_ids=ids, targets=targets, audio=audio, video=video)
+    np.savez(folder / "embeddings.npz", clip_ids=ids, targets=targets, **embeddings)
     return path
 
 
@@ -87,11 +101,21 @@ def interval(value, width):
     return {"value": value, "low": value - width, "high": value + width}
 
 
-def write_probe(root, run, *, dataset="digits", num_mel_bins=32, frame_size=32):
+@cache
+def probed():
+    """Errors, retrieval of the trained and of the untrained encoder."""
     rng = np.random.default_rng(1)
     audio, video = fake_embeddings(rng, np.eye(NUM_CLASSES)[np.arange(60) % NUM_CLASSES], 0.5)
     worse = np.array([0, 0.5, 0, 0.5])
     errors = bootstrap_means(rng.random((60, 4)) + worse, num_resamples=50, seed=0)
+    options = {"num_resamples": 50, "seed": 0}
+    trained = retrieval_metrics(audio, video, **options)
+    return errors, trained, retrieval_metrics(audio, rng.standard_normal(video.shape), **options)
+
+
+def write_probe(root, run, *, dataset="digits", num_mel_bins=32, frame_size=32):
+    errors, of_trained, of_untrained = probed()
+    rng = np.random.default_rng(2)
     trained = {
         m: {"metric": "accuracy", "linear": interval(v, 0.05), "knn": interval(v - 0.1, 0.05)}
         for m, v in (("audio", 0.5), ("video", 0.7), ("audio_video", 0.75))
@@ -109,13 +133,8 @@ def write_probe(root, run, *, dataset="digits", num_mel_bins=32, frame_size=32):
                 "video": {"model": errors[2], "mean_patch": errors[3], "mean_position": errors[3]},
             },
             "probes": {"pretrained": trained, "untrained": untrained},
-            "retrieval": {
-                "checkpoint": "pretrain",
-                **retrieval_metrics(audio, video, num_resamples=50, seed=0),
-            },
-            "retrieval_untrained": retrieval_metrics(
-                audio, rng.standard_normal(video.shape), num_resamples=50, seed=0
-            ),
+            "retrieval": {"checkpoint": "pretrain", **of_trained},
+            "retrieval_untrained": of_untrained,
             "seconds": 30.0,
         },
     )  # fmt: skip

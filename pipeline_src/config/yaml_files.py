@@ -5,8 +5,10 @@ for dates and ``1e-3`` for text (YAML 1.1). Here two equal keys are refused with
 scalars are those of YAML 1.2, which DVC reads ``config/config.yaml`` as.
 """
 
+import copy
 import re
 from collections.abc import Hashable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +113,7 @@ def parse_yaml(text: str, name: str) -> Any:
         ConfigError: no YAML, or a mapping in it has a key twice; names the lines.
     """
     try:
-        return yaml.load(text, _Loader)
+        return copy.deepcopy(_parsed(text))
     except _KeyTwiceError as error:
         raise ConfigError(
             f"{name}: {error}, and only one of them could count; keep one, with everything that "
@@ -121,6 +123,11 @@ def parse_yaml(text: str, name: str) -> Any:
         raise ConfigError(f"{name}: not valid YAML: {error}") from error
     except RecursionError:
         raise ConfigError(f"{name}: not valid YAML: nested too deeply") from None
+
+
+@lru_cache(maxsize=32)  # a command reads config.yaml for its values, for their origins, to compare
+def _parsed(text: str) -> Any:
+    return yaml.load(text, _Loader)
 
 
 def read_yaml(path: Path) -> Any:

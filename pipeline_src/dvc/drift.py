@@ -13,7 +13,11 @@ def is_drifted(root: Path) -> bool:
 
 
 def refuse_drift(root: Path) -> None:
-    """Raise ConfigError where dvc.yaml was written for other data sets, runs or results."""
+    """Refuse a dvc.yaml that was written for other data sets, runs or results.
+
+    Raises:
+        ConfigError: says what writes it again.
+    """
     if is_drifted(root):
         raise ConfigError(
             f"{DVC_FILE} does not fit config/config.yaml (data sets, runs or results changed); run "

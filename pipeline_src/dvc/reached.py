@@ -24,7 +24,7 @@ import sys
 import tokenize
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,12 +79,15 @@ class Module:
     Args:
         units: name -> the statements that define it. imports: name in the module -> what it is of.
         loose: statements that run on import and define nothing.
+        named, texts: of units that were asked for; several steps reach the same.
     """
 
     source: str
     units: dict[str, list[ast.stmt]] = field(default_factory=dict)
     imports: dict[str, Unit] = field(default_factory=dict)
     loose: list[ast.stmt] = field(default_factory=list)
+    named: dict[Unit, list[Unit]] = field(default_factory=dict)
+    texts: dict[Unit, list[str]] = field(default_factory=dict)
 
 
 @cache
@@ -95,15 +98,15 @@ def read_module(name: str) -> Module | None:
     if not path.is_file():
         return None
     source = path.read_text(encoding="utf-8")
-    module = Module(source)
-    for statement in ast.parse(source).body:
+    module, tree = Module(source), ast.parse(source)
+    for statement in tree.body:
         names = list(_defined(statement))
         for one in names:
             module.units.setdefault(one, []).append(statement)
         is_import = isinstance(statement, ast.Import | ast.ImportFrom)
         if not names and not is_import and not _is_text(statement):
             module.loose.append(statement)
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         module.imports |= dict(_imported(node))
     return module
 
@@ -143,7 +146,10 @@ def reached(entries: Iterable[Unit]) -> set[Unit]:
         if unit is None or unit in found or NOT_FOLLOWED.match(unit.module):
             continue
         found.add(unit)
-        waiting += _named(unit)
+        known = _module_of(unit).named
+        if unit not in known:
+            known[unit] = list(_named(unit))
+        waiting += known[unit]
     return found
 
 
@@ -160,8 +166,7 @@ def _home(unit: Unit) -> Unit | None:
 
 def _named(unit: Unit) -> Iterator[Unit]:
     """Yield what the statements of a unit name in their module and in others."""
-    module = read_module(unit.module)
-    assert module is not None
+    module = _module_of(unit)
     statements = [*_statements(module, unit), *module.loose]
     for node in (node for statement in statements for node in ast.walk(statement)):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
@@ -177,6 +182,12 @@ def _named(unit: Unit) -> Iterator[Unit]:
             yield from (unit for _, unit in _imported(node) if unit.name)
         elif isinstance(node, ast.Constant) and (lazy := LAZY.fullmatch(str(node.value))):
             yield Unit(lazy[1], lazy[2])
+
+
+def _module_of(unit: Unit) -> Module:
+    module = read_module(unit.module)
+    assert module is not None
+    return module
 
 
 def _statements(module: Module, unit: Unit) -> list[ast.stmt]:
@@ -195,10 +206,11 @@ def step_hash(step: str) -> str:
 
 
 def _unit_texts(unit: Unit) -> list[str]:
-    module, in_params = read_module(unit.module), _in_params(unit)
-    assert module is not None
-    parts = [*_statements(module, unit), *module.loose]
-    return [code_text(module.source, part, in_params=in_params) for part in parts]
+    module = _module_of(unit)
+    if unit not in module.texts:
+        parts, in_params = [*_statements(module, unit), *module.loose], _in_params(unit)
+        module.texts[unit] = [code_text(module.source, p, in_params=in_params) for p in parts]
+    return module.texts[unit]
 
 
 def _entries(step: str) -> list[Unit]:
@@ -244,7 +256,7 @@ def code_text(source: str, statement: ast.stmt, *, in_params: bool = False) -> s
     if _is_text(statement):
         return ""
     first = min([statement.lineno, *(d.lineno for d in getattr(statement, "decorator_list", []))])
-    lines = source.encode().splitlines(keepends=True)
+    lines = list(_lines(source))
     fields = []
     for node in ast.walk(statement):
         for dropped in _docstring(node):
@@ -255,6 +267,20 @@ def code_text(source: str, statement: ast.stmt, *, in_params: bool = False) -> s
                 fields += _field_texts(source, one, call)
     text = b"".join(lines[first - 1 : statement.end_lineno]).decode()
     return " ".join(" ".join([_without_comments(text), *fields]).split())
+
+
+@lru_cache(maxsize=8)  # asked for once for each definition of a module
+def _lines(source: str) -> tuple[bytes, ...]:
+    return tuple(source.encode().splitlines(keepends=True))
+
+
+def _segment(source: str, node: ast.expr) -> str:
+    """Return the text of a node; ``ast.get_source_segment`` splits the source each time."""
+    end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or 0
+    lines = list(_lines(source)[node.lineno - 1 : end_line])
+    lines[-1] = lines[-1][:end_column]  # before the start, which may stand in the same line
+    lines[0] = lines[0][node.col_offset :]
+    return b"".join(lines).decode()
 
 
 def _docstring(node: ast.AST) -> Iterator[ast.stmt]:
@@ -278,10 +304,10 @@ def _came_later(call: ast.Call) -> bool:
 def _field_texts(source: str, statement: ast.AnnAssign, call: ast.Call) -> Iterator[str]:
     """Yield the parts of a field, however it is laid out, without its description."""
     for node in (statement.target, statement.annotation, *call.args):
-        yield ast.get_source_segment(source, node) or ""
+        yield _segment(source, node)
     for keyword in call.keywords:
         if keyword.arg != "description":
-            yield f"{keyword.arg}={ast.get_source_segment(source, keyword.value)}"
+            yield f"{keyword.arg}={_segment(source, keyword.value)}"
 
 
 def _is_text(statement: ast.stmt) -> bool:

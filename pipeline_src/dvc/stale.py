@@ -30,6 +30,9 @@ def drop_stale(catalog: Catalog, kind: str, name: str) -> int:
 
     Run by DVC before a data stage that has to run. Snakemake alone would keep files that
     ``dvc checkout`` brought back, because its records are of this checkout and not of the files.
+
+    Raises:
+        ConfigError: ``kind`` is no stage of a data set.
     """
     if kind not in CHUNK_STAGES:
         raise ConfigError(f"{kind}_{name}: only stages of data sets keep what they have made")

@@ -156,17 +156,6 @@ def chance_level(gallery_size: int) -> dict[str, float]:
     return recalls | {"median_rank": (gallery_size + 1) / 2}
 
 
-def retrieval_metrics(
-    audio_ND: NDArray, video_ND: NDArray, *, num_resamples: int, seed: int
-) -> dict[str, Any]:
-    """Score retrieval in both directions; row i of both arrays is the same clip.
-
-    Returns:
-        As ``gallery_metrics``.
-    """
-    return gallery_metrics(rank_pairs(audio_ND, video_ND), num_resamples=num_resamples, seed=seed)
-
-
 def gallery_metrics(
     ranks: dict[str, RetrievalRanks], *, num_resamples: int, seed: int
 ) -> dict[str, Any]:

@@ -248,3 +248,9 @@ def test_an_unknown_override_is_told_with_the_one_that_is_meant(root):
     assignments = ["model={overrides: {embed_dm: 64}}"]
     with pytest.raises(ConfigError, match="did you mean 'embed_dim'"):
         load_config(merge_files(files, assignments), files, assignments)
+
+
+def test_what_is_done_to_a_value_that_was_read_stays_with_who_read_it():
+    first = parse_yaml("a: {b: [1]}", "here")
+    first["a"]["b"].append(2)
+    assert parse_yaml("a: {b: [1]}", "there") == {"a": {"b": [1]}}

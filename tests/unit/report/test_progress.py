@@ -1,12 +1,14 @@
 """Curves of runs over each other, and over what they cost."""
 
+import json
+
 import pytest
 
 from pipeline_src.evaluate.records import EvalMetrics, read_record
 from pipeline_src.report.arms import find_arms
 from pipeline_src.report.load import Problems
 from pipeline_src.report.sections.progress import chart_parts, overlay_blocks, progress_blocks
-from tests.report_files import write_evaluation, write_training
+from tests.report_files import write_evaluation, write_lines, write_training
 
 
 def arms_of(root, seeds_of):
@@ -58,6 +60,10 @@ def test_scores_are_drawn_over_operations_and_over_time(tmp_path):
 def test_each_of_many_rows_is_drawn_and_the_first_in_every_chart(tmp_path):
     names = [f"arm{letter}" for letter in "abcdefghijkl"]
     arms = arms_of(tmp_path, dict.fromkeys(names, (0,)))["digits"]
+    for path in tmp_path.glob("*/pretrain/metrics.jsonl"):  # each quantity is drawn in two charts
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        kept = ("step", "epoch", "samples_seen", "seconds", "contrast_loss")
+        write_lines(path, [{key: row[key] for key in kept} for row in rows])
     problems = Problems()
     spent = {arm.name: (2e12 + number * 1e12, 3e12) for number, arm in enumerate(arms)}
     charts, timed = progress_blocks(problems, arms, spent)
