@@ -11,10 +11,13 @@ WORD = re.compile(r"[A-Za-z]\w*")
 
 
 def refuse_unknown(arguments: Sequence[str], known: Collection[str]) -> None:
-    """Raise ConfigError for a word of the command line that is almost a target.
+    """Refuse a word of the command line that is almost a target.
 
     Args:
         arguments: of Snakemake, whose own reading of them is not there while files are read.
+
+    Raises:
+        ConfigError: names the word and what is near.
     """
     for word in _words(arguments):
         near = did_you_mean(word, known)

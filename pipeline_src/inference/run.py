@@ -50,7 +50,11 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
 
 
 def window_argument(text: str) -> float | str | None:
-    """Parse the value of --window."""
+    """Parse the value of --window.
+
+    Raises:
+        ArgumentTypeError: neither seconds nor one of the words; names them.
+    """
     if text in ("auto", WHOLE):
         return None if text == WHOLE else text
     try:

@@ -23,10 +23,13 @@ class InterruptedBySignal(BaseException):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise InterruptedBySignal where a signal would end the process.
+    """Have a signal that would end the process raise an exception.
 
     The first signal counts: what it starts is not interrupted by a second Ctrl-C, or by the same
     one that both the terminal and Snakemake pass on.
+
+    Raises:
+        InterruptedBySignal: wherever the process is.
     """
     heard: list[int] = []
 

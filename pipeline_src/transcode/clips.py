@@ -67,7 +67,7 @@ def prepare_clip(
     *,
     distrusts_header: bool = False,
 ) -> PreparedClip | MediaError:
-    """Decide from the container what to decode, or why not.
+    """Decide from the container what to decode; why not is returned, not raised.
 
     Args:
         memory_bytes: a clip that may take more is refused.

@@ -143,7 +143,7 @@ def test_the_map_says_which_clip_a_point_is(page, served):
 
 
 def plays(page, within):
-    """Wait until a video's time goes on, with a picture."""
+    """Wait until a video plays, with a picture."""
     video = f"document.querySelector('{within} video')"
     wait_until(page, f"{video} && {video}.readyState >= 2 && {video}.currentTime > 0.2")
     assert page.evaluate(f"[{video}.videoWidth, {video}.videoHeight]") == [64, 48]

@@ -57,7 +57,7 @@ def find(index: ClipIndex, wanted: Mapping[str, NDArray | None], question: Quest
 
 
 def row_vectors(index: ClipIndex, number: int) -> dict[str, NDArray | None]:
-    """Return the vectors of a row by modality."""
+    """Return the vectors of a row by modality, (D,); None where it has none."""
     index.row(number)
     return {
         name: stored[number] if index.columns[name][number] else None

@@ -202,7 +202,7 @@ def _lines(path: Path) -> Iterator[tuple[Row, int]]:
 
 
 def line_offsets(path: Path) -> NDArray:
-    """Where each line begins, int64."""
+    """Return where each line begins, (N,), int64."""
     with path.open("rb") as stream:
         sizes = [len(line) for line in stream]
     return np.cumsum([0, *sizes[:-1]], dtype=np.int64) if sizes else np.empty(0, np.int64)

@@ -146,7 +146,11 @@ class Site:
         return web.json_response(query_answer(*await self._uploads.receive(request, name)))
 
     async def preview(self, request: web.Request) -> web.Response:
-        """Give a row's picture or spectrogram."""
+        """Give a row's picture or spectrogram.
+
+        Raises:
+            LookupError: it has none.
+        """
         data = self._index.preview(self._row(request), request.match_info["kind"])
         if not data:
             raise LookupError("it has none")

@@ -80,7 +80,11 @@ class Uploads:
         return self._kept[token]
 
     async def receive(self, request: web.Request, name: str) -> tuple[str, UploadedQuery]:
-        """Look at the body of a request; return the token of its vectors, and these."""
+        """Look at the body of a request; return the token of its vectors, and these.
+
+        Raises:
+            HTTPException: it is too large, takes too long, or too many wait.
+        """
         if self._waiting >= MAX_WAITING:
             raise web.HTTPServiceUnavailable(reason="too many files at once; try again")
         self._waiting += 1

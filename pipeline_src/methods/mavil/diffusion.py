@@ -103,6 +103,9 @@ def ddpm_step(
 
     Args:
         abar: at this step and at the one to go to; ``fresh``: noise, None for none.
+
+    Returns:
+        Of the shape of ``noisy``, which ``clean`` and ``fresh`` have too.
     """
     now, then = abar
     beta = _beta(now, then)
@@ -123,6 +126,9 @@ def ddim_step(
     Args:
         fresh: noise; None is the deterministic sampler, whatever ``eta``; with ``eta`` = 1 the
             distribution is DDPM's.
+
+    Returns:
+        Of the shape of ``noisy``, which ``clean`` and ``fresh`` have too.
     """
     now, then = abar
     sigma = 0.0 if fresh is None else eta * _deviation(now, then)

@@ -1,4 +1,4 @@
-"""What both evaluations share: a split that holds nothing is refused with what became of it."""
+"""What both evaluations share: a split that holds nothing is refused with why."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""kill -9 in the middle of `embed` and of `search build`: each goes on, nothing is made twice."""
+"""kill -9 in the middle of `embed` and of `search build`: each continues, nothing is made twice."""
 
 import json
 import os
