@@ -13,7 +13,7 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Discard
 
-HEAD_BYTES = 8
+HEAD_BYTES = 10
 MPEG_RATES_HZ = (44100, 48000, 32000)
 # By MPEG-2.5, none, MPEG-2 and MPEG-1: the rates above are shifted.
 MPEG_SHIFTS = (2, None, 1, 0)
@@ -22,6 +22,15 @@ AC3_BLOCKS = (1, 2, 3, 6)
 AC3_BLOCK = 256
 ADTS_RATES_HZ = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 ADTS_BLOCK = 1024
+FLAC_RATES_HZ = {
+    **{1: 88200, 2: 176400, 3: 192000, 4: 8000, 5: 16000, 6: 22050, 7: 24000, 8: 32000},
+    **{9: 44100, 10: 48000, 11: 96000},
+}
+DTS_SYNC = b"\x7f\xfe\x80\x01"
+DTS_RATES_HZ = {
+    **{1: 8000, 2: 16000, 3: 32000, 6: 11025, 7: 22050, 8: 44100},
+    **{11: 12000, 12: 24000, 13: 48000},
+}
 # Times that are further off than this do not fit; a codec's delay is less.
 MAX_DRIFT_SECONDS = 0.06
 
@@ -70,18 +79,38 @@ def _adts(head: bytes) -> FrameHead | None:
     return FrameHead(ADTS_RATES_HZ[rate], ADTS_BLOCK * (1 + (head[6] & 3)))
 
 
+def _flac(head: bytes) -> FrameHead | None:
+    """Read what the first bytes tell; sizes further on are left out."""
+    block, rate = head[2] >> 4, FLAC_RATES_HZ.get(head[2] & 15)
+    if head[0] != 0xFF or head[1] & 0xFE != 0xF8 or not block or rate is None:
+        return None
+    if block >= 8:
+        return FrameHead(rate, 256 << block - 8)
+    return FrameHead(rate, 192 if block == 1 else 576 << block - 2) if block < 6 else None
+
+
+def _dts(head: bytes) -> FrameHead | None:
+    if head[:4] != DTS_SYNC:
+        return None
+    blocks = (head[4] & 1) << 6 | head[5] >> 2
+    rate = DTS_RATES_HZ.get(head[8] >> 2 & 15)
+    return FrameHead(rate, 32 * (blocks + 1)) if rate else None
+
+
 READERS: Mapping[str, Callable[[bytes], FrameHead | None]] = {
     "mp1": read_mpeg,
     "mp2": read_mpeg,
     "mp3": read_mpeg,
     "ac3": _ac3,
     "eac3": _ac3,
+    "flac": _flac,
+    "dca": _dts,
     "aac": _adts,  # without that head within MP4 and Matroska
 }
 
 
 # Of a frame, where a container does not tell.
-USUAL_SAMPLES = {"ac3": AC3_BLOCKS[-1] * AC3_BLOCK, "eac3": AC3_BLOCKS[-1] * AC3_BLOCK}
+USUAL_SAMPLES = {"dca": 512, "ac3": AC3_BLOCKS[-1] * AC3_BLOCK, "eac3": AC3_BLOCKS[-1] * AC3_BLOCK}
 
 
 def usual_samples(codec: str) -> int:

@@ -113,10 +113,19 @@ def _asf(head: bytes) -> Stated:
     return Stated(size, ticks / 1e7 - preroll_ms / 1e3)
 
 
+def _sox(head: bytes) -> Stated:
+    """Find the number of samples; 0 where a pipe did not know it."""
+    order = "<" if head.startswith(b".SoX") else ">"
+    size, samples, rate, channels = struct.unpack_from(f"{order}IQdI", head, 4)
+    is_known = 0 < samples < MAX_BYTES and channels and rate
+    return Stated(4 + size + 4 * samples, samples / channels / rate) if is_known else Stated(0)
+
+
 READERS: Mapping[str, Callable[[bytes], Stated]] = {
     "matroska": _matroska,
     "avi": _avi,
     "flv": _flv,
     "mp3": _mp3,
     "asf": _asf,
+    "sox": _sox,
 }

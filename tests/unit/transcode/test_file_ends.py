@@ -127,6 +127,7 @@ CUT_OFF = {
     "j.avi": (EIGHT, ("-c:v", "mpeg4", "-q:v", "2", "-c:a", "libmp3lame")),
     "k.mp3": (SOUND_ONLY, ("-map", "1")),
     "l.mka": (SOUND_ONLY, ("-map", "1", "-c:a", "flac")),
+    "n.sox": (SOUND_ONLY, ("-map", "1")),
     "m.wmv": (EIGHT, ("-c:v", "wmv2", "-q:v", "2", "-c:a", "wmav2")),
 }
 
