@@ -186,9 +186,10 @@ class MediaDecoder:
             else:
                 path.write_bytes(place)
         size = path.stat().st_size
-        if not 0 < size <= self.max_bytes:
-            reason = "unsupported" if size else "corrupt"
-            raise MediaError(reason, f"{size} bytes; download.max_bytes is {self.max_bytes}")
+        if not size:
+            raise MediaError("corrupt", "is empty")
+        if size > self.max_bytes:
+            raise MediaError("unsupported", f"{size} bytes; download.max_bytes is {self.max_bytes}")
         return path
 
     def _with_silence(self, number: int, path: Path) -> Path:

@@ -66,6 +66,8 @@ def list_items(inputs: Any) -> list[Item]:
 def _expand(one: Any, number: int) -> Iterator[Item]:
     if isinstance(one, Item):
         yield one
+    elif isinstance(one, str) and not one:  # as a path it would be the current folder
+        raise ConfigError(f'input {number} is ""; name a file, a folder (here: ".") or a URL')
     elif isinstance(one, str) and source_kind(one) != "local":
         yield Item(hide_secrets(one), one)
     elif isinstance(one, (str, Path)):
@@ -106,11 +108,13 @@ def _checked(clip: ClipArrays) -> ClipArrays:
     frames = None if clip.frames is None else np.asarray(clip.frames)
     if sound is None and frames is None:
         raise ConfigError("ClipArrays: neither sound nor frames")
-    if sound is not None and (sound.ndim != 1 or sound.dtype.kind not in "if"):
-        raise ConfigError(
-            f"sound of shape {sound.shape}, {sound.dtype}; allowed: (samples,), mono, int16 or "
-            "floats"
-        )
+    if sound is not None:
+        is_pcm = sound.dtype == np.int16  # wider integers do not say what is loud
+        if sound.ndim != 1 or not (is_pcm or sound.dtype.kind == "f"):
+            raise ConfigError(
+                f"sound of shape {sound.shape}, {sound.dtype}; allowed: (samples,), mono, int16 "
+                "or floats in [-1, 1)"
+            )
     if frames is not None:
         frames = frames[None] if frames.ndim == 3 else frames
         is_picture = frames.ndim == 4 and frames.shape[-1] == 3 and frames.dtype == np.uint8
