@@ -119,8 +119,11 @@ def usual_samples(codec: str) -> int:
 
 
 def has_heads(codec: str) -> bool:
-    """Return whether frames of a codec may say what they are."""
-    return codec.removesuffix("float") in READERS
+    """Return whether frames of a codec say what they are in any container.
+
+    Those of AAC do not where a container's header is believed.
+    """
+    return codec != "aac" and codec.removesuffix("float") in READERS
 
 
 class FrameTimes:
