@@ -64,7 +64,19 @@ ARMS = {
     "diffmavil": Arm("diffmavil", (), DECODED),
     "diffmavil, several ratios": Arm("diffmavil", (), {**DECODED, "mask_ratios": LISTED}),
 }
-CASES = [(name, kind) for name, arm in ARMS.items() for kind in ("identical", *arm.kinds)]
+# A contrast that others have under another mask, ratio or source of its features.
+FURTHER = (
+    "avsiam, unstructured",
+    "cav_mae, structured",
+    "cav_mae_sync, means",
+    "mavil, structured",
+    "diffmavil, several ratios",
+)
+CASES = [
+    pytest.param(name, kind, marks=[pytest.mark.exhaustive] if name in FURTHER else [])
+    for name, arm in ARMS.items()
+    for kind in ("identical", *arm.kinds)
+]
 
 
 def make_clips(kind: str, generator: torch.Generator) -> dict[str, Tensor]:

@@ -98,7 +98,10 @@ DISTURB = {
 }
 
 
-@pytest.mark.parametrize("how", DISTURB)
+@pytest.mark.parametrize(
+    "how",
+    ["dead loader", "SIGTERM", "SIGKILL", pytest.param("SIGINT", marks=pytest.mark.exhaustive)],
+)
 def test_a_disturbed_rank_ends_with_its_loaders(index_path, tmp_path, root, how):
     spec = make_spec(index_path, tmp_path)
     rank = start(root, "-m", "pipeline_src.train", spec.save())
@@ -185,7 +188,10 @@ print("scored", len(run_over(dataset, step, batch_size=1, device=torch.device("c
 """
 
 
-@pytest.mark.parametrize("how", ["raises", "dies", "SIGTERM", "forgotten", "spawn"])
+@pytest.mark.parametrize(
+    "how",
+    ["dies", "SIGTERM", "forgotten", "spawn", pytest.param("raises", marks=pytest.mark.exhaustive)],
+)
 def test_scoring_ends_with_its_loaders(index_path, tmp_path, root, how):
     script = tmp_path / "score.py"  # as Snakemake runs one: nothing guards its lines
     script.write_text(SCORE)
