@@ -17,8 +17,11 @@ TINY = ("--workflow-profile", "test")
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory, shell_env):
-    return Workspace.make(tmp_path_factory.mktemp("killed"), shell_env)
+def killed(built, tmp_path_factory):
+    """A copy of the built tiny run whose pre-training is to be made."""
+    workspace = built.copied_to(tmp_path_factory.mktemp("killed"))
+    shutil.rmtree(workspace.root / "results/test/avsiam_tiny/pretrain")
+    return workspace
 
 
 def shard_hashes(workspace):
@@ -42,7 +45,8 @@ def stop_training(workspace):
 
 
 @pytest.mark.exhaustive
-def test_killed_while_transcoding_and_packing_gives_the_same_shards(built, killed):
+def test_killed_while_transcoding_and_packing_gives_the_same_shards(built, tmp_path, shell_env):
+    killed = Workspace.make(tmp_path, shell_env)
     results = killed.root / "results/test"
     transcoding = results / "logs/transcode_clips/digits"
     killed.kill_when(lambda: any(transcoding.rglob("*.log")), *TINY, "shards_digits")
