@@ -53,7 +53,9 @@ def test_requeued_from_outside(disturbed, cluster):
     assert 0 < resumed_at(disturbed) < NUM_STEPS
 
 
+@pytest.mark.exhaustive
 def test_one_rank_killed(disturbed):
+    """As its loader's death ends it, and as it dies twice in a row."""
     workflow = disturbed.start()
     job_id = disturbed.wait_for_a_checkpoint()
     disturbed.ranks()[-1].send_signal(signal.SIGKILL)
@@ -138,18 +140,6 @@ def test_preempted_by_a_job_of_a_higher_partition(disturbed, cluster):
     assert resumed_at(disturbed) > 0
 
 
-def test_cancelled_from_outside(disturbed, cluster):
-    """scancel ends the training, and says so; the same command continues."""
-    workflow = disturbed.start()
-    job_id = disturbed.wait_for_a_checkpoint()
-    cluster.run("scancel", job_id)
-    output = workflow.communicate(timeout=TIMEOUT_SECONDS)[0]
-    assert workflow.returncode != 0
-    assert f"slurm job {job_id} ended as CANCELLED" in output
-    disturbed.ends_well(disturbed.start())
-    assert resumed_at(disturbed) > 0
-
-
 @pytest.mark.exhaustive
 def test_done_file_lost_after_the_end(disturbed, cluster):
     """A training that ended while nobody watched is published here, without a job in the queue."""
@@ -182,19 +172,28 @@ def test_record_lost_with_its_submitter(disturbed, cluster):
     assert disturbed.job_id() == job_id
 
 
-def test_interrupted_by_the_user(disturbed, cluster):
-    """Ctrl-C saves and ends the job, and says so; the same command continues."""
+def test_interrupted_by_the_user_and_cancelled_from_outside(disturbed, cluster):
+    """Ctrl-C saves and ends the job, scancel ends it; both say so, the same command continues."""
     workflow = disturbed.start()
     job_id = disturbed.wait_for_a_checkpoint()
     os.killpg(workflow.pid, signal.SIGINT)
     output = workflow.communicate(timeout=TIMEOUT_SECONDS)[0]
     assert workflow.returncode != 0
     assert f"interrupted by SIGINT: slurm job {job_id} saves its state and ends" in output
-    disturbed.ends_well(disturbed.start())  # at once: the first job may still be ending
+    workflow = disturbed.start()  # at once: the first job may still be ending
+    disturbed.wait_until(lambda: "resuming" in disturbed.log())
     assert "SIGTERM: stopping after this step" in disturbed.log()
     assert "state saved" in disturbed.log()
-    assert disturbed.job_id() != job_id
     assert 0 < resumed_at(disturbed) < NUM_STEPS
+    second = disturbed.job_id()
+    assert second != job_id
+
+    cluster.run("scancel", second)
+    output = workflow.communicate(timeout=TIMEOUT_SECONDS)[0]
+    assert workflow.returncode != 0
+    assert f"slurm job {second} ended as CANCELLED" in output
+    disturbed.ends_well(disturbed.start())
+    assert disturbed.job_id() not in (job_id, second)
 
 
 @pytest.mark.exhaustive
