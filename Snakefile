@@ -30,5 +30,5 @@ rule all:
     default_target: True
     input:
         rules.report.input,
-        target(catalog.listed_ledgers),
+        target(catalog.listed_shards),
     localrule: True

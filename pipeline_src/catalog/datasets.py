@@ -269,13 +269,32 @@ class DatasetCatalog:
             return []
         return [self.fill(paths.ALL_LEDGERS, dataset=name, stage="shards")]
 
-    def listed_ledgers(self) -> list[str]:
-        """Return the ledgers of every listed data set."""
-        return [path for name in self.listed for path in self.ledgers(name)]
+    def packed_chunks(self, name: str, split: str = "") -> list[str]:
+        """Return the manifests of packed chunks; none of shards packed elsewhere."""
+        return [] if self.dataset(name).is_packed else self.chunk_files("shards", name, split)
+
+    def chunks_behind(self, indexes: Iterable[str]) -> list[str]:
+        """Return the manifests that indexes list.
+
+        Who reads an index reads them too: Snakemake makes a missing file again for a job that
+        names it, and not for one that names only what is made of it.
+        """
+        chunks = []
+        for index in map(Path, indexes):
+            chunks += self.packed_chunks(index.parents[2].name, index.parent.name)
+        return chunks
+
+    def listed_shards(self) -> list[str]:
+        """Return manifests and ledgers of every listed data set."""
+        return [
+            path
+            for name in self.listed
+            for path in (*self.packed_chunks(name), *self.ledgers(name))
+        ]
 
     def shards(self, name: str) -> list[str]:
         """Return everything that ``shards_<name>`` makes."""
-        return [*self.indexes(name), *self.ledgers(name)]
+        return [*self.packed_chunks(name), *self.indexes(name), *self.ledgers(name)]
 
     def index(self, name: str, split: str) -> str:
         """Return index.json of one split.

@@ -146,6 +146,12 @@ class Catalog(DatasetCatalog):
         name, held_out = split_view(view)
         return [] if held_out else self.optional_index(name, "val")
 
+    def finetune_chunks(self, run: str, view: str) -> list[str]:
+        """Return the manifests of what a run is fine-tuned and validated on."""
+        return self.chunks_behind(
+            [*self.finetune_train_indexes(run, view), *self.finetune_val_indexes(view)]
+        )
+
     def scored_index(self, run: str, view: str) -> str:
         """Return index.json of the clips that a run is scored on.
 
@@ -291,6 +297,11 @@ class Catalog(DatasetCatalog):
     def probe_val_index(self, run: str, name: str) -> list[str]:
         """Return what the probes' strength is chosen on; nothing without probes or such a split."""
         return self.optional_index(name, "val") if self.probe_train_index(run, name) else []
+
+    def probed_chunks(self, run: str, name: str) -> list[str]:
+        """Return the manifests of what a pre-training's probes learn from and are scored on."""
+        learnt = [*self.probe_train_index(run, name), *self.probe_val_index(run, name)]
+        return self.chunks_behind([*learnt, self.scored_index(run, name)])
 
     def evaluations(self, name: str) -> list[str]:
         """Return everything that ``eval_<name>`` makes."""

@@ -38,7 +38,8 @@ def drop_stale(catalog: Catalog, kind: str, name: str) -> int:
         raise ConfigError(f"{kind}_{name}: only stages of data sets keep what they have made")
     stale = stale_manifests(catalog, kind, name) + _left_over(catalog, kind, name)
     if kind == "shards":  # cheap to make again, and its inputs may be of another time
-        stale += [path for path in map(Path, catalog.shards(name)) if path.is_file()]
+        made_of_them = (*catalog.indexes(name), *catalog.ledgers(name))
+        stale += [path for path in map(Path, made_of_them) if path.is_file()]
     for path in stale:
         path.unlink()
         logger.info("%s: dropped, made from something else", path)

@@ -6,6 +6,7 @@ rule evaluate_finetuned:
         finetune=checked(lambda w: catalog.finetune_done(w.run, w.dataset)),
         pretrain=checked(lambda w: catalog.pretrain_done(w.run)),
         index=checked(lambda w: catalog.scored_index(w.run, w.dataset)),
+        chunks=checked(lambda w: catalog.chunks_behind([catalog.scored_index(w.run, w.dataset)])),
         groups=checked(lambda w: catalog.scored_groups(w.run, w.dataset)),
     output:
         metrics=paths.SCORES,
@@ -44,6 +45,7 @@ rule evaluate_pretrained:
         train=checked(lambda w: catalog.probe_train_index(w.run, w.dataset)),
         val=checked(lambda w: catalog.probe_val_index(w.run, w.dataset)),
         test=checked(lambda w: catalog.scored_index(w.run, w.dataset)),
+        chunks=checked(lambda w: catalog.probed_chunks(w.run, w.dataset)),
         groups=checked(lambda w: catalog.scored_groups(w.run, w.dataset)),
     output:
         metrics=paths.PROBE_SCORES,

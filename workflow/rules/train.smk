@@ -26,6 +26,7 @@ def shared_by_ranks(section):
 rule pretrain_model:
     input:
         train=checked(lambda w: catalog.pretrain_indexes(w.run)),
+        chunks=checked(lambda w: catalog.chunks_behind(catalog.pretrain_indexes(w.run))),
         start=checked(lambda w: catalog.start_done(w.run)),
         teacher=checked(lambda w: catalog.teacher_done(w.run)),
     output:
@@ -55,6 +56,7 @@ rule finetune_model:
     input:
         train=checked(lambda w: catalog.finetune_train_indexes(w.run, w.dataset)),
         val=checked(lambda w: catalog.finetune_val_indexes(w.dataset)),
+        chunks=checked(lambda w: catalog.finetune_chunks(w.run, w.dataset)),
         pretrain=checked(lambda w: catalog.pretrain_done(w.run)),
     output:
         done=paths.FINETUNED,
