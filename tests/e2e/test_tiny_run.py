@@ -98,6 +98,23 @@ def test_a_second_run_has_nothing_to_do(built):
     assert planned_jobs(built.snakemake("-n", *TINY, "all")) == {}
 
 
+@pytest.mark.parametrize("missing", [[], ["avsiam_tiny/eval/digits/metrics.json"]])
+def test_a_shard_whose_manifest_was_deleted_is_made_again(built, missing):
+    """As every message of a damaged shard says, whether or not somebody waits for its clips."""
+    results = built.root / "results/test"
+    gone = [results / path for path in ("digits/shards/test/00000.json", *missing)]
+    for path in gone:
+        path.rename(path.with_suffix(".gone"))
+    try:
+        planned = planned_jobs(built.snakemake("-n", *TINY, "all"))
+    finally:
+        for path in gone:
+            path.with_suffix(".gone").rename(path)
+    assert planned["pack_shard"] == planned["pack_index"] == 1
+    assert "pretrain_model" not in planned
+    assert planned_jobs(built.snakemake("-n", *TINY, "all")) == {}
+
+
 @pytest.mark.parametrize(
     ("change", "rerun"),
     [

@@ -6,7 +6,9 @@ rule evaluate_finetuned:
         finetune=checked(lambda w: catalog.finetune_done(w.run, w.dataset)),
         pretrain=checked(lambda w: catalog.pretrain_done(w.run)),
         index=checked(lambda w: catalog.scored_index(w.run, w.dataset)),
-        chunks=checked(lambda w: catalog.chunks_behind([catalog.scored_index(w.run, w.dataset)])),
+        chunks=checked(
+            lambda w: catalog.chunks_behind([catalog.scored_index(w.run, w.dataset)])
+        ),
         groups=checked(lambda w: catalog.scored_groups(w.run, w.dataset)),
     output:
         metrics=paths.SCORES,
