@@ -1,5 +1,6 @@
 """Colours that colour-blind readers tell apart, on the light and on the dark page."""
 
+import re
 from itertools import combinations
 
 import numpy as np
@@ -86,6 +87,16 @@ def test_every_colour_stands_out_from_the_page_and_its_cards(theme):
     for colour in PALETTES[theme]:
         for surface in SURFACES[theme]:
             assert contrast(colour, surface) >= LEAST_CONTRAST, (colour, surface)
+
+
+def test_the_search_page_has_the_same_colours_on_its_own_cards(root):
+    css = (root / "pipeline_src/inference/serve/static/page.css").read_text(encoding="utf-8")
+    light, dark = css.split("prefers-color-scheme: dark")
+    for theme, text in (("light", light), ("dark", dark)):
+        assert tuple(re.findall(r"--c\d: (#\w{6});", text)) == PALETTES[theme]
+        (card,) = re.findall(r"--sheet: (#\w+);", text)
+        card = "#ffffff" if card == "#fff" else card
+        assert all(contrast(colour, card) >= LEAST_CONTRAST for colour in PALETTES[theme])
 
 
 def test_stand_ins_become_css():

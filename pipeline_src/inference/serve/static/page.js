@@ -2,8 +2,8 @@
 // One index, one page. Text is only ever set as text; media are asked for by the number of a row.
 const $ = (id) => document.getElementById(id);
 const RECORD_SECONDS = 10;
-// Okabe and Ito's colours, told apart by colour-blind readers; a second round has another shape.
-const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8a7a00"];
+// The report's ten colours, of page.css; a second round has another shape.
+const NUM_COLOURS = 10;
 const GREY = "#7d8894";
 const state = { about: null, map: null, wanted: null, at: -1, asked: 0, listings: 0, refusals: 0, next: {}, drawn: [] };
 
@@ -243,6 +243,7 @@ function draw() {
   const label = state.about.labels.indexOf($("label").value);
   const split = state.about.splits.indexOf($("split").value);
   const edge = 14;
+  const colours = palette();
   const size = state.map.rows.length > 3000 ? 2 : 4.5;
   state.drawn = [];
   state.map.rows.forEach((row, k) => {
@@ -250,7 +251,7 @@ function draw() {
     const x = edge + (state.map.x[k] + 1) / 2 * (width - 2 * edge);
     const y = edge + (1 - (state.map.y[k] + 1) / 2) * (height - 2 * edge);
     state.drawn.push({ k, row, x, y });
-    mark(pen, x, y, size, state.map.labels[k]);
+    mark(pen, x, y, size, state.map.labels[k], colours);
   });
   const chosen = state.drawn.find((point) => point.k === state.at);
   if (chosen) {
@@ -262,26 +263,28 @@ function draw() {
   }
 }
 
-function colour(label) { return label < 0 ? GREY : COLOURS[label % COLOURS.length]; }
+function palette() {
+  const style = getComputedStyle(document.body);
+  return Array.from({ length: NUM_COLOURS }, (_, k) => style.getPropertyValue(`--c${k}`));
+}
 
-function mark(pen, x, y, size, label) {
-  pen.fillStyle = colour(label);
-  pen.globalAlpha = .85;
+function mark(pen, x, y, size, label, colours) {
+  pen.fillStyle = label < 0 ? GREY : colours[label % NUM_COLOURS];
   pen.beginPath();
-  const shape = label < 0 ? 0 : Math.floor(label / COLOURS.length) % 3;
+  const shape = label < 0 ? 0 : Math.floor(label / NUM_COLOURS) % 3;
   if (shape === 0) pen.arc(x, y, size, 0, 7);
   else if (shape === 1) pen.rect(x - size, y - size, 2 * size, 2 * size);
   else { pen.moveTo(x, y - size * 1.3); pen.lineTo(x + size * 1.2, y + size); pen.lineTo(x - size * 1.2, y + size); }
   pen.fill();
-  pen.globalAlpha = 1;
 }
 
 function legend() {
-  const many = state.about.labels.length > 21;
+  const many = state.about.labels.length > 3 * NUM_COLOURS;
   const shown = many ? [] : state.about.labels;
+  const colours = palette();
   $("legend").replaceChildren(...shown.map((name, label) => {
     const canvas = make("canvas", { width: 16, height: 16, ariaHidden: "true" });
-    mark(canvas.getContext("2d"), 8, 8, 5, label);
+    mark(canvas.getContext("2d"), 8, 8, 5, label, colours);
     return make("li", {}, canvas, name);
   }));
 }
@@ -395,6 +398,7 @@ mapCanvas.onpointerleave = () => hover(null);
 mapCanvas.onclick = (event) => pick(pointAt(event)).catch(complain);
 mapCanvas.onkeydown = mapKeys;
 addEventListener("resize", draw);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { draw(); legend(); });
 const drop = $("drop");
 drop.ondragover = (event) => { event.preventDefault(); drop.classList.add("over"); };
 drop.ondragleave = () => drop.classList.remove("over");
