@@ -30,5 +30,5 @@ rule all:
     default_target: True
     input:
         rules.report.input,
-        target(catalog.listed_shards),
+        target(catalog.listed_results),
     localrule: True

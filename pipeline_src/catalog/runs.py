@@ -339,3 +339,15 @@ class Catalog(DatasetCatalog):
             for name in self.finetune_datasets(run)
             for path in self.cross_validations(name, (run,))
         ]
+
+    def listed_results(self) -> list[str]:
+        """Return what ``all`` makes beside the report: shards, ledgers, and every evaluation.
+
+        By name, because Snakemake does not miss what only led to a file that is there.
+        """
+        return [
+            *self.listed_shards(),
+            *self.report_metrics(),
+            *self.report_folds(),
+            *self.report_probes(),
+        ]

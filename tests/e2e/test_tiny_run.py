@@ -115,6 +115,21 @@ def test_a_shard_whose_manifest_was_deleted_is_made_again(built, missing):
     assert planned_jobs(built.snakemake("-n", *TINY, "all")) == {}
 
 
+def test_a_run_that_was_deleted_is_made_again_and_lost_weights_alone_are_not(built):
+    """Scores that are there need no weights, which people delete for their size."""
+    run = built.root / "results/test/avsiam_tiny"
+    planned = {}
+    for path in (run, run / "pretrain"):
+        path.rename(path.with_suffix(".gone"))
+        try:
+            planned[path.name] = planned_jobs(built.snakemake("-n", *TINY, "all"))
+        finally:
+            path.with_suffix(".gone").rename(path)
+    trained = {"pretrain_model", "finetune_model", "evaluate_finetuned", "evaluate_pretrained"}
+    assert trained | {"report_results"} <= planned["avsiam_tiny"].keys()
+    assert planned["pretrain"] == {}
+
+
 @pytest.mark.parametrize(
     ("change", "rerun"),
     [
