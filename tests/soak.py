@@ -39,7 +39,7 @@ FULL_SECONDS = 2.0
 CALM_SECONDS = (0.5, 5.0)  # between two faults
 AIM_SECONDS = 0.3  # from the first sight of a role to its end
 HEAD_SHARE = 0.15  # of the signals: what kills the head ends the start
-BUSY_SECONDS = 300.0  # after which nothing is started to meet more roles
+BUSY_SECONDS = 300.0  # more, in which the run is let go on to roles that were never met
 END_SECONDS = 400.0
 DISK_MIB = 96
 MARK = "SOAK_RUN"  # an environment variable by which every process of a run is known
@@ -108,7 +108,7 @@ class Soak:
         def is_before(limit: float) -> bool:
             return time.monotonic() - begun < limit
 
-        while is_before(seconds) or (self._missing() and is_before(BUSY_SECONDS)):
+        while is_before(seconds) or (self._missing() and is_before(seconds + BUSY_SECONDS)):
             process = self._start()
             while self._is_running() and (is_before(seconds) or self._missing()):
                 aimed = self._calm()
