@@ -43,6 +43,7 @@ def with_runs(workspace, **overlays):
     return ("--workflow-profile", "test", "--configfile", *files, "--")
 
 
+@pytest.mark.exhaustive
 def test_cav_mae_goes_from_pretraining_to_the_report(packed):
     recipe = {"contrast_weight": 0.01, "contrast_direction": "v2a", "audio_mask": "unstructured"}
     overlay = {"model": {"method": "cav_mae"}, "pretrain": recipe}

@@ -29,6 +29,7 @@ def here(versioned, slurm_env, tmp_path) -> Workspace:
     return Workspace(own.root, {**own.env, **slurm_env, "SNAKEMAKE_PROFILE": "slurm"})
 
 
+@pytest.mark.exhaustive
 def test_repro_sends_its_stages_to_the_cluster(here, cluster):
     look_at_jobs_early(here)
     here.set("finetune.lr", 0.02)

@@ -232,6 +232,7 @@ def test_files_that_dvc_brought_back_are_not_taken_for_current(restored):
     assert digest(restored, manifests) == other
 
 
+@pytest.mark.exhaustive
 def test_an_interrupted_repro_continues(restored):
     folder = restored.root / "results/digits/transcode"
     counts: list[int] = []

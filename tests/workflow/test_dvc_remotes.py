@@ -105,6 +105,7 @@ def s3_remote():
     server.wait()
 
 
+@pytest.mark.exhaustive
 def test_results_travel_through_s3(versioned, tmp_path, s3_remote):
     check_remote(versioned, tmp_path, *s3_remote)
 
