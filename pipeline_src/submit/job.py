@@ -2,6 +2,7 @@
 
 import logging
 import os
+import random
 import signal
 import socket
 import stat
@@ -33,6 +34,9 @@ from pipeline_src.train.stop import TIME_IS_UP, StopFlag, StopRequestedError
 ERROR_FILE = "error.txt"
 REQUEUE_SECONDS = 60
 PRIVATE = 0o600
+# Below those that systems hand out to outgoing connections (Linux from 32,768 on), where submitit's
+# choice may already be taken.
+MASTER_PORTS = range(20_000, 32_768)
 logger = logging.getLogger(__name__)
 
 
@@ -146,6 +150,7 @@ def _describe_ranks(environment: submitit.JobEnvironment) -> None:
         return
     ranks = TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     os.environ["MASTER_ADDR"] = _address(ranks.master_addr, environment)
+    os.environ["MASTER_PORT"] = str(random.Random(environment.job_id).choice(MASTER_PORTS))
 
 
 def _address(host: str, environment: submitit.JobEnvironment) -> str:
