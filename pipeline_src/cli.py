@@ -8,12 +8,14 @@ that was named is imported, so that the list of all of them needs no torch.
 import argparse
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
 from pipeline_src.errors import PipelineError, did_you_mean
 
 NAME = "av-pipeline"
+SIGPIPE_STATUS = 141  # what a shell says of a process that the signal ended
 COMMANDS = {
     "list": "a data set from a folder of videos: YAML, clip list, class list",
     "doctor": "check this checkout and this machine",
@@ -41,7 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser(given[0] if given else "").parse_args(given)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
-        return options.run(options)
+        status = options.run(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read has enough, as ``head`` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SIGPIPE_STATUS
     except PipelineError as error:
         sys.exit(f"{type(error).__name__}: {error}")
 

@@ -1,5 +1,6 @@
 """Which data sets a target can name, and which files their stages write."""
 
+import os
 from collections.abc import Callable, Iterable
 from functools import cache, cached_property
 from pathlib import Path
@@ -26,6 +27,15 @@ RESERVED_NAMES = {
     "benchmarks",
     "report",
 }
+
+
+def spelled_alike(entry: str) -> Path:
+    """Return a path as all spellings of it are recorded: relative to the working folder if in it.
+
+    Jobs are made again where a path among their inputs is another one.
+    """
+    path = Path(os.path.normpath(Path.cwd() / entry))  # links stay as they are
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 class DatasetCatalog:
@@ -71,7 +81,7 @@ class DatasetCatalog:
     def _add_listed(self, entry: str, known: dict[str, Path]) -> str:
         if entry in known:
             return entry
-        path = Path(entry)
+        path = spelled_alike(entry)
         if path.suffix not in (".yaml", ".yml") or not path.is_file():
             raise ConfigError(
                 f"datasets: {entry!r} is neither a known data set ({', '.join(known)}) nor the "

@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     listed = [clip for clip in clips if not (options.usable and clip.lost)]
     write_lists(files, options.folder, folder, listed, has_video=has_video)
     sentences = [*describe(folder, listed, seen), *describe_copies(folder, listed, copies)]
-    print(*sentences, *describe_losses(listed), sep="\n")
+    print(*sentences, *describe_losses(clips, left_out=options.usable), sep="\n")
     print(f"written: {files.description}, {files.clips.name}, {files.classes.name}")
     _print_command(files, folder, listed, config, options.configs, has_video)
     return 0

@@ -218,8 +218,8 @@ def describe(
     yield from _short_list("not listed", dict(folder.excluded))
 
 
-def describe_losses(clips: Sequence[ListedClip]) -> Iterator[str]:
-    """Which clips will be lost by what their headers say."""
+def describe_losses(clips: Sequence[ListedClip], *, left_out: bool = False) -> Iterator[str]:
+    """Which clips will be lost by what their headers say, or were left out of the list for it."""
     lost = {clip.source: clip.lost for clip in clips if clip.lost}
     num_lost = sum(clip.lost is not None for clip in clips)
     if not lost:
@@ -227,7 +227,7 @@ def describe_losses(clips: Sequence[ListedClip]) -> Iterator[str]:
         return
     reasons = Counter(clip.lost.reason for clip in clips if clip.lost)
     shown = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
-    yield f"will be lost: {num_lost} of {len(clips)} clips: {shown}"
+    yield f"{'left out' if left_out else 'will be lost'}: {num_lost} of {len(clips)} clips: {shown}"
     yield from _short_list("  ", {source: str(why) for source, why in lost.items()})
 
 
@@ -240,7 +240,7 @@ def failing_splits(clips: Sequence[ListedClip], max_failed_fraction: float) -> I
             yield (
                 f"{split} would fail: {num_lost} of its {len(in_split)} clips are lost, more than "
                 f"shards.max_failed_fraction = {max_failed_fraction:g} allows; list again with "
-                "--usable"
+                "--update --usable"
             )
 
 

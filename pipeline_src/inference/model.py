@@ -161,6 +161,8 @@ class Model:
         """
         heard = self._compared(sounds, "audio", options)
         seen = self._compared(pictures, "video", options)
+        if heard.shape[1] != seen.shape[1]:  # of one side nothing could be used
+            return np.full((len(heard), len(seen)), np.nan, np.float32)
         return heard @ seen.T
 
     def _compared(self, inputs: Any, modality: str, options: dict[str, Any]) -> NDArray:

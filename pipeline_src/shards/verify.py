@@ -38,9 +38,11 @@ def find_indexes(paths: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        below = sorted(path.rglob(INDEX_FILE)) if path.is_dir() else [path]
+        is_index = path.is_file() or path.suffix == Path(INDEX_FILE).suffix
+        below = [path] if is_index else sorted(path.rglob(INDEX_FILE))
         if not below:
-            raise ManifestError(f"{path}: no {INDEX_FILE} in it; name a folder of packed shards")
+            what = f"no {INDEX_FILE} in it" if path.is_dir() else "no such file or folder"
+            raise ManifestError(f"{path}: {what}; name a folder of packed shards")
         found += below
     return found
 

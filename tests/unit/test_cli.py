@@ -72,3 +72,25 @@ def test_setup_installs_the_command_and_it_works_anywhere(fresh, tmp_path):
         text=True,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_enough_ends_a_command_without_a_traceback(root, tmp_path):
+    script = tmp_path / "table.py"
+    script.write_text(
+        "import sys\n"
+        "from pipeline_src import cli\n"
+        "def run(options):\n"
+        "    for _ in range(100_000): print('a row')\n"
+        "    return 0\n"
+        "sys.modules['pipeline_src.commands.table'] = module = type(sys)('table', 'Rows.')\n"
+        "module.add_arguments, module.run = lambda parser: None, run\n"
+        "sys.exit(cli.main(['table']))\n"
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} {script} | head -1; exit ${{PIPESTATUS[0]}}"],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("a row\n", "", 141)

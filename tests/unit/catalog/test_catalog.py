@@ -105,3 +105,23 @@ def test_what_scored_clips_share_is_an_input_where_their_list_names_it(root, tmp
         deps = evaluate_stage(catalog, run, "mine").deps
         assert any("mine.csv" in path for path in deps) == bool(groups)
         assert deps[-1] == catalog.scored_index(run, "mine")
+
+
+def test_a_path_is_recorded_alike_however_it_is_spelled(root, tmp_path, monkeypatch):
+    """Else all data would be made again: ``list`` prints a path otherwise than people type it."""
+    monkeypatch.chdir(tmp_path)
+    Path("own/deep").mkdir(parents=True)
+    Path("own/mine.yaml").write_text(
+        f"{PACKED.replace('far', 'mine')}index_urls: {{test: i.json}}\n"
+    )
+    spellings = [
+        "own/mine.yaml",
+        "./own/mine.yaml",
+        "own/deep/../mine.yaml",
+        f"{tmp_path}/own/mine.yaml",
+    ]
+    found = {make_catalog(root, "results", path).dataset_path("mine") for path in spellings}
+    assert found == {Path("own/mine.yaml")}
+    monkeypatch.chdir(root)
+    outside = make_catalog(root, tmp_path, f"{tmp_path}/own/../own/mine.yaml").dataset_path("mine")
+    assert outside == tmp_path / "own/mine.yaml"

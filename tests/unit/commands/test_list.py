@@ -147,7 +147,8 @@ def test_what_will_be_lost_is_said_before_anything_runs(listed, tmp_path):
     assert f"will be lost: {len(reasons)} of {len(clips)} clips: corrupt 3, no_video 1" in printed
     _, usable, printed = listed([], "--update", "--usable")
     assert len(usable) == 22
-    assert "nothing will be lost" in printed
+    assert "left out: " in printed
+    assert "will be lost" not in printed
 
 
 def test_sound_alone_is_told_from_the_files(tmp_path, capsys):

@@ -177,6 +177,9 @@ def test_similarity_of_sounds_and_pictures(model, media, caplog):
     assert (np.abs(matrix[:, :2]) <= 1 + 1e-5).all()
     assert np.isnan(matrix[:, 2]).all()
     assert "nowhere.png: no video to compare" in caplog.text
+    none_heard = model.similarity([media / "picture.png"], pictures[:1])
+    assert none_heard.shape == (1, 1)
+    assert np.isnan(none_heard).all()
     again = model.similarity(model.embed(sounds), model.embed(pictures))
     assert np.allclose(matrix[:, :2], again[:, :2], atol=1e-5)
 
