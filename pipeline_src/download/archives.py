@@ -35,11 +35,11 @@ OTHER_COMPRESSIONS = {
     b"7z\xbc\xaf": "7-Zip",
     b"Rar!": "RAR",
 }
-# What the libraries raise for damaged or forged headers, nested ones included; zipfile says
-# NotImplementedError of a compression or version it does not know.
+# What the libraries raise for damaged or forged headers: RuntimeError also of nested ones, and of a
+# compression or version that zipfile does not know.
 DAMAGE = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError),
-    *(LookupError, ArithmeticError, RecursionError, NotImplementedError, RuntimeError),
+    *(LookupError, ArithmeticError, RuntimeError),
 )
 
 
