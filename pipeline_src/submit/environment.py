@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 LEAKING_PREFIXES = ("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_", "SNAKEMAKE_")
 LEAKING_NAMES = {"MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK"}
 KEPT = {"SLURM_CONF"}
+PRIVATE = 0o600  # what lies in submitit's folder is executed, or says what was
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import random
 import signal
 import socket
 import stat
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 import submitit
-from submitit.helpers import TorchDistributedEnvironment
 
 from pipeline_src.errors import (
     LoaderError,
@@ -25,7 +23,9 @@ from pipeline_src.errors import (
 )
 from pipeline_src.runs.spec import load_spec
 from pipeline_src.submit import slurm
+from pipeline_src.submit.environment import PRIVATE
 from pipeline_src.submit.failures import forget_failure, record_failure
+from pipeline_src.submit.rendezvous import describe_ranks
 from pipeline_src.system.atomic import write_text
 from pipeline_src.system.cores import keep_threads_to_cores
 from pipeline_src.system.parent import end_with_parent
@@ -33,10 +33,6 @@ from pipeline_src.train.stop import TIME_IS_UP, StopFlag, StopRequestedError
 
 ERROR_FILE = "error.txt"
 REQUEUE_SECONDS = 60
-PRIVATE = 0o600
-# Below those that systems hand out to outgoing connections (Linux from 32,768 on), where submitit's
-# choice may already be taken.
-MASTER_PORTS = range(20_000, 32_768)
 logger = logging.getLogger(__name__)
 
 
@@ -84,7 +80,7 @@ class TrainJob:
                 os.umask(0o077)  # what submitit writes now
 
     def _train(self, environment: submitit.JobEnvironment, stop: StopFlag) -> None:
-        _describe_ranks(environment)
+        describe_ranks(environment)
         spec = load_spec(self.spec_path)
         if not self.num_gpus:
             keep_threads_to_cores(spec.num_threads, os.environ)
@@ -142,22 +138,3 @@ def _leave(environment: submitit.JobEnvironment, received: signal.Signals | None
             logger.error("Slurm refused to requeue job %s", environment.raw_job_id)
         time.sleep(REQUEUE_SECONDS)  # the requeue ends this process
     sys.exit(f"stopped by {received.name if received else 'another rank'}, state saved")
-
-
-def _describe_ranks(environment: submitit.JobEnvironment) -> None:
-    """Set what torch.distributed reads: RANK, WORLD_SIZE, MASTER_ADDR and so on."""
-    if environment.num_tasks == 1:
-        return
-    ranks = TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
-    os.environ["MASTER_ADDR"] = _address(ranks.master_addr, environment)
-    os.environ["MASTER_PORT"] = str(random.Random(environment.job_id).choice(MASTER_PORTS))
-
-
-def _address(host: str, environment: submitit.JobEnvironment) -> str:
-    if environment.num_nodes == 1:
-        return "127.0.0.1"  # host names need not resolve on a laptop
-    try:
-        socket.getaddrinfo(host, None)
-    except OSError:
-        return slurm.node_address(host)
-    return host

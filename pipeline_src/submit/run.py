@@ -2,12 +2,14 @@
 
 import logging
 import time
+from functools import cache, partial
 from pathlib import Path
 
 from pipeline_src.config import SubmitConfig
 from pipeline_src.errors import TrainingError
 from pipeline_src.runs.history import METRICS_LOG_FILE
 from pipeline_src.runs.spec import DONE_FILE, TrainSpec, done_fingerprint, saved_progress
+from pipeline_src.submit.environment import freeze_code
 from pipeline_src.submit.explain import explain_end, first_cause
 from pipeline_src.submit.failures import read_failures
 from pipeline_src.submit.interrupt import InterruptedBySignal, interruptible
@@ -19,6 +21,7 @@ from pipeline_src.submit.state import JobRecord
 from pipeline_src.submit.submission import find_running, submit
 from pipeline_src.system.executor import pick_cluster
 
+CODE_FOLDER = "code"
 POLL_SECONDS = {"local": 0.5, "slurm": 5.0}
 # Jobs in a row that may die without a new checkpoint before someone has to look.
 MAX_FAILED_ATTEMPTS = 2
@@ -51,8 +54,12 @@ def run_and_wait(
     (step, wanted), failed_attempts = saved_progress(spec.run_dir, spec.fingerprint()), 0
     if record is None and step >= wanted:
         cluster, request = "local", JobRequest()  # trained to its end: only done.json is missing
+    # Every job of this call runs the same code, whatever is edited meanwhile.
+    freeze = cache(partial(freeze_code, spec.run_dir / CODE_FOLDER))
     while True:
-        record = record or submit(spec, request, cluster, without_gpu=config.without_gpu)
+        record = record or submit(
+            spec, request, cluster, freeze=freeze, without_gpu=config.without_gpu
+        )
         with interruptible():
             state = _wait(spec, record, config)
         if done := _finished(spec):

@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -15,14 +16,14 @@ from pipeline_src.errors import ConfigError, TrainingError
 from pipeline_src.runs.lease import refuse_if_trained
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.submit import slurm
-from pipeline_src.submit.environment import freeze_code, ignore_terminal_signals, job_environment
-from pipeline_src.submit.job import ERROR_FILE, PRIVATE, TrainJob
+from pipeline_src.submit.environment import PRIVATE, ignore_terminal_signals, job_environment
+from pipeline_src.submit.job import ERROR_FILE, TrainJob
+from pipeline_src.submit.rendezvous import forget_ports
 from pipeline_src.submit.request import JobRequest
 from pipeline_src.submit.state import JobRecord, read_job, start_mark
 from pipeline_src.train.stop import TIME_IS_UP
 
 JOBS_FOLDER = "jobs"
-CODE_FOLDER = "code"
 logger = logging.getLogger(__name__)
 
 
@@ -49,10 +50,17 @@ def find_running(spec: TrainSpec, cluster: str) -> JobRecord | None:
 
 
 def submit(
-    spec: TrainSpec, request: JobRequest, cluster: str, *, without_gpu: Literal["fail", "cpu"]
+    spec: TrainSpec,
+    request: JobRequest,
+    cluster: str,
+    *,
+    freeze: Callable[[], Path],
+    without_gpu: Literal["fail", "cpu"],
 ) -> JobRecord:
     """Put the training into the queue and write job.json.
 
+    Args:
+        freeze: gives the copy of this package that the job runs; called when nobody trains here.
     Raises:
         ConfigError: the batch cannot be shared by the ranks, or several nodes without Slurm.
         TrainingError: the scheduler refused the job; says why.
@@ -63,10 +71,10 @@ def submit(
     folder = spec.run_dir / JOBS_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     _keep_private(folder)
-    code = freeze_code(spec.run_dir / CODE_FOLDER)
+    forget_ports(folder)
     (spec.run_dir / ERROR_FILE).unlink(missing_ok=True)
     spec_path = spec.save()
-    with job_environment(code), ignore_terminal_signals():
+    with job_environment(freeze()), ignore_terminal_signals():
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
         executor.update_parameters(**_parameters(spec, request, cluster))
         try:

@@ -4,13 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from pipeline_src.errors import ConfigError, TrainingError
-from pipeline_src.submit import job, slurm
+from pipeline_src.submit import slurm
 from pipeline_src.submit.environment import freeze_code, ignore_terminal_signals, job_environment
 from pipeline_src.submit.request import JobRequest
 from pipeline_src.system.executor import keep_slurm_conf, replaced_resources
@@ -186,19 +185,3 @@ def test_slurm_conf_survives_a_plugin_that_drops_it(tmp_path, monkeypatch, root)
     monkeypatch.delenv("SLURM_CONF")
     said = subprocess.run(["srun", "-n1", "a b"], capture_output=True, text=True, check=True)
     assert said.stdout == "/site/slurm.conf -n1 a b\n"
-
-
-def test_the_port_of_ranks_is_none_that_the_system_hands_out(monkeypatch):
-    """One of those may be taken by any outgoing connection of the node when the job begins."""
-    stub = SimpleNamespace(master_addr="n1", export=lambda **_: stub)
-    monkeypatch.setattr(job, "TorchDistributedEnvironment", lambda: stub)
-    monkeypatch.setenv("MASTER_ADDR", "")
-    ports = []
-    for job_id in [*range(300), 7]:
-        environment = SimpleNamespace(num_tasks=2, num_nodes=1, job_id=str(job_id))
-        monkeypatch.setenv("MASTER_PORT", "56923")
-        job._describe_ranks(environment)
-        ports.append(int(os.environ["MASTER_PORT"]))
-    assert 1024 < min(ports) <= max(ports) < 32_768
-    assert len(set(ports)) > 250, "jobs of one node get ports of their own"
-    assert ports[-1] == ports[7], "every rank of a job has to choose the same"

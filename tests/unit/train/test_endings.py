@@ -197,9 +197,8 @@ def test_scoring_ends_with_its_loaders(index_path, tmp_path, root, how):
     script.write_text(SCORE)
     scoring = start(root, script, index_path, how)
     output = ended(scoring, [])
-    pids = [
-        int(pid) for line in output.splitlines() if "loaders" in line for pid in line.split()[1:]
-    ]
+    said_pids = [line for line in output.splitlines() if line.startswith("loaders ")]
+    pids = [int(pid) for line in said_pids for pid in line.split()[1:]]
     deadline = time.monotonic() + END_SECONDS
     while any(psutil.pid_exists(pid) for pid in pids):
         assert time.monotonic() < deadline
