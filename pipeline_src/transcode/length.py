@@ -7,7 +7,6 @@ subtitles. It is believed for a clip that ends within it, because decoding tells
 
 import math
 from collections.abc import Callable
-from fractions import Fraction
 from typing import NamedTuple
 
 from av.audio.stream import AudioStream
@@ -203,7 +202,8 @@ def _start(stream: Stream) -> float:
 
 
 def _seconds(stream: Stream, ticks: int) -> float:
-    return float(ticks * (stream.time_base or Fraction(0)))
+    base = stream.time_base
+    return ticks * base.numerator / base.denominator if base else 0.0
 
 
 def header_seconds(container: InputContainer) -> float:
