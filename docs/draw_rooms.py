@@ -18,7 +18,7 @@ WINGS = {
     "#cfe8f7": ("datasets", "manifest", "download", "transcode", "logmel", "shards", "loader"),
     "#fbe3c0": ("methods", "runs", "train", "submit"),
     "#cdeadf": ("evaluate", "inference", "report"),
-    "#f3dcea": ("catalog", "dvc", "workflow", "cli", "commands"),
+    "#f3dcea": ("catalog", "dvc", "workflow", "commands"),
 }
 
 

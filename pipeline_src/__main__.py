@@ -2,7 +2,7 @@
 
 import sys
 
-from pipeline_src.cli import main
+from pipeline_src.commands.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

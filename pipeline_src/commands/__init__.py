@@ -1,4 +1,4 @@
-"""The commands of ``pipeline_src.cli``, one file each."""
+"""The one command, ``cli.py``, and a file for each of its subcommands."""
 
 from pathlib import Path
 

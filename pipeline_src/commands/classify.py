@@ -20,7 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Score what the command line names."""
+    """Score what the command line names.
+
+    Raises:
+        ConfigError: --top, or a path that is not there.
+        CheckpointError: none of a fine-tuned network.
+    """
     if options.top < 1:
         raise ConfigError(f"--top {options.top}; allowed: at least 1")
     model = open_model(options)

@@ -11,8 +11,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_src.cli import NAME
 from pipeline_src.commands import CHECKOUT
+from pipeline_src.commands.cli import NAME
 from pipeline_src.commands.list_clips import (
     Files,
     ListedClip,
@@ -61,7 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """List the folder, say what was found and what will be lost, and how it is run."""
+    """List the folder, say what was found and what will be lost, and how it is run.
+
+    Raises:
+        ConfigError: no usable recording, files that are there already, or an option.
+    """
     config = read_config([CONFIG_FILE, *options.configs])
     if not 0 <= options.clip_seconds < math.inf:
         raise ConfigError(

@@ -36,7 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serve until it is stopped."""
+    """Serve until it is stopped.
+
+    Raises:
+        ConfigError: the address is taken or none of this machine, or an option.
+        CheckpointError: the index's own is gone or has other weights.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     if options.max_upload < 1:
         raise ConfigError(f"--max-upload {options.max_upload}; allowed: at least 1")

@@ -23,7 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the defects of what the command line names; 1 where there is one."""
+    """Print the defects of what the command line names; 1 where there is one.
+
+    Raises:
+        ConfigError: an option, or a path that is not there.
+    """
     if options.decode < 0 or options.workers < 1:
         raise ConfigError("--decode must be at least 0 and --workers at least 1")
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)

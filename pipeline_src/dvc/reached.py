@@ -55,7 +55,7 @@ ENTRY_POINTS: dict[str, tuple[str, ...]] = {
 }
 # No result depends on what these do: sentences, logs, records of origin, how jobs are sent.
 NOT_FOLLOWED = re.compile(
-    r"(errors|versions|cli|commands|submit|system\.(joblog|renamed)|runs\.provenance)(\.|$)"
+    r"(errors|versions|commands|submit|system\.(joblog|renamed)|runs\.provenance)(\.|$)"
 )
 # Values of its fields, but for those that came later, are in params; of networks' they are not.
 CONFIGURED = re.compile(r"config\.")

@@ -137,4 +137,4 @@ def describe_report(options: argparse.Namespace, report: KeyReport) -> str:
 
 def main() -> None:
     """Run ``av-pipeline convert`` with this process's arguments; for scripts written for 0.1."""
-    sys.exit(importlib.import_module("pipeline_src.cli").main(["convert", *sys.argv[1:]]))
+    sys.exit(importlib.import_module("pipeline_src.commands.cli").main(["convert", *sys.argv[1:]]))

@@ -43,6 +43,7 @@ RENAMED = {
     "manifest.plan": "datasets.chunk_plan",
     "manifest.galleries": "datasets.retrieval_lists",
     "report.records": "evaluate.records",
+    "cli": "commands.cli",
     "reproduce": "commands.reproduce",
     "doctor": "commands.doctor",
     "listing": "commands.list_clips",
@@ -172,7 +173,7 @@ class _Alias(Loader):
         if not self.command:
             raise ImportError(f"{fullname} is {self.module} now and no program")
         program = (
-            "import sys; from pipeline_src.cli import main; "
+            "import sys; from pipeline_src.commands.cli import main; "
             f"sys.stderr.write('av-pipeline {self.command} is the name of this command now\\n'); "
             f"sys.exit(main([{self.command!r}, *sys.argv[1:]]))"
         )

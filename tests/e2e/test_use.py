@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline_src import load
-from pipeline_src.cli import main
+from pipeline_src.commands.cli import main
 from pipeline_src.inference.complete import complete
 from pipeline_src.inference.search.open import open_model
 from pipeline_src.inference.serve.media import media_response

@@ -30,8 +30,7 @@ ORDER = {
     "inference": "a checkpoint and files to vectors, classes, similarities",
     "dvc": "the same stages as DVC sees them",
     "workflow": "what Snakemake is given before its rules, and what it shows",
-    "cli": "the one command",
-    "commands": "its subcommands, which may use everything",
+    "commands": "the one command and its subcommands, which may use everything",
 }
 ROOMS = list(ORDER)
 ONLY_IN = {

@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from pipeline_src import cli
+from pipeline_src.commands import cli
 from tests.workflow.test_experiments import EXPERIMENTS, listed  # noqa: F401 - a fixture
 from tests.workspace import ROOT
 

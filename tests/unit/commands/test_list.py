@@ -10,7 +10,7 @@ import yaml
 
 from pipeline_src.catalog import Catalog
 from pipeline_src.catalog.check import check_all
-from pipeline_src.cli import main
+from pipeline_src.commands.cli import main
 from pipeline_src.config import Config, load_config
 from pipeline_src.datasets.classes import load_classes
 from pipeline_src.datasets.clip_lists import read_clips

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from pipeline_src.cli import main
+from pipeline_src.commands.cli import main
 from pipeline_src.errors import CheckpointError
 from pipeline_src.inference.complete import complete
 from pipeline_src.inference.model import load

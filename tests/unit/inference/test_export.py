@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline_src.cli import main
+from pipeline_src.commands.cli import main
 from pipeline_src.errors import CheckpointError, ConfigError
 from pipeline_src.inference import onnx
 from pipeline_src.inference.export import export

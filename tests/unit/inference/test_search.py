@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline_src.cli import main
+from pipeline_src.commands.cli import main
 from pipeline_src.errors import CheckpointError, ConfigError
 from pipeline_src.inference.model import load
 from pipeline_src.inference.search.build import build_index

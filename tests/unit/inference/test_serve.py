@@ -12,7 +12,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image
 
-from pipeline_src.cli import main
+from pipeline_src.commands.cli import main
 from pipeline_src.config import default_config
 from pipeline_src.errors import ConfigError
 from pipeline_src.inference.model import load

@@ -13,7 +13,7 @@ import pytest
 import timm
 import torch
 
-from pipeline_src.cli import main
+from pipeline_src.commands.cli import main
 from pipeline_src.errors import CheckpointError, ConfigError
 from pipeline_src.methods.common.convert import from_published, to_image, to_published
 from pipeline_src.methods.common.published_keys import published_keys

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipeline_src.cli import main
+from pipeline_src.commands.cli import main
 from pipeline_src.config import (
     CurriculumConfig,
     FinetuneConfig,

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 
-from pipeline_src.cli import main
+from pipeline_src.commands.cli import main
 from pipeline_src.errors import CheckpointError
 from pipeline_src.methods import METHODS
 from pipeline_src.methods.common.image_start import load_image_weights
