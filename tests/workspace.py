@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from pipeline_src.config.load import merge
+from tests.planner import dry_run
 
 GIT_USER = {"user.name": "Test", "user.email": "test@example.org"}
 ROOT = Path(__file__).resolve().parents[1]
@@ -130,14 +131,25 @@ class Workspace:
 
     def run(self, *command: str, fails: bool = False) -> str:
         """Run a command to its end and return what it printed; it must succeed, or must fail."""
+        if command[0] == "snakemake" and "-n" in command:
+            status, output = self.plan(*command)
+        else:
+            status, output = self._run(*command)
+        assert (status != 0) == fails, output[-6000:]
+        return output
+
+    def plan(self, *command: str) -> tuple[int, str]:
+        """Exit status and output of a dry run of snakemake."""
+        return dry_run(command, self.root, self.env, TIMEOUT_SECONDS)
+
+    def _run(self, *command: str) -> tuple[int, str]:
         process = self.start_command(*command)
         try:
             output = process.communicate(timeout=TIMEOUT_SECONDS)[0]
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             raise
-        assert (process.returncode != 0) == fails, output[-6000:]
-        return output
+        return process.returncode, output
 
     def kill_when(self, condition: Callable[[], bool], *arguments: str) -> None:
         """Start snakemake, wait for ``condition``, then kill -9 its whole process group."""

@@ -26,7 +26,8 @@ def run(options: argparse.Namespace) -> int:
     """Print the defects of what the command line names; 1 where there is one.
 
     Raises:
-        ConfigError: an option, or a path that is not there.
+        ConfigError: an option.
+        ManifestError: nothing packed lies at a path, or an index cannot be read.
     """
     if options.decode < 0 or options.workers < 1:
         raise ConfigError("--decode must be at least 0 and --workers at least 1")

@@ -43,6 +43,7 @@ def make_clip(path, colour, pitch, *, noise_seed):
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=60)
 
 
+@pytest.mark.exhaustive
 def test_two_files_are_enough(built, tmp_path):
     dataset = write_data_set(tmp_path)
     settings = (f'datasets=["{dataset.name}"]', "results=results/own", "finetune={epochs: 30}")

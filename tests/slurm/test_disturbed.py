@@ -64,6 +64,7 @@ def test_one_rank_killed(disturbed):
     assert resumed_at(disturbed) > 0
 
 
+@pytest.mark.exhaustive
 def test_one_loader_killed(disturbed):
     """Its rank says so and ends at once, and the next job continues."""
     workflow = disturbed.start()
@@ -105,6 +106,7 @@ def test_time_limit_reached(disturbed, cluster):
     assert resumed_at(disturbed) > 0
 
 
+@pytest.mark.exhaustive
 def test_killed_again_and_again(disturbed, cluster):
     """Two jobs in a row without a new checkpoint end with what is known; then it can continue."""
     workflow = disturbed.start()
