@@ -23,6 +23,13 @@ PROJECT_FILE = CONFIG_FOLDER / "config.yaml"
 DEMO_FILE = CONFIG_FOLDER / "experiments" / "demo.yaml"
 logger = logging.getLogger(__name__)
 SectionT = TypeVar("SectionT", bound=Section)
+# Pydantic speaks of Python's types.
+PLAIN = {
+    "dict_type": "must be a mapping, {name: value, ...}",
+    "model_type": "must be a section, {key: value, ...}",
+    "list_type": "must be a list, [value, ...]",
+    "tuple_type": "must be a list, [value, ...]",
+}
 
 
 def load_config(
@@ -140,7 +147,7 @@ def _describe(
         near = did_you_mean(location[-1], fields)
         message = f"unknown key{near}; allowed here: {', '.join(fields)}"
     else:
-        message = problem["msg"].removeprefix("Value error, ")
+        message = PLAIN.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
     is_cross_key = isinstance(problem["input"], Mapping) and problem["type"] == "value_error"
     if is_cross_key and not prefix:
         message += origins.of_keys(message, tuple(Config.model_fields), "", ".".join(location))

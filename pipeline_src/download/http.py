@@ -24,6 +24,7 @@ from pipeline_src.system.connections import Watch, watch_session
 RANGE_STATUSES = (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
 CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 LENGTH = re.compile(r"[0-9]{1,18}")
+CONNECTION = re.compile(r"^\w+\(host=[^)]*\): ")
 # An address that no request can be sent to; asking again does not help.
 NO_ADDRESS = (
     requests.exceptions.InvalidURL,
@@ -142,7 +143,7 @@ def media_errors(url: str) -> Iterator[None]:
     try:
         yield
     except (requests.RequestException, HTTPError, http.client.HTTPException, ValueError) as error:
-        raise MediaError(_reason_of(error), f"{url}: {error}") from error
+        raise MediaError(_reason_of(error), f"{url}: {_cause_of(error)}") from error
 
 
 def read_reply(reply: requests.Response, size: int = BLOCK_BYTES) -> bytes:
@@ -226,6 +227,12 @@ def _check_status(reply: requests.Response, *, is_range: bool) -> None:
         return
     detail = f"{reply.url}: HTTP {status} {reply.reason}"
     raise status_error(status, detail, reply.headers.get("Retry-After", ""))
+
+
+def _cause_of(error: Exception) -> str:
+    """Return what happened, without the objects of urllib3 that its message begins with."""
+    wrapped = error.args[0] if error.args else None
+    return CONNECTION.sub("", str(getattr(wrapped, "reason", None) or error))
 
 
 def _reason_of(error: Exception) -> str:

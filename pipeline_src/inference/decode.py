@@ -4,6 +4,8 @@ Shape legend: T log-mel frames, M mel bins, F video frames, H W image side.
 """
 
 import json
+import os
+import re
 import shutil
 import threading
 from collections.abc import Collection, Sequence
@@ -124,7 +126,7 @@ class MediaDecoder:
         try:
             return self._open(number, item)
         except Exception as error:
-            problem = as_clip_error(error, item.name)
+            problem = self._by_name(as_clip_error(error, item.name), number, item.name)
             return Opened(number, item.name, problem=problem)
 
     def _open(self, number: int, item: Item) -> Opened:
@@ -166,6 +168,11 @@ class MediaDecoder:
         if jpegs:  # the frames belong to all of the sound
             return replace(heard, modalities=kinds, jpegs=jpegs, windows=(None,))
         return heard
+
+    def _by_name(self, problem: MediaError, number: int, name: str) -> MediaError:
+        """Call the temporary files of an input by its name."""
+        ours = re.compile(re.escape(f"{self.folder / str(number)}{os.sep}") + r"[\w.]+")
+        return MediaError(problem.reason, ours.sub(lambda _: name, problem.detail))
 
     def _check_wanted(self, found: frozenset[str]) -> frozenset[str]:
         kinds = found & frozenset(self.wanted)
@@ -235,6 +242,9 @@ class MediaDecoder:
         decoded = decode_clips(usable, self.folder, media, self.memory) if usable else []
         for place, result in zip(places, decoded, strict=True):
             results[place] = self._see(parts[place].opened, result)
+        for place, (part, result) in enumerate(zip(parts, results, strict=True)):
+            if isinstance(result, MediaError):
+                results[place] = self._by_name(result, part.opened.number, part.opened.name)
         return [result for result in results if result is not None]
 
     def _without_ffmpeg(self, part: InputWindow) -> DecodedInput | MediaError | None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline_src.datasets.folder_walk import walk
 from pipeline_src.datasets.sources import source_kind
 from pipeline_src.download.bodies import RECORDINGS
 from pipeline_src.errors import ConfigError
@@ -88,13 +89,16 @@ def _expand(one: Any, number: int) -> Iterator[Item]:
 
 
 def folder_files(folder: Path) -> list[Path]:
-    """List recordings and pictures below a folder, by their names, sorted; hidden ones left out."""
+    """List recordings and pictures below a folder, by their names, sorted.
+
+    Hidden files and what systems keep beside a user's are left out, as ``av-pipeline list`` does.
+
+    Raises:
+        ManifestError: a folder cannot be read.
+    """
+    files = (folder / name for name in walk(folder).files)
     return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in RECORDINGS | STILLS
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
+        path for path in files if path.suffix.lower() in RECORDINGS | STILLS and path.is_file()
     )
 
 

@@ -104,6 +104,8 @@ def write_results(
 def _items(options: argparse.Namespace) -> list[Item]:
     named = [*options.inputs, *_listed(options.list)]
     items = list({item.name: item for item in list_items(named)}.values())
+    if not items and named:
+        raise ConfigError(f"{', '.join(map(str, named))}: no recordings or pictures in there")
     if not items:
         raise ConfigError("nothing to look at: name files, folders or URLs, or --list FILE")
     return items

@@ -46,9 +46,9 @@ def slurm_env(cluster, shell_env):
 
 @pytest.fixture(scope="session")
 def on_cluster(tmp_path_factory, slurm_env, cluster) -> Workspace:
-    """A copy in which the tiny run, and one from scratch, were built by ``--profile slurm``."""
+    """A copy in which the tiny run, fine-tuned from scratch, was built by ``--profile slurm``."""
     workspace = Workspace.make(tmp_path_factory.mktemp("cluster"), slurm_env)
-    workspace.snakemake(*SLURM, *TWO_NODES, "--config", SCRATCH_TOO, "--", "all")
+    workspace.snakemake(*SLURM, *TWO_NODES, "--config", FROM_SCRATCH, "--", "all")
     return workspace
 
 
@@ -61,8 +61,8 @@ def prepared(tmp_path_factory, built, slurm_env):
 
 
 # Without random masks and augmentation a step does not depend on how its batch is cut.
-SCRATCH_TOO = (
-    "runs={scratch: {finetune: {init: scratch, augment: {noise: 0, time_shift: 0, freq_shift: 0,"
+FROM_SCRATCH = (
+    "runs={avsiam_tiny: {finetune: {init: scratch, augment: {noise: 0, time_shift: 0, freq_shift: 0,"
     " gain: 0, freq_mask: 0, time_mask: 0, image_shift: 0, image_rotate: 0, crop_scale: 1},"
     " amp: false}}}"  # how far bfloat16 sums of another order are apart differs between processors
 )

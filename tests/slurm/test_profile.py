@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.slurm.conftest import SCRATCH_TOO
+from tests.slurm.conftest import FROM_SCRATCH
 from tests.slurm.training import SLURM, TWO_NODES
 from tests.workspace import planned_jobs
 
@@ -15,9 +15,9 @@ STAGES = ("download_clips", "transcode_clips", "extract_logmel", "pack_shard")
 
 @pytest.fixture(scope="module")
 def one_process(built, tmp_path_factory):
-    """The same two runs, each trained by one process on this machine."""
+    """The same run, trained by one process on this machine."""
     workspace = built.copied_to(tmp_path_factory.mktemp("one_process"))
-    workspace.snakemake("--workflow-profile", "test", "--config", SCRATCH_TOO, "--", "all")
+    workspace.snakemake("--workflow-profile", "test", "--config", FROM_SCRATCH, "--", "all")
     return workspace
 
 
@@ -55,7 +55,7 @@ def test_training_is_one_job_over_two_nodes_with_their_gpus(on_cluster, cluster)
 
 def test_the_report_is_there_and_nothing_is_left_to_do(on_cluster, cluster):
     assert (on_cluster.root / "results/test/report/index.html").is_file()
-    again = on_cluster.snakemake("-n", *SLURM, *TWO_NODES, "--config", SCRATCH_TOO, "--", "all")
+    again = on_cluster.snakemake("-n", *SLURM, *TWO_NODES, "--config", FROM_SCRATCH, "--", "all")
     assert planned_jobs(again) == {}
     assert set(cluster.jobs().values()) <= {"COMPLETING"}
 
@@ -68,7 +68,7 @@ def test_shards_are_those_of_one_machine(on_cluster, one_process):
 
 def test_two_ranks_train_as_one_process_does(on_cluster, one_process):
     ours, theirs = (
-        losses(workspace, "scratch/finetune/digits") for workspace in (on_cluster, one_process)
+        losses(workspace, "avsiam_tiny/finetune/digits") for workspace in (on_cluster, one_process)
     )
     assert len(ours) == 12
     assert ours == pytest.approx(theirs, rel=1e-3)  # sums in another order
@@ -78,7 +78,7 @@ def test_two_ranks_train_as_one_process_does(on_cluster, one_process):
 
 def test_metrics_are_those_of_one_process(on_cluster, one_process):
     ours, theirs = (
-        read(workspace, "scratch/eval/digits/metrics.json")
+        read(workspace, "avsiam_tiny/eval/digits/metrics.json")
         for workspace in (on_cluster, one_process)
     )
     assert ours["clip_ids_sha256"] == theirs["clip_ids_sha256"]

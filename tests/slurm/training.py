@@ -12,7 +12,7 @@ from tests.workspace import Workspace
 NUM_STEPS = 90
 # With the tiny run's loader processes: signals reach them as well.
 LONGER = ("pretrain={epochs: 30}", "submit={poll_seconds: 0.5}")
-TIMEOUT_SECONDS = 240
+TIMEOUT_SECONDS = 600
 # The profile as it ships; only the first look at a job comes earlier than on a busy cluster.
 SLURM = (
     "--profile", "slurm", "--configfile", "config/test/tiny.yaml",

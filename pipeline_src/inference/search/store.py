@@ -291,7 +291,6 @@ class ClipIndex:
     def _code(self, kind: str, name: str) -> int:
         known = self.about[kind]
         if name not in known:
-            raise ConfigError(
-                f"{kind[:-1]} {name!r} is not in {self.folder}; known: {', '.join(known[:50])}"
-            )
+            listed = ", ".join(known[:50]) or "none"
+            raise ConfigError(f"{kind[:-1]} {name!r} is not in {self.folder}; known: {listed}")
         return known.index(name)

@@ -178,6 +178,7 @@ def test_nobody_listening_is_a_network_error(tmp_path):
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/a.mp4"
         row = fetch(tmp_path, url, config=DownloadConfig(max_attempts=1))[2][url]
     assert row.reason == "network"
+    assert row.detail.startswith(f"{url}: Failed to establish a new connection: ")
 
 
 def test_what_is_there_whole_is_not_fetched_again(tmp_path, server):

@@ -8,8 +8,9 @@ from pipeline_src.inference.inputs import ClipArrays, list_items, wav_bytes
 
 
 def test_a_folder_is_its_recordings_and_pictures(tmp_path):
-    for name in ("b.mp4", "a/c.WAV", "p.png", "notes.txt", ".hidden/d.mp4", "a/.e.mp4"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    files = ("b.mp4", "a/c.WAV", "p.png", "notes.txt", ".hidden/d.mp4", "a/.e.mp4")
+    for name in (*files, "@eaDir/b.mp4/SYNOVIDEO.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
     found = [str(item.place.relative_to(tmp_path)) for item in list_items(tmp_path)]
     assert found == ["a/c.WAV", "b.mp4", "p.png"]

@@ -114,6 +114,13 @@ def test_a_pretraining_knows_no_classes(tmp_path, media):
         model.classify(media)
 
 
+def test_broken_bytes_are_called_by_their_name(model, media):
+    clip = (media / "clip.mp4").read_bytes()
+    for one in model.embed([b"garbage" * 100, clip[: len(clip) // 2]]):
+        assert one.span.reason
+        assert "input.bin" not in one.span.detail, "no temporary file is named"
+
+
 @pytest.mark.slow
 def test_hostile_files_have_reasons_and_harm_no_other(model, media, tmp_path):
     reasons = make_broken_clips(tmp_path)

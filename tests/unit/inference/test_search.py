@@ -106,6 +106,8 @@ def test_only_clips_of_a_class_are_found(built):
     assert all(hit["labels"] == ["low"] for hit in hits)
     with pytest.raises(ConfigError, match=r"'lo' is not in .*known: high, low"):
         find(built, wanted, Question(label="lo"))
+    with pytest.raises(ConfigError, match=r"split 'val' is not in .*known: none"):
+        find(built, wanted, Question(split="val"))  # files of a folder have no splits
 
 
 @pytest.fixture(scope="module")
