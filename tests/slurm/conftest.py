@@ -63,6 +63,6 @@ def prepared(tmp_path_factory, built, slurm_env):
 # Without random masks and augmentation a step does not depend on how its batch is cut.
 FROM_SCRATCH = (
     "runs={avsiam_tiny: {finetune: {init: scratch, augment: {noise: 0, time_shift: 0,"
-    " freq_shift: 0, gain: 0, freq_mask: 0, time_mask: 0, image_shift: 0, image_rotate: 0, crop_scale: 1},"
-    " amp: false}}}"  # how far bfloat16 sums of another order are apart differs between processors
+    " freq_shift: 0, gain: 0, freq_mask: 0, time_mask: 0, image_shift: 0, image_rotate: 0,"
+    " crop_scale: 1}, amp: false}}}"  # how far bfloat16 sums of another order are apart differs between processors
 )
