@@ -64,5 +64,5 @@ def prepared(tmp_path_factory, built, slurm_env):
 FROM_SCRATCH = (
     "runs={avsiam_tiny: {finetune: {init: scratch, augment: {noise: 0, time_shift: 0,"
     " freq_shift: 0, gain: 0, freq_mask: 0, time_mask: 0, image_shift: 0, image_rotate: 0,"
-    " crop_scale: 1}, amp: false}}}"  # how far bfloat16 sums of another order are apart differs between processors
+    " crop_scale: 1}, amp: false}}}"  # bfloat16 sums of another order differ by processor
 )
