@@ -157,6 +157,7 @@ def test_a_dead_loader_is_said_and_a_terminated_snakemake_lets_the_next_job_save
     assert "state saved" in log.read_text()
 
 
+@pytest.mark.exhaustive
 def test_a_training_that_diverges_says_so_in_its_own_words(killed):
     output = killed.snakemake(
         *TINY, "--config", "pretrain={lr: 1e30}", "--", "pretrain", fails=True

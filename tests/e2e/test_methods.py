@@ -279,6 +279,7 @@ def test_a_pretraining_is_scored_on_data_that_it_never_saw_without_fine_tuning(p
     assert "on digits, zero-shot" in (folder / "report/index.html").read_text()
 
 
+@pytest.mark.exhaustive
 def test_a_checkpoint_of_another_network_is_refused(packed):
     dataset = ("--dataset", "config/test/digits.yaml")
     write_converted(packed, "avsiam_tiny", *dataset, folder="other", num_classes=4)

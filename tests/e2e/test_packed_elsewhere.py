@@ -10,6 +10,7 @@ pytestmark = pytest.mark.e2e
 SPLITS = ("train", "val", "test")
 
 
+@pytest.mark.exhaustive
 def test_a_server_with_shards_is_enough(built, tmp_path):
     with running_server() as server:
         for split in SPLITS:

@@ -44,6 +44,7 @@ def test_clips_that_cannot_be_had_end_with_counts_and_reasons(listed):
     assert "Traceback" not in output
 
 
+@pytest.mark.exhaustive
 def test_a_folder_of_ready_cut_clips_gives_metrics(listed):
     folder = listed.root / "data/raw/vggsound"
     folder.mkdir(parents=True)

@@ -216,6 +216,7 @@ def embedded(case):
     return pretrained(case).embed_segments(*inputs(case))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("modality", ["audio", "video"])
 def test_features_of_whole_clips(case, modality):
     recorded = case.arrays[f"feat/cls_{modality[0]}"]  # our own copy holds the first columns alone
@@ -322,6 +323,7 @@ def test_gradients_of_classification(case):
     check_gradients(case, "ft", norms, atol=1e-6)
 
 
+@pytest.mark.exhaustive
 @torch.no_grad()
 @pytest.mark.parametrize("modality", ["audio", "video"])
 def test_logits_of_one_input(case, modality):

@@ -43,6 +43,7 @@ def resumed_at(training) -> int:
     return max(steps)
 
 
+@pytest.mark.exhaustive
 def test_requeued_from_outside(disturbed, cluster):
     workflow = disturbed.start()
     job_id = disturbed.wait_for_a_checkpoint()
@@ -79,6 +80,7 @@ def test_one_loader_killed(disturbed):
     assert f"loader process {loaders[0].pid} was killed by SIGKILL" in log + output
 
 
+@pytest.mark.exhaustive
 def test_node_lost(disturbed, cluster):
     """Slurm starts the job again, or the waiter another one if its ranks notice first."""
     workflow = disturbed.start()

@@ -46,6 +46,7 @@ def web(tmp_path, shell_env):
         yield workspace, server, tmp_path / "overlay.yaml"
 
 
+@pytest.mark.exhaustive
 def test_only_what_failed_for_a_time_is_fetched_again(web):
     workspace, server, overlay = web
     flags = ("--workflow-profile", "test", "--configfile", str(overlay), "--")

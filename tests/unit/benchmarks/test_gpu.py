@@ -76,6 +76,7 @@ def call(root, tmp_path, out, *, fails=False):
     return done.stdout
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_command_measures_every_step_and_does_none_twice(root, tmp_path):
     out = tmp_path / "gpu.json"

@@ -83,7 +83,13 @@ def test_a_damaged_one_is_refused(folder, tmp_path, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(name, marks=[pytest.mark.exhaustive] if name in ("cav_mae", "mavil") else [])
+        for name in METHODS
+    ],
+)
 def test_onnxruntime_gives_the_same_vectors(method, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra export is not installed")
     sizes = {"num_frames": 8} if "mavil" in method else {}

@@ -40,6 +40,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.exhaustive
 def test_training_verify_and_waiter_work_where_processes_are_spawned(index_path, tmp_path):  # noqa: F811
     specs = [
         pretrain_spec(index_path, tmp_path / name, num_workers=num_workers, log_every=1)

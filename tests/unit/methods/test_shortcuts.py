@@ -64,12 +64,16 @@ ARMS = {
     "diffmavil": Arm("diffmavil", (), DECODED),
     "diffmavil, several ratios": Arm("diffmavil", (), {**DECODED, "mask_ratios": LISTED}),
 }
-# A contrast that others have under another mask, ratio or source of its features.
+# A contrast that others have under another mask, ratio, view or source of its features.
 FURTHER = (
     "avsiam, unstructured",
     "cav_mae, structured",
     "cav_mae_sync, means",
+    "cav_mae_sync, both",
     "mavil, structured",
+    "mavil, full second view",
+    "mavil, stage 2",
+    "mavil, fixed negatives",
     "diffmavil, several ratios",
 )
 CASES = [

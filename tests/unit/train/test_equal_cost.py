@@ -58,6 +58,7 @@ def spent(root):
     return {(cost.stage, cost.run): total_flops(cost, num_clips) for cost in costs}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_every_run_spends_what_the_demo_does(spent, stage):
     found = {run: flops for (of, run), flops in spent.items() if of == stage}
