@@ -179,6 +179,7 @@ class LittleMemory(Trainer):
         super().step(phase, batch)
 
 
+@pytest.mark.slow
 def test_memory_is_compared_at_the_batch_size_that_fits_both(tmp_path, monkeypatch):
     monkeypatch.setitem(networks.WAYS, "packed", (LittleMemory, {"pack_sequences": "always"}))
     record = make_record(tmp_path)

@@ -103,6 +103,7 @@ def archive_of(names, data):
     return stream.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_remote", [False, True])
 def test_names_stay_names_from_the_archive_to_the_shard(tmp_path, names, is_remote):
     folder = tmp_path / "deep" / "down" / "here"

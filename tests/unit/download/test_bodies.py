@@ -101,6 +101,7 @@ def test_an_archive_that_drips_or_never_ends_ends_at_the_deadline(tmp_path, serv
     assert row.reason == "timeout"
 
 
+@pytest.mark.slow
 def test_a_body_that_grows_when_unpacked_is_bounded(tmp_path, server):
     bomb = gzip.compress(bytes(200 << 20), 6)
     server.raw["a.mp4"] = answer(bomb, Content_Encoding="gzip")
@@ -164,6 +165,7 @@ def test_a_dead_link_is_lost_and_not_replaced(tmp_path, server):
     assert clips_of(path) == {"watch/9": BODY}  # the list names a page, and its site has moved it
 
 
+@pytest.mark.slow
 def test_a_mirrors_dead_link_answered_by_a_page_falls_through(tmp_path, server):
     server.raw |= {
         "m/a.mp4": redirect("/home"),

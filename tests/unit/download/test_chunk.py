@@ -134,6 +134,7 @@ def test_a_bad_archive_loses_its_clips_only(tmp_path, damage):
     assert [row.reason for row in rows.values()] == expected[damage]
 
 
+@pytest.mark.slow
 def test_http_bodies_and_every_kind_of_failure(tmp_path, server):
     expected = {
         "good.mp4": ("", 1),

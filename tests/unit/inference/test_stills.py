@@ -48,6 +48,7 @@ def test_every_kind_of_colour_is_read(tmp_path, mode):
     assert size_of(read_still(path, MEDIA)) == (32, 32)
 
 
+@pytest.mark.slow
 def test_hostile_pictures_are_refused(tmp_path):
     whole = io.BytesIO()
     Image.effect_noise((200, 200), 80).save(whole, "PNG")

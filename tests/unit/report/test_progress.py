@@ -57,6 +57,7 @@ def test_scores_are_drawn_over_operations_and_over_time(tmp_path):
     assert problems.messages == []
 
 
+@pytest.mark.slow
 def test_each_of_many_rows_is_drawn_and_the_first_in_every_chart(tmp_path):
     names = [f"arm{letter}" for letter in "abcdefghijkl"]
     arms = arms_of(tmp_path, dict.fromkeys(names, (0,)))["digits"]

@@ -23,6 +23,7 @@ from tests import media
 from tests.media import transcode_one
 
 
+@pytest.mark.slow
 def test_every_kind_of_bad_clip_gets_its_reason_and_spoils_no_other(tmp_path):
     reasons = media.make_broken_clips(tmp_path)
     names = ["whole.mp4", *reasons, "last.mp4"]
