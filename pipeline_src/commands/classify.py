@@ -23,8 +23,8 @@ def run(options: argparse.Namespace) -> int:
     """Score what the command line names.
 
     Raises:
-        ConfigError: --top, or a path that is not there.
-        CheckpointError: none of a fine-tuned network.
+        ConfigError: --top, or nothing to look at.
+        CheckpointError: not that of a fine-tuning.
     """
     if options.top < 1:
         raise ConfigError(f"--top {options.top}; allowed: at least 1")

@@ -20,7 +20,7 @@ class TarBuilder:
         self._stream = stream
 
     def add(self, name: str, data: bytes) -> None:
-        """Append one member; the bytes are those of ``TarFile.addfile``, in half of its time."""
+        """Append one member; the bytes are those of ``TarFile.addfile``, without its copies."""
         info = tarfile.TarInfo(name)
         info.size = len(data)
         info.mode = MEMBER_MODE
