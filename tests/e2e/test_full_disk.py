@@ -23,7 +23,7 @@ def small_disk(tmp_path, shell_env):
     folder.mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("root may not mount a tmpfs in this container; a CI machine allows it")
+        pytest.skip("root may not mount a tmpfs in this container; .ci/run's machine allows it")
 
     def resize(size):
         subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)

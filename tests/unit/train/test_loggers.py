@@ -13,6 +13,7 @@ from pipeline_src.train.log import open_log
 from pipeline_src.train.loggers import Loggers
 from pipeline_src.train.resume import set_aside
 
+NOT_LOCKED = "{} is not in the lock (decision 100): install it to run this"
 FIRST = [{"step": 1, "loss": 2.0, "seconds": 0.5}, {"step": 1, "val": {"audio": 0.25}}]
 SECOND = [{"step": 2, "loss": 1.0, "seconds": 1.0}]
 
@@ -131,7 +132,7 @@ def test_other_ranks_and_trainings_without_loggers_write_none(tmp_path):
 
 
 def test_mlflow_has_every_row_in_its_file_store(tmp_path, monkeypatch):
-    mlflow = pytest.importorskip("mlflow")
+    mlflow = pytest.importorskip("mlflow", reason=NOT_LOCKED.format("mlflow-skinny"))
     monkeypatch.chdir(tmp_path)
     spec = make_spec(tmp_path / "a folder", "mlflow")
     write(spec, FIRST)
@@ -147,7 +148,7 @@ def test_mlflow_has_every_row_in_its_file_store(tmp_path, monkeypatch):
 
 
 def test_wandb_has_every_row_in_offline_parts_of_one_run(tmp_path, monkeypatch):
-    pytest.importorskip("wandb")
+    pytest.importorskip("wandb", reason=NOT_LOCKED.format("wandb"))
     monkeypatch.chdir(tmp_path)
     spec = make_spec(tmp_path / "a folder", "wandb")
     write(spec, FIRST)
