@@ -7,9 +7,11 @@ each command; what the Snakefile imports is imported anew, from the copy in whic
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -53,6 +55,7 @@ def _planner() -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,
         cwd=tempfile.gettempdir(),
     )
 
@@ -73,9 +76,11 @@ def dry_run(
         asked = {"command": command, "folder": str(folder), "env": env, "log": str(log)}
         planner.stdin.write(json.dumps(asked) + "\n")
         planner.stdin.flush()
-        if not select.select([planner.stdout], [], [], timeout_seconds)[0]:
-            planner.kill()
+        is_ready = select.select([planner.stdout], [], [], timeout_seconds)[0]
+        status = planner.stdout.readline() if is_ready else ""
+        if not status:  # it hangs, or the planner died
+            with suppress(ProcessLookupError):
+                os.killpg(planner.pid, signal.SIGKILL)  # the dry run, too
             _planner.cache_clear()
-            raise TimeoutError(f"{os.fspath(folder)}: {' '.join(command)}")
-        status = int(planner.stdout.readline())
-        return status, log.read_text(encoding="utf-8")
+            raise TimeoutError(f"{folder}: no answer to {' '.join(command)}")
+        return int(status), log.read_text(encoding="utf-8")

@@ -34,7 +34,10 @@ def spelled_alike(entry: str) -> Path:
 
     Jobs are made again where a path among their inputs is another one.
     """
-    path = Path(os.path.normpath(Path.cwd() / entry))  # links stay as they are
+    given = Path.cwd() / entry
+    path = Path(os.path.normpath(given))  # links stay as they are
+    if given.exists() and not (path.exists() and path.samefile(given)):
+        return given  # .. behind a link
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 

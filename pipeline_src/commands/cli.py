@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         status = options.run(options)
-        sys.stdout.flush()
+        if sys.stdout:  # none of a daemon's
+            sys.stdout.flush()
         return status
     except BrokenPipeError:  # whoever read has enough, as ``head`` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

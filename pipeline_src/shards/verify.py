@@ -38,8 +38,8 @@ def find_indexes(paths: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        is_index = path.is_file() or path.suffix == Path(INDEX_FILE).suffix
-        below = [path] if is_index else sorted(path.rglob(INDEX_FILE))
+        is_named = path.is_file() or path.suffix == Path(INDEX_FILE).suffix
+        below = [path] if is_named and not path.is_dir() else sorted(path.rglob(INDEX_FILE))
         if not below:
             what = f"no {INDEX_FILE} in it" if path.is_dir() else "no such file or folder"
             raise ManifestError(f"{path}: {what}; name a folder of packed shards")

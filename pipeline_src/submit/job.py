@@ -80,7 +80,7 @@ class TrainJob:
                 os.umask(0o077)  # what submitit writes now
 
     def _train(self, environment: submitit.JobEnvironment, stop: StopFlag) -> None:
-        describe_ranks(environment)
+        describe_ranks(environment, stop)
         spec = load_spec(self.spec_path)
         if not self.num_gpus:
             keep_threads_to_cores(spec.num_threads, os.environ)

@@ -1,6 +1,7 @@
 """Where the ranks of a job meet: rank 0 finds a free port of its node, the others read it."""
 
 import os
+import random
 import socket
 import time
 from contextlib import suppress
@@ -12,33 +13,43 @@ from submitit.helpers import TorchDistributedEnvironment
 from pipeline_src.submit import slurm
 from pipeline_src.submit.environment import PRIVATE
 from pipeline_src.system.atomic import write_text
+from pipeline_src.train.stop import StopFlag, StopRequestedError
 
 PORT_SUFFIX = "_port"
 # Ranks of one job start together; a network file system may show a new file a minute late.
 PORT_TIMEOUT_SECONDS = 300.0
 POLL_SECONDS = 0.2
+# Below those that systems hand out to outgoing connections (Linux from 32,768 on): between the
+# choice and its use torch is loaded.
+MASTER_PORTS = range(20_000, 32_768)
 
 
-def describe_ranks(environment: submitit.JobEnvironment) -> None:
+def describe_ranks(environment: submitit.JobEnvironment, stop: StopFlag) -> None:
     """Set what torch.distributed reads: RANK, WORLD_SIZE, MASTER_ADDR and so on.
 
     Raises:
-        TimeoutError: rank 0 has not said its port.
+        TimeoutError: rank 0 has not said its port, or none is free.
+        StopRequestedError: a signal came before it did.
     """
     if environment.num_tasks == 1:
         return
     ranks = TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     os.environ["MASTER_ADDR"] = _address(ranks.master_addr, environment)
-    os.environ["MASTER_PORT"] = str(_port(environment))
+    os.environ["MASTER_PORT"] = str(_port(environment, stop))
 
 
 def forget_ports(folder: Path) -> None:
-    """Remove the ports of earlier jobs, whose ids the scheduler or the system may give again."""
+    """Remove the ports of earlier jobs, whose ids the scheduler or the system may give again.
+
+    Those that a rank may still wait for stay.
+    """
     for path in folder.glob(f"*{PORT_SUFFIX}"):
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > PORT_TIMEOUT_SECONDS:
+                path.unlink()
 
 
-def _port(environment: submitit.JobEnvironment) -> int:
+def _port(environment: submitit.JobEnvironment, stop: StopFlag) -> int:
     """Return the port that rank 0 found free.
 
     A port computed from the job's id, as submitit's, may be another job's of the same node, or of
@@ -53,6 +64,8 @@ def _port(environment: submitit.JobEnvironment) -> int:
         return port
     deadline = time.monotonic() + PORT_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
+        if stop.requested:
+            raise StopRequestedError("stopped before the ranks had met")
         list(path.parent.iterdir())  # makes a client of a network file system look anew
         with suppress(FileNotFoundError):
             return int(path.read_text(encoding="utf-8"))
@@ -63,9 +76,11 @@ def _port(environment: submitit.JobEnvironment) -> int:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return probe.getsockname()[1]
+    for port in random.SystemRandom().sample(MASTER_PORTS, 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("", port))
+            return port
+    raise TimeoutError("no port is free among 100 that were tried")
 
 
 def _address(host: str, environment: submitit.JobEnvironment) -> str:

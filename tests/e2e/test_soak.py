@@ -8,7 +8,6 @@ pytestmark = pytest.mark.e2e
 SECONDS, SEED = 60, 1
 
 
-@pytest.mark.exhaustive
 def test_a_run_under_random_faults_ends_as_an_undisturbed_one(built, tmp_path, shell_env):
     how = {"seconds": SECONDS, "seed": SEED, "from_scratch": False}
     record = disturb(built.root, tmp_path, shell_env, **how)

@@ -65,7 +65,6 @@ def test_one_rank_killed(disturbed):
     assert resumed_at(disturbed) > 0
 
 
-@pytest.mark.exhaustive
 def test_one_loader_killed(disturbed):
     """Its rank says so and ends at once, and the next job continues."""
     workflow = disturbed.start()

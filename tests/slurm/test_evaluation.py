@@ -8,7 +8,7 @@ import pytest
 
 from tests.slurm.training import SLURM, TIMEOUT_SECONDS
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.exhaustive]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 FINETUNED, PRETRAINED = "evaluate_finetuned", "evaluate_pretrained"
 SCORES = {
@@ -76,7 +76,9 @@ def cancel_its_job(cluster, evaluation, loaders) -> None:
 @pytest.mark.parametrize(
     "faults",
     [
-        {FINETUNED: kill_a_loader, PRETRAINED: kill_a_loader},
+        pytest.param(
+            {FINETUNED: kill_a_loader, PRETRAINED: kill_a_loader}, marks=pytest.mark.exhaustive
+        ),
         {FINETUNED: cancel_its_job, PRETRAINED: kill_it},
     ],
     ids=["dead loaders", "cancelled and killed"],
