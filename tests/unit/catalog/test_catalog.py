@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_src.catalog import Catalog
+from pipeline_src.catalog.datasets import spelled_alike
 from pipeline_src.config import Config, ShardsConfig
 from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.dvc.data import data_stages
@@ -125,3 +126,14 @@ def test_a_path_is_recorded_alike_however_it_is_spelled(root, tmp_path, monkeypa
     monkeypatch.chdir(root)
     outside = make_catalog(root, tmp_path, f"{tmp_path}/own/../own/mine.yaml").dataset_path("mine")
     assert outside == tmp_path / "own/mine.yaml"
+
+
+def test_a_path_back_out_of_a_link_is_the_file_that_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("real/sub").mkdir(parents=True)
+    Path("real/mine.yaml").touch()
+    Path("link").symlink_to("real/sub")
+    found = spelled_alike("link/../mine.yaml")
+    assert found.samefile("real/mine.yaml")
+    Path("mine.yaml").touch()  # another one
+    assert spelled_alike("link/../mine.yaml").samefile("real/mine.yaml")

@@ -8,7 +8,10 @@ import sys
 import pytest
 import yaml
 
+from pipeline_src.config import SubmitConfig
 from pipeline_src.errors import ConfigError, TrainingError
+from pipeline_src.runs.spec import TrainSpec
+from pipeline_src.submit import run as submit_run
 from pipeline_src.submit import slurm
 from pipeline_src.submit.environment import freeze_code, ignore_terminal_signals, job_environment
 from pipeline_src.submit.request import JobRequest
@@ -185,3 +188,31 @@ def test_slurm_conf_survives_a_plugin_that_drops_it(tmp_path, monkeypatch, root)
     monkeypatch.delenv("SLURM_CONF")
     said = subprocess.run(["srun", "-n1", "a b"], capture_output=True, text=True, check=True)
     assert said.stdout == "/site/slurm.conf -n1 a b\n"
+
+
+def test_every_job_of_one_call_runs_the_code_of_the_first(tmp_path, monkeypatch):
+    """A job that died of something else than its own error is followed by another one."""
+    frozen, submitted = [], []
+
+    def freeze(folder):
+        frozen.append(folder / f"edit_{len(frozen)}")
+        return frozen[-1]
+
+    def submit(spec, request, cluster, *, freeze, without_gpu):
+        submitted.append(freeze())
+        return submit_run.JobRecord(cluster, "1", "", str(tmp_path), 0.0, "here")
+
+    spec = TrainSpec.model_construct(run_dir=tmp_path, stage="pretrain")
+    monkeypatch.setattr(TrainSpec, "fingerprint", lambda self: "same")
+    for name, value in {
+        "freeze_code": freeze,
+        "submit": submit,
+        "_join": lambda spec, cluster: None,
+        "_wait": lambda *job: slurm.JobState("FAILED"),
+        "_finished": lambda spec: tmp_path if len(submitted) == 2 else None,
+        "saved_progress": lambda *run: (0, 9),
+    }.items():
+        monkeypatch.setattr(submit_run, name, value)
+    done = submit_run.run_and_wait(spec, SubmitConfig(cluster="local"), JobRequest(), threads=1)
+    assert done == tmp_path
+    assert submitted == [tmp_path / "code/edit_0"] * 2
