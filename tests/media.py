@@ -148,7 +148,7 @@ def download(
         limits_folder=folder / "results" / ".hosts",
         manifest_path=manifest_path,
         ledger_path=manifest_path.with_suffix(".ledger.csv"),
-        config=config or DownloadConfig(timeout_seconds=2, max_attempts=2),
+        config=config or DownloadConfig(max_attempts=2),
         rate_limits=network,
         ffmpeg=find_ffmpeg(),
         version=1,

@@ -3,11 +3,11 @@
 import json
 import subprocess
 import sys
-import time
 import tracemalloc
 
 import pytest
 
+from pipeline_src.datasets import chunk_plan
 from pipeline_src.datasets.chunk_plan import ensure_plan, read_plan_chunk
 from pipeline_src.datasets.clip_groups import read_groups
 from pipeline_src.datasets.dataset import load_dataset
@@ -114,12 +114,11 @@ def test_a_longer_list_touches_only_chunks_that_change_and_a_shorter_one_leaves_
     assert list(contents(folder)) == ["train/00000.csv"]
 
 
-def test_a_known_list_is_not_read_again(tmp_path):
-    dataset = make_dataset(tmp_path, [f"c{n},c{n}.mp4,,,a,train\n" for n in range(20000)])
-    counts = plan(dataset, tmp_path / "plan", 1000)
-    started = time.perf_counter()
-    assert plan(dataset, tmp_path / "plan", 1000) == counts == {"train": 20}
-    assert time.perf_counter() - started < 0.2
+def test_a_known_list_is_not_read_again(tmp_path, monkeypatch):
+    dataset = make_dataset(tmp_path, [f"c{n},c{n}.mp4,,,a,train\n" for n in range(20)])
+    counts = plan(dataset, tmp_path / "plan", 1)
+    monkeypatch.setattr(chunk_plan, "read_clips", None)
+    assert plan(dataset, tmp_path / "plan", 1) == counts == {"train": 20}
 
 
 @pytest.mark.slow

@@ -114,7 +114,7 @@ def fetch_member(folder, server, name, content, member, is_remote):
     (folder / name).write_bytes(content)
     server.files[name] = content
     source = server.url(name) if is_remote else name
-    config = DownloadConfig(timeout_seconds=2, max_attempts=1)
+    config = DownloadConfig(max_attempts=1)
     return download(folder, [{"clip_id": "x", "source": f"{source}::{member}"}], config)
 
 

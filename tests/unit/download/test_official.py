@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 LIST = b'abcdefghijk,0,dog barking,train\nbbcdefghijk,1,"cat, purring",test\n'
 NETWORK = RateLimitConfig(backoff_seconds=0)
-QUICK = DownloadConfig(timeout_seconds=2, max_attempts=3)
+QUICK = DownloadConfig(max_attempts=3)
 
 
 @pytest.fixture

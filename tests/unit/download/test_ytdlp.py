@@ -20,7 +20,7 @@ from tests.media import (
 )
 from tests.server import PAGE, answer, running_server
 
-ONCE = DownloadConfig(timeout_seconds=2, max_attempts=1)
+ONCE = DownloadConfig(max_attempts=1)
 HLS = "application/vnd.apple.mpegurl"
 MASTER = """#EXTM3U
 #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="x",URI="a.m3u8"
