@@ -24,7 +24,7 @@ from pipeline_src.transcode.ffmpeg_command import (
     audio_name,
     build_arguments,
     counts_name,
-    frame_name,
+    frames_name,
     largest_picture,
     times_name,
 )
@@ -48,6 +48,9 @@ BAD_SAMPLES = re.compile(r"(\d+\.Number.of.(?:NaNs|Infs))=([\d.]+)")
 # The container calls a packet incomplete: where pieces were joined, or the file ends within one.
 MARKED_MESSAGE = "corrupt input packet"
 CUT_NAME = "sound"
+# Markers of JPEG.
+START_OF_SCAN = b"\xff\xda"
+END_OF_IMAGE = b"\xff\xd9"
 
 
 @dataclass(frozen=True)
@@ -241,10 +244,35 @@ def _read_frames(folder: Path, index: int, job: ClipJob, media: MediaConfig) -> 
     if job.video_index is None:
         return ()
     count = len(job.unique_key_seconds) or count_frames(job.duration_seconds, media)
-    paths = [folder / frame_name(index, f"{number:04d}") for number in range(1, count + 2)]
-    if paths[-1].exists():
+    frames = split_jpegs((folder / frames_name(index)).read_bytes())
+    if len(frames) > count:
         raise MediaError("corrupt", f"{RESTART_MESSAGE}: more than {count} frames")
-    return tuple(path.read_bytes() for path in paths[:-1])
+    if len(frames) < count:
+        raise MediaError("corrupt", f"ffmpeg wrote {len(frames)} of {count} frames of this clip")
+    return frames
+
+
+def split_jpegs(stream: bytes) -> tuple[bytes, ...]:
+    """Take JPEG files apart that follow one another, of one scan each; a cut one is left out."""
+    files: list[bytes] = []
+    start = 0
+    while scan := _find_scan(stream, start):
+        end = stream.find(END_OF_IMAGE, scan) + len(END_OF_IMAGE)  # no scan holds these bytes
+        if end < scan:
+            break
+        files.append(stream[start:end])
+        start = end
+    return tuple(files)
+
+
+def _find_scan(stream: bytes, start: int) -> int:
+    """Return where the scan of the JPEG file at ``start`` begins; 0 = nowhere."""
+    place = start + len(END_OF_IMAGE)
+    while place < len(stream):
+        if stream.startswith(START_OF_SCAN, place):
+            return place
+        place += 2 + int.from_bytes(stream[place + 2 : place + 4])  # the marker, its segment
+    return 0
 
 
 def _count_bad_samples(path: Path) -> int:

@@ -149,9 +149,9 @@ def build_arguments(jobs: Sequence[ClipJob], media: MediaConfig) -> list[str]:
         outputs.append(
             ffmpeg.output(
                 source[str(job.video_index)],
-                frame_name(index, "%04d"),
+                frames_name(index),
                 vf=_video_chain(index, job, media),
-                format="image2",
+                format="mjpeg",  # one file a clip: making a file costs more than its frame
                 vcodec="mjpeg",
                 threads=1,
                 bitexact=None,
@@ -194,9 +194,9 @@ def audio_name(index: int) -> str:
     return f"{index:03d}.flac"
 
 
-def frame_name(index: int, number: str) -> str:
-    """Name the file of one frame; ffmpeg counts from 1."""
-    return f"{index:03d}_{number}.jpg"
+def frames_name(index: int) -> str:
+    """Name the file of a clip's frames, JPEG after JPEG."""
+    return f"{index:03d}.mjpeg"
 
 
 def counts_name(index: int) -> str:

@@ -15,6 +15,7 @@ from pipeline_src.config.data import MediaConfig
 from pipeline_src.errors import StageError
 from pipeline_src.loader.dataset import decode_frame
 from pipeline_src.transcode import memory
+from pipeline_src.transcode.batch import END_OF_IMAGE, split_jpegs
 from pipeline_src.transcode.ffmpeg import find_ffmpeg, run
 from tests import media
 from tests.media import lose_one, make_clip, run_ffmpeg, transcode_one
@@ -282,3 +283,18 @@ def test_an_old_ffmpeg_is_named_and_loses_no_clip(tmp_path):
     with pytest.raises(StageError, match="too old") as caught:
         run(["-no_such_option", "1"], timeout_seconds=20, folder=tmp_path)
     assert find_ffmpeg() in str(caught.value)
+
+
+def test_jpegs_that_follow_one_another_are_taken_apart(tmp_path):
+    """As ffmpeg writes them, also where a segment before the scan holds the marker of an end."""
+    made = ("-f", "lavfi", "-i", "testsrc2=s=48x32:d=4:r=1", "-q:v", "2", "-bitexact")
+    run_ffmpeg(*made, output=tmp_path / "%d.jpg")
+    parts = [(tmp_path / f"{n}.jpg").read_bytes() for n in (1, 2, 3, 4)]
+    comment = b"a" + END_OF_IMAGE
+    parts[1] = parts[1][:2] + b"\xff\xfe\x00\x05" + comment + parts[1][2:]
+    assert Image.open(io.BytesIO(parts[1])).info["comment"] == comment
+    stream = b"".join(parts)
+    assert split_jpegs(stream) == tuple(parts)
+    for size in (0, 1, 3, 100, len(parts[3]) - 1):  # what was cut off is no picture
+        assert split_jpegs(stream[: len(stream) - len(parts[3]) + size]) == tuple(parts[:3])
+    assert split_jpegs(b"\xff\xd8" + bytes(9)) == ()
