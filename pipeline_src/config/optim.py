@@ -113,8 +113,8 @@ class OptimConfig(Section):
         """Name and value of the key that the number of clips of every step is a multiple of."""
         return "batch_size", self.batch_size
 
-    def lr_factor(self, batch_factor: float) -> float:
-        """Return the factor of the learning rate in a step of so many times the usual clips."""
+    def batch_lr_factor(self, batch_factor: float) -> float:
+        """Scale the learning rate of a step whose batch is ``batch_factor`` times the usual one."""
         return batch_factor
 
     def scored_heads(

@@ -211,7 +211,7 @@ class PretrainConfig(OptimConfig):
             return super().batch_unit
         return "batch_multiple", self.batch_multiple
 
-    def lr_factor(self, batch_factor: float) -> float:
+    def batch_lr_factor(self, batch_factor: float) -> float:
         """Return the factor that ``adaptive_lr`` gives the learning rate."""
         return math.sqrt(batch_factor) if self.adaptive_lr == "sqrt" else batch_factor
 

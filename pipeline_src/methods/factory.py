@@ -1,4 +1,4 @@
-"""Build a network by name."""
+"""Build a network by name; the methods are registered in ``methods/__init__.py``."""
 
 from typing import Any
 

@@ -233,7 +233,7 @@ def _optimizer_tensors(
 
 
 def _delete_others(newest: Path, keep: int) -> None:
-    """Keep ``newest`` and those just before it; later steps are damaged ones that it went round."""
+    """Keep ``newest`` and those just before it; later ones were damaged when training resumed."""
     folders = sorted(newest.parent.glob("step_*"))
     earlier = [folder for folder in folders if folder.name <= newest.name]
     for folder in set(folders) - set(earlier[-keep:]):

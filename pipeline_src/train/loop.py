@@ -27,12 +27,12 @@ from pipeline_src.train.average import WeightAverage
 from pipeline_src.train.distributed import Ranks, any_rank, mean_over_ranks, wait_for_all
 from pipeline_src.train.generators import seeded_generator
 from pipeline_src.train.guard import StepGuard
+from pipeline_src.train.learning_rate import learning_rate
 from pipeline_src.train.log import open_log
 from pipeline_src.train.loggers import Loggers
 from pipeline_src.train.optim import set_learning_rate
 from pipeline_src.train.parallel import clip_gradients
 from pipeline_src.train.progress import TrainProgress
-from pipeline_src.train.schedule import learning_rate
 from pipeline_src.train.stop import StopFlag, StopRequestedError
 
 logger = logging.getLogger(__name__)

@@ -52,6 +52,7 @@ def test_its_code_is_code_of_the_training(followed):
     assert "pipeline_src.methods.toy.network:Toy" in workspace.run(*program).splitlines()
 
 
+@pytest.mark.exhaustive
 def test_the_tests_of_every_method_take_it_up(followed):
     workspace, _ = followed
     files = ("tests/unit/train/test_host_sync.py", "tests/unit/methods/test_fake_gpu.py")

@@ -71,6 +71,7 @@ def read(path):
     return json.loads(path.read_text())
 
 
+@pytest.mark.exhaustive
 def test_every_sound_is_packed_once_and_has_no_frames(results):
     for fold in ("fold1", "fold2"):
         index = read(results / f"sounds/shards/{fold}/index.json")
@@ -82,6 +83,7 @@ def test_every_sound_is_packed_once_and_has_no_frames(results):
     assert not (results / "sounds/shards/train").exists()
 
 
+@pytest.mark.exhaustive
 def test_each_fold_is_scored_by_a_model_of_the_others(results):
     for held_out, others in (("fold1", "fold2"), ("fold2", "fold1")):
         metrics = read(results / f"avsiam_tiny/eval/sounds_{held_out}/metrics.json")
@@ -93,6 +95,7 @@ def test_each_fold_is_scored_by_a_model_of_the_others(results):
         assert spec["initial_checkpoint"].endswith("avsiam_tiny/pretrain/done.json")
 
 
+@pytest.mark.exhaustive
 def test_the_mean_over_folds_is_that_of_the_folds(results):
     metrics = read(results / "avsiam_tiny/folds/sounds/metrics.json")
     folds = [
@@ -109,6 +112,7 @@ def test_the_mean_over_folds_is_that_of_the_folds(results):
     assert (metrics["num_clips"], metrics["folds"]) == (NUM_CLIPS, ["fold1", "fold2"])
 
 
+@pytest.mark.exhaustive
 def test_the_report_shows_folds_and_misses_nothing_that_cannot_be(built, results):
     page = (results / "report/index.html").read_text()
     assert "Cross-validation" in page
@@ -118,6 +122,7 @@ def test_the_report_shows_folds_and_misses_nothing_that_cannot_be(built, results
     assert "sounds, mean of 2 folds" in table
 
 
+@pytest.mark.exhaustive
 def test_all_is_done_and_one_fold_can_be_asked_for(built, results, settings):
     assert planned_jobs(built.snakemake("-n", *settings, "all")) == {}
     fold = "results/test/avsiam_tiny/eval/sounds_fold2/metrics.json"

@@ -71,6 +71,7 @@ def test_a_finished_training_needs_no_checkpoints_to_stay_finished(kept):
     assert not (folder / "superseded").exists()
 
 
+@pytest.mark.exhaustive
 def test_results_without_records_are_judged_by_what_they_say(kept, tmp_path):
     clone = Workspace.make(tmp_path, kept.env)
     clone.snakemake(*TINY, "--", f"{RUN}/config.yaml")  # one record is there already

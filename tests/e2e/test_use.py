@@ -115,6 +115,7 @@ def test_an_export_gives_the_same_and_its_card_the_figures(here):
     assert str(here) not in card + (here / "shared/config.json").read_text()
 
 
+@pytest.mark.exhaustive
 def test_the_example_finds_clips_of_a_folder(built):
     folder = built.root / "own"
     folder.mkdir()

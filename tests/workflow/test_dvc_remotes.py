@@ -63,6 +63,7 @@ def push_to(workspace: Workspace, url: str, options: dict[str, str]) -> None:
         workspace.run("dvc", "remote", "modify", "--local", "other", name, value)
 
 
+@pytest.mark.exhaustive
 def test_results_travel_through_the_remote_beside_the_checkout(versioned, tmp_path):
     versioned.run("dvc", "push")
     clone = Workspace(versioned.root.parent / "clone", versioned.env)

@@ -5,8 +5,8 @@ import pytest
 from pipeline_src.config import OptimConfig, PretrainConfig
 from pipeline_src.config.phases import Phase, even_schedule, make_schedule
 from pipeline_src.methods import MaskRatios
+from pipeline_src.train.learning_rate import cosine_with_warmup, learning_rate
 from pipeline_src.train.progress import TrainProgress
-from pipeline_src.train.schedule import cosine_with_warmup, learning_rate
 
 HIGH, LOW = MaskRatios(0.9, 0.9), MaskRatios(0.8, 0.8)
 

@@ -60,6 +60,7 @@ def kill_and_run_again(root, command, rows):
     return kept, said
 
 
+@pytest.mark.exhaustive
 def test_embed_goes_on_after_a_kill(folder, root, tmp_path):
     rows = tmp_path / "rows.jsonl"
     command = ("embed", folder / "run", folder / "clips", "--output", rows)

@@ -14,11 +14,11 @@ from pipeline_src.config.phases import even_schedule
 from pipeline_src.errors import TrainingError
 from pipeline_src.runs.checkpoint import load_optimizers, load_weights, newest_checkpoint
 from pipeline_src.train.distributed import Ranks
+from pipeline_src.train.learning_rate import cosine_with_warmup
 from pipeline_src.train.log import read_metrics
 from pipeline_src.train.loop import TrainingRun, train
 from pipeline_src.train.optim import layer_lr_factor, make_optimizer, parameter_groups
 from pipeline_src.train.progress import TrainProgress
-from pipeline_src.train.schedule import cosine_with_warmup
 from pipeline_src.train.stop import StopFlag, StopRequestedError
 
 NUM_STEPS = 12

@@ -7,10 +7,10 @@ from torch import nn
 from pipeline_src.config import OptimConfig
 from pipeline_src.config.phases import even_schedule
 from pipeline_src.train.guard import StepGuard
+from pipeline_src.train.learning_rate import learning_rate
 from pipeline_src.train.optim import make_optimizer, parameter_groups
 from pipeline_src.train.parallel import clip_gradients
 from pipeline_src.train.progress import TrainProgress
-from pipeline_src.train.schedule import learning_rate
 
 
 def rates(num_clips, batch_size, num_epochs, **recipe):

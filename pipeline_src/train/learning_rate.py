@@ -18,7 +18,7 @@ def learning_rate(recipe: OptimConfig, progress: TrainProgress) -> float:
     scale = schedule.phase(progress.step).batch_size / schedule.batch_size
     step = progress.samples_seen / schedule.batch_size + (scale - 1) / 2  # same middle
     warmup_steps = round(recipe.warmup_epochs * progress.steps_per_epoch)
-    factor = recipe.lr_factor(scale)
+    factor = recipe.batch_lr_factor(scale)
     if recipe.schedule == "step":
         return factor * falling_with_warmup(
             step,
