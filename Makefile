@@ -9,6 +9,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 CUDA_ON_DEMAND := triton nvidia-cusolver nvidia-cuda-nvrtc nvidia-nvtx cuda-bindings cuda-pathfinder
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)
+# Images that forbid it make every process compile this project anew, pytest the tests as well.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup setup-dev setup-cpu demo compare test test-all check soak lint fmt bench gpu config lock slurm-up slurm-down clean
 

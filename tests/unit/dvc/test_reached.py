@@ -181,6 +181,7 @@ def test_of_settings_what_params_do_not_hold_is_code(copied, unit, old, new, cou
     assert (reached._unit_texts(unit) != before) == counts
 
 
+@pytest.mark.slow
 def test_what_a_page_is_made_of_is_code_of_the_report(copied, monkeypatch):
     monkeypatch.setattr(reached, "ENTRY_POINTS", {"REPORT": ENTRY_POINTS["REPORT"]})
     before = step_hash("REPORT")

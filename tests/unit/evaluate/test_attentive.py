@@ -23,6 +23,7 @@ def make_sets(num_clips, seed, num_classes=3):
     return LabelledFeatures(features, np.eye(num_classes)[labels])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["multiclass", "multilabel"])
 def test_it_finds_the_outstanding_feature(monkeypatch, task):
     monkeypatch.setattr(attentive, "EPOCHS", 15)

@@ -42,6 +42,7 @@ def test_one_run_is_not_laid_over_itself(tmp_path):
     assert overlay_blocks(arms_of(tmp_path, {"one": (0,)})) == []
 
 
+@pytest.mark.slow
 def test_scores_are_drawn_over_operations_and_over_time(tmp_path):
     arms = arms_of(tmp_path, {"one": (0, 1), "two": (0,)})["digits"]
     problems = Problems()
