@@ -76,7 +76,7 @@ def make_clip(
 def run_ffmpeg(*arguments: str, output: Path) -> Path:
     """Write a file with ffmpeg."""
     command = [find_ffmpeg(), "-y", "-loglevel", "error", *arguments, f"file:{output}"]
-    subprocess.run(command, check=True, timeout=60, stdin=subprocess.DEVNULL)
+    subprocess.run(command, check=True, timeout=300, stdin=subprocess.DEVNULL)
     return output
 
 

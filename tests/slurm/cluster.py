@@ -26,7 +26,7 @@ import psutil
 
 NODES = ("n1", "n2", "n3")
 FIRST_PORT = 17000
-START_SECONDS = 60
+START_SECONDS = 180
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
 HOW_TO_INSTALL = "apt-get install slurm-wlm munge  (Debian, Ubuntu)"
 SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin:/sbin"
@@ -243,7 +243,7 @@ def _open_files(process: psutil.Process) -> list[str]:
 def _kill(process: psutil.Process) -> None:
     with suppress(psutil.Error):
         process.send_signal(signal.SIGKILL)
-        process.wait(timeout=10)
+        process.wait(timeout=60)
 
 
 def main() -> None:

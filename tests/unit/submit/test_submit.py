@@ -84,7 +84,7 @@ def test_ctrl_c_in_the_terminal_does_not_reach_a_local_job():
     assert process.stdout.readline() == "up\n"
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGHUP)
-    process.communicate("\n", timeout=20)
+    process.communicate("\n", timeout=120)
     assert process.returncode == 0
     assert signal.getsignal(signal.SIGINT) is before
 

@@ -167,7 +167,7 @@ def test_attached_pictures_are_no_video(tmp_path):
     media.make_clip(tmp_path / "sound.m4a", has_video=False)
     inputs = ["-i", str(tmp_path / "sound.m4a"), "-i", str(cover)]
     options = ["-map", "0", "-map", "1", "-c", "copy", "-disposition:v:0", "attached_pic"]
-    run([*inputs, *options, "song.m4a"], timeout_seconds=20, folder=tmp_path)
+    run([*inputs, *options, "song.m4a"], timeout_seconds=120, folder=tmp_path)
     with pytest.raises(MediaError) as caught:
         probe_file(tmp_path / "song.m4a", max_pixels=10**6)
     assert caught.value.reason == "no_video"
@@ -207,10 +207,10 @@ def test_time_out_kills_the_whole_process_group(tmp_path, fake_ffmpeg):
     fake_ffmpeg(f"sleep 60 & echo $! > {tmp_path}/pid; sleep 60")
     started = time.monotonic()
     with pytest.raises(MediaError, match="timeout"):
-        run([], timeout_seconds=1, folder=tmp_path)
-    assert time.monotonic() - started < 20
+        run([], timeout_seconds=3, folder=tmp_path)
+    assert time.monotonic() - started < 50
     sleeper = int((tmp_path / "pid").read_text())
-    while is_running(sleeper) and time.monotonic() - started < 20:  # a kill takes its time
+    while is_running(sleeper) and time.monotonic() - started < 50:  # a kill takes its time
         time.sleep(0.05)
     assert not is_running(sleeper)
 
