@@ -51,7 +51,7 @@ compare: demo
 	AV_PIPELINE_TABLE=no snakemake --configfile config/experiments/avdigits_methods.yaml -- all
 	av-pipeline table
 
-# On two slow cores it has to end within 35 minutes, so further cases of a kind wait for test-all.
+# On two cores it has to end within 35 minutes, so further cases of a kind wait for test-all.
 PYTEST := python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 test: $(READY_DEV)
 	$(PYTEST) -m "not exhaustive"
