@@ -46,7 +46,9 @@ def find_missing(probe: MediaInfo, job: ClipJob, decoded: Decoded, audio_seconds
     num_after = sum(moment >= end + frame for moment in moments)
     is_whole = not num_after and end + max(frame, SHORT_TOLERANCE_SECONDS) >= job.duration_seconds
     return Missing(
-        end_seconds=min(job.duration_seconds, audio_seconds, *(() if is_whole else (end,))),
+        end_seconds=min(
+            job.duration_seconds, audio_seconds, *(() if is_whole else (max(end, 0.0),))
+        ),
         gap_seconds=max(_silence_seconds(probe, job), _standstill_seconds(probe, job), late),
         num_repeated_frames=num_early + num_after,
         is_repeated_to_end=num_after > 0,
@@ -129,7 +131,8 @@ def _within(probe: MediaInfo, job: ClipJob, spans: Iterable[Span]) -> float:
 def _picture_span(probe: MediaInfo, job: ClipJob, decoded: Decoded) -> tuple[float, float]:
     """Return where the picture begins and ends, from the clip's start, as far as known."""
     known = probe.length.video_end_seconds
-    end = float("inf") if known is None else known - job.start_seconds
+    read = job.last_picture_seconds + probe.frame_seconds
+    end = read if known is None else known - job.start_seconds
     if decoded.picture_seconds is None:
         return 0.0, end
     first, last = decoded.picture_seconds

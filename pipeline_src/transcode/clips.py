@@ -213,6 +213,7 @@ def _job(
         picture=picture,
         key_seconds=keys.nearest_seconds if is_few else (),
         key_tolerance_seconds=keys.tolerance_seconds,
+        last_picture_seconds=keys.last_picture_seconds,
         mix=mixes[0],
         counts_samples=probe.audio_codec.startswith(CODECS_OF_FLOATS),
         other_sounds=tuple(others),

@@ -5,6 +5,7 @@ before ``start`` and drops nothing, so a frame shown since before ``start`` coun
 Every output has its own small filter chain: one graph for all is slower with many inputs.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,6 +53,8 @@ class ClipJob:
         key_seconds: for each frame the time of the key frame that stands for it, ascending, from
             the clip's start; empty = frames at the exact moments.
         key_tolerance_seconds: how far a decoder's times may be from these.
+        last_picture_seconds: when the file's last picture begins, where looking for key frames came
+            to it; else infinite.
         is_steady: False = the picture's size changes midway. Then the frames are scaled to the
             shape of the first one, and are not rotated.
         is_strict: False = tolerate decoding errors.
@@ -85,6 +88,7 @@ class ClipJob:
     picture: Picture
     key_seconds: tuple[float, ...] = ()
     key_tolerance_seconds: float = 0.0
+    last_picture_seconds: float = math.inf
     is_steady: bool = True
     is_strict: bool = True
     mix: str = MIX

@@ -4,6 +4,7 @@ Known before ffmpeg starts, a key frame that does not come out is noticed: H.264
 where open GOPs have gaps.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -33,11 +34,14 @@ class KeyFrames(NamedTuple):
             the packets tell of no key frame.
         tolerance_seconds: a decoder's time of a key frame is nearer than this to its own, and
             further from every other.
+        last_picture_seconds: when the last picture of the file begins, from the clip's start, where
+            the packets were read up to it; else infinite.
     """
 
     seek_seconds: float
     nearest_seconds: tuple[float, ...]
     tolerance_seconds: float
+    last_picture_seconds: float = math.inf
 
 
 def find_key_frames(
@@ -71,12 +75,12 @@ def find_key_frames(
             seek_seconds = _find_beginning(container, video, latest, zero_seconds)
             is_there = _seek(container, seek_seconds + zero_seconds)
         packets = _packets(container, video, zero_seconds) if is_there else ()
-        found = _keys_near(packets, start_seconds, moments)
+        found, last_picture = _keys_near(packets, start_seconds, moments)
         keys = sorted(set(found))
     nearest = [min(keys, key=lambda key: abs(key - moment)) for moment in moments if keys]
     gap = min((b - a for a, b in pairwise(keys)), default=1.0)
     tolerance = min(MAX_TOLERANCE_SECONDS, TOLERANCE_OF_GAP * gap)
-    return KeyFrames(seek_seconds, tuple(nearest), tolerance)
+    return KeyFrames(seek_seconds, tuple(nearest), tolerance, last_picture)
 
 
 def _find_beginning(
@@ -99,18 +103,23 @@ def _find_beginning(
 
 def _keys_near(
     packets: Iterable[tuple[float, bool]], start_seconds: float, moments: Sequence[float]
-) -> Iterator[float]:
-    """Return key frame times from the clip's start, up to where none can be nearer."""
+) -> tuple[list[float], float]:
+    """Return key frame times from the clip's start, up to where none can be nearer.
+
+    And when the last picture begins, if there are none that far.
+    """
+    keys: list[float] = []
     if not moments:
-        return
-    last, latest = moments[-1], None
+        return keys, math.inf
+    last, last_picture = moments[-1], -math.inf
     for file_seconds, is_key in packets:
         seconds = round(file_seconds - start_seconds, 6)
+        last_picture = max(last_picture, seconds)
         if is_key:
-            latest = seconds
-            yield seconds
-        if latest is not None and seconds - last > abs(last - latest):
-            return
+            keys.append(seconds)
+        if keys and seconds - last > abs(last - keys[-1]):
+            return keys, math.inf
+    return keys, last_picture if keys else math.inf
 
 
 def _seek(container: InputContainer, own_seconds: float) -> bool:

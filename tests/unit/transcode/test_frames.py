@@ -73,6 +73,23 @@ def test_a_video_with_one_key_frame_gives_that_one_and_is_not_called_static(tmp_
     assert clip["flags"] == []
 
 
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.avi"])
+@pytest.mark.parametrize("times", ["exact", "keyframe"])
+def test_a_picture_that_ends_before_the_sound_is_said(tmp_path, name, times):
+    """Also where the header speaks of the sound's end and nothing is decoded but key frames."""
+    picture, sound = "testsrc2=s=64x48:r=10:d=2", "sine=d=10:r=16000"
+    inputs = ("-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound)
+    codecs = ("-c:v", "libx264", "-g", "5", "-pix_fmt", "yuv420p", "-c:a", "libmp3lame")
+    run_ffmpeg(*inputs, *codecs, output=tmp_path / name)
+    config = KEYS.model_copy(update={"frame_times": times})
+    for start, end, short in ((1, 5, 3), (4, 8, 4)):
+        clip, _ = transcode_one(tmp_path, config, source=name, start_seconds=start, end_seconds=end)
+        assert "short" in clip["flags"]
+        assert clip["short_seconds"] == pytest.approx(short, abs=0.15)
+    clip, _ = transcode_one(tmp_path, config, source=name, start_seconds=0, end_seconds=2)
+    assert "short" not in clip["flags"]
+
+
 def test_key_frames_that_need_other_frames_give_exact_ones(tmp_path):
     """H.264 with open GOPs: its counters make no sense where pictures are left out."""
     opened = "open-gop=1:keyint=20:min-keyint=20:scenecut=0:bframes=3"
