@@ -24,10 +24,9 @@ ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "benchmarks" / "results" / "transcode_pairs.json"
 # Run by either checkout, so it names what both have. Version 0.1 had the module elsewhere.
 ONE = """
-import hashlib, importlib.util, json, os, sys, tempfile
+import hashlib, json, os, sys, tempfile
 from pathlib import Path
-is_new = importlib.util.find_spec("pipeline_src.transcode")
-if is_new:
+if Path("pipeline_src/transcode").is_dir():  # an installed checkout answers for what this one lacks
     from pipeline_src.transcode.transcode import transcode_chunk
 else:
     from pipeline_src.media.transcode import transcode_chunk
