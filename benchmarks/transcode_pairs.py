@@ -1,7 +1,7 @@
 """CPU seconds of transcoding a chunk by this checkout and by another one, in turn.
 
-    git worktree add /tmp/before fe4743d                       # version 0.1
-    python -m benchmarks.transcode_pairs /tmp/before results/avdigits/download/train/00000.json
+    git worktree add ../before fe4743d                      # version 0.1
+    python -m benchmarks.transcode_pairs ../before results/avdigits/download/train/00000.json
 
 The second argument is the download manifest of a finished chunk. Both run in this environment with
 the demo's settings and one worker, each time in a process of its own. Writes
