@@ -49,6 +49,7 @@ BAD_SAMPLES = re.compile(r"(\d+\.Number.of.(?:NaNs|Infs))=([\d.]+)")
 MARKED_MESSAGE = "corrupt input packet"
 CUT_NAME = "sound"
 # Markers of JPEG.
+START_OF_IMAGE = b"\xff\xd8"
 START_OF_SCAN = b"\xff\xda"
 END_OF_IMAGE = b"\xff\xd9"
 
@@ -267,7 +268,7 @@ def split_jpegs(stream: bytes) -> tuple[bytes, ...]:
 
 def _find_scan(stream: bytes, start: int) -> int:
     """Return where the scan of the JPEG file at ``start`` begins; 0 = nowhere."""
-    place = start + len(END_OF_IMAGE)
+    place = start + len(START_OF_IMAGE)
     while place < len(stream):
         if stream.startswith(START_OF_SCAN, place):
             return place
