@@ -16,6 +16,7 @@ ALIGNMENT = "config/experiments/avdigits_sync.yaml"
 TOLERANCE = 0.05
 DECIDING = (
     "mavil", "cross", "noise_cross", "reconstruction", "quarter_no_noise", "quarter_noise",
+    "quarter_curriculum_batch",
 )  # fmt: skip
 
 
@@ -44,6 +45,7 @@ FACTORS = {
     "cross_curriculum_batch": CROSS | CURRICULUM | BATCH,
     "reconstruction": DIFFUSION | CURRICULUM | BATCH,
     "quarter_no_noise": CROSS | {"pretrain.mavil.decode_fraction"},
+    "quarter_curriculum_batch": CROSS | CURRICULUM | BATCH | {"pretrain.mavil.decode_fraction"},
     "quarter_noise": DIFFUSION | {"pretrain.mavil.decode_fraction"},
     "multi_ratio": {"pretrain.mavil.mask_ratios"},
 }
