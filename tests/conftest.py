@@ -1,22 +1,29 @@
 """Shared fixtures: the repository's folder and a process environment like a user's shell."""
 
 import fcntl
+import gc
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from pipeline_src.errors import PipelineError
+from pipeline_src.transcode.ffmpeg import find_ffmpeg
 from tests.workspace import ONE_THREAD, Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ |= ONE_THREAD  # before a test imports torch
+# What modules define is never garbage, and looking through it takes a fifth of fast tests' time.
+gc.disable()  # until all are imported
 # Kinds of tests in the order they begin: a cluster waits more than it works, so its neighbours have
 # the machine, and short files come last, so that no process is left alone with a long one.
 KINDS = ("slurm", "e2e", "workflow", "parity", "unit")
 FAST = ("parity", "unit")  # but for those marked slow
+STARTS = ("subprocess.Popen", "os.fork", "os.posix_spawn")  # audit events of a new process
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,6 +33,39 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if kind not in FAST:
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: (KINDS.index(kinds[item]), not item.get_closest_marker("slow")))
+
+
+class FastTest:
+    """The test that runs, if it is a fast one: it may start no process, which would not be fast."""
+
+    name = ""
+
+    @classmethod
+    def refuse_processes(cls, event: str, args: tuple[object, ...]) -> None:
+        """Fail it where it starts one; an audit hook of the interpreter."""
+        if cls.name and event in STARTS:
+            pytest.fail(f"{cls.name} starts a process ({args[:1]}): mark it slow")
+
+
+sys.addaudithook(FastTest.refuse_processes)
+
+
+def pytest_collection_finish() -> None:
+    """Have FFmpeg found, which starts it: once for all tests of a process."""
+    with suppress(PipelineError):
+        find_ffmpeg()
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Name the test that runs, fixtures included, unless it is marked slow."""
+    FastTest.name = "" if item.get_closest_marker("slow") else item.nodeid
+    try:
+        return (yield)
+    finally:
+        FastTest.name = ""
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,8 @@ import re
 import sys
 from importlib.metadata import packages_distributions
 
+import pytest
+
 from tests.unit.test_imports import imported_modules
 
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==(.*) \\((?:\n    --hash=.*)+)", re.MULTILINE)
@@ -34,6 +36,7 @@ def test_the_runtime_lock_is_a_part_of_the_other(root):
     assert names(everything) >= TOOLS
 
 
+@pytest.mark.slow
 def test_what_the_project_imports_is_in_the_runtime_lock(root):
     distributions = packages_distributions()
     locked = names(root / "requirements.lock")

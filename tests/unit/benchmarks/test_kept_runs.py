@@ -33,6 +33,7 @@ def results(tmp_path):
     return root
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_kept_once_and_is_no_longer_missing(results, tmp_path):
     kept, config = tmp_path / "kept.jsonl", tmp_path / "experiment.yaml"
     config.write_text(CONFIG)

@@ -11,6 +11,7 @@ import pytest
 from pipeline_src.commands.cli import COMMANDS, main
 
 
+@pytest.mark.slow
 def test_help_lists_every_command_without_torch(root, tmp_path):
     code = (
         "import sys; from pipeline_src.commands.cli import main\n"

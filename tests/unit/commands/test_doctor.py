@@ -32,6 +32,7 @@ def test_a_machine_without_slurm(slurm, cluster, state):
     assert "sbatch" in line.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cluster", "state"), [("slurm", "broken"), ("auto", "note")])
 def test_a_slurm_that_does_not_answer(slurm, cluster, state):
     slurm(sbatch="exit 0", sinfo="exit 1")
@@ -40,6 +41,7 @@ def test_a_slurm_that_does_not_answer(slurm, cluster, state):
     assert "--profile slurm will not work here" in line.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("storage", "num_lines"),
     [("accounting_storage/none", 2), ("(null)", 2), ("accounting_storage/slurmdbd", 1)],

@@ -71,6 +71,7 @@ def test_a_mirror_of_ready_cut_clips_is_smaller(tmp_path):
     assert place.gigabytes == pytest.approx(10 * 1e6 / 8 / 1e9)
 
 
+@pytest.mark.slow
 def test_what_was_fetched_is_not_counted_and_measures_the_rest(tmp_path):
     with running_server() as server:
         sources = [server.url(name) for name in ("good.mp4", "404.mp4", "500.mp4", "later.mp4")]
@@ -97,6 +98,7 @@ def timed_chunk(folder, chunk, seconds):
     timing.write_text(f"s\th:m:s\tcpu_time\n{seconds}\t0:00:01\tNA\n")
 
 
+@pytest.mark.slow
 def test_the_work_follows_from_chunks_that_were_made_and_else_stays_unknown(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"a")
     timed_chunk(tmp_path, "00000", 30.0)
@@ -127,6 +129,7 @@ def test_the_recorded_rate_is_taken_for_clips_of_its_length_alone(tmp_path, monk
         assert [load.gigabytes for load in loads] == [36.0 if seconds == 10 else None] * 3
 
 
+@pytest.mark.slow
 def test_bytes_of_a_stage_are_those_of_its_tars(tmp_path):
     make_clip(tmp_path / "a.mp4", seconds=1)
     clips = [{"clip_id": "a", "source": "a.mp4", "labels": "0"}]

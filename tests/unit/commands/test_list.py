@@ -18,6 +18,8 @@ from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.errors import ConfigError
 from tests.media import copy_apart, make_broken_clips, make_clip
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):

@@ -54,6 +54,7 @@ def test_what_differs_is_named(change, sentence):
     assert compare(STORED, {**STORED, **change})[0].startswith(sentence)
 
 
+@pytest.mark.slow
 def test_packages_of_another_version_are_named():
     names = {name for name, _, _ in differing_versions(STORED["versions"])}
     assert "gone" in names

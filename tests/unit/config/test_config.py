@@ -208,6 +208,7 @@ def test_null_removes_a_run():
     assert config.run_names == ("a",)
 
 
+@pytest.mark.slow
 def test_configuration_is_read_without_torch(root, shell_env):
     import subprocess
     import sys

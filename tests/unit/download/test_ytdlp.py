@@ -20,6 +20,8 @@ from tests.media import (
 )
 from tests.server import PAGE, answer, running_server
 
+pytestmark = pytest.mark.slow
+
 ONCE = DownloadConfig(max_attempts=1)
 HLS = "application/vnd.apple.mpegurl"
 MASTER = """#EXTM3U
@@ -70,7 +72,6 @@ def serve_two_streams(server, picture, sound):
     }
 
 
-@pytest.mark.slow
 def test_sound_and_picture_of_a_playlist_are_merged(tmp_path, server, media):
     picture, sound = media
     serve_two_streams(server, picture.read_bytes(), sound.read_bytes())
@@ -109,7 +110,6 @@ def test_a_dash_manifest_goes_to_the_page_reader_and_names_no_file(tmp_path, ser
     assert (body == media[1].read_bytes()) == (kind == "dash")  # else what lies there on the server
 
 
-@pytest.mark.slow
 def test_a_merge_that_does_not_end_is_killed(tmp_path, server, media, monkeypatch):
     picture, sound = media
     serve_two_streams(server, picture.read_bytes(), sound.read_bytes())
@@ -142,7 +142,6 @@ def test_a_playlist_is_never_given_to_ffmpeg(tmp_path, server, media, kind):
         assert rows_of(path)["a"].status == "failed"
 
 
-@pytest.mark.slow
 def test_a_page_that_drips_or_never_ends_is_bounded(tmp_path, server):
     head = b"HTTP/1.0 200 OK\r\nContent-Type: text/html\r\n\r\n<html><title>x</title>"
 

@@ -20,6 +20,7 @@ def units_of(step):
     return reached.reached(reached._entries(step))
 
 
+@pytest.mark.slow
 def test_the_code_that_each_step_reaches_is_as_recorded():
     assert list(problems()) == []
 

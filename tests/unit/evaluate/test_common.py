@@ -11,6 +11,8 @@ from pipeline_src.evaluate.common import open_split
 from pipeline_src.manifest.ledger import LedgerRow, write_ledger
 from tests import media
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_split_without_clips_names_the_first_lost_one_and_its_ledger(tmp_path):
     media.make_clip(tmp_path / "a.mp4")

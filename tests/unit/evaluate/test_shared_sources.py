@@ -10,6 +10,8 @@ from pipeline_src.config import AudioConfig
 from pipeline_src.evaluate.common import open_split, shared_sources
 from tests import media
 
+pytestmark = pytest.mark.slow
+
 NAMES = "abcd"
 
 

@@ -15,6 +15,8 @@ from tests.networks import WIDTHS
 from tests.report_files import minimal_scores
 from tests.unit.runs.test_convert import published_state
 
+pytestmark = pytest.mark.slow
+
 # What the authors' code prepares, which AVSiam and CAV-MAE Sync took over from CAV-MAE.
 FRONT_END = {
     "sample_rate_hz": 16000,

@@ -17,6 +17,8 @@ from pipeline_src.loader.dataset import IMAGE_MEAN, IMAGE_STD
 from pipeline_src.methods import METHODS
 from tests.checkpoints import NAMES, make_checkpoint
 
+pytestmark = pytest.mark.slow
+
 # Exported as the others are, so for test-all.
 FURTHER = ("cav_mae", "mavil", "diffmavil")
 
@@ -85,7 +87,6 @@ def test_a_damaged_one_is_refused(folder, tmp_path, name):
         locate(out)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [
@@ -129,7 +130,6 @@ class Torn(OnnxAudioEncoder):
         return vectors + 2e-4 if torch.onnx.is_in_onnx_export() else vectors
 
 
-@pytest.mark.slow
 def test_a_file_that_computes_otherwise_is_refused(folder, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime", reason="the extra export is not installed")
     monkeypatch.setattr(onnx, "OnnxAudioEncoder", Torn)

@@ -17,6 +17,8 @@ from tests.checkpoints import NAMES, make_checkpoint
 from tests.media import make_broken_clips, make_clip, run_ffmpeg
 from tests.server import running_server
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -121,7 +123,6 @@ def test_broken_bytes_are_called_by_their_name(model, media):
         assert "input.bin" not in one.span.detail, "no temporary file is named"
 
 
-@pytest.mark.slow
 def test_hostile_files_have_reasons_and_harm_no_other(model, media, tmp_path):
     reasons = make_broken_clips(tmp_path)
     # Without both of them there is still something to look at.

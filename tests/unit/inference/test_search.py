@@ -22,6 +22,8 @@ from pipeline_src.inference.stream import Options
 from tests.checkpoints import make_checkpoint, make_split
 from tests.media import make_clip
 
+pytestmark = pytest.mark.slow
+
 QUIET = Options(num_workers=1, batch_size=3)
 
 
@@ -156,7 +158,6 @@ def test_a_picture_has_no_sound_to_compare(built):
     assert find(built, row_vectors(built, row), Question("both"))
 
 
-@pytest.mark.slow
 def test_what_was_begun_is_continued_and_what_changed_made_again(model, media, tmp_path):
     own = shutil.copytree(media, tmp_path / "media")
     folder = tmp_path / "index"

@@ -8,6 +8,8 @@ from pipeline_src.inference.model import load
 from tests.checkpoints import make_checkpoint
 from tests.media import make_clip
 
+pytestmark = pytest.mark.slow
+
 SEGMENTS = {"target_length": 48, "clip_length": 96}
 
 

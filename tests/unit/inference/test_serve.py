@@ -25,6 +25,8 @@ from pipeline_src.inference.stream import Options
 from tests.checkpoints import make_checkpoint, make_split
 from tests.media import make_clip
 
+pytestmark = pytest.mark.slow
+
 OWN = {"X-AV-Pipeline": "1"}
 LIMITS = UploadLimits(max_bytes=1 << 20, receive_seconds=1.0)
 
@@ -118,7 +120,6 @@ def test_search_by_a_clip(served, index):
     assert [Path(one["clip"]).name for one in only] == ["b.mp4"]
 
 
-@pytest.mark.slow
 def test_lists_go_on_after_each_page(model, tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
@@ -279,7 +280,6 @@ def test_a_refused_upload_says_why_and_nothing_of_the_machine(own_temp, served, 
     assert not leftovers()
 
 
-@pytest.mark.slow
 def test_uploads_are_bounded_in_bytes_and_time(own_temp, served):
     async def endless():
         while True:

@@ -93,6 +93,7 @@ def test_a_clip_depends_on_its_place_in_the_stream_only(tmp_path):
         assert torch.equal(value, make_dataset(tmp_path, target_length=8)[Draw(2, 11)][name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_batches_are_the_same_with_and_without_workers(tmp_path, num_workers):
     dataset = make_dataset(tmp_path)
@@ -162,6 +163,7 @@ class DamagedReader(MemoryReader):
         )
 
 
+@pytest.mark.slow
 def test_a_clip_that_cannot_be_decoded_is_replaced_by_place_alone(tmp_path):
     def draw_all(num_workers, ranks, first_step=0, last_step=21):
         dataset = make_dataset(tmp_path, target_length=8, replaces=True)

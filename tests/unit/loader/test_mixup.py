@@ -23,6 +23,8 @@ from pipeline_src.shards.read import open_shards
 from pipeline_src.transcode.audio import read_flac, to_float
 from tests import media
 
+pytestmark = pytest.mark.slow
+
 RATE_HZ = 16000
 AUDIO = AudioConfig(num_mel_bins=64, high_freq_hz=4000, window_length_ms=20)
 CLIPS = (

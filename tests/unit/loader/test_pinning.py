@@ -42,6 +42,7 @@ def test_batches_of_a_training_on_a_gpu_are_pinned(tmp_path, monkeypatch, device
         assert Noted.asked == [pins]
 
 
+@pytest.mark.slow
 def test_pinning_copies_a_borrowed_batch_and_frees_its_place(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)
     dataset = make_dataset(tmp_path)

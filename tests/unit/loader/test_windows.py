@@ -32,6 +32,7 @@ def test_as_many_frames_as_have_their_moment_in_the_clip(seconds, rate, count):
     assert count == 1 or moments[-1] < seconds <= moments[-1] + 1 / rate
 
 
+@pytest.mark.slow
 def test_frames_are_those_shown_at_their_moments(tmp_path):
     media.make_clip(tmp_path / "a.mp4", seconds=2, fps=10)
     path = media.transcode(media.download(tmp_path, [{"source": "a.mp4"}]), BY_RATE)
@@ -108,6 +109,7 @@ def make_dataset(shards, **changes):
     return ClipDataset(shards, ClipFormat(**{**values, **changes}))
 
 
+@pytest.mark.slow
 def test_clips_of_shards_give_windows(shards):
     dataset = make_dataset(shards)
     assert frame_numbers(dataset[Draw(0, 0)]) == [6, 11]  # stored at .625 s and 1.125 s
@@ -120,6 +122,7 @@ def test_clips_of_shards_give_windows(shards):
     assert pairs == {(stored[k], stored[k + 2]) for k in range(6)}
 
 
+@pytest.mark.slow
 def test_a_sample_with_too_few_frames_is_named(shards):
     with pytest.raises(ManifestError, match=r"train-00000.tar: sample 'long': fps=5"):
         make_dataset(shards, fps=5)[Draw(0, 0)]

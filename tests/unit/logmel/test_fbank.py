@@ -18,6 +18,8 @@ from pipeline_src.manifest.tars import read_samples
 from pipeline_src.transcode.audio import read_flac, to_float
 from tests import media
 
+pytestmark = pytest.mark.slow
+
 RATE_HZ = 16000
 
 

@@ -36,6 +36,7 @@ def table(results, stages, path):
     return pq.read_table(path).to_pylist()
 
 
+@pytest.mark.slow
 def test_one_row_says_what_became_of_a_clip(packed, tmp_path):
     good, _, *lost = table(packed, STAGES, tmp_path / "ledger.parquet")
     assert (good["stage"], good["status"], good["reason"]) == ("shards", "ok", "")
@@ -55,6 +56,7 @@ def test_one_row_says_what_became_of_a_clip(packed, tmp_path):
         assert statuses == ["ok"] * passed + ["failed"] + skipped
 
 
+@pytest.mark.slow
 def test_a_fetched_clip_has_its_hash_and_when_it_came_how_fast_and_by_what(tmp_path):
     with running_server() as server:
         started = datetime.now(UTC).replace(microsecond=0)
@@ -67,6 +69,7 @@ def test_a_fetched_clip_has_its_hash_and_when_it_came_how_fast_and_by_what(tmp_p
     assert row["tool"] == f"requests {requests.__version__}"
 
 
+@pytest.mark.slow
 def test_stages_to_come_are_null(packed, tmp_path):
     rows = table(packed, ["download"], tmp_path / "ledger.parquet")
     assert [row["status"] for row in rows] == ["ok", "ok", "ok", "failed"]

@@ -10,6 +10,8 @@ from pipeline_src.config.data import AudioConfig
 from pipeline_src.report.contact_sheet import SIDE, contact_sheet
 from tests import media
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def index_path(tmp_path_factory):

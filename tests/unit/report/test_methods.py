@@ -13,6 +13,7 @@ from pipeline_src.report.sections.methods import methods_section
 from pipeline_src.report.sections.training import training_section
 from tests.report_files import write_evaluation, write_json, write_probe, write_training
 
+pytestmark = pytest.mark.slow
 CONFIG = """model: {{size: {size}}}
 pretrain: {{seed: {seed}}}
 finetune: {{init: pretrain, seed: {seed}}}
@@ -91,7 +92,6 @@ def test_runs_of_equal_cost_are_said_to_be_so(tmp_path):
     assert "two from" in charts[1].alt
 
 
-@pytest.mark.slow
 def test_several_seeds_are_drawn_as_means_and_as_paired_differences(tmp_path):
     """The second arm is right about ten more clips for every seed, so what is left are seeds."""
     paths, probes = [], []
@@ -135,7 +135,6 @@ def test_a_run_without_a_probe_leaves_its_row_empty(tmp_path):
     assert "\u2013" not in {cell.text for cell in table.rows[1]}
 
 
-@pytest.mark.slow
 def test_runs_are_compared_clip_by_clip(tmp_path):
     paths = write_run(tmp_path, "one"), write_run(tmp_path, "two"), write_run(tmp_path, "three")
     other = paths[2].with_name("predictions.npz")
@@ -180,7 +179,6 @@ def test_where_a_pretraining_comes_from_decides_its_cost(tmp_path, config, note,
     assert section.problems.messages == []
 
 
-@pytest.mark.slow
 def test_a_cost_that_was_not_recorded_is_asked_for(tmp_path):
     paths = write_run(tmp_path, "one"), write_run(tmp_path, "old")
     done = tmp_path / "old" / "finetune" / "digits" / "done.json"

@@ -193,6 +193,7 @@ def test_a_truncated_file_is_refused(tmp_path, suffix):
         read_tensors(tmp_path / "none.pth")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_command_writes_a_checkpoint_that_computes_the_same(tmp_path, name):
     source = published_state(name, prefix="module.")
@@ -216,6 +217,7 @@ def test_the_command_writes_a_checkpoint_that_computes_the_same(tmp_path, name):
         run_command(tmp_path / "weights.pth", folder, "--model", name, *SETTINGS)
 
 
+@pytest.mark.slow
 def test_a_published_file_without_the_second_vit_shares_the_first(tmp_path):
     source = published_state("avsiam_tiny", audio_vit="shared")
     torch.save(source, tmp_path / "weights.pth")
@@ -226,6 +228,7 @@ def test_a_published_file_without_the_second_vit_shares_the_first(tmp_path):
     assert model.config.double_input
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_file_needs_its_data_set(tmp_path, root):
     torch.save(published_state("cav_mae_tiny", 4), tmp_path / "weights.pth")
     arguments = [tmp_path / "weights.pth", tmp_path / "out", "--model", "cav_mae_tiny", *SETTINGS]

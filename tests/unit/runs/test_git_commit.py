@@ -10,6 +10,8 @@ from pipeline_src.errors import StageError
 from pipeline_src.runs import provenance
 from pipeline_src.runs.provenance import git_commit
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def project(root, tmp_path, monkeypatch):

@@ -59,6 +59,7 @@ def test_an_evaluation_keeps_the_warning():
     assert "normalises with the checkpoint's" in text
 
 
+@pytest.mark.slow
 def test_clips_of_different_computations_are_not_read_together(tmp_path):
     paths = []
     for name, hop in (("one", 10.0), ("two", 16.0)):

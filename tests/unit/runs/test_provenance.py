@@ -19,6 +19,7 @@ def asked_anew():
         cached.cache_clear()
 
 
+@pytest.mark.slow
 def test_ffmpeg_and_the_page_reader_are_among_the_versions(asked_anew):
     versions = package_versions()
     said = subprocess.run([ffmpeg.find_ffmpeg(), "-version"], capture_output=True, text=True)
@@ -27,6 +28,7 @@ def test_ffmpeg_and_the_page_reader_are_among_the_versions(asked_anew):
     assert versions["yt-dlp"][:2] == "20"  # its versions are dates
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "found"),
     [

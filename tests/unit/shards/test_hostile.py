@@ -74,6 +74,7 @@ def flip(path, position, mask=0x10):
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extension", ["logmel.npy", "frame_01.jpg", "json", "flac"])
 @pytest.mark.parametrize("place", ["header", "first", "middle"])
 def test_one_flipped_bit_is_found_when_it_is_read(index, extension, place):
@@ -89,6 +90,7 @@ def test_one_flipped_bit_is_found_when_it_is_read(index, extension, place):
     assert batch["index"].item() == 1
 
 
+@pytest.mark.slow
 def test_a_clip_reads_the_same_with_its_sum_compared(index):
     dataset = dataset_of(index)
     assert dataset[Draw(0, 0)]["frames"].shape == (2, 3, 32, 32)
@@ -211,6 +213,7 @@ def test_headers_of_arrays_are_damage_and_nothing_more(header):
         load_array(memoryview(bytearray(npy(header))))
 
 
+@pytest.mark.slow
 def test_sound_that_unpacks_to_more_than_any_clip_is_refused(index, monkeypatch):
     dataset = dataset_of(index)
     flac = bytes(dataset._reader.read(dataset.shards.samples[0])["flac"])
@@ -220,6 +223,7 @@ def test_sound_that_unpacks_to_more_than_any_clip_is_refused(index, monkeypatch)
         audio.read_flac(flac)
 
 
+@pytest.mark.slow
 def test_random_bytes_in_a_sample_end_in_no_traceback(index):
     dataset = dataset_of(index, num_frames=4)
     sample = dataset.shards.samples[0]
@@ -264,6 +268,7 @@ def test_flipped_bits_in_index_and_manifests_end_in_one_sentence(index):
     assert max(map(len, said)) < 1500
 
 
+@pytest.mark.slow
 def test_flipped_bits_in_ledgers_end_in_one_sentence(index):
     path = index.parents[1] / "download" / "00000.ledger.csv"
     said = flips(path, lambda: (read_ledger(path, FetchRow), count_transient(path)))
@@ -273,6 +278,7 @@ def test_flipped_bits_in_ledgers_end_in_one_sentence(index):
         read_ledger(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"[1]", b"[" * 100_000, b"null", b"\xff\xfe", b'{"a": NaN}', b"1" * 5_000, b"{}"],
@@ -288,6 +294,7 @@ def test_files_that_are_no_index_or_manifest_end_in_one_sentence(index, content)
         path.write_bytes(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

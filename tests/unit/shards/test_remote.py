@@ -26,6 +26,8 @@ from pipeline_src.shards.transfer import Transfer
 from tests import media
 from tests.server import BODY, LONG_SECONDS, running_server, wait_for_port
 
+pytestmark = pytest.mark.slow
+
 AUDIO = AudioConfig(num_mel_bins=32)
 NAMES = "abcd"
 
@@ -219,7 +221,6 @@ def test_a_whole_shard_is_fetched_by_the_path_where_it_is_kept(tmp_path, server)
     assert reader._fetch_whole(path, sample, sample.shard) == reader.read(sample)
 
 
-@pytest.mark.slow
 def test_answers_are_bounded(tmp_path, server):
     server.files["long"] = bytes(5_000)
     transfer = Transfer(make_config(tmp_path, max_transfer_seconds=0.5))
@@ -315,7 +316,6 @@ def test_shards_in_another_folder_stay_there(tmp_path, local):
         fetch(tmp_path, tmp_path / "nowhere.json", config)
 
 
-@pytest.mark.slow
 def test_shards_are_read_from_s3(tmp_path, local, monkeypatch):
     import boto3
 

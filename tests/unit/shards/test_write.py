@@ -26,6 +26,8 @@ from pipeline_src.shards.running_stats import Moments, moments_of
 from pipeline_src.shards.write import pack_chunk
 from tests import media
 
+pytestmark = pytest.mark.slow
+
 CLIPS = (
     {"clip_id": "a", "source": "a.mp4", "labels": "0"},
     {"clip_id": "gone", "source": "gone.mp4", "labels": "1"},

@@ -56,6 +56,7 @@ def test_a_job_keeps_what_names_its_cluster_and_account(monkeypatch, tmp_path):
         assert {name: os.environ[name] for name in kept} == kept
 
 
+@pytest.mark.slow
 def test_a_job_imports_the_frozen_code_even_from_the_checkout(tmp_path, root):
     code = freeze_code(tmp_path)
     ask = "import pipeline_src.train.stop as module; print(module.__file__)"
@@ -65,6 +66,7 @@ def test_a_job_imports_the_frozen_code_even_from_the_checkout(tmp_path, root):
     assert said.strip() == str(code / "pipeline_src/train/stop.py")
 
 
+@pytest.mark.slow
 def test_the_same_code_is_frozen_once_and_keeps_its_commit(tmp_path):
     first = freeze_code(tmp_path)
     assert freeze_code(tmp_path) == first
@@ -76,6 +78,7 @@ def test_the_same_code_is_frozen_once_and_keeps_its_commit(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [first.name]
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_terminal_does_not_reach_a_local_job():
     before = signal.getsignal(signal.SIGINT)
     wait = [sys.executable, "-c", "print('up', flush=True); input()"]
@@ -132,6 +135,7 @@ def answers(tmp_path, monkeypatch):
 FORGOTTEN = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scontrol", "sacct", "said", "is_alive"),
     [
@@ -155,6 +159,7 @@ def test_a_job_is_judged_by_whoever_remembers_it(answers, scontrol, sacct, said,
 DENIED = "echo 'Access/permission denied' >&2; exit 1"
 
 
+@pytest.mark.slow
 def test_the_queue_is_asked_where_the_controller_may_not_be(answers):
     answers(DENIED, squeue="echo 'RUNNING|None'")
     assert str(slurm.job_state("1")) == "RUNNING"
@@ -162,18 +167,21 @@ def test_the_queue_is_asked_where_the_controller_may_not_be(answers):
     assert str(slurm.job_state("1")) == "FAILED (exit code 1:0)"
 
 
+@pytest.mark.slow
 def test_a_queue_that_does_not_answer_is_not_an_empty_one(answers):
     answers("exit 1", squeue="echo 'Unable to contact slurm controller' >&2; exit 1")
     with pytest.raises(TrainingError, match="squeue: Unable to contact slurm controller; run the"):
         list(slurm.queued_jobs())
 
 
+@pytest.mark.slow
 def test_a_slurm_job_cannot_be_judged_where_there_is_no_slurm(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(TrainingError, match=r"scontrol: no such program.*where Slurm is"):
         slurm.job_state("1")
 
 
+@pytest.mark.slow
 def test_slurm_conf_survives_a_plugin_that_drops_it(tmp_path, monkeypatch, root):
     """The commands are found through wrappers that put the variable back."""
     wrappers = root / "profiles/slurm/bin"

@@ -35,6 +35,7 @@ def hold_elsewhere(folder, root):
     return process
 
 
+@pytest.mark.slow
 def test_a_held_folder_is_refused_and_free_again_after_kill_9(tmp_path, root):
     holder = hold_elsewhere(tmp_path, root)
     with pytest.raises(StageError, match=f"in use by process {holder.pid} on .*--config results="):
@@ -44,6 +45,7 @@ def test_a_held_folder_is_refused_and_free_again_after_kill_9(tmp_path, root):
     hold_results(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_local_job_is_known_by_its_process_and_start(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     started = psutil.Process(process.pid).create_time()
@@ -146,6 +148,7 @@ def test_the_last_row_is_the_last_whole_one_with_a_loss(tmp_path):
     assert last_training_row(tmp_path / "none") is None
 
 
+@pytest.mark.slow
 def test_the_waiter_loads_no_torch(root):
     code = "import sys, pipeline_src.submit.run; sys.exit('torch' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(root)}

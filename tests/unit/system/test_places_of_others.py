@@ -19,6 +19,7 @@ def test_results_below_a_file_are_refused(tmp_path, hold):
         hold(tmp_path / "file" / "results")
 
 
+@pytest.mark.slow
 def test_a_lock_that_is_not_ones_own_names_its_owner(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tmp_path.chmod(0o755)

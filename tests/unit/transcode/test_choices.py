@@ -11,6 +11,8 @@ from pipeline_src.config.data import MediaConfig
 from pipeline_src.transcode.audio import read_flac
 from tests.media import lose_one, run_ffmpeg, transcode_one
 
+pytestmark = pytest.mark.slow
+
 SOUND = MediaConfig(num_frames=0)
 TONE = "0.5*sin(2*PI*440*t)"
 

@@ -22,8 +22,9 @@ from pipeline_src.transcode.probe import Picture, probe_file
 from tests import media
 from tests.media import transcode_one
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_every_kind_of_bad_clip_gets_its_reason_and_spoils_no_other(tmp_path):
     reasons = media.make_broken_clips(tmp_path)
     names = ["whole.mp4", *reasons, "last.mp4"]
@@ -202,7 +203,6 @@ def is_running(pid):
         return False
 
 
-@pytest.mark.slow
 def test_time_out_kills_the_whole_process_group(tmp_path, fake_ffmpeg):
     fake_ffmpeg(f"sleep 60 & echo $! > {tmp_path}/pid; sleep 60")
     started = time.monotonic()

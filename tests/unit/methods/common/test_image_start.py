@@ -95,6 +95,7 @@ def test_a_class_token_without_a_position_is_believed_when_said(tmp_path):
     assert report.allowed == ["pos_embed"]
 
 
+@pytest.mark.slow
 def test_a_named_exception_is_allowed_and_recorded(tmp_path):
     path = save(make_vit(**PLAIN, init_values=0.1).state_dict(), tmp_path)
     settings = [f"--set={key}={value}" for key, value in NETWORK.items()]
