@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler, normalize
+from threadpoolctl import threadpool_limits
 
 from pipeline_src.evaluate.intervals import Interval, classification_intervals
 from pipeline_src.evaluate.metrics import classification_metrics
@@ -28,6 +29,9 @@ INVERSE_STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # scikit-learn's C
 MAX_ITERATIONS = 200
 HELD_OUT_FRACTION = 0.2
 KNN_TEMPERATURE = 0.07
+# Products per pass over the clips up to which two threads of BLAS took 1.4 to 4 times as long as
+# one (benchmarks/probe_threads.py); of larger fits nothing is known.
+ONE_THREAD_UP_TO = 10**9
 logger = logging.getLogger(__name__)
 
 
@@ -131,13 +135,15 @@ def linear_scores(
     model = LogisticRegression(C=inverse_strength, max_iter=MAX_ITERATIONS)
     scores_NC = np.tile(train.targets_NC.all(axis=0).astype(float), (len(features_ND), 1))
     learnt_C = np.flatnonzero(train.targets_NC.any(axis=0) & ~train.targets_NC.all(axis=0))
-    if task == "multiclass" and len(learnt_C) > 1:
-        model.fit(train_ND, train.targets_NC.argmax(axis=1))
-        scores_NC[:, learnt_C] = model.predict_proba(features_ND)
-    elif task == "multilabel":
-        for index in learnt_C:
-            model.fit(train_ND, train.targets_NC[:, index])
-            scores_NC[:, index] = model.predict_proba(features_ND)[:, 1]
+    products = train_ND.size * (len(learnt_C) if task == "multiclass" else 1)
+    with threadpool_limits(1 if products <= ONE_THREAD_UP_TO else None, user_api="blas"):
+        if task == "multiclass" and len(learnt_C) > 1:
+            model.fit(train_ND, train.targets_NC.argmax(axis=1))
+            scores_NC[:, learnt_C] = model.predict_proba(features_ND)
+        elif task == "multilabel":
+            for index in learnt_C:
+                model.fit(train_ND, train.targets_NC[:, index])
+                scores_NC[:, index] = model.predict_proba(features_ND)[:, 1]
     return scores_NC
 
 
