@@ -51,9 +51,7 @@ sys.addaudithook(FastTest.refuse_processes)
 
 
 def pytest_collection_finish() -> None:
-    """Have FFmpeg found, which starts it: once for all tests of a process."""
-    with suppress(PipelineError):
-        find_ffmpeg()
+    """Search for garbage from here on, but not in what has been imported."""
     gc.freeze()
     gc.enable()
 
@@ -61,7 +59,10 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Name the test that runs, fixtures included, unless it is marked slow."""
-    FastTest.name = "" if item.get_closest_marker("slow") else item.nodeid
+    if not item.get_closest_marker("slow"):
+        with suppress(PipelineError):
+            find_ffmpeg()  # which starts it, the first time in a process
+        FastTest.name = item.nodeid
     try:
         return (yield)
     finally:
