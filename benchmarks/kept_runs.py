@@ -18,7 +18,7 @@ import json
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -159,35 +159,44 @@ def resampled(record: Record, digits: str) -> Resampled:
 
 def mean_text(records: Sequence[Record], modality: str) -> str:
     """Write an arm's mean accuracy with its interval over seeds and clips."""
-    runs = [resampled(record, record["hits"][modality]) for record in records]
+    runs = [accuracy(record, modality) for record in records]
     if len(runs) == 1:
         return f"{runs[0].value:.3f}"
     return interval_text(mean_over_seeds(runs, records[0]["num_clips"]))
 
 
-def difference_text(
-    arm: dict[str, Record], first: dict[str, Record], modality: str, confidence: float
-) -> str:
-    """Write an arm's difference to the first, paired in the seeds that both have."""
-
-    def accuracy(record: Record) -> Resampled:
-        return resampled(record, record["hits"][modality])
-
-    return paired_text(arm, first, accuracy, confidence)
+def accuracy(record: Record, modality: str) -> Resampled:
+    """Give a run's test accuracy from an input, and what it is under resamples of the clips."""
+    return resampled(record, record["hits"][modality])
 
 
-def paired_text(
-    arm: dict[str, Record],
-    first: dict[str, Record],
+def paired_difference(
+    arm: Mapping[str, Record],
+    first: Mapping[str, Record],
+    modality: str,
+    confidence: float = 0.95,
+) -> Interval | None:
+    """Give an arm's mean difference to the first in accuracy; None of less than two pairs."""
+    return mean_pair(arm, first, partial(accuracy, modality=modality), confidence)
+
+
+def mean_pair(
+    arm: Mapping[str, Record],
+    first: Mapping[str, Record],
     measure: Callable[[Record], Resampled],
     confidence: float = 0.95,
-) -> str:
-    """Write the mean difference of a measure to the first arm, seed by seed; none of one seed."""
+) -> Interval | None:
+    """Give the mean difference of a measure, over the seeds that both arms have."""
     seeds = sorted(arm.keys() & first.keys())
     if arm is first or len(seeds) < 2:
-        return ""
+        return None
     pairs = [measure(arm[seed]) - measure(first[seed]) for seed in seeds]
-    return interval_text(mean_difference_over_seeds(pairs, confidence), "+.3f")
+    return mean_difference_over_seeds(pairs, confidence)
+
+
+def paired_text(found: Interval | None) -> str:
+    """Write a difference to the first arm; nothing of none."""
+    return "" if found is None else interval_text(found, "+.3f")
 
 
 def other_measures() -> dict[str, Callable[[Record], Resampled]]:
@@ -216,7 +225,7 @@ def other_rows(arms: dict[str, dict[str, Record]]) -> Iterable[list[str]]:
         for measure in other_measures().values():
             mean = statistics.mean(measure(record).value for record in arm.values())
             cells.append("" if math.isnan(mean) else f"{mean:.3f}")
-            cells.append("" if math.isnan(mean) else paired_text(arm, first, measure))
+            cells.append("" if math.isnan(mean) else paired_text(mean_pair(arm, first, measure)))
         yield cells
 
 
@@ -240,7 +249,7 @@ def rows(arms: dict[str, dict[str, Record]]) -> Iterable[list[str]]:
         yield [
             name, str(len(records)), f"{saved:.0%}",
             *(mean_text(records, modality) for modality in MODALITIES),
-            *(difference_text(arm, first, "audio", level) for level in (0.95, adjusted)),
+            *(paired_text(paired_difference(arm, first, "audio", p)) for p in (0.95, adjusted)),
             note,
         ]  # fmt: skip
 

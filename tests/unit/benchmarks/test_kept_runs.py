@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from benchmarks import kept_runs
+from benchmarks import kept_curves, kept_runs
 from tests.report_files import write_evaluation, write_json, write_probe, write_training
 
 CONFIG = "runs:\n  avsiam_tiny: null\n  base_seed0: {}\n  base_seed1: {}\n  other_seed0: {}\n"
@@ -94,3 +94,20 @@ def test_probes_retrieval_and_errors_are_compared_seed_by_seed(tmp_path, capsys)
     assert "+0.000 (+0.000 to +0.000)" in cells["hidden error, audio"][1]
     assert not "".join(cells["linear probe, video"]).strip(), "what no run has"
     assert "+" not in base
+
+
+@pytest.mark.slow
+def test_differences_and_curves_are_drawn_of_every_arm(tmp_path):
+    cost = {"flops": 4e12, "steps": 100}
+    validation = [[50, 0.2, 0.3, 0.4], [100, 0.4, 0.5, 0.6]]
+    records = [
+        made_up(f"{arm}_seed{seed}", 100 + seed, 1e13)
+        | {"cost": {"pretrain": {"flops": 1e13, "steps": 800}, "finetune": cost}}
+        | {"validation": validation}
+        for arm in ("base", *(f"arm{n}" for n in range(11)))
+        for seed in range(2)
+    ]
+    kept_curves.draw(records, tmp_path / "curves.svg")
+    drawn = (tmp_path / "curves.svg").read_text()
+    assert all(f"arm{n} -->" in drawn for n in range(11))
+    assert kept_curves.spent(records[0], "flops") == pytest.approx([1.2e13, 1.4e13])

@@ -1,0 +1,102 @@
+"""Accuracy against what it cost, of the runs that ``benchmarks.kept_runs`` keeps.
+
+    python -m benchmarks.kept_curves docs/efficiency.svg
+
+Left: each arm's difference to the first in test accuracy from audio, with its paired interval, over
+the operations of pre-training that it saves. Then accuracy on validation clips while fine-tuning,
+mean and range over seeds, over all operations and over all optimiser steps, pre-training included.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from itertools import cycle, product
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from benchmarks.kept_runs import (
+    KEPT,
+    Record,
+    group,
+    paired_difference,
+    pretraining_flops,
+    read_kept,
+)
+from benchmarks.seeds import MODALITIES
+from pipeline_src.report.colours import PALETTES
+
+MODALITY = "audio"  # the claim is about it
+UNITS = {"flops": (1e12, "TFLOP"), "steps": (1e3, "thousand optimiser steps")}
+COLUMN = 1 + MODALITIES.index(MODALITY)  # of a row of validation, after the step
+STYLES = list(product("osD", PALETTES["light"]))  # marker and colour of each arm
+Arms = Mapping[str, Mapping[str, Record]]
+
+
+def spent(record: Record, unit: str) -> NDArray[np.float64]:
+    """Return what was spent at each validation of a run, pre-training included, (V,)."""
+    before = record["cost"].get("pretrain", {}).get(unit, 0)
+    tuning = record["cost"]["finetune"]
+    steps = np.array([row[0] for row in record["validation"]])
+    return before + tuning[unit] * steps / tuning["steps"]
+
+
+def draw_curves(axes: Axes, arms: Arms, unit: str) -> None:
+    """Draw accuracy on validation clips over what was spent: mean and range over seeds."""
+    scale, label = UNITS[unit]
+    for (marker, colour), (name, arm) in zip(cycle(STYLES), arms.items(), strict=False):
+        x = np.mean([spent(record, unit) for record in arm.values()], axis=0) / scale
+        scores = np.array([[row[COLUMN] for row in one["validation"]] for one in arm.values()])
+        axes.plot(x, scores.mean(axis=0), color=colour, marker=marker, markersize=3, label=name)
+        axes.fill_between(x, scores.min(axis=0), scores.max(axis=0), color=colour, alpha=0.15)
+    axes.set_xlabel(f"{label}, pre-training included")
+    axes.set_ylabel(f"validation accuracy, {MODALITY}")
+
+
+def draw_differences(axes: Axes, arms: Arms) -> None:
+    """Draw each arm's paired difference to the first over the operations that it saves."""
+    first = next(iter(arms.values()))
+    base = pretraining_flops(first.values())
+    for (marker, colour), (name, arm) in zip(cycle(STYLES), arms.items(), strict=False):
+        saved = 100 * (1 - pretraining_flops(arm.values()) / base)
+        found = paired_difference(arm, first, MODALITY)
+        if found is None or saved == 100:  # scratch has no pre-training: it stands in the table
+            continue
+        value, low, high = np.array([found[key] for key in ("value", "low", "high")], float)
+        bars = [[value - low], [high - value]]
+        axes.errorbar(saved, value, bars, fmt=marker, color=colour, capsize=3, label=name)
+    axes.axhline(0, color="0.4", linewidth=0.8)
+    axes.set_xlabel("operations of pre-training saved, per cent")
+    axes.set_ylabel(f"accuracy over {next(iter(arms))}, {MODALITY}")
+
+
+def draw(records: Sequence[Record], path: Path) -> None:
+    """Write the picture, in the format of its suffix."""
+    arms = group(records)
+    with matplotlib.rc_context({"svg.hashsalt": "curves", "axes.grid": True, "grid.alpha": 0.4}):
+        figure = Figure(figsize=(15, 4.6), layout="constrained")
+        FigureCanvasAgg(figure)
+        left, middle, right = figure.subplots(1, 3)
+        draw_differences(left, arms)
+        draw_curves(middle, arms, "flops")
+        draw_curves(right, arms, "steps")
+        handles, labels = middle.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def main() -> None:
+    """Draw."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("--kept", type=Path, default=KEPT)
+    options = parser.parse_args()
+    draw(read_kept(options.kept), options.picture)
+
+
+if __name__ == "__main__":
+    main()
