@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
+from pipeline_src.runs.spec import SPEC_FILE
 
 IN_BATCH = "in_batch"
 PLATEAU = 3
@@ -48,9 +48,9 @@ def over_chance(run_dir: Path) -> float:
         return math.nan
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     found = [row["contrast_accuracy"] for row in rows if "contrast_accuracy" in row]
-    config = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    spec = json.loads((path.parent / SPEC_FILE).read_text(encoding="utf-8"))
     last = found[-max(1, len(found) // 10) :]
-    return config["pretrain"]["batch_size"] * statistics.mean(last) if last else math.nan
+    return spec["recipe"]["batch_size"] * statistics.mean(last) if last else math.nan
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ def results(tmp_path):
     np.savez(path.with_name("retrieval.npz"), audio_to_video=ranks, video_to_audio=ranks[::-1])
     write_probe(root, run, dataset=dataset)
     write_training(root, run, dataset=dataset)
-    (root / run / "config.yaml").write_text("pretrain: {batch_size: 50}\n")
+    write_json(root / run / "pretrain" / "spec.json", {"recipe": {"batch_size": 50}})
     table = "step,epoch,audio,video,audio_video\n6,2.0,0.25,0.5,0.75\n"
     (root / run / "finetune" / dataset / "validation.csv").write_text(table)
     cost = {"flops": 2e12, "parameters": 5}
