@@ -46,11 +46,16 @@ def spent(record: Record, unit: str) -> NDArray[np.float64]:
 
 
 def draw_curves(axes: Axes, arms: Arms, unit: str) -> None:
-    """Draw accuracy on validation clips over what was spent: mean and range over seeds."""
+    """Draw accuracy on validation clips over what was spent: mean and range over seeds.
+
+    Runs that were validated less often than others of their arm are left out.
+    """
     scale, label = UNITS[unit]
     for (marker, colour), (name, arm) in zip(cycle(STYLES), arms.items(), strict=False):
-        x = np.mean([spent(record, unit) for record in arm.values()], axis=0) / scale
-        scores = np.array([[row[COLUMN] for row in one["validation"]] for one in arm.values()])
+        most = max(len(one["validation"]) for one in arm.values())
+        runs = [one for one in arm.values() if len(one["validation"]) == most]
+        x = np.mean([spent(run, unit) for run in runs], axis=0) / scale
+        scores = np.array([[row[COLUMN] for row in run["validation"]] for run in runs])
         axes.plot(x, scores.mean(axis=0), color=colour, marker=marker, markersize=3, label=name)
         axes.fill_between(x, scores.min(axis=0), scores.max(axis=0), color=colour, alpha=0.15)
     axes.set_xlabel(f"{label}, pre-training included")
