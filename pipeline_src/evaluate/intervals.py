@@ -81,7 +81,7 @@ def rank_interval(
 
 
 def _draw_in(values: NDArray, num: int) -> NDArray:
-    """Compute logits of values in [0, 1], half of one of ``num`` away from the ends."""
+    """Compute logits of values in [0, 1], half of one of ``num`` away from the ends; same shape."""
     return logit((values * num + 0.5) / (num + 1))
 
 

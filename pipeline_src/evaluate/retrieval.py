@@ -98,6 +98,11 @@ def _rank(
 
 
 def unit_rows(features_ND: NDArray, name: str) -> NDArray[np.float64]:
+    """Scale every row to length 1: (N, D), fp64; a row of zeros stays.
+
+    Raises:
+        ValueError: a value is not finite.
+    """
     if not np.isfinite(features_ND).all():
         raise ValueError(f"{name} embeddings hold values that are not finite")
     features_ND = features_ND.astype(np.float64)

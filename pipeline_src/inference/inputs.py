@@ -103,11 +103,12 @@ def folder_files(folder: Path) -> list[Path]:
 
 
 def _by_shape(array: NDArray) -> ClipArrays:
+    """Take an array of one axis for sound (S,), any other for frames."""
     return ClipArrays(sound=array) if array.ndim == 1 else ClipArrays(frames=array)
 
 
 def _checked(clip: ClipArrays) -> ClipArrays:
-    """Refuse arrays of shapes or types that mean nothing here."""
+    """Refuse arrays of shapes or types that mean nothing here; sound (S,), frames (F, H, W, 3)."""
     sound = None if clip.sound is None else np.asarray(clip.sound)
     frames = None if clip.frames is None else np.asarray(clip.frames)
     if sound is None and frames is None:

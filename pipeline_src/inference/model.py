@@ -181,7 +181,7 @@ class Model:
         return np.stack(rows) if rows else np.empty((0, width), np.float32)
 
     def _run(self, inputs: Any, step: NetworkStep, given: dict[str, Any]) -> Iterator[Made]:
-        """Each part with the arrays that ``step`` makes of it, in order."""
+        """Yield each part with what ``step`` makes of it, arrays without the axis N, in order."""
         options = self._options(given)
         parts = decoded_parts(
             list_items(inputs), options, self.preparation, self.format, self.clip_seconds
@@ -206,7 +206,10 @@ class Model:
     def _run_group(
         self, group: Sequence[tuple[InputWindow, DecodedInput | MediaError]], step: NetworkStep
     ) -> Iterator[Made]:
-        """Run the network once for each kind of input in a group; results in the group's order."""
+        """Run the network once for each kind of input in a group.
+
+        Yields the parts in the group's order, their arrays without the axis N.
+        """
         made: dict[int, dict[str, NDArray]] = {}
         kinds: dict[tuple[bool, bool], list[int]] = {}
         for place, (_, seen) in enumerate(group):

@@ -118,6 +118,13 @@ class Batches(LoadedItems[Batch]):
         super().__init__(loader)
 
     def __next__(self) -> Batch:
+        """Return a batch, in the shapes of ``ClipDataset.__getitems__``.
+
+        Its frames and log-mels may be overwritten once the next one is asked for.
+
+        Raises:
+            PipelineError: that a loader process met, or that one has died.
+        """
         if self._borrowed:
             self._borrowed.release()
             self._borrowed = None
@@ -137,6 +144,7 @@ class _ErrorsAsValues(Dataset[Any]):
         self._source = source
 
     def __getitems__(self, draws: Sequence[Draw]) -> Batch | BorrowedBatch | PipelineError:
+        """Return a batch as ``ClipDataset.__getitems__`` shapes it, where it lies, or the error."""
         try:
             return self._source.__getitems__(draws)
         except PipelineError as error:
@@ -164,7 +172,7 @@ class _StepRange:
 def to_device(batch: Mapping[str, Tensor], device: torch.device, clip_format: ClipFormat) -> Batch:
     """Move a batch, and copy its log-mels and ``frames``, if any, into normalised float32.
 
-    Frames by ImageNet's moments, log-mels by those of ``clip_format``.
+    Frames by ImageNet's moments, log-mels by those of ``clip_format``; the shapes stay.
     """
     moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
     if "logmel" in moved:  # not of pictures alone, which no shard holds

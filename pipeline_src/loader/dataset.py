@@ -75,7 +75,10 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         return len(self.shards)
 
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
-        """Return what ``__getitems__`` does of one clip, without the axis B."""
+        """Return what ``__getitems__`` does of one clip, without the axis B.
+
+        "logmel" (T, M) or (G, T, M), "targets" (C,), "index" 0-d, "frames" (F, 3, H, W) if any.
+        """
         return {name: value[0] for name, value in self.__getitems__([draw]).items()}
 
     def __getitems__(self, draws: Sequence[Draw]) -> dict[str, Tensor]:

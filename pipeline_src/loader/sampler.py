@@ -84,6 +84,7 @@ class EpochSampler:
 def _epoch_order(
     num_samples: int, seed: int, epoch: int, weights: ClipWeights | None
 ) -> np.ndarray:
+    """Draw the clips of an epoch: indices (num_samples,), each once, or drawn by ``weights``."""
     rng = np.random.default_rng((seed, epoch))
     if weights is None:
         return rng.permutation(num_samples)

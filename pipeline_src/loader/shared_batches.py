@@ -39,13 +39,17 @@ class BorrowedBatch(NamedTuple):
     def tensors(self) -> dict[str, Tensor]:
         """Copy the batch, but for ``BORROWED``, which stay until the next one is asked for.
 
-        They are most of the bytes, and ``to_device`` makes a copy of them in any case.
+        They are most of the bytes, and ``to_device`` makes a copy of them in any case. The
+        shapes are those of ``ClipDataset.__getitems__``.
         """
         batch = _POOLS[self.pool].batch(self)
         return {name: v if name in BORROWED else v.clone() for name, v in batch.items()}
 
     def pin_memory(self) -> dict[str, Tensor]:
-        """Copy the batch into page-locked memory; the loader's own thread calls this."""
+        """Copy the batch, in the shapes of ``tensors``, into page-locked memory.
+
+        The loader's own thread calls this.
+        """
         copied = {k: v.pin_memory() for k, v in _POOLS[self.pool].batch(self).items()}
         self.release()
         return copied
@@ -88,10 +92,11 @@ class SharedBatchPool(Dataset[BorrowedBatch]):
         return found
 
     def batch(self, found: BorrowedBatch) -> dict[str, Tensor]:
-        """Return the batch where it lies."""
+        """Return the batch where it lies, in the shapes of ``ClipDataset.__getitems__``."""
         return as_tensors(self._arrays(found))
 
     def _arrays(self, found: BorrowedBatch) -> dict[str, NDArray]:
+        """Return the arrays where a batch lies: (B, ...), items as in ``ClipDataset.layout``."""
         place = self._places[found.worker][found.place]
         return {name: array[: found.size] for name, array in place.items()}
 
@@ -100,13 +105,13 @@ _POOLS: "weakref.WeakValueDictionary[int, SharedBatchPool]" = weakref.WeakValueD
 
 
 def _allocate(dataset: ClipDataset, batch_size: int) -> dict[str, NDArray]:
-    """Allocate arrays for a batch."""
+    """Allocate arrays for a batch: (B, ...), items as in ``ClipDataset.layout``."""
     layout = dataset.layout().items()
     return {name: _shared((batch_size, *shape), kind) for name, (shape, kind) in layout}
 
 
 def _shared(shape: tuple[int, ...], kind: type[np.generic]) -> NDArray:
-    """Allocate zeros that forked processes share; pages are taken when first written to."""
+    """Allocate zeros of ``shape`` that forked processes share; a page is taken when written to."""
     num_bytes = math.prod(shape) * np.dtype(kind).itemsize
     memory = mmap.mmap(-1, max(num_bytes, ALIGNMENT_BYTES))
     return np.frombuffer(memory, kind, math.prod(shape)).reshape(shape)

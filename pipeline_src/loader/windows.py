@@ -48,7 +48,7 @@ def window_frames(
 
 
 def _even_starts(last_start: int, num_windows: int) -> np.ndarray:
-    """Spread first frames of windows from the clip's start to its end; one is in the middle."""
+    """Spread the windows' first frames (num_windows,) over the clip; one alone is in the middle."""
     if num_windows == 1:
         return np.array([last_start // 2])
     return np.linspace(0, last_start, num_windows).astype(int)

@@ -65,7 +65,7 @@ def extract_chunk(
 def _extract_all(
     source: ChunkManifest, manifest_path: Path, audio: AudioConfig, sample_rate_hz: int
 ) -> Iterator[tuple[Clip, Made | MediaError]]:
-    """Yield each clip with its log-mel or why it has none, in list order."""
+    """Yield each clip with its log-mel (T, M) or why it has none, in list order."""
     samples = read_samples(bulk_path(manifest_path, source))
     num_window = num_window_samples(audio, sample_rate_hz)
     with ProgressLine(f"log-mels of {source.id}", len(source.clips)) as progress:

@@ -213,6 +213,7 @@ class ArmFigures:
         return [samples for _, samples in found]
 
     def _resampled(self, run: EvaluatedRun, modality: Modality) -> tuple[NDArray, Resampled]:
+        """Return a run's clip ids (N,) and its headline under all resamples (R,), made once."""
         key = run.path, modality
         if key not in self._known:
             self._known[key] = _resample(
@@ -222,6 +223,11 @@ class ArmFigures:
 
 
 def _resample(path: Path, modality: Modality, task: Task) -> tuple[NDArray, Resampled]:
+    """Read clip ids (N,) and resample the headline, (R,).
+
+    Raises:
+        StageError: the predictions are missing, damaged, or cannot be scored.
+    """
     names = ["clip_ids", "targets", modality]
     arrays = read_arrays(path, names, EVAL_RULE, optional=["sources"])
     try:

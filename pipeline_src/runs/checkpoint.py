@@ -202,7 +202,7 @@ def load_optimizers(
 
 
 def load_sums(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """Load the sums of weights that the checkpoint was saved with, fp32.
+    """Load the sums of weights that the checkpoint was saved with, fp32, in the shapes stored.
 
     Raises:
         CheckpointError: it has none.
@@ -213,7 +213,7 @@ def load_sums(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def mean_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """Return the mean weights over the steps that the checkpoint's sums are of, as stored."""
+    """Return the mean weights over the steps of the checkpoint's sums, shape and type as stored."""
     last = load_file(checkpoint.folder / MODEL_FILE)
     num_terms = checkpoint.state["num_averaged"]
     return {
@@ -225,6 +225,7 @@ def mean_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
 def _optimizer_tensors(
     model: nn.Module, optimizers: Mapping[str, Optimizer]
 ) -> Iterator[tuple[str, Tensor]]:
+    """Yield <pass>/<parameter>/<key> and the value: moments in the parameter's shape, steps 0-d."""
     names = {id(value): name for name, value in model.named_parameters()}
     for pass_name, optimizer in optimizers.items():
         for parameter, values in optimizer.state.items():

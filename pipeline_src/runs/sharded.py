@@ -22,7 +22,10 @@ def gather(named: Iterable[tuple[str, Tensor]], *, keeps: bool) -> dict[str, Ten
 
 
 def like(value: Tensor, parameter: Tensor) -> Tensor:
-    """Put ``value`` on the parameter's device, split as the parameter is; scalars stay whole."""
+    """Put ``value``, whose full shape stays, on the parameter's device, split as the parameter is.
+
+    Scalars stay whole.
+    """
     value = value.to(parameter.device)
     if isinstance(parameter, DTensor) and value.ndim:
         return distribute_tensor(value, parameter.device_mesh, parameter.placements)

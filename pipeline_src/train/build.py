@@ -134,7 +134,7 @@ def _in_ddp(objective: Objective) -> nn.Module:
 def build_augmentation(
     augment: AugmentConfig, shards: ShardSet
 ) -> Callable[[Batch, torch.Generator], Batch]:
-    """Return what changes a batch at random, in the units of its normalised log-mels."""
+    """Return what changes a batch at random, in the units of its log-mels; the shapes stay."""
     return lambda batch, generator: augment_batch(
         batch,
         generator=generator,

@@ -70,7 +70,8 @@ def training_stream(
 ) -> Iterator[Iterator[Batch]]:
     """Give this rank's batches from the next step to the last, on its device.
 
-    The processes that make them end with this context, whatever ends it.
+    The processes that make them end with this context, whatever ends it. The shapes are those of
+    ``ClipDataset.__getitems__``.
 
     Args:
         weights: chances of the clips to be drawn; None = each once per epoch.

@@ -26,7 +26,7 @@ class DecodeFailures:
         self._indices: set[int] = set()
 
     def take(self, batch: Batch) -> Batch:
-        """Note the clips that a batch lacks; return the batch without that note."""
+        """Note the clips that a batch lacks; return it without that note, its shapes unchanged."""
         if DECODE_FAILURES not in batch:
             return batch
         found = set(batch[DECODE_FAILURES].flatten().tolist()) - {-1} - self._indices

@@ -74,6 +74,7 @@ def _labels(node: Any) -> dict[str, str]:
 
 
 def _tensors(values: Any) -> Iterable[Tensor]:
+    """List the tensors, of any shape, among what a module takes or returns."""
     values = values if isinstance(values, tuple | list) else (values,)
     return [value for value in values if isinstance(value, Tensor)]
 

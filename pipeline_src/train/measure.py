@@ -136,7 +136,11 @@ def training_cost(
 
 
 def _batch(network: NetworkConfig, num_clips: int, num_groups: int) -> dict[str, Tensor]:
-    """Clips as a training shows them: log-mel (B, T, M) or (B, G, T, M), frames, targets."""
+    """Make clips of zeros as a training shows them.
+
+    Returns:
+        "logmel" (B, T, M) or (B, G, T, M), "frames" (B, F, 3, H, W), "targets" (B, C).
+    """
     segments = (num_groups,) if network.clip_length and num_groups > 1 else ()
     logmel = (num_clips, *segments, network.target_length, network.num_mel_bins)
     num_frames = num_groups * network.num_frames
@@ -174,6 +178,7 @@ def _count_activations(
     known = {p.untyped_storage()._cdata for p in objective.parameters()}
 
     def keep(tensor: Tensor) -> Tensor:
+        """Note a tensor of any shape and return it as it is."""
         kept[tensor.untyped_storage()._cdata] = tensor
         return tensor
 

@@ -180,7 +180,7 @@ def _totals(counted: Sequence[Row]) -> dict[str, Any]:
 
 
 def _counting(rows: Sequence[Row], clips: Sequence[SourceClip]) -> NDArray:
-    """Rows of clips that are there as they were when they were indexed, as booleans."""
+    """Tell which rows (N,) are of clips that are as they were when indexed, as booleans."""
     current = {clip.clip: list(clip.stamp) for clip in clips}
     return np.array([current.get(row["clip"]) == row["stamp"] for row in rows], bool)
 
@@ -190,6 +190,7 @@ def _place(names: Sequence[str], name: str) -> int:
 
 
 def _places(vectors: dict[str, NDArray], shown_N: NDArray) -> NDArray:
+    """Place the rows that are shown on the map: (N, 2) float32, NaN for the others."""
     places = np.full((len(shown_N), 2), np.nan, np.float32)
     rows = np.flatnonzero(shown_N)
     if len(rows):
@@ -198,7 +199,7 @@ def _places(vectors: dict[str, NDArray], shown_N: NDArray) -> NDArray:
 
 
 def _label_columns(rows: Sequence[Row], labels: Sequence[str]) -> dict[str, NDArray]:
-    """Pairs of row and label, as two columns."""
+    """List all pairs of row and label, as two columns (pairs,)."""
     codes = {label: code for code, label in enumerate(labels)}
     pairs = [(number, codes[label]) for number, row in enumerate(rows) for label in row["labels"]]
     table = np.array(pairs, np.int64).reshape(-1, 2)

@@ -33,10 +33,12 @@ def place_clips(vectors: Mapping[str, NDArray], rows_N: NDArray) -> NDArray:
 
 
 def _joined(vectors: Mapping[str, NDArray], rows: NDArray) -> NDArray:
+    """Join the vectors of all modalities of the named rows: (N, D)."""
     return np.concatenate([stored[rows] for stored in vectors.values()], axis=1)
 
 
 def _within_one(places_N2: NDArray) -> NDArray:
+    """Scale each axis to [-1, 1]: (N, 2) float32; 0 where all are equal."""
     low, high = places_N2.min(axis=0), places_N2.max(axis=0)
     scaled = 2 * (places_N2 - low) / np.maximum(high - low, 1e-9) - 1
     return np.where(high > low, scaled, 0).astype(np.float32)

@@ -243,6 +243,11 @@ class ClipIndex:
             raise ConfigError(f"{folder}: damaged ({error}); build it again") from None
 
     def _vectors(self, name: str) -> NDArray:
+        """Map the vectors of a modality into memory: (N, D) float32.
+
+        Raises:
+            ValueError: the file has another shape.
+        """
         if not self.num_rows:  # nothing can be mapped
             return np.empty((0, self.about["widths"][name]), np.float32)
         vectors = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)

@@ -69,7 +69,7 @@ def video_name(key: str, model: AudioVisualModel) -> str:
 
 
 def fold(image: Targets, weights: Mapping[str, Tensor], model: AudioVisualModel) -> Targets:
-    """Double patch kernel and positions where the network doubles its input."""
+    """Double patch kernel and positions where the network doubles its input; the shapes stay."""
     del weights
     scale = 2 if model.config.double_input else 1  # type: ignore[attr-defined]
     is_scaled = ("pos_embed", "patch_embed")

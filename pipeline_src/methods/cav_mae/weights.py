@@ -54,7 +54,10 @@ def _block(key: str, value: Tensor, model: AudioVisualModel) -> Targets:
 
 
 def _mae_decoder(key: str, value: Tensor, model: AudioVisualModel) -> Targets:
-    """Map a tensor of MAE's decoder; of its prediction, audio takes the first patch values."""
+    """Map a tensor of MAE's decoder; of its prediction, audio takes the first patch values.
+
+    Positions become (1, Lv, D); all else keeps its shape.
+    """
     if key == "decoder_pos_embed":
         return {"decoder.pos_embed_v": fit_positions(drop_prefix(value), model)}
     if key.startswith("decoder_pred."):

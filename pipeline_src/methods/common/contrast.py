@@ -113,7 +113,7 @@ def contrastive_loss(
 
 @torch.no_grad()
 def feature_spread(unit_ND: Tensor) -> Tensor:
-    """Measure collapse: standard deviation over clips of unit vectors, mean over D.
+    """Measure collapse: standard deviation over clips of unit vectors, mean over D; 0-d.
 
     0 when all clips share one vector; about 1 / sqrt(D) when they fill the sphere.
     """

@@ -29,7 +29,7 @@ IMAGE_SIGNATURE = "blocks.0.norm1.weight"
 def from_published(
     source: Mapping[str, Tensor], name: str, model: AudioVisualModel, *, origin: str
 ) -> tuple[dict[str, Tensor], KeyReport]:
-    """Translate a published state dict into one that fills ``model`` completely.
+    """Translate a published state dict into one that fills ``model`` completely, in its shapes.
 
     Args:
         name: the model's name, e.g. "avsiam_base". origin: the file, for messages.
@@ -98,6 +98,7 @@ def to_published(
     """Translate our weights into a state dict that the published class loads strictly.
 
     What that class never reads is filled with zeros, its norms with ones; keys get ``module.``.
+    The shapes are those of the published class.
 
     Raises:
         ConfigError: the method has no released weights, or none of this structure.
@@ -127,7 +128,7 @@ def to_image(
     """Translate the video encoder into a timm ViT without class token, average-pooled.
 
     timm builds it by ``class_token=False, global_pool="avg", fc_norm=False``; its LayerNorms have
-    eps 1e-6, those of the blocks here 1e-5.
+    eps 1e-6, those of the blocks here 1e-5. The shapes are those of that ViT.
 
     Raises:
         CheckpointError: the network's video encoder has no such form.

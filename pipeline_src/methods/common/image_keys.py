@@ -46,7 +46,11 @@ class ImageWeights(NamedTuple):
 def resample_kernels(
     model: AudioVisualModel, *, audio: dict[str, Tensor], video: dict[str, Tensor]
 ) -> Targets:
-    """Resample patch kernels, by the name of their embedding, to the patches of the model."""
+    """Resample patch kernels, by the name of their embedding, to the patches of the model.
+
+    Returns:
+        (D, channels, patch height, patch width) each.
+    """
     side = model.config.patch_size
     sizes = [(audio, list(model.config.audio_patch)), (video, [side, side])]
     return {

@@ -69,7 +69,7 @@ def load_image_weights(
 
 
 def _download(weights: ImageWeights, method: str, size: str) -> dict[str, Tensor]:
-    """Load the method's ViT of this size from timm's hub.
+    """Load the method's ViT of this size from timm's hub, in the shapes stored there.
 
     Raises:
         ConfigError: there is none, or the hub cannot be reached.
@@ -91,7 +91,7 @@ def _download(weights: ImageWeights, method: str, size: str) -> dict[str, Tensor
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """Read a state dict.
+    """Read a state dict, its tensors in the shapes stored.
 
     Raises:
         ConfigError: there is no such file.
@@ -157,7 +157,10 @@ def _check_shapes(source: dict[str, Tensor], origin: str) -> None:
 def _convert(
     source: dict[str, Tensor], model: AudioVisualModel, weights: ImageWeights, report: KeyReport
 ) -> dict[str, Tensor]:
-    """Rename, copy and resample an image ViT's tensors; note mapped and unused keys."""
+    """Rename, copy and resample an image ViT's tensors; note mapped and unused keys.
+
+    Shapes are the network's where the ViT fits it, which the caller checks.
+    """
     own = model.state_dict()
     target: dict[str, Tensor] = {}
     for key, value in source.items():

@@ -23,7 +23,8 @@ def fit_to_inputs(
 ) -> dict[str, Tensor]:
     """Fit the positions among ``weights`` to the inputs of ``model``; the rest stays as it is.
 
-    Computed positions become the model's own.
+    Computed positions become the model's own. Fitted positions are (1, L, D), L of the model;
+    all other tensors keep their shapes.
 
     Args:
         start: the network that the weights are of.

@@ -58,7 +58,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a state dict from a .safetensors file or one that torch.save wrote.
 
     A wrapping dictionary and the prefixes of parallel and compiled modules are taken off; of all
-    that is not a tensor beside them nothing is built. Half and double precision becomes fp32.
+    that is not a tensor beside them nothing is built. Half and double precision becomes fp32;
+    shapes are as stored.
 
     Raises:
         CheckpointError: absent, truncated, holding code, no dictionary of plain tensors, or a value
@@ -189,7 +190,7 @@ def _check_values(state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _without_prefixes(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Take wrappers' prefixes off each key that has them, however often.
+    """Take wrappers' prefixes off each key, however often; floats become fp32, all shapes stay.
 
     Raises:
         CheckpointError: two keys become one.

@@ -75,7 +75,7 @@ def _prediction(
     side: int,
     clean_BLP: Tensor,
 ) -> Predict:
-    """Wrap the decoder as the sampler calls it: (x_t, t) -> x_0 in the inputs' units."""
+    """Wrap the decoder as the sampler calls it: (x_t, t) -> x_0 (B, Q, P) in the inputs' units."""
     ids_keep, ids_BQ = masks[side].ids_keep, masks[side].ids_hidden()
     _, mean, std = normalise_patches(gather_tokens(clean_BLP, ids_BQ))
 

@@ -75,7 +75,7 @@ def sample(
             step.
 
     Returns:
-        x_t at every kept step from T on, then x_0.
+        x_t (B, Q, P) at every kept step from T on, then x_0.
     """
     take = {"ddim": ddim_step, "ddpm": ddpm_step}[sampler]
     steps = [*schedule.kept_steps(num_steps), 0]

@@ -116,6 +116,11 @@ def _prediction_blocks(
 
 
 def _read_predictions(path: Path, modalities: Sequence[str]) -> Arrays:
+    """Read clip ids (N,), targets and each modality's scores (N, C).
+
+    Raises:
+        StageError: they are missing, damaged, or of different shapes.
+    """
     predictions_path = path.with_name(PREDICTIONS_FILE)
     arrays = read_arrays(predictions_path, ["clip_ids", "targets", *modalities], EVAL_RULE)
     shapes = {name: arrays[name].shape for name in ("targets", *modalities)}
