@@ -13,7 +13,11 @@ renamed.install()
 
 
 def __getattr__(name: str) -> Any:
-    """``load`` and ``Model``; torch is imported with the first of them, not before."""
+    """Import ``load`` or ``Model``, and torch with the first of them, not before.
+
+    Raises:
+        AttributeError: another name.
+    """
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from pipeline_src.inference import model

@@ -188,7 +188,11 @@ def prepare_checkout(folder: Path, commit: str, config: Mapping[str, Any]) -> Pa
 
 
 def _bring_lists(folder: Path, config: Mapping[str, Any]) -> None:
-    """Link data set files that git does not hold: lists of others, and folders of local clips."""
+    """Link data set files that git does not hold: lists of others, and folders of local clips.
+
+    Raises:
+        StageError: the YAML of a data set is not here.
+    """
     for entry in load_config(config).datasets:
         path = Path(entry) if Path(entry).suffix else Path(f"config/datasets/{entry}.yaml")
         if not (ROOT / path).is_file():

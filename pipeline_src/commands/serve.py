@@ -59,7 +59,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Take the port before anything else is done."""
+    """Take the port before anything else is done.
+
+    Raises:
+        ConfigError: the address cannot be listened at.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)

@@ -41,7 +41,11 @@ def refuse_impossible(config: Config, name: str, run: RunConfig) -> None:
 
 
 def _check_shares(run: RunConfig) -> None:
-    """Refuse a batch that has no clip for each of the ratios that share it."""
+    """Refuse a batch that has no clip for each of the ratios that share it.
+
+    Raises:
+        ConfigError: ``batch_size`` is smaller than the number of ratios.
+    """
     pretrain = run.pretrain
     key = find_method(run.model.method).config.ratio_key
     ratios = pretrain.listed_ratios(key)
@@ -53,7 +57,12 @@ def _check_shares(run: RunConfig) -> None:
 
 
 def _check_curriculum(run: RunConfig) -> None:
-    """Refuse a curriculum that schedules nothing of this method."""
+    """Refuse a curriculum that schedules nothing of this method.
+
+    Raises:
+        ConfigError: ratios are listed in place of the one that it schedules, what it schedules
+            has no weight, or the contrast has no ratio of its own.
+    """
     pretrain, method = run.pretrain, run.model.method
     network = find_method(method).config
     passes_apart = network.has_contrast_pass
@@ -78,7 +87,11 @@ def _check_curriculum(run: RunConfig) -> None:
 
 
 def _check_frames(run: RunConfig) -> None:
-    """Refuse numbers of frames that the next stage could not take over."""
+    """Refuse numbers of frames that the next stage could not take over.
+
+    Raises:
+        ConfigError: fine-tuning sees another number than pre-training, evaluation a smaller one.
+    """
     seen = run.finetune.num_frames
     if run.finetune.init == "pretrain" and run.pretrain.num_frames != seen:
         raise ConfigError(
@@ -110,7 +123,11 @@ def _check_mixup(config: Config, run: RunConfig) -> None:
 def _check_stored_frames(
     stage: str, recipe: PretrainConfig | FinetuneConfig, media: MediaConfig
 ) -> None:
-    """Refuse frames that no clip can give."""
+    """Refuse frames that no clip can give.
+
+    Raises:
+        ConfigError: a clip has too few, at too low a rate or uneven, or is too short.
+    """
     if not recipe.fps:
         if 0 < media.num_frames < recipe.num_frames:
             raise ConfigError(
@@ -139,7 +156,12 @@ def _check_stored_frames(
 
 
 def _check_classifier(run: RunConfig, config: Config) -> None:
-    """Refuse a classifier that asks for frames or heads that there are not."""
+    """Refuse a classifier that asks for frames or heads that there are not.
+
+    Raises:
+        ConfigError: evaluation has no whole groups of frames, a clip has too few of them, or a
+            head that is not there has a share.
+    """
     if run.finetune.skip or run.finetune.checkpoint:
         return
     shape = {"num_frames": run.finetune.num_frames, "num_mel_bins": config.audio.num_mel_bins}
@@ -165,7 +187,12 @@ def _check_classifier(run: RunConfig, config: Config) -> None:
 
 
 def _check_network(run: RunConfig, num_mel_bins: int) -> None:
-    """Refuse a network that could not be built, or whose settings change nothing."""
+    """Refuse a network that could not be built, or whose settings change nothing.
+
+    Raises:
+        ConfigError: an override has a key of its own or is refused by the network, or a key of the
+            recipe changes nothing.
+    """
     sizes = {"num_frames": run.finetune.num_frames, "num_mel_bins": num_mel_bins}
     own_keys = {*input_sizes(run.model, **sizes), "num_classes", "init"}
     if twice := own_keys & set(run.model.overrides):
@@ -180,7 +207,11 @@ def _check_network(run: RunConfig, num_mel_bins: int) -> None:
 
 
 def _check_plan(run: RunConfig, num_mel_bins: int) -> None:
-    """Refuse mask ratios and batches that some step of a pre-training could not take."""
+    """Refuse mask ratios and batches that some step of a pre-training could not take.
+
+    Raises:
+        ConfigError: the phases cannot be planned.
+    """
     if run.pretrain.checkpoint:
         return
     try:

@@ -35,7 +35,11 @@ class _Loader(yaml.SafeLoader):
         return self.construct_document(node)
 
     def _refuse_twice(self, node: yaml.Node, seen: set[int]) -> None:
-        """Refuse a mapping with two equal keys; equal is what they mean, not how they are spelt."""
+        """Refuse a mapping with two equal keys; equal is what they mean, not how they are spelt.
+
+        Raises:
+            _KeyTwiceError: names the key and both lines.
+        """
         if id(node) in seen or not isinstance(node, yaml.CollectionNode):
             return
         seen.add(id(node))

@@ -101,7 +101,11 @@ def _write_classes(path: Path, text: str) -> None:
 
 
 def _list_key(dataset: DatasetConfig, *, chunk_size: int, max_seconds: float) -> list:
-    """Return as JSON what makes a list current: sizes and times stand for contents."""
+    """Return as JSON what makes a list current: sizes and times stand for contents.
+
+    Raises:
+        ManifestError: a file of the list is missing.
+    """
     named = [] if dataset.derives_classes else [dataset.class_names]
     files = [*dataset.list_files, *named, *dataset.word_folders]
     stamps = []

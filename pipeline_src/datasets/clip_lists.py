@@ -151,7 +151,11 @@ def _first_place(dataset: DatasetConfig, clip_id: str) -> str:
 
 
 def _check_split(row: ClipRow, split_of: dict[str, str]) -> None:
-    """Refuse a file whose clips stand in two splits: a test clip would have been trained on."""
+    """Refuse a file whose clips stand in two splits: a test clip would have been trained on.
+
+    Raises:
+        ManifestError: names the file and both splits.
+    """
     split = split_of.setdefault(row.source, row.split)
     if split != row.split:
         raise ManifestError(

@@ -169,7 +169,11 @@ def _common_depth(paths: list[PurePosixPath], split_folders: bool) -> int:
 
 
 def _split_level(root: Path, folders: list[tuple[str, ...]], split_folders: bool) -> int | None:
-    """Find which folder names the split: the first (0), that in each class folder (1), or none."""
+    """Find which folder names the split: the first (0), that in each class folder (1), or none.
+
+    Raises:
+        ManifestError: some of the first folders name a split, others do not.
+    """
     if not split_folders:
         return None
     for level in (0, 1):

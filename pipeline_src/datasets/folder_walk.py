@@ -55,7 +55,11 @@ def walk(root: Path) -> Walked:
 
 
 def _walk_without_links(root: Path, top: Path, walked: Walked) -> list[Path]:
-    """Add what lies below ``top``; returns the links to folders that were met."""
+    """Add what lies below ``top``; return the links to folders that were met.
+
+    Raises:
+        ManifestError: a folder cannot be read.
+    """
 
     def refuse(error: OSError) -> None:
         raise ManifestError(f"{error.filename}: cannot be read: {error.strerror}") from None

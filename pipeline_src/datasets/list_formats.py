@@ -155,7 +155,11 @@ PARSERS: dict[str, Callable[[Path, Iterable[str], str], Iterator[RawRow]]] = {
 
 
 def _columns(path: Path, header: list[str], wanted: Iterable[str]) -> list[int]:
-    """Return the positions of the wanted columns."""
+    """Return the positions of the wanted columns.
+
+    Raises:
+        ManifestError: one of them is not there, or twice.
+    """
     for column in wanted:
         if header.count(column) != 1:
             hint = "; fields are separated by commas" if len(header) == 1 else ""

@@ -240,7 +240,11 @@ def _zip_members(stream: BinaryIO, deadline: float) -> Iterator[Member]:
 
 
 def _tar_members(stream: BinaryIO, deadline: float) -> Iterator[Member]:
-    """Yield the members of a tar and of those that were joined to it."""
+    """Yield the members of a tar and of those that were joined to it.
+
+    Raises:
+        tarfile.ReadError: what was joined to it has no header, or a size of a member leads back.
+    """
     bounded = cast(BinaryIO, BoundedArchive(stream, deadline=deadline))
     start: int | None = 0
     while start is not None:
@@ -279,7 +283,11 @@ def _next_tar(stream: BinaryIO, end: int) -> int | None:
 
 
 def _forward_only(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield the members of an archive; refuse sizes that would lead back and loop endlessly."""
+    """Yield the members of an archive; refuse sizes that would lead back and loop endlessly.
+
+    Raises:
+        tarfile.ReadError: a member has such a size.
+    """
     offset = -1
     while (member := tar.next()) is not None:
         if tar.offset <= offset or member.size < 0:

@@ -84,7 +84,11 @@ class Host:
             self._answered(started)
 
     def _next_wait(self) -> float:
-        """Return the seconds until the next look; 0 = go, with a token taken."""
+        """Return the seconds until the next look; 0 = go, with a token taken.
+
+        Raises:
+            CircuitOpenError: the host is paused, after ``max_pauses`` pauses in a row.
+        """
         with _locked_json(self._state_path) as state:
             now = time.time()
             _follow_clock(state, now)

@@ -87,7 +87,11 @@ def _fetch_piece(
     watch: Watch,
     is_media: bool,
 ) -> tuple[Fetched, int]:
-    """Add one answer to ``part``; return it, and how many bytes the whole has, or 0."""
+    """Add one answer to ``part``; return it, and how many bytes the whole has, or 0.
+
+    Raises:
+        MediaError: the answer begins elsewhere than ``part`` ends, is too large, or breaks off.
+    """
     headers = {}
     if part.size:
         headers = {"Range": f"bytes={part.size}-", "If-Range": part.validator}
@@ -177,7 +181,11 @@ def _checked_blocks(
 
 
 def _unpacked_blocks(reply: requests.Response, url: str) -> Iterator[bytes]:
-    """Yield the body in blocks, unpacked where the server packed it unasked."""
+    """Yield the body in blocks, unpacked where the server packed it unasked.
+
+    Raises:
+        MediaError: it is packed in another way, damaged, or ends too early.
+    """
     encoding = reply.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding in ("", "identity"):
         while block := read_reply(reply):

@@ -96,7 +96,11 @@ def _fetch(
 
 
 def _pin(file: OfficialFile, fetched: Fetched, say: Say) -> None:
-    """Compare a file with what is known of it, note what it is, and give it its name."""
+    """Compare a file with what is known of it, note what it is, and give it its name.
+
+    Raises:
+        ManifestError: its sha256 is not the one that is known.
+    """
     body = part_path(file.path)
     found = {"url": file.url, "bytes": fetched.bytes, "sha256": fetched.sha256}
     lock = file.path.with_name(f"{file.path.name}.lock.json")
@@ -131,7 +135,11 @@ def _read_lock(lock: Path) -> dict[str, Any]:
 
 
 def _unpack(dataset: DatasetConfig, file: OfficialFile, say: Say) -> None:
-    """Make the data set's root of an archive, whole or not at all."""
+    """Make the data set's root of an archive, whole or not at all.
+
+    Raises:
+        ManifestError: it cannot be unpacked.
+    """
     say(f"{file.path} -> {dataset.root}")
     folder = dataset.root.with_name(f".{dataset.root.name}.part")
     shutil.rmtree(folder, ignore_errors=True)  # of a killed one

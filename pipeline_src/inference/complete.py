@@ -78,7 +78,11 @@ def _trained(checkpoint: Checkpoint, config_files: Sequence[Path]) -> dict[str, 
 
 
 def _kept_config(checkpoint: Checkpoint) -> tuple[Config, Path]:
-    """Return the configuration that an evaluation of the checkpoint, or of its run, has kept."""
+    """Return the configuration that an evaluation of the checkpoint, or of its run, has kept.
+
+    Raises:
+        CheckpointError: none has kept one.
+    """
     for path, kept in _evaluations(checkpoint):
         with suppress(PipelineError):
             if kept.config:

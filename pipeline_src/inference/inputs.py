@@ -108,7 +108,11 @@ def _by_shape(array: NDArray) -> ClipArrays:
 
 
 def _checked(clip: ClipArrays) -> ClipArrays:
-    """Refuse arrays of shapes or types that mean nothing here; sound (S,), frames (F, H, W, 3)."""
+    """Refuse arrays of shapes or types that mean nothing here; sound (S,), frames (F, H, W, 3).
+
+    Raises:
+        ConfigError: names the shape and type and what is allowed.
+    """
     sound = None if clip.sound is None else np.asarray(clip.sound)
     frames = None if clip.frames is None else np.asarray(clip.frames)
     if sound is None and frames is None:

@@ -112,7 +112,11 @@ def _items(options: argparse.Namespace) -> list[Item]:
 
 
 def _listed(path: Path | None) -> list[str]:
-    """Return the lines of a list, or of standard input."""
+    """Return the lines of a list, or of standard input.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     if path is None:
         return []
     try:

@@ -83,7 +83,11 @@ class LoadedItems(Iterator[Item]):
             _end(iterator)
 
     def _tell_of_dead(self, error: BaseException | None) -> None:
-        """Say in words what torch says wherever its rank just is when a process has died."""
+        """Say in words what torch says wherever its rank just is when a process has died.
+
+        Raises:
+            LoaderError: a process has died, of which ``error`` tells.
+        """
         dead = [worker for worker in self._processes() if worker.exitcode]
         if dead and isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
             raise LoaderError(_describe(dead[0])) from error

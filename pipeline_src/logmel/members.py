@@ -75,7 +75,11 @@ def load_array(npy: memoryview) -> NDArray:
 
 @lru_cache(maxsize=64)
 def _npy_layout(header: bytes) -> tuple[tuple[int, ...], np.dtype]:
-    """Return shape and dtype of a header; the arrays of a data set have few different ones."""
+    """Return shape and dtype of a header; the arrays of a data set have few different ones.
+
+    Raises:
+        ValueError: damaged, or an array of objects or in an order that packing does not write.
+    """
     stream = io.BytesIO(header)
     try:
         np.lib.format.read_magic(stream)

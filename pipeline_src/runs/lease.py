@@ -134,7 +134,11 @@ def held(run_dir: Path) -> Iterator[Lease]:
 
 
 def _lock(descriptor: int, run_dir: Path) -> bool:
-    """Lock the file; False where its file system has no locks."""
+    """Lock the file; False where its file system has no locks.
+
+    Raises:
+        RunInUseError: another process still holds it after ``GRACE_SECONDS``.
+    """
     deadline = time.monotonic() + GRACE_SECONDS
     while True:
         try:
@@ -150,7 +154,11 @@ def _lock(descriptor: int, run_dir: Path) -> bool:
 
 
 def _refuse_living(run_dir: Path, *, trusts_lock: bool) -> None:
-    """Watch a holder of whom this machine's lock may know nothing."""
+    """Watch a holder of whom this machine's lock may know nothing.
+
+    Raises:
+        RunInUseError: it has given a sign of life.
+    """
     first = read_holder(run_dir)
     if first is None or (trusts_lock and first.host == socket.gethostname()):
         return

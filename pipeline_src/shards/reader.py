@@ -155,7 +155,11 @@ def parse_members(
 
 
 def _check_header(sample: Sample, header: bytes) -> int:
-    """Verify the header's checksum (own field counted as blanks); return the member's size."""
+    """Verify the header's checksum (own field counted as blanks); return the member's size.
+
+    Raises:
+        SampleError: it is no tar header, or its checksum is wrong.
+    """
     checksum, size = (header[field].strip(b"\0 ") for field in (CHECKSUM, SIZE))
     # int() would take signs, underscores and blanks inside too.
     if not checksum.isdigit() or not size.isdigit():

@@ -111,6 +111,9 @@ class RemoteReader:
 
         Args:
             path: where it is kept.
+        Raises:
+            ManifestError: the cache cannot hold it, or it cannot be fetched.
+            SampleError: what is there is not what was packed.
         """
         if shard.bytes > self._limit:
             raise ManifestError(

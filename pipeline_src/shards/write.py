@@ -118,7 +118,11 @@ def _sidecar(clip: Clip) -> dict[str, Any]:
 
 
 def _join(clips: list[Clip], media_tar: Path, logmel_tar: Path) -> Iterator[tuple[Clip, Members]]:
-    """Yield each clip with its members of both tars; both are in list order: one pass is enough."""
+    """Yield each clip with its members of both tars; both are in list order: one pass is enough.
+
+    Raises:
+        ManifestError: a tar lacks the members of a clip.
+    """
     media, logmel = read_samples(media_tar), read_samples(logmel_tar)
     for clip in clips:
         members: Members = {}

@@ -54,6 +54,10 @@ def _port(environment: submitit.JobEnvironment, stop: StopFlag) -> int:
 
     A port computed from the job's id, as submitit's, may be another job's of the same node, or of
     an outgoing connection.
+
+    Raises:
+        StopRequestedError: the job is to stop before the ranks have met.
+        TimeoutError: rank 0 finds no free port, or the others wait too long for it.
     """
     restart = os.environ.get("SLURM_RESTART_COUNT", "0")  # a requeued job keeps its id
     path = environment.paths.folder / f"{environment.job_id}_{restart}{PORT_SUFFIX}"

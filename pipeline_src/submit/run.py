@@ -90,7 +90,11 @@ def _join(spec: TrainSpec, cluster: str) -> JobRecord | None:
 
 
 def _wait(spec: TrainSpec, record: JobRecord, config: SubmitConfig) -> JobState:
-    """Show progress until the job has ended; an interrupt stops it or leaves it, and says which."""
+    """Show progress until the job has ended; an interrupt stops it or leaves it, and says which.
+
+    Raises:
+        TrainingError: it was interrupted; says what became of the job.
+    """
     progress = TrainingProgress(f"{spec.stage} {spec.run_dir}", spec.run_dir)
     stall = StallWatch(spec.run_dir, spec.run_dir / METRICS_LOG_FILE, config.stall_minutes)
     peers = StuckPeers(record)

@@ -169,7 +169,11 @@ class _Alias(Loader):
         sys.modules[name] = importlib.import_module(self.module)
 
     def get_code(self, fullname: str) -> CodeType:
-        """Return what ``python -m`` runs."""
+        """Return what ``python -m`` runs.
+
+        Raises:
+            ImportError: the module is no program.
+        """
         if not self.command:
             raise ImportError(f"{fullname} is {self.module} now and no program")
         program = (

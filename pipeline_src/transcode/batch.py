@@ -241,7 +241,11 @@ def _collect(
 
 
 def _read_frames(folder: Path, index: int, job: ClipJob, media: MediaConfig) -> tuple[bytes, ...]:
-    """Read each picture that ffmpeg wrote, once."""
+    """Read each picture that ffmpeg wrote, once.
+
+    Raises:
+        MediaError: there are more or fewer than the clip has.
+    """
     if job.video_index is None:
         return ()
     count = len(job.unique_key_seconds) or count_frames(job.duration_seconds, media)

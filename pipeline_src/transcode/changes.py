@@ -51,6 +51,9 @@ def _join(path: Path, rate: int) -> np.ndarray:
 
     Returns:
         int16 of shape (num_samples,).
+
+    Raises:
+        MediaError: a packet does not begin where the one before it ends.
     """
     parts: list[np.ndarray] = []
     length = 0

@@ -113,14 +113,22 @@ def prepare_clip(
 
 
 def _check_misfits(probe: MediaInfo, start_seconds: float, end_seconds: float) -> None:
-    """Refuse sound of another rate that is stamped at the first: its times are wrong."""
+    """Refuse sound of another rate that is stamped at the first: its times are wrong.
+
+    Raises:
+        MediaError: the clip holds such sound.
+    """
     for first, last in probe.length.misfits:
         if min(last, end_seconds) - max(first, start_seconds) > HOLE_SECONDS:
             raise MediaError("unsupported", f"{MISFIT}, from {first:.2f} s on")
 
 
 def _check_rest(path: Path, probe: MediaInfo) -> None:
-    """Refuse a file of which ffmpeg reads a part, where the clip is to be all of it."""
+    """Refuse a file of which ffmpeg reads a part, where the clip is to be all of it.
+
+    Raises:
+        MediaError: another file follows in it, or its clock begins anew.
+    """
     extent = probe.length.extent
     at = extent.joint_byte if extent else None
     if at is None:
@@ -150,7 +158,11 @@ def explain(error: MediaError, prepared: PreparedClip) -> MediaError:
 
 
 def _check_times(probe: MediaInfo) -> None:
-    """Refuse what lies before time 0 of Matroska and FLV: libav finds no times there, or others."""
+    """Refuse what lies before time 0 of Matroska and FLV: libav finds no times there, or others.
+
+    Raises:
+        MediaError: the file holds such packets.
+    """
     extent = probe.length.extent
     if extent and extent.num_untimed and probe.containers & CANNOT_BE_NEGATIVE:
         raise MediaError(

@@ -71,7 +71,11 @@ def drops_packets() -> bool:
 
 
 def _packed_ffmpeg() -> str:
-    """Return the wheel's binary, or the one that the wheel's own variable names."""
+    """Return the wheel's binary, or the one that the wheel's own variable names.
+
+    Raises:
+        StageError: the variable names no executable file, or there is none.
+    """
     try:
         found = imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError:

@@ -168,7 +168,11 @@ def map_in_order(
 
 
 def _check_raw_files(manifest_path: Path, manifest: ChunkManifest) -> None:
-    """Check that the raw clips are on this machine; the manifest may come from another."""
+    """Check that the raw clips are on this machine; the manifest may come from another.
+
+    Raises:
+        StageError: some of them are not.
+    """
     gone = [clip for clip in manifest.clips if not (manifest_path.parent / clip["path"]).is_file()]
     if gone:
         raise StageError(

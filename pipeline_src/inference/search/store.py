@@ -157,7 +157,11 @@ class IndexWriter:
 
 
 def _hold(path: Path) -> BinaryIO:
-    """Lock an index for as long as the file is open."""
+    """Lock an index for as long as the file is open.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
     stream = path.open("rb")
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -170,7 +170,11 @@ def _probe_chart(probe: ProbeMetrics) -> list[Block]:
 
 
 def _read_pictures(path: Path, probe: ProbeMetrics, num_examples: int) -> list[Block]:
-    """Show reconstructions of a few held-out clips."""
+    """Show reconstructions of a few held-out clips.
+
+    Raises:
+        StageError: the arrays are missing or cannot be shown.
+    """
     arrays_path = path.with_name(RECONSTRUCTIONS_FILE)
     arrays = read_arrays(arrays_path, ARRAY_NAMES, PROBE_RULE, optional=DENOISED_NAMES)
     try:
@@ -183,7 +187,11 @@ def _read_pictures(path: Path, probe: ProbeMetrics, num_examples: int) -> list[B
 
 
 def _read_maps(path: Path, probe: ProbeMetrics, num_examples: int) -> list[Block]:
-    """Show where sound and frames of a few held-out clips agree."""
+    """Show where sound and frames of a few held-out clips agree.
+
+    Raises:
+        StageError: the arrays are missing or cannot be shown.
+    """
     arrays_path = path.with_name(RETRIEVAL_FILE)
     arrays = read_arrays(arrays_path, (SIMILARITY, SHOWN_IDS), PROBE_RULE)
     try:
