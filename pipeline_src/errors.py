@@ -79,7 +79,7 @@ class LoaderError(PipelineError):
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether writing failed for want of space; libraries that are not Python's say it in words."""
+    """Tell whether writing failed for want of space; libraries not Python's say it in words."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return "No space left on device" in str(error)

@@ -255,7 +255,7 @@ class DatasetCatalog:
         return Path(self.chunk_file(stage, name, "*", "*")).parents[1]
 
     def earlier_shards(self, name: str, split: str) -> list[str]:
-        """Manifests of the splits whose clips those of ``split`` may be duplicates of.
+        """List manifests of the splits whose clips those of ``split`` may be duplicates of.
 
         Folds in order. Else train, which every index reads anyway, so that no split waits for
         another; but where duplicates are left out, what is scored stands before what is learnt

@@ -20,7 +20,7 @@ from pipeline_src.runs.convert import (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Source and target; the source says the direction."""
+    """Declare the source and the target; the source says the direction."""
     add = parser.add_argument
     add("source", type=Path, help="file of weights, or a checkpoint folder with done.json")
     add("target", type=Path, help="folder, or file of weights")

@@ -184,7 +184,7 @@ def _check_dvc(root: Path, catalog: Catalog) -> Iterator[Diagnosis]:
 
 
 def check_site_cache(root: Path) -> Diagnosis:
-    """DVC runs what lies in its state, so nobody else may write there."""
+    """Check that nobody else may write where DVC's state lies: DVC runs what is in it."""
     try:
         path = site_cache(root)
     except PipelineError as error:

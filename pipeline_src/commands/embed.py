@@ -13,7 +13,7 @@ from pipeline_src.inference.run import SPAN_COLUMNS, add_inputs, open_model, wri
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Checkpoint, inputs and output."""
+    """Declare the checkpoint, the inputs and the output."""
     add_inputs(parser)
 
 

@@ -216,7 +216,7 @@ def transfer_seconds(gigabytes: float, assumed: Assumed) -> float:
 
 
 def _assumed_bytes(first: ClipRow, listed: ClipRow, assumed: Assumed) -> float:
-    """Of a ready-cut clip its listed length, of a file to cut from a whole video is fetched."""
+    """Estimate the bytes of a ready-cut clip by its length, of a file to cut by a whole video's."""
     if first.end_seconds is not None:
         seconds = assumed.minutes_per_video * 60
     elif listed.end_seconds is not None:

@@ -55,7 +55,7 @@ class Rates:
 def workload(
     config: Config, name: str, clips_per_split: Mapping[str, int], seconds: float
 ) -> list[StageLoad]:
-    """Jobs, files, bytes and hours of every stage.
+    """Estimate jobs, files, bytes and hours of every stage.
 
     Args:
         clips_per_split: by the clip list. seconds: mean length of a clip by the list, 0 = unknown.
@@ -80,7 +80,7 @@ def workload(
 
 
 def _measured(results: Path, name: str, stage: str) -> Rates | None:
-    """Means over the first chunks of this data set that a job has made and timed."""
+    """Average over the first chunks of this data set that a job has made and timed."""
     folder = results / "benchmarks" / CHUNK_STAGES[stage].rule / name
     num_clips: list[int] = []
     num_bytes: list[int] = []
@@ -100,20 +100,20 @@ def _measured(results: Path, name: str, stage: str) -> Rates | None:
 
 
 def tar_bytes(manifest: ChunkManifest) -> int:
-    """Of the tar, or of all shards, that a manifest names."""
+    """Count the bytes of the tar, or of all shards, that a manifest names."""
     if manifest.stage == "pack":
         return sum(shard.bytes for shard in shard_files(manifest))
     return manifest.tar.bytes if manifest.tar else 0
 
 
 def _job_seconds(timing: Path) -> float:
-    """Mean over a job's repeated timings."""
+    """Average a job's repeated timings."""
     with timing.open(newline="", encoding="utf-8") as stream:
         return statistics.fmean(float(row["s"]) for row in csv.DictReader(stream, delimiter="\t"))
 
 
 def _recorded(stage: str, seconds: float) -> Rates:
-    """CPU seconds and bytes of the benchmark, of clips of the same length only."""
+    """Return CPU seconds and bytes of the benchmark, of clips of the same length only."""
     for record in _read_benchmark():
         if abs(record["clip_seconds"] - seconds) <= LENGTH_TOLERANCE * seconds:
             key, num_clips = CHUNK_STAGES[stage].recorded_name, record["num_clips"]

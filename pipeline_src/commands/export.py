@@ -14,7 +14,7 @@ from pipeline_src.inference.export import export
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Source and target."""
+    """Declare the source and the target."""
     add = parser.add_argument
     add("source", type=Path, help="folder of a training or of a checkpoint")
     add("target", type=Path, help="folder to write")

@@ -154,7 +154,7 @@ def _print_command(
 
 
 def _run_command(assignments: Sequence[str], overlays: Sequence[Path]) -> tuple[str, str]:
-    """Snakemake and its arguments."""
+    """Return the call of Snakemake and its arguments."""
     here = Path.cwd().resolve() == CHECKOUT
     call = "snakemake" if here else f"snakemake -s {shlex.quote(str(CHECKOUT / 'Snakefile'))}"
     files = [shlex.quote(str(overlay)) for overlay in overlays]

@@ -219,7 +219,7 @@ def describe(
 
 
 def describe_losses(clips: Sequence[ListedClip], *, left_out: bool = False) -> Iterator[str]:
-    """Which clips will be lost by what their headers say, or were left out of the list for it."""
+    """Say which clips will be lost by what their headers say, or were left out for it."""
     lost = {clip.source: clip.lost for clip in clips if clip.lost}
     num_lost = sum(clip.lost is not None for clip in clips)
     if not lost:
@@ -232,7 +232,7 @@ def describe_losses(clips: Sequence[ListedClip], *, left_out: bool = False) -> I
 
 
 def failing_splits(clips: Sequence[ListedClip], max_failed_fraction: float) -> Iterator[str]:
-    """Which split cannot afford what it will lose."""
+    """Say which splits cannot afford what they will lose."""
     for split in SPLITS:
         in_split = [clip for clip in clips if clip.split == split]
         num_lost = sum(clip.lost is not None for clip in in_split)

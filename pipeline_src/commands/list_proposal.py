@@ -78,7 +78,7 @@ def _missing(folder: Folder, usable: Mapping[str, int]) -> str:
 
 
 def _batch_sizes(config: Config, num_clips: int) -> Iterator[dict[str, int]]:
-    """Sizes of batches that are too large for the clips: powers of two, else all that go in."""
+    """Yield sizes for batches too large for the clips: powers of two, else all that go in."""
     num_labelled = max(1, round(config.finetune.label_fraction * num_clips))
     counts = {"pretrain": num_clips, "finetune": num_labelled}
     small = {k: n for k, n in counts.items() if n < getattr(config, k).batch_size}

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """0 when every figure and hash is the same."""
+    """Return 0 when every figure and hash is the same."""
     return run_reproduce(options)
 
 
@@ -148,7 +148,7 @@ def check_settings(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def differing_versions(then: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Package, version then, version now, where the two differ."""
+    """List package, version then and version now where the two differ."""
     here = package_versions()
     names = sorted({*then, *here})
     versions = [(name, then.get(name, "absent"), here.get(name, "absent")) for name in names]

@@ -29,7 +29,7 @@ MAX_TOP = 10_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Subcommands and their options."""
+    """Declare the subcommands and their options."""
     kinds = parser.add_subparsers(metavar="build|query", required=True, dest="kind")
     build = kinds.add_parser("build", help="an index of the clips of folders or of a data set")
     add = build.add_argument

@@ -26,7 +26,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Index and address."""
+    """Declare the index and the address."""
     add = parser.add_argument
     add("folder", type=Path, help="an index (`search build`) or a run (results/<run>)")
     add("--host", default="127.0.0.1", help="address to listen at; default: this machine alone")

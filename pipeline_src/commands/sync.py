@@ -11,7 +11,7 @@ from pipeline_src.dvc.sync import compare, reconcile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Sync takes none."""
+    """Declare no option."""
 
 
 def run(options: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ ABSENT = "(none)"
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """``finetune.lr 0.001 -> 0.0005`` for each leaf that differs, in the order of ``now``."""
+    """Yield ``finetune.lr 0.001 -> 0.0005`` for each leaf that differs, in the order of ``now``."""
     for key in dict.fromkeys([*now, *then]):
         old, new = then.get(key, ABSENT), now.get(key, ABSENT)
         if isinstance(old, Mapping) and isinstance(new, Mapping):

@@ -44,7 +44,7 @@ This page is generated from `pipeline_src/config` and `config/experiments/demo.y
 
 
 def rendered_files() -> dict[str, str]:
-    """File name in ``config/`` -> its text."""
+    """Map each file name in ``config/`` to its text."""
     schema = Config.model_json_schema()
     return {
         "config.yaml": YAML_HEADER + "".join(_yaml_lines(default_config(), indent="")),
@@ -73,7 +73,7 @@ def _yaml_lines(section: Section, indent: str) -> Iterator[str]:
 
 
 def _inline(value: Any) -> str:
-    """One-line YAML of a leaf."""
+    """Write a leaf as YAML of one line."""
     plain = list(value) if isinstance(value, tuple) else value
     text = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=10_000)
     return text.strip().removesuffix("...").strip()

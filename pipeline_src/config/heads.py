@@ -9,7 +9,7 @@ INPUTS = {"audio": {"audio"}, "video": {"video"}, "audio_video": {"audio", "vide
 def possible_shares(
     modality_probs: Sequence[float], modalities: Collection[str]
 ) -> tuple[float, float, float]:
-    """``finetune.modality_probs`` on clips that have ``modalities``: the possible heads' share.
+    """Share ``finetune.modality_probs`` among the heads that clips with ``modalities`` allow.
 
     Raises:
         ValueError: none of the heads that are possible has a share.

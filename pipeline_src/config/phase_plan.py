@@ -51,7 +51,7 @@ def _load(network: NetworkConfig, recipe: PretrainConfig, ratios: MaskRatios) ->
 
 
 def adapted_batch_size(reference: int, saving: Fraction | float, *, unit: int) -> int:
-    """B_e = floor_u(B_ref L(rho_ref) / L(rho_e)), at least u.
+    """Return B_e = floor_u(B_ref L(rho_ref) / L(rho_e)), at least u.
 
     Args:
         reference: B_ref, clips per step at the lowest ratio.

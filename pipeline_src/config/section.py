@@ -65,7 +65,7 @@ def section_of(section: type[Section], name: str) -> type[Section] | None:
 
 
 def recorded_keys(section: type[Section], prefix: str) -> Iterator[str]:
-    """Dotted keys that hold what counts of a section, whole sections where all of it does."""
+    """Yield dotted keys that hold what counts of a section, whole sections where all of it does."""
     if _counts_whole(section):
         yield prefix
         return

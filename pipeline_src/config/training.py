@@ -197,7 +197,7 @@ class PretrainConfig(OptimConfig):
         return self
 
     def listed_ratios(self, key: str) -> tuple[float, ...]:
-        """Mask ratios under a dotted key, each for an equal share of the clips; none without one.
+        """List mask ratios under a dotted key, each for an equal share of clips; none without one.
 
         Args:
             key: ``ratio_key`` of a method's network.

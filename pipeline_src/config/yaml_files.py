@@ -196,7 +196,7 @@ def _leaves(tree: Mapping[str, Any], above: tuple[str, ...] = ()) -> set[tuple[s
 
 
 def _set_twice(new: set[tuple[str, ...]], old: set[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Paths of which one sets the other, or what the other is a part of."""
+    """List paths of which one sets the other, or what the other is a part of."""
     pairs = ((a[: len(b)], b[: len(a)]) for a in new for b in old)
     return sorted(a for a, b in pairs if a == b)
 

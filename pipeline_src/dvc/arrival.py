@@ -77,7 +77,7 @@ def _enter(catalog: Catalog, options: Sequence[str], recorded: Set[str]) -> int:
 
 
 def _arrived(paths: Iterable[Path], recorded: Set[str]) -> list[Path]:
-    """Those that are there and have no record."""
+    """List those that are there and have no record."""
     return [path for path in paths if os.path.normpath(path) not in recorded and path.is_file()]
 
 

@@ -38,7 +38,7 @@ def pretrain_stage(catalog: Catalog, run: str) -> Stage:
 
 
 def finetune_stage(catalog: Catalog, run: str, name: str) -> Stage:
-    """``name``: a data set, or a view with one fold held out."""
+    """Make the stage of a fine-tuning on ``name``: a data set, or a view with one fold held out."""
     done = catalog.finetune_done(run, name)
     validation = catalog.finetune_val_indexes(name)
     modalities = catalog.dataset(split_view(name)[0]).modalities

@@ -46,7 +46,7 @@ def site_cache(root: Path) -> Path:
 
 
 def what_is_wrong(path: Path) -> str:
-    """Why somebody else could have DVC run code from its site cache; empty where nobody can."""
+    """Say why somebody else could have DVC run code from its site cache; empty where nobody can."""
     for folder in (path, path / REPOS):
         if not folder.exists():
             return f"{folder} is missing, and DVC would make it open to everybody"

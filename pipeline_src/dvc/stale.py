@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def stale_manifests(catalog: Catalog, kind: str, name: str) -> list[Path]:
-    """Chunk manifests of a data stage that are there but were made from something else."""
+    """List chunk manifests of a data stage that are there but were made from something else."""
     columns = [catalog.chunk_files(stage, name) for stage in (kind, *CHUNK_STAGES[kind].reads)]
     stale = []
     for manifest, *inputs in (map(Path, row) for row in zip(*columns, strict=True)):

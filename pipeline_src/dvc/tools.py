@@ -39,7 +39,7 @@ def run_tool(*command: str) -> str:
 
 
 def dvc_changes() -> dict[str, list[str]]:
-    """Stage -> what differs from dvc.lock; stages that agree with it are left out."""
+    """Map each stage to what differs from dvc.lock; stages that agree with it are left out."""
     status: dict[str, Any] = json.loads(run_tool("dvc", "status", "--json") or "{}")
     return {name: _describe(changes) for name, changes in status.items()}
 

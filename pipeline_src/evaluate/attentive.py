@@ -117,7 +117,7 @@ def lr_fraction(progress: float) -> float:
 
 
 def _loss(logits_BC: Tensor, targets_BC: Tensor, task: Task) -> Tensor:
-    """Cross-entropy of smoothed targets, 0-d."""
+    """Compute the cross-entropy of smoothed targets, 0-d."""
     smoothed_BC = targets_BC * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / targets_BC.shape[1]
     if task == "multiclass":
         return F.cross_entropy(logits_BC, smoothed_BC)

@@ -81,7 +81,7 @@ def probe_scores(
 
 
 def headline(scores_NC: NDArray, targets_NC: NDArray, **options: Any) -> Interval:
-    """Accuracy or mAP of scores, with its interval."""
+    """Compute accuracy or mAP of scores, with its interval."""
     intervals = classification_intervals(scores_NC, targets_NC, **options)
     interval = intervals[HEADLINE[options["task"]]]
     assert isinstance(interval, dict)

@@ -142,7 +142,7 @@ def _metrics(model: Model, folder: Path) -> str:
 
 
 def _figures(model: Model, folder: Path) -> Iterator[tuple[str, ...]]:
-    """Every figure beside the run that was measured with these very weights."""
+    """Yield every figure beside the run that was measured with these very weights."""
     for up in (folder, *folder.parents[:2]):
         for path in sorted(up.glob(paths.glob_within(paths.SCORES, "run"))):
             if metrics := _read(path, EvalMetrics):
@@ -215,7 +215,7 @@ def _operations(model: Model, folder: Path) -> str:
 
 
 def _forward_operations(model: Model) -> dict[str, int]:
-    """Matrix products of each encoder over one clip, a multiplication and an addition as two."""
+    """Count matrix products of each encoder over one clip, a multiplication and addition as two."""
     config, device = model.network.config, model.device
     shape = model.format.logmel_shape(config.num_mel_bins)
     sound = torch.zeros(1, *shape, device=device)

@@ -52,7 +52,7 @@ def complete(
 
 
 def _published(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Of converted weights; nothing for others."""
+    """Return the preparation of converted weights; nothing for others."""
     if "converted_from" not in checkpoint.state:
         return {}
     trained_on = checkpoint.state.get("trained_on") or []
@@ -95,7 +95,7 @@ def _kept_config(checkpoint: Checkpoint) -> tuple[Config, Path]:
 
 
 def _evaluations(checkpoint: Checkpoint) -> list[tuple[Path, Scored]]:
-    """metrics.json of the run, as far as readable: first those of this very checkpoint."""
+    """Read metrics.json of the run, as far as readable: first those of this very checkpoint."""
     folder = training_folder(checkpoint)
     trainings = (paths.PRETRAIN_FOLDER, paths.FINETUNE_FOLDER)
     above = (up for up in folder.parents if any((up / name).is_dir() for name in trainings))

@@ -216,7 +216,7 @@ class MediaDecoder:
         shutil.rmtree(self.folder / str(opened.number), ignore_errors=True)
 
     def media_of(self, opened: Opened) -> MediaConfig:
-        """How a recording is transcoded: with frames where they are its own."""
+        """Return how a recording is transcoded: with frames where they are its own."""
         media = self.preparation.media
         is_seen = "video" in opened.modalities and not opened.jpegs
         return media if is_seen else media.without_frames()
@@ -278,7 +278,7 @@ class MediaDecoder:
         return tuple(flag for flag in entry["flags"] if is_heard or flag != "silent_audio")
 
     def _logmel(self, flac: bytes, segments: Sequence[tuple[int, int]]) -> NDArray:
-        """(T, M) or (G, T, M) float16, as packing stores it and the loader cuts it."""
+        """Make a log-mel (T, M) or (G, T, M) float16 as packing stores and the loader cuts it."""
         audio, rate = self.preparation.audio, self.preparation.media.sample_rate_hz
         waveform = torch.from_numpy(read_waveform(flac, num_window_samples(audio, rate)))
         stored = log_mel(waveform, audio, rate).numpy().astype(np.float16)

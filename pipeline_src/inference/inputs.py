@@ -50,7 +50,7 @@ class Item(NamedTuple):
 
 
 def list_items(inputs: Any) -> list[Item]:
-    """Everything that ``inputs`` names, in order; a folder stands for the recordings below it.
+    """List all that ``inputs`` names, in order; a folder stands for the recordings below it.
 
     Args:
         inputs: a path, a URL, bytes, an array, a ``ClipArrays``, or an iterable of these.

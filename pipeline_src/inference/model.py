@@ -151,7 +151,7 @@ class Model:
         return tuple(one for one in BOTH if any(one in INPUTS[head] for head in self.heads))
 
     def similarity(self, sounds: Any, pictures: Any, **options: Any) -> NDArray:
-        """Cosine similarity of sounds and pictures: (sounds, pictures), fp32.
+        """Compute the cosine similarity of sounds and pictures: (sounds, pictures), fp32.
 
         A row or column of NaN is an input that was refused, which a warning says. Checkpoints of
         pre-trainings are made for it; fine-tuning moves sound and picture apart.
@@ -166,7 +166,7 @@ class Model:
         return heard @ seen.T
 
     def _compared(self, inputs: Any, modality: str, options: dict[str, Any]) -> NDArray:
-        """(N, D) vectors of length 1; NaN where an input has none."""
+        """Return vectors (N, D) of length 1; NaN where an input has none."""
         is_made = isinstance(inputs, (list, tuple)) and inputs
         if not (is_made and all(isinstance(one, Embedding) for one in inputs)):
             inputs = self.embed(inputs, **{**options, "modalities": (modality,)})
@@ -235,7 +235,7 @@ class Model:
         return {name: value.float().cpu().numpy() for name, value in step(batch).items()}
 
     def _embed_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """audio and video (N, D) as evaluation pools them, and what is compared of them."""
+        """Pool audio and video (N, D) as evaluation does, and make what is compared of them."""
         pooled = self.network.embed(audio=batch.get("logmel"), video=batch.get("frames"))
         compared = self.network.project_for_contrast(pooled)
         return pooled | {f"{name}{COMPARED}": value for name, value in compared.items()}

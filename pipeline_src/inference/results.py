@@ -34,7 +34,7 @@ class SourceSpan(NamedTuple):
     detail: str = ""
 
     def row(self) -> dict[str, Any]:
-        """As columns of a table; the number of the input says nothing there."""
+        """Return it as columns of a table; the number of the input says nothing there."""
         values = self._asdict()
         del values["number"]
         return values | {"flags": ";".join(self.flags)}

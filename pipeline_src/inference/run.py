@@ -23,7 +23,7 @@ Row = Callable[[Any], dict[str, Any]]
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
-    """Checkpoint, inputs and how they are read."""
+    """Declare the checkpoint, the inputs and how they are read."""
     add = parser.add_argument
     add("model", type=Path, help="folder of a training, of a checkpoint or of an export")
     add("inputs", nargs="*", help="files, folders, URLs")

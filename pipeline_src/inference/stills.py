@@ -40,7 +40,7 @@ def read_still(path: Path, media: MediaConfig) -> bytes:
 
 
 def frame_jpegs(frames_FHW3: NDArray, media: MediaConfig) -> list[bytes]:
-    """Arrays as JPEG frames."""
+    """Encode arrays as JPEG frames."""
     return [frame_jpeg(Image.fromarray(np.ascontiguousarray(one)), media) for one in frames_FHW3]
 
 

@@ -69,7 +69,7 @@ def decoded_parts(
     clip_format: ClipFormat,
     model_seconds: float,
 ) -> Generator[tuple[InputWindow, DecodedInput | MediaError]]:
-    """Every part of every input, in order, with what a network is shown of it or why nothing."""
+    """Yield every part of every input, in order, with what a network is shown of it or why not."""
     num_workers = options.num_workers or num_cores()
     with (
         tempfile.TemporaryDirectory(prefix="inference-") as name,
@@ -124,7 +124,7 @@ def _counted(
 
 
 def _group(inputs: Iterable[Opened], decoder: MediaDecoder) -> Iterator[list[InputWindow]]:
-    """Parts in order, cut into groups whose media are made alike."""
+    """Yield parts in order, cut into groups whose media are made alike."""
     group: list[InputWindow] = []
     kind: bool | None = None
     for opened in inputs:

@@ -87,7 +87,7 @@ class ResultTable:
             ) from error
 
     def _whole_bytes(self) -> int:
-        """Bytes up to the end of the last input whose rows are all there; notes which these are."""
+        """Count bytes up to the end of the last input whose rows are all there; note which are."""
         whole = 0
         source, found = "", 0
         for end, row in self._lines():
@@ -103,7 +103,7 @@ class ResultTable:
         return whole
 
     def _lines(self) -> Iterator[tuple[int, dict[str, Any] | None]]:
-        """Where each whole line ends, and its row; None for the header."""
+        """Yield where each whole line ends, and its row; None for the header."""
         assert self._path is not None
         end = 0
         columns: list[str] = []

@@ -11,7 +11,7 @@ WHOLE_UP_TO = 2.0
 def cut_windows(
     begin: float, end: float, wanted: WindowSeconds, model_seconds: float
 ) -> list[Window] | None:
-    """Windows over [begin, end); None = all of it as one clip.
+    """Cut windows over [begin, end); None = all of it as one clip.
 
     The last one ends where the file does, so that all are equally long and nothing is left out.
 

@@ -82,7 +82,7 @@ class ClipFormat:
     def choose_segments(
         self, members: Members, frames: Sequence[int] | None, rng: np.random.Generator
     ) -> list[tuple[int, int]]:
-        """Start and end in the log-mel of the segment of each window; none where it is whole.
+        """Choose start and end in the log-mel of each window's segment; none where it is whole.
 
         Args:
             frames: that the model is to see of the clip; None = it has none, and segments stand

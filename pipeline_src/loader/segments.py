@@ -32,7 +32,7 @@ class SegmentRule(NamedTuple):
     def bounds(
         self, length: int, frames: Sequence[int], num_stored: int, seconds: Sequence[float] = ()
     ) -> tuple[int, int]:
-        """Start and end of the segment of ``length`` around stored frames, which have one together.
+        """Place a segment of ``length`` around stored frames, which share it; return start and end.
 
         Args:
             frames: indices of stored frames. seconds: moments of all of them.

@@ -136,7 +136,7 @@ def load_spec(path: Path) -> TrainSpec:
 
 
 def step_folder(step: int) -> str:
-    """Name of the checkpoint folder of a step; names sort as steps do."""
+    """Name the checkpoint folder of a step; names sort as steps do."""
     return f"step_{step:08d}"
 
 

@@ -75,7 +75,7 @@ def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """Hex sha256 of a file, read in blocks."""
+    """Return the hex sha256 of a file, read in blocks."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(HASH_BLOCK_BYTES):
@@ -84,7 +84,7 @@ def file_sha256(path: Path) -> str:
 
 
 def files_sha256(paths: Sequence[Path], root: Path) -> str:
-    """Hex sha256 over names relative to ``root`` and contents, in the order given."""
+    """Return the hex sha256 over names relative to ``root`` and contents, in the order given."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(f"{path.relative_to(root)}\0{file_sha256(path)}\n".encode())
@@ -92,5 +92,5 @@ def files_sha256(paths: Sequence[Path], root: Path) -> str:
 
 
 def json_sha256(value: Any) -> str:
-    """Hex sha256 of a JSON value, independent of key order."""
+    """Return the hex sha256 of a JSON value, independent of key order."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -42,7 +42,7 @@ _HERE = threading.local()
 
 
 def reach_of(address: str) -> Reach:
-    """Who can reach an IP address; inside IPv6 the IPv4 address counts."""
+    """Tell who can reach an IP address; inside IPv6 the IPv4 address counts."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour

@@ -14,7 +14,7 @@ MARK = "PIPELINE_KEPT_CORES"  # those that this process may use before OpenMP bi
 
 
 def num_cores() -> int:
-    """Cores that this process may use; where nobody can say (macOS), all of the machine's."""
+    """Count cores that this process may use; where nobody can say (macOS), all of the machine's."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

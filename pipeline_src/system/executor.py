@@ -25,7 +25,7 @@ def announce_executor(name: str) -> None:
 def replaced_resources(
     profile: Path, given: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[str, list[str]]]:
-    """Rules of a profile's ``set-resources`` and what they ask for no more.
+    """Yield rules of a profile's ``set-resources`` and what they ask for no more.
 
     Snakemake takes --set-resources in place of the profile's, not on top of them: who raises one
     value on the command line loses all others, GPUs and memory included.

@@ -25,7 +25,7 @@ def make_own_folder(path: Path) -> str:
 
 
 def what_is_foreign(path: Path) -> str:
-    """Why somebody else could change what lies in a folder; empty where nobody can."""
+    """Say why somebody else could change what lies in a folder; empty where nobody can."""
     try:
         status = path.lstat()
     except OSError as error:

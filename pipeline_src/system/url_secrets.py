@@ -28,7 +28,7 @@ PLAIN = re.compile(r"[a-z]{1,19}(?:[_-][a-z]{1,19})*|[\dT_.-]+|.*\.[a-z]{1,4}\d?
 
 
 def hide_secrets(text: str) -> str:
-    """``text``, an address or a sentence with some in it, without passwords and tokens.
+    """Return ``text``, an address or a sentence with some in it, without passwords and tokens.
 
     A short hash stands for a token, so that two addresses stay two.
     """

@@ -141,7 +141,7 @@ def probe_file(
 
 
 def stream_kinds(path: Path, max_pixels: int) -> set[str]:
-    """Which of ``audio`` and ``video`` a file has; a cover is no video.
+    """Tell which of ``audio`` and ``video`` a file has; a cover is no video.
 
     Raises:
         MediaError: corrupt, unsupported.

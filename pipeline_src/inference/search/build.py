@@ -60,7 +60,7 @@ def build_index(model: Model, sources: Sequence[Path], folder: Path, options: Op
 
 
 def _width(model: Model) -> int:
-    """How long the vectors are that sound and picture are compared by."""
+    """Return how long the vectors are that sound and picture are compared by."""
     config, size = model.network.config, model.format.logmel_shape(1)
     silence = np.zeros((*size[:-1], config.num_mel_bins), np.float16)
     part = InputWindow(Opened(0, ""), 0)

@@ -17,7 +17,7 @@ COMPONENTS = 50
 
 
 def place_clips(vectors: Mapping[str, NDArray], rows_N: NDArray) -> NDArray:
-    """Places (N, 2) within [-1, 1] of the rows that are named."""
+    """Place the rows that are named on a map: (N, 2) within [-1, 1]."""
     if len(rows_N) < 3:
         return np.linspace(-0.5, 0.5, 2 * len(rows_N), dtype=np.float32).reshape(-1, 2)
     fitted_on = np.random.default_rng(0).permutation(rows_N)[:FIT_ROWS]

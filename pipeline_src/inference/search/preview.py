@@ -44,13 +44,13 @@ def preview_sound(seen: DecodedInput) -> bytes:
 
 
 def _heard_length(logmel_TM: NDArray) -> int:
-    """Frames before the padding, which is 0; at least one."""
+    """Count frames before the padding, which is 0; at least one."""
     sounding = np.flatnonzero(np.any(logmel_TM != 0, axis=1))
     return int(sounding[-1]) + 1 if len(sounding) else 1
 
 
 def _colour_map() -> NDArray:
-    """Colours (256, 3) uint8 of the shades of grey."""
+    """Make the colours (256, 3) uint8 of the shades of grey."""
     points = np.linspace(0, 255, len(COLOURS))
     channels = [
         np.interp(np.arange(256), points, channel) for channel in zip(*COLOURS, strict=True)

@@ -34,7 +34,7 @@ class Question(NamedTuple):
 
 
 def find(index: ClipIndex, wanted: Mapping[str, NDArray | None], question: Question) -> list[Row]:
-    """Rows of the nearest clips with their scores, the best first.
+    """Find the rows of the nearest clips with their scores, the best first.
 
     Args:
         wanted: vectors (D,) of length 1 by modality; None or missing = the clip has no such part.

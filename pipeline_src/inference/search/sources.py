@@ -73,7 +73,7 @@ class SourceClip:
 
 
 def list_clips(sources: Sequence[Path], model: Model) -> list[SourceClip]:
-    """Every clip of the sources: of files the label is the folder that they lie in.
+    """List every clip of the sources: of files the label is the folder that they lie in.
 
     Args:
         sources: folders of recordings and pictures, files, results of a data set (with
@@ -94,7 +94,7 @@ def list_clips(sources: Sequence[Path], model: Model) -> list[SourceClip]:
 
 
 def packed_splits(folder: Path) -> list[Path]:
-    """index.json of every split of a data set's results."""
+    """List index.json of every split of a data set's results."""
     packed = paths.glob_within(paths.PACKED_INDEX, "dataset")
     return sorted(folder.glob(packed)) or sorted(folder.glob(f"*/{INDEX_FILE}"))
 
@@ -114,7 +114,7 @@ def _file_clips(source: Path) -> Iterator[SourceClip]:
 
 
 def _packed_clips(index_path: Path, model: Model) -> Iterator[SourceClip]:
-    """Clips of a split, and behind them those of its list that were refused on the way."""
+    """Yield clips of a split, and behind them those of its list that were refused on the way."""
     split = open_split(index_path, {})
     check_fits(locate(model.folder), split, model.spec.model)
     dataset, name = split.index["dataset"], split.index["split"]
@@ -154,7 +154,7 @@ def _sample_values(sample: Sample) -> tuple[Any, ...]:
 
 
 def _raw_files(index_path: Path, split: str) -> dict[str, tuple[str, tuple[float, float]]]:
-    """Where the files that clips were packed from lie, and which part each is, as far as kept."""
+    """Map clips to the files that they were packed from, and which part each is, as far as kept."""
     found = {}
     manifests = paths.of_stage(paths.MANIFEST, "download").replace("{split}", split)
     folder = index_path.parents[2]
@@ -173,7 +173,7 @@ Decoded = tuple[SourceClip, InputWindow, DecodedInput | MediaError]
 def decode_sources(
     clips: Sequence[SourceClip], model: Model, options: Options
 ) -> Generator[Decoded]:
-    """Every part of every clip, in order, with what the network is shown of it."""
+    """Yield every part of every clip, in order, with what the network is shown of it."""
     packed = [clip for clip in clips if clip.shards]
     with ProgressLine(options.progress, len(clips), unit="clips") as progress:
         for clip in clips:

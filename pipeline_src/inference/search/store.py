@@ -69,7 +69,7 @@ class VectorFile:
 
 
 def _header(num_rows: int, width: int) -> bytes:
-    """Equally long for every number of rows: numpy leaves room for it to grow."""
+    """Make a header, equally long for every number of rows: numpy leaves room for it to grow."""
     stream = io.BytesIO()
     layout = {"descr": "<f4", "fortran_order": False, "shape": (num_rows, width)}
     npy.write_array_header_1_0(stream, layout)
@@ -280,7 +280,7 @@ class ClipIndex:
             return stream.read(size)
 
     def allowed(self, label: str = "", split: str = "") -> NDArray:
-        """Rows (N,) that count and have this label and split, as booleans; empty = any.
+        """Tell which rows (N,) count and have this label and split, as booleans; empty = any.
 
         Raises:
             ConfigError: no clip has such a label or split.

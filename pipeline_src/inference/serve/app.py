@@ -109,7 +109,7 @@ class Site:
         return web.json_response(await asyncio.to_thread(self._listed, dict(request.query)))
 
     def _listed(self, asked: dict[str, str]) -> dict[str, Any]:
-        """Rows from number ``first`` on, and the next one that fits; None = there is none."""
+        """List rows from number ``first`` on, and the next one that fits; None = there is none."""
         columns = self._index.columns
         if asked.get("refused"):
             allowed = columns["counts"] & columns["refused"]

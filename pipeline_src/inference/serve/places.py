@@ -41,7 +41,7 @@ def find_index(folder: Path, device: str) -> ClipIndex:
 
 
 def _evaluated(run: Path) -> list[Path]:
-    """Results of the data sets that a run was evaluated or probed on."""
+    """List results of the data sets that a run was evaluated or probed on."""
     patterns = [paths.glob_within(one, "run") for one in (paths.SCORES, paths.PROBE_SCORES)]
     names = {path.parent.name for pattern in patterns for path in run.glob(pattern)}
     return [run.parent / name for name in sorted(names)]

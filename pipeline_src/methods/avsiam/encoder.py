@@ -94,7 +94,7 @@ class SharedViT(nn.Module):
         return self.norm_a(x_BLD) if modality == "audio" else self.norm(x_BLD)
 
     def registers(self, modality: Modality) -> Tensor | None:
-        """Tokens beside those of every sequence of a modality: (R, D), if there are any."""
+        """Return tokens beside those of every sequence of a modality: (R, D), if there are any."""
         return modality_registers(self, self.config, modality)
 
     def forward_packed(self, x_TD: Tensor, packing: Packing) -> Tensor:

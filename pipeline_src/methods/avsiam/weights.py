@@ -60,7 +60,7 @@ def image_targets(key: str, value: Tensor, model: AudioVisualModel) -> Targets:
 
 
 def video_name(key: str, model: AudioVisualModel) -> str:
-    """Name of one of our tensors in a timm ViT of the frames; empty where it has no part."""
+    """Name one of our tensors as a timm ViT of the frames does; empty where it has no part."""
     del model  # its blocks are counted as timm's
     name = key.removeprefix(VIT)
     if name == key or "_a." in name or name == "pos_embed_a":

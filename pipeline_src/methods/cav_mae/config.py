@@ -53,7 +53,7 @@ class CAVMAEConfig(NetworkConfig):
         return self.num_class_tokens + self.num_registers
 
     def _pair_macs(self, audio: int, video: int, extra: int) -> int:
-        """Of a block over each modality's sequence, each longer by ``extra`` tokens."""
+        """Count a block over each modality's sequence, each longer by ``extra`` tokens."""
         return self.encoder_block_macs(audio + extra) + self.encoder_block_macs(video + extra)
 
     def forward_macs(self, ratios: MaskRatios) -> Fraction:

@@ -151,7 +151,7 @@ class CAVMAE(AudioVisualModel):
         return x_NLD.unflatten(0, (-1, groups_BGFCHW.shape[1])).flatten(1, 2)
 
     def _encode(self, x_BLD: Tensor, modality: Modality) -> Tensor:
-        """Patch tokens after the final norm (B, L, D), of what a branch returns."""
+        """Return patch tokens after the final norm (B, L, D), of what a branch returns."""
         return self._finish(x_BLD, modality)
 
     def _pool(self, x_BLD: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def _mae_decoder(key: str, value: Tensor, model: AudioVisualModel) -> Targets:
 
 
 def video_name(key: str, model: AudioVisualModel) -> str:
-    """Name of one of our tensors in a timm ViT of the frames; empty where it has no part."""
+    """Name one of our tensors as a timm ViT of the frames does; empty where it has no part."""
     own_depth = model.config.modality_specific_depth  # type: ignore[attr-defined]
     shared = re.match(r"blocks_u\.(\d+)\.(norm[12]_v|attn|mlp)(\..*)", key)
     if shared:

@@ -79,7 +79,7 @@ class CAVMAESync(CAVMAE):
         return is_classifier and config.single_modality == "averaged"
 
     def _encode(self, x_BLD: Tensor, modality: Modality) -> Tensor:
-        """Patch tokens after the final norm (B, L - 1, D), of what a branch returns."""
+        """Return patch tokens after the final norm (B, L - 1, D), of what a branch returns."""
         return self._finish(x_BLD, modality)[:, 1:]
 
     def _pool(self, x_BLD: Tensor) -> Tensor:
@@ -94,11 +94,11 @@ class CAVMAESync(CAVMAE):
         return self._pool(x_BLD)[:, : self.config.embed_dim]
 
     def pool_audio(self, logmel_BTM: Tensor) -> Tensor:
-        """One feature per log-mel, as pre-training contrasts them: (B, D), fp32."""
+        """Pool each log-mel into one feature, as pre-training contrasts them: (B, D), fp32."""
         return self._feature(self._finish(self._branch_audio(logmel_BTM), "audio"))
 
     def pool_video(self, frames_BFCHW: Tensor) -> Tensor:
-        """One feature per group of ``num_frames`` frames: (B, D), fp32."""
+        """Pool each group of ``num_frames`` frames into one feature: (B, D), fp32."""
         return self._feature(self._finish(self._branch_video(frames_BFCHW), "video"))
 
     def embed(self, audio: Tensor | None = None, video: Tensor | None = None) -> dict[str, Tensor]:
@@ -151,7 +151,7 @@ class CAVMAESync(CAVMAE):
         return self.forward_heads(audio, video, heads)
 
     def _branches(self, audio: Tensor | None, video: Tensor | None) -> dict[Modality, Tensor]:
-        """Each given modality after its own blocks: (B, G, L, D)."""
+        """Run each given modality through its own blocks: (B, G, L, D)."""
         own: dict[Modality, Tensor] = {}
         if audio is not None:
             x_NLD = self._branch_audio(audio.flatten(0, 1))
@@ -182,5 +182,5 @@ class CAVMAESync(CAVMAE):
 
 
 def _segments(audio: Tensor | None) -> Tensor | None:
-    """One log-mel per clip as one segment: (B, G, T, M)."""
+    """Take one log-mel per clip as one segment: (B, G, T, M)."""
     return audio[:, None] if audio is not None and audio.ndim == 3 else audio

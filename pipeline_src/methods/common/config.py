@@ -163,20 +163,20 @@ class NetworkConfig(BaseModel):
         return self.num_frames // self.video_patch[0] * self.video_grid[0] * self.video_grid[1]
 
     def kept_tokens(self, ratios: MaskRatios) -> tuple[int, int]:
-        """Audio and video tokens that the pass that reconstructs sees of one clip."""
+        """Count audio and video tokens that the pass that reconstructs sees of one clip."""
         return (
             num_kept(self.num_audio_tokens, ratios.audio),
             num_kept(self.num_video_tokens, ratios.video),
         )
 
     def visible_tokens(self, ratios: MaskRatios) -> Fraction:
-        """Tokens of one clip that the encoder sees in a training step, all passes together."""
+        """Count tokens of a clip that the encoder sees in a training step, all passes together."""
         sizes = (self.num_audio_tokens, self.num_video_tokens)
         contrast = [sum(num_kept(size, ratio) for size in sizes) for ratio in ratios.contrast]
         return sum(self.kept_tokens(ratios)) + mean(contrast)
 
     def forward_macs(self, ratios: MaskRatios) -> Fraction:
-        """Multiply-accumulates of one clip in a training step, the forward passes together.
+        """Count multiply-accumulates of one clip in a training step, the forward passes together.
 
         Counted are matrix products; a step with its backward passes costs three times as much.
 
@@ -211,22 +211,22 @@ class NetworkConfig(BaseModel):
         return self.forward_macs(ratios)
 
     def encoder_block_macs(self, num_tokens: int) -> int:
-        """Of one encoder block over one clip's sequence."""
+        """Count multiply-accumulates of one encoder block over one clip's sequence."""
         return block_macs(num_tokens, self.embed_dim, self.mlp_ratio)
 
     def embedding_macs(self) -> int:
-        """Of the patch embeddings of all tokens of one clip."""
+        """Count multiply-accumulates of the patch embeddings of all tokens of one clip."""
         return self.embed_dim * self._num_inputs()
 
     def decoder_macs(self, num_kept_tokens: int) -> int:
-        """Of a decoder over all tokens of both modalities that is given the kept ones."""
+        """Count multiply-accumulates of a decoder over all tokens that is given the kept ones."""
         dim = self.decoder_embed_dim
         num_tokens = self.num_audio_tokens + self.num_video_tokens
         blocks = self.decoder_depth * block_macs(num_tokens, dim, self.mlp_ratio)
         return num_kept_tokens * self.embed_dim * dim + blocks + dim * self._num_inputs()
 
     def _num_inputs(self) -> int:
-        """Log-mel bins and pixel values that the tokens of one clip hold."""
+        """Count log-mel bins and pixel values that the tokens of one clip hold."""
         audio = self.num_audio_tokens * self.audio_patch_dim
         return audio + self.num_video_tokens * self.video_patch_dim
 

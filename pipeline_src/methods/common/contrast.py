@@ -59,7 +59,7 @@ def scoped_contrastive_loss(
     scope: Scope = "global",
     negative_mask_NN: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """``contrastive_loss``, 0-d values, among the clips of all ranks ("global") or of this one."""
+    """Compute ``contrastive_loss``, 0-d values, among clips of all ranks ("global") or this one."""
     if scope == "global":
         audio_BD, video_BD = gather_clips(audio_BD), gather_clips(video_BD)
     return contrastive_loss(

@@ -90,7 +90,7 @@ _BESIDE_ENCODER = re.compile(
 
 
 def encoder_keys(depth: int) -> dict[str, None]:
-    """Names, in order, of every tensor of a plain ViT's encoder, class token left out."""
+    """Name, in order, every tensor of a plain ViT's encoder, class token left out."""
     layers = [f"blocks.{number}.{part}" for number in range(depth) for part in _BLOCK_PARTS]
     layers = ["patch_embed.proj", *layers, "norm"]
     named = [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
@@ -98,12 +98,12 @@ def encoder_keys(depth: int) -> dict[str, None]:
 
 
 def is_beside_encoder(key: str) -> bool:
-    """Whether a tensor of an image network takes no part in encoding patches."""
+    """Tell whether a tensor of an image network takes no part in encoding patches."""
     return _BESIDE_ENCODER.fullmatch(key) is not None
 
 
 def square_grid(source: Mapping[str, Tensor], origin: str, *, takes_doubt: bool = False) -> int:
-    """Side of the square of patches that an image ViT has positions for.
+    """Return the side of the square of patches that an image ViT has positions for.
 
     Args:
         takes_doubt: believes a square that leaves the class token of the file no position.

@@ -205,11 +205,11 @@ class AudioVisualModel(nn.Module, ABC):
         return {"audio": by_time_BSD, **self.embed_segments(video=video)}
 
     def pool_audio(self, logmel_BTM: Tensor) -> Tensor:
-        """One feature per log-mel, as pre-training pools them: (B, D), fp32."""
+        """Pool each log-mel into one feature, as pre-training pools them: (B, D), fp32."""
         return self.encode_audio(logmel_BTM).float().mean(1)
 
     def pool_video(self, frames_BFCHW: Tensor) -> Tensor:
-        """One feature per group of ``num_frames`` frames: (B, D), fp32."""
+        """Pool each group of ``num_frames`` frames into one feature: (B, D), fp32."""
         return self.encode_video(frames_BFCHW).float().mean(1)
 
     def project_for_contrast(self, pooled: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -29,7 +29,7 @@ class Objective(Protocol):
         ...
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters of the network."""
+        """Return the parameters of the network."""
         ...
 
     def draw(

@@ -73,7 +73,7 @@ def _boundaries(groups: tuple[tuple[int, int], ...], device: torch.device) -> Te
 
 
 def has_packed_kernel(x: Tensor) -> bool:
-    """Whether one kernel can attend within sequences of different lengths."""
+    """Tell whether one kernel can attend within sequences of different lengths."""
     return x.is_cuda and x.dtype in HALF_TYPES
 
 

@@ -56,7 +56,7 @@ class PublishedClass(NamedTuple):
 
 
 def published_classes() -> list[PublishedClass]:
-    """Every released class that is known."""
+    """List every released class that is known."""
     classes = (find_method(name).load_published() for name in METHODS)
     return [one for one in classes if one]
 

@@ -29,7 +29,7 @@ def num_kept(num_tokens: int, mask_ratio: float) -> int:
 
 
 def block_macs(num_tokens: int, dim: int, mlp_ratio: float) -> int:
-    """Multiply-accumulates of a transformer block over one sequence, forward.
+    """Count multiply-accumulates of a transformer block over one sequence, forward.
 
     Projections 4 n d^2, MLP 2 n d h with h its hidden width, scores and weighted values 2 n^2 d.
     Norms, softmax, biases and activations are not counted.

@@ -52,7 +52,7 @@ def planned_step(config: MAViLConfig, ratios: MaskRatios, recipe: Any) -> Pretra
 
 
 def trained_flops(config: MAViLConfig, steps: Sequence[PretrainStep]) -> float:
-    """Operations per clip, forward and backward; the mean over steps of equal shares."""
+    """Count operations per clip, forward and backward; the mean over steps of equal shares."""
     totals = []
     for step in steps:
         macs = forward_macs(config, step)
@@ -62,7 +62,7 @@ def trained_flops(config: MAViLConfig, steps: Sequence[PretrainStep]) -> float:
 
 
 def forward_macs(config: MAViLConfig, step: PretrainStep) -> dict[str, int]:
-    """Multiply-accumulates of one clip's forward pass by part, the teacher left out."""
+    """Count multiply-accumulates of one clip's forward pass by part, the teacher left out."""
     dim, ratio = config.embed_dim, config.mlp_ratio
     sizes = (config.num_audio_tokens, config.num_video_tokens)
     kept = [
@@ -88,7 +88,7 @@ def forward_macs(config: MAViLConfig, step: PretrainStep) -> dict[str, int]:
 
 
 def teacher_macs(config: MAViLConfig) -> int:
-    """Of the teacher of stage 2, which sees everything, without its patch embedding."""
+    """Count multiply-accumulates of stage 2's teacher, which sees all, without patch embedding."""
     dim, ratio = config.embed_dim, config.mlp_ratio
     sizes = (config.num_audio_tokens, config.num_video_tokens)
     encoders = config.depth * sum(
@@ -100,7 +100,7 @@ def teacher_macs(config: MAViLConfig) -> int:
 def _decoder(
     config: MAViLConfig, side: int, kind: DecoderKind, kept: Sequence[int], step: PretrainStep
 ) -> int:
-    """Of one decoder; ``side`` 0 = audio, 1 = video."""
+    """Count multiply-accumulates of one decoder; ``side`` 0 = audio, 1 = video."""
     dim, ratio, depth = config.decoder_embed_dim, config.mlp_ratio, config.decoder_depth
     size = (config.num_audio_tokens, config.num_video_tokens)[side]
     patch_dim = config.patch_dims[side]

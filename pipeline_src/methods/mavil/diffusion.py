@@ -138,7 +138,7 @@ def ddim_step(
 
 
 def _beta(now: float, then: float) -> float:
-    """Beta of the step from ``then`` to ``now``; 1 where nothing of the patch is left."""
+    """Compute beta of the step from ``then`` to ``now``; 1 where nothing of the patch is left."""
     return 1 - now / then if then else 1.0
 
 

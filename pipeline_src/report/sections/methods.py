@@ -67,7 +67,7 @@ class Costs(NamedTuple):
     seconds: dict[Stage, float]
 
     def flops(self, stage: Stage) -> float | None:
-        """Operations of a stage; 0 where there is none, None where they are not known."""
+        """Return operations of a stage; 0 where there is none, None where they are not known."""
         if self.origins[stage].kind == "none":
             return 0.0
         training = self.trainings.get(stage)
