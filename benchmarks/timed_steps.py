@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
@@ -18,16 +17,10 @@ from pipeline_src.config import ModelConfig, PretrainConfig, plan_phases, pretra
 from pipeline_src.config.phases import Phase
 from pipeline_src.methods.common.contrast import sample_negatives
 from pipeline_src.runs.build import build_model
-from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.train.optim import build_optimizers
 from pipeline_src.train.parallel import clip_gradients, compile_blocks
 from pipeline_src.train.precision import pick_precision
 from pipeline_src.train.task import make_task
-
-
-def make_spec(model: ModelConfig, recipe: PretrainConfig) -> TrainSpec:
-    """A pre-training that reads no data."""
-    return TrainSpec(stage="pretrain", run_dir=Path("benchmark"), model=model, recipe=recipe)
 
 
 @dataclass

@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline_src.datasets.chunk_plan import CLASSES_FILE
 from pipeline_src.datasets.clip_groups import GROUPS_FOLDER
 from pipeline_src.evaluate.files import METRICS_FILE
+from pipeline_src.manifest.ledger import LEDGER_SUFFIX
 from pipeline_src.manifest.retries import REQUESTS_FOLDER
 from pipeline_src.runs.spec import DONE_FILE
 from pipeline_src.shards.files import INDEX_FILE
@@ -22,7 +23,7 @@ CLASSES = f"<results>/{{dataset}}/{CLASSES_FILE}"
 CLIP_GROUPS = f"<results>/{{dataset}}/{GROUPS_FOLDER}/{{split}}.csv"
 RETRY = f"<results>/{{dataset}}/{REQUESTS_FOLDER}/{{stage}}/{{split}}/{{chunk}}.{{number}}"
 MANIFEST = "<results>/{dataset}/{stage}/{split}/{chunk}.json"
-LEDGER = "<results>/{dataset}/{stage}/{split}/{chunk}.ledger.csv"
+LEDGER = MANIFEST.removesuffix(".json") + LEDGER_SUFFIX
 ALL_LEDGERS = "<results>/{dataset}/{stage}/ledger.parquet"
 PACKED_INDEX = f"<results>/{{dataset}}/shards/{{split}}/{INDEX_FILE}"
 FETCHED_INDEX = f"<results>/{{dataset}}/remote/{{split}}/{INDEX_FILE}"  # of shards packed elsewhere

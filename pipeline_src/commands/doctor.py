@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline_src.catalog import Catalog
-from pipeline_src.commands import CHECKOUT
 from pipeline_src.dvc.drift import refuse_drift
 from pipeline_src.dvc.render import load_catalog
 from pipeline_src.dvc.results_folder import ADVICE, problems_of
 from pipeline_src.dvc.site_cache import site_cache, what_is_wrong
 from pipeline_src.dvc.sync import compare
 from pipeline_src.errors import PipelineError
+from pipeline_src.system.checkout import CHECKOUT
 from pipeline_src.transcode.ffmpeg import find_ffmpeg
 
 LINK, LINKED = "slurm", "profiles/slurm"

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pipeline_src.commands import CHECKOUT
 from pipeline_src.commands.estimate_workload import describe_workload, workload
 from pipeline_src.config import Config, read_config
 from pipeline_src.datasets.clip_lists import ClipRow, read_clips
@@ -26,6 +25,7 @@ from pipeline_src.download.source_choices import ClipSources, source_choices
 from pipeline_src.download.sources import host_of
 from pipeline_src.errors import ConfigError, did_you_mean
 from pipeline_src.manifest.ledger import TRANSIENT_REASONS
+from pipeline_src.system.checkout import CHECKOUT
 from pipeline_src.system.url_secrets import hide_secrets
 
 DATASETS = CHECKOUT / "config/datasets"

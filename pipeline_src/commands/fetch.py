@@ -7,9 +7,9 @@ import argparse
 import contextlib
 from pathlib import Path
 
-from pipeline_src.commands import CHECKOUT
 from pipeline_src.download.official import fetch_official
 from pipeline_src.dvc.render import load_catalog
+from pipeline_src.system.checkout import CHECKOUT
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,6 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_src.commands import CHECKOUT
 from pipeline_src.commands.cli import NAME
 from pipeline_src.commands.list_clips import (
     Files,
@@ -31,8 +30,8 @@ from pipeline_src.config import Config, read_config
 from pipeline_src.datasets.copies import find_copies
 from pipeline_src.datasets.folder import Folder, read_folder
 from pipeline_src.errors import ConfigError
+from pipeline_src.system.checkout import CHECKOUT, CONFIG_FILE
 
-CONFIG_FILE = CHECKOUT / "config/config.yaml"
 DATASETS = CHECKOUT / "config/datasets"
 
 
@@ -66,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ConfigError: no usable recording, files that are there already, or an option.
     """
-    config = read_config([CONFIG_FILE, *options.configs])
+    config = read_config([CHECKOUT / CONFIG_FILE, *options.configs])
     if not 0 <= options.clip_seconds < math.inf:
         raise ConfigError(
             f"--clip-seconds {options.clip_seconds:g}: a number of seconds, 0 for whole files"
@@ -141,7 +140,7 @@ def _print_command(
         folder,
         clips,
         config=config,
-        files=[CONFIG_FILE, *overlays],
+        files=[CHECKOUT / CONFIG_FILE, *overlays],
         datasets=DATASETS,
         has_video=has_video,
     )

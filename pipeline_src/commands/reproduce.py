@@ -23,8 +23,8 @@ from pipeline_src.errors import ConfigError, StageError, shown
 from pipeline_src.evaluate.records import EvalMetrics, ProbeMetrics, Scored, parse_scored
 from pipeline_src.runs.provenance import UNKNOWN_COMMIT, package_versions
 from pipeline_src.system.atomic import write_text
+from pipeline_src.system.checkout import CHECKOUT, CONFIG_FILE
 
-ROOT = Path(__file__).resolve().parents[2]
 NEEDED = ("git_commit", "config", "versions")  # the schema lets older files lack these
 HASHES = ("clip_ids_sha256", "data_sha256", "config_sha256", "checkpoint_sha256")
 NOT_FIGURES = {*HASHES, "seconds", "git_commit", "versions", "config", "seed"}
@@ -66,7 +66,7 @@ def reproduce(metrics: Path, folder: Path | None) -> int:
     check_settings(metrics, stored.config)
     for name, then, now in differing_versions(stored.versions):
         logger.warning("%s was %s, here it is %s: figures may differ", name, then, now)
-    default = ROOT / "results/reproduce" / stored.git_commit[:12]
+    default = CHECKOUT / "results/reproduce" / stored.git_commit[:12]
     checkout = (folder or default).resolve()
     project = prepare_checkout(checkout, stored.git_commit, stored.config)
     target = target_of(stored)
@@ -182,7 +182,7 @@ def prepare_checkout(folder: Path, commit: str, config: Mapping[str, Any]) -> Pa
         raise StageError(f"{folder} is a checkout of {head or 'nothing'}; give another --folder")
     project = folder / _git("rev-parse", "--show-prefix").stdout.strip()
     own = {**config, "results": "results"}
-    write_text(project / "config/config.yaml", yaml.safe_dump(own, sort_keys=False))
+    write_text(project / CONFIG_FILE, yaml.safe_dump(own, sort_keys=False))
     _bring_lists(project, own)
     return project
 
@@ -195,17 +195,17 @@ def _bring_lists(folder: Path, config: Mapping[str, Any]) -> None:
     """
     for entry in load_config(config).datasets:
         path = Path(entry) if Path(entry).suffix else Path(f"config/datasets/{entry}.yaml")
-        if not (ROOT / path).is_file():
+        if not (CHECKOUT / path).is_file():
             raise StageError(f"data set {entry}: {path} is not here, so its clips cannot be found")
-        dataset = load_dataset(ROOT / path)
+        dataset = load_dataset(CHECKOUT / path)
         for needed in (path, *dataset.list_files, *dataset.described_by, dataset.root):
-            _link(folder, Path(os.path.normpath(ROOT / needed)))
+            _link(folder, Path(os.path.normpath(CHECKOUT / needed)))
 
 
 def _link(folder: Path, path: Path) -> None:
-    if not path.is_relative_to(ROOT):
+    if not path.is_relative_to(CHECKOUT):
         return
-    there = folder / path.relative_to(ROOT)
+    there = folder / path.relative_to(CHECKOUT)
     if not there.exists() and path.exists():
         there.parent.mkdir(parents=True, exist_ok=True)
         there.symlink_to(path)
@@ -274,7 +274,7 @@ def _figures(value: Any, name: str = "") -> dict[str, Any]:
     return leaves
 
 
-def _git(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def _git(*arguments: str, folder: Path = CHECKOUT) -> subprocess.CompletedProcess[str]:
     if shutil.which("git") is None:
         raise StageError("git is not on PATH; it holds the code that made the figures")
     return subprocess.run(

@@ -4,12 +4,12 @@ import argparse
 import contextlib
 from pathlib import Path
 
-from pipeline_src.commands import CHECKOUT
 from pipeline_src.dvc.drift import refuse_drift
 from pipeline_src.dvc.render import DVC_FILE, load_catalog, render
 from pipeline_src.dvc.results_folder import refuse_outside
 from pipeline_src.dvc.stale import drop_stale
 from pipeline_src.system.atomic import write_text
+from pipeline_src.system.checkout import CHECKOUT
 
 ROOT = Path()
 

@@ -4,10 +4,10 @@ import argparse
 import contextlib
 from pathlib import Path
 
-from pipeline_src.commands import CHECKOUT
 from pipeline_src.dvc.drift import refuse_drift
 from pipeline_src.dvc.render import load_catalog
 from pipeline_src.dvc.sync import compare, reconcile
+from pipeline_src.system.checkout import CHECKOUT
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,9 +17,10 @@ from pipeline_src.config.section import Section
 from pipeline_src.config.value_origins import COMMAND_LINE, ValueOrigins
 from pipeline_src.config.yaml_files import merge, parse_assignments, read_sections
 from pipeline_src.errors import ConfigError, did_you_mean, shown
+from pipeline_src.system.checkout import CHECKOUT, CONFIG_FILE
 
-CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "config"
-PROJECT_FILE = CONFIG_FOLDER / "config.yaml"
+PROJECT_FILE = CHECKOUT / CONFIG_FILE
+CONFIG_FOLDER = PROJECT_FILE.parent
 DEMO_FILE = CONFIG_FOLDER / "experiments" / "demo.yaml"
 logger = logging.getLogger(__name__)
 SectionT = TypeVar("SectionT", bound=Section)

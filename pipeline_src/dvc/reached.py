@@ -30,10 +30,10 @@ from typing import NamedTuple
 
 from pipeline_src import versions
 from pipeline_src.system.atomic import write_text
+from pipeline_src.system.checkout import CHECKOUT
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "pipeline_src"
-RECORD = ROOT / PACKAGE / "dvc/reached.json"
+RECORD = CHECKOUT / PACKAGE / "dvc/reached.json"
 ALL = "all"
 # Step -> the functions that make its results, the scripts that call them, folders whose files do.
 TRAINING = ("train.run:run_training",)
@@ -93,7 +93,7 @@ class Module:
 @cache
 def read_module(name: str) -> Module | None:
     """Return the module of the package, ``""`` for the package itself; None where there is none."""
-    base = ROOT.joinpath(PACKAGE, *filter(None, name.split(".")))
+    base = CHECKOUT.joinpath(PACKAGE, *filter(None, name.split(".")))
     path = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
     if not path.is_file():
         return None
@@ -134,7 +134,7 @@ def _imported(node: ast.AST) -> Iterator[tuple[str, Unit]]:
 
 def read_path(name: str) -> bool:
     """Tell whether the package has a module of that name."""
-    base = ROOT.joinpath(PACKAGE, *name.split("."))
+    base = CHECKOUT.joinpath(PACKAGE, *name.split("."))
     return base.with_suffix(".py").is_file() or (base / "__init__.py").is_file()
 
 
@@ -220,12 +220,14 @@ def _entries(step: str) -> list[Unit]:
 
 def _scripts(step: str) -> list[Path]:
     return [
-        ROOT / "workflow/scripts" / entry for entry in ENTRY_POINTS[step] if entry.endswith(".py")
+        CHECKOUT / "workflow/scripts" / entry
+        for entry in ENTRY_POINTS[step]
+        if entry.endswith(".py")
     ]
 
 
 def _other_files(step: str) -> list[Path]:
-    folders = [ROOT / PACKAGE / entry for entry in ENTRY_POINTS[step] if entry.endswith("/")]
+    folders = [CHECKOUT / PACKAGE / entry for entry in ENTRY_POINTS[step] if entry.endswith("/")]
     return [path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()]
 
 

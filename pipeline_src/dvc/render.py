@@ -12,8 +12,8 @@ from pipeline_src.config.heads import HEADS
 from pipeline_src.dvc.stage import Stage
 from pipeline_src.dvc.table import all_stages
 from pipeline_src.runs.history import HISTORY_FILE, VALIDATION_FILE
+from pipeline_src.system.checkout import CONFIG_FILE
 
-CONFIG_FILE = "config/config.yaml"
 VERSIONS_FILE = "pipeline_src/versions.py"
 DVC_FILE = "dvc.yaml"
 HEADER = """\

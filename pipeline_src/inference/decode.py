@@ -118,7 +118,6 @@ class MediaDecoder:
     fetcher: UrlFetcher
     memory: MemoryBudget
     max_bytes: int
-    _names: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def open(self, number: int, item: Item) -> Opened:

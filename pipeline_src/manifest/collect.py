@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline_src.manifest.chunks import read_chunk
-from pipeline_src.manifest.ledger import TRANSIENT_REASONS, LedgerRow, read_ledger
+from pipeline_src.manifest.ledger import LEDGER_SUFFIX, TRANSIENT_REASONS, LedgerRow, read_ledger
 from pipeline_src.manifest.rows import FetchRow
 from pipeline_src.system.atomic import atomic_path
 
@@ -66,10 +66,10 @@ def collect_ledgers(manifests: Mapping[str, Sequence[Path]], path: Path) -> None
 
 
 def _chunk_records(manifests: Mapping[str, Path]) -> list[dict[str, Any]]:
-    fetched = read_ledger(_ledger(manifests["download"]), FetchRow)
+    fetched = read_ledger(manifests["download"].with_suffix(LEDGER_SUFFIX), FetchRow)
     rows: dict[str, dict[str, LedgerRow]] = {row.clip_id: {"download": row} for row in fetched}
     for stage in manifests.keys() - {"download"}:
-        for row in read_ledger(_ledger(manifests[stage])):
+        for row in read_ledger(manifests[stage].with_suffix(LEDGER_SUFFIX)):
             rows[row.clip_id][stage] = row
     decoded: dict[str, dict[str, Any]] = {}
     if "transcode" in manifests:
@@ -80,10 +80,6 @@ def _chunk_records(manifests: Mapping[str, Path]) -> list[dict[str, Any]]:
         place | _fetch_columns(row) | _end_columns(rows[row.clip_id]) | decoded.get(row.clip_id, {})
         for row in fetched
     ]
-
-
-def _ledger(manifest: Path) -> Path:
-    return manifest.with_suffix(".ledger.csv")
 
 
 def _fetch_columns(row: FetchRow) -> dict[str, Any]:

@@ -36,6 +36,7 @@ TRANSIENT_REASONS = (
     "disk_full",
 )
 REASONS = PERMANENT_REASONS + TRANSIENT_REASONS
+LEDGER_SUFFIX = ".ledger.csv"  # in place of its manifest's
 MAX_DETAIL_CHARS = 1000
 FLAGS = (
     "silent_audio",

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline_src.manifest.collect import STAGES
-from pipeline_src.manifest.ledger import read_ledger
+from pipeline_src.manifest.ledger import LEDGER_SUFFIX, read_ledger
 
 
 def first_loss(manifest_path: Path) -> str:
@@ -15,7 +15,7 @@ def first_loss(manifest_path: Path) -> str:
     """
     dataset, (split, name) = manifest_path.parents[2], manifest_path.parts[-2:]
     for stage in STAGES:
-        path = (dataset / stage / split / name).with_suffix(".ledger.csv")
+        path = (dataset / stage / split / name).with_suffix(LEDGER_SUFFIX)
         if not path.is_file():
             continue
         for row in read_ledger(path):

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline_src.manifest.ledger import count_transient
+from pipeline_src.manifest.ledger import LEDGER_SUFFIX, count_transient
 
 # The stages that have transient failures, the earlier one first: its request runs both.
 RETRIED_STAGES = ("download", "transcode")
@@ -70,5 +70,5 @@ class RetryRequests:
 
 
 def _num_transient(manifest: Path) -> int:
-    ledger = manifest.with_suffix(".ledger.csv")
+    ledger = manifest.with_suffix(LEDGER_SUFFIX)
     return count_transient(ledger) if manifest.is_file() and ledger.is_file() else 0

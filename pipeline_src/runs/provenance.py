@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pipeline_src.system.checkout import CHECKOUT, CONFIG_FILE
 from pipeline_src.system.cores import num_cores
 
 PACKAGES = (
@@ -21,10 +22,9 @@ PACKAGES = (
     "av",
     "yt-dlp",
 )
-ROOT = Path(__file__).resolve().parents[2]
 COMMIT_FILE = "COMMIT"  # beside a copy of the package that was frozen for a job
 # Results carry their whole configuration, so local changes in these leave the commit as it is.
-NOT_CODE = ("config/config.yaml", "dvc.yaml", "dvc.lock")
+NOT_CODE = (CONFIG_FILE, "dvc.yaml", "dvc.lock")
 CODE = ("Snakefile", "pipeline_src", "workflow")
 CODE_SUFFIXES = (".py", ".smk")
 UNKNOWN_COMMIT = "unknown"
@@ -36,7 +36,7 @@ def git_commit() -> str:
 
     ``-dirty`` is added where code differs from the commit, or a part of it is in no commit.
     """
-    frozen = ROOT / COMMIT_FILE
+    frozen = CHECKOUT / COMMIT_FILE
     if frozen.is_file():
         return frozen.read_text(encoding="utf-8")
     head, tracked = _git("rev-parse", "HEAD"), _tracked_code()
@@ -54,12 +54,12 @@ def _tracked_code() -> set[str]:
 
 def _code_files() -> set[str]:
     """Return files of code that are here, ignored ones included."""
-    found = [path for name in CODE for path in (ROOT / name).rglob("*")]
-    return {path.relative_to(ROOT).as_posix() for path in found if path.suffix in CODE_SUFFIXES}
+    found = [path for name in CODE for path in (CHECKOUT / name).rglob("*")]
+    return {path.relative_to(CHECKOUT).as_posix() for path in found if path.suffix in CODE_SUFFIXES}
 
 
 def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(ROOT), *arguments]
+    command = ["git", "-C", str(CHECKOUT), *arguments]
     # In a hook of another repository these would name that one.
     env = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:

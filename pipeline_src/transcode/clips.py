@@ -45,7 +45,7 @@ class PreparedClip:
         listed_seconds: length by the clip list, or of the whole file, as its header states it,
             where the list gives no end.
         has_end: whether the list gives one.
-        has_open_end: whether the clip goes on to where its file stops without having ended.
+        has_open_end: whether the clip reaches to where its file stops without having ended.
     """
 
     job: ClipJob

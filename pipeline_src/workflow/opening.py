@@ -23,8 +23,8 @@ from pipeline_src.datasets.dataset import DatasetConfig
 from pipeline_src.dvc.arrival import reconcile_arrived
 from pipeline_src.dvc.results_folder import refuse_outside
 from pipeline_src.errors import ConfigError
+from pipeline_src.system.checkout import CONFIG_FILE
 
-CONFIG_FILE = "config/config.yaml"
 DATASETS_FOLDER = "config/datasets"
 DVC_VARIABLE = "DVC_STAGE"  # set by DVC around its stages
 

@@ -153,7 +153,7 @@ def test_what_will_be_lost_is_said_before_anything_runs(listed, tmp_path):
     assert "will be lost" not in printed
 
 
-def test_sound_alone_is_told_from_the_files(tmp_path, capsys):
+def test_sound_alone_is_recognised_by_the_files(tmp_path, capsys):
     (tmp_path / "birds").mkdir()
     for n in range(4):
         make_clip(tmp_path / "birds" / f"{n}.wav", has_video=False, options=("-c:a", "pcm_s16le"))

@@ -1,7 +1,7 @@
 """Names that a list, an archive or a site may bring: refused, or a name and nothing more.
 
-Forged archives, pages and large answers are in test_download_killed, hostile file names in ffmpeg's
-command line in test_media.
+Forged archives, pages and large answers are in download/test_archives and download/test_bodies,
+hostile file names in ffmpeg's command line in transcode/test_files.
 """
 
 import csv

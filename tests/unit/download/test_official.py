@@ -79,7 +79,7 @@ def test_a_known_sum_is_compared(tmp_path, server):
     fetch(tmp_path, file | {"sha256": hashlib.sha256(LIST).hexdigest()})
 
 
-def test_what_broke_off_goes_on(tmp_path, server):
+def test_what_broke_off_continues(tmp_path, server):
     file = {"url": server.url("torn.csv"), "path": "list.csv", "max_bytes": 10**6}
     fetch(tmp_path, file, classes_from_list=False)
     assert server.ranges or (tmp_path / "list.csv").stat().st_size == 300_000

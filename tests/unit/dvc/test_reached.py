@@ -127,7 +127,7 @@ def copied(root, tmp_path, monkeypatch):
     """A copy of the package that the module looks at; nothing in it is imported."""
     shutil.copytree(root / "pipeline_src", tmp_path / "pipeline_src")
     shutil.copytree(root / "workflow/scripts", tmp_path / "workflow/scripts")
-    monkeypatch.setattr(reached, "ROOT", tmp_path)
+    monkeypatch.setattr(reached, "CHECKOUT", tmp_path)
     monkeypatch.setattr(reached, "RECORD", tmp_path / "pipeline_src/dvc/reached.json")
     monkeypatch.setattr(
         reached, "ENTRY_POINTS", {key: ENTRY_POINTS[key] for key in ("LOGMEL", "PACK")}

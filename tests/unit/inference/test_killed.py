@@ -61,7 +61,7 @@ def kill_and_run_again(root, command, rows):
 
 
 @pytest.mark.exhaustive
-def test_embed_goes_on_after_a_kill(folder, root, tmp_path):
+def test_embed_continues_after_a_kill(folder, root, tmp_path):
     rows = tmp_path / "rows.jsonl"
     command = ("embed", folder / "run", folder / "clips", "--output", rows)
     kept, said = kill_and_run_again(root, command, rows)
@@ -75,7 +75,7 @@ def test_embed_goes_on_after_a_kill(folder, root, tmp_path):
     assert np.allclose([row["audio"] for row in found], one.audio, atol=1e-5)
 
 
-def test_an_index_goes_on_after_a_kill(folder, root, tmp_path):
+def test_an_index_continues_after_a_kill(folder, root, tmp_path):
     rows = tmp_path / "index/rows.jsonl"
     command = ("search", "build", folder / "run", folder / "clips", "--index", tmp_path / "index")
     kept, _ = kill_and_run_again(root, command, rows)

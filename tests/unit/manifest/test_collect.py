@@ -37,7 +37,7 @@ def table(results, stages, path):
 
 
 @pytest.mark.slow
-def test_one_row_says_what_became_of_a_clip(packed, tmp_path):
+def test_one_row_says_how_each_stage_ended_for_a_clip(packed, tmp_path):
     good, _, *lost = table(packed, STAGES, tmp_path / "ledger.parquet")
     assert (good["stage"], good["status"], good["reason"]) == ("shards", "ok", "")
     assert {good[f"{stage}_status"] for stage in STAGES} == {"ok"}

@@ -19,7 +19,7 @@ def project(root, tmp_path, monkeypatch):
     folder = tmp_path / "outer/av"
     shutil.copytree(root / "pipeline_src", folder / "pipeline_src")
     shutil.copy(root / "Snakefile", folder)
-    monkeypatch.setattr(provenance, "ROOT", folder)
+    monkeypatch.setattr(provenance, "CHECKOUT", folder)
     git_commit.cache_clear()
     yield folder
     git_commit.cache_clear()

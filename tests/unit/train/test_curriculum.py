@@ -286,7 +286,7 @@ def kill_two_ranks(spec, step):
 
 
 @pytest.mark.parametrize("whole", ["cav_mae"], indirect=True)
-def test_a_run_goes_on_with_its_plan_on_another_number_of_ranks(whole, index, tmp_path):
+def test_a_run_continues_with_its_plan_on_another_number_of_ranks(whole, index, tmp_path):
     method, complete = whole
     spec = spec_of(tmp_path, index, method)
     with pytest.raises(StopRequestedError):

@@ -122,7 +122,7 @@ def test_a_disturbed_rank_ends_with_its_loaders(index_path, tmp_path, root, how)
         assert list(tmp_path.glob("checkpoints/step_*/state.json"))
 
 
-def test_a_rank_whose_loaders_stand_still_says_where_and_goes_on(index_path, tmp_path, root):
+def test_a_rank_whose_loaders_stand_still_says_where_and_continues(index_path, tmp_path, root):
     spec = make_spec(index_path, tmp_path).model_copy(update={"stall_minutes": 0.02})
     said, rows = tmp_path / "said", tmp_path / "metrics.jsonl"
     with said.open("w") as stream:

@@ -73,7 +73,7 @@ def write(spec, rows, resumed_step=0, *, writes=True):
             log.write(row)
 
 
-def test_a_resumed_training_goes_on_with_the_same_rows_under_the_same_id(tmp_path):
+def test_a_resumed_training_continues_the_same_rows_under_the_same_id(tmp_path):
     spec = make_spec(tmp_path, "lines")
     assert spec.results == tmp_path / "results"
     spec.save()

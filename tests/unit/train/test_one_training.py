@@ -119,7 +119,7 @@ def test_a_damaged_lease_is_no_obstacle(tmp_path):
         assert read_holder(tmp_path)
 
 
-def test_a_training_that_stands_still_is_said_once_and_when_it_goes_on(tmp_path, caplog):
+def test_a_training_that_stands_still_is_said_once_and_when_it_continues(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     beats = []
     with Watchdog(0.1 / 60, lambda *told: beats.append(told)) as watchdog:

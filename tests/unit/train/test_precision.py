@@ -84,7 +84,7 @@ def test_words_of_the_command_line_are_read(given, read):
     assert OptimConfig(amp=given).amp == read
 
 
-def test_a_training_goes_on_in_the_precision_it_began_with(index_path, tmp_path, processor):  # noqa: F811
+def test_a_training_continues_in_the_precision_it_began_with(index_path, tmp_path, processor):  # noqa: F811
     states, curves, marks = {}, {}, set()
     for name, capabilities in (("bfloat16", ZEN5), ("float32", ZEN3)):
         processor(capabilities)

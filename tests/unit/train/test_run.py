@@ -124,7 +124,7 @@ def test_each_key_of_the_recipe_changes_the_training(index_path, tmp_path, chang
     assert curves[0] != curves[1]
 
 
-def test_a_pretraining_goes_on_from_that_of_another_run(index_path, tmp_path):
+def test_a_pretraining_continues_that_of_another_run(index_path, tmp_path):
     first = run_training(pretrain_spec(index_path, tmp_path / "first"), StopFlag())
     still = pretrain_spec(
         index_path, tmp_path / "still", start=first, lr=1e-12, weight_decay=0.0, seed=1

@@ -64,7 +64,7 @@ def test_a_start_of_another_shape_is_refused_when_planned(root, run, message):
         run_catalog(root, second=run).pretrain_done("second")
 
 
-def test_a_pretraining_that_goes_on_keeps_its_decoder(root):
+def test_a_continued_pretraining_keeps_its_decoder(root):
     run = starting("pretrain", overrides={"decoder_depth": 1})
     with pytest.raises(ConfigError, match="decoder_depth = 1, there"):
         run_catalog(root, second=run).start_done("second")

@@ -166,7 +166,7 @@ def joined(tmp_path_factory):
 
 @pytest.mark.parametrize("name", JOINED)
 @pytest.mark.parametrize("span", [(None, None), (0, 8), (5, 7)])
-def test_a_clock_that_begins_anew_or_jumps_goes_on(joined, tmp_path, name, span):
+def test_a_clock_that_begins_anew_or_jumps_is_followed(joined, tmp_path, name, span):
     shutil.copy(joined / name, tmp_path)
     flags = ["decode_errors"] if name.endswith("ts") else []
     length = 2 if span[0] == 5 else 8
