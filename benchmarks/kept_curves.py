@@ -9,6 +9,7 @@ mean and range over seeds, over all operations and over all optimiser steps, pre
 
 import argparse
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import cycle, product
 from pathlib import Path
 
@@ -20,10 +21,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from benchmarks.kept_runs import (
+    FIRST,
     KEPT,
     Record,
+    accuracy,
     group,
-    paired_difference,
+    mean_pair,
     pretraining_flops,
     read_kept,
 )
@@ -64,11 +67,11 @@ def draw_curves(axes: Axes, arms: Arms, unit: str) -> None:
 
 def draw_differences(axes: Axes, arms: Arms) -> None:
     """Draw each arm's paired difference to the first over the operations that it saves."""
-    first = next(iter(arms.values()))
-    base = pretraining_flops(first.values())
+    base = pretraining_flops(arms[FIRST].values())
+    measure = partial(accuracy, modality=MODALITY)
     for (marker, colour), (name, arm) in zip(cycle(STYLES), arms.items(), strict=False):
         saved = 100 * (1 - pretraining_flops(arm.values()) / base)
-        found = paired_difference(arm, first, MODALITY)
+        found = mean_pair(arm, arms, measure)
         if found is None or saved == 100:  # scratch has no pre-training: it stands in the table
             continue
         value, low, high = np.array([found[key] for key in ("value", "low", "high")], float)
@@ -76,7 +79,7 @@ def draw_differences(axes: Axes, arms: Arms) -> None:
         axes.errorbar(saved, value, bars, fmt=marker, color=colour, capsize=3, label=name)
     axes.axhline(0, color="0.4", linewidth=0.8)
     axes.set_xlabel("operations of pre-training saved, per cent")
-    axes.set_ylabel(f"accuracy over {next(iter(arms))}, {MODALITY}")
+    axes.set_ylabel(f"accuracy over {FIRST}, {MODALITY}")
 
 
 def draw(records: Sequence[Record], path: Path) -> None:

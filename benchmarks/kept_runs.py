@@ -6,10 +6,12 @@ clips it got right, what its training cost, its probes and its validation scores
     python -m benchmarks.kept_runs missing config/experiments/avdigits_efficiency.yaml
     snakemake --configfile config/experiments/avdigits_efficiency.yaml -- <what it printed>
     python -m benchmarks.kept_runs add results
-    python -m benchmarks.kept_runs table
+    python -m benchmarks.kept_runs table config/experiments/avdigits_efficiency.yaml
 
-Runs whose names differ in ``_seed<n>`` are seeds of one arm. Differences to the first arm are
-paired in seed and clip, with a 95 % interval and one that holds for all arms at once (Bonferroni).
+Runs whose names differ in ``_seed<n>`` are seeds of one arm. Differences to MAViL are paired in
+seed and clip. The variance over seeds is that of all pre-trained arms together; beside the 95 %
+interval stands one that holds at once for all arms that decide: those that are listed with most
+seeds (Bonferroni).
 """
 
 import argparse
@@ -17,7 +19,7 @@ import csv
 import json
 import math
 import statistics
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -37,11 +39,13 @@ from pipeline_src.evaluate.seeds import (
     Resampled,
     mean_difference_over_seeds,
     mean_over_seeds,
+    pool_seed_variance,
     resample_share,
 )
 
 KEPT = Path(__file__).parent / "results" / "efficiency_runs.jsonl"
 DATASET = "avdigits"
+FIRST = "mavil"  # the arm that others are compared with
 STAGES = {"pretrain": "pretrain", "finetune": f"finetune/{DATASET}"}
 OPTIONS: Any = {"num_resamples": 2000, "seed": 0}
 Record = dict[str, Any]
@@ -92,6 +96,12 @@ def describe(run_dir: Path) -> Record:
     }
 
 
+def is_finished(run_dir: Path) -> bool:
+    """Return whether a run that has been evaluated has its probe, too, if it was pre-trained."""
+    probe = run_dir / "probe" / DATASET / "metrics.json"
+    return probe.exists() or not (run_dir / STAGES["pretrain"]).is_dir()
+
+
 def read_json(path: Path, otherwise: Any = None) -> Any:
     """Read a JSON file; ``otherwise``, where given, of one that is not there."""
     if otherwise is not None and not path.exists():
@@ -123,10 +133,18 @@ def read_kept(path: Path = KEPT) -> list[Record]:
 
 
 def add(results: Path, kept: Path = KEPT) -> list[str]:
-    """Append the finished runs of a folder that are not kept yet; their names."""
-    known = {record["run"] for record in read_kept(kept)}
+    """Append the finished runs of a folder that are not kept yet; their names.
+
+    A pre-training without its probe is not finished.
+
+    Raises:
+        ValueError: other clips were scored than in the runs that are kept.
+    """
+    known = {record["run"]: record["clip_ids_sha256"] for record in read_kept(kept)}
     found = sorted(path.parents[2] for path in results.glob(f"*/eval/{DATASET}/metrics.json"))
-    new = [describe(run_dir) for run_dir in found if run_dir.name not in known]
+    new = [describe(path) for path in found if path.name not in known and is_finished(path)]
+    if len({*known.values(), *(record["clip_ids_sha256"] for record in new)}) > 1:
+        raise ValueError(f"{results} has scores of other clips than {kept}")
     with kept.open("a", encoding="utf-8") as stream:
         stream.writelines(json.dumps(record) + "\n" for record in new)
     return [record["run"] for record in new]
@@ -138,17 +156,34 @@ def missing(config: Path, kept: Path = KEPT) -> list[str]:
     listed = yaml.safe_load(config.read_text(encoding="utf-8"))["runs"]
     runs = [name for name, overlay in listed.items() if overlay is not None and name not in known]
     runs.sort(key=lambda name: name.rpartition("_seed")[2])  # stable: arms stay in order
-    return [
-        f"results/{run}/{kind}/{DATASET}/metrics.json" for run in runs for kind in ("eval", "probe")
-    ]
+    targets = []
+    for run in runs:
+        is_scratch = listed[run].get("finetune", {}).get("init") == "scratch"
+        for kind in ["eval"] if is_scratch else ["eval", "probe"]:
+            targets.append(f"results/{run}/{kind}/{DATASET}/metrics.json")
+    return targets
+
+
+def count_comparisons(config: Path) -> int:
+    """Count the arms beside the first that an experiment lists with as many seeds as any."""
+    listed = yaml.safe_load(config.read_text(encoding="utf-8"))["runs"]
+    runs = [name for name, overlay in listed.items() if overlay is not None]
+    arms = Counter(name.partition("_seed")[0] for name in runs)
+    return sum(count == max(arms.values()) for arm, count in arms.items() if arm != FIRST)
 
 
 def group(records: Iterable[Record]) -> dict[str, dict[str, Record]]:
-    """Group records by arm and seed, in the order in which arms came."""
-    arms: dict[str, dict[str, Record]] = defaultdict(dict)
+    """Group records by arm and seed, the arm that others are compared with first.
+
+    Raises:
+        ValueError: there is none of it.
+    """
+    arms: dict[str, dict[str, Record]] = {FIRST: {}}
     for record in records:
         arm, _, seed = record["run"].partition("_seed")
-        arms[arm][seed] = record
+        arms.setdefault(arm, {})[seed] = record
+    if not arms[FIRST]:
+        raise ValueError(f"no run of {FIRST} is kept, which the others are compared with")
     return arms
 
 
@@ -170,28 +205,24 @@ def accuracy(record: Record, modality: str) -> Resampled:
     return resampled(record, record["hits"][modality])
 
 
-def paired_difference(
-    arm: Mapping[str, Record],
-    first: Mapping[str, Record],
-    modality: str,
-    confidence: float = 0.95,
-) -> Interval | None:
-    """Give an arm's mean difference to the first in accuracy; None of less than two pairs."""
-    return mean_pair(arm, first, partial(accuracy, modality=modality), confidence)
-
-
 def mean_pair(
     arm: Mapping[str, Record],
-    first: Mapping[str, Record],
+    arms: Mapping[str, Mapping[str, Record]],
     measure: Callable[[Record], Resampled],
     confidence: float = 0.95,
 ) -> Interval | None:
-    """Give the mean difference of a measure, over the seeds that both arms have."""
+    """Give an arm's mean difference to the first of ``arms``, over the seeds that both have.
+
+    The variance over seeds is pooled over the arms. None for the first, and of less than two seeds.
+    """
+    first = arms[FIRST]
     seeds = sorted(arm.keys() & first.keys())
     if arm is first or len(seeds) < 2:
         return None
     pairs = [measure(arm[seed]) - measure(first[seed]) for seed in seeds]
-    return mean_difference_over_seeds(pairs, confidence)
+    trained = [one.values() for one in arms.values() if pretraining_flops(one.values())]
+    pooled = pool_seed_variance([[measure(run).value for run in runs] for runs in trained])
+    return mean_difference_over_seeds(pairs, confidence, pooled)
 
 
 def paired_text(found: Interval | None) -> str:
@@ -217,15 +248,14 @@ def other_measures() -> dict[str, Callable[[Record], Resampled]]:
     return measures
 
 
-def other_rows(arms: dict[str, dict[str, Record]]) -> Iterable[list[str]]:
+def other_rows(arms: Mapping[str, Mapping[str, Record]]) -> Iterable[list[str]]:
     """Give the cells of each arm: of every other measure the mean, and the difference."""
-    first = next(iter(arms.values()))
     for name, arm in arms.items():
         cells = [name]
         for measure in other_measures().values():
             mean = statistics.mean(measure(record).value for record in arm.values())
             cells.append("" if math.isnan(mean) else f"{mean:.3f}")
-            cells.append("" if math.isnan(mean) else paired_text(mean_pair(arm, first, measure)))
+            cells.append("" if math.isnan(mean) else paired_text(mean_pair(arm, arms, measure)))
         yield cells
 
 
@@ -235,22 +265,21 @@ def interval_text(interval: Interval, form: str = ".3f") -> str:
     return f"{value} ({low} to {high})"
 
 
-def rows(arms: dict[str, dict[str, Record]]) -> Iterable[list[str]]:
-    """Give the cells of each arm."""
-    first = next(iter(arms.values()))
-    base = pretraining_flops(first.values())
-    adjusted = 1 - 0.05 / max(1, len(arms) - 1)
+def rows(arms: Mapping[str, Mapping[str, Record]], num_comparisons: int = 1) -> Iterable[list[str]]:
+    """Give the cells of each arm; the second interval holds for so many comparisons at once."""
+    base = pretraining_flops(arms[FIRST].values())
+    audio = partial(accuracy, modality="audio")
+    levels = (0.95, 1 - 0.05 / max(1, num_comparisons))
     for name, arm in arms.items():
         records = list(arm.values())
         saved = 1 - pretraining_flops(records) / base
         found = [one["over_chance"] for one in records if one["over_chance"] is not None]
-        reached = statistics.mean(found) if found else math.nan
-        note = f"{reached:.1f}" + " (plateau)" * (reached < PLATEAU) if found else ""
+        least = min(found, default=math.nan)
         yield [
             name, str(len(records)), f"{saved:.0%}",
             *(mean_text(records, modality) for modality in MODALITIES),
-            *(paired_text(paired_difference(arm, first, "audio", p)) for p in (0.95, adjusted)),
-            note,
+            *(paired_text(mean_pair(arm, arms, audio, level)) for level in levels),
+            f"{least:.1f}" + " (plateau)" * (least < PLATEAU) if found else "",
         ]  # fmt: skip
 
 
@@ -259,14 +288,15 @@ def pretraining_flops(records: Iterable[Record]) -> float:
     return statistics.mean(one["cost"].get("pretrain", {"flops": 0.0})["flops"] for one in records)
 
 
-def print_table(kept: Path = KEPT) -> None:
+def print_table(config: Path, kept: Path = KEPT) -> None:
     """Print a row an arm, of accuracy and of all else."""
+    arms, num_comparisons = group(read_kept(kept)), count_comparisons(config)
     head = ["arm", "seeds", "operations saved", "audio", "video", "audio + video"]
-    head += ["audio over the first", "the same, of all arms", "in the batch, x chance"]
-    arms = group(read_kept(kept))
-    print_rows(head, rows(arms))
+    head += [f"audio over {FIRST}", f"for {num_comparisons} arms at once"]
+    head += ["in the batch, x chance, least of the seeds"]
+    print_rows(head, rows(arms, num_comparisons))
     print()
-    names = [[name, "over the first"] for name in other_measures()]
+    names = [[name, f"over {FIRST}"] for name in other_measures()]
     print_rows(["arm", *(cell for pair in names for cell in pair)], other_rows(arms))
 
 
@@ -283,14 +313,14 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("add").add_argument("results", type=Path)
     commands.add_parser("missing").add_argument("config", type=Path)
-    commands.add_parser("table")
+    commands.add_parser("table").add_argument("config", type=Path)
     options = parser.parse_args()
     if options.command == "add":
         print("\n".join(add(options.results, options.kept)))
     elif options.command == "missing":
         print(" ".join(missing(options.config, options.kept)))
     else:
-        print_table(options.kept)
+        print_table(options.config, options.kept)
 
 
 if __name__ == "__main__":

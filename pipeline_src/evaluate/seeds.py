@@ -42,6 +42,26 @@ class Resampled(NamedTuple):
         return Resampled(self.value - other.value, self.samples_R - other.samples_R)
 
 
+class SeedVariance(NamedTuple):
+    """Variance of one run's figure over seeds, and with how many degrees of freedom it is known."""
+
+    value: float
+    freedom: int
+
+
+def pool_seed_variance(arms: Iterable[Sequence[float]]) -> SeedVariance | None:
+    """Pool the variance over seeds of arms that are taken to vary alike; None of single runs.
+
+    Three seeds of one arm tell it with 2 degrees of freedom, those of seven arms with 14.
+    """
+    groups = [values for values in arms if len(values) > 1]
+    freedom = sum(len(values) - 1 for values in groups)
+    if not freedom:
+        return None
+    squares = sum((len(values) - 1) * float(np.var(values, ddof=1)) for values in groups)
+    return SeedVariance(squares / freedom, freedom)
+
+
 def resample_headline(
     scores_NC: NDArray,
     targets_NC: NDArray,
@@ -81,17 +101,22 @@ def _share(hits_N: NDArray, counts: Iterable[NDArray]) -> Resampled:
 
 
 def mean_difference_over_seeds(
-    pairs: Sequence[Resampled], confidence: float = CONFIDENCE
+    pairs: Sequence[Resampled],
+    confidence: float = CONFIDENCE,
+    of_a_run: SeedVariance | None = None,
 ) -> Interval:
     """Average paired differences over seeds; of one seed the interval is over clips alone.
 
     Args:
         confidence: of the interval over several seeds, e.g. for many comparisons at once.
+        of_a_run: variance over seeds from more runs than these; a difference has twice that, or
+            less where what runs of one seed share moves both. None = that of the differences.
     """
     if len(pairs) == 1:
         return reverse_interval(*pairs[0])
     values = [pair.value for pair in pairs]
-    value, low, high = _around_mean(values, _over_clips(pairs), confidence)
+    pooled = of_a_run and SeedVariance(2 * of_a_run.value, of_a_run.freedom)
+    value, low, high = _around_mean(values, _over_clips(pairs), confidence, pooled)
     return {"value": value, "low": low, "high": high}
 
 
@@ -135,12 +160,16 @@ def _over_clips(runs: Sequence[Resampled]) -> float:
 
 
 def _around_mean(
-    values_S: Sequence[float], over_clips: float, confidence: float = CONFIDENCE
+    values_S: Sequence[float],
+    over_clips: float,
+    confidence: float = CONFIDENCE,
+    seeds: SeedVariance | None = None,
 ) -> tuple[float, float, float]:
-    """Return the mean and the ends of its interval, clips of this variance and the seeds' own."""
-    over_seeds = float(np.var(values_S, ddof=1)) / len(values_S)
+    """Return the mean and the ends of its interval; None = the variance of these seeds alone."""
+    seeds = seeds or SeedVariance(float(np.var(values_S, ddof=1)), len(values_S) - 1)
+    over_seeds = seeds.value / len(values_S)
     total = over_seeds + over_clips
-    freedom = total**2 / over_seeds**2 * (len(values_S) - 1) if over_seeds else math.inf
+    freedom = total**2 / over_seeds**2 * seeds.freedom if over_seeds else math.inf
     half = float(t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(total)
     mean = float(np.mean(values_S))
     return mean, mean - half, mean + half

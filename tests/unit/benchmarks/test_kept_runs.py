@@ -9,13 +9,13 @@ import pytest
 from benchmarks import kept_curves, kept_runs
 from tests.report_files import write_evaluation, write_json, write_probe, write_training
 
-CONFIG = "runs:\n  avsiam_tiny: null\n  base_seed0: {}\n  base_seed1: {}\n  other_seed0: {}\n"
+CONFIG = "runs:\n  avsiam_tiny: null\n  mavil_seed0: {}\n  mavil_seed1: {}\n  other_seed0: {}\n"
 
 
 @pytest.fixture
 def results(tmp_path):
     """A finished run with the files that the workflow leaves."""
-    root, run, dataset = tmp_path / "results", "base_seed0", kept_runs.DATASET
+    root, run, dataset = tmp_path / "results", "mavil_seed0", kept_runs.DATASET
     path = write_evaluation(root, run, dataset=dataset)
     metrics = json.loads(path.read_text()) | {"precision": {"training": "float32"}}
     write_json(path, metrics)
@@ -37,19 +37,44 @@ def results(tmp_path):
 def test_a_finished_run_is_kept_once_and_is_no_longer_missing(results, tmp_path):
     kept, config = tmp_path / "kept.jsonl", tmp_path / "experiment.yaml"
     config.write_text(CONFIG)
-    assert kept_runs.add(results, kept) == ["base_seed0"]
+    assert kept_runs.add(results, kept) == ["mavil_seed0"]
     assert kept_runs.add(results, kept) == []
     (record,) = kept_runs.read_kept(kept)
     hits = kept_runs.unpack(record["hits"]["audio"], record["num_clips"])
     metrics = json.loads(
-        (results / f"base_seed0/eval/{kept_runs.DATASET}/metrics.json").read_text()
+        (results / f"mavil_seed0/eval/{kept_runs.DATASET}/metrics.json").read_text()
     )
     assert hits.mean() == pytest.approx(metrics["audio"]["accuracy"]["value"])
     assert kept_runs.unpack(record["found_in_10"]["audio_to_video"], 40).sum() == 10
     assert record["cost"]["pretrain"] == {"flops": 2e12, "steps": 300, "seconds": 9.0}
     assert record["validation"] == [[6, 0.25, 0.5, 0.75]]
     targets = kept_runs.missing(config, kept)
-    assert [target.split("/")[1] for target in targets[::2]] == ["other_seed0", "base_seed1"]
+    assert [target.split("/")[1] for target in targets[::2]] == ["other_seed0", "mavil_seed1"]
+
+
+@pytest.mark.slow
+def test_a_run_without_its_probe_is_not_finished_and_other_clips_are_refused(results, tmp_path):
+    kept = tmp_path / "kept.jsonl"
+    probe = results / f"mavil_seed0/probe/{kept_runs.DATASET}/metrics.json"
+    probe.rename(tmp_path / "aside.json")
+    assert kept_runs.add(results, kept) == []
+    (tmp_path / "aside.json").rename(probe)
+    kept.write_text(json.dumps({"run": "other_seed0", "clip_ids_sha256": "of others"}) + "\n")
+    with pytest.raises(ValueError, match="other clips"):
+        kept_runs.add(results, kept)
+
+
+def test_arms_that_decide_are_those_with_most_seeds(root, tmp_path):
+    assert kept_runs.count_comparisons(root / "config/experiments/avdigits_efficiency.yaml") == 7
+    config = tmp_path / "experiment.yaml"
+    config.write_text(CONFIG + "  scratch_seed0: {finetune: {init: scratch}}\n")
+    assert kept_runs.count_comparisons(config) == 0
+    assert "results/scratch_seed0/probe" not in " ".join(kept_runs.missing(config, tmp_path / "no"))
+
+
+def test_without_the_first_arm_there_is_nothing_to_compare_with():
+    with pytest.raises(ValueError, match="no run of mavil is kept"):
+        kept_runs.group([made_up("other_seed0", 100, 10.0)])
 
 
 def made_up(run, num_hits, flops):
@@ -63,10 +88,10 @@ def made_up(run, num_hits, flops):
 
 
 def test_arms_are_compared_with_the_first_seed_by_seed():
-    first = [made_up(f"base_seed{n}", 100 + 4 * n, 10.0) for n in range(3)]
+    first = [made_up(f"mavil_seed{n}", 100 + 4 * n, 10.0) for n in range(3)]
     other = [made_up(f"other_seed{n}", 120 + 4 * n, 7.0) for n in range(3)]
     third = [made_up("third_seed0", 50, 10.0)]
-    base, arm, single = kept_runs.rows(kept_runs.group([*first, *other, *third]))
+    base, single, arm = kept_runs.rows(kept_runs.group([*third, *first, *other]), 2)
     assert base[6:8] == single[6:8] == ["", ""]
     assert arm[:3] == ["other", "3", "30%"]
     value, low, high = map(float, re.findall(r"[+-][\d.]+", arm[6]))
@@ -78,11 +103,13 @@ def test_arms_are_compared_with_the_first_seed_by_seed():
 
 
 def test_probes_retrieval_and_errors_are_compared_seed_by_seed(tmp_path, capsys):
-    first = [made_up(f"base_seed{n}", 100 + 4 * n, 10.0) for n in range(3)]
+    first = [made_up(f"mavil_seed{n}", 100 + 4 * n, 10.0) for n in range(3)]
     other = [made_up(f"other_seed{n}", 120 + 4 * n + n % 2, 7.0) for n in range(3)]
     kept = tmp_path / "kept.jsonl"
     kept.write_text("".join(json.dumps(record) + "\n" for record in first + other))
-    kept_runs.print_table(kept)
+    config = tmp_path / "experiment.yaml"
+    config.write_text(CONFIG)
+    kept_runs.print_table(config, kept)
     *_, head, _, base, arm = capsys.readouterr().out.splitlines()
     names = [cell.strip() for cell in head.split("|")[1:-1]]
     cells = dict(zip(names[1::2], zip(*[iter(arm.split("|")[2:-1])] * 2, strict=True), strict=True))
@@ -104,7 +131,7 @@ def test_differences_and_curves_are_drawn_of_every_arm(tmp_path):
         made_up(f"{arm}_seed{seed}", 100 + seed, 1e13)
         | {"cost": {"pretrain": {"flops": 1e13, "steps": 800}, "finetune": cost}}
         | {"validation": validation}
-        for arm in ("base", *(f"arm{n}" for n in range(11)))
+        for arm in ("mavil", *(f"arm{n}" for n in range(11)))
         for seed in range(2)
     ]
     kept_curves.draw(records, tmp_path / "curves.svg")
