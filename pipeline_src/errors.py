@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from reprlib import Repr
 from typing import Any
 
-LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 MAX_MESSAGE_CHARS = 4000
 TORCH_MEMORY = "DefaultCPUAllocator"
 _REPR = Repr()
@@ -98,7 +98,7 @@ def as_clip_error(error: Exception, what: str) -> MediaError:
     is_memory = isinstance(error, MemoryError) or TORCH_MEMORY in str(error)
     if isinstance(error, PipelineError) or is_memory or is_disk_full(error):
         raise error
-    LOGGER.warning("%s: an unforeseen %s", what, type(error).__name__, exc_info=error)
+    logger.warning("%s: an unforeseen %s", what, type(error).__name__, exc_info=error)
     return MediaError("corrupt", f"unforeseen {type(error).__name__}: {error}")
 
 

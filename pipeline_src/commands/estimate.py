@@ -13,7 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pipeline_src.commands.estimate_workload import describe_workload, workload
+from pipeline_src.commands.estimate_workload import (
+    BYTES_PER_GB,
+    SECONDS_PER_HOUR,
+    describe_workload,
+    workload,
+)
 from pipeline_src.config import Config, read_config
 from pipeline_src.datasets.clip_lists import ClipRow, read_clips
 from pipeline_src.datasets.dataset import DatasetConfig, load_dataset
@@ -31,8 +36,6 @@ from pipeline_src.system.url_secrets import hide_secrets
 DATASETS = CHECKOUT / "config/datasets"
 LOCAL = "this machine"
 DEFAULT_CLIP_SECONDS = 10.0
-BYTES_PER_GB = 1e9
-SECONDS_PER_HOUR = 3600.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ from pipeline_src.inference.serve.app import make_app
 from pipeline_src.inference.serve.places import find_index
 from pipeline_src.inference.serve.uploads import UploadLimits
 
-LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,9 +51,9 @@ def run(options: argparse.Namespace) -> int:
         limits = UploadLimits(max_bytes=options.max_upload << 20)
         app = make_app(index, model, host=options.host, limits=limits)
         if not _is_loopback(options.host):
-            LOGGER.warning("--host %s: everybody who reaches it may see every clip", options.host)
+            logger.warning("--host %s: everybody who reaches it may see every clip", options.host)
         shown = f"[{options.host}]" if ":" in options.host else options.host
-        LOGGER.info("Open http://%s:%d  (Ctrl-C ends it)", shown, listening.getsockname()[1])
+        logger.info("Open http://%s:%d  (Ctrl-C ends it)", shown, listening.getsockname()[1])
         web.run_app(app, sock=listening, print=None, access_log=None)
     return 0
 

@@ -28,7 +28,7 @@ from pipeline_src.download.ytdlp import fetch_page, needs_ytdlp, tool_name
 from pipeline_src.errors import MediaError, PipelineError, StageError, is_disk_full
 from pipeline_src.manifest.chunks import clip_key
 
-LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 HTTP_TOOL = f"requests {requests.__version__}"
 ARCHIVE_TOOL = "python archives"
 
@@ -206,7 +206,7 @@ def _as_failure(error: Exception, what: str) -> FetchFailure:
         raise error
     if is_disk_full(error):
         raise StageError(f"disk full while {what} was fetched; free space and run again") from error
-    LOGGER.warning("%s: an unforeseen %s", what, type(error).__name__, exc_info=error)
+    logger.warning("%s: an unforeseen %s", what, type(error).__name__, exc_info=error)
     return FetchFailure("network", f"{what}: unforeseen {type(error).__name__}: {error}")
 
 

@@ -20,7 +20,7 @@ from pipeline_src.config.data import RateLimitConfig
 from pipeline_src.errors import MediaError
 from pipeline_src.manifest.chunks import clip_key
 
-LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 SLOT_POLL_SECONDS = 0.05
 
 
@@ -120,7 +120,7 @@ class Host:
             state.update(
                 paused_at=now, paused_until=now + seconds, pauses=pauses + 1, reason=error.reason
             )
-        LOGGER.warning(
+        logger.warning(
             "%s answers %s: no transfer from it for %.0f s, in no job (pause %d of %d)",
             self.name,
             error.reason,

@@ -16,13 +16,12 @@ from urllib.parse import unquote, urlsplit
 from pipeline_src.config.page_options import option_problem
 from pipeline_src.errors import ConfigError
 from pipeline_src.manifest.ledger import MAX_DETAIL_CHARS
-from pipeline_src.system.url_secrets import hide_secrets
+from pipeline_src.system.url_secrets import HIDDEN, hide_secrets
 
 COOKIES_VARIABLE = "PIPELINE_COOKIES"
 PROXY_VARIABLE = "PIPELINE_PROXY"
 OPTIONS_VARIABLE = "PIPELINE_YTDLP_OPTIONS"
 MIN_SECRET_CHARS = 4
-HIDDEN = "***"
 # Longer messages are cut off before and after: a page can be in them.
 MAX_SCRUBBED_CHARS = 100_000
 

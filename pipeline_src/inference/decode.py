@@ -129,9 +129,9 @@ class MediaDecoder:
             return Opened(number, item.name, problem=problem)
 
     def _open(self, number: int, item: Item) -> Opened:
-        if isinstance(item.place, ClipArrays):
-            return self._open_arrays(number, item.name, item.place)
-        path = self._local_file(number, item.place)
+        if isinstance(item.source, ClipArrays):
+            return self._open_arrays(number, item.name, item.source)
+        path = self._local_file(number, item.source)
         with path.open("rb") as stream:
             head = stream.read(HEAD_BYTES)
         if is_picture(head):
@@ -180,17 +180,17 @@ class MediaDecoder:
         missing = min(self.wanted)
         raise MediaError(f"no_{missing}", f"only {' and '.join(sorted(found))}, wanted: {missing}")
 
-    def _local_file(self, number: int, place: "Path | str | bytes") -> Path:
-        if isinstance(place, Path):
-            if not is_file(place):
-                raise MediaError("unavailable", f"{place} is not a file")
-            path = place
+    def _local_file(self, number: int, source: "Path | str | bytes") -> Path:
+        if isinstance(source, Path):
+            if not is_file(source):
+                raise MediaError("unavailable", f"{source} is not a file")
+            path = source
         else:
             path = self._file(number) / "input.bin"
-            if isinstance(place, str):
-                self.fetcher.fetch(place, path)
+            if isinstance(source, str):
+                self.fetcher.fetch(source, path)
             else:
-                path.write_bytes(place)
+                path.write_bytes(source)
         size = path.stat().st_size
         if not size:
             raise MediaError("corrupt", "is empty")

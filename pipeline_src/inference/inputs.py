@@ -42,11 +42,11 @@ class Item(NamedTuple):
     """One thing to look at: its name, and where it is.
 
     Args:
-        place: a local file, the URL of one, the bytes of one, or arrays.
+        source: a local file, the URL of one, the bytes of one, or arrays.
     """
 
     name: str
-    place: "Path | str | bytes | ClipArrays"
+    source: "Path | str | bytes | ClipArrays"
 
 
 def list_items(inputs: Any) -> list[Item]:

@@ -32,7 +32,7 @@ from pipeline_src.runs.build import evaluation_format, restore_model
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
 from pipeline_src.runs.preparation import read_preparation
 
-LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 BOTH = ("audio", "video")
 MS_PER_SECOND = 1000
 
@@ -174,7 +174,7 @@ class Model:
         for one, vector in zip(inputs, vectors, strict=True):
             if vector is None:
                 why = f"{one.span.reason}: {one.span.detail}" if one.span.reason else "not in it"
-                LOGGER.warning("%s: no %s to compare (%s)", one.span.source, modality, why)
+                logger.warning("%s: no %s to compare (%s)", one.span.source, modality, why)
         width = next((len(vector) for vector in vectors if vector is not None), 1)
         missing = np.full(width, np.nan, np.float32)
         rows = [missing if vector is None else vector for vector in vectors]

@@ -21,7 +21,7 @@ from pipeline_src.system.progress import ProgressLine
 from pipeline_src.transcode.memory import MemoryBudget
 from pipeline_src.transcode.transcode import map_in_order
 
-LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 MODALITIES = ("audio", "video")
 # Of one process of ffmpeg, whose start is most of a short clip's time.
 PARTS_TOGETHER, SECONDS_TOGETHER = 8, 60.0

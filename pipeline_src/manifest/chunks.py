@@ -17,7 +17,7 @@ from pipeline_src.manifest.ledger import LedgerRow, count_status, describe_losse
 from pipeline_src.manifest.schema import CHUNKS, check_json, read_json
 from pipeline_src.system.atomic import file_sha256, write_json
 
-LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,120}")
 KEY_PREFIX_CHARS = 60
 KEY_HASH_CHARS = 10
@@ -111,7 +111,7 @@ def write_chunk(
     }
     body = {"clips": manifest.clips, "lost": manifest.dropped}
     write_json(path, {**head, **manifest.extra, **body}, indent=None)
-    LOGGER.info("%s %s: %s", manifest.stage, manifest.id, describe_losses(rows, ledger_path))
+    logger.info("%s %s: %s", manifest.stage, manifest.id, describe_losses(rows, ledger_path))
 
 
 HEAD_KEYS = ("stage", "dataset", "split", "chunk", "version", "num_in", "num_ok", "num_skipped")

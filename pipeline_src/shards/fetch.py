@@ -18,7 +18,7 @@ from pipeline_src.shards.read import BASE_URL, check_index
 from pipeline_src.shards.transfer import Transfer
 from pipeline_src.system.atomic import write_bytes, write_json
 
-LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 MANIFEST_NAME = re.compile(r"\d{5}\.json")
 
 
@@ -46,7 +46,7 @@ def fetch_index(*, index_path: Path, dataset_path: Path, split: str, remote: Rem
         for name, text in zip(names, texts, strict=True):
             _write_manifest(index_path.parent / name, text)
     write_json(index_path, {**index, "dataset": dataset.name, "split": split, BASE_URL: base})
-    LOGGER.info("%s: %d clips of %s", index_path, index["num_clips"], url)
+    logger.info("%s: %d clips of %s", index_path, index["num_clips"], url)
 
 
 def _read(transfer: Transfer, url: str) -> bytes:

@@ -21,7 +21,7 @@ from pipeline_src.shards.files import shard_files, shard_paths
 from pipeline_src.shards.running_stats import Moments
 from pipeline_src.system.atomic import write_json
 
-LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def write_index(
@@ -170,13 +170,13 @@ def _check_losses(
 def _report_duplicates(name: str, found: _Found) -> None:
     """Log how many clips have the content of another, and in which split that is."""
     for split, count in found.shared_files.items():
-        LOGGER.warning("%s: %d clips are cut from files that %s has clips of", name, count, split)
+        logger.warning("%s: %d clips are cut from files that %s has clips of", name, count, split)
     if not found.duplicates:
         return
     counts = Counter(one.of_split for one in found.duplicates)
     listed = ", ".join(f"{count} of a clip in {split}" for split, count in counts.most_common())
     advice = "left out" if found.exclude_duplicates else "shards.exclude_flags can leave them out"
-    LOGGER.warning("%s: duplicates: %s; %s. index.json names them", name, listed, advice)
+    logger.warning("%s: duplicates: %s; %s. index.json names them", name, listed, advice)
 
 
 def _packed_moments(manifests: Sequence[Path]) -> Moments:

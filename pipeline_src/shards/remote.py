@@ -23,7 +23,7 @@ from pipeline_src.shards.read import Sample
 from pipeline_src.shards.transfer import NoRangeError, Transfer
 from pipeline_src.system.own_folder import make_own_folder
 
-LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 BYTES_PER_GIGABYTE = 10**9
 TRIMS_PER_CACHE = 20  # the folder is looked through after so large a share was written
 
@@ -54,7 +54,7 @@ class RemoteReader:
         """Bring samples into the folder, several at a time; failures are left to ``read``."""
         for future in [self._threads.submit(self.read, sample) for sample in samples]:
             if error := future.exception():
-                LOGGER.info("%s", error)
+                logger.info("%s", error)
 
     def read(self, sample: Sample) -> memoryview:
         """Return all bytes of a sample.
@@ -84,7 +84,7 @@ class RemoteReader:
             except OSError as error:
                 if not is_disk_full(error):
                     raise
-                LOGGER.warning("%s: disk full, shards are read without being kept", self._folder)
+                logger.warning("%s: disk full, shards are read without being kept", self._folder)
             return data
 
     def _found(self, kept: KeptShard, sample: Sample, shard: RemoteShard) -> memoryview | None:

@@ -22,7 +22,7 @@ from pipeline_src.config.data import RemoteConfig
 from pipeline_src.errors import ManifestError
 from pipeline_src.system.connections import Watch, watch_session
 
-LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 BLOCK_BYTES = 1 << 20
 MAX_INDEX_BYTES = 1 << 28  # of an index or a manifest: what is read as a whole
 FINAL_STATUSES = {400, 401, 403, 404, 405, 410}
@@ -67,7 +67,7 @@ class Transfer:
                         f"{url}: not read after {number} attempts: {error!r}; "
                         "check the network and run again, or raise remote.max_attempts"
                     ) from error
-                LOGGER.info("%s: attempt %d: %s", url, number, error)
+                logger.info("%s: attempt %d: %s", url, number, error)
                 time.sleep(config.backoff_seconds * 2 ** (number - 1) * random.uniform(0.5, 1.5))
         raise AssertionError("max_attempts is at least 1")
 

@@ -12,7 +12,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 LOGGER_NAME = __name__
-LOGGER = logging.getLogger(LOGGER_NAME)
+logger = logging.getLogger(LOGGER_NAME)
 TERMINAL_SECONDS, HEARTBEAT_SECONDS = 0.5, 30.0
 CLEAR_LINE = "\r\x1b[K"
 BAR = (
@@ -97,4 +97,4 @@ class ProgressLine:
             print(CLEAR_LINE + text, end="", file=self._stream, flush=True)
             self._is_open = True
         else:
-            LOGGER.info("%s", text)
+            logger.info("%s", text)

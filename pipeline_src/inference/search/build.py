@@ -33,7 +33,7 @@ from pipeline_src.inference.stream import Options
 from pipeline_src.manifest.ledger import one_line
 from pipeline_src.system.atomic import atomic_path, json_sha256, write_json
 
-LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 HASH_CHARS = 12
 
 
@@ -52,7 +52,7 @@ def build_index(model: Model, sources: Sequence[Path], folder: Path, options: Op
         done = {(row["clip"], *row["stamp"]) for row in writer.rows}
         left = [clip for clip in clips if (clip.clip, *clip.stamp) not in done]
         if len(left) < len(clips):
-            LOGGER.info("%d of %d are done", len(clips) - len(left), len(clips))
+            logger.info("%d of %d are done", len(clips) - len(left), len(clips))
         _index_clips(left, model, options, writer)
         rows = writer.rows
     _finish(folder, rows, clips, model, widths)

@@ -12,7 +12,7 @@ from pipeline_src.inference.search.sources import packed_splits
 from pipeline_src.inference.search.store import ABOUT_FILE, BEGUN_FILE, ClipIndex
 from pipeline_src.inference.stream import Options
 
-LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 RUN_INDEX = "search"  # folder of a run's own index
 
 
@@ -35,7 +35,7 @@ def find_index(folder: Path, device: str) -> ClipIndex:
         )
     pretraining = folder / paths.PRETRAIN_FOLDER
     model = load(locate(pretraining if pretraining.is_dir() else folder).folder, device=device)
-    LOGGER.info("%s: built of %s, once", own, ", ".join(map(str, sources)))
+    logger.info("%s: built of %s, once", own, ", ".join(map(str, sources)))
     options = Options(modalities=model.modalities, progress=str(own))
     return build_index(model, sources, own, options)
 

@@ -141,7 +141,7 @@ class Uploads:
         seen = decoded[1]
         if isinstance(seen, MediaError):
             # Where the file lay for a moment is nobody's business.
-            detail = seen.detail.replace(str(item.place), item.name)
+            detail = seen.detail.replace(str(item.source), item.name)
             return UploadedQuery({}, reason=seen.reason, detail=detail)
         (made,) = model.embed_decoded([decoded])
         vectors = {name: made.compared(name) for name in self.modalities}

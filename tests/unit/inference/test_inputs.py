@@ -12,7 +12,7 @@ def test_a_folder_is_its_recordings_and_pictures(tmp_path):
     for name in (*files, "@eaDir/b.mp4/SYNOVIDEO.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
-    found = [str(item.place.relative_to(tmp_path)) for item in list_items(tmp_path)]
+    found = [str(item.source.relative_to(tmp_path)) for item in list_items(tmp_path)]
     assert found == ["a/c.WAV", "b.mp4", "p.png"]
 
 
@@ -21,9 +21,9 @@ def test_every_kind_has_a_name_and_tokens_have_none():
     url = "https://host/a.mp4?token=abcdefgh12345678"
     items = list_items(["x.mp4", url, b"abc", sound, picture, ClipArrays(sound, 8000)])
     assert [item.name for item in items[2:]] == ["bytes 2", "array 3", "array 4", "arrays 5"]
-    assert items[1].place == url
+    assert items[1].source == url
     assert "abcdefgh" not in items[1].name
-    assert items[4].place.frames.shape == (1, 4, 4, 3)
+    assert items[4].source.frames.shape == (1, 4, 4, 3)
 
 
 def test_one_input_needs_no_list():
