@@ -22,17 +22,17 @@ NUM_CLIPS, NUM_STEPS, JUDGED_STEPS = 20, 140, 40
 TOLERANCE = 0.02  # of ln(NUM_CLIPS) = 3.00; the standard error of the judged mean is below a third
 LEARNT = 0.3  # that pairs with a common cause are below chance by, at least
 LISTED = (0.2, 0.5, 0.8)
-RATIOS = MaskRatios(0.5, 0.5, LISTED)
 NETWORK = SMALL | {"target_length": 48, "img_size": 32, "num_frames": 2}
 INTRA_TEMPERATURE = 0.1
 SIDES = {"audio": 0, "video": 1}
 
 
 class Arm(NamedTuple):
-    """One contrast: its kinds of clips beside identical ones, network, recipe.
+    """One contrast: network, recipe, and the kinds that a build tries beside identical clips.
 
     Args:
         num_compared: clips that each is scored against, itself among them.
+        falls: a curriculum's ratios, from .8 to .5, and its adaptive batch, from twice the clips.
     """
 
     method: str
@@ -41,11 +41,13 @@ class Arm(NamedTuple):
     network: Mapping[str, Any] = {}
     num_compared: int = NUM_CLIPS
     has_teacher: bool = False
+    falls: bool = False
 
 
 MAVIL = {"intra_weight": 1.0, "intra_temperature": INTRA_TEMPERATURE}
 DECODED = MAVIL | {"reconstruct_weight": 1.0}  # else nothing of the decoders, or noise, is run
 BY_SIDE = ("constant audio", "constant video")
+KINDS = ("identical", "shuffled partners", *BY_SIDE)
 ARMS = {
     "avsiam": Arm("avsiam", ("shuffled partners", "constant audio")),
     "avsiam, unstructured": Arm("avsiam", recipe={"audio_mask": "unstructured"}),
@@ -58,13 +60,15 @@ ARMS = {
     "mavil": Arm("mavil", ("shuffled partners",), MAVIL),
     "mavil, structured": Arm("mavil", (), {**MAVIL, "audio_mask": "time_freq"}),
     "mavil, several ratios": Arm("mavil", BY_SIDE, {**MAVIL, "mask_ratios": LISTED}),
+    "mavil, curriculum": Arm("mavil", (), MAVIL, falls=True),
     "mavil, fixed negatives": Arm("mavil", (), MAVIL, num_compared=NUM_CLIPS // 2),
     "mavil, full second view": Arm("mavil", (), {**DECODED, "second_view": "full"}),
     "mavil, stage 2": Arm("mavil", (), DECODED, {"predicts": "features"}, has_teacher=True),
     "diffmavil": Arm("diffmavil", (), DECODED),
     "diffmavil, several ratios": Arm("diffmavil", (), {**DECODED, "mask_ratios": LISTED}),
 }
-# A contrast that others have under another mask, ratio, view or source of its features.
+# A contrast that others have under another mask, ratio, view or source of its features. With these
+# and with every kind of clips for every arm it is the whole audit: -m exhaustive.
 FURTHER = (
     "avsiam, unstructured",
     "cav_mae, structured",
@@ -77,26 +81,27 @@ FURTHER = (
     "diffmavil, several ratios",
 )
 CASES = [
-    pytest.param(name, kind, marks=[pytest.mark.exhaustive] if name in FURTHER else [])
+    pytest.param(name, kind, marks=[pytest.mark.exhaustive] if is_further else [])
     for name, arm in ARMS.items()
-    for kind in ("identical", *arm.kinds)
+    for kind in KINDS
+    for is_further in [name in FURTHER or kind not in ("identical", *arm.kinds)]
 ]
 
 
-def make_clips(kind: str, generator: torch.Generator) -> dict[str, Tensor]:
+def make_clips(kind: str, num_clips: int, generator: torch.Generator) -> dict[str, Tensor]:
     """Clips of one step: pairs have a common cause, of the other kinds no side tells of the other.
 
     A permutation is drawn among all of them: one that left no pair in its place would tell which
     partner is wrong.
     """
-    cause = torch.randn(NUM_CLIPS, 4, generator=generator)
-    logmel = torch.randn(NUM_CLIPS, 48, 16, generator=generator)
-    frames = torch.randn(NUM_CLIPS, 2, 3, 32, 32, generator=generator)
+    cause = torch.randn(num_clips, 4, generator=generator)
+    logmel = torch.randn(num_clips, 48, 16, generator=generator)
+    frames = torch.randn(num_clips, 2, 3, 32, 32, generator=generator)
     if kind in ("pairs", "shuffled partners"):
         logmel = logmel + 2 * cause.repeat_interleave(4, dim=1)[:, None]  # by the height of a tone
         frames = frames + 2 * cause[:, None, :3, None, None]  # by colour
     if kind == "shuffled partners":
-        frames = frames[torch.randperm(NUM_CLIPS, generator=generator)]
+        frames = frames[torch.randperm(num_clips, generator=generator)]
     if kind in ("identical", "constant audio"):
         logmel = logmel[:1].expand_as(logmel)
     if kind in ("identical", "constant video"):
@@ -131,9 +136,12 @@ def train(arm: Arm, kind: str) -> tuple[float, list[float]]:
     clips, contrasts, intras = torch.Generator().manual_seed(1), [], []
     for step in range(NUM_STEPS):
         draw = torch.Generator().manual_seed(step)
-        negatives = sample_negatives(NUM_CLIPS, arm.num_compared, draw)
-        plan = objective.draw(NUM_CLIPS, RATIOS, draw, negative_mask_NN=negatives)
-        batch = make_clips(kind, clips)
+        left = (1 - step / NUM_STEPS) * arm.falls
+        num_clips, ratio = round(NUM_CLIPS * (1 + left)), 0.5 + 0.3 * left
+        negatives = sample_negatives(num_clips, arm.num_compared, draw)
+        ratios = MaskRatios(ratio, ratio, LISTED)
+        plan = objective.draw(num_clips, ratios, draw, negative_mask_NN=negatives)
+        batch = make_clips(kind, num_clips, clips)
         if step >= NUM_STEPS - JUDGED_STEPS and "intra_weight" in arm.recipe:
             intras.append(intra_losses(objective, batch, plan))
         values = objective(batch, plan, step_pass)
