@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Sequence
 
-HEADS = ("audio", "video", "audio_video")
+from pipeline_src.methods.common.config import HEADS
+
 INPUTS = {"audio": {"audio"}, "video": {"video"}, "audio_video": {"audio", "video"}}
 
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline_src.config import EvaluateConfig
+from pipeline_src.config import EvaluateConfig, PretrainConfig
 from pipeline_src.evaluate.common import Split, pick_device, save_arrays
 from pipeline_src.evaluate.differences import mean_difference
 from pipeline_src.evaluate.intervals import bootstrap_means
@@ -63,7 +63,8 @@ def evaluate_reconstruction(
     model = model.to(device)
     # One group of frames, as in pre-training.
     evaluate = evaluate.model_copy(update={"num_frames": spec.recipe.num_frames})
-    ratio = spec.recipe.reconstruct_ratio  # type: ignore[union-attr]
+    assert isinstance(spec.recipe, PretrainConfig)
+    ratio = spec.recipe.reconstruct_ratio
     means = _mean_clip(train.dataset(checkpoint, evaluate), evaluate.batch_size, device)
     held_out = test.dataset(checkpoint, evaluate)
     generator = torch.Generator(device).manual_seed(evaluate.seed)
