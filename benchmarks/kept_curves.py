@@ -85,7 +85,8 @@ def draw_differences(axes: Axes, arms: Arms) -> None:
 def draw(records: Sequence[Record], path: Path) -> None:
     """Write the picture, in the format of its suffix."""
     arms = group(records)
-    with matplotlib.rc_context({"svg.hashsalt": "curves", "axes.grid": True, "grid.alpha": 0.4}):
+    style = {"svg.hashsalt": "curves", "svg.fonttype": "none"}
+    with matplotlib.rc_context({**style, "axes.grid": True, "grid.alpha": 0.4}):
         figure = Figure(figsize=(15, 4.6), layout="constrained")
         FigureCanvasAgg(figure)
         left, middle, right = figure.subplots(1, 3)

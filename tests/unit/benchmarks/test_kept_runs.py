@@ -136,5 +136,5 @@ def test_differences_and_curves_are_drawn_of_every_arm(tmp_path):
     ]
     kept_curves.draw(records, tmp_path / "curves.svg")
     drawn = (tmp_path / "curves.svg").read_text()
-    assert all(f"arm{n} -->" in drawn for n in range(11))
+    assert all(f">arm{n}<" in drawn for n in range(11))
     assert kept_curves.spent(records[0], "flops") == pytest.approx([1.2e13, 1.4e13])
