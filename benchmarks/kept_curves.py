@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import cycle, product
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -36,6 +37,13 @@ from pipeline_src.report.colours import PALETTES
 MODALITY = "audio"  # the claim is about it
 UNITS = {"flops": (1e12, "TFLOP"), "steps": (1e3, "thousand optimiser steps")}
 COLUMN = 1 + MODALITIES.index(MODALITY)  # of a row of validation, after the step
+# Its type lists every rc key.
+STYLE: Any = {
+    "svg.hashsalt": "curves",
+    "svg.fonttype": "none",
+    "axes.grid": True,
+    "grid.alpha": 0.4,
+}
 STYLES = list(product("osD", PALETTES["light"]))  # marker and colour of each arm
 Arms = Mapping[str, Mapping[str, Record]]
 
@@ -85,8 +93,7 @@ def draw_differences(axes: Axes, arms: Arms) -> None:
 def draw(records: Sequence[Record], path: Path) -> None:
     """Write the picture, in the format of its suffix."""
     arms = group(records)
-    style = {"svg.hashsalt": "curves", "svg.fonttype": "none"}
-    with matplotlib.rc_context({**style, "axes.grid": True, "grid.alpha": 0.4}):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(15, 4.6), layout="constrained")
         FigureCanvasAgg(figure)
         left, middle, right = figure.subplots(1, 3)
