@@ -32,7 +32,8 @@ sys.path.insert(0, str(ROOT))
 from pipeline_src.methods import MaskRatios  # noqa: E402
 from pipeline_src.methods.avsiam.network import AVSiam  # noqa: E402
 from pipeline_src.methods.avsiam.objective import AVSiamPretrain  # noqa: E402
-from pipeline_src.methods.common.blocks import NORM_SUFFIX, Block, Modality  # noqa: E402
+from pipeline_src.methods.common.blocks import NORM_SUFFIX, Block  # noqa: E402
+from pipeline_src.methods.common.config import Modality  # noqa: E402
 from pipeline_src.methods.common.contrast import contrastive_loss  # noqa: E402
 from pipeline_src.methods.common.masking import gather_tokens, num_kept  # noqa: E402
 from pipeline_src.methods.factory import create_model  # noqa: E402

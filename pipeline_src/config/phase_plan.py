@@ -12,6 +12,7 @@ from pipeline_src.config.phases import Phase
 from pipeline_src.config.training import PretrainConfig
 from pipeline_src.errors import ConfigError
 from pipeline_src.methods import MaskRatios, NetworkConfig
+from pipeline_src.methods.common.config import MODALITIES
 
 
 def plan_phases(network: NetworkConfig, recipe: PretrainConfig) -> tuple[Phase, ...]:
@@ -67,7 +68,7 @@ def _ratios(network: NetworkConfig, recipe: PretrainConfig, number: int, count: 
     scheduled = curriculum.ratio(curriculum.start, curriculum.end, number, count)
     video, audio = (
         scheduled if curriculum.is_on and curriculum.modalities != other else given
-        for other in ("audio", "video")
+        for other in MODALITIES
     )
     if not network.has_contrast_pass:
         return MaskRatios(audio, video)

@@ -15,6 +15,7 @@ from pipeline_src.config.section import Section
 from pipeline_src.config.yaml_files import read_yaml
 from pipeline_src.datasets.sources import source_problem
 from pipeline_src.errors import ConfigError, did_you_mean, shown
+from pipeline_src.methods.common.config import LabelKind, Modality
 from pipeline_src.system.url_secrets import hide_secrets
 
 SPLITS = ("train", "val", "test")
@@ -72,11 +73,11 @@ class DatasetConfig(Section):
     name: str = Field(
         pattern=NAME_PATTERN, description="folder under results and part of target names"
     )
-    task: Literal["multiclass", "multilabel"] = Field(description="one label per clip, or several")
+    task: LabelKind = Field(description="one label per clip, or several")
     format: Literal["clips", "audioset", "vggsound", "esc50", "speech_commands", "shards"] = Field(
         default="clips", description="form of the clip list; shards = none, see index_urls"
     )
-    modalities: tuple[Literal["audio", "video"], ...] = Field(
+    modalities: tuple[Modality, ...] = Field(
         default=("audio", "video"),
         description="what every clip has; [audio] = sound alone, video is not looked for",
     )

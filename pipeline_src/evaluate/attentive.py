@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from pipeline_src.evaluate.metrics import classification_metrics
 from pipeline_src.evaluate.probes import LabelledFeatures, ProbePredictions, hold_out
-from pipeline_src.evaluate.records import HEADLINE, Task
+from pipeline_src.evaluate.records import HEADLINE
 from pipeline_src.methods.common.aggregator import Aggregator
+from pipeline_src.methods.common.config import LabelKind
 
 EPOCHS, BATCH_SIZE = 25, 48
 LEARNING_RATE, BETAS, WEIGHT_DECAY = 2e-4, (0.95, 0.999), 5e-7
@@ -34,7 +35,7 @@ def attentive_scores(
     train: LabelledFeatures,
     test: LabelledFeatures,
     val: LabelledFeatures | None,
-    task: Task,
+    task: LabelKind,
     seed: int,
     device: torch.device,
 ) -> ProbePredictions:
@@ -79,7 +80,7 @@ class AttentiveClassifier(nn.Module):
         return self.aggregator((features_BSD - self.mean_D) / self.std_D)
 
     @torch.no_grad()
-    def scores(self, features_NSD: NDArray, task: Task) -> NDArray:
+    def scores(self, features_NSD: NDArray, task: LabelKind) -> NDArray:
         """Return probabilities (N, C)."""
         blocks = torch.from_numpy(features_NSD).split(BATCH_SIZE)
         logits_NC = torch.cat([self(block).double().cpu() for block in blocks])
@@ -87,7 +88,7 @@ class AttentiveClassifier(nn.Module):
 
 
 def _trained(
-    train: LabelledFeatures, task: Task, seed: int, device: torch.device
+    train: LabelledFeatures, task: LabelKind, seed: int, device: torch.device
 ) -> Iterator[AttentiveClassifier]:
     """Yield the one probe after each epoch."""
     probe = AttentiveClassifier(train, seed, device)
@@ -116,7 +117,7 @@ def lr_fraction(progress: float) -> float:
     return LAST_FRACTION + (1 - LAST_FRACTION) * cosine
 
 
-def _loss(logits_BC: Tensor, targets_BC: Tensor, task: Task) -> Tensor:
+def _loss(logits_BC: Tensor, targets_BC: Tensor, task: LabelKind) -> Tensor:
     """Compute the cross-entropy of smoothed targets, 0-d."""
     smoothed_BC = targets_BC * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / targets_BC.shape[1]
     if task == "multiclass":

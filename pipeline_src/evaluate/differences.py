@@ -18,7 +18,8 @@ from pipeline_src.evaluate.intervals import (
     sort_class,
 )
 from pipeline_src.evaluate.metrics import check_scores, classification_metrics, hits_at
-from pipeline_src.evaluate.records import HEADLINE, Task
+from pipeline_src.evaluate.records import HEADLINE
+from pipeline_src.methods.common.config import LabelKind
 
 
 def headline_difference(
@@ -26,7 +27,7 @@ def headline_difference(
     theirs_NC: NDArray,
     targets_NC: NDArray,
     *,
-    task: Task,
+    task: LabelKind,
     num_resamples: int,
     seed: int,
     groups: Sequence[str] | None = None,

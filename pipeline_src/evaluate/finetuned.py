@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from pipeline_src.config import EvaluateConfig, ModelConfig
-from pipeline_src.config.heads import HEADS
 from pipeline_src.errors import CheckpointError
 from pipeline_src.evaluate.common import (
     Split,
@@ -32,6 +31,7 @@ from pipeline_src.evaluate.predict import (
 )
 from pipeline_src.evaluate.records import EvalMetrics, write_metrics
 from pipeline_src.evaluate.summary import summarise_evaluation
+from pipeline_src.methods.common.config import HEADS
 from pipeline_src.runs.build import network_config
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.done import read_done

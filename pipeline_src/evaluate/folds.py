@@ -6,14 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_src.errors import StageError
-from pipeline_src.evaluate.records import (
-    EvalMetrics,
-    FoldMetrics,
-    Modality,
-    read_record,
-    write_metrics,
-)
+from pipeline_src.evaluate.records import EvalMetrics, FoldMetrics, read_record, write_metrics
 from pipeline_src.evaluate.summary import summarise_folds
+from pipeline_src.methods.common.config import Head
 
 SHARED = ("run", "dataset", "task", "heads")
 METRICS = ("accuracy", "top5_accuracy", "mAP", "mean_auc", "d_prime")
@@ -51,7 +46,7 @@ def average_folds(fold_metrics: Sequence[Path], metrics_path: Path) -> None:
     write_metrics(metrics_path, FoldMetrics, metrics, summarise_folds)
 
 
-def _figures(folds: Sequence[EvalMetrics], head: Modality) -> dict[str, Any]:
+def _figures(folds: Sequence[EvalMetrics], head: Head) -> dict[str, Any]:
     """Give each metric that every fold has a value for: mean, standard deviation, the values."""
     figures = {}
     for name in METRICS:

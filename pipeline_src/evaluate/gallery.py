@@ -23,10 +23,10 @@ from pipeline_src.evaluate.segments import (
     segment_ranks,
     similarity_maps,
 )
+from pipeline_src.methods.common.config import MODALITIES
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
 from pipeline_src.shards.read import dropped_clips
 
-SIDES = ("audio", "video")
 MAX_MAPS = 16
 
 
@@ -50,7 +50,7 @@ def score_retrieval(
     options = {"num_resamples": evaluate.num_bootstrap, "seed": evaluate.seed}
     shown: dict[str, NDArray] = {}
     if "audio" + SEGMENTS in features:
-        segments = [features[name + SEGMENTS][chosen] for name in SIDES]
+        segments = [features[name + SEGMENTS][chosen] for name in MODALITIES]
         by_score = segment_ranks(*segments)
         ranks, figures = by_score[PUBLISHED_SCORE], segment_metrics(by_score, **options)
         shown = {
@@ -58,7 +58,7 @@ def score_retrieval(
             "segment_similarity": similarity_maps(*(side[:MAX_MAPS] for side in segments)),
         }
     else:
-        audio, video = (_compared(features, name)[chosen] for name in SIDES)
+        audio, video = (_compared(features, name)[chosen] for name in MODALITIES)
         ranks = rank_pairs(audio, video)
         figures = gallery_metrics(ranks, **options)
         if SINGLE + "video" in features:

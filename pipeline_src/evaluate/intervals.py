@@ -25,7 +25,7 @@ from scipy.special import expit, logit
 from scipy.stats import norm, t
 
 from pipeline_src.evaluate.metrics import TOP_K, classification_metrics, d_prime, hits_at
-from pipeline_src.evaluate.records import Task
+from pipeline_src.methods.common.config import LabelKind
 
 PERCENTILES = (2.5, 97.5)
 NORMAL_QUANTILE = float(norm.ppf(0.975))
@@ -178,7 +178,7 @@ def _running_sum(counts: NDArray) -> NDArray:
 
 
 def classification_intervals(
-    scores_NC: NDArray, targets_NC: NDArray, *, task: Task, num_resamples: int, seed: int
+    scores_NC: NDArray, targets_NC: NDArray, *, task: LabelKind, num_resamples: int, seed: int
 ) -> dict[str, Interval | int]:
     """Compute ``metrics.classification_metrics`` with an interval around each figure.
 

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from pipeline_src.evaluate.records import Task
+from pipeline_src.methods.common.config import LabelKind
 
 TOP_K = 5
 
 
-def check_scores(scores_NC: NDArray, targets_NC: NDArray, task: Task) -> None:
+def check_scores(scores_NC: NDArray, targets_NC: NDArray, task: LabelKind) -> None:
     """Refuse scores and targets, (N, C) each, that no metric can be computed from.
 
     Raises:
@@ -90,7 +90,9 @@ def mean_of_scored(values_C: NDArray) -> float:
     return float(values_C[~np.isnan(values_C)].mean()) if (~np.isnan(values_C)).any() else math.nan
 
 
-def classification_metrics(scores_NC: NDArray, targets_NC: NDArray, task: Task) -> dict[str, float]:
+def classification_metrics(
+    scores_NC: NDArray, targets_NC: NDArray, task: LabelKind
+) -> dict[str, float]:
     """Compute every metric of the task as a plain number; ``intervals`` gives them intervals.
 
     Args:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from pipeline_src.config import EvaluateConfig, ModelConfig
-from pipeline_src.config.heads import HEADS
 from pipeline_src.evaluate.attentive import attentive_scores
 from pipeline_src.evaluate.common import (
     Split,
@@ -33,6 +32,7 @@ from pipeline_src.evaluate.probes import LabelledFeatures, ProbePredictions, hea
 from pipeline_src.evaluate.reconstruction import evaluate_reconstruction
 from pipeline_src.evaluate.records import HEADLINE, ProbeMetrics, write_metrics
 from pipeline_src.evaluate.summary import summarise_probe
+from pipeline_src.methods.common.config import HEADS, MODALITIES
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.done import read_done
 
@@ -156,7 +156,7 @@ def _probe(
     by_split: dict[str, Outputs], modality: str, task: Any, evaluate: EvaluateConfig
 ) -> dict[str, ProbePredictions]:
     """Score the test clips (N, C) with the probes of one input that the configuration names."""
-    parts = ("audio", "video") if modality == "audio_video" else (modality,)
+    parts = MODALITIES if modality == "audio_video" else (modality,)
 
     def labelled(kind: str) -> dict[str, LabelledFeatures | None]:
         splits: dict[str, LabelledFeatures | None] = {"val": None}

@@ -22,7 +22,8 @@ from threadpoolctl import threadpool_limits
 
 from pipeline_src.evaluate.intervals import Interval, classification_intervals
 from pipeline_src.evaluate.metrics import classification_metrics
-from pipeline_src.evaluate.records import HEADLINE, Task
+from pipeline_src.evaluate.records import HEADLINE
+from pipeline_src.methods.common.config import LabelKind
 from pipeline_src.system.progress import ProgressLine
 
 INVERSE_STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # scikit-learn's C
@@ -54,7 +55,7 @@ def probe_scores(
     train: LabelledFeatures,
     test: LabelledFeatures,
     val: LabelledFeatures | None,
-    task: Task,
+    task: LabelKind,
     num_neighbours: int,
     seed: int,
     kinds: Collection[str] = ("linear", "knn"),
@@ -89,7 +90,7 @@ def headline(scores_NC: NDArray, targets_NC: NDArray, **options: Any) -> Interva
 
 
 def choose_strength(
-    *, train: LabelledFeatures, val: LabelledFeatures | None, task: Task, seed: int
+    *, train: LabelledFeatures, val: LabelledFeatures | None, task: LabelKind, seed: int
 ) -> float:
     """Choose the inverse strength that is best on the validation clips; the smallest on a tie."""
     if val is None:
@@ -123,7 +124,7 @@ def hold_out(train: LabelledFeatures, seed: int) -> tuple[LabelledFeatures, Labe
 
 
 def linear_scores(
-    train: LabelledFeatures, features_ND: NDArray, *, task: Task, inverse_strength: float
+    train: LabelledFeatures, features_ND: NDArray, *, task: LabelKind, inverse_strength: float
 ) -> NDArray[np.float64]:
     """Fit and score (N, C): softmax over classes (multiclass), one model per class (multilabel).
 

@@ -22,6 +22,7 @@ from pipeline_src.evaluate.intervals import bootstrap_means
 from pipeline_src.evaluate.predict import run_over
 from pipeline_src.loader.batches import Batch, evaluation_batches, to_device
 from pipeline_src.loader.dataset import IMAGE_MEAN, IMAGE_STD, ClipDataset
+from pipeline_src.methods.common.config import MODALITIES
 from pipeline_src.methods.common.masking import Mask, draw_noise, mask_from_noise
 from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.methods.common.pictures import DenoisedPictures
@@ -31,7 +32,7 @@ from pipeline_src.runs.checkpoint import Checkpoint
 PREDICTORS = ("model", "mean_patch", "mean_position")
 PICTURES = (
     "clip_ids",
-    *(f"{m}_{part}" for m in ("audio", "video") for part in ("input", "masked", "reconstructed")),
+    *(f"{m}_{part}" for m in MODALITIES for part in ("input", "masked", "reconstructed")),
 )
 SAMPLING_STEPS = 50  # of the pictures of a diffusion decoder
 NUM_STATES = 6  # of them shown
@@ -84,7 +85,7 @@ def evaluate_reconstruction(
     save_arrays(pictures_path, {"clip_ids": np.array(clip_ids), **pictures})
     return {
         modality: _figures([errors[f"{modality}_{kind}"] for kind in PREDICTORS], evaluate, groups)
-        for modality in ("audio", "video")
+        for modality in MODALITIES
     }
 
 

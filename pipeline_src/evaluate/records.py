@@ -14,14 +14,15 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pipeline_src.errors import StageError, shown
 from pipeline_src.evaluate.files import SUMMARY_FILE
+from pipeline_src.methods.common.config import HEADS, MODALITIES, Head, LabelKind
 from pipeline_src.system.atomic import write_json
 
-Task = Literal["multiclass", "multilabel"]
-Modality = Literal["audio", "video", "audio_video"]
-MODALITIES: tuple[Modality, ...] = ("audio", "video", "audio_video")
 DIRECTIONS = ("audio_to_video", "video_to_audio")
 # The metric that the field quotes for a task.
-HEADLINE: dict[Task, Literal["accuracy", "mAP"]] = {"multiclass": "accuracy", "multilabel": "mAP"}
+HEADLINE: dict[LabelKind, Literal["accuracy", "mAP"]] = {
+    "multiclass": "accuracy",
+    "multilabel": "mAP",
+}
 ROOT_DEPTH = 3  # results/<run>/eval/<dataset>/metrics.json, results/<dataset>/shards/<split>/..
 
 Record = TypeVar("Record", bound=BaseModel)
@@ -77,7 +78,7 @@ class ByModality(BaseModel):
     video: Scores | None = None
     audio_video: Scores | None = None
 
-    def scores(self, modality: Modality) -> Scores | None:
+    def scores(self, modality: Head) -> Scores | None:
         """Return the figures of one input."""
         return getattr(self, modality)
 
@@ -127,7 +128,7 @@ class Scored(BaseModel):
     run: str
     dataset: str
     split: str
-    modalities: tuple[str, ...] = ("audio", "video")
+    modalities: tuple[str, ...] = MODALITIES
     clip_ids_sha256: str
     warnings: list[str] = []
     num_frames: int | None = None
@@ -151,18 +152,18 @@ class Scored(BaseModel):
 class EvalMetrics(Scored, ByModality):
     """metrics.json of one run on one split."""
 
-    task: Task
+    task: LabelKind
     num_clips: int
     num_clips_in_list: int
-    heads: tuple[Modality, ...] = MODALITIES
+    heads: tuple[Head, ...] = HEADS
     single_frame: SingleFrame | None = None
 
-    def headline(self, modality: Modality) -> Estimate | None:
+    def headline(self, modality: Head) -> Estimate | None:
         """Return accuracy (multiclass) or mAP (multilabel) of one input."""
         scores = self.scores(modality)
         return scores.get(HEADLINE[self.task]) if scores else None
 
-    def single_headline(self, modality: Modality) -> Estimate | None:
+    def single_headline(self, modality: Head) -> Estimate | None:
         """Return the same of the middle frame group alone; None for audio, or with one group."""
         scores = self.single_frame.scores(modality) if self.single_frame else None
         return scores.get(HEADLINE[self.task]) if scores else None
@@ -181,8 +182,8 @@ class FoldMetrics(BaseModel):
 
     run: str
     dataset: str
-    task: Task
-    heads: tuple[Modality, ...]
+    task: LabelKind
+    heads: tuple[Head, ...]
     folds: list[str]
     num_clips: int
     num_clips_in_list: int
@@ -191,7 +192,7 @@ class FoldMetrics(BaseModel):
     audio_video: dict[str, FoldFigure] = {}
     checkpoint_sha256: list[str] = []
 
-    def scores(self, modality: Modality) -> dict[str, FoldFigure]:
+    def scores(self, modality: Head) -> dict[str, FoldFigure]:
         """Return the figures of one input; none where it was not scored."""
         return getattr(self, modality)
 
@@ -246,11 +247,11 @@ class ProbeMetrics(Scored):
     Scored by retrieval alone, it has neither probes nor reconstruction.
     """
 
-    task: Task | None = None
+    task: LabelKind | None = None
     num_clips: int | None = None
     num_clips_in_list: int | None = None
-    reconstruction: dict[Modality, ReconstructionScores] = {}
-    probes: dict[Literal["pretrained", "untrained"], dict[Modality, ProbeScores]] = {}
+    reconstruction: dict[Head, ReconstructionScores] = {}
+    probes: dict[Literal["pretrained", "untrained"], dict[Head, ProbeScores]] = {}
     retrieval_untrained: Retrieval | None = None
 
     @property

@@ -26,7 +26,8 @@ from pipeline_src.evaluate.intervals import (
     sort_class,
 )
 from pipeline_src.evaluate.metrics import check_scores, classification_metrics, hits_at
-from pipeline_src.evaluate.records import HEADLINE, Estimate, Task
+from pipeline_src.evaluate.records import HEADLINE, Estimate
+from pipeline_src.methods.common.config import LabelKind
 
 CONFIDENCE = 0.95
 
@@ -66,7 +67,7 @@ def resample_headline(
     scores_NC: NDArray,
     targets_NC: NDArray,
     *,
-    task: Task,
+    task: LabelKind,
     num_resamples: int,
     seed: int,
     groups: Sequence[str] | None = None,

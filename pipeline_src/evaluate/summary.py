@@ -5,13 +5,13 @@ from typing import Any
 from pipeline_src.evaluate.records import (
     DIRECTIONS,
     HEADLINE,
-    MODALITIES,
     Estimate,
     EvalMetrics,
     FoldMetrics,
     ProbeMetrics,
     Scored,
 )
+from pipeline_src.methods.common.config import HEADS
 
 DIGITS = 4
 
@@ -39,7 +39,7 @@ def summarise_probe(metrics: ProbeMetrics) -> dict[str, Any]:
         "linear": {name: _value(scores.linear) for name, scores in probes.items()},
         **recalls,
         # DVC takes a key "error" for a file that it could not read.
-        "mse": {name: _value(errors[name].model) for name in MODALITIES if name in errors},
+        "mse": {name: _value(errors[name].model) for name in HEADS if name in errors},
     }
 
 

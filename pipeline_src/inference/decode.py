@@ -11,7 +11,7 @@ import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +40,6 @@ from pipeline_src.transcode.silence import add_silence
 from pipeline_src.transcode.transcode import decode_clips
 
 HEAD_BYTES = 64
-Modality = Literal["audio", "video"]
 
 
 @dataclass(frozen=True)

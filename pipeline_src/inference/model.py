@@ -28,12 +28,12 @@ from pipeline_src.inference.stream import Options, decoded_parts
 from pipeline_src.loader.batches import Batch, to_device
 from pipeline_src.loader.clip_format import ClipFormat
 from pipeline_src.loader.dataset import as_tensors
+from pipeline_src.methods.common.config import MODALITIES
 from pipeline_src.runs.build import evaluation_format, restore_model
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
 from pipeline_src.runs.preparation import read_preparation
 
 logger = logging.getLogger(__name__)
-BOTH = ("audio", "video")
 MS_PER_SECOND = 1000
 
 NetworkStep = Callable[[Batch], dict[str, Tensor]]
@@ -72,7 +72,7 @@ class Model:
         self.network.to(self.device).eval()
         self.name = self.spec.model.name
         self.sha256: str = state["sha256"][MODEL_FILE]
-        self.modalities: tuple[str, ...] = tuple(state.get("modalities", BOTH))
+        self.modalities: tuple[str, ...] = tuple(state.get("modalities", MODALITIES))
         self.class_names: tuple[str, ...] = tuple(state["class_names"])
         self.task: str = state["task"]
         self.heads = self._trained_heads()
@@ -148,7 +148,7 @@ class Model:
 
     def _scored_modalities(self) -> tuple[str, ...]:
         """Return what some trained head takes; a head of one alone sees nothing of the other."""
-        return tuple(one for one in BOTH if any(one in INPUTS[head] for head in self.heads))
+        return tuple(one for one in MODALITIES if any(one in INPUTS[head] for head in self.heads))
 
     def similarity(self, sounds: Any, pictures: Any, **options: Any) -> NDArray:
         """Compute the cosine similarity of sounds and pictures: (sounds, pictures), fp32.
@@ -268,7 +268,7 @@ def _usable_device(name: str) -> torch.device:
 
 
 def _embedding(span: SourceSpan, found: dict[str, NDArray]) -> Embedding:
-    compared = {name: found[name + COMPARED] for name in BOTH if name + COMPARED in found}
+    compared = {name: found[name + COMPARED] for name in MODALITIES if name + COMPARED in found}
     return Embedding(span, found.get("audio"), found.get("video"), compared or None)
 
 

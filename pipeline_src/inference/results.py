@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline_src.methods.common.config import MODALITIES
+
 DIGITS = 9  # of a decimal number: as many as make every fp32 value again
 
 
@@ -73,14 +75,14 @@ class Embedding:
         """Return the span, and the numbers as ``audio_0``, ``video_0``, ..."""
         numbers = {
             f"{name}_{place}": value
-            for name in ("audio", "video")
+            for name in MODALITIES
             for place, value in enumerate(decimals(getattr(self, name)))
         }
         return self.span.row() | numbers
 
     def record(self) -> dict[str, Any]:
         """Return the span, and the vectors as lists."""
-        vectors = {name: decimals(getattr(self, name)) for name in ("audio", "video")}
+        vectors = {name: decimals(getattr(self, name)) for name in MODALITIES}
         return self.span.row() | {name: value for name, value in vectors.items() if value}
 
 

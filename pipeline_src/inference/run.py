@@ -14,6 +14,7 @@ from pipeline_src.inference.inputs import Item, list_items
 from pipeline_src.inference.model import Model, load
 from pipeline_src.inference.results import Classification, Embedding, SourceSpan
 from pipeline_src.inference.table import ResultTable
+from pipeline_src.methods.common.config import MODALITIES
 from pipeline_src.system.atomic import json_sha256
 
 HASH_CHARS = 12
@@ -42,7 +43,7 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         help="rows for windows of this length; whole = a row per file; auto (default) = windows "
         "as long as the network hears, for files of more than twice that",
     )
-    add("--modalities", nargs="+", choices=("audio", "video"), help="what to look for in a file")
+    add("--modalities", nargs="+", choices=MODALITIES, help="what to look for in a file")
     add("--frames", type=int, default=0, help="frames looked at per clip; 0 = as in training")
     add("--device", default="", help="e.g. cpu, cuda:1; left out: the GPU where there is one")
     add("--batch-size", type=int, default=32, help="clips that the network is given at a time")

@@ -15,6 +15,7 @@ from pipeline_src.inference.fetch import UrlFetcher
 from pipeline_src.inference.inputs import Item
 from pipeline_src.inference.windows import WindowSeconds
 from pipeline_src.loader.clip_format import ClipFormat
+from pipeline_src.methods.common.config import MODALITIES
 from pipeline_src.runs.preparation import Preparation
 from pipeline_src.system.cores import num_cores
 from pipeline_src.system.progress import ProgressLine
@@ -22,7 +23,6 @@ from pipeline_src.transcode.memory import MemoryBudget
 from pipeline_src.transcode.transcode import map_in_order
 
 logger = logging.getLogger(__name__)
-MODALITIES = ("audio", "video")
 # Of one process of ffmpeg, whose start is most of a short clip's time.
 PARTS_TOGETHER, SECONDS_TOGETHER = 8, 60.0
 AHEAD = 2  # groups of each thread

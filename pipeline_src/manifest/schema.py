@@ -5,7 +5,7 @@ Types are strict: ``1`` is no ``true`` and ``"1"`` no number. Further keys are l
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, NotRequired
 
 from pydantic import (
     AfterValidator,
@@ -21,6 +21,7 @@ from typing_extensions import TypedDict
 from pipeline_src.config.data import AudioConfig
 from pipeline_src.errors import ManifestError, shown
 from pipeline_src.manifest.ledger import REASONS
+from pipeline_src.methods.common.config import LabelKind, Modality
 
 STRICT = ConfigDict(strict=True, extra="allow")
 CLOSED = ConfigDict(strict=True, extra="forbid")
@@ -93,7 +94,7 @@ class PackedClip(AnyClip):
 
 
 @with_config(STRICT)
-class Head(TypedDict):
+class ChunkHead(TypedDict):
     """What every chunk manifest has."""
 
     stage: str
@@ -112,12 +113,12 @@ class Head(TypedDict):
 
 
 @with_config(STRICT)
-class FetchedChunk(Head):
+class FetchedChunk(ChunkHead):
     clips: list[FetchedClip]
 
 
 @with_config(STRICT)
-class DecodedChunk(Head):
+class DecodedChunk(ChunkHead):
     clips: list[DecodedClip]
 
 
@@ -144,7 +145,7 @@ SampleRow = Annotated[
 
 
 @with_config(STRICT)
-class PackedChunk(Head):
+class PackedChunk(ChunkHead):
     clips: list[PackedClip]
     shards: NotRequired[list[Shard]]  # not in those of older versions, which are refused later
     samples: NotRequired[list[SampleRow]]
@@ -166,8 +167,8 @@ class Index(TypedDict):
 
     dataset: NotRequired[str]
     split: NotRequired[str]
-    task: Literal["multiclass", "multilabel"]
-    modalities: list[Literal["audio", "video"]]
+    task: LabelKind
+    modalities: list[Modality]
     class_names: list[str]
     num_clips: Count
     num_clips_in_list: NotRequired[Count]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline_src.errors import StageError
 from pipeline_src.evaluate.files import PREDICTIONS_FILE
-from pipeline_src.evaluate.records import HEADLINE, Estimate, EvalMetrics, Modality, Task
+from pipeline_src.evaluate.records import HEADLINE, Estimate, EvalMetrics
 from pipeline_src.evaluate.seeds import (
     Resampled,
     mean_difference_over_seeds,
@@ -20,9 +20,10 @@ from pipeline_src.evaluate.seeds import (
     mean_over_seeds,
     resample_headline,
 )
+from pipeline_src.methods.common.config import Head, LabelKind
 from pipeline_src.report.load import Problems, read_arrays, read_run_config
 
-NUM_RESAMPLES: dict[Task, int] = {"multiclass": 1000, "multilabel": 200}  # one of mAP takes longer
+NUM_RESAMPLES: dict[LabelKind, int] = {"multiclass": 1000, "multilabel": 200}  # mAP takes longer
 RESAMPLING_SEED = 0
 STAGES = ("pretrain", "finetune")
 NAMED_RUNS = (("pretrain", "teacher_run"), ("finetune", "checkpoint_run"))
@@ -164,9 +165,9 @@ class ArmFigures:
     """Figures of arms; every run's clips are resampled once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Path, Modality], tuple[NDArray, Resampled]] = {}
+        self._known: dict[tuple[Path, Head], tuple[NDArray, Resampled]] = {}
 
-    def headline(self, problems: Problems, arm: Arm, modality: Modality) -> Estimate | None:
+    def headline(self, problems: Problems, arm: Arm, modality: Head) -> Estimate | None:
         """Return accuracy or mAP: a run's own, or the mean over seeds; None if one has none."""
         found = [headline for run in arm.runs if (headline := run.evaluation.headline(modality))]
         values = [one.value for one in found if one.value is not None]
@@ -181,7 +182,7 @@ class ArmFigures:
         return Estimate.model_validate(interval)
 
     def difference(
-        self, problems: Problems, arm: Arm, other: Arm, modality: Modality
+        self, problems: Problems, arm: Arm, other: Arm, modality: Head
     ) -> Estimate | None:
         """Compare two arms seed by seed on the same clips; None without scores or a shared seed."""
         runs = [*arm.runs, *other.runs]
@@ -197,7 +198,7 @@ class ArmFigures:
         differences = [ours - theirs for ours, theirs in halves]
         return Estimate.model_validate(mean_difference_over_seeds(differences))
 
-    def _samples(self, runs: Sequence[EvaluatedRun], modality: Modality) -> list[Resampled]:
+    def _samples(self, runs: Sequence[EvaluatedRun], modality: Head) -> list[Resampled]:
         """Resample the clips of every run alike.
 
         Raises:
@@ -212,7 +213,7 @@ class ArmFigures:
                 )
         return [samples for _, samples in found]
 
-    def _resampled(self, run: EvaluatedRun, modality: Modality) -> tuple[NDArray, Resampled]:
+    def _resampled(self, run: EvaluatedRun, modality: Head) -> tuple[NDArray, Resampled]:
         """Return a run's clip ids (N,) and its headline under all resamples (R,), made once."""
         key = run.path, modality
         if key not in self._known:
@@ -222,7 +223,7 @@ class ArmFigures:
         return self._known[key]
 
 
-def _resample(path: Path, modality: Modality, task: Task) -> tuple[NDArray, Resampled]:
+def _resample(path: Path, modality: Head, task: LabelKind) -> tuple[NDArray, Resampled]:
     """Read clip ids (N,) and resample the headline, (R,).
 
     Raises:

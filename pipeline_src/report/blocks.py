@@ -14,7 +14,7 @@ from pipeline_src.report.load import Problems, plain
 MISSING = "\u2013"
 MAX_HOVER_CHARS = 80
 MAX_DETAILED = 12  # runs that are shown one by one
-MODALITY_LABELS = {"audio": "audio", "video": "video", "audio_video": "audio + video"}
+HEAD_LABELS = {"audio": "audio", "video": "video", "audio_video": "audio + video"}
 DIRECTION_LABELS = {"audio_to_video": "audio \u2192 video", "video_to_audio": "video \u2192 audio"}
 
 

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from pipeline_src.evaluate.records import Estimate
-from pipeline_src.report.blocks import MODALITY_LABELS, Chart, HoverSeries
-from pipeline_src.report.colours import MODALITY_COLOURS, NEUTRAL_COLOUR
+from pipeline_src.report.blocks import HEAD_LABELS, Chart, HoverSeries
+from pipeline_src.report.colours import HEAD_COLOURS, NEUTRAL_COLOUR
 from pipeline_src.report.drawing import ABOVE, draw_chart, shorten
 
 
@@ -30,7 +30,7 @@ class SeriesStyle(NamedTuple):
 
 
 MODALITY_STYLES = {
-    name: SeriesStyle(label, MODALITY_COLOURS[name]) for name, label in MODALITY_LABELS.items()
+    name: SeriesStyle(label, HEAD_COLOURS[name]) for name, label in HEAD_LABELS.items()
 }
 
 

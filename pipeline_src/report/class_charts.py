@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from pipeline_src.report.blocks import MODALITY_LABELS, Chart
-from pipeline_src.report.colours import HEAT_RGB, MODALITY_COLOURS, TEXT_COLOUR
+from pipeline_src.report.blocks import HEAD_LABELS, Chart
+from pipeline_src.report.colours import HEAD_COLOURS, HEAT_RGB, TEXT_COLOUR
 from pipeline_src.report.drawing import ABOVE, draw_chart, shorten
 
 MAX_LABELLED_CLASSES = 20
@@ -99,8 +99,8 @@ def class_chart(
         for index, (modality, values_C) in enumerate(values.items()):
             axes.barh(
                 rows - 0.4 + (index + 0.5) * thickness, 100 * np.nan_to_num(values_C),
-                height=thickness * 0.86, color=MODALITY_COLOURS[modality],
-                label=MODALITY_LABELS[modality],
+                height=thickness * 0.86, color=HEAD_COLOURS[modality],
+                label=HEAD_LABELS[modality],
             )  # fmt: skip
         axes.set_yticks(rows, [shorten(name) for name in class_names])
         axes.set_ylim(len(class_names) - 0.5, -0.5)
@@ -115,7 +115,7 @@ def class_chart(
         if not np.isnan(values_C).all():
             worst = int(np.nanargmin(values_C))
             parts.append(
-                f"{MODALITY_LABELS[modality]}: lowest {100 * values_C[worst]:.0f} "
+                f"{HEAD_LABELS[modality]}: lowest {100 * values_C[worst]:.0f} "
                 f"for {class_names[worst]}"
             )
     return draw_chart(

@@ -6,7 +6,7 @@ CIEDE2000 for normal sight and under simulated protanopia and deuteranopia, and 
 of at least 3 to the page's surfaces; ``tests/unit/report/test_colours.py`` computes both.
 """
 
-from pipeline_src.evaluate.records import MODALITIES
+from pipeline_src.methods.common.config import HEADS
 
 SURFACES = {"light": ("#f6f7f9", "#ffffff"), "dark": ("#14171b", "#1c2026")}  # page and card
 # Found by annealing; the first three, of audio, video and both, are blue, orange and green.
@@ -24,7 +24,7 @@ TEXT_COLOUR = "#010203"
 RULE_COLOUR = "#040506"
 NEUTRAL_COLOUR = "#070809"
 CLASS_COLOURS = tuple(f"#0a0b{index:02x}" for index in range(10))
-MODALITY_COLOURS: dict[str, str] = dict(zip(MODALITIES, CLASS_COLOURS, strict=False))
+HEAD_COLOURS: dict[str, str] = dict(zip(HEADS, CLASS_COLOURS, strict=False))
 CSS_COLOURS = {
     TEXT_COLOUR: "currentColor",
     RULE_COLOUR: "var(--rule)",

@@ -5,20 +5,20 @@ Shape legend: T log-mel frames, M mel bins, H, W frame height and width.
 
 import base64
 import io
-from typing import Literal
 
 import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from pipeline_src.methods.common.config import MODALITIES, Modality
 from pipeline_src.report.blocks import Image, ImageRow
 from pipeline_src.report.load import Arrays
 
 PARTS = ("input", "masked", "reconstructed")
 ARRAY_NAMES = (
     "clip_ids",
-    *(f"{modality}_{part}" for modality in ("audio", "video") for part in PARTS),
+    *(f"{modality}_{part}" for modality in MODALITIES for part in PARTS),
 )
 # Of methods whose decoder denoises: the step of each state, and its pictures.
 DENOISED_NAMES = ("denoised_steps", "audio_denoised", "video_denoised")
@@ -34,7 +34,6 @@ COLOUR_MAP = "magma"
 HIDDEN_RGB = np.array((128, 132, 138), dtype=np.uint8)
 SMALL_SIDE_PIXELS = 96  # below: PNG, shown with sharp pixels; above: JPEG
 JPEG_QUALITY = 82
-Modality = Literal["audio", "video"]
 
 
 def reconstruction_rows(arrays: Arrays, num_examples: int) -> list[ImageRow]:

@@ -8,7 +8,6 @@ from pipeline_src.catalog import paths
 from pipeline_src.errors import StageError
 from pipeline_src.evaluate.records import (
     DIRECTIONS,
-    MODALITIES,
     Estimate,
     EvalMetrics,
     FoldFigure,
@@ -18,6 +17,7 @@ from pipeline_src.evaluate.records import (
     Scored,
     read_record,
 )
+from pipeline_src.methods.common.config import HEADS
 
 PATTERN, PROBE_PATTERN, FOLDS_PATTERN = map(
     paths.as_glob, (paths.SCORES, paths.PROBE_SCORES, paths.FOLD_SCORES)
@@ -87,7 +87,7 @@ def _classification_rows(evaluation: EvalMetrics) -> list[tuple[str, ...]]:
             _percent(figures.get("mAP")),
             clips,
         )
-        for modality in MODALITIES
+        for modality in HEADS
         if (figures := evaluation.scores(modality)) is not None
     ]
 

@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -14,6 +14,7 @@ from pipeline_src.datasets.clip_lists import classes_of
 from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.errors import CheckpointError, ConfigError
 from pipeline_src.methods import NetworkConfig, split_name
+from pipeline_src.methods.common.config import LabelKind
 from pipeline_src.methods.common.key_report import KeyReport
 from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.runs.checkpoint import read_checkpoint, save_checkpoint
@@ -32,7 +33,7 @@ class Classes:
     """What a fine-tuned network's outputs mean; no names for a pre-trained one."""
 
     names: tuple[str, ...] = ()
-    task: Literal["multiclass", "multilabel"] = "multiclass"
+    task: LabelKind = "multiclass"
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline_src.config.data import RemoteConfig
 from pipeline_src.errors import ManifestError, shown
 from pipeline_src.manifest.chunks import ChunkManifest, read_chunk
 from pipeline_src.manifest.schema import INDEX, check_json, read_json
+from pipeline_src.methods.common.config import LabelKind
 from pipeline_src.shards.duplicates import DUPLICATE
 from pipeline_src.shards.files import SAMPLES, RemoteShard, remedy, shard_files, shard_paths
 
@@ -51,7 +52,7 @@ class ShardSet:
     """
 
     samples: Sequence[Sample]
-    task: Literal["multiclass", "multilabel"]
+    task: LabelKind
     class_names: tuple[str, ...]
     num_mel_bins: int
     logmel_mean: float

@@ -23,12 +23,13 @@ from pipeline_src.config import (
     plan_phases,
     pretrain_network,
 )
-from pipeline_src.config.heads import HEADS, possible_shares
+from pipeline_src.config.heads import possible_shares
 from pipeline_src.config.phases import Phase
 from pipeline_src.loader.mixup import Mixup, read_mixup
 from pipeline_src.loader.sampler import ClipWeights, balanced_weights
 from pipeline_src.methods import NetworkConfig, find_method
 from pipeline_src.methods.common.classify import Classify, ClassifyPlan
+from pipeline_src.methods.common.config import HEADS, LabelKind
 from pipeline_src.methods.common.contrast import sample_negatives
 from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.methods.common.objective import Objective
@@ -37,8 +38,6 @@ from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.generators import seeded_generator
 from pipeline_src.train.objective import pretrain_objective
 from pipeline_src.train.optim import layer_lr_factor
-
-Labels = Literal["multiclass", "multilabel"]
 
 
 class StepKind(NamedTuple):
@@ -74,7 +73,7 @@ class Task(ABC):
     def objective(
         self,
         model: AudioVisualModel,
-        labels: Labels,
+        labels: LabelKind,
         teacher: AudioVisualModel | None = None,
         modalities: Collection[str] = ("audio", "video"),
     ) -> Objective:
@@ -155,7 +154,7 @@ class Pretraining(Task):
     def objective(
         self,
         model: AudioVisualModel,
-        labels: Labels,
+        labels: LabelKind,
         teacher: AudioVisualModel | None = None,
         modalities: Collection[str] = ("audio", "video"),
     ) -> Objective:
@@ -224,7 +223,7 @@ class Finetuning(Task):
     def objective(
         self,
         model: AudioVisualModel,
-        labels: Labels,
+        labels: LabelKind,
         teacher: AudioVisualModel | None = None,
         modalities: Collection[str] = ("audio", "video"),
     ) -> Objective:

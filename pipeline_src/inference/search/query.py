@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from pipeline_src.errors import ConfigError
 from pipeline_src.inference.search.nearest import Pair, nearest
-from pipeline_src.inference.search.store import MODALITIES, ClipIndex, Row
+from pipeline_src.inference.search.store import ClipIndex, Row
+from pipeline_src.methods.common.config import MODALITIES
 
 By = Literal["audio", "video", "both"]
 Against = Literal["other", "same"]

@@ -27,7 +27,6 @@ from pipeline_src.errors import ConfigError, StageError, is_disk_full
 
 ABOUT_FILE, ROWS_FILE, COLUMNS_FILE = "index.json", "rows.jsonl", "columns.npz"
 PREVIEWS_FILE, BEGUN_FILE = "previews.bin", "begun.json"
-MODALITIES = ("audio", "video")
 FORMAT = 1
 Row = dict[str, Any]
 

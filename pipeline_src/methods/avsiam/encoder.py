@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline_src.methods.avsiam.config import AVSiamConfig
-from pipeline_src.methods.common.blocks import FINAL_NORM_EPS, Block, Modality, NormName, run_blocks
+from pipeline_src.methods.common.blocks import FINAL_NORM_EPS, Block, NormName, run_blocks
+from pipeline_src.methods.common.config import MODALITIES, Modality
 from pipeline_src.methods.common.packing import Packing
 from pipeline_src.methods.common.patch_embed import (
     check_frames,
@@ -52,7 +53,7 @@ class SharedViT(nn.Module):
             self.blocks = _make_blocks(config, norms=("video",))
             self.blocks_a = _make_blocks(config, norms=("audio",))
         else:
-            self.blocks = _make_blocks(config, norms=("audio", "video"))
+            self.blocks = _make_blocks(config, norms=MODALITIES)
         if config.num_registers:
             self.register_tokens = make_registers(config, num_modalities=2)
         self.norm = nn.LayerNorm(dim, eps=FINAL_NORM_EPS)

@@ -20,20 +20,14 @@ from pipeline_src.methods.cav_mae.config import CAVMAEConfig
 from pipeline_src.methods.common.blocks import (
     BLOCK_NORM_EPS,
     Block,
-    Modality,
     NormName,
     init_weights,
     run_blocks,
 )
+from pipeline_src.methods.common.config import HEADS, Modality
 from pipeline_src.methods.common.decoder import Decoder
 from pipeline_src.methods.common.masking import Mask, gather_tokens
-from pipeline_src.methods.common.network import (
-    HEADS,
-    AudioVisualModel,
-    LayerId,
-    init_heads,
-    make_head,
-)
+from pipeline_src.methods.common.network import AudioVisualModel, LayerId, init_heads, make_head
 from pipeline_src.methods.common.patch_embed import (
     check_frames,
     check_logmel,

@@ -19,7 +19,6 @@ from torch.utils.checkpoint import checkpoint
 from pipeline_src.methods.common.packing import Packing, packed_attention
 from pipeline_src.methods.common.registers import append_registers, drop_registers
 
-Modality = Literal["audio", "video"]
 NormName = Literal["audio", "video", "plain"]
 
 NORM_SUFFIX: dict[NormName, str] = {"audio": "_a", "video": "_v", "plain": ""}

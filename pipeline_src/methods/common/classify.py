@@ -6,16 +6,15 @@ three at once instead.
 Shape legend: B clips, G frame groups, C classes.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline_src.methods.common.network import HEADS, AudioVisualModel
+from pipeline_src.methods.common.config import HEADS, LabelKind
+from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.methods.common.ratios import MaskRatios
-
-Task = Literal["multiclass", "multilabel"]
 
 
 class ClassifyPlan(NamedTuple):
@@ -41,14 +40,14 @@ class Classify(nn.Module):
         self,
         model: AudioVisualModel,
         *,
-        task: Task,
+        task: LabelKind,
         label_smoothing: float = 0.1,
         modality_probs: tuple[float, float, float] = (0.25, 0.25, 0.5),
         all_heads: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
-        self.task: Task = task
+        self.task: LabelKind = task
         self.label_smoothing = label_smoothing
         self.modality_probs = modality_probs
         self.all_heads = all_heads

@@ -10,12 +10,13 @@ Shape legend: T tokens of all sequences, H heads, E head width; a group is n seq
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
+
+from pipeline_src.methods.common.config import Modality
 
 HALF_TYPES = (torch.float16, torch.bfloat16)  # what variable-length kernels take
 
@@ -44,7 +45,7 @@ class Packing:
         return [sum(n * length for n, length in part) for part in (self.audio, self.video)]
 
     @property
-    def only_modality(self) -> Literal["audio", "video"] | None:
+    def only_modality(self) -> Modality | None:
         """The one modality that is packed, or None where both are."""
         return None if self.audio and self.video else "audio" if self.audio else "video"
 

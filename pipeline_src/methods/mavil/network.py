@@ -17,14 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline_src.methods.common.blocks import init_weights
+from pipeline_src.methods.common.config import HEADS
 from pipeline_src.methods.common.masking import Mask, gather_tokens
-from pipeline_src.methods.common.network import (
-    HEADS,
-    AudioVisualModel,
-    LayerId,
-    init_heads,
-    make_head,
-)
+from pipeline_src.methods.common.network import AudioVisualModel, LayerId, init_heads, make_head
 from pipeline_src.methods.common.pictures import DenoisedPictures, audio_patches, video_patches
 from pipeline_src.methods.common.pos_embed import sincos_2d, sincos_3d
 from pipeline_src.methods.mavil.config import MAViLConfig

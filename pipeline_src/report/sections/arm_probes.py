@@ -3,9 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from pipeline_src.evaluate.records import MODALITIES, Estimate, Modality, ProbeMetrics
+from pipeline_src.evaluate.records import Estimate, ProbeMetrics
+from pipeline_src.methods.common.config import HEADS, Head
 from pipeline_src.report.arms import Arm, mean_over_runs
-from pipeline_src.report.blocks import MODALITY_LABELS, Cell, Table, interval_cell
+from pipeline_src.report.blocks import HEAD_LABELS, Cell, Table, interval_cell
 
 Means = Sequence[Estimate | None]
 
@@ -14,8 +15,8 @@ def probes_tables(arms: Sequence[Arm], probes: Sequence[ProbeMetrics], dataset: 
     """Write linear probes and the error on hidden patches; nothing where no run has one."""
     of_run = {probe.run: probe for probe in probes if probe.dataset == dataset}
     head, columns = ["Run"], [[Cell(arm.name) for arm in arms]]
-    for modality in MODALITIES:
-        label = MODALITY_LABELS[modality]
+    for modality in HEADS:
+        label = HEAD_LABELS[modality]
         linear = [mean_over_runs(_linear(arm, of_run, modality), largest=1) for arm in arms]
         errors = [mean_over_runs(_errors(arm, of_run, modality), largest=math.inf) for arm in arms]
         for title, means, scale, digits in (
@@ -29,14 +30,14 @@ def probes_tables(arms: Sequence[Arm], probes: Sequence[ProbeMetrics], dataset: 
     return [Table(f"Before any label, runs on {dataset}", head, rows)] if len(head) > 1 else []
 
 
-def _linear(arm: Arm, of_run: Mapping[str, ProbeMetrics], modality: Modality) -> Means:
+def _linear(arm: Arm, of_run: Mapping[str, ProbeMetrics], modality: Head) -> Means:
     """Read the linear probe of each run's frozen encoder; of a run without one, None."""
     found = [of_run.get(run.evaluation.run) for run in arm.runs]
     scores = [one.probes.get("pretrained", {}).get(modality) if one else None for one in found]
     return [one.linear if one else None for one in scores]
 
 
-def _errors(arm: Arm, of_run: Mapping[str, ProbeMetrics], modality: Modality) -> Means:
+def _errors(arm: Arm, of_run: Mapping[str, ProbeMetrics], modality: Head) -> Means:
     found = [of_run.get(run.evaluation.run) for run in arm.runs]
     errors = [one.reconstruction.get(modality) if one else None for one in found]
     return [one.model if one else None for one in errors]

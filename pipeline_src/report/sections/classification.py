@@ -4,18 +4,12 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from pipeline_src.evaluate.records import (
-    HEADLINE,
-    MODALITIES,
-    EvalMetrics,
-    FoldFigure,
-    FoldMetrics,
-    Scores,
-)
+from pipeline_src.evaluate.records import HEADLINE, EvalMetrics, FoldFigure, FoldMetrics, Scores
+from pipeline_src.methods.common.config import HEADS
 from pipeline_src.report.blocks import (
+    HEAD_LABELS,
     MAX_DETAILED,
     MISSING,
-    MODALITY_LABELS,
     Cell,
     Chart,
     Charts,
@@ -70,14 +64,14 @@ def classification_section(evaluations: Sequence[EvalMetrics]) -> PageSection:
 
 
 def _results_table(runs: Sequence[EvalMetrics], caption: str) -> Table:
-    found = [scores for run in runs for m in MODALITIES if (scores := run.scores(m))]
+    found = [scores for run in runs for m in HEADS if (scores := run.scores(m))]
     metrics = [metric for metric in METRICS if any(scores.get(metric.key) for scores in found)]
     single = _single_frame_label(runs)
     rows = []
     for run in runs:
         for index, modality in enumerate(run.heads):
             scores = run.scores(modality) or Scores()
-            cells = [Cell(MODALITY_LABELS[modality])]
+            cells = [Cell(HEAD_LABELS[modality])]
             cells += [
                 interval_cell(scores.get(m.key), scale=m.scale, digits=m.digits) for m in metrics
             ]
@@ -106,7 +100,7 @@ def _results_chart(runs: Sequence[EvalMetrics]) -> Chart | None:
     points = [
         IntervalPoint(run.run, modality, headline)
         for run in runs
-        for modality in MODALITIES
+        for modality in HEADS
         if (headline := run.headline(modality)) is not None and headline.value is not None
     ]
     if not points:
@@ -121,7 +115,7 @@ def _check_comparable(section: PageSection, runs: Sequence[EvalMetrics]) -> None
     for run in runs:
         for text in run.warnings:
             section.problems.add(f"{run.name}: its checkpoint {text}")
-        absent = [MODALITY_LABELS[m] for m in run.heads if run.scores(m) is None]
+        absent = [HEAD_LABELS[m] for m in run.heads if run.scores(m) is None]
         if absent:
             section.problems.add(f"{run.name}: metrics.json has no figures for {', '.join(absent)}")
     if len({run.clip_ids_sha256 for run in runs}) > 1:
@@ -155,7 +149,7 @@ def _folds_table(dataset: str, runs: Sequence[FoldMetrics]) -> Table:
     rows = []
     for run in runs:
         for index, head in enumerate(run.heads):
-            cells = [Cell(MODALITY_LABELS[head])]
+            cells = [Cell(HEAD_LABELS[head])]
             cells += [_figure_cell(run.scores(head).get(m.key), m) for m in metrics]
             if index == 0:
                 span = len(run.heads)

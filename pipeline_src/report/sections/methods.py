@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline_src.evaluate.records import DIRECTIONS, MODALITIES, ProbeMetrics, read_record
+from pipeline_src.evaluate.records import DIRECTIONS, ProbeMetrics, read_record
+from pipeline_src.methods.common.config import HEADS
 from pipeline_src.report.arms import Arm, ArmFigures, EvaluatedRun, mean_over_runs, metric_label
 from pipeline_src.report.blocks import (
     DIRECTION_LABELS,
+    HEAD_LABELS,
     MISSING,
-    MODALITY_LABELS,
     Cell,
     Chart,
     Charts,
@@ -156,17 +157,15 @@ def _figures_table(
     has_seeds = any(len(arm.runs) > 1 for arm in arms)
     label = metric_label(arms[0].first.evaluation)
     head = ["Run", "Network", *(["Seeds"] if has_seeds else [])]
-    head += [f"{label}, %, {MODALITY_LABELS[m]}" for m in MODALITIES]
-    head += [f"Over the first, {MODALITY_LABELS[m]}" for m in MODALITIES]
+    head += [f"{label}, %, {HEAD_LABELS[m]}" for m in HEADS]
+    head += [f"Over the first, {HEAD_LABELS[m]}" for m in HEADS]
     head += [f"R@10, %, {DIRECTION_LABELS[way]}" for way in DIRECTIONS]
     rows = []
     for one in costs:
         cells = [Cell(one.arm.name), Cell(one.model or MISSING)]
         cells += [Cell(str(len(one.arm.runs)), is_number=True)] if has_seeds else []
-        cells += [
-            interval_cell(figures.headline(problems, one.arm, m), scale=100) for m in MODALITIES
-        ]
-        for modality in MODALITIES:
+        cells += [interval_cell(figures.headline(problems, one.arm, m), scale=100) for m in HEADS]
+        for modality in HEADS:
             is_first = one is costs[0]
             gain = None if is_first else figures.difference(problems, one.arm, arms[0], modality)
             tone = "good" if gain and gain.is_gain else "warn" if gain and gain.is_loss else ""
@@ -180,7 +179,7 @@ def _figures_chart(problems: Problems, arms: Sequence[Arm], figures: ArmFigures)
     points = [
         IntervalPoint(arm.name, modality, headline)
         for arm in arms
-        for modality in MODALITIES
+        for modality in HEADS
         if (headline := figures.headline(problems, arm, modality)) is not None
     ]
     label = metric_label(arms[0].first.evaluation)
@@ -195,7 +194,7 @@ def _differences_chart(problems: Problems, arms: Sequence[Arm], figures: ArmFigu
     points = [
         IntervalPoint(arm.name, modality, difference)
         for arm in arms[1:]
-        for modality in MODALITIES
+        for modality in HEADS
         if (difference := figures.difference(problems, arm, arms[0], modality)) is not None
     ]
     label = metric_label(arms[0].first.evaluation)

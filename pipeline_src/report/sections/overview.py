@@ -3,20 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from pipeline_src.evaluate.records import (
-    HEADLINE,
-    MODALITIES,
-    Estimate,
-    EvalMetrics,
-    Modality,
-    ProbeMetrics,
-    Scored,
-)
+from pipeline_src.evaluate.records import HEADLINE, Estimate, EvalMetrics, ProbeMetrics, Scored
+from pipeline_src.methods.common.config import HEADS, Head
 from pipeline_src.report.arms import Arm, ArmFigures, metric_label
 from pipeline_src.report.blocks import (
     DIRECTION_LABELS,
+    HEAD_LABELS,
     MISSING,
-    MODALITY_LABELS,
     Card,
     CardGroup,
     Cell,
@@ -37,7 +30,7 @@ class Choice(NamedTuple):
     """The arm that a data set's cards show, its test figures, and why it is this one."""
 
     arm: Arm
-    figures: Mapping[Modality, Estimate]
+    figures: Mapping[Head, Estimate]
     sentence: str
     note: str
 
@@ -121,8 +114,8 @@ def choose(
     else:
         why, note = f"the first of {others}, none with validation scores", ", the first listed"
     sentence = f"{arm.name}{seeds}, {why}; figures of the {evaluation.split} split."
-    known: dict[Modality, Estimate] = {}
-    for modality in MODALITIES:
+    known: dict[Head, Estimate] = {}
+    for modality in HEADS:
         found = figures.headline(problems, arm, modality)
         if found is not None and found.value is not None:
             known[modality] = found
@@ -139,12 +132,12 @@ def _figure_cards(choice: Choice) -> list[Card]:
     task = choice.arm.first.evaluation.task
     return [
         Card(
-            f"{MODALITY_LABELS[modality]}, {HEADLINE[task]}",
+            f"{HEAD_LABELS[modality]}, {HEADLINE[task]}",
             f"{number_text(choice.figures[modality].value, scale=100)} %",
             bounds_text(choice.figures[modality], scale=100),
             choice.note,
         )
-        for modality in reversed(MODALITIES)
+        for modality in reversed(HEADS)
         if modality in choice.figures
     ]
 
@@ -175,7 +168,7 @@ def _grid(
     first = arms[0].first.evaluation
     metric = metric_label(first)
     head = ["Run", "Validation, %"]
-    head += [f"{metric}, %, {MODALITY_LABELS[m]}" for m in MODALITIES]
+    head += [f"{metric}, %, {HEAD_LABELS[m]}" for m in HEADS]
     rows = []
     for arm in arms:
         found = scores[arm.name]
@@ -185,7 +178,7 @@ def _grid(
         rows.append([
             Cell(arm.name, sub=", ".join(notes)),
             Cell(number_text(value, scale=100), is_number=True, tone="" if found else "muted"),
-            *(interval_cell(figures.headline(problems, arm, m), scale=100) for m in MODALITIES),
+            *(interval_cell(figures.headline(problems, arm, m), scale=100) for m in HEADS),
         ])  # fmt: skip
     return Table(f"All runs on {first.dataset}, {first.split} split", head, rows)
 
@@ -236,11 +229,11 @@ def _count(number: int, noun: str) -> str:
 
 def _choice_sentence(choice: Choice) -> str:
     parts = []
-    for modality in reversed(MODALITIES):
+    for modality in reversed(HEADS):
         if figure := choice.figures.get(modality):
             bounds = bounds_text(figure, scale=100)
             text = f"{number_text(figure.value, scale=100)} %" + (f" ({bounds})" if bounds else "")
-            parts.append(f"{text} from {MODALITY_LABELS[modality]}")
+            parts.append(f"{text} from {HEAD_LABELS[modality]}")
     if not parts:
         return ""
     evaluation = choice.arm.first.evaluation
@@ -254,7 +247,7 @@ def _choice_sentence(choice: Choice) -> str:
 def _probe_sentence(probe: ProbeMetrics) -> str:
     trained, untrained = (probe.probes.get(key, {}) for key in ("pretrained", "untrained"))
     gains = [
-        f"{MODALITY_LABELS[modality]} {label}"
+        f"{HEAD_LABELS[modality]} {label}"
         for modality, scores in trained.items()
         for label, ours in (("linear", scores.linear), ("k-NN", scores.knn))
         if ours is not None and ours.over_untrained and ours.over_untrained.is_gain

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from pipeline_src.errors import StageError
 from pipeline_src.evaluate.files import EMBEDDINGS_FILE, PREDICTIONS_FILE
 from pipeline_src.evaluate.metrics import average_precisions, class_accuracies, confusion_matrix
-from pipeline_src.evaluate.records import MODALITIES, EvalMetrics
+from pipeline_src.evaluate.records import EvalMetrics
+from pipeline_src.methods.common.config import HEADS
 from pipeline_src.report.arms import EVAL_RULE
 from pipeline_src.report.blocks import (
+    HEAD_LABELS,
     MAX_DETAILED,
-    MODALITY_LABELS,
     Block,
     Chart,
     Charts,
@@ -91,7 +92,7 @@ def _prediction_blocks(
     evaluation: EvalMetrics,
     class_names: Mapping[str, Sequence[str]],
 ) -> list[Block]:
-    modalities = [m for m in MODALITIES if evaluation.scores(m) is not None]
+    modalities = [m for m in HEADS if evaluation.scores(m) is not None]
     arrays = problems.attempt(lambda: _read_predictions(path, modalities))
     if arrays is None:
         return []
@@ -106,7 +107,7 @@ def _prediction_blocks(
             confusion_chart(
                 confusion_matrix(scores_NC, targets_NC),
                 names,
-                title=f"Confusion, {MODALITY_LABELS[modality]}",
+                title=f"Confusion, {HEAD_LABELS[modality]}",
                 name=evaluation.name,
             )
             for modality, scores_NC in scores.items()

@@ -7,8 +7,8 @@ from pipeline_src.errors import StageError
 from pipeline_src.evaluate.files import METRICS_FILE, RECONSTRUCTIONS_FILE, RETRIEVAL_FILE
 from pipeline_src.evaluate.records import Estimate, ProbeMetrics
 from pipeline_src.report.blocks import (
+    HEAD_LABELS,
     MAX_DETAILED,
-    MODALITY_LABELS,
     Block,
     Cell,
     Charts,
@@ -21,7 +21,7 @@ from pipeline_src.report.blocks import (
     left_out_text,
 )
 from pipeline_src.report.charts import IntervalPoint, SeriesStyle, interval_chart
-from pipeline_src.report.colours import MODALITY_COLOURS, NEUTRAL_COLOUR
+from pipeline_src.report.colours import HEAD_COLOURS, NEUTRAL_COLOUR
 from pipeline_src.report.load import read_arrays
 from pipeline_src.report.pictures import (
     ARRAY_NAMES,
@@ -37,7 +37,7 @@ PROBE_RULE = "the rule evaluate_pretrained"
 PROBES = {"linear": "linear", "knn": "k-NN", "attentive": "attentive"}
 PROBE_STYLES = {
     "untrained": SeriesStyle("untrained", NEUTRAL_COLOUR, is_hollow=True),
-    "pretrained": SeriesStyle("pre-trained", MODALITY_COLOURS["audio"]),
+    "pretrained": SeriesStyle("pre-trained", HEAD_COLOURS["audio"]),
 }
 EVIDENCE_LEAD = (
     "Measured on held-out clips with the encoder frozen as pre-training left it, beside the same "
@@ -108,7 +108,7 @@ def _reconstruction_table(probe: ProbeMetrics) -> Table:
     rows = []
     for modality, error in probe.reconstruction.items():
         rows.append([
-            Cell(MODALITY_LABELS[modality]),
+            Cell(HEAD_LABELS[modality]),
             interval_cell(error.model, digits=3),
             interval_cell(error.mean_patch, digits=3),
             _gain_cell(error.below_mean_patch, digits=3),
@@ -137,7 +137,7 @@ def _probe_table(probe: ProbeMetrics) -> Table:
                 continue
             theirs = getattr(base, key) if base else None
             rows.append([
-                Cell(MODALITY_LABELS[modality]),
+                Cell(HEAD_LABELS[modality]),
                 Cell(label, sub=_grid_note(ours)),
                 Cell(scores.metric),
                 interval_cell(ours, scale=100),
@@ -155,7 +155,7 @@ def _grid_note(probe: Estimate | None) -> str:
 
 def _probe_chart(probe: ProbeMetrics) -> list[Block]:
     points = [
-        IntervalPoint(f"{MODALITY_LABELS[modality]}, {label}", state, interval)
+        IntervalPoint(f"{HEAD_LABELS[modality]}, {label}", state, interval)
         for state, by_modality in probe.probes.items()
         for modality, scores in by_modality.items()
         for key, label in PROBES.items()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline_src.report.arms import Arm, EvaluatedRun
-from pipeline_src.report.blocks import MODALITY_LABELS, Block, Chart, Charts, Collapsible
+from pipeline_src.report.blocks import HEAD_LABELS, Block, Chart, Charts, Collapsible
 from pipeline_src.report.charts import Curve, Line, Row, line_chart, logged_curve, mean_curve
 from pipeline_src.report.colours import CLASS_COLOURS
 from pipeline_src.report.load import Problems, read_rows
@@ -149,7 +149,7 @@ def score_charts(
     """
     charts = []
     for text, part in chart_parts(names):
-        for modality, label in MODALITY_LABELS.items():
+        for modality, label in HEAD_LABELS.items():
             charts += overlay_chart(
                 _chosen(progress, part),
                 modality,

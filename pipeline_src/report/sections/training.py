@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pipeline_src.catalog import paths
+from pipeline_src.methods.common.config import MODALITIES
 from pipeline_src.report.blocks import (
+    HEAD_LABELS,
     MAX_DETAILED,
-    MODALITY_LABELS,
     Block,
     Cell,
     Chart,
@@ -21,7 +22,7 @@ from pipeline_src.report.blocks import (
     number_text,
 )
 from pipeline_src.report.charts import Line, Row, line_chart, logged_curve
-from pipeline_src.report.colours import MODALITY_COLOURS, NEUTRAL_COLOUR, TEXT_COLOUR
+from pipeline_src.report.colours import HEAD_COLOURS, NEUTRAL_COLOUR, TEXT_COLOUR
 from pipeline_src.report.load import Problems, read_rows, read_run_config
 from pipeline_src.runs.history import METRICS_LOG_FILE
 
@@ -168,8 +169,7 @@ class Panel(NamedTuple):
 
 def _modality_lines(pattern: str) -> tuple[Line, ...]:
     return tuple(
-        Line(pattern.format(name), MODALITY_LABELS[name], MODALITY_COLOURS[name])
-        for name in ("audio", "video")
+        Line(pattern.format(name), HEAD_LABELS[name], HEAD_COLOURS[name]) for name in MODALITIES
     )
 
 
@@ -178,15 +178,13 @@ GRADIENT_PANEL = Panel(
     "Gradient norm, before clipping",
     (
         Line("grad_norm", "all losses", TEXT_COLOUR),
-        Line("grad_norm_contrast", "contrast", MODALITY_COLOURS["audio_video"]),
+        Line("grad_norm_contrast", "contrast", HEAD_COLOURS["audio_video"]),
         Line("grad_norm_reconstruct", "reconstruction", NEUTRAL_COLOUR),
     ),
 )
 PRETRAIN_PANELS = (
     Panel("Total loss", (TOTAL,)),
-    Panel(
-        "Contrastive loss", (Line("contrast_loss", "contrast", MODALITY_COLOURS["audio_video"]),)
-    ),
+    Panel("Contrastive loss", (Line("contrast_loss", "contrast", HEAD_COLOURS["audio_video"]),)),
     Panel(
         "Reconstruction loss",
         (
@@ -197,14 +195,14 @@ PRETRAIN_PANELS = (
     Panel("Feature spread", _modality_lines("{}_spread")),
     Panel(
         "Contrastive accuracy in the batch",
-        (Line("contrast_accuracy", "contrast", MODALITY_COLOURS["audio_video"]),),
+        (Line("contrast_accuracy", "contrast", HEAD_COLOURS["audio_video"]),),
     ),
     GRADIENT_PANEL,
     Panel(
         "Mask ratio",
         (
             *_modality_lines("{}_ratio"),
-            Line("contrast_ratio", "contrast, mean", MODALITY_COLOURS["audio_video"]),
+            Line("contrast_ratio", "contrast, mean", HEAD_COLOURS["audio_video"]),
         ),
         is_optional=True,
     ),
@@ -232,7 +230,7 @@ def validation_chart(rows: Sequence[Row], *, name: str) -> Chart | None:
     scored = [
         {"epoch": row["epoch"], **row["val"]} for row in rows if isinstance(row.get("val"), dict)
     ]
-    lines = [Line(key, label, MODALITY_COLOURS[key]) for key, label in MODALITY_LABELS.items()]
+    lines = [Line(key, label, HEAD_COLOURS[key]) for key, label in HEAD_LABELS.items()]
     curves = {line: curve for line in lines if (curve := logged_curve(scored, line.key, scale=100))}
     if not curves:
         return None
