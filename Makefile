@@ -29,8 +29,7 @@ define install
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) --require-hashes -r $(1)
 	$(PIP_INSTALL) --no-index --no-deps --no-build-isolation --editable .
-	python -m pipeline_src.dvc.site_cache
-	python -m pipeline_src.dvc.plots_page
+	python -m pipeline_src setup
 endef
 
 $(READY): requirements.lock pyproject.toml
@@ -72,7 +71,7 @@ lint: $(READY_DEV)
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	python workflow/lint.py
-	python -m pipeline_src.config.generate --check
+	python -m pipeline_src config --check
 	python -m pipeline_src stages --check
 	pyright
 
@@ -89,7 +88,7 @@ bench: $(READY)
 	python benchmarks/preprocess.py
 
 config: $(READY)
-	python -m pipeline_src.config.generate
+	python -m pipeline_src config --write
 	python -m pipeline_src stages --write
 
 # The second is a part of the first, at the same versions.

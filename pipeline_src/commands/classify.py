@@ -10,7 +10,7 @@ import argparse
 
 from pipeline_src.errors import ConfigError
 from pipeline_src.inference.results import Classification
-from pipeline_src.inference.run import SPAN_COLUMNS, add_inputs, open_model, write_results
+from pipeline_src.inference.run import SPAN_COLUMNS, add_inputs, open_model, write_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     model = open_model(options)
     count = min(options.top, len(model.class_names))
     ranks = [f"{name}_{rank}" for rank in range(1, count + 1) for name in ("label", "score")]
-    return write_results(
+    return write_table(
         options,
         model,
         model.classifications,

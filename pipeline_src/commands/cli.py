@@ -31,8 +31,11 @@ COMMANDS = {
     "export": "a checkpoint as a folder to share, with its model card",
     "verify": "every byte of packed shards, and some or all clips decoded",
     "table": "the figures of every evaluation as plain text",
+    "config": "config.yaml, schema.json and README.md in config/, generated from the sections",
     "stages": "dvc.yaml, generated from config/config.yaml",
     "sync": "reconcile what DVC and Snakemake hold of the results",
+    "setup": "what `make setup` tells DVC of this checkout: state folder, pages",
+    "versions": "steps whose code changed while their version did not",
     "reproduce": "make a metrics.json again from its commit and compare",
 }
 

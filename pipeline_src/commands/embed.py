@@ -9,7 +9,7 @@ as a file has them, or the reason why it was refused. The same command continues
 import argparse
 
 from pipeline_src.inference.results import Embedding
-from pipeline_src.inference.run import SPAN_COLUMNS, add_inputs, open_model, write_results
+from pipeline_src.inference.run import SPAN_COLUMNS, add_inputs, open_model, write_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,4 +26,4 @@ def run(options: argparse.Namespace) -> int:
         f"{kind}_{place}" for kind in ("audio", "video") if kind in kinds for place in range(width)
     ]
     columns = [*SPAN_COLUMNS, *numbers]
-    return write_results(options, model, model.embeddings, columns, Embedding.row, Embedding.record)
+    return write_table(options, model, model.embeddings, columns, Embedding.row, Embedding.record)

@@ -63,7 +63,9 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps({"places": rows, "assumed": asdict(assumed), "stages": work}, indent=1))
     else:
         num_raw = sum(load.num_sources for load in loads if load.name != LOCAL)
-        print("\n".join([*describe(loads, assumed), "", *describe_workload(stages, num_raw)]))
+        print(
+            "\n".join([*describe_estimate(loads, assumed), "", *describe_workload(stages, num_raw)])
+        )
     return 0
 
 
@@ -229,7 +231,7 @@ def _assumed_bytes(first: ClipRow, listed: ClipRow, assumed: Assumed) -> float:
     return seconds * assumed.kbit_per_second * 1000 / 8
 
 
-def describe(loads: Sequence[HostLoad], assumed: Assumed) -> Iterable[str]:
+def describe_estimate(loads: Sequence[HostLoad], assumed: Assumed) -> Iterable[str]:
     """Yield the table, and what it stands on."""
     yield f"{'place':28} {'clips':>9} {'to fetch':>9} {'GB':>9} {'hours':>8}  sizes"
     for load in loads:

@@ -16,9 +16,9 @@ from pipeline_src.commands.list_clips import (
     Files,
     ListedClip,
     choose_name,
-    describe,
     describe_copies,
-    describe_losses,
+    describe_expected_losses,
+    describe_list,
     failing_splits,
     list_clips,
     read_splits,
@@ -89,8 +89,8 @@ def run(options: argparse.Namespace) -> int:
     _refuse_unusable(options.folder, clips)
     listed = [clip for clip in clips if not (options.usable and clip.lost)]
     write_lists(files, options.folder, folder, listed, has_video=has_video)
-    sentences = [*describe(folder, listed, seen), *describe_copies(folder, listed, copies)]
-    print(*sentences, *describe_losses(clips, left_out=options.usable), sep="\n")
+    sentences = [*describe_list(folder, listed, seen), *describe_copies(folder, listed, copies)]
+    print(*sentences, *describe_expected_losses(clips, left_out=options.usable), sep="\n")
     print(f"written: {files.description}, {files.clips.name}, {files.classes.name}")
     _print_command(files, folder, listed, config, options.configs, has_video)
     return 0

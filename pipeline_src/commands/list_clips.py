@@ -203,7 +203,7 @@ def _csv(columns: Sequence[str], rows: Iterator | Sequence) -> bytes:
     return text.getvalue().encode()
 
 
-def describe(
+def describe_list(
     folder: Folder, clips: Sequence[ListedClip], seen: Mapping[str, Seen]
 ) -> Iterator[str]:
     """Yield what was found and how it was split."""
@@ -218,7 +218,9 @@ def describe(
     yield from _short_list("not listed", dict(folder.excluded))
 
 
-def describe_losses(clips: Sequence[ListedClip], *, left_out: bool = False) -> Iterator[str]:
+def describe_expected_losses(
+    clips: Sequence[ListedClip], *, left_out: bool = False
+) -> Iterator[str]:
     """Say which clips will be lost by what their headers say, or were left out for it."""
     lost = {clip.source: clip.lost for clip in clips if clip.lost}
     num_lost = sum(clip.lost is not None for clip in clips)

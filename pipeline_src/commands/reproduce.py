@@ -62,7 +62,7 @@ def run_reproduce(options: argparse.Namespace) -> int:
 
 def reproduce(metrics: Path, folder: Path | None) -> int:
     """Check out, run, compare; 0 when every figure and hash is the same."""
-    stored = read_metrics(metrics)
+    stored = read_origin(metrics)
     check_settings(metrics, stored.config)
     for name, then, now in differing_versions(stored.versions):
         logger.warning("%s was %s, here it is %s: figures may differ", name, then, now)
@@ -71,14 +71,14 @@ def reproduce(metrics: Path, folder: Path | None) -> int:
     project = prepare_checkout(checkout, stored.git_commit, stored.config)
     target = target_of(stored)
     run_workflow(project, target)
-    differences = list(compare_metrics(stored, read_metrics(project / target)))
+    differences = list(compare_metrics(stored, read_origin(project / target)))
     for difference in differences:
         print(difference)
     print(f"{project / target}: {'differs' if differences else 'the same figures and hashes'}")
     return int(bool(differences))
 
 
-def read_metrics(path: Path) -> EvalMetrics | ProbeMetrics:
+def read_origin(path: Path) -> EvalMetrics | ProbeMetrics:
     """Return a metrics.json that names all it was made from.
 
     Raises:

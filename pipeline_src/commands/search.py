@@ -20,7 +20,7 @@ from pipeline_src.errors import ConfigError
 from pipeline_src.inference.model import load
 from pipeline_src.inference.run import window_argument
 from pipeline_src.inference.search.build import build_index
-from pipeline_src.inference.search.open import open_model
+from pipeline_src.inference.search.open import open_indexed_model
 from pipeline_src.inference.search.query import AGAINST, BY, Question, find, public_row
 from pipeline_src.inference.search.store import ClipIndex
 from pipeline_src.inference.stream import Options
@@ -80,7 +80,7 @@ def _query(options: argparse.Namespace) -> int:
     if not 1 <= options.top <= MAX_TOP:
         raise ConfigError(f"--top {options.top}; allowed: 1 to {MAX_TOP}")
     index = ClipIndex(options.index)
-    model = open_model(index, options.device)
+    model = open_indexed_model(index, options.device)
     made = model.embed(options.file, window_seconds=None)
     if len(made) != 1:
         raise ConfigError(f"{options.file}: {len(made)} files; name one")

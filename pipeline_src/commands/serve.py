@@ -17,7 +17,7 @@ from pathlib import Path
 from aiohttp import web
 
 from pipeline_src.errors import ConfigError
-from pipeline_src.inference.search.open import open_model
+from pipeline_src.inference.search.open import open_indexed_model
 from pipeline_src.inference.serve.app import make_app
 from pipeline_src.inference.serve.places import find_index
 from pipeline_src.inference.serve.uploads import UploadLimits
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(f"--max-upload {options.max_upload}; allowed: at least 1")
     with _listen(options.host, options.port) as listening:
         index = find_index(options.folder, options.device)
-        model = open_model(index, options.device)
+        model = open_indexed_model(index, options.device)
         limits = UploadLimits(max_bytes=options.max_upload << 20)
         app = make_app(index, model, host=options.host, limits=limits)
         if not _is_loopback(options.host):

@@ -1,12 +1,6 @@
-"""Write config/config.yaml, config/schema.json and config/README.md from the typed sections.
+"""The text of config/config.yaml, config/schema.json and config/README.md, from the sections."""
 
-``python -m pipeline_src.config.generate`` rewrites the three; ``--check`` fails when one has
-drifted.
-"""
-
-import argparse
 import json
-import sys
 from collections.abc import Iterator
 from inspect import cleandoc
 from pathlib import Path
@@ -15,10 +9,9 @@ from typing import Any
 import yaml
 from pydantic.fields import FieldInfo
 
-from pipeline_src.config.load import CONFIG_FOLDER, default_config
+from pipeline_src.config.load import default_config
 from pipeline_src.config.root import Config
 from pipeline_src.config.section import MARK, OPERATIONAL, Section
-from pipeline_src.system.atomic import write_text
 
 YAML_HEADER = """\
 # yaml-language-server: $schema=schema.json
@@ -117,19 +110,3 @@ def _bounds(field: FieldInfo) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
-
-
-def main() -> None:
-    """Rewrite the generated files, or with --check exit 1 and name those that drifted."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only compare; exit 1 on drift")
-    if parser.parse_args().check:
-        if drifted := drifted_files(CONFIG_FOLDER):
-            sys.exit(f"drifted from pipeline_src/config: {', '.join(drifted)}; run `make config`")
-        return
-    for name, text in rendered_files().items():
-        write_text(CONFIG_FOLDER / name, text)
-
-
-if __name__ == "__main__":
-    main()

@@ -168,7 +168,7 @@ class _Search:
         wanted: dict[str, list[str]] = {}
         for key, name in names.items():
             wanted.setdefault(plain_name(name), []).append(key)
-        for member in read_members(stream, deadline):
+        for member in walk_archive(stream, deadline):
             for key in wanted.get(plain_name(member.name), ()):
                 is_exact = member.name == names[key]
                 if is_exact or key not in self._exact:
@@ -193,7 +193,7 @@ def member_sizes(archive: Path) -> dict[str, int]:
     sizes: dict[str, int] = {}
     try:
         with archive.open("rb") as stream:
-            for member in read_members(stream):
+            for member in walk_archive(stream):
                 if member.open is not None:
                     sizes[plain_name(member.name)] = member.size
     except (MediaError, *DAMAGE):
@@ -201,7 +201,7 @@ def member_sizes(archive: Path) -> dict[str, int]:
     return sizes
 
 
-def read_members(stream: BinaryIO, deadline: float = float("inf")) -> Iterator[Member]:
+def walk_archive(stream: BinaryIO, deadline: float = float("inf")) -> Iterator[Member]:
     """Yield the entries of an archive, whose kind is recognised by its first bytes.
 
     Raises:

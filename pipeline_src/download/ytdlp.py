@@ -26,7 +26,7 @@ from pipeline_src.download.store import check_size, take_over
 from pipeline_src.errors import MediaError, StageError, describe_disk_full, is_disk_full
 from pipeline_src.manifest.ledger import TRANSIENT_REASONS
 from pipeline_src.system.connections import Watch
-from pipeline_src.transcode.ffmpeg import run
+from pipeline_src.transcode.ffmpeg import call_ffmpeg
 from pipeline_src.transcode.formats import INPUT_OPTIONS
 
 WATCH_URL = "https://www.youtube.com/watch?v="
@@ -158,7 +158,7 @@ def _merge(
                 maps += ["-map", f"{number}:{kind}:0?"]
     limits = ["-fs", str(2 * config.max_bytes), "-f", "matroska"]
     command = ["-nostdin", "-y", "-loglevel", "error", *inputs, *maps, "-c", "copy", *limits]
-    run(
+    call_ffmpeg(
         [*command, f"file:{output}"],
         timeout_seconds=config.max_transfer_seconds,
         folder=output.parent,

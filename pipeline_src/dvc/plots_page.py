@@ -1,4 +1,4 @@
-"""``python -m pipeline_src.dvc.plots_page``: pages of ``dvc plots`` that draw without the network.
+"""Pages of ``dvc plots`` that draw without the network.
 
 DVC's own page loads vega, vega-lite and vega-embed from a host in the network. Snakemake comes with
 all three for its reports, so a template with these inside is written to ``.dvc/plots.html``, and
@@ -6,11 +6,10 @@ named in ``.dvc/config.local``.
 """
 
 import importlib.util
-import sys
 from pathlib import Path
 
 from pipeline_src.dvc.tools import run_tool
-from pipeline_src.errors import PipelineError, StageError
+from pipeline_src.errors import StageError
 from pipeline_src.system.atomic import write_text
 
 KEY = "plots.html_template"
@@ -73,10 +72,3 @@ def _script(path: Path) -> str:
             "release that has it"
         ) from error
     return f"<!--\n{licence}-->\n<script>{code}</script>"
-
-
-if __name__ == "__main__":
-    try:
-        print(f"Pages of dvc plots: {use_local_page()}")
-    except PipelineError as problem:  # DVC works without
-        print(f"Pages of dvc plots need the network: {problem}", file=sys.stderr)

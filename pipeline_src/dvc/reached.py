@@ -7,20 +7,14 @@ stand for them in a registry, through the package; a test compares. Followed are
 and constants, not whole modules, so that code beside them may change. A field of the configuration
 is left out where its value is in the params of a rule anyway: not a ``LATER`` one, which is there
 only off its default, and not one of a network, whose params name method, size and overrides alone.
-
-    python -m pipeline_src.dvc.reached --check                 # which steps changed
-    python -m pipeline_src.dvc.reached --write                 # after a version was raised
-    python -m pipeline_src.dvc.reached --keeps-results STEP    # a change that keeps every byte
-    python -m pipeline_src.dvc.reached --list STEP             # what it reaches
+``av-pipeline versions`` compares and records.
 """
 
-import argparse
 import ast
 import hashlib
 import io
 import json
 import re
-import sys
 import tokenize
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -34,7 +28,6 @@ from pipeline_src.system.checkout import CHECKOUT
 
 PACKAGE = "pipeline_src"
 RECORD = CHECKOUT / PACKAGE / "dvc/reached.json"
-ALL = "all"
 # Step -> the functions that make its results, the scripts that call them, folders whose files do.
 TRAINING = ("train.run:run_training",)
 ENTRY_POINTS: dict[str, tuple[str, ...]] = {
@@ -151,6 +144,11 @@ def reached(entries: Iterable[Unit]) -> set[Unit]:
             known[unit] = list(_named(unit))
         waiting += known[unit]
     return found
+
+
+def list_reached(step: str) -> list[str]:
+    """Return what a step reaches as ``pipeline_src.module:name``, sorted."""
+    return [f"{PACKAGE}.{module}:{name}" for module, name in sorted(reached(_entries(step)))]
 
 
 def _home(unit: Unit) -> Unit | None:
@@ -364,11 +362,11 @@ def problems() -> Iterator[str]:
             yield (
                 f"{step}: code that it reaches has changed, its version has not. Raise {step} in "
                 "pipeline_src/versions.py where the bytes that it writes change, then "
-                f"`python -m {PACKAGE}.dvc.reached --write`; where they do not, "
-                f"`python -m {PACKAGE}.dvc.reached --keeps-results {step}`"
+                "`av-pipeline versions --write`; where they do not, "
+                f"`av-pipeline versions --keeps-results {step}`"
             )
         else:
-            yield f"{step}: a new version; `python -m {PACKAGE}.dvc.reached --write` records it"
+            yield f"{step}: a new version; `av-pipeline versions --write` records it"
 
 
 def record(keeps_results: Iterable[str]) -> list[str]:
@@ -377,40 +375,9 @@ def record(keeps_results: Iterable[str]) -> list[str]:
     for step, now in current().items():
         before = then.get(step)
         changed = before and before["version"] == now["version"] and before != now
-        if changed and not kept & {step, ALL}:
+        if changed and step not in kept:
             left.append(step)
         else:
             then[step] = now
     write_text(RECORD, json.dumps({step: then[step] for step in ENTRY_POINTS}, indent=1) + "\n")
     return left
-
-
-def main() -> None:
-    """Compare, write, or list."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    action = parser.add_mutually_exclusive_group(required=True)
-    action.add_argument("--check", action="store_true", help="name steps whose code changed")
-    action.add_argument("--write", action="store_true", help="record steps with a new version")
-    action.add_argument(
-        "--keeps-results",
-        nargs="+",
-        choices=[*ENTRY_POINTS, ALL],
-        metavar="STEP",
-        help="record these too",
-    )
-    action.add_argument(
-        "--list", choices=ENTRY_POINTS, metavar="STEP", help="print what a step reaches"
-    )
-    options = parser.parse_args()
-    if options.list:
-        for module, name in sorted(reached(_entries(options.list))):
-            print(f"{PACKAGE}.{module}:{name}")
-        return
-    if not options.check:
-        record(options.keeps_results or ())
-    if found := list(problems()):
-        sys.exit("\n".join(found))
-
-
-if __name__ == "__main__":
-    main()

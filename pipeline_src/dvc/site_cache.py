@@ -1,4 +1,4 @@
-"""``python -m pipeline_src.dvc.site_cache``: DVC keeps its state in a folder of one's own.
+"""DVC keeps its state in a folder of one's own.
 
 DVC unpickles what lies in its site cache (diskcache, CVE-2025-69872), and makes that folder open to
 everybody where it is missing, by default below /var/tmp. ``.dvc/config`` names a folder that comes
@@ -8,11 +8,10 @@ with the checkout, which holds for calls from its root; this names one in the us
 
 import os
 import stat
-import sys
 from pathlib import Path
 
 from pipeline_src.dvc.tools import run_tool
-from pipeline_src.errors import PipelineError, StageError
+from pipeline_src.errors import StageError
 from pipeline_src.system.own_folder import make_own_folder, what_is_foreign
 
 VARIABLE = "DVC_SITE_CACHE_DIR"
@@ -58,10 +57,3 @@ def what_is_wrong(path: Path) -> str:
         if folder.is_dir() and (wrong := what_is_foreign(folder)):
             return f"{folder}: {wrong}"
     return ""
-
-
-if __name__ == "__main__":
-    try:
-        print(f"DVC keeps its state in {use_own_site_cache()}")
-    except PipelineError as problem:  # all but DVC works without; the doctor says so again
-        print(f"DVC has no state folder of its own: {problem}", file=sys.stderr)

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline_src.errors import CheckpointError
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint, read_checkpoint
 from pipeline_src.runs.done import read_done
-from pipeline_src.runs.records import read_record
+from pipeline_src.runs.records import read_json_object
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, DONE_FILE, PUBLISHED_FOLDER, STATE_FILE
 from pipeline_src.system.atomic import file_sha256
 
@@ -60,8 +60,8 @@ def _read_exported(folder: Path) -> Checkpoint:
         CheckpointError: not one of ours, or the weights are not those that it names.
     """
     keys = {FORMAT_KEY: int, "step": int, "fingerprint": str, "sha256": dict, "spec": dict}
-    config = read_record(folder / CONFIG_FILE, keys, ADVICE)
-    preprocessor = read_record(
+    config = read_json_object(folder / CONFIG_FILE, keys, ADVICE)
+    preprocessor = read_json_object(
         folder / PREPROCESSOR_FILE, {"media": dict, "front_end": dict}, ADVICE
     )
     state: dict[str, Any] = {**config, **preprocessor}

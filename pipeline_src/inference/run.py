@@ -71,7 +71,7 @@ def open_model(options: argparse.Namespace) -> Model:
     return load(options.model, device=options.device, num_frames=options.frames)
 
 
-def write_results(
+def write_table(
     options: argparse.Namespace,
     model: Model,
     make: Callable[..., Iterable[Result]],

@@ -70,7 +70,7 @@ class ClipFormat:
         size = self.window_frames or self.num_frames
         try:
             return window_frames(
-                frame_seconds(members),
+                stored_frame_seconds(members),
                 fps=self.fps,
                 num_frames=size,
                 num_windows=self.num_windows,
@@ -96,7 +96,7 @@ class ClipFormat:
             frames = self.spread(num_stored, rng)
         else:
             num_stored = len(frame_names(members))
-            seconds = frame_seconds(members) if self.segments.needs_seconds else ()
+            seconds = stored_frame_seconds(members) if self.segments.needs_seconds else ()
         step = self.num_windows
         return [
             self.segments.bounds(self.target_length, frames[start::step], num_stored, seconds)
@@ -143,7 +143,7 @@ def frame_names(members: Members) -> list[str]:
     return sorted(name for name in members if name.startswith("frame_"))
 
 
-def frame_seconds(members: Members) -> list[float]:
+def stored_frame_seconds(members: Members) -> list[float]:
     """Return the moments of a clip's stored frames."""
     return json.loads(bytes(members["json"]))["frame_seconds"]
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pipeline_src.errors import CheckpointError
-from pipeline_src.runs.records import read_record
+from pipeline_src.runs.records import read_json_object
 from pipeline_src.runs.sharded import gather, like
 from pipeline_src.runs.spec import MODEL_FILE, STATE_FILE, step_folder
 from pipeline_src.system.atomic import file_sha256, fsync, write_json
@@ -120,7 +120,7 @@ def read_checkpoint(folder: Path, advice: str = "") -> Checkpoint:
     """
     advice = advice or f"delete {folder} to fall back"
     keys = {"step": int, "fingerprint": str, "sha256": dict}
-    state = read_record(folder / STATE_FILE, keys, advice)
+    state = read_json_object(folder / STATE_FILE, keys, advice)
     hashes = state["sha256"]
     if MODEL_FILE not in hashes:
         raise CheckpointError(f"{folder / STATE_FILE}: damaged, no hashes; {advice}")

@@ -14,7 +14,7 @@ from pipeline_src.runs.checkpoint import (
     mean_weights,
     read_checkpoint,
 )
-from pipeline_src.runs.records import read_record
+from pipeline_src.runs.records import read_json_object
 from pipeline_src.runs.spec import DONE_ADVICE, DONE_FILE, MODEL_FILE, STATE_FILE
 from pipeline_src.runs.spec import PUBLISHED_FOLDER as PUBLISHED
 from pipeline_src.system.atomic import file_sha256, fsync, write_json
@@ -117,7 +117,7 @@ def read_done(path: Path) -> Checkpoint:
         CheckpointError: no such training, or the checkpoint is not the one that was published.
     """
     advice = DONE_ADVICE if path.exists() else "run the training that writes it"
-    done = read_record(path, {"checkpoint": str, "sha256": str}, advice)
+    done = read_json_object(path, {"checkpoint": str, "sha256": str}, advice)
     folder = path.parent / done["checkpoint"]
     checkpoint = read_checkpoint(folder, f"delete {path} and run the same command again")
     if checkpoint.state["sha256"][MODEL_FILE] != done["sha256"]:

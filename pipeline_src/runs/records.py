@@ -8,7 +8,7 @@ from typing import Any
 from pipeline_src.errors import CheckpointError
 
 
-def read_record(path: Path, keys: Mapping[str, type], advice: str) -> dict[str, Any]:
+def read_json_object(path: Path, keys: Mapping[str, type], advice: str) -> dict[str, Any]:
     """Read a JSON object that holds at least ``keys``.
 
     Args:

@@ -18,7 +18,7 @@ from pipeline_src.config import (
 )
 from pipeline_src.config.section import Section
 from pipeline_src.errors import CheckpointError
-from pipeline_src.runs.records import read_record
+from pipeline_src.runs.records import read_json_object
 from pipeline_src.system.atomic import json_sha256, write_json
 
 SPEC_FILE = "spec.json"
@@ -107,7 +107,7 @@ class TrainSpec(Section):
 
 
 def _weights_sha256(done: Path) -> str:
-    return read_record(done, {"sha256": str}, DONE_ADVICE)["sha256"]
+    return read_json_object(done, {"sha256": str}, DONE_ADVICE)["sha256"]
 
 
 def done_fingerprint(done: Path) -> str:
@@ -116,7 +116,7 @@ def done_fingerprint(done: Path) -> str:
     Raises:
         CheckpointError: the file is damaged.
     """
-    return read_record(done, {"fingerprint": str}, DONE_ADVICE)["fingerprint"]
+    return read_json_object(done, {"fingerprint": str}, DONE_ADVICE)["fingerprint"]
 
 
 def load_spec(path: Path) -> TrainSpec:
@@ -127,7 +127,7 @@ def load_spec(path: Path) -> TrainSpec:
     """
     try:
         return TrainSpec.model_validate(
-            read_record(path, {"stage": str, "recipe": dict}, SPEC_ADVICE)
+            read_json_object(path, {"stage": str, "recipe": dict}, SPEC_ADVICE)
         )
     except ValidationError as error:
         first = error.errors()[0]
@@ -149,7 +149,7 @@ def saved_progress(run_dir: Path, fingerprint: str) -> tuple[int, int]:
     for folder in (run_dir / PUBLISHED_FOLDER, *resumable):
         try:
             keys = {"fingerprint": str, "step": int, "num_steps": int}
-            state = read_record(folder / STATE_FILE, keys, "it is passed over")
+            state = read_json_object(folder / STATE_FILE, keys, "it is passed over")
         except CheckpointError:
             continue
         if state["fingerprint"] == fingerprint:

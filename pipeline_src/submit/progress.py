@@ -29,7 +29,7 @@ class TrainingProgress:
 
     def show(self, *, waiting: str = "", now: bool = False) -> None:
         """Show the newest row, or what the job waits for, if it is new or time to."""
-        rows = read_rows(self._metrics)
+        rows = read_last_rows(self._metrics)
         row = next((row for row in reversed(rows) if "loss" in row), None)
         if waiting or row is None or row == self._earlier:
             self._line.say(waiting or self._start())
@@ -100,10 +100,10 @@ class StallWatch:
 
 def last_training_row(metrics: Path) -> dict[str, Any] | None:
     """Return the newest complete row that holds a loss."""
-    return next((row for row in reversed(read_rows(metrics)) if "loss" in row), None)
+    return next((row for row in reversed(read_last_rows(metrics)) if "loss" in row), None)
 
 
-def read_rows(metrics: Path) -> list[dict[str, Any]]:
+def read_last_rows(metrics: Path) -> list[dict[str, Any]]:
     """Read the complete rows of the log, of its end where it is long."""
     try:
         with metrics.open("rb") as stream:

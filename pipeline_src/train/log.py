@@ -22,7 +22,7 @@ class MetricsLog:
         run_dir.mkdir(parents=True, exist_ok=True)
         path = run_dir / METRICS_LOG_FILE
         if path.exists():
-            kept = [row for row in read_metrics(path) if row["step"] <= resumed_step]
+            kept = [row for row in read_log(path) if row["step"] <= resumed_step]
             write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
         self._stream = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=resumed_step + 1)
@@ -71,7 +71,7 @@ def open_log(
     return MetricsLog(run_dir, resumed_step, open_loggers) if writes else NoLog()
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_log(path: Path) -> list[dict[str, Any]]:
     """Read all complete rows; a last line cut off by a kill is left out."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():

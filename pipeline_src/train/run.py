@@ -23,7 +23,7 @@ from pipeline_src.train.build import build_augmentation, build_learner, build_ne
 from pipeline_src.train.clips import training_format, training_shards, training_stream, validation
 from pipeline_src.train.decode_failures import DecodeFailures
 from pipeline_src.train.distributed import Ranks, join_ranks, text_from_main
-from pipeline_src.train.log import read_metrics
+from pipeline_src.train.log import read_log
 from pipeline_src.train.loggers import Loggers
 from pipeline_src.train.loop import TrainingRun, train
 from pipeline_src.train.measure import cost_record
@@ -95,7 +95,7 @@ def _alone_in(run_dir: Path, ranks: Ranks) -> Iterator[Callable[[int, str], None
 
 def _publish(spec: TrainSpec, checkpoint: Checkpoint) -> Path:
     """Write the histories and done.json of a finished training."""
-    rows = read_metrics(spec.run_dir / METRICS_LOG_FILE)
+    rows = read_log(spec.run_dir / METRICS_LOG_FILE)
     losses = [row for row in rows if "loss" in row]
     write_history(spec.run_dir / HISTORY_FILE, losses)
     if spec.val_indexes:

@@ -17,7 +17,7 @@ from pipeline_src.config.data import MediaConfig
 from pipeline_src.errors import MediaError
 from pipeline_src.transcode.audio import read_flac
 from pipeline_src.transcode.changes import join_sound
-from pipeline_src.transcode.ffmpeg import drops_packets, run
+from pipeline_src.transcode.ffmpeg import call_ffmpeg, drops_packets
 from pipeline_src.transcode.ffmpeg_command import (
     WARM_UP_SECONDS,
     ClipJob,
@@ -128,7 +128,7 @@ def _decode_together(
                 jobs = [_cut_end(jobs[0], folder)]
             if not jobs[0].has_one_format:
                 jobs = [join_sound(jobs[0], media, folder)]
-            num_errors = run(
+            num_errors = call_ffmpeg(
                 build_arguments(jobs, media), timeout_seconds=media.timeout_seconds, folder=folder
             )
         if num_errors and not all(job.heeds_marks for job in jobs) and jobs[0].is_strict:

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline_src.config.data import MediaConfig
 from pipeline_src.errors import MediaError
-from pipeline_src.transcode.ffmpeg import run
+from pipeline_src.transcode.ffmpeg import call_ffmpeg
 from pipeline_src.transcode.ffmpeg_command import ClipJob, build_pcm_arguments
 from pipeline_src.transcode.frame_heads import MAX_DRIFT_SECONDS
 
@@ -32,7 +32,7 @@ def join_sound(job: ClipJob, media: MediaConfig, folder: Path) -> ClipJob:
     """
     arguments = build_pcm_arguments(job, media, PCM_NAME)
     try:
-        run(arguments, timeout_seconds=media.timeout_seconds, folder=folder)
+        call_ffmpeg(arguments, timeout_seconds=media.timeout_seconds, folder=folder)
     except MediaError as error:
         if BACKWARDS_MESSAGE in error.detail:
             raise MediaError("unsupported", f"{MISFIT}: {error.detail}") from error

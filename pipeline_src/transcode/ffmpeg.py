@@ -90,7 +90,7 @@ def _packed_ffmpeg() -> str:
     )
 
 
-def run(arguments: Sequence[str], *, timeout_seconds: float, folder: Path) -> int:
+def call_ffmpeg(arguments: Sequence[str], *, timeout_seconds: float, folder: Path) -> int:
     """Run ffmpeg to its end.
 
     Args:

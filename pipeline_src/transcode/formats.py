@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from pipeline_src.errors import MediaError
-from pipeline_src.transcode.ffmpeg import run
+from pipeline_src.transcode.ffmpeg import call_ffmpeg
 
 # Containers that hold their own media. Playlists (hls, dash, concat) name other files: refused.
 PICTURES_AND_SOUND = (
@@ -59,7 +59,7 @@ def _recognise(path: Path) -> str:
     nothing = {"protocol_whitelist": "file", "format_whitelist": "none"}
     options = [part for name, value in nothing.items() for part in (f"-{name}", value)]
     try:
-        run(
+        call_ffmpeg(
             ["-hide_banner", "-loglevel", "debug", *options, "-i", input_url(path.absolute())],
             timeout_seconds=NAMING_SECONDS,
             folder=path.parent,

@@ -6,7 +6,7 @@ The workflow refuses such clips. What comes after this file then treats them as 
 from pathlib import Path
 
 from pipeline_src.errors import MediaError
-from pipeline_src.transcode.ffmpeg import run
+from pipeline_src.transcode.ffmpeg import call_ffmpeg
 from pipeline_src.transcode.formats import INPUT_OPTIONS, input_url
 
 SILENCE = "anullsrc=channel_layout=mono:sample_rate=16000"
@@ -22,7 +22,7 @@ def add_silence(source: Path, target: Path, *, timeout_seconds: float, max_bytes
     """
     options = [part for name, value in INPUT_OPTIONS.items() for part in (f"-{name}", value)]
     try:
-        run(
+        call_ffmpeg(
             [
                 *("-hide_banner", "-nostdin", "-loglevel", "error"),
                 *(*options, "-i", input_url(source.absolute())),

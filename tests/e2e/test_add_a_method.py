@@ -48,7 +48,7 @@ def test_a_method_is_a_folder_and_a_line(followed):
 
 def test_its_code_is_code_of_the_training(followed):
     workspace, _ = followed
-    program = "python", "-m", "pipeline_src.dvc.reached", "--list", "PRETRAIN"
+    program = "python", "-m", "pipeline_src", "versions", "--list", "PRETRAIN"
     assert "pipeline_src.methods.toy.network:Toy" in workspace.run(*program).splitlines()
 
 

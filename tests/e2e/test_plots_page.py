@@ -38,7 +38,7 @@ def curves(tmp_path_factory, shell_env):
 @needs_chromium
 def test_curves_are_drawn_without_the_network(curves, tmp_path):
     for _ in range(2):
-        curves.run("python", "-m", "pipeline_src.dvc.plots_page")
+        curves.run("python", "-m", "pipeline_src", "setup")
     curves.run("dvc", "plots", "show", "--out", "shown")
     assert "plots.html" not in curves.run("git", "status", "--porcelain", "-uall", ".dvc")
     url = (curves.root / "shown/index.html").as_uri()
@@ -51,7 +51,7 @@ def test_a_page_of_ones_own_stays(curves):
     (curves.root / ".dvc/plots.html").unlink(missing_ok=True)
     (curves.root / ".dvc/mine.html").write_text("<p>mine</p>{plot_divs}")
     curves.run("dvc", "config", "--local", "plots.html_template", "mine.html")
-    assert "mine.html" in curves.run("python", "-m", "pipeline_src.dvc.plots_page")
+    assert "mine.html" in curves.run("python", "-m", "pipeline_src", "setup")
     assert not (curves.root / ".dvc/plots.html").exists()
     curves.run("dvc", "plots", "show", "--out", "own")
     assert (curves.root / "own/index.html").read_text().startswith("<p>mine</p>")

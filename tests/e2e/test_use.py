@@ -12,7 +12,7 @@ import pytest
 from pipeline_src import load
 from pipeline_src.commands.cli import main
 from pipeline_src.inference.complete import complete
-from pipeline_src.inference.search.open import open_model
+from pipeline_src.inference.search.open import open_indexed_model
 from pipeline_src.inference.serve.media import media_response
 from pipeline_src.inference.serve.places import find_index
 from pipeline_src.manifest.chunks import read_chunk
@@ -136,7 +136,7 @@ def test_a_run_is_searched_by_the_vectors_of_its_evaluation(here):
     rows = {row["clip"].rpartition("/")[2]: row for row in shown if row["split"] == "test"}
     assert (index.about["num_clips"], index.about["splits"]) == (40, ["test", "train", "val"])
     assert set(rows) == set(expected["clip_ids"])
-    model = open_model(index, "cpu")
+    model = open_indexed_model(index, "cpu")
     files = test_files(here)
     for clip_id, row in rows.items():
         assert Path(row["path"]).samefile(files[clip_id])

@@ -49,6 +49,9 @@ SHARED_NAMES = {
     "MaskedOutput": "of CAV-MAE and of MAViL: what one masked pass gives the losses",
 }
 
+# Functions of that name are what a program, or each command, is entered by.
+ENTRIES = {"main", "run", "add_arguments"}
+
 
 @cache
 def nodes_of(path: Path) -> tuple[ast.AST, ...]:
@@ -94,6 +97,20 @@ def test_each_tool_is_known_in_one_place(root):
         for module in imported_modules(path):
             owner = ONLY_IN.get(module.split(".")[0])
             assert owner in (None, room), f"{path} imports {module}"
+
+
+def test_a_function_name_means_one_thing(root):
+    places: dict[str, list[Path]] = {}
+    for _, path in room_files(root):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(path)
+    for name in places.keys() - ENTRIES:
+        files = {path.relative_to(root / "pipeline_src") for path in places[name]}
+        # Every method's folder has the same files, which have the same parts.
+        is_part_of_methods = {path.parts[0] for path in files} == {"methods"}
+        assert len({path.name for path in files}) == 1, (name, files)
+        assert len(files) == 1 or is_part_of_methods, (name, files)
 
 
 def test_a_class_name_means_one_thing(root):

@@ -45,7 +45,7 @@ def test_a_fresh_clone_keeps_its_state_in_a_folder_of_its_own(clone):
 def test_after_set_up_it_lies_in_the_users_cache_for_calls_from_anywhere(clone):
     before = states_below(DEFAULT)
     for _ in range(2):
-        clone.run("python", "-m", "pipeline_src.dvc.site_cache")
+        clone.run("python", "-m", "pipeline_src", "setup")
     clone.run("dvc", "--cd", "config", "status")
     assert states_below(DEFAULT) == before
     own = Path(clone.env["HOME"]) / ".cache/av-pipeline/dvc"

@@ -18,7 +18,12 @@ from pipeline_src.inference.model import Model
 from pipeline_src.inference.results import Embedding
 from pipeline_src.inference.search.layout import place_clips
 from pipeline_src.inference.search.preview import preview_picture, preview_sound
-from pipeline_src.inference.search.sources import Decoded, SourceClip, decode_sources, list_clips
+from pipeline_src.inference.search.sources import (
+    Decoded,
+    SourceClip,
+    decode_sources,
+    list_source_clips,
+)
 from pipeline_src.inference.search.store import (
     ABOUT_FILE,
     COLUMNS_FILE,
@@ -44,7 +49,7 @@ def build_index(model: Model, sources: Sequence[Path], folder: Path, options: Op
         ConfigError: the folder holds something else, or the sources nothing.
     """
     options = replace(options, progress=options.progress or "index")
-    clips = list_clips(sources, model)
+    clips = list_source_clips(sources, model)
     settings = [model.sha256, options.window_seconds, [*options.modalities], model.num_frames]
     widths = dict.fromkeys(options.modalities, _width(model))
     with IndexWriter(folder, json_sha256(settings)[:HASH_CHARS], widths) as writer:

@@ -7,7 +7,7 @@ from pipeline_src.inference.model import Model, load
 from pipeline_src.inference.search.store import ClipIndex
 
 
-def open_model(index: ClipIndex, device: str = "") -> Model:
+def open_indexed_model(index: ClipIndex, device: str = "") -> Model:
     """Load the checkpoint that an index names.
 
     Raises:

@@ -72,7 +72,7 @@ class SourceClip:
         }
 
 
-def list_clips(sources: Sequence[Path], model: Model) -> list[SourceClip]:
+def list_source_clips(sources: Sequence[Path], model: Model) -> list[SourceClip]:
     """List every clip of the sources: of files the label is the folder that they lie in.
 
     Args:

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from pipeline_src.commands.estimate import Assumed, describe, estimate, read_listing
+from pipeline_src.commands.estimate import Assumed, describe_estimate, estimate, read_listing
 from pipeline_src.commands.estimate_workload import describe_workload, tar_bytes, workload
 from pipeline_src.config import Config, DownloadConfig, RateLimitConfig
 from pipeline_src.config.data import AudioConfig
@@ -51,7 +51,7 @@ def test_local_sizes_are_read_and_hosts_assumed(tmp_path):
     assert (local.num_clips, local.num_missing, local.gigabytes) == (2, 1, 1e-6)
     assert (youtube.num_clips, youtube.num_sources, youtube.basis) == (2, 1, "assumed")
     assert youtube.gigabytes == pytest.approx(240 * 1e6 / 8 / 1e9)  # the whole video
-    text = "\n".join(describe([*places.values()], ASSUMED))
+    text = "\n".join(describe_estimate([*places.values()], ASSUMED))
     assert "5 clips" in text
     assert "assumed: 1000 kbit/s" in text
 

@@ -7,7 +7,7 @@ import pytest
 from pipeline_src.commands.reproduce import (
     compare_metrics,
     differing_versions,
-    read_metrics,
+    read_origin,
     target_of,
 )
 from pipeline_src.errors import StageError
@@ -73,7 +73,7 @@ COMPLETE = {**STORED, "git_commit": COMMIT, "config": {"datasets": ["digits"]}}
 def read(tmp_path, value):
     path = tmp_path / "metrics.json"
     path.write_text(value if isinstance(value, str) else json.dumps(value))
-    return read_metrics(path)
+    return read_origin(path)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pipeline_src.inference.model import load
 from pipeline_src.inference.search.build import build_index
 from pipeline_src.inference.search.layout import place_clips
 from pipeline_src.inference.search.nearest import BLOCK_ROWS, Pair, nearest
-from pipeline_src.inference.search.open import open_model
+from pipeline_src.inference.search.open import open_indexed_model
 from pipeline_src.inference.search.query import Question, find, row_vectors
 from pipeline_src.inference.search.store import ClipIndex, IndexWriter
 from pipeline_src.inference.stream import Options
@@ -218,10 +218,10 @@ def test_one_process_builds_at_a_time_and_lost_rows_are_noticed(built, model, me
 
 def test_a_replaced_checkpoint_is_noticed(model, media, checkpoint, tmp_path):
     index = build_index(model, [media / "high"], tmp_path / "index", QUIET)
-    assert open_model(index, "cpu").sha256 == model.sha256
+    assert open_indexed_model(index, "cpu").sha256 == model.sha256
     index.about["checkpoint_sha256"] = "0" * 64
     with pytest.raises(CheckpointError, match="other weights"):
-        open_model(index, "cpu")
+        open_indexed_model(index, "cpu")
 
 
 def test_search_is_exact_over_blocks_and_ties_go_to_the_first(monkeypatch):

@@ -21,7 +21,7 @@ from pipeline_src.runs.checkpoint import newest_checkpoint
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, TrainSpec, step_folder
 from pipeline_src.shards.index import write_index
 from pipeline_src.shards.write import pack_chunk
-from pipeline_src.train.log import read_metrics
+from pipeline_src.train.log import read_log
 from pipeline_src.train.run import run_training
 from pipeline_src.train.stop import StopFlag, StopRequestedError
 from tests import media
@@ -128,7 +128,7 @@ class StopAfter(StopFlag):
 
     @property
     def requested(self):
-        return self._step in [row["step"] for row in read_metrics(self._rows)]
+        return self._step in [row["step"] for row in read_log(self._rows)]
 
 
 class HoldAfter(StopFlag):
@@ -148,7 +148,7 @@ class HoldAfter(StopFlag):
 def rows_of(run_dir):
     return [
         {key: value for key, value in row.items() if key != "seconds"}
-        for row in read_metrics(run_dir / "metrics.jsonl")
+        for row in read_log(run_dir / "metrics.jsonl")
     ]
 
 

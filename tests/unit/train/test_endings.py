@@ -17,7 +17,7 @@ from pipeline_src.runs import lease
 from pipeline_src.runs.checkpoint import read_checkpoint
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.system.parent import end_with_parent
-from pipeline_src.train.log import read_metrics
+from pipeline_src.train.log import read_log
 from pipeline_src.train.run import run_training
 from pipeline_src.train.stop import StopFlag
 from tests import media
@@ -260,7 +260,7 @@ def test_another_number_of_threads_is_part_of_the_record_and_said(
     (earlier / "state.json").write_text(json.dumps(other))
     run_training(spec, StopFlag())
     assert f"{earlier} was saved by ranks of 7 CPU threads, this one has " in caplog.text
-    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 6
+    assert len(read_log(tmp_path / "metrics.jsonl")) == 6
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +284,7 @@ def test_validation_of_fewer_clips_than_ranks_gives_a_score(
     options = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     output = ended(start(root, *options, "-m", "pipeline_src.train", spec.save()), [])
     assert (tmp_path / "done.json").exists(), output[-3000:]
-    scores = [row["val"] for row in read_metrics(tmp_path / "metrics.jsonl") if "val" in row]
+    scores = [row["val"] for row in read_log(tmp_path / "metrics.jsonl") if "val" in row]
     assert scores
     assert set(scores[-1].values()) <= {0.0, 1.0}
 

@@ -15,7 +15,7 @@ from pipeline_src.errors import TrainingError
 from pipeline_src.runs.checkpoint import load_optimizers, load_weights, newest_checkpoint
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.learning_rate import cosine_with_warmup
-from pipeline_src.train.log import read_metrics
+from pipeline_src.train.log import read_log
 from pipeline_src.train.loop import TrainingRun, train
 from pipeline_src.train.optim import layer_lr_factor, make_optimizer, parameter_groups
 from pipeline_src.train.progress import TrainProgress
@@ -82,7 +82,7 @@ def batches(first=0):
 
 
 def losses(folder):
-    return [row["loss"] for row in read_metrics(folder / "metrics.jsonl") if "loss" in row]
+    return [row["loss"] for row in read_log(folder / "metrics.jsonl") if "loss" in row]
 
 
 def test_a_run_resumed_from_any_checkpoint_has_the_same_loss_curve(tmp_path):
@@ -120,7 +120,7 @@ def test_a_step_runs_each_pass_forward_once(tmp_path):
 def test_rows_after_the_resumed_step_are_dropped(tmp_path):
     train(make_run(tmp_path, Noisy()), batches(), progress_at(0, 8), StopFlag())
     train(make_run(tmp_path, Noisy()), batches(), progress_at(3, 8), StopFlag())
-    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == list(range(1, 9))
+    assert [row["step"] for row in read_log(tmp_path / "metrics.jsonl")] == list(range(1, 9))
 
 
 def test_a_non_finite_loss_stops_before_the_step_and_names_the_clips(tmp_path):
@@ -181,7 +181,7 @@ def test_a_signal_saves_and_stops(tmp_path):
 def test_validation_runs_on_time_and_at_the_end(tmp_path):
     run = make_run(tmp_path, Noisy(), validate=lambda: {"audio": 0.5})
     train(run, batches(), progress_at(0), StopFlag())
-    rows = [row for row in read_metrics(tmp_path / "metrics.jsonl") if "val" in row]
+    rows = [row for row in read_log(tmp_path / "metrics.jsonl") if "val" in row]
     assert [row["step"] for row in rows] == [5, 10, 12]
 
 

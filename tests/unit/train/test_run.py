@@ -12,7 +12,7 @@ from pipeline_src.config import AudioConfig, FinetuneConfig, ModelConfig, Pretra
 from pipeline_src.errors import CheckpointError, ManifestError
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.shards.read import open_shards
-from pipeline_src.train.log import read_metrics
+from pipeline_src.train.log import read_log
 from pipeline_src.train.run import run_training
 from pipeline_src.train.stop import StopFlag
 from tests import media
@@ -72,7 +72,7 @@ def pretrain_spec(index_path, run_dir, *, start=None, model=None, **changes):
 
 
 def rows(run_dir):
-    return [row for row in read_metrics(run_dir / "metrics.jsonl") if "loss" in row]
+    return [row for row in read_log(run_dir / "metrics.jsonl") if "loss" in row]
 
 
 def test_activation_checkpointing_trains_to_the_same_bytes(index_path, tmp_path):

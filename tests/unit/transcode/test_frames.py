@@ -16,7 +16,7 @@ from pipeline_src.errors import StageError
 from pipeline_src.loader.dataset import decode_frame
 from pipeline_src.transcode import memory
 from pipeline_src.transcode.batch import END_OF_IMAGE, split_jpegs
-from pipeline_src.transcode.ffmpeg import find_ffmpeg, run
+from pipeline_src.transcode.ffmpeg import call_ffmpeg, find_ffmpeg
 from tests import media
 from tests.media import lose_one, make_clip, run_ffmpeg, transcode_one
 
@@ -298,7 +298,7 @@ def test_threads_wait_for_memory_and_a_giant_runs_alone(monkeypatch):
 
 def test_an_old_ffmpeg_is_named_and_loses_no_clip(tmp_path):
     with pytest.raises(StageError, match="too old") as caught:
-        run(["-no_such_option", "1"], timeout_seconds=120, folder=tmp_path)
+        call_ffmpeg(["-no_such_option", "1"], timeout_seconds=120, folder=tmp_path)
     assert find_ffmpeg() in str(caught.value)
 
 

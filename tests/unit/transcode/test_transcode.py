@@ -16,7 +16,7 @@ from pipeline_src.manifest.ledger import read_ledger
 from pipeline_src.transcode import batch, clips, transcode
 from pipeline_src.transcode.audio import read_flac
 from pipeline_src.transcode.batch import make_batches
-from pipeline_src.transcode.ffmpeg import find_ffmpeg, run
+from pipeline_src.transcode.ffmpeg import call_ffmpeg, find_ffmpeg
 from pipeline_src.transcode.ffmpeg_command import ClipJob
 from pipeline_src.transcode.probe import Picture, probe_file
 from tests import media
@@ -168,7 +168,7 @@ def test_attached_pictures_are_no_video(tmp_path):
     media.make_clip(tmp_path / "sound.m4a", has_video=False)
     inputs = ["-i", str(tmp_path / "sound.m4a"), "-i", str(cover)]
     options = ["-map", "0", "-map", "1", "-c", "copy", "-disposition:v:0", "attached_pic"]
-    run([*inputs, *options, "song.m4a"], timeout_seconds=120, folder=tmp_path)
+    call_ffmpeg([*inputs, *options, "song.m4a"], timeout_seconds=120, folder=tmp_path)
     with pytest.raises(MediaError) as caught:
         probe_file(tmp_path / "song.m4a", max_pixels=10**6)
     assert caught.value.reason == "no_video"
@@ -207,7 +207,7 @@ def test_time_out_kills_the_whole_process_group(tmp_path, fake_ffmpeg):
     fake_ffmpeg(f"sleep 60 & echo $! > {tmp_path}/pid; sleep 60")
     started = time.monotonic()
     with pytest.raises(MediaError, match="timeout"):
-        run([], timeout_seconds=3, folder=tmp_path)
+        call_ffmpeg([], timeout_seconds=3, folder=tmp_path)
     assert time.monotonic() - started < 50
     sleeper = int((tmp_path / "pid").read_text())
     while is_running(sleeper) and time.monotonic() - started < 50:  # a kill takes its time
@@ -227,14 +227,14 @@ def test_a_clip_that_takes_too_long_ends_as_timeout(root, tmp_path, fake_ffmpeg)
 def test_a_flood_on_stderr_neither_blocks_nor_is_kept(tmp_path, fake_ffmpeg):
     fake_ffmpeg("yes 'a line of noise' | head -c 3000000 >&2; echo the end >&2; exit 3")
     with pytest.raises(MediaError, match="the end") as caught:
-        run([], timeout_seconds=60, folder=tmp_path)
+        call_ffmpeg([], timeout_seconds=60, folder=tmp_path)
     assert len(str(caught.value)) < 20_000
 
 
 def test_a_full_disk_stops_the_stage(tmp_path, fake_ffmpeg):
     fake_ffmpeg("echo 'av_interleaved_write_frame(): No space left on device' >&2; exit 1")
     with pytest.raises(StageError, match="disk full"):
-        run([], timeout_seconds=60, folder=tmp_path)
+        call_ffmpeg([], timeout_seconds=60, folder=tmp_path)
 
 
 def test_a_wrong_binary_is_named(fake_ffmpeg):
@@ -248,4 +248,4 @@ def test_a_wrong_binary_is_named(fake_ffmpeg):
 def test_ffmpeg_reports_a_full_device_in_words_that_we_know(tmp_path):
     source = ["-f", "lavfi", "-i", "testsrc=d=2", "-f", "rawvideo", "-y", "file:/dev/full"]
     with pytest.raises(StageError, match="disk full"):
-        run(source, timeout_seconds=60, folder=tmp_path)
+        call_ffmpeg(source, timeout_seconds=60, folder=tmp_path)

@@ -1,0 +1,28 @@
+"""What `make setup` writes to .dvc/config.local: DVC's state folder, and pages without the network.
+
+Run in the checkout's root. What is named there already stays.
+"""
+
+import argparse
+import sys
+
+from pipeline_src.dvc.plots_page import use_local_page
+from pipeline_src.dvc.site_cache import use_own_site_cache
+from pipeline_src.errors import PipelineError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare nothing: there is nothing to choose."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write both settings; what fails is said, since all but DVC works without."""
+    for setting, use in {
+        "DVC keeps its state in": use_own_site_cache,
+        "Pages of dvc plots:": use_local_page,
+    }.items():
+        try:
+            print(setting, use())
+        except PipelineError as problem:
+            print(f"{setting} not set: {problem}; see `av-pipeline doctor`", file=sys.stderr)
+    return 0
