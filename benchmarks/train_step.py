@@ -29,17 +29,19 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from pipeline_src.config import PretrainConfig  # noqa: E402
 from pipeline_src.methods import MaskRatios  # noqa: E402
 from pipeline_src.methods.avsiam.network import AVSiam  # noqa: E402
-from pipeline_src.methods.avsiam.objective import AVSiamPretrain  # noqa: E402
 from pipeline_src.methods.common.blocks import NORM_SUFFIX, Block  # noqa: E402
 from pipeline_src.methods.common.config import Modality  # noqa: E402
 from pipeline_src.methods.common.contrast import contrastive_loss  # noqa: E402
 from pipeline_src.methods.common.masking import gather_tokens, num_kept  # noqa: E402
+from pipeline_src.methods.common.objective import Objective  # noqa: E402
 from pipeline_src.methods.factory import create_model  # noqa: E402
 from pipeline_src.runs.provenance import git_commit  # noqa: E402
 from pipeline_src.system.atomic import write_json  # noqa: E402
 from pipeline_src.train.memory import keep_freed_memory  # noqa: E402
+from pipeline_src.train.objective import pretrain_objective  # noqa: E402
 
 OUTPUT = ROOT / "benchmarks" / "results" / "train_step.json"
 GOAL_RATIO = 1.3
@@ -119,11 +121,13 @@ def make_steps(
     num_clips = len(batch["logmel"])
     masked = MaskRatios(0.75, 0.75, ratios)
 
-    def ours(objective: AVSiamPretrain) -> Tensor:
+    def ours(objective: Objective) -> Tensor:
         return objective(batch, objective.draw(num_clips, masked, generator), "contrast")["loss"]
 
-    packed = AVSiamPretrain(model, pack_sequences="always")
-    dense = AVSiamPretrain(model, pack_sequences="never")
+    packed, dense = (
+        pretrain_objective("avsiam", model, PretrainConfig(pack_sequences=how))
+        for how in ("always", "never")
+    )
     return {
         "released": lambda: released_loss(model, batch, ratios, F.scaled_dot_product_attention),
         "released_matmul": lambda: released_loss(model, batch, ratios, matmul_attention),

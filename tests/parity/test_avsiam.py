@@ -8,9 +8,10 @@ from functools import cache
 import pytest
 import torch
 
-from pipeline_src.methods.avsiam.objective import AVSiamPretrain, PretrainPlan
+from pipeline_src.methods.avsiam.objective import PretrainPlan
 from pipeline_src.methods.common.masking import MaskedChunk, mark_noise
 from pipeline_src.methods.common.published_keys import published_keys
+from tests.objectives import avsiam_objective
 from tests.parity.seeded import assert_close, cases_with
 from tests.parity.steps import (
     check_draws,
@@ -80,7 +81,7 @@ def run_pass(case, head):
     }[head]
     features = []
     with recording(model, encoder, features):
-        values = AVSiamPretrain(model, pack_sequences="always")(
+        values = avsiam_objective(model, pack_sequences="always")(
             batch_of(case), plan(case), step_pass
         )
     values["loss"].backward()

@@ -8,11 +8,12 @@ from functools import cache
 import pytest
 import torch
 
-from pipeline_src.methods.cav_mae.objective import CAVMAEPretrain, MaskPlan
+from pipeline_src.methods.cav_mae.objective import MaskPlan
 from pipeline_src.methods.common.contrast import contrastive_loss
 from pipeline_src.methods.common.masking import mark_noise
 from pipeline_src.methods.common.pos_embed import sincos_2d
 from pipeline_src.methods.common.published_keys import published_keys
+from tests.objectives import cav_mae_objective
 from tests.parity.seeded import assert_close, cases_with
 from tests.parity.steps import (
     check_draws,
@@ -70,7 +71,7 @@ def run_mode(case, mode):
     model.config = model.config.model_copy(update={"norm_pix_loss": MODES[mode][0]})
     num_clips = case.number("batch_pretrain")
     batch = {"logmel": case.logmel(num_clips), "frames": case.frames(num_clips)}
-    values = CAVMAEPretrain(model, contrast_weight=CONTRAST_WEIGHT)(batch, plan_of(case, mode))
+    values = cav_mae_objective(model, contrast_weight=CONTRAST_WEIGHT)(batch, plan_of(case, mode))
     values["loss"].backward()
     norms = gradient_norms(model, published_keys("cav_mae_base", model))
     model.zero_grad(set_to_none=True)

@@ -17,11 +17,11 @@ from pipeline_src.evaluate.retrieval import rank_scores
 from pipeline_src.evaluate.segments import SCORES, segment_scores
 from pipeline_src.loader.segments import SegmentRule
 from pipeline_src.methods.cav_mae.objective import MaskPlan
-from pipeline_src.methods.cav_mae_sync.objective import CAVMAESyncPretrain
 from pipeline_src.methods.common.contrast import contrastive_loss
 from pipeline_src.methods.common.pictures import patches_to_frames, patches_to_logmel
 from pipeline_src.methods.common.pos_embed import sincos_2d
 from pipeline_src.methods.common.published_keys import published_keys
+from tests.objectives import cav_mae_sync_objective
 from tests.parity.seeded import assert_close, cases_with
 from tests.parity.steps import (
     check_draws,
@@ -99,7 +99,7 @@ def run_pass(case, name):
     }
     plan = MaskPlan(*recorded_masks(case, name, "random_masking_unstructured"))
     weight = float(case.arrays["meta/contrast_weight"])
-    objective = CAVMAESyncPretrain(model, contrast_weight=weight)
+    objective = cav_mae_sync_objective(model, contrast_weight=weight)
     outputs, finished = [], []
     with recording(model, "forward_masked", outputs), recording(model, "_finish", finished):
         values = objective(batch, plan)

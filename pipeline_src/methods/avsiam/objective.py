@@ -58,18 +58,16 @@ class AVSiamPretrain(nn.Module):
         self,
         model: AVSiam,
         *,
-        contrast_direction: Direction = "both",
-        contrast_scope: Scope = "global",
-        contrast_weight: float = 1.0,
-        temperature: float = 0.05,
-        reconstruct_weight: float = 1.0,
-        audio_mask: AudioMask = "time_freq",
-        joint_step: bool = False,
-        pack_sequences: PackSequences = "auto",
+        contrast_direction: Direction,
+        contrast_scope: Scope,
+        contrast_weight: float,
+        temperature: float,
+        reconstruct_weight: float,
+        audio_mask: AudioMask,
+        joint_step: bool,
+        pack_sequences: PackSequences,
     ) -> None:
         super().__init__()
-        if contrast_weight == reconstruct_weight == 0:
-            raise ValueError("contrast_weight and reconstruct_weight are both 0: nothing to learn")
         self.model = model
         self.contrast_direction: Direction = contrast_direction
         self.contrast_scope: Scope = contrast_scope

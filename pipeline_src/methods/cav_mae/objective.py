@@ -47,16 +47,14 @@ class CAVMAEPretrain(nn.Module):
         self,
         model: CAVMAE,
         *,
-        contrast_direction: Direction = "v2a",
-        contrast_scope: Scope = "local",
-        contrast_weight: float = 0.01,
-        temperature: float = 0.05,
-        reconstruct_weight: float = 1.0,
-        audio_mask: AudioMask = "unstructured",
+        contrast_direction: Direction,
+        contrast_scope: Scope,
+        contrast_weight: float,
+        temperature: float,
+        reconstruct_weight: float,
+        audio_mask: AudioMask,
     ) -> None:
         super().__init__()
-        if contrast_weight == reconstruct_weight == 0:
-            raise ValueError("contrast_weight and reconstruct_weight are both 0: nothing to learn")
         self.model = model
         self.contrast_direction: Direction = contrast_direction
         self.contrast_scope: Scope = contrast_scope

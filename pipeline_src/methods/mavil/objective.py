@@ -56,25 +56,21 @@ class MAViLPretrain(nn.Module):
         self,
         model: MAViL,
         *,
-        contrast_direction: Direction = "both",
-        contrast_scope: Scope = "global",
-        contrast_weight: float = 0.1,
-        temperature: float = 0.1,
-        intra_weight: float = 0.01,
-        intra_temperature: float = 1.0,
-        mask_ratios: tuple[float, ...] = (),
-        reconstruct_weight: float = 1.0,
-        audio_mask: AudioMask = "unstructured",
-        second_view: SecondView = "encoders",
-        decode_fraction: float = 1.0,
-        shared_step: bool = False,
-        teacher: MAViL | None = None,
+        contrast_direction: Direction,
+        contrast_scope: Scope,
+        contrast_weight: float,
+        temperature: float,
+        intra_weight: float,
+        intra_temperature: float,
+        mask_ratios: tuple[float, ...],
+        reconstruct_weight: float,
+        audio_mask: AudioMask,
+        second_view: SecondView,
+        decode_fraction: float,
+        shared_step: bool,
+        teacher: MAViL | None,
     ) -> None:
         super().__init__()
-        if contrast_weight == intra_weight == reconstruct_weight == 0:
-            raise ValueError(
-                "contrast_weight, intra_weight and reconstruct_weight are all 0: nothing to learn"
-            )
         if (model.config.predicts == "features") != (teacher is not None):
             raise ValueError(
                 f"predicts={model.config.predicts} {'without' if teacher is None else 'with'} a "

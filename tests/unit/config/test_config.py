@@ -54,6 +54,10 @@ def test_every_experiment_overlay_is_accepted(root, defaults):
         ({"datasets": 5}, ["datasets = 5", "must be a list, [value, ...]"]),
         ({"model": {"size": "enormous"}}, ["model.size = 'enormous'", "'huge'"]),
         ({"pretrain": {"contrast_ratios": [0.5, 1.5]}}, ["1.5 is not in [0, 1)"]),
+        (
+            {"pretrain": {"contrast_weight": 0, "reconstruct_weight": 0}},
+            ["both 0", "nothing to learn"],
+        ),
         ({"finetune": {"modality_probs": [0.5, 0.5, 0.5]}}, ["sum to 1"]),
         ({"media": {"frame_rate": 4}}, ["num_frames=10 and frame_rate=4", "set one of them to 0"]),
         ({"media": {"num_frames": 0}}, ["both 0", "modalities: [audio]"]),

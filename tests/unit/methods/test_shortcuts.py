@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline_src.methods import MaskRatios, find_method
+from pipeline_src.methods import MaskRatios
 from pipeline_src.methods.common.contrast import sample_negatives, scoped_contrastive_loss
 from pipeline_src.methods.factory import create_model
 from tests.networks import SMALL
+from tests.objectives import published_objective
 
 NUM_CLIPS, NUM_STEPS, JUDGED_STEPS = 20, 140, 40
 TOLERANCE = 0.02  # of ln(NUM_CLIPS) = 3.00; the standard error of the judged mean is below a third
@@ -114,7 +115,7 @@ def make_objective(arm: Arm) -> Any:
     model = create_model(f"{arm.method}_tiny", **{**NETWORK, **arm.network})
     teacher = {"teacher": create_model(f"{arm.method}_tiny", **NETWORK)} if arm.has_teacher else {}
     recipe = {"contrast_weight": 1.0, "temperature": 0.1, "reconstruct_weight": 0.0}
-    return find_method(arm.method).load_objective()(model, **{**recipe, **arm.recipe}, **teacher)
+    return published_objective(arm.method, model, **{**recipe, **arm.recipe, **teacher})
 
 
 @torch.no_grad()

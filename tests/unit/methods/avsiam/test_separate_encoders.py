@@ -7,15 +7,15 @@ from safetensors.torch import save_file
 
 from pipeline_src.errors import ConfigError
 from pipeline_src.methods import MaskRatios
-from pipeline_src.methods.avsiam.objective import AVSiamPretrain
 from pipeline_src.methods.common.convert import to_published
 from pipeline_src.methods.factory import create_model
+from tests.objectives import avsiam_objective
 from tests.unit.methods.common.test_network import SMALL, make_inputs, make_model
 
 
 def pretraining_loss(model, step_pass, **options):
     logmel, frames = make_inputs(4)
-    objective = AVSiamPretrain(model, **options)
+    objective = avsiam_objective(model, **options)
     plan = objective.draw(4, MaskRatios(0.75, 0.75, (0.0, 0.5)), torch.Generator().manual_seed(0))
     return objective({"logmel": logmel, "frames": frames}, plan, step_pass)["loss"]
 

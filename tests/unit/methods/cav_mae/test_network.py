@@ -5,12 +5,12 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline_src.errors import ConfigError
-from pipeline_src.methods.cav_mae.objective import CAVMAEPretrain
 from pipeline_src.methods.common.classify import Classify
 from pipeline_src.methods.common.masking import draw_noise, mask_from_noise
 from pipeline_src.methods.factory import create_model
 from tests import networks
 from tests.networks import image_vit
+from tests.objectives import cav_mae_objective
 
 SMALL = {
     "img_size": 16,
@@ -130,7 +130,7 @@ def test_every_input_is_scored(single_modality):
 
 
 def test_pretraining_reaches_every_trainable_parameter():
-    objective = CAVMAEPretrain(make_model())
+    objective = cav_mae_objective(make_model())
     plan = objective.draw(4, networks.RATIOS, torch.Generator().manual_seed(0))
     values = objective(make_batch(), plan)
     values["loss"].backward()
@@ -150,7 +150,7 @@ def test_fine_tuning_reaches_every_parameter():
 def test_grad_checkpointing_changes_no_gradient():
     gradients = []
     for enable in (False, True):
-        objective = CAVMAEPretrain(make_model())
+        objective = cav_mae_objective(make_model())
         objective.model.set_grad_checkpointing(enable)
         plan = objective.draw(4, networks.RATIOS, torch.Generator().manual_seed(0))
         objective(make_batch(), plan)["loss"].backward()

@@ -5,7 +5,6 @@ import torch
 
 from pipeline_src.errors import ConfigError
 from pipeline_src.methods import make_architecture
-from pipeline_src.methods.cav_mae_sync.objective import CAVMAESyncPretrain
 from pipeline_src.methods.cav_mae_sync.weights import PUBLISHED
 from pipeline_src.methods.common.classify import Classify
 from pipeline_src.methods.common.convert import describe_source, from_published, to_published
@@ -13,6 +12,7 @@ from pipeline_src.methods.common.published_keys import head_classes, published_k
 from pipeline_src.methods.common.ratios import MaskRatios
 from pipeline_src.methods.factory import create_model
 from tests.networks import RATIOS, SMALL
+from tests.objectives import cav_mae_sync_objective
 
 NUM_SEGMENTS = 3
 
@@ -61,7 +61,7 @@ def test_class_tokens_take_no_part_in_the_joint_pass():
     model = make_model()
     calls = []
     model.decoder.register_forward_pre_hook(lambda _, inputs: calls.append(inputs[0].shape[1]))
-    objective = CAVMAESyncPretrain(model)
+    objective = cav_mae_sync_objective(model)
     plan = objective.draw(4, RATIOS, torch.Generator().manual_seed(0))
     objective(make_batch(), plan)
     kept = plan.audio_mask.ids_keep.shape[1] + plan.video_mask.ids_keep.shape[1]
@@ -71,7 +71,7 @@ def test_class_tokens_take_no_part_in_the_joint_pass():
 @pytest.mark.parametrize("features", ["class", "mean", "both"])
 def test_what_is_contrasted(features):
     model = make_model(contrast_features=features)
-    objective = CAVMAESyncPretrain(model, reconstruct_weight=0, contrast_weight=1)
+    objective = cav_mae_sync_objective(model, reconstruct_weight=0, contrast_weight=1)
     plan = objective.draw(4, RATIOS, torch.Generator().manual_seed(0))
     assert objective(make_batch(), plan)["loss"].isfinite()
     embedded = model.embed(make_batch()["logmel"])

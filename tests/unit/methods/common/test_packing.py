@@ -6,11 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline_src.methods.avsiam.objective import AVSiamPretrain
 from pipeline_src.methods.common import packing
 from pipeline_src.methods.common.packing import Packing, packed_attention
 from pipeline_src.methods.factory import create_model
 from tests import networks
+from tests.objectives import avsiam_objective
 
 SMALL = networks.SMALL | {"patch_size": 4, "target_length": 32}
 CPU = torch.device("cpu")
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 def make_objective(**options):
     torch.manual_seed(0)
-    return AVSiamPretrain(create_model("avsiam_tiny", **SMALL), **options)
+    return avsiam_objective(create_model("avsiam_tiny", **SMALL), **options)
 
 
 def make_batch(num_clips):

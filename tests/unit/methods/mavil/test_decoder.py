@@ -5,8 +5,8 @@ import torch
 
 from pipeline_src.methods.common.patch_embed import normalise_patches
 from pipeline_src.methods.mavil.decoder import Noised
-from pipeline_src.methods.mavil.objective import MAViLPretrain
 from tests.networks import MAVIL_RATIOS
+from tests.objectives import mavil_objective
 from tests.unit.methods.mavil.test_network import make_batch, make_masks, make_model
 
 SIDES = ("audio", "video")
@@ -85,7 +85,7 @@ def noised_by_hand(model, batch, clip_ids, query, side):
 
 def test_decoders_receive_the_noised_patches_of_the_hidden_places():
     model = make_model("diffmavil_tiny", noise_init=0.5)
-    objective, batch = MAViLPretrain(model, mask_ratios=(0.5, 0.75)), make_batch()
+    objective, batch = mavil_objective(model, mask_ratios=(0.5, 0.75)), make_batch()
     plan = objective.draw(4, MAVIL_RATIOS, torch.Generator().manual_seed(0))
     assert [chunk.clip_ids.tolist() for chunk in plan.chunks] != [[0, 1], [2, 3]]
     received = {}
@@ -108,7 +108,7 @@ def test_decoders_receive_the_noised_patches_of_the_hidden_places():
 def test_the_diffusion_loss_is_the_error_of_the_predicted_clean_patches(norm_pix_loss):
     """The network predicts x_0, of patches normalised one by one or as they are."""
     model = make_model("diffmavil_tiny", noise_init=0.5, norm_pix_loss=norm_pix_loss).eval()
-    objective, batch = MAViLPretrain(model), make_batch()
+    objective, batch = mavil_objective(model), make_batch()
     plan = objective.draw(4, MAVIL_RATIOS, torch.Generator().manual_seed(0))
     values = objective(batch, plan)
     (chunk,) = plan.chunks

@@ -1,0 +1,36 @@
+"""Objectives of pre-training as published, but for the keys that a test names."""
+
+from functools import partial
+from typing import Any
+
+from pipeline_src.methods import find_method
+
+CAV_MAE = {
+    "contrast_direction": "v2a", "contrast_scope": "local", "contrast_weight": 0.01,
+    "temperature": 0.05, "reconstruct_weight": 1.0, "audio_mask": "unstructured",
+}  # fmt: skip
+MAVIL = {
+    "contrast_direction": "both", "contrast_scope": "global", "contrast_weight": 0.1,
+    "temperature": 0.1, "intra_weight": 0.01, "intra_temperature": 1.0, "mask_ratios": (),
+    "reconstruct_weight": 1.0, "audio_mask": "unstructured", "second_view": "encoders",
+    "decode_fraction": 1.0, "shared_step": False, "teacher": None,
+}  # fmt: skip
+PUBLISHED = {
+    "avsiam": {
+        "contrast_direction": "both", "contrast_scope": "global", "contrast_weight": 1.0,
+        "temperature": 0.05, "reconstruct_weight": 1.0, "audio_mask": "time_freq",
+        "joint_step": False, "pack_sequences": "auto",
+    },
+    "cav_mae": CAV_MAE, "cav_mae_sync": CAV_MAE, "mavil": MAVIL, "diffmavil": MAVIL,
+}  # fmt: skip
+
+
+def published_objective(method: str, model: Any, **keys: Any) -> Any:
+    """A method's objective, with ``keys`` in place of the published values."""
+    return find_method(method).load_objective()(model, **(PUBLISHED[method] | keys))
+
+
+avsiam_objective = partial(published_objective, "avsiam")
+cav_mae_objective = partial(published_objective, "cav_mae")
+cav_mae_sync_objective = partial(published_objective, "cav_mae_sync")
+mavil_objective = partial(published_objective, "mavil")
