@@ -1,5 +1,6 @@
 """Sections of the data stages: plan, download, rate_limits, media, audio, shards, remote."""
 
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -108,6 +109,9 @@ class RateLimitConfig(Section):
 class MediaConfig(Section):
     """How one clip becomes 16 kHz mono audio and JPEG frames."""
 
+    old_keys = MappingProxyType({"out_of_range": "short_clips"})
+    old_values = MappingProxyType({"frame_fit": {"squash": "stretch"}})
+
     sample_rate_hz: int = Field(default=16000, ge=4000, le=192000, description="audio sample rate")
     num_frames: int = Field(
         default=10,
@@ -132,9 +136,9 @@ class MediaConfig(Section):
         description="exact: the frames of the mid-bin moments; keyframe: the key frames nearest to "
         "them, and only key frames are decoded",
     )
-    frame_fit: Literal["crop", "squash", "short_side"] = Field(
+    frame_fit: Literal["crop", "stretch", "short_side"] = Field(
         default="crop",
-        description="crop: shorter side to frame_size, then centre crop; squash: both sides; "
+        description="crop: shorter side to frame_size, then centre crop; stretch: both sides; "
         "short_side: shorter side, nothing cut off (the loader crops)",
     )
     jpeg_quality: int = Field(
@@ -155,7 +159,7 @@ class MediaConfig(Section):
         description="clips with damaged streams: reject as corrupt, or tolerate: keep what can be "
         "decoded, with the flag decode_errors",
     )
-    out_of_range: Literal["cut", "reject"] = Field(
+    short_clips: Literal["cut", "reject"] = Field(
         default="cut",
         description="clips that end before their listed end: cut: keep them with the flag short; "
         "reject as too_short",

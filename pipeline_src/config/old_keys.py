@@ -1,4 +1,4 @@
-"""Keys by the names of the release before: read for one more, with a sentence that names the new.
+"""Keys and choices by the names of the release before, read for one more with the new name said.
 
 The sections translate their own keys. Trees are translated here before they are merged, where an
 overlay by old names would stand beside the new ones.
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline_src.config.root import Config, RunConfig
-from pipeline_src.config.section import Section, renamed, section_of
+from pipeline_src.config.section import Section, new_value, renamed, section_of
 from pipeline_src.errors import ConfigError
 
 
@@ -45,6 +45,8 @@ def old_keys_in(tree: Mapping[str, Any], section: type[Section] = Config) -> Ite
         if new := section.old_keys.get(name):
             yield f"{name} is called {new} now; the old name is read for one more release"
         known = new or name
+        if (now := new_value(section, known, value)) != value:
+            yield f"{name}: {value} is called {now} now; the old name is read for one more release"
         below = section_of(section, known) if known in section.model_fields else None
         if below and isinstance(value, Mapping):
             yield from (f"{name}.{text}" for text in old_keys_in(value, below))

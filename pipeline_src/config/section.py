@@ -25,8 +25,10 @@ class Section(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    # Key of the release before -> its name now; files and records are read with either.
+    # Key of the release before -> its name now, and key -> value of then -> value of now; files and
+    # records are read with either.
     old_keys: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    old_values: ClassVar[Mapping[str, Mapping[str, str]]] = MappingProxyType({})
 
     @model_validator(mode="before")
     @classmethod
@@ -39,7 +41,7 @@ class Section(BaseModel):
 
 
 def renamed(section: type[Section], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values of a section with the names that its keys have now.
+    """Return values of a section with the names that its keys and choices have now.
 
     Raises:
         ValueError: a key is given by both names.
@@ -47,7 +49,14 @@ def renamed(section: type[Section], values: Mapping[str, Any]) -> dict[str, Any]
     if twice := [key for key in section.old_keys if {key, section.old_keys[key]} <= values.keys()]:
         new = section.old_keys[twice[0]]
         raise ValueError(f"{twice[0]} is the old name of {new}, and both are given; keep {new}")
-    return {section.old_keys.get(key, key): value for key, value in values.items()}
+    known = {section.old_keys.get(key, key): value for key, value in values.items()}
+    return {key: new_value(section, key, value) for key, value in known.items()}
+
+
+def new_value(section: type[Section], key: str, value: Any) -> Any:
+    """Return what a value of the release before is called now; any other one as it is."""
+    renames = section.old_values.get(key, {})
+    return renames.get(value, value) if isinstance(value, str) else value
 
 
 def is_recorded(section: type[Section], name: str) -> bool:

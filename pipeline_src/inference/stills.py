@@ -9,12 +9,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline_src.config.data import MediaConfig
 from pipeline_src.errors import MediaError
+from pipeline_src.transcode.filters import MAX_ASPECT
 
 # Of PIL's readers those of pictures alone: no PostScript, no PDF, nothing that runs a program.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 JPEG_QUALITY = 95  # about ffmpeg's -q:v 2
 HALF_COLOURS = 2  # 4:2:0, as the frames of video
-MAX_ASPECT = 32  # as for video: a line must not become a picture of gigabytes
 
 
 def read_still(path: Path, media: MediaConfig) -> bytes:

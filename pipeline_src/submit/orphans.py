@@ -8,7 +8,6 @@ from pipeline_src.errors import StageError
 from pipeline_src.submit import slurm
 
 RULE_COMMENT = "rule_"  # how Snakemake's Slurm plugin marks its jobs
-END_TIMEOUT_SECONDS = 120.0
 logger = logging.getLogger(__name__)
 
 
@@ -25,7 +24,7 @@ def cancel_orphans() -> list[str]:
     if not found:
         return []
     slurm.cancel(*found)
-    deadline = time.monotonic() + END_TIMEOUT_SECONDS
+    deadline = time.monotonic() + slurm.END_TIMEOUT_SECONDS
     while _orphans():
         if time.monotonic() > deadline:
             raise StageError(

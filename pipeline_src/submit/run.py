@@ -16,7 +16,7 @@ from pipeline_src.submit.interrupt import InterruptedBySignal, interruptible
 from pipeline_src.submit.peers import StuckPeers
 from pipeline_src.submit.progress import StallWatch, TrainingProgress
 from pipeline_src.submit.request import JobRequest
-from pipeline_src.submit.slurm import UNREACHABLE, JobState
+from pipeline_src.submit.slurm import END_TIMEOUT_SECONDS, UNREACHABLE, JobState
 from pipeline_src.submit.state import JobRecord
 from pipeline_src.submit.submission import find_running, submit
 from pipeline_src.system.executor import pick_cluster
@@ -25,7 +25,6 @@ CODE_FOLDER = "code"
 POLL_SECONDS = {"local": 0.5, "slurm": 5.0}
 # Jobs in a row that may die without a new checkpoint before someone has to look.
 MAX_FAILED_ATTEMPTS = 2
-END_TIMEOUT_SECONDS = 120.0
 # How long files of an ended job may take to show: after a failure, and after a success.
 FILES_TIMEOUT_SECONDS = (5.0, 60.0)
 logger = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pipeline_src.errors import TrainingError
 
 QUERY_TIMEOUT_SECONDS = 60
+END_TIMEOUT_SECONDS = 120.0  # until a job that was told to end is gone
 # Everything else in Slurm's list of job states still runs, waits or will run again.
 ENDED = {
     "BOOT_FAIL",

@@ -314,7 +314,7 @@ def describe_amounts(entry: Clip) -> str:
 
 def _judge_length(prepared: PreparedClip, seconds: float, media: MediaConfig) -> MediaError | None:
     """Refuse a clip that ends before its listed end, where the configuration says so."""
-    if media.out_of_range == "cut" or not (prepared.has_end and prepared.is_short(seconds)):
+    if media.short_clips == "cut" or not (prepared.has_end and prepared.is_short(seconds)):
         return None
-    detail = f"{seconds:g} of {prepared.listed_seconds:g} s listed; media.out_of_range=reject"
+    detail = f"{seconds:g} of {prepared.listed_seconds:g} s listed; media.short_clips=reject"
     return MediaError("too_short", detail)

@@ -120,7 +120,7 @@ def _picture_filters(media: MediaConfig, look: Look) -> str:
 def _scale_filters(media: MediaConfig, flags: str) -> str:
     """Scale with square pixels; ``dar`` is the shape as displayed."""
     side = media.frame_size
-    if media.frame_fit == "squash":
+    if media.frame_fit == "stretch":
         return f"scale=w={side}:h={side}:{flags},setsar=1"
     width = f"'ceil({side}*clip(dar,1,{MAX_ASPECT}))'"
     height = f"'ceil({side}*clip(1/dar,1,{MAX_ASPECT}))'"

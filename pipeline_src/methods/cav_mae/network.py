@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pipeline_src.methods.cav_mae.config import CAVMAEConfig
 from pipeline_src.methods.common.blocks import (
     BLOCK_NORM_EPS,
+    TOKEN_INIT_STD,
     Block,
     NormName,
     init_weights,
@@ -38,7 +39,6 @@ from pipeline_src.methods.common.pos_embed import sincos_2d
 from pipeline_src.methods.common.registers import make_registers, modality_registers
 
 SHARED_NORMS: tuple[NormName, ...] = ("plain", "audio", "video")
-TOKEN_INIT_STD = 0.02
 
 
 class MaskedOutput(NamedTuple):

@@ -15,10 +15,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from pipeline_src.methods.cav_mae.network import CAVMAE, TOKEN_INIT_STD
+from pipeline_src.methods.cav_mae.network import CAVMAE
 from pipeline_src.methods.cav_mae_sync.config import CAVMAESyncConfig
 from pipeline_src.methods.common.aggregator import Aggregator
-from pipeline_src.methods.common.blocks import run_blocks
+from pipeline_src.methods.common.blocks import TOKEN_INIT_STD, run_blocks
 from pipeline_src.methods.common.config import HEADS, Modality
 from pipeline_src.methods.common.masking import Mask
 from pipeline_src.methods.common.network import LayerId, make_head

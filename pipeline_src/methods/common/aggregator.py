@@ -6,10 +6,9 @@ Shape legend: B batch, N features of a clip, D their width, C classes.
 import torch
 from torch import Tensor, nn
 
-from pipeline_src.methods.common.blocks import BLOCK_NORM_EPS, Block, init_weights
+from pipeline_src.methods.common.blocks import BLOCK_NORM_EPS, TOKEN_INIT_STD, Block, init_weights
 
 AGGREGATOR_DEPTH = 2
-TOKEN_INIT_STD = 0.02
 
 
 class Aggregator(nn.Module):

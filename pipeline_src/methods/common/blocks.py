@@ -24,6 +24,7 @@ NormName = Literal["audio", "video", "plain"]
 NORM_SUFFIX: dict[NormName, str] = {"audio": "_a", "video": "_v", "plain": ""}
 BLOCK_NORM_EPS = 1e-5
 FINAL_NORM_EPS = 1e-6
+TOKEN_INIT_STD = 0.02  # of mask and class tokens
 
 
 class FastAttention(Attention):

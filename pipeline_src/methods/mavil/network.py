@@ -16,7 +16,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipeline_src.methods.common.blocks import init_weights
+from pipeline_src.methods.common.blocks import TOKEN_INIT_STD, init_weights
 from pipeline_src.methods.common.config import HEADS
 from pipeline_src.methods.common.masking import Mask, gather_tokens
 from pipeline_src.methods.common.network import AudioVisualModel, LayerId, init_heads, make_head
@@ -28,7 +28,6 @@ from pipeline_src.methods.mavil.diffusion import NoiseSchedule
 from pipeline_src.methods.mavil.encoder import AudioEncoder, Fusion, VideoEncoder
 from pipeline_src.methods.mavil.views import Masks, Query, ViewedClips
 
-TOKEN_INIT_STD = 0.02
 NOISE_SEED = 0
 Pair = tuple[Tensor, Tensor]  # of audio and of video
 NoisedPair = tuple[Noised | None, Noised | None]

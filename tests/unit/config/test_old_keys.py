@@ -30,6 +30,7 @@ def test_an_overlay_by_old_names_counts_and_is_told_the_new_ones(root, written, 
         written(
             "old.yaml",
             "network: {max_pauses: 7}\npretrain: {packed: never}\n"
+            "media: {out_of_range: reject, frame_fit: squash}\n"
             "runs: {avsiam_tiny: {pretrain: {packed: always}}, none: null}\n",
         ),
     ]
@@ -37,10 +38,13 @@ def test_an_overlay_by_old_names_counts_and_is_told_the_new_ones(root, written, 
         config = load_config(merge_files(files, ["network={max_pauses: 8}"]), files)
     assert config.rate_limits.max_pauses == 8
     assert config.pretrain.pack_sequences == "never"
+    assert (config.media.short_clips, config.media.frame_fit) == ("reject", "stretch")
+    assert "old.yaml: media.frame_fit: squash is called stretch now" in caplog.text
     assert resolve_run(config, "avsiam_tiny").pretrain.pack_sequences == "always"
     for key, new in (
         ("network", "rate_limits"),
         ("pretrain.packed", "pack_sequences"),
+        ("media.out_of_range", "short_clips"),
         ("runs.avsiam_tiny.pretrain.packed", "pack_sequences"),
     ):
         assert f"old.yaml: {key} is called {new} now" in caplog.text
@@ -66,6 +70,7 @@ def test_a_whole_configuration_of_the_release_before_is_read():
     values = default_config().model_dump(mode="json")
     values["network"] = values.pop("rate_limits")
     values["pretrain"]["packed"] = values["pretrain"].pop("pack_sequences")
+    values["media"]["out_of_range"] = values["media"].pop("short_clips")
     assert load_config(values) == default_config()
 
 

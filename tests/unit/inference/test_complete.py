@@ -150,4 +150,4 @@ def test_what_an_evaluation_has_kept_is_taken_and_what_is_none_is_passed_over(ol
         path.write_text(text)
     complete(training)
     found = load(training, device="cpu").preparation.media
-    assert (found.frame_fit, found.frame_size) == ("squash", 48)
+    assert (found.frame_fit, found.frame_size) == ("stretch", 48)

@@ -18,7 +18,7 @@ def size_of(jpeg):
 
 
 @pytest.mark.parametrize(
-    ("fit", "size"), [("crop", (32, 32)), ("squash", (32, 32)), ("short_side", (64, 32))]
+    ("fit", "size"), [("crop", (32, 32)), ("stretch", (32, 32)), ("short_side", (64, 32))]
 )
 def test_a_picture_is_fitted_as_frames_are(fit, size):
     media = MEDIA.model_copy(update={"frame_fit": fit})

@@ -325,7 +325,7 @@ def test_clips_beyond_the_end_follow_the_policy(root, tmp_path, policy):
         {"clip_id": str(n), "source": name, "start_seconds": start, "end_seconds": end}
         for n, (name, start, end) in enumerate(spans)
     ]
-    config = TEN.model_copy(update={"out_of_range": policy})
+    config = TEN.model_copy(update={"short_clips": policy})
     path = media.transcode(media.download(tmp_path, clips), config)
     rows = read_ledger(path.with_suffix(".ledger.csv"))
     beyond = "short" if policy == "cut" else "too_short"

@@ -144,7 +144,7 @@ def test_flags(tmp_path):
     assert flags == ["silent_audio", "static_video", "", "short"]
 
 
-@pytest.mark.parametrize("fit", ["crop", "squash"])
+@pytest.mark.parametrize("fit", ["crop", "stretch"])
 def test_frames_are_square(tmp_path, fit):
     media.make_clip(tmp_path / "a.mp4")
     config = MediaConfig(num_frames=1, frame_size=80, frame_fit=fit)
