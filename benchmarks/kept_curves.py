@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from benchmarks.kept_runs import (
     FIRST,
     KEPT,
+    MODALITY,
     Record,
     accuracy,
     group,
@@ -31,12 +32,10 @@ from benchmarks.kept_runs import (
     pretraining_flops,
     read_kept,
 )
-from benchmarks.seeds import MODALITIES
 from pipeline_src.report.colours import PALETTES
 
-MODALITY = "audio"  # the claim is about it
 UNITS = {"flops": (1e12, "TFLOP"), "steps": (1e3, "thousand optimiser steps")}
-COLUMN = 1 + MODALITIES.index(MODALITY)  # of a row of validation, after the step
+COLUMN = 1  # of a row of validation, after the step: the only head
 # Its type lists every rc key.
 STYLE: Any = {
     "svg.hashsalt": "curves",

@@ -1,7 +1,8 @@
 """What is kept of an experiment's runs, so that it can be made in several sittings.
 
 Results are too large for the repository, their figures are not: of each run a line with which test
-clips it got right, what its training cost, its probes and its validation scores.
+clips it got right, what its training cost, its probes and its validation scores, and hashes of what
+it was trained and read out with.
 
     python -m benchmarks.kept_runs missing config/experiments/avdigits_efficiency.yaml
     snakemake --configfile config/experiments/avdigits_efficiency.yaml -- <what it printed>
@@ -30,7 +31,7 @@ import yaml
 from numpy.typing import NDArray
 
 from benchmarks.preprocess import describe_machine
-from benchmarks.seeds import MODALITIES, PLATEAU, over_chance
+from benchmarks.seeds import PLATEAU, over_chance
 from pipeline_src.evaluate.files import PREDICTIONS_FILE, RETRIEVAL_FILE
 from pipeline_src.evaluate.intervals import Interval
 from pipeline_src.evaluate.metrics import hits_at
@@ -42,13 +43,23 @@ from pipeline_src.evaluate.seeds import (
     pool_seed_variance,
     resample_share,
 )
+from pipeline_src.methods.common.config import HEADS
+from pipeline_src.runs.spec import SPEC_FILE
+from pipeline_src.system.atomic import json_sha256
 
 KEPT = Path(__file__).parent / "results" / "efficiency_runs.jsonl"
 DATASET = "avdigits"
 FIRST = "mavil"  # the arm that others are compared with
+MODALITY = "audio"  # what they are fine-tuned and compared on: the claim is about it
 STAGES = {"pretrain": "pretrain", "finetune": f"finetune/{DATASET}"}
 OPTIONS: Any = {"num_resamples": 2000, "seed": 0}
 Record = dict[str, Any]
+# What runs that are compared have in common -> whose, and its value.
+SHARED: dict[str, Callable[[Record], tuple[str, str]]] = {
+    "scores of other clips": lambda record: (record["split"], record["clip_ids_sha256"]),
+    "another readout": lambda record: ("fine-tuning", record["settings"]["readout"]),
+    "other settings": lambda record: (arm_of(record["run"]), record["settings"]["arm"]),
+}
 
 
 def describe(run_dir: Path) -> Record:
@@ -61,7 +72,8 @@ def describe(run_dir: Path) -> Record:
     metrics = read_json(scored / "metrics.json")
     probe = read_json(run_dir / "probe" / DATASET / "metrics.json", {})
     with np.load(scored / PREDICTIONS_FILE) as arrays:
-        hits = {m: pack(hits_at(arrays[m], arrays["targets"], 1)) for m in MODALITIES}
+        heads = [head for head in HEADS if head in arrays]
+        hits = {head: pack(hits_at(arrays[head], arrays["targets"], 1)) for head in heads}
     with np.load(scored / RETRIEVAL_FILE) as arrays:
         found = {way: pack(arrays[way] < 10) for way in DIRECTIONS}
     trainings = {
@@ -72,7 +84,8 @@ def describe(run_dir: Path) -> Record:
         "run": run_dir.name,
         **{key: metrics[key] for key in ("split", "num_clips", "clip_ids_sha256", "git_commit")},
         "precision": metrics["precision"]["training"],
-        "cpu": describe_machine()["cpu"],
+        "settings": settings(run_dir, metrics["config"]["evaluate"]),
+        "kept_on": describe_machine()["cpu"],
         "hits": hits,
         "found_in_10": found,
         "linear_probe": {
@@ -92,8 +105,21 @@ def describe(run_dir: Path) -> Record:
             for stage, done in trainings.items()
             if done
         },
-        "validation": read_validation(run_dir / STAGES["finetune"] / "validation.csv"),
+        "validation": read_validation(run_dir / STAGES["finetune"] / "validation.csv", heads),
     }
+
+
+def settings(run_dir: Path, evaluate: Mapping[str, Any]) -> dict[str, str]:
+    """Hash what makes an arm, and what all arms are read out with; of neither the seed."""
+    start = ("init", "checkpoint_run", "checkpoint")  # scratch is an arm
+    pretrain = read_json(run_dir / STAGES["pretrain"] / SPEC_FILE, {})
+    finetune = read_json(run_dir / STAGES["finetune"] / SPEC_FILE)
+    of = {
+        "arm": {"model": finetune["model"], **pretrain.get("recipe", {})},
+        "readout": {key: value for key, value in finetune["recipe"].items() if key not in start}
+        | {"evaluate": evaluate},
+    }
+    return {name: json_sha256({**one, "seed": None})[:16] for name, one in of.items()}
 
 
 def is_finished(run_dir: Path) -> bool:
@@ -109,11 +135,11 @@ def read_json(path: Path, otherwise: Any = None) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def read_validation(path: Path) -> list[list[float]]:
-    """Read rows of step and score by modality."""
+def read_validation(path: Path, heads: Sequence[str]) -> list[list[float]]:
+    """Read rows of step and score of each head."""
     with path.open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    return [[float(row[name]) for name in ("step", *MODALITIES)] for row in rows]
+    return [[float(row[name]) for name in ("step", *heads)] for row in rows]
 
 
 def pack(hits_N: NDArray) -> str:
@@ -138,13 +164,20 @@ def add(results: Path, kept: Path = KEPT) -> list[str]:
     A pre-training without its probe is not finished.
 
     Raises:
-        ValueError: other clips were scored than in the runs that are kept.
+        ValueError: other clips were scored than in the runs that are kept, or an arm or what all
+            are read out with is not as it was.
     """
-    known = {record["run"]: record["clip_ids_sha256"] for record in read_kept(kept)}
+    known = read_kept(kept)
+    names = {record["run"] for record in known}
     found = sorted(path.parents[2] for path in results.glob(f"*/eval/{DATASET}/metrics.json"))
-    new = [describe(path) for path in found if path.name not in known and is_finished(path)]
-    if len({*known.values(), *(record["clip_ids_sha256"] for record in new)}) > 1:
-        raise ValueError(f"{results} has scores of other clips than {kept}")
+    new = [describe(path) for path in found if path.name not in names and is_finished(path)]
+    for what, of in SHARED.items():
+        values: dict[str, set[str]] = {}
+        for record in (*known, *new):
+            group_name, value = of(record)
+            values.setdefault(group_name, set()).add(value)
+        if mixed := [name for name, found in values.items() if len(found) > 1]:
+            raise ValueError(f"{results} has {what} than {kept}: {', '.join(mixed)}")
     with kept.open("a", encoding="utf-8") as stream:
         stream.writelines(json.dumps(record) + "\n" for record in new)
     return [record["run"] for record in new]
@@ -168,8 +201,13 @@ def count_comparisons(config: Path) -> int:
     """Count the arms beside the first that an experiment lists with as many seeds as any."""
     listed = yaml.safe_load(config.read_text(encoding="utf-8"))["runs"]
     runs = [name for name, overlay in listed.items() if overlay is not None]
-    arms = Counter(name.partition("_seed")[0] for name in runs)
+    arms = Counter(map(arm_of, runs))
     return sum(count == max(arms.values()) for arm, count in arms.items() if arm != FIRST)
+
+
+def arm_of(run: str) -> str:
+    """Return a run's name without its seed."""
+    return run.partition("_seed")[0]
 
 
 def group(records: Iterable[Record]) -> dict[str, dict[str, Record]]:
@@ -180,8 +218,8 @@ def group(records: Iterable[Record]) -> dict[str, dict[str, Record]]:
     """
     arms: dict[str, dict[str, Record]] = {FIRST: {}}
     for record in records:
-        arm, _, seed = record["run"].partition("_seed")
-        arms.setdefault(arm, {})[seed] = record
+        _, _, seed = record["run"].partition("_seed")
+        arms.setdefault(arm_of(record["run"]), {})[seed] = record
     if not arms[FIRST]:
         raise ValueError(f"no run of {FIRST} is kept, which the others are compared with")
     return arms
@@ -268,7 +306,7 @@ def interval_text(interval: Interval, form: str = ".3f") -> str:
 def rows(arms: Mapping[str, Mapping[str, Record]], num_comparisons: int = 1) -> Iterable[list[str]]:
     """Give the cells of each arm; the second interval holds for so many comparisons at once."""
     base = pretraining_flops(arms[FIRST].values())
-    audio = partial(accuracy, modality="audio")
+    audio = partial(accuracy, modality=MODALITY)
     levels = (0.95, 1 - 0.05 / max(1, num_comparisons))
     for name, arm in arms.items():
         records = list(arm.values())
@@ -277,7 +315,7 @@ def rows(arms: Mapping[str, Mapping[str, Record]], num_comparisons: int = 1) -> 
         least = min(found, default=math.nan)
         yield [
             name, str(len(records)), f"{saved:.0%}",
-            *(mean_text(records, modality) for modality in MODALITIES),
+            mean_text(records, MODALITY),
             *(paired_text(mean_pair(arm, arms, audio, level)) for level in levels),
             f"{least:.1f}" + " (plateau)" * (least < PLATEAU) if found else "",
         ]  # fmt: skip
@@ -291,9 +329,8 @@ def pretraining_flops(records: Iterable[Record]) -> float:
 def print_table(config: Path, kept: Path = KEPT) -> None:
     """Print a row an arm, of accuracy and of all else."""
     arms, num_comparisons = group(read_kept(kept)), count_comparisons(config)
-    head = ["arm", "seeds", "operations saved", "audio", "video", "audio + video"]
-    head += [f"audio over {FIRST}", f"for {num_comparisons} arms at once"]
-    head += ["in the batch, x chance, least of the seeds"]
+    head = ["arm", "seeds", "operations saved", MODALITY, f"{MODALITY} over {FIRST}"]
+    head += [f"for {num_comparisons} arms at once", "in the batch, x chance, least of the seeds"]
     print_rows(head, rows(arms, num_comparisons))
     print()
     names = [[name, f"over {FIRST}"] for name in other_measures()]

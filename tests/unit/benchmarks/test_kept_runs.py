@@ -18,12 +18,15 @@ def results(tmp_path):
     root, run, dataset = tmp_path / "results", "mavil_seed0", kept_runs.DATASET
     path = write_evaluation(root, run, dataset=dataset)
     metrics = json.loads(path.read_text()) | {"precision": {"training": "float32"}}
+    metrics["config"] = {"evaluate": {"probe": True}}
     write_json(path, metrics)
     ranks = np.arange(metrics["num_clips"])
     np.savez(path.with_name("retrieval.npz"), audio_to_video=ranks, video_to_audio=ranks[::-1])
     write_probe(root, run, dataset=dataset)
     write_training(root, run, dataset=dataset)
-    write_json(root / run / "pretrain" / "spec.json", {"recipe": {"batch_size": 50}})
+    for stage in kept_runs.STAGES.values():
+        spec = {"model": {"method": "mavil"}, "recipe": {"batch_size": 50, "seed": 0}}
+        write_json(root / run / stage / "spec.json", spec)
     table = "step,epoch,audio,video,audio_video\n6,2.0,0.25,0.5,0.75\n"
     (root / run / "finetune" / dataset / "validation.csv").write_text(table)
     cost = {"flops": 2e12, "parameters": 5}
@@ -53,13 +56,36 @@ def test_a_finished_run_is_kept_once_and_is_no_longer_missing(results, tmp_path)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "names"),
+    [("pretrain", "other settings than .*: mavil"), ("finetune", "another readout than .*")],
+)
+def test_a_seed_of_other_settings_is_refused_and_another_seed_is_not(
+    results, tmp_path, stage, names
+):
+    kept = tmp_path / "kept.jsonl"
+    kept_runs.add(results, kept)
+    (results / "mavil_seed0").rename(results / "mavil_seed1")
+    path = results / "mavil_seed1" / kept_runs.STAGES[stage] / "spec.json"
+    spec = json.loads(path.read_text())
+    write_json(path, {**spec, "recipe": {**spec["recipe"], "lr": 2e-3}})
+    with pytest.raises(ValueError, match=names):
+        kept_runs.add(results, kept)
+    write_json(path, {**spec, "recipe": {**spec["recipe"], "seed": 1}})
+    assert kept_runs.add(results, kept) == ["mavil_seed1"]
+
+
+@pytest.mark.slow
 def test_a_run_without_its_probe_is_not_finished_and_other_clips_are_refused(results, tmp_path):
     kept = tmp_path / "kept.jsonl"
     probe = results / f"mavil_seed0/probe/{kept_runs.DATASET}/metrics.json"
     probe.rename(tmp_path / "aside.json")
     assert kept_runs.add(results, kept) == []
     (tmp_path / "aside.json").rename(probe)
-    kept.write_text(json.dumps({"run": "other_seed0", "clip_ids_sha256": "of others"}) + "\n")
+    kept_runs.add(results, kept)
+    record = json.loads(kept.read_text())
+    others = {**record, "run": "other_seed0", "clip_ids_sha256": "of others"}
+    kept.write_text(json.dumps(others) + "\n")
     with pytest.raises(ValueError, match="other clips"):
         kept_runs.add(results, kept)
 
@@ -80,7 +106,7 @@ def test_without_the_first_arm_there_is_nothing_to_compare_with():
 def made_up(run, num_hits, flops):
     hits = kept_runs.pack(np.arange(200) < num_hits)
     return {
-        "run": run, "num_clips": 200, "hits": dict.fromkeys(kept_runs.MODALITIES, hits),
+        "run": run, "num_clips": 200, "hits": {kept_runs.MODALITY: hits},
         "found_in_10": dict.fromkeys(kept_runs.DIRECTIONS, hits),
         "linear_probe": {"audio": num_hits / 400}, "hidden_error": {"audio": 0.3, "video": 0.4},
         "over_chance": 5.0, "cost": {"pretrain": {"flops": flops}},
@@ -92,12 +118,12 @@ def test_arms_are_compared_with_the_first_seed_by_seed():
     other = [made_up(f"other_seed{n}", 120 + 4 * n, 7.0) for n in range(3)]
     third = [made_up("third_seed0", 50, 10.0)]
     base, single, arm = kept_runs.rows(kept_runs.group([*third, *first, *other]), 2)
-    assert base[6:8] == single[6:8] == ["", ""]
+    assert base[4:6] == single[4:6] == ["", ""]
     assert arm[:3] == ["other", "3", "30%"]
-    value, low, high = map(float, re.findall(r"[+-][\d.]+", arm[6]))
+    value, low, high = map(float, re.findall(r"[+-][\d.]+", arm[4]))
     assert value == pytest.approx(0.1)
     assert 0 < low < value < high
-    _, lower, higher = map(float, re.findall(r"[+-][\d.]+", arm[7]))  # for two arms at once
+    _, lower, higher = map(float, re.findall(r"[+-][\d.]+", arm[5]))  # for two arms at once
     assert lower < low
     assert higher > high
 
@@ -126,7 +152,7 @@ def test_probes_retrieval_and_errors_are_compared_seed_by_seed(tmp_path, capsys)
 @pytest.mark.slow
 def test_differences_and_curves_are_drawn_of_every_arm(tmp_path):
     cost = {"flops": 4e12, "steps": 100}
-    validation = [[50, 0.2, 0.3, 0.4], [100, 0.4, 0.5, 0.6]]
+    validation = [[50, 0.2], [100, 0.4]]
     records = [
         made_up(f"{arm}_seed{seed}", 100 + seed, 1e13)
         | {"cost": {"pretrain": {"flops": 1e13, "steps": 800}, "finetune": cost}}
