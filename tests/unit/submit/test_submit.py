@@ -224,3 +224,12 @@ def test_every_job_of_one_call_runs_the_code_of_the_first(tmp_path, monkeypatch)
     done = submit_run.run_and_wait(spec, SubmitConfig(cluster="local"), JobRequest(), threads=1)
     assert done == tmp_path
     assert submitted == [tmp_path / "code/edit_0"] * 2
+
+
+@pytest.mark.slow
+def test_the_waiter_loads_no_torch(root):
+    code = "import sys, pipeline_src.submit.run; sys.exit('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    assert (
+        subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+    )

@@ -42,6 +42,13 @@ def test_hours_are_said_as_hours_and_an_unknown_rate_as_unknown():
     assert line.text("loss 1.0").endswith("left, loss 1.0")
 
 
+def test_a_slow_rate_is_said_per_second_too():
+    line = ProgressLine("pretrain", 800, unit="steps", stream=Terminal())
+    shift_start(line, 100)
+    line.update(50)
+    assert "50/800 steps, 0.50 steps/s, 25:0" in line.text()
+
+
 def test_what_was_done_before_has_no_part_in_the_rate():
     line = ProgressLine("x", 400, unit="steps", num_done=200, stream=Terminal())
     shift_start(line, 10)

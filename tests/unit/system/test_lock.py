@@ -1,15 +1,42 @@
-"""Results and programs that are not as they should be: one sentence each."""
+"""The lock of the results, held by another process or out of reach: one sentence each."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline_src.errors import StageError
 from pipeline_src.system.lock import hold_results, refuse_if_held
-from pipeline_src.transcode.ffmpeg import find_ffmpeg
 
 OTHER_USER = 65534
+HOLD = (
+    "import sys, pathlib, pipeline_src.system.lock as l; l.hold_results(pathlib.Path(sys.argv[1]))"
+)
+
+
+def hold_elsewhere(folder, root):
+    code = HOLD + "; print('held', flush=True); sys.stdin.read()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)],
+        cwd=root,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+@pytest.mark.slow
+def test_a_held_folder_is_refused_and_free_again_after_kill_9(tmp_path, root):
+    holder = hold_elsewhere(tmp_path, root)
+    with pytest.raises(StageError, match=f"in use by process {holder.pid} on .*--config results="):
+        hold_results(tmp_path)
+    holder.kill()
+    holder.wait()
+    hold_results(tmp_path)
 
 
 @pytest.mark.parametrize("hold", [hold_results, refuse_if_held])
@@ -42,15 +69,3 @@ def test_a_lock_that_is_not_ones_own_names_its_owner(tmp_path, monkeypatch):
         message = said.read()
     assert "results cannot be written: results/.lock is user " in message
     assert "--config results=<folder>" in message
-
-
-def test_a_wrong_program_of_the_wheel_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("PIPELINE_FFMPEG", raising=False)
-    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/nowhere/ffmpeg")
-    find_ffmpeg.cache_clear()
-    try:
-        with pytest.raises(StageError, match="IMAGEIO_FFMPEG_EXE='/nowhere/ffmpeg' is no"):
-            find_ffmpeg()
-    finally:
-        find_ffmpeg.cache_clear()
