@@ -15,10 +15,9 @@ LOGGER_NAME = __name__
 logger = logging.getLogger(LOGGER_NAME)
 TERMINAL_SECONDS, HEARTBEAT_SECONDS = 0.5, 30.0
 CLEAR_LINE = "\r\x1b[K"
-BAR = (
-    "{desc}: {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt} {unit}, {rate_noinv_fmt}, {remaining} left"
-)
-PLAIN = "{desc}: {n_fmt}/{total_fmt} {unit} ({percentage:.0f}%), {rate_noinv_fmt}, {remaining} left"
+RATE = "{rate_noinv_fmt}, {remaining} left"  # per second, also where it is below 1
+BAR = "{desc}: {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt} {unit}, " + RATE
+PLAIN = "{desc}: {n_fmt}/{total_fmt} {unit} ({percentage:.0f}%), " + RATE
 
 
 class ProgressLine:

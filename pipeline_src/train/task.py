@@ -24,12 +24,11 @@ from pipeline_src.config import (
     pretrain_network,
 )
 from pipeline_src.config.heads import possible_shares
-from pipeline_src.config.phases import Phase
 from pipeline_src.loader.mixup import Mixup, read_mixup
 from pipeline_src.loader.sampler import ClipWeights, balanced_weights
 from pipeline_src.methods import NetworkConfig, find_method
 from pipeline_src.methods.common.classify import Classify, ClassifyPlan
-from pipeline_src.methods.common.config import HEADS, LabelKind
+from pipeline_src.methods.common.config import HEADS, MODALITIES, LabelKind
 from pipeline_src.methods.common.contrast import sample_negatives
 from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.methods.common.objective import Objective
@@ -75,7 +74,7 @@ class Task(ABC):
         model: AudioVisualModel,
         labels: LabelKind,
         teacher: AudioVisualModel | None = None,
-        modalities: Collection[str] = ("audio", "video"),
+        modalities: Collection[str] = MODALITIES,
     ) -> Objective:
         """Build model plus losses, the module that the loop calls.
 
@@ -140,23 +139,21 @@ class Pretraining(Task):
     def schedule(self, num_clips: int, num_mel_bins: int) -> Schedule:
         """Plan the phases of the curriculum."""
         recipe = self.recipe
+        network = pretrain_network(self.model, recipe, num_mel_bins)
         return make_schedule(
             num_clips,
             epochs=recipe.epochs,
             batch_size=recipe.batch_size,
-            phases=self._phases(num_mel_bins),
+            phases=plan_phases(network, recipe),
             phase_epochs=recipe.curriculum.every_epochs,
         )
-
-    def _phases(self, num_mel_bins: int) -> Sequence[Phase]:
-        return plan_phases(pretrain_network(self.model, self.recipe, num_mel_bins), self.recipe)
 
     def objective(
         self,
         model: AudioVisualModel,
         labels: LabelKind,
         teacher: AudioVisualModel | None = None,
-        modalities: Collection[str] = ("audio", "video"),
+        modalities: Collection[str] = MODALITIES,
     ) -> Objective:
         """Build the method's objective."""
         return pretrain_objective(self.model.method, model, self.recipe, teacher)
@@ -169,7 +166,8 @@ class Pretraining(Task):
         modalities: Collection[str],
     ) -> list[StepKind]:
         """List the phases of the curriculum that differ."""
-        phases = self._phases(num_mel_bins)
+        network = pretrain_network(self.model, self.recipe, num_mel_bins)
+        phases = plan_phases(network, self.recipe)
         generator = torch.Generator().manual_seed(0)
         return [
             StepKind(
@@ -225,7 +223,7 @@ class Finetuning(Task):
         model: AudioVisualModel,
         labels: LabelKind,
         teacher: AudioVisualModel | None = None,
-        modalities: Collection[str] = ("audio", "video"),
+        modalities: Collection[str] = MODALITIES,
     ) -> Objective:
         """Build the classification losses of the heads that the clips can train."""
         return Classify(
