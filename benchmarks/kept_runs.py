@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from benchmarks.preprocess import describe_machine
 from benchmarks.seeds import PLATEAU, over_chance
-from pipeline_src.evaluate.files import PREDICTIONS_FILE, RETRIEVAL_FILE
+from pipeline_src.evaluate.files import METRICS_FILE, PREDICTIONS_FILE, RETRIEVAL_FILE
 from pipeline_src.evaluate.intervals import Interval
 from pipeline_src.evaluate.metrics import hits_at
 from pipeline_src.evaluate.records import DIRECTIONS
@@ -44,7 +44,7 @@ from pipeline_src.evaluate.seeds import (
     resample_share,
 )
 from pipeline_src.methods.common.config import HEADS
-from pipeline_src.runs.spec import SPEC_FILE
+from pipeline_src.runs.spec import DONE_FILE, SPEC_FILE
 from pipeline_src.system.atomic import json_sha256
 
 KEPT = Path(__file__).parent / "results" / "efficiency_runs.jsonl"
@@ -69,15 +69,15 @@ def describe(run_dir: Path) -> Record:
         FileNotFoundError: it is not finished.
     """
     scored = run_dir / "eval" / DATASET
-    metrics = read_json(scored / "metrics.json")
-    probe = read_json(run_dir / "probe" / DATASET / "metrics.json", {})
+    metrics = read_json(scored / METRICS_FILE)
+    probe = read_json(run_dir / "probe" / DATASET / METRICS_FILE, {})
     with np.load(scored / PREDICTIONS_FILE) as arrays:
         heads = [head for head in HEADS if head in arrays]
         hits = {head: pack(hits_at(arrays[head], arrays["targets"], 1)) for head in heads}
     with np.load(scored / RETRIEVAL_FILE) as arrays:
         found = {way: pack(arrays[way] < 10) for way in DIRECTIONS}
     trainings = {
-        stage: read_json(run_dir / path / "done.json", {}) for stage, path in STAGES.items()
+        stage: read_json(run_dir / path / DONE_FILE, {}) for stage, path in STAGES.items()
     }
     reached = over_chance(run_dir)
     return {
@@ -124,7 +124,7 @@ def settings(run_dir: Path, evaluate: Mapping[str, Any]) -> dict[str, str]:
 
 def is_finished(run_dir: Path) -> bool:
     """Return whether a run that has been evaluated has its probe, too, if it was pre-trained."""
-    probe = run_dir / "probe" / DATASET / "metrics.json"
+    probe = run_dir / "probe" / DATASET / METRICS_FILE
     return probe.exists() or not (run_dir / STAGES["pretrain"]).is_dir()
 
 
@@ -169,7 +169,7 @@ def add(results: Path, kept: Path = KEPT) -> list[str]:
     """
     known = read_kept(kept)
     names = {record["run"] for record in known}
-    found = sorted(path.parents[2] for path in results.glob(f"*/eval/{DATASET}/metrics.json"))
+    found = sorted(path.parents[2] for path in results.glob(f"*/eval/{DATASET}/{METRICS_FILE}"))
     new = [describe(path) for path in found if path.name not in names and is_finished(path)]
     for what, of in SHARED.items():
         values: dict[str, set[str]] = {}
@@ -193,7 +193,7 @@ def missing(config: Path, kept: Path = KEPT) -> list[str]:
     for run in runs:
         is_scratch = listed[run].get("finetune", {}).get("init") == "scratch"
         for kind in ["eval"] if is_scratch else ["eval", "probe"]:
-            targets.append(f"results/{run}/{kind}/{DATASET}/metrics.json")
+            targets.append(f"results/{run}/{kind}/{DATASET}/{METRICS_FILE}")
     return targets
 
 
