@@ -76,9 +76,7 @@ def describe(run_dir: Path) -> Record:
         hits = {head: pack(hits_at(arrays[head], arrays["targets"], 1)) for head in heads}
     with np.load(scored / RETRIEVAL_FILE) as arrays:
         found = {way: pack(arrays[way] < 10) for way in DIRECTIONS}
-    trainings = {
-        stage: read_json(run_dir / path / DONE_FILE, {}) for stage, path in STAGES.items()
-    }
+    trainings = {stage: read_json(run_dir / path / DONE_FILE, {}) for stage, path in STAGES.items()}
     reached = over_chance(run_dir)
     return {
         "run": run_dir.name,

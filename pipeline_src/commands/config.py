@@ -26,4 +26,5 @@ def run(options: argparse.Namespace) -> int:
             write_text(CONFIG_FOLDER / name, text)
     elif drifted := drifted_files(CONFIG_FOLDER):
         raise ConfigError(f"drifted from pipeline_src/config: {', '.join(drifted)}; `make config`")
+    print("config.yaml, schema.json and README.md of config/ are as generated")
     return 0

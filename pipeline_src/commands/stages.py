@@ -34,6 +34,8 @@ def run(options: argparse.Namespace) -> int:
             return 0
         refuse_drift(ROOT)
         refuse_outside(load_catalog(ROOT).results, ROOT)
+        if options.check:
+            print(f"{DVC_FILE} is as generated")
         if options.drop_stale:
             kind, _, name = options.drop_stale.partition("_")
             dropped = drop_stale(load_catalog(ROOT), kind, name)

@@ -27,7 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"record these too; {ALL} = every one",
     )
     action.add_argument(
-        "--list", choices=ENTRY_POINTS, metavar="STEP", help="print what a step reaches"
+        "--list",
+        choices=ENTRY_POINTS,
+        type=str.upper,
+        metavar="STEP",
+        help=f"print what a step reaches: {', '.join(ENTRY_POINTS)}",
     )
 
 
@@ -45,4 +49,5 @@ def run(options: argparse.Namespace) -> int:
         record(ENTRY_POINTS if ALL in kept else kept)
     if found := list(problems()):
         raise StageError("\n".join(found))
+    print("every step's code is as recorded")
     return 0

@@ -91,15 +91,15 @@ def _expand(one: Any, number: int) -> Iterator[Item]:
 def folder_files(folder: Path) -> list[Path]:
     """List recordings and pictures below a folder, by their names, sorted.
 
-    Hidden files and what systems keep beside a user's are left out, as ``av-pipeline list`` does.
+    Hidden files and what systems keep beside a user's are left out, as ``av-pipeline list`` does;
+    pipes and sockets too. A link to nothing is listed: it is refused when it is read.
 
     Raises:
         ManifestError: a folder cannot be read.
     """
     files = (folder / name for name in walk(folder).files)
-    return sorted(
-        path for path in files if path.suffix.lower() in RECORDINGS | STILLS and path.is_file()
-    )
+    named = (path for path in files if path.suffix.lower() in RECORDINGS | STILLS)
+    return sorted(path for path in named if path.is_file() or not path.exists())
 
 
 def _by_shape(array: NDArray) -> ClipArrays:

@@ -89,17 +89,22 @@ def write_table(
     settings = [model.sha256, make.__name__, options.window, options.modalities, model.num_frames]
     table = ResultTable(options.output, columns, json_sha256([*settings, columns])[:HASH_CHARS])
     shape = row if options.output and options.output.suffix == ".csv" else record
-    reasons: Counter[str] = Counter()
+    refused, in_part = Counter[str](), Counter[str]()  # inputs, by the reasons of their windows
     with table:
         left = [item for item in items if item.name not in table.done]
         if len(left) < len(items):
             print(f"{len(items) - len(left)} of {len(items)} are done", file=sys.stderr)
         for results in _by_input(make(left, **_read_options(options))):
             table.write([shape(one) for one in results])
-            reasons.update(one.span.reason for one in results[:1] if one.span.reason)
-    listed = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
-    print(f"{len(left)} inputs; refused: {listed or 'none'}", file=sys.stderr)
+            found = {one.span.reason for one in results}
+            (in_part if "" in found else refused).update(found - {""})
+    shown = f"{len(left)} inputs; refused: {_listing(refused) or 'none'}"
+    print(shown + (f"; in part: {_listing(in_part)}" if in_part else ""), file=sys.stderr)
     return 0
+
+
+def _listing(reasons: Counter[str]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
 
 
 def _items(options: argparse.Namespace) -> list[Item]:

@@ -34,7 +34,8 @@ def read_still(path: Path, media: MediaConfig) -> bytes:
             return frame_jpeg(upright.convert("RGB"), media)
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         known = ", ".join(FORMATS)
-        raise MediaError("unsupported", f"picture not read; allowed: {known} ({error})") from error
+        why = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"  # names a buffer
+        raise MediaError("unsupported", f"picture not read; allowed: {known}{why}") from error
     except (OSError, ValueError, SyntaxError, EOFError) as error:  # PIL's ways to say damaged
         raise MediaError("corrupt", f"picture not readable: {error}") from error
 

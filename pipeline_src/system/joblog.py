@@ -14,6 +14,7 @@ from pipeline_src.system.url_secrets import hide_secrets
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 RECORD = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ (?P<level>[A-Z]+) \S+: ", re.MULTILINE)
 DEFECT = "the job failed"
+INTERRUPTED_STATUS = 130  # what a shell says of a process that Ctrl-C ended
 
 
 class _Formatter(logging.Formatter):
@@ -42,6 +43,8 @@ def log_to_file(path: str) -> Iterator[None]:
     logging.captureWarnings(capture=True)
     try:
         yield
+    except KeyboardInterrupt:  # was asked for, so no traceback; the workflow says what comes next
+        sys.exit(INTERRUPTED_STATUS)
     except PipelineError as error:
         logging.getLogger(__name__).error("%s: %s", type(error).__name__, error)
         sys.exit(f"\n{type(error).__name__}: {hide_secrets(str(error))}\n(log: {path})")

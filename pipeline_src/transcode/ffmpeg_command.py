@@ -145,6 +145,10 @@ def build_arguments(jobs: Sequence[ClipJob], media: MediaConfig) -> list[str]:
                 sample_fmt="s16",
                 threads=1,
                 bitexact=None,
+                # Else every output has what the process's first input says of itself: titles,
+                # places, brands, those of another clip.
+                map_metadata=-1,
+                map_chapters=-1,
             )
         )
         outputs += _clock_output(job, source)

@@ -115,7 +115,7 @@ class TerminalFormatter(logging.Formatter):
         if INTERRUPTED in text:
             self._is_interrupted = True
             record.levelno, record.levelname = logging.INFO, "INFO"  # what was asked is no error
-            return "Interrupted: jobs save what they have and end ..."
+            return "Interrupted: trainings save their state, other jobs end and begin again ..."
         if WORKFLOW_FAILED in text:
             return self._summary(record)
         return text
@@ -171,6 +171,7 @@ def _values(text: str) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for value in values:
         kind = "version" if isinstance(value, int) else type(value).__name__
+        kind = "path" if isinstance(value, str) else kind  # no rule has other text alone
         if isinstance(value, Mapping):
             kind = SETTINGS + " ".join(sorted(map(str, value))[:3])
         found.setdefault(kind, []).append(value)

@@ -56,6 +56,26 @@ def test_after_set_up_it_lies_in_the_users_cache_for_calls_from_anywhere(clone):
     assert ".dvc/config.local" not in clone.run("git", "status", "--porcelain", "-uall")
 
 
+def test_set_up_leaves_the_folder_alone_that_it_is_called_from(clone, tmp_path):
+    before = states_below(DEFAULT)
+    other = tmp_path / "other"
+    other.mkdir()
+    clone.run(
+        "python",
+        "-c",
+        f"""
+import os, sys
+sys.path.insert(0, os.getcwd())
+os.chdir({str(other)!r})
+from pipeline_src.commands.cli import main
+sys.exit(main(["setup"]))
+""",
+    )
+    assert list(other.iterdir()) == []
+    assert states_below(DEFAULT) == before
+    assert (clone.root / ".dvc/plots.html").is_file()
+
+
 def test_the_doctor_names_who_could_change_it(tmp_path, monkeypatch):
     folder = tmp_path / "site"
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(folder))

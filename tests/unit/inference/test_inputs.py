@@ -1,5 +1,8 @@
 """What may be given to a model, and how it is named."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -14,6 +17,14 @@ def test_a_folder_is_its_recordings_and_pictures(tmp_path):
         (tmp_path / name).touch()
     found = [str(item.source.relative_to(tmp_path)) for item in list_items(tmp_path)]
     assert found == ["a/c.WAV", "b.mp4", "p.png"]
+
+
+def test_a_link_to_nothing_is_an_input_and_a_pipe_is_none(tmp_path):
+    (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    os.mkfifo(tmp_path / "pipe.mp4")  # reading it would wait for ever
+    (tmp_path / "a.mp4").touch()
+    names = [Path(item.name).name for item in list_items([tmp_path])]
+    assert names == ["a.mp4", "gone.mp4"]
 
 
 def test_every_kind_has_a_name_and_tokens_have_none():

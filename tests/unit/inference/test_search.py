@@ -20,7 +20,7 @@ from pipeline_src.inference.search.query import Question, find, row_vectors
 from pipeline_src.inference.search.store import ClipIndex, IndexWriter
 from pipeline_src.inference.stream import Options
 from tests.checkpoints import make_checkpoint, make_split
-from tests.media import make_clip
+from tests.media import CODECS, make_clip
 
 pytestmark = pytest.mark.slow
 
@@ -239,6 +239,25 @@ def test_search_is_exact_over_blocks_and_ties_go_to_the_first(monkeypatch):
     assert not len(nearest([Pair(wanted, stored)], 20, np.zeros(len(stored), bool)).rows_K)
     both = nearest([Pair(wanted, stored), Pair(-wanted, stored)], 3)
     assert np.allclose(both.scores_K, 0, atol=1e-5)
+
+
+def test_embed_counts_what_it_refused_wholly_and_in_part(checkpoint, media, tmp_path, capsys):
+    folder = tmp_path / "clips"
+    shutil.copytree(media, folder)
+    (folder / "gone.mp4").symlink_to(folder / "nowhere.mp4")
+    half = make_clip(folder / "half.mp4", seconds=3, options=[*CODECS, "-movflags", "+faststart"])
+    half.write_bytes(half.read_bytes()[: half.stat().st_size * 2 // 3])
+    table = tmp_path / "rows.jsonl"
+    main(["embed", str(checkpoint), str(folder), "--window", "0.5", "--output", str(table)])
+    rows = list(map(json.loads, table.read_text().splitlines()))
+    windows = {(Path(row["source"]).name, row["reason"]) for row in rows}
+    assert ("gone.mp4", "unavailable") in windows
+    partly = {reason for file, reason in windows if file == "half.mp4"}
+    assert {"", "corrupt"} <= partly
+    *_, said = capsys.readouterr().err.splitlines()
+    wholly, part = said.removeprefix("7 inputs; refused: ").split("; in part: ")
+    assert set(wholly.split(", ")) == {"corrupt 1", "unavailable 1"}
+    assert set(part.split(", ")) == {f"{reason} 1" for reason in partly - {""}}
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 40])

@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from pipeline_src.transcode.ffmpeg import call_ffmpeg, find_ffmpeg
 from pipeline_src.transcode.ffmpeg_command import ClipJob
 from pipeline_src.transcode.probe import Picture, probe_file
 from tests import media
-from tests.media import transcode_one
+from tests.media import read_transcoded, transcode_one
 
 pytestmark = pytest.mark.slow
 
@@ -88,6 +89,34 @@ def test_same_clips_give_the_same_bytes(tmp_path):
     one, two = media.transcode(download), media.transcode(download, name="again")
     assert one.read_bytes() == two.read_bytes()
     assert one.with_suffix(".tar").read_bytes() == two.with_suffix(".tar").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".mp3", ".flac"])
+def test_what_a_recording_says_of_itself_is_in_no_clip_and_a_copy_has_the_same_bytes(
+    tmp_path, suffix
+):
+    """ffmpeg writes what its first input says of itself into every output, so into other clips."""
+    plain, tagged = tmp_path / "plain.mp4", tmp_path / f"tagged{suffix}"
+    media.make_clip(plain, options=[*media.CODECS, "-map_metadata", "-1"])
+    tags = ["title=SECRET", "location=+48.1+011.5/", "artist=SECRET"]
+    copied = ["-c", "copy"] if suffix in (".mp4", ".mkv", ".mov") else []
+    media.run_ffmpeg(
+        *("-i", str(plain)), *copied, *(word for tag in tags for word in ("-metadata", tag)),
+        *("-metadata:s:a:0", "title=SECRET"), output=tagged,
+    )  # fmt: skip
+    assert b"SECRET" in tagged.read_bytes()
+    copies = [shutil.copy(tagged, tmp_path / f"copy{n}{suffix}") for n in range(2)]
+    sources = [copies[0], plain, copies[1]]
+    config = media.SMALL.model_copy(update={"num_frames": 0 if suffix in (".mp3", ".flac") else 2})
+    download = media.download(tmp_path, [{"source": Path(source).name} for source in sources])
+    _, samples = read_transcoded(media.transcode(download, config))
+    first, other, second = (
+        {name: data for name, data in members.items() if name != "json"}
+        for members in samples.values()
+    )
+    assert first == second
+    tags = b"SECRET", b"+48.1", b"major_brand", b"software"
+    assert not [tag for tag in tags for one in (first, other) if tag in one["flac"]]
 
 
 @pytest.mark.parametrize(

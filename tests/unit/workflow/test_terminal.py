@@ -77,7 +77,7 @@ FINETUNE = default_config().finetune.model_dump(mode="json")
             "version 2 -> 3",
         ),
         (changed([2], [3]), "version 2 -> 3"),
-        (changed(["/a"], ["/b"]), "str /a -> /b"),
+        (changed(["/a"], ["/b"]), "path /a -> /b"),
         (changed([{"model": {"size": 1}}], [{"model": {"size": 2}}]), "model.size 1 -> 2"),
         (changed([], [FINETUNE]), "its settings changed"),
         ("Missing output files: a, b", ""),
@@ -141,10 +141,18 @@ def test_an_interrupt_is_said_as_such(tmp_path):
     screen.fail(0, "finetune_model", str(tmp_path / "none.log"))
     screen.log(None, "At least one job did not complete successfully.", logging.ERROR)
     assert screen.lines[-3:] == [
-        "Interrupted: jobs save what they have and end ...",
+        "Interrupted: trainings save their state, other jobs end and begin again ...",
         "finetune_model a stopped",
         "Interrupted. The same command continues.",
     ]
+
+
+def test_an_interrupted_job_ends_without_a_traceback(tmp_path):
+    path = tmp_path / "a.log"
+    with pytest.raises(SystemExit) as end, log_to_file(str(path)):
+        raise KeyboardInterrupt
+    assert end.value.code == 130
+    assert path.read_text() == ""
 
 
 def test_a_log_without_an_error_says_nothing(tmp_path):
