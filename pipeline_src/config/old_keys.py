@@ -29,9 +29,11 @@ def with_new_keys(
     for name, value in values.items():
         below = section_of(section, name) if name in section.model_fields else None
         if below and isinstance(value, Mapping):
-            values[name] = with_new_keys(value, where, below)
+            values[name] = with_new_keys(value, f"{where}: {name}", below)
         elif section is Config and name == "runs" and isinstance(value, Mapping):
-            values[name] = {run: _of_run(overlay, where) for run, overlay in value.items()}
+            values[name] = {
+                run: _of_run(overlay, f"{where}: runs.{run}") for run, overlay in value.items()
+            }
     return values
 
 

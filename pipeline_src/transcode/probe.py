@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ from pipeline_src.transcode.stated_size import stated_seconds
 
 __all__ = ["CONTAINERS", "MediaInfo", "Picture", "open_container", "probe_file", "stream_kinds"]
 
+ERROR_NUMBER = re.compile(r"\[Errno \d+\] ")  # four letters of ffmpeg, as a number
 # libav's numbers: field orders of interlaced pictures, and transfers of high dynamic range.
 INTERLACED = (2, 3, 4, 5)
 TRANSFERS = {16: "smpte2084", 18: "arib-std-b67"}
@@ -187,7 +189,8 @@ def open_container(path: Path, max_pixels: int) -> Iterator[InputContainer]:
         raise MediaError("unsupported", f"a form that ffmpeg does not read: {error}") from error
     except (FFmpegError, OSError, UnicodeDecodeError, ValueError) as error:
         check_container(path)
-        raise MediaError("corrupt", f"cannot be opened: {error}") from error
+        said = ERROR_NUMBER.sub("", str(error))
+        raise MediaError("corrupt", f"cannot be opened: {said}") from error
 
 
 def _open(path: Path, options: dict[str, str]) -> InputContainer:

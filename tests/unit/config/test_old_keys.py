@@ -53,7 +53,9 @@ def test_an_overlay_by_old_names_counts_and_is_told_the_new_ones(root, written, 
 
 def test_a_key_by_both_names_is_refused(written):
     path = written("both.yaml", "pretrain: {packed: never, pack_sequences: always}\n")
-    message = r"both\.yaml: packed is the old name of pack_sequences, and both are given; keep"
+    message = (
+        r"both\.yaml: pretrain: packed is the old name of pack_sequences, and both are given; keep"
+    )
     with pytest.raises(ConfigError, match=message):
         merge_files([path])
     with pytest.raises(ConfigError, match="network is the old name of rate_limits"):

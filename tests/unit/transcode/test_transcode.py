@@ -91,6 +91,13 @@ def test_same_clips_give_the_same_bytes(tmp_path):
     assert one.with_suffix(".tar").read_bytes() == two.with_suffix(".tar").read_bytes()
 
 
+def test_what_ffmpeg_says_of_a_file_is_kept_without_its_number(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"no video at all")
+    row = media.lose_one(tmp_path, source="a.mp4")
+    assert row.reason == "corrupt"
+    assert row.detail.startswith("cannot be opened: Invalid data")
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".mp3", ".flac"])
 def test_what_a_recording_says_of_itself_is_in_no_clip_and_a_copy_has_the_same_bytes(
     tmp_path, suffix
