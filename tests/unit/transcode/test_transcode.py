@@ -91,6 +91,22 @@ def test_same_clips_give_the_same_bytes(tmp_path):
     assert one.with_suffix(".tar").read_bytes() == two.with_suffix(".tar").read_bytes()
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_bytes_do_not_depend_on_the_clips_of_a_process(tmp_path, count):
+    tags = ["-metadata", "title=SECRET"]
+    for number, suffix in enumerate((".mp4", ".mkv", ".mov", ".avi", ".mp4")):
+        options = [*media.CODECS, *tags[: 2 * (number % 2)]]
+        media.make_clip(
+            tmp_path / f"{number}{suffix}", size=f"{64 + 16 * number}x48", options=options
+        )
+    (tmp_path / "broken.mp4").write_bytes(b"no video at all")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    download = media.download(tmp_path, [{"source": name} for name in names])
+    few = media.SMALL.model_copy(update={"clips_per_process": count})
+    one, two = media.transcode(download), media.transcode(download, few, name="few")
+    assert one.with_suffix(".tar").read_bytes() == two.with_suffix(".tar").read_bytes()
+
+
 def test_what_ffmpeg_says_of_a_file_is_kept_without_its_number(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"no video at all")
     row = media.lose_one(tmp_path, source="a.mp4")
