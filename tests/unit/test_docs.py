@@ -1,6 +1,9 @@
 """What the documentation names exists."""
 
+import ast
 import re
+from importlib import import_module
+from textwrap import dedent
 
 from pipeline_src.config import Config
 from pipeline_src.config.section import section_of
@@ -62,3 +65,26 @@ def test_every_page_is_linked_from_the_readme_or_the_architecture(root):
     linked = set(re.findall(r"\]\(docs/(\w+\.md)", (root / "README.md").read_text()))
     linked |= set(re.findall(r"\]\((\w+\.md)", (root / "docs/architecture.md").read_text()))
     assert pages - linked == set()
+
+
+def imported_names(code):
+    """What a block of Python imports from the package: module and name."""
+    try:
+        tree = ast.parse(dedent(code))
+    except SyntaxError:  # a part of a file
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pipeline_src"):
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def test_what_the_documentation_imports_is_there(root):
+    pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    blocks = [
+        block
+        for page in pages
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+    ]
+    wanted = {one for block in blocks for one in imported_names(block) if ".toy." not in one[0]}
+    assert len(wanted) > 20
+    assert not [one for one in wanted if not hasattr(import_module(one[0]), one[1])]
