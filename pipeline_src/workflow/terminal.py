@@ -25,6 +25,7 @@ PARAMS_CHANGED = re.compile(
 )
 NOT_MADE = re.compile(r"Missing output files: [^;]*(; )?")
 FOLLOWS = re.compile(r"Input files updated by another job: [^;]*(; )?")
+KINDS = {int: "version", str: "path"}  # what params are that have no key of their own
 SETTINGS = "settings "  # kind of a param that is a mapping; a step's version is said before it
 # The last two would come after what a run ends with: a path, or the sentence that matters.
 UNREMARKABLE = re.compile(
@@ -170,8 +171,7 @@ def _values(text: str) -> dict[str, list[Any]]:
         return {}
     found: dict[str, list[Any]] = {}
     for value in values:
-        kind = "version" if isinstance(value, int) else type(value).__name__
-        kind = "path" if isinstance(value, str) else kind  # no rule has other text alone
+        kind = KINDS.get(type(value), type(value).__name__)
         if isinstance(value, Mapping):
             kind = SETTINGS + " ".join(sorted(map(str, value))[:3])
         found.setdefault(kind, []).append(value)
