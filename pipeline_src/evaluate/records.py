@@ -78,9 +78,9 @@ class ByModality(BaseModel):
     video: Scores | None = None
     audio_video: Scores | None = None
 
-    def scores(self, modality: Head) -> Scores | None:
+    def scores(self, head: Head) -> Scores | None:
         """Return the figures of one input."""
-        return getattr(self, modality)
+        return getattr(self, head)
 
 
 class SingleFrame(ByModality):
@@ -158,14 +158,14 @@ class EvalMetrics(Scored, ByModality):
     heads: tuple[Head, ...] = HEADS
     single_frame: SingleFrame | None = None
 
-    def headline(self, modality: Head) -> Estimate | None:
+    def headline(self, head: Head) -> Estimate | None:
         """Return accuracy (multiclass) or mAP (multilabel) of one input."""
-        scores = self.scores(modality)
+        scores = self.scores(head)
         return scores.get(HEADLINE[self.task]) if scores else None
 
-    def single_headline(self, modality: Head) -> Estimate | None:
+    def single_headline(self, head: Head) -> Estimate | None:
         """Return the same of the middle frame group alone; None for audio, or with one group."""
-        scores = self.single_frame.scores(modality) if self.single_frame else None
+        scores = self.single_frame.scores(head) if self.single_frame else None
         return scores.get(HEADLINE[self.task]) if scores else None
 
 
@@ -192,9 +192,9 @@ class FoldMetrics(BaseModel):
     audio_video: dict[str, FoldFigure] = {}
     checkpoint_sha256: list[str] = []
 
-    def scores(self, modality: Head) -> dict[str, FoldFigure]:
+    def scores(self, head: Head) -> dict[str, FoldFigure]:
         """Return the figures of one input; none where it was not scored."""
-        return getattr(self, modality)
+        return getattr(self, head)
 
 
 class ReconstructionScores(BaseModel):

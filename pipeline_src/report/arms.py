@@ -167,44 +167,42 @@ class ArmFigures:
     def __init__(self) -> None:
         self._known: dict[tuple[Path, Head], tuple[NDArray, Resampled]] = {}
 
-    def headline(self, problems: Problems, arm: Arm, modality: Head) -> Estimate | None:
+    def headline(self, problems: Problems, arm: Arm, head: Head) -> Estimate | None:
         """Return accuracy or mAP: a run's own, or the mean over seeds; None if one has none."""
-        found = [headline for run in arm.runs if (headline := run.evaluation.headline(modality))]
+        found = [headline for run in arm.runs if (headline := run.evaluation.headline(head))]
         values = [one.value for one in found if one.value is not None]
         if len(values) < len(arm.runs):
             return None
         if len(found) == 1:
             return found[0]
-        samples = problems.attempt(lambda: self._samples(arm.runs, modality))
+        samples = problems.attempt(lambda: self._samples(arm.runs, head))
         if samples is None:
             return Estimate(value=float(np.mean(values)))
         interval = mean_over_seeds(samples, arm.first.evaluation.num_clips)
         return Estimate.model_validate(interval)
 
-    def difference(
-        self, problems: Problems, arm: Arm, other: Arm, modality: Head
-    ) -> Estimate | None:
+    def difference(self, problems: Problems, arm: Arm, other: Arm, head: Head) -> Estimate | None:
         """Compare two arms seed by seed on the same clips; None without scores or a shared seed."""
         runs = [*arm.runs, *other.runs]
-        if any(run.evaluation.scores(modality) is None for run in runs):
+        if any(run.evaluation.scores(head) is None for run in runs):
             return None
         if len({run.evaluation.clip_ids_sha256 for run in runs}) > 1:
             return None  # the section on classification says so
         pairs = pair_seeds(arm, other)
-        samples = problems.attempt(lambda: self._samples([x for p in pairs for x in p], modality))
+        samples = problems.attempt(lambda: self._samples([x for p in pairs for x in p], head))
         if not samples:
             return None
         halves = zip(samples[::2], samples[1::2], strict=True)
         differences = [ours - theirs for ours, theirs in halves]
         return Estimate.model_validate(mean_difference_over_seeds(differences))
 
-    def _samples(self, runs: Sequence[EvaluatedRun], modality: Head) -> list[Resampled]:
+    def _samples(self, runs: Sequence[EvaluatedRun], head: Head) -> list[Resampled]:
         """Resample the clips of every run alike.
 
         Raises:
             StageError: predictions.npz is missing or damaged, or theirs are of different clips.
         """
-        found = [self._resampled(run, modality) for run in runs]
+        found = [self._resampled(run, head) for run in runs]
         for run, (clip_ids_N, _) in zip(runs, found, strict=True):
             if not np.array_equal(clip_ids_N, found[0][0]):
                 raise StageError(
@@ -213,27 +211,27 @@ class ArmFigures:
                 )
         return [samples for _, samples in found]
 
-    def _resampled(self, run: EvaluatedRun, modality: Head) -> tuple[NDArray, Resampled]:
+    def _resampled(self, run: EvaluatedRun, head: Head) -> tuple[NDArray, Resampled]:
         """Return a run's clip ids (N,) and its headline under all resamples (R,), made once."""
-        key = run.path, modality
+        key = run.path, head
         if key not in self._known:
             self._known[key] = _resample(
-                run.path.with_name(PREDICTIONS_FILE), modality, run.evaluation.task
+                run.path.with_name(PREDICTIONS_FILE), head, run.evaluation.task
             )
         return self._known[key]
 
 
-def _resample(path: Path, modality: Head, task: LabelKind) -> tuple[NDArray, Resampled]:
+def _resample(path: Path, head: Head, task: LabelKind) -> tuple[NDArray, Resampled]:
     """Read clip ids (N,) and resample the headline, (R,).
 
     Raises:
         StageError: the predictions are missing, damaged, or cannot be scored.
     """
-    names = ["clip_ids", "targets", modality]
+    names = ["clip_ids", "targets", head]
     arrays = read_arrays(path, names, EVAL_RULE, optional=["sources"])
     try:
         resampled = resample_headline(
-            arrays[modality],
+            arrays[head],
             arrays["targets"],
             task=task,
             num_resamples=NUM_RESAMPLES[task],

@@ -87,20 +87,20 @@ def class_chart(
     name: str,
     caption: str = "",
 ) -> Chart:
-    """Draw one bar per modality and class, in per cent; a class without value has no bar.
+    """Draw one bar per head and class, in per cent; a class without value has no bar.
 
     Args:
-        values: modality to (C,).
+        values: head to (C,).
     """
     thickness = 0.8 / len(values)
 
     def paint(axes: Axes) -> None:
         rows = np.arange(len(class_names))
-        for index, (modality, values_C) in enumerate(values.items()):
+        for index, (head, values_C) in enumerate(values.items()):
             axes.barh(
                 rows - 0.4 + (index + 0.5) * thickness, 100 * np.nan_to_num(values_C),
-                height=thickness * 0.86, color=HEAD_COLOURS[modality],
-                label=HEAD_LABELS[modality],
+                height=thickness * 0.86, color=HEAD_COLOURS[head],
+                label=HEAD_LABELS[head],
             )  # fmt: skip
         axes.set_yticks(rows, [shorten(name) for name in class_names])
         axes.set_ylim(len(class_names) - 0.5, -0.5)
@@ -111,12 +111,11 @@ def class_chart(
         axes.legend(**ABOVE, ncols=len(values), handlelength=0.8, handletextpad=0.4)
 
     parts = []
-    for modality, values_C in values.items():
+    for head, values_C in values.items():
         if not np.isnan(values_C).all():
             worst = int(np.nanargmin(values_C))
             parts.append(
-                f"{HEAD_LABELS[modality]}: lowest {100 * values_C[worst]:.0f} "
-                f"for {class_names[worst]}"
+                f"{HEAD_LABELS[head]}: lowest {100 * values_C[worst]:.0f} for {class_names[worst]}"
             )
     return draw_chart(
         paint,

@@ -31,7 +31,7 @@ from pipeline_src.report.load import Arrays, Problems, SplitIndex, read_arrays
 MAX_MAPS = 4  # t-SNE takes seconds each, and the page stays small
 MAX_CLASS_BARS = 24
 LEAD = (
-    "Per-class figures say where the averages come from. In the map, both modalities of a clip "
+    "Per-class figures say where the averages come from. In the map, both heads of a clip "
     "pass through the same encoder and t-SNE places all embeddings in one plane: plus = audio, "
     "circle = video, colour = class. Clusters of one colour are classes; a colour whose two marks "
     "mix is a class that sound and picture share. Point at a mark to see its clip."
@@ -54,8 +54,8 @@ def predictions_section(
     section = PageSection("predictions", "Classes and embeddings", LEAD)
     for index, (path, evaluation) in enumerate(evaluations[:MAX_DETAILED]):
         blocks = _prediction_blocks(section.problems, path, evaluation, class_names)
-        if "video" not in evaluation.modalities:
-            pass  # the map shows where the two modalities of a clip lie
+        if "video" not in evaluation.heads:
+            pass  # the map shows where the two heads of a clip lie
         elif index < MAX_MAPS:
             chart = section.problems.attempt(
                 lambda path=path, evaluation=evaluation: _map_chart(
@@ -92,39 +92,39 @@ def _prediction_blocks(
     evaluation: EvalMetrics,
     class_names: Mapping[str, Sequence[str]],
 ) -> list[Block]:
-    modalities = [m for m in HEADS if evaluation.scores(m) is not None]
-    arrays = problems.attempt(lambda: _read_predictions(path, modalities))
+    heads = [m for m in HEADS if evaluation.scores(m) is not None]
+    arrays = problems.attempt(lambda: _read_predictions(path, heads))
     if arrays is None:
         return []
     targets_NC = arrays["targets"]
     names = _names(class_names, evaluation.dataset, targets_NC.shape[1])
     if evaluation.dataset not in class_names:
         problems.add(f"{evaluation.dataset}: no index.json names its classes; indices are shown")
-    scores = {modality: arrays[modality] for modality in modalities}
+    scores = {head: arrays[head] for head in heads}
     blocks: list[Block] = []
     if evaluation.task == "multiclass":
         matrices = [
             confusion_chart(
                 confusion_matrix(scores_NC, targets_NC),
                 names,
-                title=f"Confusion, {HEAD_LABELS[modality]}",
+                title=f"Confusion, {HEAD_LABELS[head]}",
                 name=evaluation.name,
             )
-            for modality, scores_NC in scores.items()
+            for head, scores_NC in scores.items()
         ]
         blocks.append(Charts(matrices))
     return [*blocks, Charts(_class_charts(scores, targets_NC, names, evaluation))]
 
 
-def _read_predictions(path: Path, modalities: Sequence[str]) -> Arrays:
-    """Read clip ids (N,), targets and each modality's scores (N, C).
+def _read_predictions(path: Path, heads: Sequence[str]) -> Arrays:
+    """Read clip ids (N,), targets and each head's scores (N, C).
 
     Raises:
         StageError: they are missing, damaged, or of different shapes.
     """
     predictions_path = path.with_name(PREDICTIONS_FILE)
-    arrays = read_arrays(predictions_path, ["clip_ids", "targets", *modalities], EVAL_RULE)
-    shapes = {name: arrays[name].shape for name in ("targets", *modalities)}
+    arrays = read_arrays(predictions_path, ["clip_ids", "targets", *heads], EVAL_RULE)
+    shapes = {name: arrays[name].shape for name in ("targets", *heads)}
     if len(set(shapes.values())) != 1 or arrays["targets"].ndim != 2 or not arrays["targets"].size:
         raise StageError(f"{predictions_path.name}: shapes {shapes}: run {EVAL_RULE} again")
     return arrays
@@ -141,7 +141,7 @@ def _class_charts(
         measures = {"Accuracy": class_accuracies, **measures}
     charts = []
     for label, measure in measures.items():
-        values = {modality: measure(matrix, targets_NC) for modality, matrix in scores.items()}
+        values = {head: measure(matrix, targets_NC) for head, matrix in scores.items()}
         shown = select_classes(list(values.values())[-1])
         left_out = len(names) - len(shown)
         caption = (
@@ -150,7 +150,7 @@ def _class_charts(
         )  # fmt: skip
         charts.append(
             class_chart(
-                {modality: values_C[shown] for modality, values_C in values.items()},
+                {head: values_C[shown] for head, values_C in values.items()},
                 [names[int(index)] for index in shown],
                 title=f"{label} by class",
                 name=evaluation.name,
