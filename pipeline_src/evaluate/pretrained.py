@@ -134,29 +134,29 @@ def _probes(
     evaluate: EvaluateConfig,
     groups: Sequence[str] | None,
 ) -> dict[str, dict[str, Any]]:
-    """Score the probes by state and modality; those of the trained encoder against its start."""
+    """Score the probes by state and head; those of the trained encoder against its start."""
     test, task = features["pretrained"]["test"], split.index["task"]
     options: Any = {"task": task, "num_resamples": evaluate.num_bootstrap, "seed": evaluate.seed}
     figures: dict[str, dict[str, Any]] = {state: {} for state in features}
-    for modality in HEADS if "video" in test else ("audio",):
-        found = {s: _probe(by_split, modality, task, evaluate) for s, by_split in features.items()}
+    for head in HEADS if "video" in test else ("audio",):
+        found = {s: _probe(by_split, head, task, evaluate) for s, by_split in features.items()}
         for state, scores in found.items():
-            figures[state][modality] = {"metric": HEADLINE[task]} | {
+            figures[state][head] = {"metric": HEADLINE[task]} | {
                 kind: {**headline(one.scores_NC, test["targets"], **options), **one.chosen}
                 for kind, one in scores.items()
             }
         for kind, ours in found["pretrained"].items():
             pair = (ours.scores_NC, found["untrained"][kind].scores_NC)
             gain = headline_difference(*pair, test["targets"], **options, groups=groups)
-            figures["pretrained"][modality][kind]["over_untrained"] = gain
+            figures["pretrained"][head][kind]["over_untrained"] = gain
     return figures
 
 
 def _probe(
-    by_split: dict[str, Outputs], modality: str, task: Any, evaluate: EvaluateConfig
+    by_split: dict[str, Outputs], head: str, task: Any, evaluate: EvaluateConfig
 ) -> dict[str, ProbePredictions]:
     """Score the test clips (N, C) with the probes of one input that the configuration names."""
-    parts = MODALITIES if modality == "audio_video" else (modality,)
+    parts = MODALITIES if head == "audio_video" else (head,)
 
     def labelled(kind: str) -> dict[str, LabelledFeatures | None]:
         splits: dict[str, LabelledFeatures | None] = {"val": None}

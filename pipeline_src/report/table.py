@@ -82,13 +82,13 @@ def _classification_rows(evaluation: EvalMetrics) -> list[tuple[str, ...]]:
         (
             evaluation.run,
             f"{evaluation.dataset}/{evaluation.split}",
-            modality,
+            head,
             _percent(figures.get("accuracy")),
             _percent(figures.get("mAP")),
             clips,
         )
-        for modality in HEADS
-        if (figures := evaluation.scores(modality)) is not None
+        for head in HEADS
+        if (figures := evaluation.scores(head)) is not None
     ]
 
 
@@ -98,11 +98,11 @@ def _fold_rows(record: FoldMetrics) -> list[tuple[str, ...]]:
         (
             record.run,
             f"{record.dataset}, mean of {len(record.folds)} folds",
-            modality,
-            *(_mean_text(record.scores(modality).get(key)) for key in ("accuracy", "mAP")),
+            head,
+            *(_mean_text(record.scores(head).get(key)) for key in ("accuracy", "mAP")),
             clips,
         )
-        for modality in record.heads
+        for head in record.heads
     ]
 
 

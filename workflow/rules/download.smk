@@ -27,7 +27,7 @@ rule download_clips:
     params:
         **catalog.params("download_clips"),
         root=lambda w: str(catalog.dataset(w.dataset).root),
-        places=lambda w: catalog.clip_sources(w.dataset),
+        sources=lambda w: catalog.clip_sources(w.dataset),
         raw=lambda w: catalog.raw_folder(w.dataset, w.split, w.chunk),
         limits=catalog.hosts_folder,
     script:

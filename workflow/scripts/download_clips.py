@@ -13,7 +13,7 @@ with log_to_file(snakemake.log[0]):
     download_chunk(
         chunk_csv=Path(snakemake.input.clips),
         id=ChunkId(*(snakemake.wildcards[name] for name in ("dataset", "split", "chunk"))),
-        sources=ClipSources(Path(snakemake.params.root), **snakemake.params.places),
+        sources=ClipSources(Path(snakemake.params.root), **snakemake.params.sources),
         raw_folder=Path(snakemake.params.raw),
         limits_folder=Path(snakemake.params.limits),
         manifest_path=Path(snakemake.output.manifest),

@@ -49,7 +49,7 @@ RESULTS_LEAD = (
 
 
 def classification_section(evaluations: Sequence[EvalMetrics]) -> PageSection:
-    """Show every run and modality in one table per data set, and as points."""
+    """Show every run and head in one table per data set, and as points."""
     section = PageSection("results", "Classification", RESULTS_LEAD)
     if not evaluations:
         section.problems.add("No evaluation could be read: run the target report again.")
@@ -69,22 +69,22 @@ def _results_table(runs: Sequence[EvalMetrics], caption: str) -> Table:
     single = _single_frame_label(runs)
     rows = []
     for run in runs:
-        for index, modality in enumerate(run.heads):
-            scores = run.scores(modality) or Scores()
-            cells = [Cell(HEAD_LABELS[modality])]
+        for index, head in enumerate(run.heads):
+            scores = run.scores(head) or Scores()
+            cells = [Cell(HEAD_LABELS[head])]
             cells += [
                 interval_cell(scores.get(m.key), scale=m.scale, digits=m.digits) for m in metrics
             ]
             if single:
-                cells.append(interval_cell(run.single_headline(modality), scale=100))
+                cells.append(interval_cell(run.single_headline(head), scale=100))
             if index == 0:
                 span = len(run.heads)
                 cells.insert(0, Cell(run.run, rowspan=span))
                 cells.append(coverage_cell(run.num_clips, run.num_clips_in_list, rowspan=span))
                 cells.append(hash_cell(run.clip_ids_sha256, rowspan=span))
             rows.append(cells)
-    head = ["Run", "Input", *(metric.label for metric in metrics), *([single] if single else [])]
-    return Table(caption, [*head, "Clips", "Clip list"], rows)
+    titles = ["Run", "Input", *(metric.label for metric in metrics), *([single] if single else [])]
+    return Table(caption, [*titles, "Clips", "Clip list"], rows)
 
 
 def _single_frame_label(runs: Sequence[EvalMetrics]) -> str:
@@ -98,10 +98,10 @@ def _single_frame_label(runs: Sequence[EvalMetrics]) -> str:
 
 def _results_chart(runs: Sequence[EvalMetrics]) -> Chart | None:
     points = [
-        IntervalPoint(run.run, modality, headline)
+        IntervalPoint(run.run, head, headline)
         for run in runs
-        for modality in HEADS
-        if (headline := run.headline(modality)) is not None and headline.value is not None
+        for head in HEADS
+        if (headline := run.headline(head)) is not None and headline.value is not None
     ]
     if not points:
         return None
@@ -156,8 +156,8 @@ def _folds_table(dataset: str, runs: Sequence[FoldMetrics]) -> Table:
                 cells.insert(0, Cell(run.run, rowspan=span))
                 cells.append(coverage_cell(run.num_clips, run.num_clips_in_list, rowspan=span))
             rows.append(cells)
-    head = ["Run", "Input", *(metric.label for metric in metrics), "Clips"]
-    return Table(f"{dataset}, {len(runs[0].folds)} folds", head, rows)
+    titles = ["Run", "Input", *(metric.label for metric in metrics), "Clips"]
+    return Table(f"{dataset}, {len(runs[0].folds)} folds", titles, rows)
 
 
 def _figure_cell(figure: FoldFigure | None, metric: Metric) -> Cell:

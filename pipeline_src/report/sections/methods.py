@@ -156,31 +156,31 @@ def _figures_table(
     arms = [one.arm for one in costs]
     has_seeds = any(len(arm.runs) > 1 for arm in arms)
     label = metric_label(arms[0].first.evaluation)
-    head = ["Run", "Network", *(["Seeds"] if has_seeds else [])]
-    head += [f"{label}, %, {HEAD_LABELS[m]}" for m in HEADS]
-    head += [f"Over the first, {HEAD_LABELS[m]}" for m in HEADS]
-    head += [f"R@10, %, {DIRECTION_LABELS[way]}" for way in DIRECTIONS]
+    titles = ["Run", "Network", *(["Seeds"] if has_seeds else [])]
+    titles += [f"{label}, %, {HEAD_LABELS[m]}" for m in HEADS]
+    titles += [f"Over the first, {HEAD_LABELS[m]}" for m in HEADS]
+    titles += [f"R@10, %, {DIRECTION_LABELS[way]}" for way in DIRECTIONS]
     rows = []
     for one in costs:
         cells = [Cell(one.arm.name), Cell(one.model or MISSING)]
         cells += [Cell(str(len(one.arm.runs)), is_number=True)] if has_seeds else []
         cells += [interval_cell(figures.headline(problems, one.arm, m), scale=100) for m in HEADS]
-        for modality in HEADS:
+        for head in HEADS:
             is_first = one is costs[0]
-            gain = None if is_first else figures.difference(problems, one.arm, arms[0], modality)
+            gain = None if is_first else figures.difference(problems, one.arm, arms[0], head)
             tone = "good" if gain and gain.is_gain else "warn" if gain and gain.is_loss else ""
             cells.append(interval_cell(gain, scale=100, tone=tone))
         rows.append([*cells, *(_recall_cell(one.arm, way) for way in DIRECTIONS)])
-    return Table(f"Runs on {dataset}", head, rows)
+    return Table(f"Runs on {dataset}", titles, rows)
 
 
 def _figures_chart(problems: Problems, arms: Sequence[Arm], figures: ArmFigures) -> list[Chart]:
     """Draw the means over seeds with their intervals."""
     points = [
-        IntervalPoint(arm.name, modality, headline)
+        IntervalPoint(arm.name, head, headline)
         for arm in arms
-        for modality in HEADS
-        if (headline := figures.headline(problems, arm, modality)) is not None
+        for head in HEADS
+        if (headline := figures.headline(problems, arm, head)) is not None
     ]
     label = metric_label(arms[0].first.evaluation)
     title = f"{label}, mean over seeds"
@@ -192,10 +192,10 @@ def _figures_chart(problems: Problems, arms: Sequence[Arm], figures: ArmFigures)
 def _differences_chart(problems: Problems, arms: Sequence[Arm], figures: ArmFigures) -> list[Chart]:
     """Draw by how much each row differs from the first, seed by seed on the same clips."""
     points = [
-        IntervalPoint(arm.name, modality, difference)
+        IntervalPoint(arm.name, head, difference)
         for arm in arms[1:]
-        for modality in HEADS
-        if (difference := figures.difference(problems, arm, arms[0], modality)) is not None
+        for head in HEADS
+        if (difference := figures.difference(problems, arm, arms[0], head)) is not None
     ]
     label = metric_label(arms[0].first.evaluation)
     if not points:
@@ -219,21 +219,21 @@ def _recall_cell(arm: Arm, direction: str) -> Cell:
 
 def _costs_table(costs: Sequence[Costs], dataset: str) -> Table:
     """Write a row an arm: operations, time, parameters and memory of each stage."""
-    head = ["Run"]
+    titles = ["Run"]
     columns: list[list[Cell]] = [[Cell(one.arm.name) for one in costs]]
     for stage in STAGES:
-        head.append(f"TFLOP, {STAGE_LABELS[stage].lower()}")
+        titles.append(f"TFLOP, {STAGE_LABELS[stage].lower()}")
         columns.append(_cost_cells(costs, lambda one, s=stage: one.flops(s), 1e12, stage))
-    head.append("TFLOP, both")
+    titles.append("TFLOP, both")
     columns.append(_cost_cells(costs, lambda one: one.total_flops, 1e12))
     for stage in STAGES:
-        head.append(f"Time, {STAGE_LABELS[stage].lower()}")
+        titles.append(f"Time, {STAGE_LABELS[stage].lower()}")
         columns.append([_time_cell(one, stage) for one in costs])
     for label, key in COUNTED:
         for stage in STAGES:
-            head.append(f"{label}, {STAGE_LABELS[stage].lower()}")
+            titles.append(f"{label}, {STAGE_LABELS[stage].lower()}")
             columns.append(_cost_cells(costs, _cost_reader(stage, key), 1e6, stage))
-    return Table(f"Cost of the runs on {dataset}", head, list(zip(*columns, strict=True)))
+    return Table(f"Cost of the runs on {dataset}", titles, list(zip(*columns, strict=True)))
 
 
 def _cost_reader(stage: Stage, key: str) -> Callable[[Costs], float | None]:

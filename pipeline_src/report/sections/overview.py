@@ -115,10 +115,10 @@ def choose(
         why, note = f"the first of {others}, none with validation scores", ", the first listed"
     sentence = f"{arm.name}{seeds}, {why}; figures of the {evaluation.split} split."
     known: dict[Head, Estimate] = {}
-    for modality in HEADS:
-        found = figures.headline(problems, arm, modality)
+    for head in HEADS:
+        found = figures.headline(problems, arm, head)
         if found is not None and found.value is not None:
-            known[modality] = found
+            known[head] = found
     return Choice(arm, known, sentence, f"{arm.name}{note}")
 
 
@@ -132,13 +132,13 @@ def _figure_cards(choice: Choice) -> list[Card]:
     task = choice.arm.first.evaluation.task
     return [
         Card(
-            f"{HEAD_LABELS[modality]}, {HEADLINE[task]}",
-            f"{number_text(choice.figures[modality].value, scale=100)} %",
-            bounds_text(choice.figures[modality], scale=100),
+            f"{HEAD_LABELS[head]}, {HEADLINE[task]}",
+            f"{number_text(choice.figures[head].value, scale=100)} %",
+            bounds_text(choice.figures[head], scale=100),
             choice.note,
         )
-        for modality in reversed(HEADS)
-        if modality in choice.figures
+        for head in reversed(HEADS)
+        if head in choice.figures
     ]
 
 
@@ -167,8 +167,8 @@ def _grid(
     """Write a row a run and a column an input, beside the score that chooses."""
     first = arms[0].first.evaluation
     metric = metric_label(first)
-    head = ["Run", "Validation, %"]
-    head += [f"{metric}, %, {HEAD_LABELS[m]}" for m in HEADS]
+    titles = ["Run", "Validation, %"]
+    titles += [f"{metric}, %, {HEAD_LABELS[m]}" for m in HEADS]
     rows = []
     for arm in arms:
         found = scores[arm.name]
@@ -180,7 +180,7 @@ def _grid(
             Cell(number_text(value, scale=100), is_number=True, tone="" if found else "muted"),
             *(interval_cell(figures.headline(problems, arm, m), scale=100) for m in HEADS),
         ])  # fmt: skip
-    return Table(f"All runs on {first.dataset}, {first.split} split", head, rows)
+    return Table(f"All runs on {first.dataset}, {first.split} split", titles, rows)
 
 
 def _origin(
@@ -229,11 +229,11 @@ def _count(number: int, noun: str) -> str:
 
 def _choice_sentence(choice: Choice) -> str:
     parts = []
-    for modality in reversed(HEADS):
-        if figure := choice.figures.get(modality):
+    for head in reversed(HEADS):
+        if figure := choice.figures.get(head):
             bounds = bounds_text(figure, scale=100)
             text = f"{number_text(figure.value, scale=100)} %" + (f" ({bounds})" if bounds else "")
-            parts.append(f"{text} from {HEAD_LABELS[modality]}")
+            parts.append(f"{text} from {HEAD_LABELS[head]}")
     if not parts:
         return ""
     evaluation = choice.arm.first.evaluation
@@ -247,8 +247,8 @@ def _choice_sentence(choice: Choice) -> str:
 def _probe_sentence(probe: ProbeMetrics) -> str:
     trained, untrained = (probe.probes.get(key, {}) for key in ("pretrained", "untrained"))
     gains = [
-        f"{HEAD_LABELS[modality]} {label}"
-        for modality, scores in trained.items()
+        f"{HEAD_LABELS[head]} {label}"
+        for head, scores in trained.items()
         for label, ours in (("linear", scores.linear), ("k-NN", scores.knn))
         if ours is not None and ours.over_untrained and ours.over_untrained.is_gain
     ]
