@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pipeline_src.errors import CheckpointError
-from pipeline_src.runs.records import read_json_object
+from pipeline_src.runs.records import damaged_file, read_json_object
 from pipeline_src.runs.sharded import gather, like
 from pipeline_src.runs.spec import MODEL_FILE, STATE_FILE, step_folder
 from pipeline_src.system.atomic import file_sha256, fsync, write_json
@@ -124,10 +124,8 @@ def read_checkpoint(folder: Path, advice: str = "") -> Checkpoint:
     hashes = state["sha256"]
     if MODEL_FILE not in hashes:
         raise CheckpointError(f"{folder / STATE_FILE}: damaged, no hashes; {advice}")
-    for name, expected in hashes.items():
-        path = folder / name
-        if not path.is_file() or file_sha256(path) != expected:
-            raise CheckpointError(f"{path}: missing or damaged; {advice}")
+    if damaged := damaged_file(folder, hashes):
+        raise CheckpointError(f"{damaged}: missing or damaged; {advice}")
     return Checkpoint(folder, state)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_src.errors import CheckpointError
+from pipeline_src.system.atomic import file_sha256
 
 
 def read_json_object(path: Path, keys: Mapping[str, type], advice: str) -> dict[str, Any]:
@@ -28,3 +29,12 @@ def read_json_object(path: Path, keys: Mapping[str, type], advice: str) -> dict[
     if wrong:
         raise CheckpointError(f"{path}: damaged, {', '.join(wrong)} missing or wrong; {advice}")
     return found
+
+
+def damaged_file(folder: Path, hashes: Mapping[str, str]) -> Path | None:
+    """Return the first file that is missing or has another sha256 than ``hashes`` says, if any."""
+    for name, expected in hashes.items():
+        path = folder / name
+        if not path.is_file() or file_sha256(path) != expected:
+            return path
+    return None

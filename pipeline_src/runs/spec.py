@@ -1,7 +1,7 @@
 """What one training job is: everything it needs, as one JSON file."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from pipeline_src.config import (
 )
 from pipeline_src.config.section import Section
 from pipeline_src.errors import CheckpointError
-from pipeline_src.runs.records import read_json_object
+from pipeline_src.runs.records import damaged_file, read_json_object
 from pipeline_src.system.atomic import json_sha256, write_json
 
 SPEC_FILE = "spec.json"
@@ -145,16 +145,32 @@ def saved_progress(run_dir: Path, fingerprint: str) -> tuple[int, int]:
 
     A published one is the end, whether what only resuming needs is there or not.
     """
+    for _, state in _saved_states(run_dir, fingerprint):
+        return state["step"], state["num_steps"]
+    return 0, 1
+
+
+def is_trained(run_dir: Path, fingerprint: str) -> bool:
+    """Return whether a configuration's last checkpoint is there and whole, by its hashes."""
+    return any(
+        state["step"] >= state["num_steps"]
+        and MODEL_FILE in state["sha256"]
+        and not damaged_file(folder, state["sha256"])
+        for folder, state in _saved_states(run_dir, fingerprint)
+    )
+
+
+def _saved_states(run_dir: Path, fingerprint: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield checkpoint folders of a configuration with their state.json, the newest first."""
+    keys = {"fingerprint": str, "step": int, "num_steps": int, "sha256": dict}
     resumable = sorted((run_dir / CHECKPOINTS_FOLDER).glob("step_*"), reverse=True)
     for folder in (run_dir / PUBLISHED_FOLDER, *resumable):
         try:
-            keys = {"fingerprint": str, "step": int, "num_steps": int}
             state = read_json_object(folder / STATE_FILE, keys, "it is passed over")
         except CheckpointError:
             continue
         if state["fingerprint"] == fingerprint:
-            return state["step"], state["num_steps"]
-    return 0, 1
+            yield folder, state
 
 
 def score_hashes(

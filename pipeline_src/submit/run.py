@@ -8,7 +8,13 @@ from pathlib import Path
 from pipeline_src.config import SubmitConfig
 from pipeline_src.errors import TrainingError
 from pipeline_src.runs.history import METRICS_LOG_FILE
-from pipeline_src.runs.spec import DONE_FILE, TrainSpec, done_fingerprint, saved_progress
+from pipeline_src.runs.spec import (
+    DONE_FILE,
+    TrainSpec,
+    done_fingerprint,
+    is_trained,
+    saved_progress,
+)
 from pipeline_src.submit.environment import freeze_code
 from pipeline_src.submit.explain import explain_end, first_cause
 from pipeline_src.submit.failures import read_failures
@@ -50,8 +56,8 @@ def run_and_wait(
     spec.run_dir.mkdir(parents=True, exist_ok=True)
     cluster = pick_cluster(config.cluster)
     record = _join(spec, cluster)
-    (step, wanted), failed_attempts = saved_progress(spec.run_dir, spec.fingerprint()), 0
-    if record is None and step >= wanted:
+    step, failed_attempts = saved_progress(spec.run_dir, spec.fingerprint())[0], 0
+    if record is None and is_trained(spec.run_dir, spec.fingerprint()):
         cluster, request = "local", JobRequest()  # trained to its end: only done.json is missing
     # Every job of this call runs the same code, whatever is edited meanwhile.
     freeze = cache(partial(freeze_code, spec.run_dir / CODE_FOLDER))

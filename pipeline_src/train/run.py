@@ -15,14 +15,14 @@ from pipeline_src.runs.checkpoint import Checkpoint, read_checkpoint
 from pipeline_src.runs.done import published, write_done
 from pipeline_src.runs.history import HISTORY_FILE, METRICS_LOG_FILE, VALIDATION_FILE, write_history
 from pipeline_src.runs.lease import held
-from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, TrainSpec
+from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, PUBLISHED_FOLDER, TrainSpec
 from pipeline_src.shards.read import ShardSet, open_shards
 from pipeline_src.system.cores import bind_main_thread, free_main_thread, num_cores
 from pipeline_src.train.alive import Watchdog
 from pipeline_src.train.build import build_augmentation, build_learner, build_network
 from pipeline_src.train.clips import training_format, training_shards, training_stream, validation
 from pipeline_src.train.decode_failures import DecodeFailures
-from pipeline_src.train.distributed import Ranks, join_ranks, text_from_main
+from pipeline_src.train.distributed import Ranks, from_main, join_ranks, text_from_main
 from pipeline_src.train.log import read_log
 from pipeline_src.train.loggers import Loggers
 from pipeline_src.train.loop import TrainingRun, train
@@ -30,7 +30,7 @@ from pipeline_src.train.measure import cost_record
 from pipeline_src.train.memory import keep_freed_memory
 from pipeline_src.train.precision import agree_on_precision
 from pipeline_src.train.progress import TrainProgress
-from pipeline_src.train.resume import resume_point, set_aside
+from pipeline_src.train.resume import recall, resume_point, set_aside
 from pipeline_src.train.state import compare_threads, constant_state
 from pipeline_src.train.stop import StopFlag
 from pipeline_src.train.task import Task, make_task
@@ -59,18 +59,12 @@ def run_training(spec: TrainSpec, stop: StopFlag) -> Path:
     free_main_thread()
     torch.set_num_threads(min(spec.num_threads, num_cores()))
     keep_freed_memory()
-    fingerprint = spec.fingerprint()
-    if finished := published(spec.run_dir, fingerprint):
-        return _publish(spec, finished)
-    with (
-        join_ranks() as ranks,
-        _alone_in(spec.run_dir, ranks) as beat,
-        Watchdog(spec.stall_minutes, beat) as watchdog,
-    ):
-        resumed = resume_point(spec.run_dir / CHECKPOINTS_FOLDER, fingerprint, ranks)
-        if ranks.is_main and resumed is None:
-            set_aside(spec.run_dir)
-        folder = _train_on(spec, ranks, fingerprint, resumed, stop, watchdog.sign)
+    with ExitStack() as until_published:
+        with join_ranks() as ranks:
+            beat = until_published.enter_context(_alone_in(spec.run_dir, ranks))
+            watchdog = until_published.enter_context(Watchdog(spec.stall_minutes, beat))
+            folder = _trained(spec, ranks, stop, watchdog.sign)
+        # The group has ended: what a step costs is counted for one process, however many trained.
         return _publish(spec, read_checkpoint(folder)) if ranks.is_main else spec.run_dir
 
 
@@ -91,6 +85,23 @@ def _alone_in(run_dir: Path, ranks: Ranks) -> Iterator[Callable[[int, str], None
         if refusal := text_from_main(refusal, ranks):
             raise RunInUseError(refusal)
         yield lease.beat if lease else lambda signs, last: None
+
+
+def _trained(spec: TrainSpec, ranks: Ranks, stop: StopFlag, sign: Callable[[str], None]) -> Path:
+    """Return the folder of the last checkpoint: of an earlier attempt, or of this training.
+
+    Rank 0 decides which: on a network file system the others may see it later.
+    """
+    fingerprint, run_dir = spec.fingerprint(), spec.run_dir
+    if ranks.is_main:
+        recall(run_dir, fingerprint)
+    is_finished = ranks.is_main and published(run_dir, fingerprint) is not None
+    if from_main(int(is_finished), ranks):
+        return run_dir / PUBLISHED_FOLDER
+    resumed = resume_point(run_dir / CHECKPOINTS_FOLDER, fingerprint, ranks)
+    if ranks.is_main and resumed is None:
+        set_aside(run_dir)
+    return _train_on(spec, ranks, fingerprint, resumed, stop, sign)
 
 
 def _publish(spec: TrainSpec, checkpoint: Checkpoint) -> Path:

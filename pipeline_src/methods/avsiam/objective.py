@@ -87,8 +87,14 @@ class AVSiamPretrain(nn.Module):
 
     @property
     def find_unused_parameters(self) -> bool:
-        """Whether a pass leaves parameters without gradient: contrast skips fusion and decoder."""
-        return "contrast" in self.passes or self.reconstruct_weight == 0
+        """Whether a pass leaves parameters without gradient.
+
+        Contrast skips fusion and decoder; reconstruction skips the shared encoder's norms of
+        audio where audio has an encoder of its own for it.
+        """
+        has_own_audio = self.model.config.audio_vit == "separate"
+        reconstructs_apart = has_own_audio and self.contrast_weight == 0
+        return "contrast" in self.passes or self.reconstruct_weight == 0 or reconstructs_apart
 
     def draw(
         self,

@@ -29,6 +29,8 @@ class CAVMAESync(CAVMAE):
 
     config: CAVMAESyncConfig  # type: ignore[override]
     pools_tokens: ClassVar[bool] = False
+    # Every classifier passes by norms of the shared blocks, some by these blocks whole.
+    all_heads_reach_all: ClassVar[bool] = False
     head_prefixes: ClassVar[tuple[str, ...]] = ("mlp_head", "classifier")
 
     def _add_embeddings(self, config: CAVMAESyncConfig) -> None:  # type: ignore[override]

@@ -55,7 +55,8 @@ class Classify(nn.Module):
     @property
     def find_unused_parameters(self) -> bool:
         """Whether a step may leave parameters without gradient."""
-        return not self.all_heads or 0 in self.modality_probs
+        is_partial = not self.all_heads or 0 in self.modality_probs
+        return is_partial or not self.model.all_heads_reach_all
 
     def draw(
         self,

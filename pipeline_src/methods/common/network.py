@@ -30,9 +30,11 @@ class AudioVisualModel(nn.Module, ABC):
     ``num_classes`` = 0 builds the pre-training decoder, more builds the heads. ``head_prefixes``
     and ``pretrain_prefixes`` name the parameters that only fine-tuning or only pre-training has.
     ``pools_tokens``: the features that are contrasted are means over tokens.
+    ``all_heads_reach_all``: the loss of all heads has a gradient for every parameter.
     """
 
     pools_tokens: ClassVar[bool] = True
+    all_heads_reach_all: ClassVar[bool] = True
     head_prefixes: ClassVar[tuple[str, ...]] = ("mlp_head",)
     pretrain_prefixes: ClassVar[tuple[str, ...]] = ("decoder.",)
 
