@@ -219,6 +219,12 @@ def refuse_other_network(
             "the same size and overrides in their section model"
         )
     _refuse_other_lengths(run, own, start, whose)
+    ours, theirs = own.sizes.num_frames, start.sizes.num_frames
+    if ours != theirs:
+        raise ConfigError(
+            f"run {run}: {stage}.num_frames = {ours}, but {whose}, from which it starts, sees "
+            f"{theirs} frames at a time; set it to {theirs}"
+        )
 
 
 def _refuse_other_lengths(run: str, own: Network, start: Network, whose: str) -> None:

@@ -12,7 +12,7 @@ from pipeline_src.inference.complete import complete
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Return the folders, and where to look."""
+    """Declare the folders, and where to look."""
     add = parser.add_argument
     add("folders", type=Path, nargs="+", help="of trainings or checkpoints")
     add("--configfile", type=Path, nargs="+", default=[], help="overlays that it was trained with")

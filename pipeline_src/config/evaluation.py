@@ -51,7 +51,7 @@ class EvaluateConfig(Section):
     seed: int = Field(
         default=0,
         ge=0,
-        description="of resampling and of the untrained encoder that probes compare with",
+        description="of resampling; the untrained encoder of the probes has that of its training",
     )
 
     @property

@@ -89,11 +89,15 @@ def _check_curriculum(run: RunConfig) -> None:
 def _check_frames(run: RunConfig) -> None:
     """Refuse numbers of frames that the next stage could not take over.
 
+    Where the start is another run's or a converted one, ``catalog.possible`` compares with that.
+
     Raises:
         ConfigError: fine-tuning sees another number than pre-training, evaluation a smaller one.
     """
     seen = run.finetune.num_frames
-    if run.finetune.init == "pretrain" and run.pretrain.num_frames != seen:
+    elsewhere = run.finetune.checkpoint_run or run.finetune.checkpoint or run.pretrain.checkpoint
+    starts_from_own = run.finetune.init == "pretrain" and not elsewhere
+    if starts_from_own and run.pretrain.num_frames != seen:
         raise ConfigError(
             f"finetune.num_frames={seen} must equal pretrain.num_frames="
             f"{run.pretrain.num_frames}, or finetune.init be scratch"

@@ -43,7 +43,8 @@ def complete(
     state = checkpoint.state
     if state.get("media") and state.get("front_end") and not config_files and not dataset_files:
         return f"{checkpoint.folder}: complete"
-    found = _published(checkpoint) or _trained(checkpoint, config_files)
+    published = {} if config_files else _published(checkpoint)
+    found = published or _trained(checkpoint, config_files)
     data = _with_licences(found.get("data") or state.get("data") or [], dataset_files)
     new = {**state, **found, "data": data}
     read_preparation(new, checkpoint.folder)

@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 MS_PER_SECOND = 1000
 
 NetworkStep = Callable[[Batch], dict[str, Tensor]]
+Check = Callable[[DecodedInput | MediaError], DecodedInput | MediaError]
 Result = TypeVar("Result")
 Made = tuple[SourceSpan, dict[str, NDArray]]
 
@@ -142,13 +143,25 @@ class Model:
         if not any(INPUTS[head] <= set(wanted) for head in self.heads):
             listed = ", ".join(self.heads)
             raise ConfigError(f"modalities = {tuple(wanted)}, but {self.folder} scores {listed}")
-        for span, found in self._run(inputs, self._score_batch, options):
+        for span, found in self._run(inputs, self._score_batch, options, self._check_scored):
             head = next(iter(found), "")
             yield Classification(span, self.class_names, head, found.get(head))
 
     def _scored_modalities(self) -> tuple[str, ...]:
         """Return what some trained head takes; a head of one alone sees nothing of the other."""
         return tuple(one for one in MODALITIES if any(one in INPUTS[head] for head in self.heads))
+
+    def _check_scored(self, seen: DecodedInput | MediaError) -> DecodedInput | MediaError:
+        """Refuse a part that lacks what every trained head takes."""
+        if isinstance(seen, MediaError):
+            return seen
+        given = {"audio": seen.logmel_TM, "video": seen.frames_FHW3}
+        has = {name for name, values in given.items() if values is not None}
+        lacking = min((INPUTS[head] - has for head in self.heads), key=len)
+        if not lacking:
+            return seen
+        missing = min(lacking)
+        return MediaError(f"no_{missing}", f"{missing} is needed to score {', '.join(self.heads)}")
 
     def similarity(self, sounds: Any, pictures: Any, **options: Any) -> NDArray:
         """Compute the cosine similarity of sounds and pictures: (sounds, pictures), fp32.
@@ -180,15 +193,25 @@ class Model:
         rows = [missing if vector is None else vector for vector in vectors]
         return np.stack(rows) if rows else np.empty((0, width), np.float32)
 
-    def _run(self, inputs: Any, step: NetworkStep, given: dict[str, Any]) -> Iterator[Made]:
-        """Yield each part with what ``step`` makes of it, arrays without the axis N, in order."""
+    def _run(
+        self,
+        inputs: Any,
+        step: NetworkStep,
+        given: dict[str, Any],
+        check: Check = lambda seen: seen,
+    ) -> Iterator[Made]:
+        """Yield each part with what ``step`` makes of it, arrays without the axis N, in order.
+
+        Args:
+            check: of what is decoded, which it may refuse.
+        """
         options = self._options(given)
         parts = decoded_parts(
             list_items(inputs), options, self.preparation, self.format, self.clip_seconds
         )
         with closing(parts) as decoded:
             while group := list(islice(decoded, options.batch_size)):
-                yield from self._run_group(group, step)
+                yield from self._run_group([(part, check(seen)) for part, seen in group], step)
 
     def _options(self, given: dict[str, Any]) -> Options:
         try:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,11 +33,15 @@ EVAL_RULE = "the rule evaluate_finetuned"
 
 
 class EvaluatedRun(NamedTuple):
-    """A run on a data set; ``path`` is that of metrics.json, ``sections`` its config.yaml."""
+    """A run on a data set; ``path`` is that of metrics.json, ``sections`` its config.yaml.
+
+    ``pretrain_seed`` is of the training that its weights come from, of this run or another.
+    """
 
     path: Path
     evaluation: EvalMetrics
     sections: Mapping[str, Any]
+    pretrain_seed: int = 0
 
     @property
     def folder(self) -> Path:
@@ -46,10 +51,10 @@ class EvaluatedRun(NamedTuple):
     @property
     def seeds(self) -> tuple[int, int]:
         """Seeds of pre-training and fine-tuning; from scratch there is one."""
-        pretrain, finetune = (self.sections.get(stage) or {} for stage in STAGES)
+        finetune = self.sections.get("finetune") or {}
         last = finetune.get("seed", 0)
         is_scratch = finetune.get("init") == "scratch"
-        return (last if is_scratch else pretrain.get("seed", 0)), last
+        return (last if is_scratch else self.pretrain_seed), last
 
 
 class Arm(NamedTuple):
@@ -81,7 +86,19 @@ def find_arms(
 
 def _read_run(problems: Problems, path: Path, evaluation: EvalMetrics) -> EvaluatedRun:
     loaded = problems.attempt(lambda: read_run_config(path.parents[2]))
-    return EvaluatedRun(path, evaluation, loaded[1] if loaded else {})
+    sections = loaded[1] if loaded else {}
+    seed = _pretrain_seed(path.parents[2], sections, MAX_LINKS)
+    return EvaluatedRun(path, evaluation, sections, seed)
+
+
+def _pretrain_seed(folder: Path, sections: Mapping[str, Any], links: int) -> int:
+    """Return the seed of the pre-training that a run starts from, its own or a named run's."""
+    named = (sections.get("finetune") or {}).get("checkpoint_run")
+    if named and links:
+        other = folder.parent / named
+        with suppress(StageError):  # where it is gone, what is written here has to do
+            return _pretrain_seed(other, read_run_config(other)[1], links - 1)
+    return (sections.get("pretrain") or {}).get("seed", 0)
 
 
 def _group(runs: Sequence[EvaluatedRun]) -> list[Arm]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline_src.config.data import RemoteConfig
-from pipeline_src.errors import ManifestError, SampleError, is_disk_full
+from pipeline_src.errors import ManifestError, SampleError, describe_disk_full, is_disk_full
 from pipeline_src.shards.files import RemoteShard
 from pipeline_src.shards.kept import ForeignFileError, KeptShard, kept_path, open_kept, own_files
 from pipeline_src.shards.read import Sample
@@ -125,9 +125,15 @@ class RemoteReader:
             if (data := self._found(kept, sample, shard)) is not None:
                 return data
             self._make_room(shard.bytes)
-            found = self._transfer.attempt(
-                shard.url, lambda: kept.keep_whole(self._transfer.stream(shard.url, shard.bytes))
-            )
+            try:
+                found = self._transfer.attempt(
+                    shard.url,
+                    lambda: kept.keep_whole(self._transfer.stream(shard.url, shard.bytes)),
+                )
+            except OSError as error:
+                if is_disk_full(error):
+                    raise ManifestError(describe_disk_full(error, path)) from error
+                raise
             if shard.sha256 and found != shard.sha256:
                 raise _changed(sample)
             self._whole.add((shard.url, kept.number))

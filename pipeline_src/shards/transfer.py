@@ -19,7 +19,7 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from pipeline_src.config.data import RemoteConfig
-from pipeline_src.errors import ManifestError
+from pipeline_src.errors import ManifestError, is_disk_full
 from pipeline_src.system.connections import Watch, watch_session
 
 logger = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ class Transfer:
 
         Raises:
             ManifestError: nothing there, not allowed, or every attempt failed.
+            OSError: the disk that it is kept on is full.
         """
         config = self._config
         for number in range(1, config.max_attempts + 1):
@@ -62,6 +63,8 @@ class Transfer:
                     f"{url}: {type(error).__name__}: {error}; check the address and your access"
                 ) from error
             except Exception as error:  # fsspec's backends raise what they like
+                if is_disk_full(error):  # of this machine: no other attempt helps
+                    raise
                 if number == config.max_attempts:
                     raise ManifestError(
                         f"{url}: not read after {number} attempts: {error!r}; "

@@ -8,7 +8,7 @@ from pipeline_src.config.phases import Schedule
 
 @dataclass
 class TrainProgress:
-    """Where the run is; all of it is a function of ``step``."""
+    """Where the run is; all of it but the clock is a function of ``step``."""
 
     step: int
     schedule: Schedule

@@ -103,11 +103,15 @@ def _file_clips(source: Path) -> Iterator[SourceClip]:
     if not source.exists():
         raise ConfigError(f"{source}: does not exist; name a folder of recordings")
     for path in folder_files(source) if source.is_dir() else [source]:
-        status = path.stat()
+        try:
+            status = path.stat()
+            stamp = (status.st_size, status.st_mtime_ns)
+        except OSError:  # a link to nothing, or gone by now: reading it says so in its row
+            stamp = ()
         above = path.parent.relative_to(source).parts if source.is_dir() else ()
         yield SourceClip(
             clip=str(path),
-            stamp=(status.st_size, status.st_mtime_ns),
+            stamp=stamp,
             labels=above[-1:],
             path=os.path.abspath(path),  # noqa: PTH100 - links stay links
         )

@@ -3,7 +3,7 @@
 "Contrastive Audio-Visual Masked Autoencoder" (arXiv:2210.07839). Parameters keep the published
 names; dead ones (norms that no pass reads) do not exist here. Deviation: several shared blocks are
 chained, where the released loop feeds each the same input; with the published one it is the same.
-Extension: ``num_frames`` > 1 as in ``encoder.py``.
+Extension: ``num_frames`` > 1 as in ``avsiam/encoder.py``.
 
 Shape legend: B batch, T log-mel frames, M mel bins, F video frames, G groups of num_frames frames,
 L tokens (La audio, Lv video), K kept tokens, D embed_dim, P patch vector, C classes.

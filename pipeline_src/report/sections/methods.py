@@ -2,13 +2,22 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from pipeline_src.errors import StageError
 from pipeline_src.evaluate.records import DIRECTIONS, ProbeMetrics, read_record
 from pipeline_src.methods.common.config import HEADS
-from pipeline_src.report.arms import Arm, ArmFigures, EvaluatedRun, mean_over_runs, metric_label
+from pipeline_src.report.arms import (
+    MAX_LINKS,
+    Arm,
+    ArmFigures,
+    EvaluatedRun,
+    mean_over_runs,
+    metric_label,
+)
 from pipeline_src.report.blocks import (
     DIRECTION_LABELS,
     HEAD_LABELS,
@@ -24,7 +33,7 @@ from pipeline_src.report.blocks import (
     number_text,
 )
 from pipeline_src.report.charts import MODALITY_STYLES, IntervalPoint, interval_chart
-from pipeline_src.report.load import Problems, TrainingDone
+from pipeline_src.report.load import Problems, TrainingDone, read_run_config
 from pipeline_src.report.sections.arm_probes import probes_tables
 from pipeline_src.report.sections.progress import progress_blocks
 from pipeline_src.report.sections.training import (
@@ -119,11 +128,25 @@ def _read_costs(problems: Problems, arm: Arm) -> Costs:
     return Costs(arm, name, origins, trainings, seconds)
 
 
+def _trained_by(run: EvaluatedRun, stage: Stage) -> Path | None:
+    """Return the folder of the run that trained a stage of ``run``; None = none here did."""
+    folder, sections = run.folder, run.sections
+    for _ in range(MAX_LINKS):
+        origin = weights_origin(sections, stage)
+        if origin.kind != "other":
+            return folder if origin.kind == "own" else None
+        folder = folder.parent / origin.name
+        try:
+            sections = read_run_config(folder)[1]
+        except StageError:
+            break  # its done.json is asked for, and missed by name
+    return folder
+
+
 def _read_done(problems: Problems, run: EvaluatedRun, stage: Stage) -> TrainingDone | None:
-    origin = weights_origin(run.sections, stage)
-    if origin.kind not in ("own", "other"):
+    owner = _trained_by(run, stage)
+    if owner is None:
         return None
-    owner = run.folder.parent / origin.name if origin.kind == "other" else run.folder
     path = stage_folder(owner, stage, run.evaluation.dataset) / DONE_FILE
     done = problems.attempt(lambda: read_record(path, TrainingDone, f"the rule {stage}_model"))
     if done is not None and done.cost is None:

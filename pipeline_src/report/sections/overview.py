@@ -256,8 +256,8 @@ def _probe_sentence(probe: ProbeMetrics) -> str:
     if not untrained or not any(one and one.over_untrained for one in compared):
         return ""
     if not gains:
-        return f"{probe.run}: no probe sets pre-training apart from random weights."
+        return f"{probe.run}: no probe sets pre-training apart from its start."
     return (
-        f"Before any label, the pre-trained encoder of {probe.run} beats its untrained copy, "
-        f"by a paired bootstrap, in: {', '.join(gains)}."
+        f"Before any label, the pre-trained encoder of {probe.run} beats the one before any "
+        f"step, by a paired bootstrap, in: {', '.join(gains)}."
     )

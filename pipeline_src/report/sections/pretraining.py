@@ -41,7 +41,8 @@ PROBE_STYLES = {
 }
 EVIDENCE_LEAD = (
     "Measured on held-out clips with the encoder frozen as pre-training left it, beside the same "
-    "encoder with its initial random weights. Only the probes use labels. Differences are of the "
+    "network before any step: its random weights, or the image weights that model.init names "
+    "(untrained). Only the probes use labels. Differences are of the "
     "same clips, with 95 % intervals of a paired bootstrap. Mean patch and mean at "
     "its place: of the training clips, over all places and at each."
 )

@@ -126,6 +126,15 @@ def test_a_configuration_that_is_named_is_taken(old, tmp_path):
     assert (media.frame_fit, media.frame_size) == ("short_side", 40)
 
 
+def test_a_configuration_that_is_named_goes_before_published_settings(old, tmp_path):
+    folder = old("media")
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("media: {frame_fit: short_side, frame_size: 40}\n")
+    complete(folder, [overlay])
+    media = load(folder).preparation.media
+    assert (media.frame_fit, media.frame_size) == ("short_side", 40)
+
+
 def test_a_configuration_of_another_training_is_refused(old, tmp_path):
     folder = old("media", "converted_from")
     overlay = tmp_path / "mine.yaml"

@@ -188,6 +188,16 @@ def test_what_was_begun_is_continued_and_what_changed_made_again(model, media, t
     assert changed.num_rows == len(rows.splitlines()) + 2
 
 
+def test_a_link_to_nothing_is_a_refused_row(model, tmp_path):
+    """It ended the build, and so did a file that went between listing and reading."""
+    (tmp_path / "media").mkdir()
+    make_clip(tmp_path / "media/clip.mp4", seconds=1.2)
+    (tmp_path / "media/gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    index = build_index(model, [tmp_path / "media"], tmp_path / "index", QUIET)
+    reasons = {Path(row["path"]).name: row["reason"] for row in map(index.row, range(2))}
+    assert reasons == {"clip.mp4": "", "gone.mp4": "unavailable"}
+
+
 def test_other_weights_and_other_folders_are_refused(built, media, tmp_path):
     other = load(make_checkpoint(tmp_path / "other", classes=(), embed_dim=32), device="cpu")
     with pytest.raises(ConfigError, match="another checkpoint or with other settings"):

@@ -39,3 +39,17 @@ def test_the_network_hears_the_whole_clip(model):
     changed[-4000:] = 0  # behind the first segment
     vectors = [model.embed([ClipArrays(sound=one)])[0].audio for one in (sound, changed)]
     assert np.abs(vectors[0] - vectors[1]).max() > 1e-3
+
+
+def test_a_file_without_what_every_head_takes_is_refused(tmp_path):
+    """The released network scores pairs alone: a sound ended the whole call."""
+    made = make_checkpoint(
+        tmp_path / "run", name="cav_mae_sync_tiny", **SEGMENTS, num_segments=4, classifier="pairs"
+    )
+    (tmp_path / "media").mkdir()
+    make_clip(tmp_path / "media/clip.mp4", seconds=1.2)
+    make_clip(tmp_path / "media/sound.wav", seconds=1.2, has_video=False, options=())
+    clip, sound = load(made, device="cpu", num_frames=4).classify(tmp_path / "media")
+    assert (clip.head, clip.span.reason) == ("audio_video", "")
+    assert (sound.scores, sound.span.reason) == (None, "no_video")
+    assert "to score audio_video" in sound.span.detail

@@ -76,6 +76,26 @@ def test_one_run_is_no_comparison(tmp_path):
     assert make_section(path) is None
 
 
+def test_seeds_of_the_runs_that_are_started_from_count(tmp_path):
+    """Runs that differ in the seed of another run's pre-training were two arms."""
+    paths = []
+    for seed in range(2):
+        write_run(tmp_path, f"start_seed{seed}", config=CONFIG.format(size="tiny", seed=seed))
+        named = f"finetune: {{checkpoint_run: start_seed{seed}}}\n"
+        paths.append(write_run(tmp_path, f"probe_seed{seed}", config=named))
+    evaluations = [(path, read_record(path, EvalMetrics, "rule")) for path in paths]
+    (arms,) = find_arms(Problems(), evaluations).values()
+    assert [len(arm.runs) for arm in arms] == [2]
+
+
+def test_what_a_named_run_did_not_train_itself_is_not_missed(tmp_path):
+    """The page asked for done.json of a pre-training that came from a converted folder."""
+    start = write_run(tmp_path, "start", config="pretrain: {checkpoint: elsewhere}\n")
+    (tmp_path / "start/pretrain/done.json").unlink()
+    path = write_run(tmp_path, "probe", config="finetune: {checkpoint_run: start}\n")
+    assert make_section(start, path).problems.messages == []
+
+
 def test_runs_of_equal_cost_are_said_to_be_so(tmp_path):
     paths = write_run(tmp_path, "one"), write_run(tmp_path, "two", finetune=33.5e12)
     section, text, rows, charts = compare(*paths)

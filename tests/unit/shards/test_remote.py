@@ -1,5 +1,6 @@
 """Shards at URLs: read by ranges, kept in a bounded folder, right after every kind of failure."""
 
+import errno
 import json
 import os
 import socket
@@ -98,6 +99,22 @@ def test_a_server_without_ranges_is_asked_for_the_shard_once(tmp_path, local, se
     small = make_config(tmp_path, cache_folder=str(tmp_path / "none"), cache_gigabytes=1e-6)
     with pytest.raises(ManifestError, match="sends whole files only"):
         ShardReader(small).read(shards.samples[0])
+
+
+def test_a_full_disk_is_no_fault_of_the_network(tmp_path, local, server, monkeypatch):
+    """It was asked for again and again, and then the network was to be looked at."""
+    server.serves_ranges = False
+    config = make_config(tmp_path, max_attempts=6)
+    shards = open_shards([fetch(tmp_path, server.url("train/index.json"), config)], config)
+    server.requests.clear()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pipeline_src.shards.kept.os.pwrite", full)
+    with pytest.raises(ManifestError, match=r"^disk full: .*free space"):
+        ShardReader(config).read(shards.samples[0])
+    assert server.requests["train/train-00000.tar"] == 2  # by range, then as a whole
 
 
 @pytest.mark.parametrize("serves_ranges", [True, False])

@@ -64,6 +64,18 @@ def test_a_start_of_another_shape_is_refused_when_planned(root, run, message):
         run_catalog(root, second=run).pretrain_done("second")
 
 
+def test_frames_are_compared_with_the_run_that_is_started_from(root):
+    """The run's own pre-training, which it has none of, was asked, and its answer trained."""
+    first = {"pretrain": {"num_frames": 8}, "finetune": {"num_frames": 8}}
+    start = {"checkpoint_run": "first"}
+    own = run_catalog(root, first=first, second={"finetune": {**start, "num_frames": 8}})
+    assert own.pretrain_done("second")
+    other = run_catalog(root, first=first, second={"finetune": start})
+    said = r"run second: finetune.num_frames = 5, but run first, .* sees 8 frames .*set it to 8"
+    with pytest.raises(ConfigError, match=said):
+        other.pretrain_done("second")
+
+
 def test_a_continued_pretraining_keeps_its_decoder(root):
     run = starting("pretrain", overrides={"decoder_depth": 1})
     with pytest.raises(ConfigError, match="decoder_depth = 1, there"):
@@ -121,10 +133,10 @@ def test_a_converted_folder_of_another_length_is_refused_when_planned(root, pret
     model = make_model().model_dump(mode="json")
     audio = AUDIO.model_dump(mode="json")
 
-    def planned(**changes):
+    def planned(num_frames=1, **changes):
         merged = default_config().model_dump(mode="json") | {"audio": audio}
-        recipe = {"checkpoint": str(pretrained.parent)}
-        merged["runs"] = {"second": {"model": {**model, **changes}, "pretrain": recipe}}
+        run = {"model": {**model, **changes}, "finetune": {"num_frames": num_frames}}
+        merged["runs"] = {"second": {**run, "pretrain": {"checkpoint": str(pretrained.parent)}}}
         return Catalog(load_config(merged), root / "config/datasets").pretrain_done("second")
 
     assert planned() == [str(pretrained)]
@@ -133,6 +145,8 @@ def test_a_converted_folder_of_another_length_is_refused_when_planned(root, pret
         planned(target_length=48)
     with pytest.raises(ConfigError, match=r"overrides|patch_size = 8, there 16"):
         planned(overrides={**model["overrides"], "patch_size": 8})
+    with pytest.raises(ConfigError, match=r"finetune.num_frames = 5, but .* sees 1 frames"):
+        planned(num_frames=5)
 
 
 def test_a_damaged_folder_is_named_when_planned(root, pretrained, tmp_path):
