@@ -1,9 +1,10 @@
-"""Objectives of pre-training as published, but for the keys that a test names."""
+"""Objectives as published, but for the keys that a test names."""
 
 from functools import partial
 from typing import Any
 
 from pipeline_src.methods import find_method
+from pipeline_src.methods.common.classify import Classify
 
 CAV_MAE = {
     "contrast_direction": "v2a", "contrast_scope": "local", "contrast_weight": 0.01,
@@ -28,6 +29,15 @@ PUBLISHED = {
 def published_objective(method: str, model: Any, **keys: Any) -> Any:
     """A method's objective, with ``keys`` in place of the published values."""
     return find_method(method).load_objective()(model, **(PUBLISHED[method] | keys))
+
+
+def published_classifier(model: Any, **keys: Any) -> Classify:
+    """AVSiam's fine-tuning, with ``keys`` in place of the published values."""
+    published = {
+        "task": "multiclass", "label_smoothing": 0.1, "modality_probs": (0.25, 0.25, 0.5),
+        "all_heads": False,
+    }  # fmt: skip
+    return Classify(model, **(published | keys))
 
 
 avsiam_objective = partial(published_objective, "avsiam")

@@ -15,6 +15,7 @@ from pipeline_src.config.networks import network_sizes
 from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig
 from pipeline_src.errors import ConfigError
 from pipeline_src.methods import NetworkConfig, find_method
+from pipeline_src.methods.mavil.config import TEACHER_KEYS
 from pipeline_src.runs.spec import DONE_FILE, STATE_FILE
 
 # What decides the encoder's tensors, or what they compute; a method may lack some.
@@ -224,6 +225,22 @@ def refuse_other_network(
         raise ConfigError(
             f"run {run}: {stage}.num_frames = {ours}, but {whose}, from which it starts, sees "
             f"{theirs} frames at a time; set it to {theirs}"
+        )
+
+
+def refuse_other_teacher(run: str, own: Network, teacher: Network, *, whose: str) -> None:
+    """Compare a run's network with the one that its second stage follows.
+
+    Args:
+        whose: where that comes from, for the message.
+
+    Raises:
+        ConfigError: names each key with both values.
+    """
+    if differing := _differences(own, teacher, TEACHER_KEYS):
+        raise ConfigError(
+            f"run {run}: pretrain.teacher_run is {whose}, which sees other tokens: {differing}; "
+            "give both runs the same"
         )
 
 

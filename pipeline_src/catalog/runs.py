@@ -15,6 +15,7 @@ from pipeline_src.catalog.possible import (
     refuse_one_class,
     refuse_other_network,
     refuse_other_split,
+    refuse_other_teacher,
     refuse_sound_alone,
     refuse_unscored,
     refuse_untrainable,
@@ -204,6 +205,10 @@ class Catalog(DatasetCatalog):
     def teacher_done(self, run: str) -> list[str]:
         """Return done.json of the pre-training that a run's second stage follows, if any."""
         teacher = self.run(run).pretrain.teacher_run
+        if teacher:
+            num_frames = self.run(run).pretrain.num_frames
+            theirs, whose = self._pretrained_network(teacher)
+            refuse_other_teacher(run, self._network(run, num_frames), theirs, whose=whose)
         return [self.own_pretrain_done(teacher)] if teacher else []
 
     def pretrain_done(self, run: str) -> list[str]:
@@ -215,18 +220,22 @@ class Catalog(DatasetCatalog):
 
     def _check_start(self, run: str, source: str, stage: Literal["pretrain", "finetune"]) -> None:
         """Raise ConfigError where a run's training starts from a network of another shape."""
-        bins = self.config.audio.num_mel_bins
-        recipe = getattr(self.run(run), stage)
-        own = Network.of(self.run(run).model, num_frames=recipe.num_frames, num_mel_bins=bins)
-        if folder := self.run(source).pretrain.checkpoint:
-            start, whose = converted_network(converted_done(source, "pretrain", folder)), folder
-        elif source == run:
+        if source == run and not self.run(source).pretrain.checkpoint:
             return
-        else:
-            theirs = self.run(source)
-            num_frames, whose = theirs.pretrain.num_frames, f"run {source}"
-            start = Network.of(theirs.model, num_frames=num_frames, num_mel_bins=bins)
+        own = self._network(run, getattr(self.run(run), stage).num_frames)
+        start, whose = self._pretrained_network(source)
         refuse_other_network(run, own, start, whose=whose, stage=stage)
+
+    def _pretrained_network(self, run: str) -> tuple[Network, str]:
+        """Return the network of a run's pre-training, and whose it is: the run's or a folder's."""
+        recipe = self.run(run).pretrain
+        if folder := recipe.checkpoint:
+            return converted_network(converted_done(run, "pretrain", folder)), folder
+        return self._network(run, recipe.num_frames), f"run {run}"
+
+    def _network(self, run: str, num_frames: int) -> Network:
+        bins = self.config.audio.num_mel_bins
+        return Network.of(self.run(run).model, num_frames=num_frames, num_mel_bins=bins)
 
     def own_pretrain_done(self, run: str) -> str:
         """Return done.json of a run's pre-training: trained, or converted from elsewhere."""

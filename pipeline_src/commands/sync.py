@@ -19,6 +19,6 @@ def run(options: argparse.Namespace) -> int:
     with contextlib.chdir(CHECKOUT):
         refuse_drift(Path())
         catalog = load_catalog(Path())
-        for line in reconcile(catalog, compare(catalog)):
+        for line in reconcile(compare(catalog)):
             print(line)
     return 0

@@ -63,7 +63,7 @@ def _judge(
     return Finding(stage, "commit", ", ".join(changes))
 
 
-def reconcile(catalog: Catalog, findings: Sequence[Finding]) -> Iterator[str]:
+def reconcile(findings: Sequence[Finding]) -> Iterator[str]:
     """Do what the findings ask for and yield one line per stage.
 
     Raises:

@@ -100,7 +100,7 @@ def train(
             is_last = progress.step == progress.num_steps
             if progress.step % run.recipe.log_every == 0 or is_last:
                 run.guard.settle()
-                row = _row(run, progress, mean_over_ranks(values, run.ranks))
+                row = _row(progress, mean_over_ranks(values, run.ranks))
                 log.write({**row, **run.count_faults()})
             if run.validate and (is_last or progress.step % run.validate_every_steps == 0):
                 scores = run.validate()
@@ -171,7 +171,7 @@ def _refuse(
     )
 
 
-def _row(run: TrainingRun, progress: TrainProgress, values: Mapping[str, float]) -> dict[str, Any]:
+def _row(progress: TrainProgress, values: Mapping[str, float]) -> dict[str, Any]:
     return {
         "step": progress.step,
         "num_steps": progress.num_steps,

@@ -4,21 +4,10 @@ from pathlib import Path
 
 from pipeline_src.errors import CheckpointError
 from pipeline_src.methods.common.network import AudioVisualModel
+from pipeline_src.methods.mavil.config import TEACHER_KEYS
 from pipeline_src.runs.build import restore_model
 from pipeline_src.runs.done import read_done
 from pipeline_src.shards.read import ShardSet
-
-# What a teacher must share with the network that follows it: its inputs' tokens, and their width.
-TEACHER_KEYS = (
-    "embed_dim",
-    "num_mel_bins",
-    "target_length",
-    "img_size",
-    "num_frames",
-    "tubelet_size",
-    "audio_patch",
-    "patch_size",
-)
 
 
 def load_teacher(

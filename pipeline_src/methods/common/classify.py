@@ -41,9 +41,9 @@ class Classify(nn.Module):
         model: AudioVisualModel,
         *,
         task: LabelKind,
-        label_smoothing: float = 0.1,
-        modality_probs: tuple[float, float, float] = (0.25, 0.25, 0.5),
-        all_heads: bool = False,
+        label_smoothing: float,
+        modality_probs: tuple[float, float, float],
+        all_heads: bool,
     ) -> None:
         super().__init__()
         self.model = model

@@ -14,6 +14,17 @@ from pipeline_src.methods.common.config import NetworkConfig, Variants
 from pipeline_src.methods.common.ratios import MaskRatios
 
 DecoderKind = Literal["joint", "cross", "cross_self"]
+# What a teacher must share with the network that follows it: its inputs' tokens, and their width.
+TEACHER_KEYS = (
+    "embed_dim",
+    "num_mel_bins",
+    "target_length",
+    "img_size",
+    "num_frames",
+    "tubelet_size",
+    "audio_patch",
+    "patch_size",
+)
 
 
 class MAViLConfig(NetworkConfig):

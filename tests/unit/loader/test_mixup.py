@@ -18,10 +18,10 @@ from pipeline_src.loader.dataset import ClipDataset
 from pipeline_src.loader.mixup import Mix, Mixup, read_mixup
 from pipeline_src.loader.sampler import Draw
 from pipeline_src.logmel.fbank import log_mel
-from pipeline_src.methods.common.classify import Classify
 from pipeline_src.shards.read import open_shards
 from pipeline_src.transcode.audio import read_flac, to_float
 from tests import media
+from tests.objectives import published_classifier
 
 pytestmark = pytest.mark.slow
 
@@ -151,7 +151,7 @@ def test_smoothed_mixtures_are_the_published_soft_labels(task):
     share, eps, num_classes = 0.3, 0.1, 4
     first, second = torch.tensor([[1.0, 1, 0, 0]]), torch.tensor([[0.0, 1, 1, 0]])
     published = share * (1 - eps) * first + (1 - share) * (1 - eps) * second + eps / num_classes
-    objective = Classify(torch.nn.Identity(), task=task, label_smoothing=eps)  # type: ignore[arg-type]
+    objective = published_classifier(torch.nn.Identity(), task=task, label_smoothing=eps)  # type: ignore[arg-type]
     logits = torch.randn(1, num_classes, generator=torch.Generator().manual_seed(0))
     loss = objective._loss(logits, share * first + (1 - share) * second)
     cross_entropy, binary = F.cross_entropy, F.binary_cross_entropy_with_logits

@@ -7,10 +7,9 @@ none; the next step then fails on every rank.
 import pytest
 import torch
 
-from pipeline_src.methods.common.classify import Classify
 from pipeline_src.methods.factory import create_model
 from tests.networks import MAVIL_RATIOS, RATIOS, SMALL
-from tests.objectives import published_objective
+from tests.objectives import published_classifier, published_objective
 
 NETWORKS = (
     ("avsiam", {}),
@@ -79,7 +78,7 @@ def test_a_pretraining_says_whether_a_pass_leaves_parameters(method, overrides, 
 def test_a_finetuning_says_whether_a_step_leaves_parameters(method, overrides, all_heads):
     model = make(method, 5, **overrides)
     probs = tuple(0.3 * (head in model.config.heads) for head in ("audio", "video", "audio_video"))
-    objective = Classify(
+    objective = published_classifier(
         model, task="multiclass", label_smoothing=0.1, modality_probs=probs, all_heads=all_heads
     )
     if passes_that_leave_some(objective, None):

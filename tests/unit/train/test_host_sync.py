@@ -14,7 +14,6 @@ from pipeline_src.config import AugmentConfig, OptimConfig, PretrainConfig
 from pipeline_src.config.phases import Phase, make_schedule
 from pipeline_src.loader.augment import augment_batch
 from pipeline_src.methods import METHODS
-from pipeline_src.methods.common.classify import Classify
 from pipeline_src.methods.common.contrast import sample_negatives
 from pipeline_src.methods.factory import create_model
 from pipeline_src.train.distributed import Ranks
@@ -24,6 +23,7 @@ from pipeline_src.train.objective import pretrain_objective
 from pipeline_src.train.optim import make_optimizer, parameter_groups
 from pipeline_src.train.progress import TrainProgress
 from tests.networks import RATIOS
+from tests.objectives import published_classifier
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,7 @@ def pretraining(method, **recipe):
 
 def classifier(method, task="multiclass"):
     model = create_model(f"{method}_tiny", num_classes=4, **SHAPE)
-    return Classify(model, task=task, all_heads=True)
+    return published_classifier(model, task=task, all_heads=True)
 
 
 OBJECTIVES = {

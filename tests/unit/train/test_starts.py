@@ -76,6 +76,18 @@ def test_frames_are_compared_with_the_run_that_is_started_from(root):
         other.pretrain_done("second")
 
 
+def test_a_teacher_that_sees_other_tokens_is_refused_when_planned(root):
+    """It was found when its own pre-training had ended."""
+    mavil = {"method": "mavil", "overrides": {"embed_dim": 64}}
+    stage = {"model": mavil | {"overrides": {"predicts": "features"}}}
+    second = stage | {"pretrain": {"teacher_run": "first"}}
+    said = r"teacher_run is run first, .* embed_dim = \d+, there 64"
+    with pytest.raises(ConfigError, match=said):
+        run_catalog(root, first={"model": mavil}, second=second).teacher_done("second")
+    second["model"] = mavil | {"overrides": {"embed_dim": 64, "predicts": "features"}}
+    assert run_catalog(root, first={"model": mavil}, second=second).teacher_done("second")
+
+
 def test_a_continued_pretraining_keeps_its_decoder(root):
     run = starting("pretrain", overrides={"decoder_depth": 1})
     with pytest.raises(ConfigError, match="decoder_depth = 1, there"):

@@ -9,13 +9,12 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from pipeline_src.methods import MaskRatios
-from pipeline_src.methods.common.classify import Classify
 from pipeline_src.methods.common.contrast import contrastive_loss, feature_spread, gather_clips
 from pipeline_src.methods.common.masking import mask_from_restore
 from pipeline_src.methods.common.reconstruction import masked_mse
 from pipeline_src.methods.factory import create_model
 from tests import networks
-from tests.objectives import avsiam_objective
+from tests.objectives import avsiam_objective, published_classifier
 
 SMALL = networks.SMALL | {"patch_size": 4, "target_length": 32, "num_frames": 2}
 
@@ -169,7 +168,7 @@ def test_a_loss_of_weight_zero_is_not_computed():
 
 @pytest.mark.parametrize("task", ["multiclass", "multilabel"])
 def test_all_heads_reach_every_parameter(task):
-    objective = Classify(make_model(5), task=task, all_heads=True)
+    objective = published_classifier(make_model(5), task=task, all_heads=True)
     assert not objective.find_unused_parameters
     values = objective(make_batch(), draw(objective), "classify")
     values["loss"].backward()
@@ -182,7 +181,9 @@ def test_all_heads_reach_every_parameter(task):
 
 
 def test_one_head_is_drawn_by_its_probability():
-    objective = Classify(make_model(5), task="multiclass", modality_probs=(0.5, 0.0, 0.5))
+    objective = published_classifier(
+        make_model(5), task="multiclass", modality_probs=(0.5, 0.0, 0.5)
+    )
     generator = torch.Generator().manual_seed(0)
     heads = [next(iter(objective.draw(7, None, generator).weights)) for _ in range(400)]
     assert set(heads) == {"audio", "audio_video"}
@@ -190,7 +191,7 @@ def test_one_head_is_drawn_by_its_probability():
 
 
 def test_label_smoothing_mixes_in_the_uniform_distribution():
-    objective = Classify(make_model(5), task="multiclass", label_smoothing=0.2)
+    objective = published_classifier(make_model(5), task="multiclass", label_smoothing=0.2)
     logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
     target = torch.tensor([0, 1, 2, 4])
     expected = F.cross_entropy(logits, target, label_smoothing=0.2)

@@ -5,12 +5,11 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline_src.errors import ConfigError
-from pipeline_src.methods.common.classify import Classify
 from pipeline_src.methods.common.masking import draw_noise, mask_from_noise
 from pipeline_src.methods.factory import create_model
 from tests import networks
 from tests.networks import image_vit
-from tests.objectives import cav_mae_objective
+from tests.objectives import cav_mae_objective, published_classifier
 
 SMALL = {
     "img_size": 16,
@@ -141,7 +140,7 @@ def test_pretraining_reaches_every_trainable_parameter():
 
 
 def test_fine_tuning_reaches_every_parameter():
-    objective = Classify(make_model(5), task="multiclass", all_heads=True)
+    objective = published_classifier(make_model(5), task="multiclass", all_heads=True)
     plan = objective.draw(4, None, torch.Generator().manual_seed(0))
     objective(make_batch(), plan)["loss"].backward()
     assert [n for n, p in objective.named_parameters() if p.grad is None] == []

@@ -6,13 +6,12 @@ import torch
 from pipeline_src.errors import ConfigError
 from pipeline_src.methods import make_architecture
 from pipeline_src.methods.cav_mae_sync.weights import PUBLISHED
-from pipeline_src.methods.common.classify import Classify
 from pipeline_src.methods.common.convert import describe_source, from_published, to_published
 from pipeline_src.methods.common.published_keys import head_classes, published_keys
 from pipeline_src.methods.common.ratios import MaskRatios
 from pipeline_src.methods.factory import create_model
 from tests.networks import RATIOS, SMALL
-from tests.objectives import cav_mae_sync_objective
+from tests.objectives import cav_mae_sync_objective, published_classifier
 
 NUM_SEGMENTS = 3
 
@@ -92,7 +91,7 @@ def test_a_segment_alone_is_as_in_its_clip():
 def test_every_parameter_of_a_classifier_trains(classifier):
     model = make_model(5, classifier=classifier)
     probs = {"tokens": (0.3, 0.3, 0.4), "pairs": (0, 0, 1), "single": (0.5, 0.5, 0)}[classifier]
-    objective = Classify(model, task="multiclass", modality_probs=probs, all_heads=True)
+    objective = published_classifier(model, task="multiclass", modality_probs=probs, all_heads=True)
     plan = objective.draw(4, None, torch.Generator())
     objective(make_batch(segments=(NUM_SEGMENTS,)), plan, "classify")["loss"].backward()
     trained = {name for name, p in model.named_parameters() if p.grad is not None}

@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 from pipeline_src.config import EvaluateConfig
 from pipeline_src.errors import ConfigError
 from pipeline_src.evaluate.gallery import score_retrieval
-from pipeline_src.methods.common.classify import Classify
 from pipeline_src.methods.common.masking import draw_noise, mask_from_noise
 from pipeline_src.methods.common.pictures import (
     audio_patches,
@@ -23,6 +22,7 @@ from pipeline_src.methods.common.pos_embed import sincos_3d
 from pipeline_src.methods.factory import create_model
 from tests import networks
 from tests.networks import image_vit
+from tests.objectives import published_classifier
 
 SMALL = networks.SMALL | {"num_frames": 4, "proj_dim": 8}
 NAMES = ("mavil_tiny", "diffmavil_tiny")
@@ -178,7 +178,7 @@ def test_every_input_is_scored_and_frames_make_groups():
 
 
 def test_fine_tuning_reaches_every_parameter():
-    objective = Classify(make_model(num_classes=5), task="multiclass", all_heads=True)
+    objective = published_classifier(make_model(num_classes=5), task="multiclass", all_heads=True)
     plan = objective.draw(4, None, torch.Generator().manual_seed(0))
     objective(make_batch(), plan)["loss"].backward()
     assert without_gradient(objective) == []
