@@ -316,11 +316,14 @@ class DatasetCatalog:
             ManifestError: the list has no such split.
         """
         if split not in self.splits(name):
-            folds = "; each of its folds is a data set of its own, e.g. {name}_fold1"
+            folds = (
+                "; its folds are for fine-tuning alone: pre-train on another data set "
+                "(pretrain.datasets), or set finetune.init: scratch"
+            )
             raise ManifestError(
                 f"data set {name}: no clip has split {split!r}; "
                 f"splits in the list: {', '.join(self.splits(name))}"
-                + (folds.format(name=name) if self.dataset(name).folds else "")
+                + (folds if self.dataset(name).folds and split == "train" else "")
             )
         pattern = paths.FETCHED_INDEX if self.dataset(name).is_packed else paths.PACKED_INDEX
         return self.fill(pattern, dataset=name, split=split)

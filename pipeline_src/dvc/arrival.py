@@ -17,7 +17,7 @@ from pipeline_src.dvc.stage import Stage
 from pipeline_src.dvc.stale import stale_manifests
 from pipeline_src.dvc.table import all_stages
 from pipeline_src.dvc.tools import RECONCILING_VARIABLE, run_tool
-from pipeline_src.dvc.validate import check_outputs
+from pipeline_src.dvc.validate import check_index, check_outputs
 from pipeline_src.errors import PipelineError, StageError
 
 # Of what was made, and of what is being made or was interrupted: Snakemake knows of both.
@@ -46,11 +46,14 @@ def reconcile_arrived(catalog: Catalog, options: Sequence[str]) -> Iterator[str]
     recorded = set(_recorded())
     if not any(_arrived((p for m in MADE for p in catalog.results.glob(m)), recorded)):
         return
-    try:
-        num_kept = _enter(catalog, options, recorded)
-    except PipelineError as error:
-        yield f"results in {catalog.results} came without Snakemake's records, and stay so: {error}"
-        return
+    num_kept = 0
+    for kept, error in _enter(catalog, options, recorded):
+        num_kept += kept
+        if error:
+            yield (
+                f"results in {catalog.results} came without Snakemake's records, and some stay so, "
+                f"to be made again: {error}"
+            )
     if num_kept:
         yield (
             f"results in {catalog.results} came without Snakemake's records: {num_kept} that fit "
@@ -58,22 +61,31 @@ def reconcile_arrived(catalog: Catalog, options: Sequence[str]) -> Iterator[str]
         )
 
 
-def _enter(catalog: Catalog, options: Sequence[str], recorded: Set[str]) -> int:
-    """Enter what fits, one kind of stage after the other; the number of files."""
+def _enter(
+    catalog: Catalog, options: Sequence[str], recorded: Set[str]
+) -> Iterator[tuple[int, PipelineError | None]]:
+    """Enter what fits, one kind of stage after the other; yield the number of files, or why not."""
     groups: dict[str, list[Stage]] = {}
     for stage in all_stages(catalog):
         groups.setdefault(stage.kind, []).append(stage)
-    num_kept = 0
     for group in groups.values():
-        kept = [path for stage in group for path in _fitting(catalog, stage, recorded)]
-        num_kept += len(kept)
-        rules = sorted({rule for stage in group for rule in stage.rules})
-        if kept:
-            run_tool(
-                *("snakemake", "--touch", "--forceall", "--allowed-rules", *rules),
-                *(*options, "--", *kept),
-            )
-    return num_kept
+        try:
+            yield _enter_group(catalog, group, options, recorded), None
+        except PipelineError as error:
+            yield 0, error
+
+
+def _enter_group(
+    catalog: Catalog, group: Sequence[Stage], options: Sequence[str], recorded: Set[str]
+) -> int:
+    kept = [path for stage in group for path in _fitting(catalog, stage, recorded)]
+    rules = sorted({rule for stage in group for rule in stage.rules})
+    if kept:
+        run_tool(
+            *("snakemake", "--touch", "--forceall", "--allowed-rules", *rules),
+            *(*options, "--", *kept),
+        )
+    return len(kept)
 
 
 def _arrived(paths: Iterable[Path], recorded: Set[str]) -> list[Path]:
@@ -97,14 +109,17 @@ def _recorded() -> Iterator[str]:
 
 def _fitting(catalog: Catalog, stage: Stage, recorded: Set[str]) -> list[str]:
     """Return what Snakemake is asked for to enter a stage; files that do not fit are made old."""
-    arrived = _arrived(_files(catalog, stage), recorded)
+    files = list(_files(catalog, stage))
+    arrived = _arrived(files, recorded)
     if not arrived:
         return []
     try:
         check_outputs(catalog, stage)
     except StageError:
         return _parts(catalog, stage, arrived)
-    return [stage.target]
+    # Of a target that asked for one split, as `pretrain` does, Snakemake could not enter the rest.
+    is_part = stage.kind in CHUNK_STAGES and not all(path.exists() for path in files)
+    return _parts(catalog, stage, arrived) if is_part else [stage.target]
 
 
 def _files(catalog: Catalog, stage: Stage) -> Iterator[Path]:
@@ -120,7 +135,7 @@ def _files(catalog: Catalog, stage: Stage) -> Iterator[Path]:
 
 
 def _parts(catalog: Catalog, stage: Stage, arrived: Sequence[Path]) -> list[str]:
-    """Return the manifests that fit of a data stage that fits in part; of others nothing."""
+    """Return what fits of a data stage that fits or is there in part; of others nothing."""
     if stage.kind not in CHUNK_STAGES:
         _make_old(arrived)
         return []
@@ -130,7 +145,24 @@ def _parts(catalog: Catalog, stage: Stage, arrived: Sequence[Path]) -> list[str]
     stale = {path for path in stale_manifests(catalog, stage.kind, name) if path in arrived}
     _make_old(list(stale))
     manifests = set(map(Path, catalog.chunk_files(stage.kind, name)))
-    return [str(path) for path in arrived if path in manifests and path not in stale]
+    kept = [path for path in arrived if path in manifests and path not in stale]
+    if stage.kind == "shards":
+        kept += [path for path in arrived if _is_fitting_index(catalog, name, path, stale)]
+    return [str(path) for path in kept]
+
+
+def _is_fitting_index(catalog: Catalog, name: str, path: Path, stale: Set[Path]) -> bool:
+    """Return whether a file is the index of a split that is there whole."""
+    if str(path) not in catalog.indexes(name):
+        return False
+    manifests = set(map(Path, catalog.chunk_files("shards", name, path.parent.name)))
+    if manifests & stale:
+        return False
+    try:
+        check_index(catalog, name, path)
+    except (PipelineError, OSError, ValueError, KeyError):
+        return False
+    return True
 
 
 def _make_old(paths: Sequence[Path]) -> None:

@@ -59,14 +59,22 @@ def _check_chunks(catalog: Catalog, stage: Stage) -> None:
     if stage.kind != "shards":
         return
     for index in map(Path, catalog.indexes(name)):
-        manifests = [Path(path) for path in catalog.chunk_files("shards", name, index.parent.name)]
-        found: list[str] = []
-        for path in manifests:
-            manifest = read_chunk(path, "pack")
-            shard_paths(path, manifest)
-            found += [shard.sha256 for shard in shard_files(manifest)]
-        if [shard["sha256"] for shard in _read(index)["shards"]] != found:
-            raise StageError(f"{index} lists other shards than its folder holds")
+        check_index(catalog, name, index)
+
+
+def check_index(catalog: Catalog, name: str, index: Path) -> None:
+    """Check that the index of a split lists the shards of its manifests.
+
+    Raises:
+        StageError: it lists others. ManifestError: a manifest is missing or damaged.
+    """
+    found: list[str] = []
+    for path in map(Path, catalog.chunk_files("shards", name, index.parent.name)):
+        manifest = read_chunk(path, "pack")
+        shard_paths(path, manifest)
+        found += [shard.sha256 for shard in shard_files(manifest)]
+    if [shard["sha256"] for shard in _read(index)["shards"]] != found:
+        raise StageError(f"{index} lists other shards than its folder holds")
 
 
 def _check_training(catalog: Catalog, stage: Stage) -> None:

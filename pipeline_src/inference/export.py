@@ -21,6 +21,7 @@ from pipeline_src.system.atomic import atomic_path, write_json, write_text
 
 FORMAT = 1
 CARD_FILE = "README.md"
+ONNX_FILES = "*_encoder.onnx"
 STARTED_ON = "started_on"  # in config.json: data of the pre-training before a fine-tuning
 PREPROCESSOR_KEYS = ("media", "front_end", "logmel_mean", "logmel_std")
 LEFT_OUT = (*PREPROCESSOR_KEYS, "spec", "sha256", "seconds", "num_threads")
@@ -39,6 +40,8 @@ def export(source: Path, target: Path) -> Model:
     checkpoint = locate(source)
     model = Model(checkpoint, device="cpu")
     target.mkdir(parents=True, exist_ok=True)
+    for left in target.glob(ONNX_FILES):  # of the checkpoint that was exported here before
+        left.unlink()
     with atomic_path(target / MODEL_FILE) as temporary:
         shutil.copyfile(checkpoint.folder / MODEL_FILE, temporary)
     write_json(target / PREPROCESSOR_FILE, _preprocessor(model, checkpoint.state))

@@ -19,6 +19,8 @@ from pipeline_src.download.bodies import RECORDINGS
 from pipeline_src.errors import ConfigError
 from pipeline_src.system.url_secrets import hide_secrets
 
+# Lossy decoders overshoot 1 by little; int16 turned into floats is far above.
+MAX_FLOAT_SAMPLE = 2.0
 STILLS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 PCM, FLOAT = 1, 3  # formats of WAV
 
@@ -123,6 +125,12 @@ def _checked(clip: ClipArrays) -> ClipArrays:
             raise ConfigError(
                 f"sound of shape {sound.shape}, {sound.dtype}; allowed: (samples,), mono, int16 "
                 "or floats in [-1, 1)"
+            )
+        largest = float(np.abs(sound).max(initial=0)) if sound.dtype.kind == "f" else 0.0
+        if largest > MAX_FLOAT_SAMPLE:
+            raise ConfigError(
+                f"sound of {sound.dtype} up to {largest:g}; allowed: floats in [-1, 1), or the "
+                "samples as int16"
             )
     if frames is not None:
         frames = frames[None] if frames.ndim == 3 else frames

@@ -7,7 +7,13 @@ from pipeline_src.errors import CheckpointError
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint, read_checkpoint
 from pipeline_src.runs.done import read_done
 from pipeline_src.runs.records import read_json_object
-from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, DONE_FILE, PUBLISHED_FOLDER, STATE_FILE
+from pipeline_src.runs.spec import (
+    CHECKPOINTS_FOLDER,
+    DONE_FILE,
+    PUBLISHED_FOLDER,
+    STATE_FILE,
+    SUPERSEDED_FOLDER,
+)
 from pipeline_src.system.atomic import file_sha256
 
 CONFIG_FILE = "config.json"  # of an exported folder
@@ -31,8 +37,9 @@ def locate(folder: Path) -> Checkpoint:
         return read_checkpoint(folder, "train or convert it again")
     if (folder / CONFIG_FILE).is_file():
         return _read_exported(folder)
-    below = sorted(path.parent for path in folder.glob(f"*/*/{DONE_FILE}"))
-    below += sorted(path.parent for path in folder.glob(f"*/{DONE_FILE}"))
+    depths = ("*/*/*", "*/*", "*")  # of results, of a run, of its fine-tunings
+    found = [path for depth in depths for path in sorted(folder.glob(f"{depth}/{DONE_FILE}"))]
+    below = [path.parent for path in found if SUPERSEDED_FOLDER not in path.parts]
     if not below:
         raise CheckpointError(
             f"{folder}: no checkpoint; name the folder of a training "

@@ -18,6 +18,7 @@ from pipeline_src.methods.common.config import MODALITIES
 from pipeline_src.system.atomic import json_sha256
 
 HASH_CHARS = 12
+BYTE_ORDER_MARK = "\ufeff"  # before what Windows' editors and shells write
 WHOLE = "whole"
 Result = Embedding | Classification
 Row = Callable[[Any], dict[str, Any]]
@@ -93,7 +94,9 @@ def write_table(
     with table:
         left = [item for item in items if item.name not in table.done]
         if len(left) < len(items):
-            print(f"{len(items) - len(left)} of {len(items)} are done", file=sys.stderr)
+            earlier = Counter(table.done[i.name] for i in items if table.done.get(i.name))
+            refusals = f"; of them refused: {_listing(earlier)}" if earlier else ""
+            print(f"{len(items) - len(left)} of {len(items)} are done{refusals}", file=sys.stderr)
         for results in _by_input(make(left, **_read_options(options))):
             table.write([shape(one) for one in results])
             found = {one.span.reason for one in results}
@@ -129,7 +132,8 @@ def _listed(path: Path | None) -> list[str]:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--list {path}: not readable: {error}") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    lines = text.removeprefix(BYTE_ORDER_MARK).split("\n")
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _read_options(options: argparse.Namespace) -> dict[str, Any]:

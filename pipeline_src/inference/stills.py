@@ -14,6 +14,7 @@ from pipeline_src.transcode.filters import MAX_ASPECT
 # Of PIL's readers those of pictures alone: no PostScript, no PDF, nothing that runs a program.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 JPEG_QUALITY = 95  # about ffmpeg's -q:v 2
+WIDE_MODES = ("I", "F")  # PIL's: integers and floats of 32 bits
 HALF_COLOURS = 2  # 4:2:0, as the frames of video
 
 
@@ -30,7 +31,7 @@ def read_still(path: Path, media: MediaConfig) -> bytes:
                 raise MediaError(
                     "unsupported", f"{width}x{height} pixels; media.max_pixels={media.max_pixels}"
                 )
-            upright = ImageOps.exif_transpose(image)
+            upright = _eight_bits(ImageOps.exif_transpose(image))
             return frame_jpeg(upright.convert("RGB"), media)
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         known = ", ".join(FORMATS)
@@ -38,6 +39,19 @@ def read_still(path: Path, media: MediaConfig) -> bytes:
         raise MediaError("unsupported", f"picture not read; allowed: {known}{why}") from error
     except (OSError, ValueError, SyntaxError, EOFError) as error:  # PIL's ways to say damaged
         raise MediaError("corrupt", f"picture not readable: {error}") from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Scale grey of 16 bits; PIL's own conversion cuts all above 255 off.
+
+    Raises:
+        MediaError: unsupported, values of 32 bits, which do not say what is white.
+    """
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in WIDE_MODES:
+        raise MediaError("unsupported", "pixels of 32 bits; save it with 8 or 16 bits a channel")
+    return image
 
 
 def frame_jpegs(frames_FHW3: NDArray, media: MediaConfig) -> list[bytes]:

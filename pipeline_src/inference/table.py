@@ -16,7 +16,7 @@ from pipeline_src.manifest.ledger import one_line
 
 SUFFIXES = (".csv", ".jsonl")
 MADE_BY = "made_by"
-KEYS = ("source", "window", "num_windows", MADE_BY)
+KEYS = ("source", "window", "num_windows", "reason", MADE_BY)
 ADVICE = "delete it, or name another output"
 
 
@@ -38,7 +38,7 @@ class ResultTable:
         self._columns = [*columns, MADE_BY]
         self._made_by = made_by
         self._is_csv = path is not None and path.suffix == ".csv"
-        self.done: set[str] = set()
+        self.done: dict[str, str] = {}  # inputs, with the reason where all of one was refused
         self._stream: BinaryIO | None = None
 
     def __enter__(self) -> "ResultTable":
@@ -89,16 +89,17 @@ class ResultTable:
     def _whole_bytes(self) -> int:
         """Count bytes up to the end of the last input whose rows are all there; note which are."""
         whole = 0
-        source, found = "", 0
+        source, found, reasons = "", 0, set[str]()
         for end, row in self._lines():
             if row is None:  # the header
                 whole = end
                 continue
             if row["source"] != source or int(row["window"]) == 0:
-                source, found = row["source"], 0
+                source, found, reasons = row["source"], 0, set()
             found += 1
+            reasons.add(row["reason"])
             if found == int(row["num_windows"]):
-                self.done.add(source)
+                self.done[source] = "" if "" in reasons else min(reasons)
                 whole = end
         return whole
 

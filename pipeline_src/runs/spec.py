@@ -30,6 +30,7 @@ MODEL_FILE = "model.safetensors"
 DONE_ADVICE = "delete it and run the same command again, which writes it anew"
 SPEC_ADVICE = "delete it and run the workflow's command again, which writes it anew"
 PUBLISHED_FOLDER = "checkpoint"  # its result, which needs none of them
+SUPERSEDED_FOLDER = "superseded"  # trainings of other configurations
 
 
 class TrainSpec(Section):

@@ -24,6 +24,7 @@ from pipeline_src.runs.spec import (
     DONE_FILE,
     LOGGERS_FILE,
     PUBLISHED_FOLDER,
+    SUPERSEDED_FOLDER,
     saved_progress,
     step_folder,
 )
@@ -32,7 +33,6 @@ from pipeline_src.train.distributed import Ranks, from_main
 
 logger = logging.getLogger(__name__)
 FOLDER_TIMEOUT_SECONDS = 60.0
-SUPERSEDED_FOLDER = "superseded"
 # They move together, weights first: published beside another training's log they would get its
 # curve.
 OF_ONE_TRAINING = (

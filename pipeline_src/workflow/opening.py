@@ -26,6 +26,7 @@ from pipeline_src.errors import ConfigError
 from pipeline_src.system.checkout import CONFIG_FILE
 
 DATASETS_FOLDER = "config/datasets"
+QUIET = ("host", "progress", "reason", "rules")  # "all" would keep errors back, too
 DVC_VARIABLE = "DVC_STAGE"  # set by DVC around its stages
 
 
@@ -106,6 +107,6 @@ def _fetch_lists(
 def _same_call(root: Path, given: Given) -> list[str]:
     """Return the options of a Snakemake that reads the same workflow and configuration."""
     options = ["--snakefile", str(root / "Snakefile"), "--cores", "1", "--nolock"]
-    options += ["--workflow-profile", "none", "--quiet", "all"]
+    options += ["--workflow-profile", "none", "--quiet", *QUIET]
     options += ["--configfile", *map(str, given.files)]
     return options + (["--config", *given.assignments] if given.assignments else [])

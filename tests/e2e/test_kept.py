@@ -71,6 +71,23 @@ def test_a_finished_training_needs_no_checkpoints_to_stay_finished(kept):
     assert not (folder / "superseded").exists()
 
 
+def test_results_of_one_split_without_records_are_kept(kept, tmp_path):
+    """After `pretrain` there is the training split alone; all of it was made again."""
+    clone = Workspace.make(tmp_path, kept.env)
+    results = clone.root / "results"
+    shutil.copytree(kept.root / "results", results, copy_function=shutil.copy, dirs_exist_ok=True)
+    for stage in ("download", "transcode", "logmel", "shards"):
+        folder = results / "test/digits" / stage
+        for path in (folder / "val", folder / "test", folder / "ledger.parquet"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for name in ("finetune", "eval", "probe"):
+        shutil.rmtree(clone.root / RUN / name)
+    output = clone.snakemake("-n", *TINY, "--", "pretrain")
+    assert "that fit the configuration are kept" in output
+    assert "failed" not in output
+    assert set(planned_jobs(output)) <= {"resolve_config", "pretrain", "total"}
+
+
 @pytest.mark.exhaustive
 def test_results_without_records_are_judged_by_what_they_say(kept, tmp_path):
     clone = Workspace.make(tmp_path, kept.env)
