@@ -22,6 +22,7 @@ from pipeline_src.datasets.dataset import FOLD_PREFIX, load_dataset
 from pipeline_src.errors import ConfigError, StageError, shown
 from pipeline_src.evaluate.records import EvalMetrics, ProbeMetrics, Scored, parse_scored
 from pipeline_src.runs.provenance import UNKNOWN_COMMIT, package_versions
+from pipeline_src.runs.spec import PUBLISHED_FOLDER, STATE_FILE
 from pipeline_src.system.atomic import write_text
 from pipeline_src.system.checkout import CHECKOUT, CONFIG_FILE
 
@@ -70,7 +71,7 @@ def reproduce(metrics: Path, folder: Path | None) -> int:
     checkout = (folder or default).resolve()
     project = prepare_checkout(checkout, stored.git_commit, stored.config)
     target = target_of(stored)
-    run_workflow(project, target)
+    run_workflow(project, target, num_cores=recorded_threads(metrics, stored))
     differences = list(compare_metrics(stored, read_origin(project / target)))
     for difference in differences:
         print(difference)
@@ -181,10 +182,22 @@ def prepare_checkout(folder: Path, commit: str, config: Mapping[str, Any]) -> Pa
     elif (head := _git("rev-parse", "HEAD", folder=folder).stdout.strip()) != commit:
         raise StageError(f"{folder} is a checkout of {head or 'nothing'}; give another --folder")
     project = folder / _git("rev-parse", "--show-prefix").stdout.strip()
-    own = {**config, "results": "results"}
+    own = {**config, "datasets": [_found(name) for name in load_config(config).datasets]}
+    own["results"] = "results"
     write_text(project / CONFIG_FILE, yaml.safe_dump(own, sort_keys=False))
     _bring_lists(project, own)
     return project
+
+
+def _found(name: str) -> str:
+    """Return a data set's name, or its YAML's whole path where that lies in the current folder."""
+    path = _yaml_of(name)
+    is_here = not (CHECKOUT / path).is_file() and path.is_file()
+    return str(path.resolve()) if is_here else name
+
+
+def _yaml_of(name: str) -> Path:
+    return Path(name) if Path(name).suffix else Path(f"config/datasets/{name}.yaml")
 
 
 def _bring_lists(folder: Path, config: Mapping[str, Any]) -> None:
@@ -194,9 +207,12 @@ def _bring_lists(folder: Path, config: Mapping[str, Any]) -> None:
         StageError: the YAML of a data set is not here.
     """
     for entry in load_config(config).datasets:
-        path = Path(entry) if Path(entry).suffix else Path(f"config/datasets/{entry}.yaml")
+        path = _yaml_of(entry)
         if not (CHECKOUT / path).is_file():
-            raise StageError(f"data set {entry}: {path} is not here, so its clips cannot be found")
+            raise StageError(
+                f"data set {entry}: {path} is neither in {CHECKOUT} nor in the current folder, so "
+                "its clips cannot be found"
+            )
         dataset = load_dataset(CHECKOUT / path)
         for needed in (path, *dataset.list_files, *dataset.described_by, dataset.root):
             _link(folder, Path(os.path.normpath(CHECKOUT / needed)))
@@ -220,19 +236,37 @@ def target_of(stored: Scored) -> str:
     return paths.fill(pattern, "results", run=stored.run, dataset=name)
 
 
-def run_workflow(folder: Path, target: str) -> None:
+def recorded_threads(metrics: Path, stored: Scored) -> int:
+    """Return the threads of the training behind figures; 0 = nothing beside them says so.
+
+    Sums of floats are in another order with another number of them, and so are the weights.
+    """
+    run = metrics.resolve().parents[2]
+    for folder in (run / paths.FINETUNE_FOLDER / stored.dataset, run / paths.PRETRAIN_FOLDER):
+        try:
+            state = json.loads((folder / PUBLISHED_FOLDER / STATE_FILE).read_text(encoding="utf-8"))
+            return int(state["num_threads"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return 0
+
+
+def run_workflow(folder: Path, target: str, *, num_cores: int) -> None:
     """Run that checkout's own workflow in this environment.
 
+    Args:
+        num_cores: that it may use; 0 = as its profile says.
     Raises:
         StageError: it failed; the message ends with its last lines.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PATH": path}
-    print(f"snakemake -- {target}  (in {folder})", flush=True)
+    cores = ["--cores", str(num_cores)] if num_cores else []
+    print(f"{' '.join(['snakemake', *cores])} -- {target}  (in {folder})", flush=True)
     log = folder / "reproduce.log"
     with log.open("w", encoding="utf-8") as stream:
         done = subprocess.run(
-            ["snakemake", "--", target],
+            ["snakemake", *cores, "--", target],
             cwd=folder,
             env=env,
             stdout=stream,

@@ -19,8 +19,8 @@ from pipeline_src.download.bodies import RECORDINGS
 from pipeline_src.errors import ConfigError
 from pipeline_src.system.url_secrets import hide_secrets
 
-# Lossy decoders overshoot 1 by little; int16 turned into floats is far above.
-MAX_FLOAT_SAMPLE = 2.0
+# Decoders and mixers overshoot 1 by little; int16 turned into floats is far above.
+MAX_FLOAT_SAMPLE = 8.0
 STILLS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 PCM, FLOAT = 1, 3  # formats of WAV
 

@@ -1,13 +1,16 @@
 """What a reproduction says about another result."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline_src.commands.reproduce import (
+    _found,
     compare_metrics,
     differing_versions,
     read_origin,
+    recorded_threads,
     target_of,
 )
 from pipeline_src.errors import StageError
@@ -115,3 +118,23 @@ def test_what_an_older_file_lacks_is_named(tmp_path, key, is_null):
 def test_a_mean_over_folds_is_not_made_again_as_one(tmp_path):
     with pytest.raises(StageError, match=r"a mean over folds; give the metrics\.json of each fold"):
         read(tmp_path, {**COMPLETE, "folds": ["fold1", "fold2"]})
+
+
+def test_the_threads_of_a_training_are_those_it_is_made_again_with(tmp_path):
+    """With others the weights differ in their last bits, and so does their hash."""
+    metrics = tmp_path / "run/eval/digits/metrics.json"
+    stored = SimpleNamespace(dataset="digits")
+    assert recorded_threads(metrics, stored) == 0
+    for folder, threads in (("pretrain", 3), ("finetune/digits", 1)):
+        state = tmp_path / "run" / folder / "checkpoint/state.json"
+        state.parent.mkdir(parents=True)
+        state.write_text(json.dumps({"num_threads": threads}))
+        assert recorded_threads(metrics, stored) == threads
+
+
+def test_a_data_set_of_the_current_folder_is_found_there(tmp_path, monkeypatch):
+    (tmp_path / "mine.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    assert _found("mine.yaml") == str(tmp_path / "mine.yaml")
+    assert _found("avdigits") == "avdigits"
+    assert _found("gone.yaml") == "gone.yaml"

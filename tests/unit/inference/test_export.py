@@ -76,6 +76,14 @@ def test_other_files_are_not_written_over(folder, tmp_path):
         export(folder, tmp_path)
 
 
+def test_encoders_of_another_checkpoint_do_not_stay(folder, tmp_path):
+    export(folder, tmp_path / "out")
+    stale = tmp_path / "out/audio_encoder.onnx"
+    stale.write_bytes(b"of another")
+    export(folder, tmp_path / "out")
+    assert not stale.exists()
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "preprocessor_config.json"])
 def test_a_damaged_one_is_refused(folder, tmp_path, name):
     out = tmp_path / "out"

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 
 import pipeline_src
+from pipeline_src.commands.cli import main
 from pipeline_src.errors import CheckpointError, ConfigError
 from pipeline_src.inference.inputs import ClipArrays
 from pipeline_src.inference.model import load
@@ -285,3 +287,25 @@ def test_sound_in_a_container_with_a_cover_is_sound_alone(model, media, tmp_path
     (found,) = model.embed(path)
     assert found.is_ok
     assert found.video is None
+
+
+def test_a_folder_of_runs_is_none_of_its_trainings(folder, tmp_path):
+    """Of results with one run its pre-training was taken, whatever was meant."""
+    for name in ("pretrain", "finetune/digits", "finetune/digits/superseded/000"):
+        shutil.copytree(folder, tmp_path / "results/run" / name)
+    for place in ("results", "results/run"):
+        with pytest.raises(CheckpointError, match="holds several trainings") as caught:
+            load(tmp_path / place, device="cpu")
+        assert "superseded" not in str(caught.value)
+    (tmp_path / "results/run/finetune/digits/done.json").unlink()
+    assert load(tmp_path / "results/run", device="cpu").folder.parent.name == "pretrain"
+
+
+def test_a_list_with_a_byte_order_mark_loses_no_file(folder, media, tmp_path, capsys):
+    listed = tmp_path / "list.txt"
+    listed.write_bytes(f"\ufeff{media / 'clip.mp4'}\r\n{media / 'gone.mp4'}\r\n".encode())
+    command = ["embed", str(folder), "--list", str(listed), "--output", str(tmp_path / "rows.csv")]
+    assert main(command) == 0
+    assert "2 inputs; refused: unavailable 1" in capsys.readouterr().err
+    assert main(command) == 0
+    assert "2 of 2 are done; of them refused: unavailable 1" in capsys.readouterr().err

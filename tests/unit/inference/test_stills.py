@@ -49,6 +49,26 @@ def test_every_kind_of_colour_is_read(tmp_path, mode):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_grey_of_16_bits_is_scaled(tmp_path, ending):
+    """All above 255 was white."""
+    grey = np.linspace(0, 65535, 4096).reshape(64, 64).astype(np.uint16)
+    shown = []
+    for name, pixels in (("wide", grey), ("narrow", (grey >> 8).astype(np.uint8))):
+        path = tmp_path / f"{name}.{ending}"
+        Image.fromarray(pixels).save(path)
+        shown.append(np.asarray(Image.open(io.BytesIO(read_still(path, MEDIA)))))
+    np.testing.assert_array_equal(*shown)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_pixels_without_a_known_white_are_refused(tmp_path, dtype):
+    Image.fromarray(np.ones((64, 64), dtype)).save(tmp_path / "a.tif")
+    with pytest.raises(MediaError, match="8 or 16 bits") as caught:
+        read_still(tmp_path / "a.tif", MEDIA)
+    assert caught.value.reason == "unsupported"
+
+
 def test_hostile_pictures_are_refused(tmp_path):
     whole = io.BytesIO()
     Image.effect_noise((200, 200), 80).save(whole, "PNG")
