@@ -17,7 +17,7 @@ from pipeline_src.dvc.stage import Stage
 from pipeline_src.dvc.stale import stale_manifests
 from pipeline_src.dvc.table import all_stages
 from pipeline_src.dvc.tools import RECONCILING_VARIABLE, run_tool
-from pipeline_src.dvc.validate import check_index, check_outputs
+from pipeline_src.dvc.validate import check_outputs, check_split_index
 from pipeline_src.errors import PipelineError, StageError
 
 # Of what was made, and of what is being made or was interrupted: Snakemake knows of both.
@@ -159,7 +159,7 @@ def _is_fitting_index(catalog: Catalog, name: str, path: Path, stale: Set[Path])
     if manifests & stale:
         return False
     try:
-        check_index(catalog, name, path)
+        check_split_index(catalog, name, path)
     except (PipelineError, OSError, ValueError, KeyError):
         return False
     return True

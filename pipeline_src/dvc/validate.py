@@ -59,10 +59,10 @@ def _check_chunks(catalog: Catalog, stage: Stage) -> None:
     if stage.kind != "shards":
         return
     for index in map(Path, catalog.indexes(name)):
-        check_index(catalog, name, index)
+        check_split_index(catalog, name, index)
 
 
-def check_index(catalog: Catalog, name: str, index: Path) -> None:
+def check_split_index(catalog: Catalog, name: str, index: Path) -> None:
     """Check that the index of a split lists the shards of its manifests.
 
     Raises:
