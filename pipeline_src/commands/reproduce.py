@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pipeline_src.catalog import paths
 from pipeline_src.config import load_config
 from pipeline_src.config.root import NAME_PATTERN
-from pipeline_src.datasets.dataset import FOLD_PREFIX, load_dataset
+from pipeline_src.datasets.dataset import FOLD_PREFIX, dataset_file, load_dataset
 from pipeline_src.errors import ConfigError, StageError, shown
 from pipeline_src.evaluate.records import EvalMetrics, ProbeMetrics, Scored, parse_scored
 from pipeline_src.runs.provenance import UNKNOWN_COMMIT, package_versions
@@ -191,13 +191,9 @@ def prepare_checkout(folder: Path, commit: str, config: Mapping[str, Any]) -> Pa
 
 def _found(name: str) -> str:
     """Return a data set's name, or its YAML's whole path where that lies in the current folder."""
-    path = _yaml_of(name)
+    path = dataset_file(name)
     is_here = not (CHECKOUT / path).is_file() and path.is_file()
     return str(path.resolve()) if is_here else name
-
-
-def _yaml_of(name: str) -> Path:
-    return Path(name) if Path(name).suffix else Path(f"config/datasets/{name}.yaml")
 
 
 def _bring_lists(folder: Path, config: Mapping[str, Any]) -> None:
@@ -207,7 +203,7 @@ def _bring_lists(folder: Path, config: Mapping[str, Any]) -> None:
         StageError: the YAML of a data set is not here.
     """
     for entry in load_config(config).datasets:
-        path = _yaml_of(entry)
+        path = dataset_file(entry)
         if not (CHECKOUT / path).is_file():
             raise StageError(
                 f"data set {entry}: {path} is neither in {CHECKOUT} nor in the current folder, so "

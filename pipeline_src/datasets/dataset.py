@@ -307,6 +307,11 @@ class DatasetConfig(Section):
         return self.name if self.format in ("clips", "shards") else self.format
 
 
+def dataset_file(name: str) -> Path:
+    """Return the YAML of a data set as a configuration names it, by name or by path."""
+    return Path(name) if Path(name).suffix else Path(f"config/datasets/{name}.yaml")
+
+
 def load_dataset(path: Path) -> DatasetConfig:
     """Read and check a data set's YAML.
 

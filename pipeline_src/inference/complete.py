@@ -15,7 +15,7 @@ from pipeline_src.catalog import paths
 from pipeline_src.config.data import MediaConfig
 from pipeline_src.config.load import load_config, read_config
 from pipeline_src.config.root import Config
-from pipeline_src.datasets.dataset import load_dataset
+from pipeline_src.datasets.dataset import dataset_file, load_dataset
 from pipeline_src.errors import CheckpointError, ConfigError, PipelineError
 from pipeline_src.evaluate.records import Scored, read_record
 from pipeline_src.inference.locate import CONFIG_FILE, locate, training_folder
@@ -71,7 +71,7 @@ def _trained(checkpoint: Checkpoint, config_files: Sequence[Path]) -> dict[str, 
         return {"media": media, "data": data}
     else:
         config, where = _kept_config(checkpoint)
-        media, data = config.media, _with_licences(data, map(_dataset_file, config.datasets))
+        media, data = config.media, _with_licences(data, map(dataset_file, config.datasets))
     if "video" not in checkpoint.state.get("modalities", ["video"]):
         media = media.without_frames()
     _check_agrees(checkpoint, media, indexes, where)
@@ -130,11 +130,6 @@ def _check_agrees(
                 f"{checkpoint.folder}: was trained with media.{key} = {value}, {where} says "
                 f"{getattr(media, key)}; name the configuration of the training with --configfile"
             )
-
-
-def _dataset_file(name: str) -> Path:
-    """Return the YAML of a data set as a configuration names it."""
-    return Path(name) if Path(name).suffix else Path(f"config/datasets/{name}.yaml")
 
 
 def _with_licences(
