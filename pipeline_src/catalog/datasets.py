@@ -316,14 +316,17 @@ class DatasetCatalog:
             ManifestError: the list has no such split.
         """
         if split not in self.splits(name):
-            folds = (
-                "; its folds are for fine-tuning alone: pre-train on another data set "
-                "(pretrain.datasets), or set finetune.init: scratch"
-            )
+            advice = ""
+            if self.dataset(name).folds and split == "train":
+                advice = (
+                    "; its folds are for fine-tuning alone: pre-train on another data set "
+                    "(pretrain.datasets), or set finetune.init: scratch"
+                )
+            elif self.dataset(name).folds:
+                advice = f"; each of its folds is evaluated by its own name, e.g. {name}_fold1"
             raise ManifestError(
                 f"data set {name}: no clip has split {split!r}; "
-                f"splits in the list: {', '.join(self.splits(name))}"
-                + (folds if self.dataset(name).folds and split == "train" else "")
+                f"splits in the list: {', '.join(self.splits(name))}{advice}"
             )
         pattern = paths.FETCHED_INDEX if self.dataset(name).is_packed else paths.PACKED_INDEX
         return self.fill(pattern, dataset=name, split=split)

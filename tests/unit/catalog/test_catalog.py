@@ -11,7 +11,7 @@ from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.dvc.data import data_stages
 from pipeline_src.dvc.runs import evaluate_stage
 from pipeline_src.dvc.stale import drop_stale
-from pipeline_src.errors import ConfigError
+from pipeline_src.errors import ConfigError, ManifestError
 
 PACKED = "name: far\ntask: multiclass\nformat: shards\n"
 
@@ -137,3 +137,26 @@ def test_a_path_back_out_of_a_link_is_the_file_that_it_is(tmp_path, monkeypatch)
     assert found.samefile("real/mine.yaml")
     Path("mine.yaml").touch()  # another one
     assert spelled_alike("link/../mine.yaml").samefile("real/mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("split", "advice"),
+    [
+        ("train", "pre-train on another data set"),
+        ("test", "evaluated by its own name, e.g. sounds_fold1"),
+    ],
+)
+def test_who_asks_a_data_set_with_folds_for_another_split_is_told_what_it_can_do(
+    root, tmp_path, split, advice
+):
+    rows = [f"{fold}-{take}-A-0.wav,{fold},0,dog,False,1,A" for fold in (1, 2) for take in (1, 2)]
+    header = "filename,fold,target,category,esc10,src_file,take"
+    (tmp_path / "list.csv").write_text("\n".join([header, *rows]) + "\n")
+    (tmp_path / "classes.csv").write_text("index,id,display_name\n0,dog,Dog\n")
+    (tmp_path / "sounds.yaml").write_text(
+        "name: sounds\ntask: multiclass\nformat: esc50\nmodalities: [audio]\nfolds: 2\n"
+        "clip_list: list.csv\nclass_names: classes.csv\n"
+    )
+    catalog = make_catalog(root, tmp_path / "results", tmp_path / "sounds.yaml")
+    with pytest.raises(ManifestError, match=f"no clip has split '{split}'.*fold1, fold2.*{advice}"):
+        catalog.index("sounds", split)
