@@ -1,6 +1,7 @@
 """Which data sets a target can name, and which files their stages write."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cache, cached_property
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from pipeline_src.catalog import paths
 from pipeline_src.catalog.steps import PLAN
 from pipeline_src.config import Config, MediaConfig
-from pipeline_src.datasets.chunk_plan import count_clips, ensure_plan
+from pipeline_src.datasets.chunk_plan import clips_per_class, ensure_plan
 from pipeline_src.datasets.classes import load_classes
 from pipeline_src.datasets.dataset import DatasetConfig, load_dataset
 from pipeline_src.datasets.presence import refuse_missing
@@ -162,12 +163,12 @@ class DatasetCatalog:
                 refuse_missing(description, dataset, self.stage_folder(PLAN, name), split)
 
     @cache  # noqa: B019
-    def num_clips(self, name: str, split: str) -> int | None:
-        """Count the clips that the list has in a split; None where packed shards alone know."""
+    def clips_per_class(self, name: str, split: str) -> Counter[int] | None:
+        """Count the listed clips of a split by first label; None where packed shards alone know."""
         if self.dataset(name).is_packed:
             return None
         self.num_chunks(name)
-        return count_clips(self.stage_folder(PLAN, name), split)
+        return clips_per_class(self.stage_folder(PLAN, name), split)
 
     @cache  # noqa: B019
     def num_classes(self, name: str) -> int:

@@ -6,13 +6,15 @@ is asked in ``config.possible``.
 
 import importlib.util
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pipeline_src.config.heads import possible_shares
 from pipeline_src.config.networks import network_sizes
-from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig
+from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig, num_labelled
 from pipeline_src.errors import ConfigError
 from pipeline_src.methods import NetworkConfig, find_method
 from pipeline_src.methods.mavil.config import TEACHER_KEYS
@@ -90,23 +92,26 @@ def refuse_large_batch(
     run: str,
     stage: str,
     recipe: PretrainConfig | FinetuneConfig,
-    counts: Mapping[str, Sequence[int | None]],
+    counts: Mapping[str, Sequence[Counter[int] | None]],
     num_ranks: int,
 ) -> None:
     """Refuse a batch that the listed clips cannot fill: clips would stand in it twice.
 
     Args:
         stage: pretrain or finetune.
-        counts: data set -> clips of each split that is learnt from; None where nobody knows yet.
+        counts: data set -> clips per class of each split that is learnt from; None where nobody
+            knows yet.
 
     Raises:
         ConfigError: names the key and both numbers.
     """
-    known = [count for numbers in counts.values() for count in numbers]
-    if recipe.checkpoint or None in known:
-        return
-    share = getattr(recipe, "label_fraction", 1.0)
-    num_clips = round(share * sum(count or 0 for count in known))
+    per_class = Counter[int]()
+    for count in chain(*counts.values()):
+        if count is None:
+            return
+        per_class += count
+    share = recipe.label_fraction if isinstance(recipe, FinetuneConfig) else 1.0
+    num_clips = sum(num_labelled(share, count) for count in per_class.values())
     if recipe.batch_size > num_clips:
         ranks = f" over {num_ranks} ranks" if num_ranks > 1 else ""
         of = f", with label_fraction = {share:g}" if share < 1 else ""

@@ -1,5 +1,6 @@
 """Which runs a target can name, what they learn from and are scored on, and their files."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -126,9 +127,9 @@ class Catalog(DatasetCatalog):
         recipe = getattr(self.run(run), stage)
         if recipe.checkpoint:
             return
-        counts: dict[str, list[int | None]] = {}
+        counts: dict[str, list[Counter[int] | None]] = {}
         for name, split in self._trained_on(run, view):
-            counts.setdefault(name, []).append(self.num_clips(name, split))
+            counts.setdefault(name, []).append(self.clips_per_class(name, split))
         refuse_large_batch(run, stage, recipe, counts, num_ranks)
 
     def _trained_on(self, run: str, view: str) -> list[tuple[str, str]]:

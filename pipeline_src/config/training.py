@@ -335,3 +335,8 @@ class FinetuneConfig(OptimConfig):
     ) -> tuple[str, ...]:
         """Return the heads whose figures mean something."""
         return scored_heads(self.modality_probs, modalities, possible)
+
+
+def num_labelled(label_fraction: float, num_clips: int) -> int:
+    """Return how many clips of a class are learnt from: at least one of a class that has any."""
+    return max(1, round(label_fraction * num_clips))

@@ -7,6 +7,7 @@ there are must be known before the first job.
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,10 @@ def ensure_plan(
     return known["num_chunks"]
 
 
-def count_clips(folder: Path, split: str) -> int:
-    """Count the clips of a split in the plan below ``folder``."""
-    return sum(len(read_plan_chunk(path, split)) for path in (folder / split).glob("*.csv"))
+def clips_per_class(folder: Path, split: str) -> Counter[int]:
+    """Count the clips of a split in the plan below ``folder``, each for its first label."""
+    chunks = (folder / split).glob("*.csv")
+    return Counter(clip.labels[0] for path in chunks for clip in read_plan_chunk(path, split))
 
 
 def _read_state(path: Path) -> dict | None:

@@ -7,6 +7,7 @@ is allowed.
 import csv
 import gzip
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
@@ -251,10 +252,26 @@ def _check_labels(raw: RawRow, dataset: DatasetConfig, classes: ClassList) -> tu
     except KeyError as unknown:
         if dataset.derives_classes:
             raise ManifestError(f"label {unknown} holds control characters") from None
-        near = did_you_mean(unknown.args[0], classes.index)
+        label = unknown.args[0]
+        near = _joined_labels(label, classes) or did_you_mean(label, classes.index)
         raise ManifestError(f"label {unknown} is not in {dataset.class_names}{near}") from None
+    if dataset.derives_classes and dataset.task == "multilabel":
+        for label in raw.labels:
+            if joined := _joined_labels(label, classes):
+                raise ManifestError(
+                    f"label {label!r}{joined}; a class that is called so needs a list of classes "
+                    "(class_names)"
+                )
     if not labels:
         raise ManifestError(f"clip {raw.clip_id!r} has no label")
     if dataset.task == "multiclass" and len(labels) > 1:
         raise ManifestError(f"{len(labels)} labels {raw.labels}, but task is multiclass (one each)")
     return labels
+
+
+def _joined_labels(label: str, classes: ClassList) -> str:
+    """Return what to say of a label that is several others behind another separator, else ""."""
+    parts = [part.strip() for part in re.split(r"[,|]", label)]
+    if len(parts) < 2 or not all(part in classes.index for part in parts):
+        return ""
+    return f" is the labels {', '.join(map(repr, parts))}: separate a clip's labels by ';'"

@@ -48,7 +48,7 @@ def _parse_clips(path: Path, stream: Iterable[str], split: str) -> Iterator[RawR
     clip_id, source, start, end, labels, split_at = _columns(path, header, COLUMNS)
     group_at = _optional_column(path, header, GROUP_COLUMN)
     for row in reader:
-        if not row:
+        if not any(field.strip() for field in row):  # spreadsheets write rows of bare commas
             continue
         _check_width(path, reader.line_num, row, len(header))
         names = [label.strip() for label in row[labels].split(";") if label.strip()]

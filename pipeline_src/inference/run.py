@@ -34,7 +34,8 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help="FILE.csv or FILE.jsonl; one that exists is continued. Left out: JSON lines to stdout",
+        help="FILE.csv or FILE.jsonl; one that exists is continued, with what was "
+        "refused for a passing reason. Left out: JSON lines to stdout",
     )
     add(
         "--window",

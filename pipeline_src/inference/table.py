@@ -1,18 +1,21 @@
 """Rows of results as CSV or JSON lines; a file that was begun is continued.
 
 Every row says which input it is of, which of how many windows, and what made it. All rows of an
-input are written together, and those of one that was cut short by a kill are made again.
+input are written together, and those of one that was cut short by a kill, or refused for a reason
+that may have passed, are made again.
 """
 
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline_src.errors import ConfigError, StageError, is_disk_full
-from pipeline_src.manifest.ledger import one_line
+from pipeline_src.manifest.ledger import TRANSIENT_REASONS, one_line
+from pipeline_src.system.atomic import atomic_path
 
 SUFFIXES = (".csv", ".jsonl")
 MADE_BY = "made_by"
@@ -45,7 +48,7 @@ class ResultTable:
         if self._path is None:
             return self
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        size = self._whole_bytes() if self._path.exists() else 0
+        size = self._keep_whole() if self._path.exists() else 0
         self._stream = self._path.open("ab")
         self._stream.truncate(size)
         if self._is_csv and not size:
@@ -75,9 +78,14 @@ class ResultTable:
 
     def _append(self, text: str) -> None:
         assert self._stream is not None
-        try:
+        with self._disk_full_said():
             self._stream.write(text.encode("utf-8", "backslashreplace"))
             self._stream.flush()
+
+    @contextmanager
+    def _disk_full_said(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             if not is_disk_full(error):
                 raise
@@ -86,22 +94,46 @@ class ResultTable:
                 "command again"
             ) from error
 
-    def _whole_bytes(self) -> int:
-        """Count bytes up to the end of the last input whose rows are all there; note which are."""
+    def _keep_whole(self) -> int:
+        """Note what is done, drop what may be better now; count bytes to the last whole input."""
         whole = 0
-        source, found, reasons = "", 0, set[str]()
+        source, reasons = "", set[str]()
+        ends: list[int] = []  # of the lines of one input
+        passing: set[int] = set()
         for end, row in self._lines():
             if row is None:  # the header
                 whole = end
                 continue
             if row["source"] != source or int(row["window"]) == 0:
-                source, found, reasons = row["source"], 0, set()
-            found += 1
+                source, reasons, ends = row["source"], set(), []
+            ends.append(end)
             reasons.add(row["reason"])
-            if found == int(row["num_windows"]):
-                self.done[source] = "" if "" in reasons else min(reasons)
+            if len(ends) == int(row["num_windows"]):
                 whole = end
-        return whole
+                if reasons.isdisjoint(TRANSIENT_REASONS):
+                    self.done[source] = "" if "" in reasons else min(reasons)
+                else:
+                    passing.update(ends)
+        return self._without(passing, whole) if passing else whole
+
+    def _without(self, ends: Container[int], size: int) -> int:
+        """Write the table anew up to ``size`` without the lines that end at ``ends``."""
+        assert self._path is not None
+        path = self._path.resolve()  # a link stays one
+        with (
+            self._disk_full_said(),
+            atomic_path(path) as temporary,
+            path.open("rb") as old,
+            temporary.open("wb") as new,
+        ):
+            end = 0
+            for line in old:
+                end += len(line)
+                if end > size:
+                    break
+                if end not in ends:
+                    new.write(line)
+            return new.tell()
 
     def _lines(self) -> Iterator[tuple[int, dict[str, Any] | None]]:
         """Yield where each whole line ends, and its row; None for the header."""

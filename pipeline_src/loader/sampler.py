@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_src.config.phases import Schedule
+from pipeline_src.config.training import num_labelled
 
 
 @dataclass(frozen=True)
@@ -122,5 +123,5 @@ def stratified_subset(labels: list[tuple[int, ...]], fraction: float, seed: int)
     chosen: list[int] = []
     for label in sorted(by_class):
         members = np.random.default_rng((seed, label + 1)).permutation(by_class[label])
-        chosen.extend(int(i) for i in members[: max(1, round(fraction * len(members)))])
+        chosen.extend(int(i) for i in members[: num_labelled(fraction, len(members))])
     return sorted(chosen)

@@ -52,6 +52,29 @@ def test_classes_left_out_are_the_labels_of_all_splits_sorted(tmp_path):
     assert read_classes(tmp_path / "toy.yaml").names == names  # of a converted checkpoint
 
 
+@pytest.mark.parametrize("label", ["dog,cat", "cat | dog", "dog,bird"])
+def test_several_labels_behind_another_separator_are_no_class_of_their_own(tmp_path, label):
+    rows = f'a,a.mp4,,,dog;bird,train\nb,b.mp4,,,cat,test\nc,c.mp4,,,"{label}",test\n'
+    with pytest.raises(ManifestError, match=r"list\.csv:4: label .* separate .* by .*class_names"):
+        read(without_classes(tmp_path, rows))
+    (tmp_path / "names.csv").write_text(
+        "index,id,display_name\n0,dog,Dog\n1,cat,Cat\n2,bird,Bird\n"
+    )
+    with pytest.raises(ManifestError, match=r"list\.csv:4: label .* not in .* separate .* by ';'$"):
+        read(without_classes(tmp_path, rows, "class_names: names.csv\n"))
+
+
+def test_a_comma_is_part_of_a_name_where_its_parts_are_no_labels(tmp_path):
+    dataset = without_classes(tmp_path, 'a,a.mp4,,,"dog, loud",train\nb,b.mp4,,,dog,test\n')
+    assert classes_of(dataset).names == ("dog", "dog, loud")
+    assert len(read(dataset)) == 2
+
+
+def test_rows_of_bare_commas_are_none(tmp_path):
+    dataset = without_classes(tmp_path, "a,a.mp4,,,dog,train\n,,,,,\n , ,,,,\n")
+    assert len(read(dataset)) == 1
+
+
 def test_classes_left_out_with_folds(tmp_path):
     rows = "a,a.mp4,,,y,fold1\nb,b.mp4,,,x,fold2\n"
     dataset = without_classes(tmp_path, rows, "folds: 2\n")

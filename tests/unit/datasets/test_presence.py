@@ -1,18 +1,23 @@
 """What a dry run sees of a list's files and size, and what is said of clips that are lost later."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from pipeline_src.catalog import Catalog
 from pipeline_src.config import default_config, load_config
 from pipeline_src.errors import ConfigError, ManifestError
+from pipeline_src.loader.sampler import stratified_subset
 from pipeline_src.manifest.ledger import LedgerRow, describe_losses, write_ledger
 from pipeline_src.manifest.losses import first_loss
 
 HEADER = "clip_id,source,start_seconds,end_seconds,labels,split\n"
 
 
-def make_catalog(folder, sources, *, yaml="", **sections):
-    rows = [f"c{n},{source},,,a,train\n" for n, source in enumerate(sources)]
+def make_catalog(folder, sources, *, yaml="", labels="a", **sections):
+    rows = [
+        f"c{n},{source},,,{labels[n % len(labels)]},train\n" for n, source in enumerate(sources)
+    ]
     (folder / "list.csv").write_text(HEADER + "".join(rows))
     (folder / "classes.csv").write_text("index,id,display_name\n0,a,A\n1,b,B\n")
     head = "name: toy\ntask: multiclass\nclip_list: list.csv\nclass_names: classes.csv\n"
@@ -75,6 +80,20 @@ def test_a_batch_larger_than_the_list_is_refused_by_both_numbers(tmp_path, stage
         catalog.check_batch("avsiam_tiny", stage, view, 4)
     fits = make_catalog(tmp_path, sources, **{stage: {"batch_size": 18}})
     fits.check_batch("avsiam_tiny", stage, view, 1)
+
+
+def test_a_share_of_the_labels_is_counted_as_it_is_drawn(tmp_path):
+    """9 clips of a and 9 of b: 5 % are not one clip, and one of each class is learnt from."""
+    sources = [f"{n}.mp4" for n in range(18)]
+    for source in sources:
+        (tmp_path / source).touch()
+    drawn = stratified_subset([(n % 2,) for n in range(18)], 0.05, seed=0)
+    assert len(drawn) == 2
+    for batch, fits in ((2, True), (3, False)):
+        recipe = {"batch_size": batch, "label_fraction": 0.05}
+        catalog = make_catalog(tmp_path, sources, labels="ab", finetune=recipe)
+        with nullcontext() if fits else pytest.raises(ConfigError, match="lists 2 clips"):
+            catalog.check_batch("avsiam_tiny", "finetune", "toy", 1)
 
 
 def test_losses_name_the_first_clip_its_detail_and_the_ledger(tmp_path):

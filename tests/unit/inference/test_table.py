@@ -46,6 +46,33 @@ def test_rows_of_a_cut_short_input_are_made_again(path):
     assert read(path)[2:] == [("d.mp4", 0), ("d.mp4", 1), ("d.mp4", 2)]
 
 
+def test_what_was_refused_for_a_time_is_made_again(path):
+    with table(path) as first:
+        first.write(rows_of("a.mp4"))
+        first.write(rows_of("https://host/b.mp4", reason="network"))
+        first.write(rows_of("https://host/c.mp4", reason="timeout"))
+        first.write(rows_of("d.mp4", reason="corrupt"))
+        first.write(rows_of("e.mp4", 2))
+    path.write_bytes(path.read_bytes()[:-9])  # and killed in the middle of a row
+    with table(path) as second:
+        assert second.done == {"a.mp4": "", "d.mp4": "corrupt"}
+        second.write(rows_of("https://host/b.mp4"))
+    assert read(path) == [("a.mp4", 0), ("d.mp4", 0), ("https://host/b.mp4", 0)]
+    with table(path) as third:
+        assert third.done == {"a.mp4": "", "d.mp4": "corrupt", "https://host/b.mp4": ""}
+
+
+def test_a_window_refused_for_a_time_makes_all_of_its_input_again(path):
+    rows = rows_of("a.mp4", 3)
+    rows[1]["reason"] = "disk_full"
+    with table(path) as first:
+        first.write(rows)
+        first.write(rows_of("b.mp4", 2))
+    with table(path) as second:
+        assert second.done == {"b.mp4": ""}
+    assert read(path) == [("b.mp4", 0), ("b.mp4", 1)]
+
+
 def test_a_whole_file_stays_as_it_is(path):
     with table(path) as first:
         first.write(rows_of("a.mp4", 2))
