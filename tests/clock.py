@@ -14,6 +14,8 @@ from tests.media import run_ffmpeg, transcode_one
 
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "10", "-g", "25", "-pix_fmt", "yuv420p")
 AAC = ("-c:a", "aac", "-b:a", "96k")
+THEORA = ("-c:v", "libtheora", "-q:v", "9")
+VP8 = ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-c:a", "libopus")
 MPEG2 = ("-c:v", "mpeg2video", "-q:v", "2", "-g", "15", "-bf", "2")
 EIGHT = MediaConfig(num_frames=8, frame_size=32)
 SOUND_ONLY = MediaConfig(num_frames=0)

@@ -144,6 +144,7 @@ def quick_accuracy(
     heads: Collection[str] = HEADS,
     batch_size: int,
     device: torch.device,
+    num_workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
     sign: Callable[[str], None] = lambda what: None,
@@ -167,6 +168,7 @@ def quick_accuracy(
         score,
         batch_size=batch_size,
         device=device,
+        num_workers=num_workers,
         rank=rank,
         world_size=world_size,
     )

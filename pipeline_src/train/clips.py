@@ -97,7 +97,7 @@ def validation(
     model: AudioVisualModel,
     clip_format: ClipFormat,
     heads: Sequence[str],
-    batch_size: int,
+    recipe: OptimConfig,
     ranks: Ranks,
     sign: Callable[[str], None],
 ) -> Callable[[], dict[str, float]] | None:
@@ -114,7 +114,8 @@ def validation(
         model,
         dataset,
         heads=tuple(heads),
-        batch_size=batch_size,
+        batch_size=recipe.batch_size,
+        num_workers=recipe.num_workers,
         device=ranks.device,
         rank=ranks.rank,
         world_size=ranks.world_size,

@@ -211,7 +211,7 @@ def _build_run(
         objective=learner.objective,
         optimizers=learner.optimizers,
         augment=build_augmentation(recipe.augment, shards),
-        validate=validation(held_out, model, validated, heads, recipe.batch_size, ranks, sign),
+        validate=validation(held_out, model, validated, heads, recipe, ranks, sign),
         validate_every_steps=task.validation_interval(progress.schedule),
         describe=lambda indices: [shards.samples[i].clip_id for i in indices.tolist()],
         state=constant_state(spec, fingerprint, shards, task, precision.name),

@@ -278,8 +278,8 @@ def test_validation_of_fewer_clips_than_ranks_gives_a_score(
 ):
     """Ranks that share the network gather it together, so each takes as many batches."""
     spec = make_spec(
-        index_path, tmp_path, epochs=1, num_workers=0, parallel=parallel, all_heads=True
-    )
+        index_path, tmp_path, epochs=1, num_workers=1, parallel=parallel, all_heads=True
+    )  # the loader of the validation's clips is a process, too
     spec = spec.model_copy(update={"val_indexes": (one_clip,)})
     options = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     output = ended(start(root, *options, "-m", "pipeline_src.train", spec.save()), [])
