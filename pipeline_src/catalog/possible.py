@@ -17,16 +17,8 @@ from pipeline_src.config.networks import network_sizes
 from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig, num_labelled
 from pipeline_src.errors import ConfigError
 from pipeline_src.methods import NetworkConfig, find_method
-from pipeline_src.methods.mavil.config import TEACHER_KEYS
 from pipeline_src.runs.spec import DONE_FILE, STATE_FILE
 
-# What decides the encoder's tensors, or what they compute; a method may lack some.
-ENCODER_KEYS = (
-    *("embed_dim", "depth", "num_heads", "mlp_ratio", "num_mel_bins", "patch_size", "audio_patch"),
-    *("shared_depth", "fusion_depth", "tubelet_size", "double_input", "encoders"),
-    *("num_registers", "num_class_tokens"),
-)
-DECODER_KEYS = ("decoder_embed_dim", "decoder_depth", "decoder_num_heads")
 LENGTH_KEYS = ("target_length", "img_size")
 
 
@@ -218,7 +210,7 @@ def refuse_other_network(
             f"run {run} is a network of {own.model.method} and starts from {whose}, one of "
             f"{start.model.method}; name a start of the same method"
         )
-    keys = ENCODER_KEYS + (DECODER_KEYS if stage == "pretrain" else ())
+    keys = own.sizes.encoder_keys + (own.sizes.decoder_keys if stage == "pretrain" else ())
     if differing := _differences(own, start, keys):
         raise ConfigError(
             f"run {run} starts from {whose}, a network of another shape: {differing}; give both "
@@ -242,7 +234,7 @@ def refuse_other_teacher(run: str, own: Network, teacher: Network, *, whose: str
     Raises:
         ConfigError: names each key with both values.
     """
-    if differing := _differences(own, teacher, TEACHER_KEYS):
+    if differing := _differences(own, teacher, own.sizes.teacher_keys):
         raise ConfigError(
             f"run {run}: pretrain.teacher_run is {whose}, which sees other tokens: {differing}; "
             "give both runs the same"

@@ -51,8 +51,8 @@ def _check_teacher(config: Config, name: str, run: RunConfig) -> None:
         )
     for follower, teacher in _chain(config, name, TEACHER):
         method = _value(config, teacher, "model", "method")
-        if not find_method(method).config.takes_teacher:
-            allowed = [name for name in METHODS if find_method(name).config.takes_teacher]
+        if not find_method(method).config.teacher_keys:
+            allowed = [name for name in METHODS if find_method(name).config.teacher_keys]
             raise ConfigError(
                 f"runs.{follower}.{TEACHER} = {teacher!r} is a run of {method}; allowed "
                 f"methods: {', '.join(allowed)}"

@@ -9,11 +9,6 @@ from torch import nn
 
 from pipeline_src.config import OptimConfig
 
-NO_DECAY_NAMES = (
-    *("pos_embed", "mask_token", "cls_token", "modality", "temporal_embed"),
-    *("register_tokens", "classifier.token"),
-)
-
 
 def build_optimizers(
     recipe: OptimConfig,
@@ -48,14 +43,14 @@ def parameter_groups(
 ) -> list[dict[str, object]]:
     """Group trainable parameters by (learning-rate factor, weight decay).
 
-    Norms, biases, positions and tokens are not decayed unless ``decays_all``. Each group carries
-    ``lr_factor``.
+    Norms, biases, positions and tokens are not decayed unless ``decays_all``: what a layer calls
+    its weight is, and a network's own parameters are not. Each group carries ``lr_factor``.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in named_parameters:
         if parameter.requires_grad:
-            is_plain = parameter.ndim > 1 and not any(part in name for part in NO_DECAY_NAMES)
-            decay = weight_decay if is_plain or decays_all else 0.0
+            is_matrix = parameter.ndim > 1 and name.endswith("weight")
+            decay = weight_decay if is_matrix or decays_all else 0.0
             groups[(lr_factor(name), decay)].append(parameter)
     return [
         {"params": parameters, "lr_factor": factor, "weight_decay": decay}

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from pipeline_src.errors import CheckpointError
 from pipeline_src.methods.common.network import AudioVisualModel
-from pipeline_src.methods.mavil.config import TEACHER_KEYS
 from pipeline_src.runs.build import restore_model
 from pipeline_src.runs.done import read_done
 from pipeline_src.shards.read import ShardSet
@@ -25,7 +24,7 @@ def load_teacher(
         return None
     checkpoint = read_done(done)
     teacher = restore_model(checkpoint)[0]
-    for key in TEACHER_KEYS:
+    for key in model.config.teacher_keys:
         theirs, own = getattr(teacher.config, key, None), getattr(model.config, key)
         if theirs != own:
             raise CheckpointError(

@@ -34,6 +34,10 @@ class AVSiamConfig(NetworkConfig):
     }
     has_contrast_pass: ClassVar[bool] = True
     ratio_key: ClassVar[str] = "contrast_ratios"
+    encoder_keys: ClassVar[tuple[str, ...]] = (
+        *NetworkConfig.encoder_keys,
+        *("double_input", "encoders"),
+    )
 
     double_input: bool = Field(False, description="x0 = 2 t, as the released weights need")
     encoders: Literal["shared", "separate"] = Field(

@@ -17,6 +17,10 @@ class CAVMAEConfig(NetworkConfig):
 
     # Both compute the same network; they differ in the contrast's scope, a recipe's key.
     variants: ClassVar[Variants] = {"paper": {}, "released": {}}
+    encoder_keys: ClassVar[tuple[str, ...]] = (
+        *NetworkConfig.encoder_keys,
+        *("shared_depth", "num_class_tokens"),
+    )
 
     shared_depth: int = Field(
         1, ge=1, description="last blocks, which both modalities share; the others are separate"

@@ -23,7 +23,9 @@ class NetworkConfig(BaseModel):
     ``variants``: variant -> size -> values that differ from the defaults and the size's; the first
     is the default. ``has_contrast_pass``: the method contrasts in a pass of its own, under
     contrast_ratios. ``ratio_key``: key of a pre-training's recipe whose mask ratios each hold for
-    an equal share of the clips. ``takes_teacher``: a second stage may follow a finished network.
+    an equal share of the clips. ``encoder_keys``, ``decoder_keys``: what decides the tensors that a
+    start brings, or what they compute; ``teacher_keys``: what a finished network must share with
+    one whose second stage follows it, none = no second stage.
     ``published_frames``: stored per clip for released weights.
     """
 
@@ -31,7 +33,14 @@ class NetworkConfig(BaseModel):
     has_contrast_pass: ClassVar[bool] = False
     ratio_key: ClassVar[str] = ""
     published_frames: ClassVar[int] = 10
-    takes_teacher: ClassVar[bool] = False
+    encoder_keys: ClassVar[tuple[str, ...]] = (
+        *("embed_dim", "depth", "num_heads", "mlp_ratio", "num_mel_bins", "patch_size"),
+        *("audio_patch", "num_registers"),
+    )
+    decoder_keys: ClassVar[tuple[str, ...]] = (
+        *("decoder_embed_dim", "decoder_depth", "decoder_num_heads"),
+    )
+    teacher_keys: ClassVar[tuple[str, ...]] = ()
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -14,17 +14,6 @@ from pipeline_src.methods.common.config import NetworkConfig, Variants
 from pipeline_src.methods.common.ratios import MaskRatios
 
 DecoderKind = Literal["joint", "cross", "cross_self"]
-# What a teacher must share with the network that follows it: its inputs' tokens, and their width.
-TEACHER_KEYS = (
-    "embed_dim",
-    "num_mel_bins",
-    "target_length",
-    "img_size",
-    "num_frames",
-    "tubelet_size",
-    "audio_patch",
-    "patch_size",
-)
 
 
 class MAViLConfig(NetworkConfig):
@@ -32,7 +21,14 @@ class MAViLConfig(NetworkConfig):
 
     variants: ClassVar[Variants] = {"reconstruction": {}}  # no code or table fixes one
     ratio_key: ClassVar[str] = "mavil.mask_ratios"
-    takes_teacher: ClassVar[bool] = True
+    encoder_keys: ClassVar[tuple[str, ...]] = (
+        *NetworkConfig.encoder_keys,
+        *("fusion_depth", "tubelet_size"),
+    )
+    teacher_keys: ClassVar[tuple[str, ...]] = (  # the inputs' tokens, and their width
+        *("embed_dim", "num_mel_bins", "target_length", "img_size", "num_frames"),
+        *("tubelet_size", "audio_patch", "patch_size"),
+    )
 
     num_frames: int = Field(8, ge=1, description="frames that are one token sequence")
     tubelet_size: int = Field(

@@ -202,11 +202,13 @@ def test_norms_biases_and_positions_are_not_decayed():
         ("blocks.0.weight", nn.Parameter(torch.zeros(2, 2))),
         ("blocks.0.bias", nn.Parameter(torch.zeros(2))),
         ("pos_embed_a", nn.Parameter(torch.zeros(1, 2, 2))),
+        ("a_token_of_a_new_method", nn.Parameter(torch.zeros(1, 1, 2))),
+        ("attn.in_proj_weight", nn.Parameter(torch.zeros(6, 2))),
         ("mlp_head.1.weight", nn.Parameter(torch.zeros(2, 2))),
     ]
     groups = parameter_groups(named, lambda name: 10.0 if "head" in name else 1.0, 0.05)
     found = {(g["lr_factor"], g["weight_decay"]): len(g["params"]) for g in groups}
-    assert found == {(1.0, 0.05): 1, (1.0, 0.0): 2, (10.0, 0.05): 1}
+    assert found == {(1.0, 0.05): 2, (1.0, 0.0): 3, (10.0, 0.05): 1}
 
 
 def test_layer_decay_counts_from_the_top():
