@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from pipeline_src.runs.provenance import UNKNOWN_COMMIT, package_versions
 from pipeline_src.runs.spec import PUBLISHED_FOLDER, STATE_FILE
 from pipeline_src.system.atomic import write_text
 from pipeline_src.system.checkout import CHECKOUT, CONFIG_FILE
+from pipeline_src.system.cores import num_cores
 
 NEEDED = ("git_commit", "config", "versions")  # the schema lets older files lack these
 HASHES = ("clip_ids_sha256", "data_sha256", "config_sha256", "checkpoint_sha256")
@@ -71,7 +73,7 @@ def reproduce(metrics: Path, folder: Path | None) -> int:
     checkout = (folder or default).resolve()
     project = prepare_checkout(checkout, stored.git_commit, stored.config)
     target = target_of(stored)
-    run_workflow(project, target, num_cores=recorded_threads(metrics, stored))
+    run_workflow(project, target, threads=recorded_threads(metrics, stored))
     differences = list(compare_metrics(stored, read_origin(project / target)))
     for difference in differences:
         print(difference)
@@ -226,43 +228,51 @@ def _link(folder: Path, path: Path) -> None:
 def target_of(stored: Scored) -> str:
     """Return the file that the workflow is asked for."""
     pattern = paths.PROBE_SCORES if isinstance(stored, ProbeMetrics) else paths.SCORES
-    name = stored.dataset
-    if stored.split.startswith(FOLD_PREFIX):
-        name = f"{name}_{stored.split}"
-    return paths.fill(pattern, "results", run=stored.run, dataset=name)
+    return paths.fill(pattern, "results", run=stored.run, dataset=_view(stored))
 
 
-def recorded_threads(metrics: Path, stored: Scored) -> int:
-    """Return the threads of the training behind figures; 0 = nothing beside them says so.
+def _view(stored: Scored) -> str:
+    """Return the data set as the workflow calls it: of a fold, with that held out."""
+    is_fold = stored.split.startswith(FOLD_PREFIX)
+    return f"{stored.dataset}_{stored.split}" if is_fold else stored.dataset
+
+
+def recorded_threads(metrics: Path, stored: Scored) -> dict[str, int]:
+    """Return the threads per rank of the run's trainings beside its figures, by rule.
 
     Sums of floats are in another order with another number of them, and so are the weights.
     """
     run = metrics.resolve().parents[2]
-    for folder in (run / paths.FINETUNE_FOLDER / stored.dataset, run / paths.PRETRAIN_FOLDER):
-        try:
+    folders = {
+        "pretrain_model": run / paths.PRETRAIN_FOLDER,
+        "finetune_model": run / paths.FINETUNE_FOLDER / _view(stored),
+    }
+    found = {}
+    for rule, folder in folders.items():
+        with suppress(OSError, ValueError, KeyError, TypeError):
             state = json.loads((folder / PUBLISHED_FOLDER / STATE_FILE).read_text(encoding="utf-8"))
-            return int(state["num_threads"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return 0
+            found[rule] = int(state["num_threads"])
+    return found
 
 
-def run_workflow(folder: Path, target: str, *, num_cores: int) -> None:
+def run_workflow(folder: Path, target: str, *, threads: Mapping[str, int]) -> None:
     """Run that checkout's own workflow in this environment.
 
     Args:
-        num_cores: that it may use; 0 = as its profile says.
+        threads: rule -> threads; the other rules have what its profile says.
     Raises:
         StageError: it failed; the message ends with its last lines.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PATH": path}
-    cores = ["--cores", str(num_cores)] if num_cores else []
-    print(f"{' '.join(['snakemake', *cores])} -- {target}  (in {folder})", flush=True)
+    # Snakemake gives a rule no more threads than cores, however many the machine has.
+    options = ["--cores", str(max(num_cores(), *threads.values()))] if threads else []
+    options += ["--set-threads", *(f"{rule}={n}" for rule, n in threads.items())] if threads else []
+    print(f"{' '.join(['snakemake', *options])} -- {target}  (in {folder})", flush=True)
     log = folder / "reproduce.log"
     with log.open("w", encoding="utf-8") as stream:
         done = subprocess.run(
-            ["snakemake", *cores, "--", target],
+            ["snakemake", *options, "--", target],
             cwd=folder,
             env=env,
             stdout=stream,

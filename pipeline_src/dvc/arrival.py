@@ -19,6 +19,7 @@ from pipeline_src.dvc.table import all_stages
 from pipeline_src.dvc.tools import RECONCILING_VARIABLE, run_tool
 from pipeline_src.dvc.validate import check_outputs, check_split_index
 from pipeline_src.errors import PipelineError, StageError
+from pipeline_src.shards.files import INDEX_FILE
 
 # Of what was made, and of what is being made or was interrupted: Snakemake knows of both.
 RECORDS = (Path(".snakemake/metadata"), Path(".snakemake/incomplete"))
@@ -69,17 +70,29 @@ def _enter(
     for stage in all_stages(catalog):
         groups.setdefault(stage.kind, []).append(stage)
     for group in groups.values():
+        fitting = {stage.name: _fitting(catalog, stage, recorded) for stage in group}
+        rules = sorted({rule for stage in group for rule in stage.rules})
+        kept = [path for paths in fitting.values() for path in paths]
         try:
-            yield _enter_group(catalog, group, options, recorded), None
+            yield _touch(kept, rules, options), None
+        except PipelineError:  # of one of them; the others shall not be made again for it
+            for paths in fitting.values():
+                yield from _touch_alone(paths, rules, options)
+
+
+def _touch_alone(
+    kept: Sequence[str], rules: Sequence[str], options: Sequence[str]
+) -> Iterator[tuple[int, PipelineError | None]]:
+    """Enter a stage's chunks, and what is made of all of them, apart from each other."""
+    indexes = [path for path in kept if Path(path).name == INDEX_FILE]
+    for some in ([path for path in kept if path not in indexes], *([one] for one in indexes)):
+        try:
+            yield _touch(some, rules, options), None
         except PipelineError as error:
             yield 0, error
 
 
-def _enter_group(
-    catalog: Catalog, group: Sequence[Stage], options: Sequence[str], recorded: Set[str]
-) -> int:
-    kept = [path for stage in group for path in _fitting(catalog, stage, recorded)]
-    rules = sorted({rule for stage in group for rule in stage.rules})
+def _touch(kept: Sequence[str], rules: Sequence[str], options: Sequence[str]) -> int:
     if kept:
         run_tool(
             *("snakemake", "--touch", "--forceall", "--allowed-rules", *rules),
@@ -147,16 +160,22 @@ def _parts(catalog: Catalog, stage: Stage, arrived: Sequence[Path]) -> list[str]
     manifests = set(map(Path, catalog.chunk_files(stage.kind, name)))
     kept = [path for path in arrived if path in manifests and path not in stale]
     if stage.kind == "shards":
-        kept += [path for path in arrived if _is_fitting_index(catalog, name, path, stale)]
+        indexes = set(map(Path, catalog.indexes(name))).intersection(arrived)
+        fitting = {path for path in indexes if _is_fitting_index(catalog, name, path, stale)}
+        _make_old(list(indexes - fitting))
+        kept += [path for path in arrived if path in fitting]
     return [str(path) for path in kept]
 
 
 def _is_fitting_index(catalog: Catalog, name: str, path: Path, stale: Set[Path]) -> bool:
-    """Return whether a file is the index of a split that is there whole."""
-    if str(path) not in catalog.indexes(name):
-        return False
-    manifests = set(map(Path, catalog.chunk_files("shards", name, path.parent.name)))
-    if manifests & stale:
+    """Return whether an index is of a split that is there whole, as are those it is compared with.
+
+    Snakemake enters no file whose inputs are missing.
+    """
+    split = path.parent.name
+    read = {*catalog.chunk_files("shards", name, split), *catalog.earlier_shards(name, split)}
+    read |= set(catalog.chunk_files("shards", name, "train") if split != "train" else ())
+    if any(Path(one) in stale or not Path(one).is_file() for one in read):
         return False
     try:
         check_split_index(catalog, name, path)

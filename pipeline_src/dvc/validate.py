@@ -63,17 +63,22 @@ def _check_chunks(catalog: Catalog, stage: Stage) -> None:
 
 
 def check_split_index(catalog: Catalog, name: str, index: Path) -> None:
-    """Check that the index of a split lists the shards of its manifests.
+    """Check that the index of a split lists the shards of its manifests, by today's settings.
 
     Raises:
         StageError: it lists others. ManifestError: a manifest is missing or damaged.
     """
+    record = _read(index)
+    # Its other settings are those of the shards, which say them by their hashes.
+    excludes = catalog.recorded("pack_index", name)["exclude_duplicates"]
+    if record["excludes_duplicates"] != excludes:
+        raise StageError(f"{index} was made with other shards.exclude_flags")
     found: list[str] = []
     for path in map(Path, catalog.chunk_files("shards", name, index.parent.name)):
         manifest = read_chunk(path, "pack")
         shard_paths(path, manifest)
         found += [shard.sha256 for shard in shard_files(manifest)]
-    if [shard["sha256"] for shard in _read(index)["shards"]] != found:
+    if [shard["sha256"] for shard in record["shards"]] != found:
         raise StageError(f"{index} lists other shards than its folder holds")
 
 

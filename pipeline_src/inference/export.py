@@ -11,9 +11,16 @@ from typing import Any
 
 from pipeline_src.errors import CheckpointError
 from pipeline_src.inference.card import write_card
-from pipeline_src.inference.locate import CONFIG_FILE, FORMAT_KEY, PREPROCESSOR_FILE, locate
+from pipeline_src.inference.locate import (
+    CONFIG_FILE,
+    FORMAT_KEY,
+    PREPROCESSOR_FILE,
+    is_export,
+    locate,
+)
 from pipeline_src.inference.model import Model
 from pipeline_src.loader.dataset import IMAGE_MEAN, IMAGE_STD
+from pipeline_src.methods.common.config import MODALITIES
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
 from pipeline_src.runs.done import read_done
 from pipeline_src.runs.spec import TrainSpec
@@ -21,7 +28,7 @@ from pipeline_src.system.atomic import atomic_path, write_json, write_text
 
 FORMAT = 1
 CARD_FILE = "README.md"
-ONNX_FILES = "*_encoder.onnx"
+ENCODER_FILES = {modality: f"{modality}_encoder.onnx" for modality in MODALITIES}
 STARTED_ON = "started_on"  # in config.json: data of the pre-training before a fine-tuning
 PREPROCESSOR_KEYS = ("media", "front_end", "logmel_mean", "logmel_std")
 LEFT_OUT = (*PREPROCESSOR_KEYS, "spec", "sha256", "seconds", "num_threads")
@@ -35,13 +42,13 @@ def export(source: Path, target: Path) -> Model:
     Raises:
         CheckpointError: ``target`` holds something else, or the checkpoint cannot be used.
     """
-    if target.exists() and not (target / CONFIG_FILE).is_file() and any(target.iterdir()):
+    if target.is_dir() and any(target.iterdir()) and not is_export(target):
         raise CheckpointError(f"{target} holds other files; name a new folder")
     checkpoint = locate(source)
     model = Model(checkpoint, device="cpu")
     target.mkdir(parents=True, exist_ok=True)
-    for left in target.glob(ONNX_FILES):  # of the checkpoint that was exported here before
-        left.unlink()
+    for name in ENCODER_FILES.values():  # of the checkpoint that was exported here before
+        (target / name).unlink(missing_ok=True)
     with atomic_path(target / MODEL_FILE) as temporary:
         shutil.copyfile(checkpoint.folder / MODEL_FILE, temporary)
     write_json(target / PREPROCESSOR_FILE, _preprocessor(model, checkpoint.state))

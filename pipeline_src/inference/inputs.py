@@ -126,7 +126,8 @@ def _checked(clip: ClipArrays) -> ClipArrays:
                 f"sound of shape {sound.shape}, {sound.dtype}; allowed: (samples,), mono, int16 "
                 "or floats in [-1, 1)"
             )
-        largest = float(np.abs(sound).max(initial=0)) if sound.dtype.kind == "f" else 0.0
+        known = sound[np.isfinite(sound)]  # the others are counted as bad samples
+        largest = float(np.abs(known).max(initial=0)) if sound.dtype.kind == "f" else 0.0
         if largest > MAX_FLOAT_SAMPLE:
             raise ConfigError(
                 f"sound of {sound.dtype} up to {largest:g}; allowed: floats in [-1, 1), or the "

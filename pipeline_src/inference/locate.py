@@ -39,7 +39,8 @@ def locate(folder: Path) -> Checkpoint:
         return _read_exported(folder)
     depths = ("*/*/*", "*/*", "*")  # of results, of a run, of its fine-tunings
     found = [path for depth in depths for path in sorted(folder.glob(f"{depth}/{DONE_FILE}"))]
-    below = [path.parent for path in found if SUPERSEDED_FOLDER not in path.parts]
+    parts = {path: path.relative_to(folder).parts for path in found}
+    below = [path.parent for path in found if SUPERSEDED_FOLDER not in parts[path]]
     if not below:
         raise CheckpointError(
             f"{folder}: no checkpoint; name the folder of a training "
@@ -50,6 +51,15 @@ def locate(folder: Path) -> Checkpoint:
         listed = ", ".join(map(str, below))
         raise CheckpointError(f"{folder}: holds several trainings, name one of {listed}")
     return read_done(below[0] / DONE_FILE)
+
+
+def is_export(folder: Path) -> bool:
+    """Return whether ``av-pipeline export`` wrote a folder, whole or damaged since."""
+    try:
+        read_json_object(folder / CONFIG_FILE, {FORMAT_KEY: int}, ADVICE)
+    except CheckpointError:
+        return False
+    return True
 
 
 def training_folder(checkpoint: Checkpoint) -> Path:

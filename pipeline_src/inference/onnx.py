@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline_src.errors import CheckpointError, ConfigError
+from pipeline_src.inference.export import ENCODER_FILES
 from pipeline_src.inference.model import Model
 from pipeline_src.loader.dataset import IMAGE_MEAN, IMAGE_STD
 from pipeline_src.system.atomic import atomic_path
@@ -80,7 +81,7 @@ def export_onnx(model: Model, folder: Path) -> list[Path]:
     written = []
     for modality in model.modalities:
         encoder, shape, name = inputs[modality]
-        path = folder / f"{modality}_encoder.onnx"
+        path = folder / ENCODER_FILES[modality]
         with atomic_path(path) as temporary:
             _write(encoder.eval(), shape, name, temporary)
             _compare(encoder, shape, name, temporary)

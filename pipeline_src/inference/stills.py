@@ -1,11 +1,14 @@
 """Pictures that are files or arrays, made frames as transcoding makes them of video."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
 from pipeline_src.config.data import MediaConfig
 from pipeline_src.errors import MediaError
@@ -14,6 +17,7 @@ from pipeline_src.transcode.filters import MAX_ASPECT
 # Of PIL's readers those of pictures alone: no PostScript, no PDF, nothing that runs a program.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 JPEG_QUALITY = 95  # about ffmpeg's -q:v 2
+WHITE_IS_ZERO = 0  # of TIFF's photometric interpretations
 WIDE_MODES = ("I", "F")  # PIL's: integers and floats of 32 bits
 HALF_COLOURS = 2  # 4:2:0, as the frames of video
 
@@ -31,7 +35,7 @@ def read_still(path: Path, media: MediaConfig) -> bytes:
                 raise MediaError(
                     "unsupported", f"{width}x{height} pixels; media.max_pixels={media.max_pixels}"
                 )
-            upright = _eight_bits(ImageOps.exif_transpose(image))
+            upright = _eight_bits(ImageOps.exif_transpose(image), getattr(image, "tag_v2", {}))
             return frame_jpeg(upright.convert("RGB"), media)
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         known = ", ".join(FORMATS)
@@ -41,16 +45,23 @@ def read_still(path: Path, media: MediaConfig) -> bytes:
         raise MediaError("corrupt", f"picture not readable: {error}") from error
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale grey of 16 bits; PIL's own conversion cuts all above 255 off.
+def _eight_bits(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
+    """Scale grey of 9 to 16 bits; PIL's own conversion cuts all above 255 off.
 
+    Args:
+        tags: of a TIFF; other formats have 16 bits or 8.
     Raises:
-        MediaError: unsupported, values of 32 bits, which do not say what is white.
+        MediaError: unsupported, signed values or some of 32 bits, which do not say what is white.
     """
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        (bits,) = tags.get(BITSPERSAMPLE, (16,))
+        grey = (np.asarray(image) >> bits - 8).astype(np.uint8)
+        is_inverted = tags.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO
+        return Image.fromarray(255 - grey if is_inverted else grey)
     if image.mode in WIDE_MODES:
-        raise MediaError("unsupported", "pixels of 32 bits; save it with 8 or 16 bits a channel")
+        raise MediaError(
+            "unsupported", "signed pixels or some of 32 bits; save it with 8 or 16 bits a channel"
+        )
     return image
 
 

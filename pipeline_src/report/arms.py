@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby, takewhile
 from pathlib import Path
@@ -27,21 +27,22 @@ from pipeline_src.report.load import Problems, read_arrays, read_run_config
 NUM_RESAMPLES: dict[LabelKind, int] = {"multiclass": 1000, "multilabel": 200}  # mAP takes longer
 RESAMPLING_SEED = 0
 STAGES = ("pretrain", "finetune")
-NAMED_RUNS = (("pretrain", "teacher_run"), ("finetune", "checkpoint_run"))
-MAX_LINKS = 8  # of runs that start from another's weights
+PRETRAIN_STARTS = ("checkpoint_run", "teacher_run")  # keys that name another pre-training
+MAX_LINKS = 8  # of pre-trainings that start from another's weights
 EVAL_RULE = "the rule evaluate_finetuned"
 
 
 class EvaluatedRun(NamedTuple):
     """A run on a data set; ``path`` is that of metrics.json, ``sections`` its config.yaml.
 
-    ``pretrain_seed`` is of the training that its weights come from, of this run or another.
+    ``pretrain_seeds`` are of the pre-training that it is fine-tuned from, its own or a named run's,
+    and behind it of those that this one continued or followed.
     """
 
     path: Path
     evaluation: EvalMetrics
     sections: Mapping[str, Any]
-    pretrain_seed: int = 0
+    pretrain_seeds: tuple[int, ...] = (0,)
 
     @property
     def folder(self) -> Path:
@@ -54,7 +55,12 @@ class EvaluatedRun(NamedTuple):
         finetune = self.sections.get("finetune") or {}
         last = finetune.get("seed", 0)
         is_scratch = finetune.get("init") == "scratch"
-        return (last if is_scratch else self.pretrain_seed), last
+        return (last if is_scratch else self.pretrain_seeds[0]), last
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """Seeds of all trainings that its weights come from."""
+        return (*self.seeds, *self.pretrain_seeds[1:])
 
 
 class Arm(NamedTuple):
@@ -87,18 +93,23 @@ def find_arms(
 def _read_run(problems: Problems, path: Path, evaluation: EvalMetrics) -> EvaluatedRun:
     loaded = problems.attempt(lambda: read_run_config(path.parents[2]))
     sections = loaded[1] if loaded else {}
-    seed = _pretrain_seed(path.parents[2], sections, MAX_LINKS)
-    return EvaluatedRun(path, evaluation, sections, seed)
-
-
-def _pretrain_seed(folder: Path, sections: Mapping[str, Any], links: int) -> int:
-    """Return the seed of the pre-training that a run starts from, its own or a named run's."""
-    named = (sections.get("finetune") or {}).get("checkpoint_run")
-    if named and links:
-        other = folder.parent / named
+    folder, start = path.parents[2], sections
+    if named := (sections.get("finetune") or {}).get("checkpoint_run"):
         with suppress(StageError):  # where it is gone, what is written here has to do
-            return _pretrain_seed(other, read_run_config(other)[1], links - 1)
-    return (sections.get("pretrain") or {}).get("seed", 0)
+            start = read_run_config(folder.parent / named)[1]
+    seeds = tuple(_pretrain_seeds(folder.parent, start, MAX_LINKS))
+    return EvaluatedRun(path, evaluation, sections, seeds)
+
+
+def _pretrain_seeds(results: Path, sections: Mapping[str, Any], links: int) -> Iterator[int]:
+    """Yield the seed of a run's own pre-training, and those of the ones that it starts from."""
+    pretrain = sections.get("pretrain") or {}
+    yield pretrain.get("seed", 0)
+    for key in PRETRAIN_STARTS:
+        if links and pretrain.get(key):
+            with suppress(StageError):
+                other = read_run_config(results / pretrain[key])[1]
+                yield from _pretrain_seeds(results, other, links - 1)
 
 
 def _group(runs: Sequence[EvaluatedRun]) -> list[Arm]:
@@ -106,7 +117,7 @@ def _group(runs: Sequence[EvaluatedRun]) -> list[Arm]:
     for run in runs:
         same = groups.setdefault(_recipe(run) if run.sections else run.evaluation.run, [])
         # Two runs of one recipe and one seed are no two seeds: the second is an arm of its own.
-        fitting = (group for group in same if run.seeds not in [other.seeds for other in group])
+        fitting = (one for one in same if run.all_seeds not in [other.all_seeds for other in one])
         group = next(fitting, None)
         if group is None:
             same.append([run])
@@ -126,21 +137,26 @@ def _place_in(runs: Sequence[EvaluatedRun]) -> Callable[[list[EvaluatedRun]], in
 
 def _recipe(run: EvaluatedRun) -> str:
     """Write what a run is but for its seeds; a run that it starts from by what that one is."""
-    return json.dumps(_without_seeds(run.folder, run.sections, MAX_LINKS), sort_keys=True)
+    results = run.folder.parent
+    kept = _without_seeds(results, run.sections, ("model", *STAGES, "evaluate"), MAX_LINKS)
+    return json.dumps(kept, sort_keys=True)
 
 
-def _without_seeds(folder: Path, sections: Mapping[str, Any], links: int) -> dict[str, Any]:
+def _without_seeds(
+    results: Path, sections: Mapping[str, Any], names: Sequence[str], links: int
+) -> dict[str, Any]:
     kept: dict[str, Any] = {
         name: {key: value for key, value in (sections.get(name) or {}).items() if key != "seed"}
-        for name in ("model", *STAGES, "evaluate")
+        for name in names
     }
-    for stage, key in NAMED_RUNS:
-        other = folder.parent / str(kept[stage].get(key) or "")
-        if links and kept[stage].get(key):
-            try:
-                kept[stage][key] = _without_seeds(other, read_run_config(other)[1], links - 1)
-            except StageError:
-                continue  # it stays a name
+    starts = [("pretrain", key) for key in PRETRAIN_STARTS] + [("finetune", "checkpoint_run")]
+    for stage, key in starts:
+        named = kept.get(stage, {}).get(key)
+        if links and named:
+            with suppress(StageError):  # else it stays a name
+                other = read_run_config(results / named)[1]
+                only = ("model", "pretrain")
+                kept[stage][key] = _without_seeds(results, other, only, links - 1)
     return kept
 
 
@@ -168,11 +184,15 @@ def mean_over_runs(estimates: Sequence[Estimate | None], largest: float) -> Esti
 
 
 def pair_seeds(arm: Arm, other: Arm) -> list[tuple[EvaluatedRun, EvaluatedRun]]:
-    """Pair the runs of two arms by the seed of fine-tuning, else by both; [] where none agree."""
+    """Pair the runs of two arms by the seed of fine-tuning, else by more; [] where none agree."""
     if len(arm.runs) == len(other.runs) == 1:
         return [(arm.first, other.first)]
-    for part in (slice(1, 2), slice(0, 2)):
-        ours, theirs = ({run.seeds[part]: run for run in one.runs} for one in (arm, other))
+    keys: tuple[Callable[[EvaluatedRun], tuple[int, ...]], ...] = (
+        *(lambda run: run.seeds[1:], lambda run: run.seeds),
+        lambda run: run.all_seeds,
+    )
+    for key in keys:
+        ours, theirs = ({key(run): run for run in one.runs} for one in (arm, other))
         if len(ours) == len(arm.runs) and len(theirs) == len(other.runs):
             return [(ours[seeds], theirs[seeds]) for seeds in ours if seeds in theirs]
     return []

@@ -146,23 +146,35 @@ def saved_progress(run_dir: Path, fingerprint: str) -> tuple[int, int]:
 
     A published one is the end, whether what only resuming needs is there or not.
     """
-    for _, state in _saved_states(run_dir, fingerprint):
-        return state["step"], state["num_steps"]
+    for _, state in saved_states(run_dir):
+        if state["fingerprint"] == fingerprint:
+            return state["step"], state["num_steps"]
     return 0, 1
 
 
 def is_trained(run_dir: Path, fingerprint: str) -> bool:
-    """Return whether a configuration's last checkpoint is there and whole, by its hashes."""
+    """Return whether a configuration's last checkpoint is there and whole, by its hashes.
+
+    One that was set aside counts where nothing is here: the next start brings it back.
+    """
+    is_here = saved_progress(run_dir, fingerprint)[0] > 0
     return any(
-        state["step"] >= state["num_steps"]
+        state["fingerprint"] == fingerprint
+        and state["step"] >= state["num_steps"]
         and MODEL_FILE in state["sha256"]
         and not damaged_file(folder, state["sha256"])
-        for folder, state in _saved_states(run_dir, fingerprint)
+        for one in ([run_dir] if is_here else superseded_folders(run_dir))
+        for folder, state in saved_states(one)
     )
 
 
-def _saved_states(run_dir: Path, fingerprint: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield checkpoint folders of a configuration with their state.json, the newest first."""
+def superseded_folders(run_dir: Path) -> list[Path]:
+    """List the folders of trainings that were set aside, in the order of that."""
+    return sorted((run_dir / SUPERSEDED_FOLDER).glob("[0-9][0-9][0-9]"))
+
+
+def saved_states(run_dir: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield checkpoint folders with their state.json: the published one, then the newest first."""
     keys = {"fingerprint": str, "step": int, "num_steps": int, "sha256": dict}
     resumable = sorted((run_dir / CHECKPOINTS_FOLDER).glob("step_*"), reverse=True)
     for folder in (run_dir / PUBLISHED_FOLDER, *resumable):
@@ -170,8 +182,7 @@ def _saved_states(run_dir: Path, fingerprint: str) -> Iterator[tuple[Path, dict[
             state = read_json_object(folder / STATE_FILE, keys, "it is passed over")
         except CheckpointError:
             continue
-        if state["fingerprint"] == fingerprint:
-            yield folder, state
+        yield folder, state
 
 
 def score_hashes(

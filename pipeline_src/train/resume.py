@@ -1,7 +1,6 @@
 """Where a training starts: its own newest checkpoint, an earlier training's result, or nothing."""
 
 import logging
-import shutil
 import time
 from pathlib import Path
 
@@ -17,28 +16,13 @@ from pipeline_src.runs.checkpoint import (
     read_checkpoint,
 )
 from pipeline_src.runs.done import read_done
-from pipeline_src.runs.history import HISTORY_FILE, METRICS_LOG_FILE, VALIDATION_FILE
 from pipeline_src.runs.normalisation import warn_of_differences
-from pipeline_src.runs.spec import (
-    CHECKPOINTS_FOLDER,
-    DONE_FILE,
-    LOGGERS_FILE,
-    PUBLISHED_FOLDER,
-    SUPERSEDED_FOLDER,
-    saved_progress,
-    step_folder,
-)
+from pipeline_src.runs.spec import step_folder
 from pipeline_src.shards.read import ShardSet
 from pipeline_src.train.distributed import Ranks, from_main
 
 logger = logging.getLogger(__name__)
 FOLDER_TIMEOUT_SECONDS = 60.0
-# They move together, weights first: published beside another training's log they would get its
-# curve.
-OF_ONE_TRAINING = (
-    *(CHECKPOINTS_FOLDER, PUBLISHED_FOLDER, DONE_FILE, HISTORY_FILE, VALIDATION_FILE),
-    *("tensorboard", METRICS_LOG_FILE, LOGGERS_FILE),
-)
 
 
 def resume_point(parent: Path, fingerprint: str, ranks: Ranks) -> Checkpoint | None:
@@ -114,33 +98,3 @@ def _foreign_heads(
         num_outputs,
     )
     return model.head_prefixes
-
-
-def recall(run_dir: Path, fingerprint: str) -> None:
-    """Set another configuration's training aside, and bring back this one's if it was set aside."""
-    if saved_progress(run_dir, fingerprint)[0]:
-        return
-    set_aside(run_dir)
-    for kept in sorted((run_dir / SUPERSEDED_FOLDER).glob("[0-9][0-9][0-9]"), reverse=True):
-        if saved_progress(kept, fingerprint)[0]:
-            for name in reversed(OF_ONE_TRAINING):
-                if (kept / name).exists():
-                    shutil.move(kept / name, run_dir / name)
-            kept.rmdir()
-            logger.info("%s: brought back what this configuration had trained", run_dir)
-            return
-
-
-def set_aside(run_dir: Path) -> None:
-    """Move what an earlier configuration left here into ``superseded``; nothing is lost."""
-    left = [run_dir / name for name in OF_ONE_TRAINING]
-    left = [path for path in left if path.exists()]
-    if not left:
-        return
-    parent = run_dir / SUPERSEDED_FOLDER
-    taken = [int(path.name) for path in parent.glob("[0-9][0-9][0-9]")]
-    target = parent / f"{max(taken, default=-1) + 1:03d}"
-    target.mkdir(parents=True)
-    for path in left:
-        shutil.move(path, target / path.name)
-    logger.warning("%s: files of another configuration moved to %s", run_dir, target)

@@ -30,9 +30,10 @@ from pipeline_src.train.measure import cost_record
 from pipeline_src.train.memory import keep_freed_memory
 from pipeline_src.train.precision import agree_on_precision
 from pipeline_src.train.progress import TrainProgress
-from pipeline_src.train.resume import recall, resume_point, set_aside
+from pipeline_src.train.resume import resume_point
 from pipeline_src.train.state import compare_threads, constant_state
 from pipeline_src.train.stop import StopFlag
+from pipeline_src.train.superseded import recall, set_aside
 from pipeline_src.train.task import Task, make_task
 from pipeline_src.train.teacher import load_teacher
 

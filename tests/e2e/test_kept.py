@@ -88,6 +88,19 @@ def test_results_of_one_split_without_records_are_kept(kept, tmp_path):
     assert set(planned_jobs(output)) <= {"resolve_config", "pretrain", "total"}
 
 
+def test_indexes_without_records_that_keep_what_is_left_out_now_are_made_again(kept, tmp_path):
+    """They were entered as current: duplicates would have been trained on."""
+    clone = Workspace.make(tmp_path, kept.env)
+    arrived = {"copy_function": shutil.copy, "dirs_exist_ok": True}
+    shutil.copytree(kept.root / "results", clone.root / "results", **arrived)
+    indexes = [f"results/test/digits/shards/{one}/index.json" for one in ("train", "val", "test")]
+    changed = ("--config", "shards={exclude_flags: [duplicate]}", "--")
+    output = clone.snakemake("-n", *TINY, *changed, *indexes)
+    assert planned_jobs(output) == {"pack_index": 3}
+    assert "that fit the configuration are kept" in output
+    assert "MissingInput" not in output
+
+
 @pytest.mark.exhaustive
 def test_results_without_records_are_judged_by_what_they_say(kept, tmp_path):
     clone = Workspace.make(tmp_path, kept.env)

@@ -11,7 +11,6 @@ from pipeline_src.errors import StageError
 from pipeline_src.evaluate.records import DIRECTIONS, ProbeMetrics, read_record
 from pipeline_src.methods.common.config import HEADS
 from pipeline_src.report.arms import (
-    MAX_LINKS,
     Arm,
     ArmFigures,
     EvaluatedRun,
@@ -130,17 +129,16 @@ def _read_costs(problems: Problems, arm: Arm) -> Costs:
 
 def _trained_by(run: EvaluatedRun, stage: Stage) -> Path | None:
     """Return the folder of the run that trained a stage of ``run``; None = none here did."""
-    folder, sections = run.folder, run.sections
-    for _ in range(MAX_LINKS):
-        origin = weights_origin(sections, stage)
-        if origin.kind != "other":
-            return folder if origin.kind == "own" else None
-        folder = folder.parent / origin.name
-        try:
-            sections = read_run_config(folder)[1]
-        except StageError:
-            break  # its done.json is asked for, and missed by name
-    return folder
+    origin = weights_origin(run.sections, stage)
+    if origin.kind != "other":
+        return run.folder if origin.kind == "own" else None
+    # The pre-training of the named run itself, whatever that one is fine-tuned from.
+    folder = run.folder.parent / origin.name
+    try:
+        pretrain = read_run_config(folder)[1].get("pretrain") or {}
+    except StageError:
+        return folder  # its done.json is asked for, and missed by name
+    return None if pretrain.get("checkpoint") else folder
 
 
 def _read_done(problems: Problems, run: EvaluatedRun, stage: Stage) -> TrainingDone | None:

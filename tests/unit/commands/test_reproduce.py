@@ -123,13 +123,15 @@ def test_a_mean_over_folds_is_not_made_again_as_one(tmp_path):
 def test_the_threads_of_a_training_are_those_it_is_made_again_with(tmp_path):
     """With others the weights differ in their last bits, and so does their hash."""
     metrics = tmp_path / "run/eval/digits/metrics.json"
-    stored = SimpleNamespace(dataset="digits")
-    assert recorded_threads(metrics, stored) == 0
-    for folder, threads in (("pretrain", 3), ("finetune/digits", 1)):
+    whole, fold = (SimpleNamespace(dataset="digits", split=split) for split in ("test", "fold2"))
+    assert recorded_threads(metrics, whole) == {}
+    trained = (("pretrain", 3), ("finetune/digits", 1), ("finetune/digits_fold2", 4))
+    for folder, threads in trained:
         state = tmp_path / "run" / folder / "checkpoint/state.json"
         state.parent.mkdir(parents=True)
         state.write_text(json.dumps({"num_threads": threads}))
-        assert recorded_threads(metrics, stored) == threads
+    assert recorded_threads(metrics, whole) == {"pretrain_model": 3, "finetune_model": 1}
+    assert recorded_threads(metrics, fold) == {"pretrain_model": 3, "finetune_model": 4}
 
 
 def test_a_data_set_of_the_current_folder_is_found_there(tmp_path, monkeypatch):

@@ -76,6 +76,14 @@ def test_other_files_are_not_written_over(folder, tmp_path):
         export(folder, tmp_path)
 
 
+def test_a_model_of_another_library_is_not_written_over(folder, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    (tmp_path / "vision_encoder.onnx").write_text("theirs")
+    with pytest.raises(CheckpointError, match="holds other files"):
+        export(folder, tmp_path)
+    assert (tmp_path / "vision_encoder.onnx").read_text() == "theirs"
+
+
 def test_encoders_of_another_checkpoint_do_not_stay(folder, tmp_path):
     export(folder, tmp_path / "out")
     stale = tmp_path / "out/audio_encoder.onnx"

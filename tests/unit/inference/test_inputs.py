@@ -49,6 +49,7 @@ def test_one_input_needs_no_list():
         np.zeros((0, 4, 4, 3), np.uint8),
         np.array(["a"]),
         np.full(16, 300.0),  # neither int16 nor of full scale 1
+        np.array([np.nan, 300.0]),
         np.zeros(16, np.int32),
         ClipArrays(),
         "",

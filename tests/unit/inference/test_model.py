@@ -299,6 +299,9 @@ def test_a_folder_of_runs_is_none_of_its_trainings(folder, tmp_path):
         assert "superseded" not in str(caught.value)
     (tmp_path / "results/run/finetune/digits/done.json").unlink()
     assert load(tmp_path / "results/run", device="cpu").folder.parent.name == "pretrain"
+    below = tmp_path / "superseded/results"  # a folder of the user's that is called so
+    shutil.copytree(tmp_path / "results", below)
+    assert load(below, device="cpu").folder.is_relative_to(below)
 
 
 def test_a_list_with_a_byte_order_mark_loses_no_file(folder, media, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Pictures become frames as video's do; hostile ones are refused."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -59,6 +60,40 @@ def test_grey_of_16_bits_is_scaled(tmp_path, ending):
         Image.fromarray(pixels).save(path)
         shown.append(np.asarray(Image.open(io.BytesIO(read_still(path, MEDIA)))))
     np.testing.assert_array_equal(*shown)
+
+
+def write_tiff(path, packed, *, bits, photometric=1, signed=False):
+    """Write a grey TIFF of 8 by 8 pixels in one strip, the tags as given."""
+    entries = [
+        *((256, 8), (257, 8), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1)),
+        *((278, 8), (279, len(packed)), (339, 2 if signed else 1)),
+    ]
+    table = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in entries)
+    head = b"II*\0" + struct.pack("<I", 8 + len(packed))
+    path.write_bytes(head + packed + struct.pack("<H", len(entries)) + table + bytes(4))
+
+
+@pytest.mark.parametrize(
+    ("packed", "options", "shown"),
+    [
+        (b"\xff" * 96, {"bits": 12}, 255),  # two pixels in three bytes
+        (b"\x80\x08\x00" * 32, {"bits": 12}, 128),
+        (b"\xff\xff" * 64, {"bits": 16}, 255),
+        (b"\xff\xff" * 64, {"bits": 16, "photometric": 0}, 0),  # the larger the darker
+        (b"\x00\x00" * 64, {"bits": 16, "photometric": 0}, 255),
+    ],
+)
+def test_a_tiff_is_as_bright_as_its_tags_say(tmp_path, packed, options, shown):
+    write_tiff(tmp_path / "a.tif", packed, **options)
+    seen = np.asarray(Image.open(io.BytesIO(read_still(tmp_path / "a.tif", MEDIA))))
+    assert np.abs(seen.astype(int) - shown).max() <= 1
+
+
+def test_signed_pixels_are_refused(tmp_path):
+    write_tiff(tmp_path / "a.tif", bytes(128), bits=16, signed=True)
+    with pytest.raises(MediaError, match="signed pixels") as caught:
+        read_still(tmp_path / "a.tif", MEDIA)
+    assert caught.value.reason == "unsupported"
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])

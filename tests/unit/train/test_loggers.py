@@ -11,7 +11,7 @@ from pipeline_src.runs.spec import TrainSpec, load_spec
 from pipeline_src.train import loggers
 from pipeline_src.train.log import open_log
 from pipeline_src.train.loggers import Loggers
-from pipeline_src.train.resume import set_aside
+from pipeline_src.train.superseded import set_aside
 
 NOT_LOCKED = "{} is not in the lock (decision 100): install it to run this"
 FIRST = [{"step": 1, "loss": 2.0, "seconds": 0.5}, {"step": 1, "val": {"audio": 0.25}}]

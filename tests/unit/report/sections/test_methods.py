@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline_src.evaluate.records import EvalMetrics, ProbeMetrics, read_record
-from pipeline_src.report.arms import ArmFigures, find_arms
+from pipeline_src.report.arms import ArmFigures, find_arms, pair_seeds
 from pipeline_src.report.blocks import Charts, Table
 from pipeline_src.report.load import Problems
 from pipeline_src.report.sections.methods import methods_section
@@ -86,6 +86,35 @@ def test_seeds_of_the_runs_that_are_started_from_count(tmp_path):
     evaluations = [(path, read_record(path, EvalMetrics, "rule")) for path in paths]
     (arms,) = find_arms(Problems(), evaluations).values()
     assert [len(arm.runs) for arm in arms] == [2]
+
+
+@pytest.mark.parametrize("key", ["checkpoint_run", "teacher_run"])
+def test_seeds_of_what_a_pretraining_starts_from_or_follows_count(tmp_path, key):
+    paths = []
+    for seed in range(2):
+        write_run(tmp_path, f"first_seed{seed}", config=CONFIG.format(size="tiny", seed=seed))
+        named = f"pretrain: {{{key}: first_seed{seed}, seed: 5}}\n"
+        paths.append(write_run(tmp_path, f"next_seed{seed}", config=named))
+    evaluations = [(path, read_record(path, EvalMetrics, "rule")) for path in paths]
+    (arms,) = find_arms(Problems(), evaluations).values()
+    assert [len(arm.runs) for arm in arms] == [2]
+    assert len(pair_seeds(arms[0], arms[0])) == 2
+
+
+def test_a_run_costs_the_pretraining_of_the_run_that_it_names_whatever_that_one_starts_from(
+    tmp_path,
+):
+    """a is fine-tuned from b's pre-training, and b's fine-tuning from c's: a costs b's, not c's."""
+    write_run(tmp_path, "c", pretrain=15e12)
+    for rest in ("checkpoint_run: c", "init: scratch"):
+        write_run(tmp_path, "b", pretrain=30e12, config=f"finetune: {{{rest}}}\n")
+        paths = [
+            write_run(tmp_path, "a", config="finetune: {checkpoint_run: b}\n"),
+            write_run(tmp_path, "own", pretrain=30e12),
+        ]
+        _, text, rows, _ = compare(*paths)
+        assert text.startswith("At equal cost")
+        assert [cell.text for cell in rows["TFLOP, pre-training"]] == ["30.0", "30.0"]
 
 
 def test_what_a_named_run_did_not_train_itself_is_not_missed(tmp_path):

@@ -1,0 +1,141 @@
+"""Where a training starts in a folder that another configuration has used."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline_src.runs.spec import is_trained, saved_progress
+from pipeline_src.system.atomic import file_sha256
+from pipeline_src.train.superseded import recall
+
+FILES = ("done.json", "history.csv", "validation.csv", "metrics.jsonl", "loggers.json")
+
+
+def fill(run_dir, fingerprint, *, step=3, published=True):
+    """Write what a training of 3 steps leaves, its files marked with its fingerprint."""
+    folders = [f"checkpoints/step_{step:08d}", *(["checkpoint"] if published else [])]
+    for name in folders:
+        folder = run_dir / name
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_text(fingerprint)
+        hashes = {"model.safetensors": file_sha256(folder / "model.safetensors")}
+        state = {"fingerprint": fingerprint, "step": step, "num_steps": 3, "sha256": hashes}
+        (folder / "state.json").write_text(json.dumps(state))
+    for name in FILES if published else FILES[-2:]:
+        (run_dir / name).write_text(fingerprint)
+
+
+def owners(run_dir):
+    """Return whose each file of the folder is, apart from those set aside."""
+    files = [path for path in run_dir.rglob("*") if path.is_file()]
+    return {
+        str(path.relative_to(run_dir)): path.read_text()
+        for path in files
+        if "superseded" not in path.parts and path.name != "state.json"
+    }
+
+
+def test_a_configuration_that_is_taken_back_has_its_own_records(tmp_path):
+    """A's weights were published with the log, and so the curve, of B that had begun meanwhile."""
+    fill(tmp_path, "a")
+    whole = owners(tmp_path)
+    recall(tmp_path, "b")
+    assert owners(tmp_path) == {}
+    fill(tmp_path, "b", step=1, published=False)
+    recall(tmp_path, "a")
+    assert owners(tmp_path) == whole
+    assert saved_progress(tmp_path, "a") == (3, 3)
+    recall(tmp_path, "b")
+    assert set(owners(tmp_path).values()) == {"b"}
+    assert saved_progress(tmp_path, "b") == (1, 3)
+
+
+def test_a_training_of_ones_own_is_left_where_it_is(tmp_path):
+    fill(tmp_path, "a", step=2, published=False)
+    before = owners(tmp_path)
+    recall(tmp_path, "a")
+    assert owners(tmp_path) == before
+    assert not (tmp_path / "superseded").exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "other bytes"])
+def test_an_end_whose_weights_are_damaged_is_none(tmp_path, damage):
+    """It was trained again where it was asked for: on the login node, without a GPU."""
+    fill(tmp_path, "a")
+    assert is_trained(tmp_path, "a")
+    assert not is_trained(tmp_path, "b")
+    for path in tmp_path.rglob("model.safetensors"):
+        path.unlink() if damage == "missing" else path.write_text("b")
+    assert not is_trained(tmp_path, "a")
+
+
+class KilledError(Exception):
+    """The process ends in the middle of a move."""
+
+
+@pytest.mark.parametrize("wanted", ["a", "b"])
+@pytest.mark.parametrize("num_moves", range(14))
+def test_a_move_that_was_cut_short_is_ended_by_the_next_start(
+    tmp_path, monkeypatch, num_moves, wanted
+):
+    """Files of one training lay in two places, and every later start failed on what it missed."""
+    fill(tmp_path, "a")
+    recall(tmp_path, "b")
+    fill(tmp_path, "b", step=1, published=False)
+    rename, left = Path.rename, [num_moves]
+
+    def killed(path, target):
+        if not left[0]:
+            raise KilledError
+        left[0] -= 1
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        try:  # twelve: three of b and seven of a, and their folders'
+            recall(tmp_path, "a")
+        except KilledError:
+            pass
+        else:
+            assert num_moves >= 12
+    recall(tmp_path, wanted)
+    assert set(owners(tmp_path).values()) == {wanted}
+    assert len(owners(tmp_path)) == (7 if wanted == "a" else 3)
+    (other,) = (tmp_path / "superseded").iterdir()
+    assert other.name.isdecimal()
+
+
+def test_weights_that_a_later_training_was_started_beside_do_not_get_its_curve(tmp_path):
+    """As version 0.1 left a folder: published by a, and b's checkpoints and log."""
+    for wanted, other in (("a", "b"), ("b", "a")):
+        folder = tmp_path / wanted
+        fill(folder, "a")
+        shutil.rmtree(folder / "checkpoints")
+        fill(tmp_path / f"{wanted}_b", "b", step=1, published=False)
+        shutil.copytree(tmp_path / f"{wanted}_b", folder, dirs_exist_ok=True)
+        recall(folder, wanted)
+        found = owners(folder)
+        assert set(found.values()) <= {wanted, "a"}
+        assert (wanted == "b") == ("metrics.jsonl" in found)
+        assert other not in {found.get("metrics.jsonl"), found.get("checkpoint/model.safetensors")}
+
+
+def test_somebodys_own_files_stay_where_they_were_set_aside(tmp_path):
+    fill(tmp_path, "a")
+    recall(tmp_path, "b")
+    (tmp_path / "superseded/000/notes.txt").write_text("mine")
+    recall(tmp_path, "a")
+    assert saved_progress(tmp_path, "a") == (3, 3)
+    assert (tmp_path / "superseded/000/notes.txt").read_text() == "mine"
+
+
+def test_of_two_that_were_set_aside_the_whole_one_is_brought_back(tmp_path):
+    for step in (3, 2):
+        fill(tmp_path, "a", step=step, published=step == 3)
+        recall(tmp_path, "b")
+    assert is_trained(tmp_path, "a")  # so that nobody asks for a GPU to move files
+    recall(tmp_path, "a")
+    assert saved_progress(tmp_path, "a") == (3, 3)
+    assert is_trained(tmp_path, "a")
