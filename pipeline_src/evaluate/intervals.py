@@ -21,14 +21,13 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
-from scipy.stats import norm, t
+from scipy.special import expit, logit, ndtri, stdtrit
 
 from pipeline_src.evaluate.metrics import TOP_K, classification_metrics, d_prime, hits_at
 from pipeline_src.methods.common.config import LabelKind
 
 PERCENTILES = (2.5, 97.5)
-NORMAL_QUANTILE = float(norm.ppf(0.975))
+NORMAL_QUANTILE = float(ndtri(0.975))
 RESAMPLES_PER_BLOCK = 128  # bounds memory, and keeps the running sums in cache
 
 
@@ -73,7 +72,7 @@ def rank_interval(
         return {**share_interval(value * num_positives, num_positives), "value": float(value)}
     drawn_in = partial(_draw_in, num=num_positives)
     own, drawn_R = float(drawn_in(np.array(value))), drawn_in(samples_R)
-    quantile = float(t.ppf(0.975, max(1, num_positives // num_classes - 1)))
+    quantile = float(stdtrit(max(1, num_positives // num_classes - 1), 0.975))
     centre, half = 2 * own - drawn_R.mean(), quantile * drawn_R.std(ddof=1)
     ends = (expit([centre - half, centre + half]) * (num_positives + 1) - 0.5) / num_positives
     low, high = np.clip(ends, 0, 1)

@@ -12,8 +12,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
-from sklearn.metrics import average_precision_score, roc_auc_score
+from scipy.special import ndtri
 
 from pipeline_src.methods.common.config import LabelKind
 
@@ -65,6 +64,8 @@ def accuracy(scores_NC: NDArray, targets_NC: NDArray) -> float:
 
 def average_precisions(scores_NC: NDArray, targets_NC: NDArray) -> NDArray[np.float64]:
     """Compute average precision (C,); NaN for a class without positives."""
+    from sklearn.metrics import average_precision_score  # late: training and the report need none
+
     ap_C = np.full(scores_NC.shape[1], np.nan)
     for index in np.flatnonzero(targets_NC.any(axis=0)):
         ap_C[index] = average_precision_score(targets_NC[:, index], scores_NC[:, index])
@@ -73,6 +74,8 @@ def average_precisions(scores_NC: NDArray, targets_NC: NDArray) -> NDArray[np.fl
 
 def aucs(scores_NC: NDArray, targets_NC: NDArray) -> NDArray[np.float64]:
     """Compute the area under the ROC curve (C,); NaN without positives or without negatives."""
+    from sklearn.metrics import roc_auc_score
+
     auc_C = np.full(scores_NC.shape[1], np.nan)
     two_sided_C = targets_NC.any(axis=0) & ~targets_NC.all(axis=0)
     for index in np.flatnonzero(two_sided_C):
@@ -82,7 +85,7 @@ def aucs(scores_NC: NDArray, targets_NC: NDArray) -> NDArray[np.float64]:
 
 def d_prime(auc: float) -> float:
     """Give the separation, in deviations, of two unit normals with this AUC; infinite at AUC 1."""
-    return math.sqrt(2) * float(norm.ppf(auc))
+    return math.sqrt(2) * float(ndtri(auc))
 
 
 def mean_of_scored(values_C: NDArray) -> float:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from pipeline_src.evaluate.differences import grouped_counts, reverse_interval
 from pipeline_src.evaluate.intervals import (
@@ -171,6 +171,6 @@ def _around_mean(
     over_seeds = seeds.value / len(values_S)
     total = over_seeds + over_clips
     freedom = total**2 / over_seeds**2 * seeds.freedom if over_seeds else math.inf
-    half = float(t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(total)
+    half = float(stdtrit(freedom, (1 + confidence) / 2)) * math.sqrt(total)
     mean = float(np.mean(values_S))
     return mean, mean - half, mean + half

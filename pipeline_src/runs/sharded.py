@@ -1,14 +1,21 @@
-"""Tensors that ranks hold a part of each (FSDP2's DTensor), as checkpoints need them: whole."""
+"""Tensors that ranks hold a part of each (FSDP2's DTensor), as checkpoints need them: whole.
+
+The package of DTensor takes a second to import and is left to those who split a network: who has
+such a tensor has imported it.
+"""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypeGuard
 
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 
 def whole(value: Tensor) -> Tensor:
     """Gather a tensor, in its full shape, as if it were not split; every rank must ask."""
-    return value.full_tensor() if isinstance(value, DTensor) else value
+    return value.full_tensor() if _is_split(value) else value
 
 
 def gather(named: Iterable[tuple[str, Tensor]], *, keeps: bool) -> dict[str, Tensor]:
@@ -27,6 +34,12 @@ def like(value: Tensor, parameter: Tensor) -> Tensor:
     Scalars stay whole.
     """
     value = value.to(parameter.device)
-    if isinstance(parameter, DTensor) and value.ndim:
+    if _is_split(parameter) and value.ndim:
+        from torch.distributed.tensor import distribute_tensor
+
         return distribute_tensor(value, parameter.device_mesh, parameter.placements)
     return value
+
+
+def _is_split(value: Tensor) -> "TypeGuard[DTensor]":
+    return hasattr(value, "device_mesh")

@@ -4,7 +4,7 @@ import pytest
 
 from tests.soak import ROLES, disturb
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.exhaustive]
 SECONDS, SEED = 60, 1
 
 

@@ -43,6 +43,10 @@ PASSES = {
     "global_local": {"contrast_features": "both"},
     "ratios": {},
 }
+RUN = [
+    *("norm", "global_local"),
+    *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("nonorm", "ratios")),
+]
 pytestmark = [
     pytest.mark.slow,  # whole clips of 16 segments through networks of base size
     pytest.mark.parity,
@@ -109,7 +113,7 @@ def run_pass(case, name):
     return {key: value.item() for key, value in values.items()}, norms, outputs[0], finished
 
 
-@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("name", RUN)
 def test_losses(case, name):
     values = run_pass(case, name)[0]
     ours = {
@@ -124,12 +128,12 @@ def test_losses(case, name):
         assert_close(value, case.arrays[f"{name}/{key}"], "loss")
 
 
-@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("name", RUN)
 def test_gradients(case, name):
     check_gradients(case, name, run_pass(case, name)[1], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["norm", "ratios"])
+@pytest.mark.parametrize("name", ["norm", pytest.param("ratios", marks=pytest.mark.exhaustive)])
 def test_class_tokens(case, name):
     output = run_pass(case, name)[2]
     assert_close(output.audio_BD, case.arrays[f"{name}/cls_a"], "feature")
@@ -143,7 +147,7 @@ def test_tokens_of_each_pass(case):
     assert_close(joint.mean(1), case.arrays["norm/joint_mean"], "feature")
 
 
-@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("name", RUN)
 def test_token_counts(case, name):
     joint, audio, video = (x_BLD.shape[1] for x_BLD in run_pass(case, name)[3])
     assert [joint, audio - 1, video - 1] == case.arrays[f"{name}/token_counts"].tolist()
@@ -175,12 +179,12 @@ def test_contrast_of_recorded_tokens(case, direction):
     assert_close(values["contrast_accuracy"], case.arrays[f"{name}_acc"], "loss")
 
 
-@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("name", RUN)
 def test_draws_follow_from_the_salt(case, name):
     check_draws(case, name)
 
 
-@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("name", RUN)
 def test_masks_follow_from_the_draws(case, name):
     ratios = [float(case.arrays["meta/mask_ratio"])] * 2
     if name == "ratios":
@@ -239,6 +243,7 @@ def unit(values):
     return values / np.linalg.norm(values, axis=-1, keepdims=True)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("score", SCORES)
 def test_scores_of_clips(case, score):
     sides = (unit(embedded(case)[side].numpy()) for side in ("audio", "video"))

@@ -152,6 +152,7 @@ def test_done_file_lost_after_the_end(disturbed, cluster):
     assert json.loads((disturbed.folder / "job.json").read_text())["cluster"] == "local"
 
 
+@pytest.mark.exhaustive  # the local one is in e2e/test_interrupted.py
 def test_snakemake_killed_and_started_again(disturbed, cluster):
     """kill -9 leaves the job in the queue; the same command joins it."""
     workflow = disturbed.start()

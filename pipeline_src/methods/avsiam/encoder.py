@@ -17,10 +17,10 @@ from pipeline_src.methods.common.blocks import FINAL_NORM_EPS, Block, NormName, 
 from pipeline_src.methods.common.config import MODALITIES, Modality
 from pipeline_src.methods.common.packing import Packing
 from pipeline_src.methods.common.patch_embed import (
+    PatchEmbed,
     check_frames,
     check_logmel,
     logmel_to_image,
-    make_patch_embed,
 )
 from pipeline_src.methods.common.pos_embed import sincos_2d
 from pipeline_src.methods.common.registers import make_registers, modality_registers
@@ -33,20 +33,12 @@ class SharedViT(nn.Module):
         super().__init__()
         self.config = config
         dim = config.embed_dim
-        self.patch_embed = make_patch_embed(
-            (config.img_size, config.img_size),
-            (config.patch_size, config.patch_size),
-            in_chans=3,
-            embed_dim=dim,
+        self.patch_embed = PatchEmbed(
+            (config.patch_size, config.patch_size), in_chans=3, embed_dim=dim
         )
-        self.patch_embed_a = make_patch_embed(
-            (config.num_mel_bins, config.target_length),
-            config.audio_patch,
-            in_chans=1,
-            embed_dim=dim,
-        )
-        self.pos_embed = nn.Parameter(sincos_2d(self.patch_embed.grid_size, dim))
-        self.pos_embed_a = nn.Parameter(sincos_2d(self.patch_embed_a.grid_size, dim))
+        self.patch_embed_a = PatchEmbed(config.audio_patch, in_chans=1, embed_dim=dim)
+        self.pos_embed = nn.Parameter(sincos_2d(config.video_grid, dim))
+        self.pos_embed_a = nn.Parameter(sincos_2d(config.audio_grid, dim))
         if config.num_frames > 1:
             self.temporal_embed = nn.Parameter(torch.zeros(1, config.num_frames, 1, dim))
         if config.encoders == "separate":

@@ -30,10 +30,10 @@ from pipeline_src.methods.common.decoder import Decoder
 from pipeline_src.methods.common.masking import Mask, gather_tokens
 from pipeline_src.methods.common.network import AudioVisualModel, LayerId, init_heads, make_head
 from pipeline_src.methods.common.patch_embed import (
+    PatchEmbed,
     check_frames,
     check_logmel,
     logmel_to_image,
-    make_patch_embed,
 )
 from pipeline_src.methods.common.pos_embed import sincos_2d
 from pipeline_src.methods.common.registers import make_registers, modality_registers
@@ -85,17 +85,9 @@ class CAVMAE(AudioVisualModel):
 
     def _add_embeddings(self, config: CAVMAEConfig) -> None:
         dim = config.embed_dim
-        self.patch_embed_a = make_patch_embed(
-            (config.num_mel_bins, config.target_length),
-            config.audio_patch,
-            in_chans=1,
-            embed_dim=dim,
-        )
-        self.patch_embed_v = make_patch_embed(
-            (config.img_size, config.img_size),
-            (config.patch_size, config.patch_size),
-            in_chans=3,
-            embed_dim=dim,
+        self.patch_embed_a = PatchEmbed(config.audio_patch, in_chans=1, embed_dim=dim)
+        self.patch_embed_v = PatchEmbed(
+            (config.patch_size, config.patch_size), in_chans=3, embed_dim=dim
         )
         is_trainable = config.num_classes > 0
         self.pos_embed_a = nn.Parameter(sincos_2d(config.audio_grid, dim), is_trainable)

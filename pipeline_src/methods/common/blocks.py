@@ -12,7 +12,6 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Attention, Mlp
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -27,14 +26,20 @@ FINAL_NORM_EPS = 1e-6
 TOKEN_INIT_STD = 0.02  # of mask and class tokens
 
 
-class FastAttention(Attention):
-    """timm's attention with the same parameters; on a CPU its softmax core runs in fp32.
+class Attention(nn.Module):
+    """Self-attention, its parameters as timm names them; on a CPU its softmax core runs in fp32.
 
     torch 2.11's bfloat16 attention backward on a CPU is about ten times slower than the fp32 one,
     half of a training step's time; the projections stay in the autocast type.
     """
 
-    def forward(self, x: Tensor, packing: Packing | None = None) -> Tensor:  # type: ignore[override]
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = num_heads, dim // num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, packing: Packing | None = None) -> Tensor:
         """Return tokens of the same shape: (B, L, D), or (T, D) laid out as ``packing`` says."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))
         q, k, v = qkv.unbind(-3)
@@ -47,6 +52,19 @@ class FastAttention(Attention):
             else:
                 out = packed_attention(q, k, v, packing)
         return self.proj(out.flatten(-2))
+
+
+class Mlp(nn.Module):
+    """Two linear layers around a GELU, their parameters as timm names them."""
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc2 = nn.Linear(hidden_dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return tokens of the same shape."""
+        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class Block(nn.Module):
@@ -73,7 +91,7 @@ class Block(nn.Module):
         for name in norms:
             setattr(self, f"norm1{NORM_SUFFIX[name]}", nn.LayerNorm(dim, eps=norm_eps))
             setattr(self, f"norm2{NORM_SUFFIX[name]}", nn.LayerNorm(dim, eps=norm_eps))
-        self.attn = FastAttention(dim, num_heads, qkv_bias=True)
+        self.attn = Attention(dim, num_heads)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 
     def forward(self, x: Tensor, norm: NormName | Packing) -> Tensor:

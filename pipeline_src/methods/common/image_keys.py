@@ -10,11 +10,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor
 
 from pipeline_src.errors import CheckpointError
 from pipeline_src.methods.common.network import AudioVisualModel
+from pipeline_src.methods.common.resample import resample_kernel, resample_positions
 
 Targets = dict[str, Tensor]
 # The encoders of ImageNet MAEs by size: the hub's files hold no decoder.
@@ -54,7 +54,7 @@ def resample_kernels(
     side = model.config.patch_size
     sizes = [(audio, list(model.config.audio_patch)), (video, [side, side])]
     return {
-        f"{name}.proj.weight": resample_patch_embed(kernel, size)
+        f"{name}.proj.weight": resample_kernel(kernel, size)
         for kernels, size in sizes
         for name, kernel in kernels.items()
     }
@@ -77,8 +77,7 @@ def fit_positions(image_1LD: Tensor, model: AudioVisualModel) -> Tensor:
     side = math.isqrt(image_1LD.shape[1])
     if (side, side) == model.video_grid:
         return image_1LD
-    new_size = list(model.video_grid)
-    return resample_abs_pos_embed(image_1LD, new_size, [side, side], num_prefix_tokens=0)  # type: ignore[operator]
+    return resample_positions(image_1LD, (side, side), model.video_grid)
 
 
 _BLOCK_PARTS = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import timm
 from torch import Tensor
 
 from pipeline_src.errors import CheckpointError, ConfigError
@@ -81,6 +80,8 @@ def _download(weights: ImageWeights, method: str, size: str) -> dict[str, Tensor
             f"the sizes {', '.join(names)}"
         )
     name = names[size]
+    import timm  # late, as in resample.py
+
     try:
         return timm.create_model(name, pretrained=True).state_dict()
     except Exception as error:  # the hub client's errors have no common base

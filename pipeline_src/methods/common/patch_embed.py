@@ -9,7 +9,6 @@ a patch.
 
 import torch
 import torch.nn.functional as F
-from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
 from pipeline_src.methods.common.config import NetworkConfig
@@ -18,30 +17,22 @@ PatchSize = tuple[int, int]
 TubeletSize = tuple[int, int, int]  # frames, rows, columns
 
 
-class LinearPatchEmbed(PatchEmbed):
-    """timm's patch embedding and parameters, computed as one matrix product over patches.
+class PatchEmbed(nn.Module):
+    """Patch embedding, its parameters as timm names them: one matrix product over patches.
 
     Kernel and stride are equal, so this is the same sum as the convolution, whose backward pass
     takes about 15 % of a small model's training step on a CPU.
     """
+
+    def __init__(self, patch_size: PatchSize, *, in_chans: int, embed_dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_chans, embed_dim, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed an image (B, C, H, W) of checked size as tokens (B, L, D), row-major."""
         patch_height, patch_width = self.proj.kernel_size
         patches_BLP = patchify(x, (patch_height, patch_width), channels_first=True)
         return F.linear(patches_BLP, self.proj.weight.flatten(1), self.proj.bias)
-
-
-def make_patch_embed(
-    input_size: tuple[int, int], patch_size: PatchSize, *, in_chans: int, embed_dim: int
-) -> PatchEmbed:
-    """Make a convolutional patch embedding; a remainder smaller than one patch is left unseen."""
-    return LinearPatchEmbed(
-        img_size=input_size,  # type: ignore[arg-type]  # timm takes pairs too
-        patch_size=patch_size,  # type: ignore[arg-type]
-        in_chans=in_chans,
-        embed_dim=embed_dim,
-    )
 
 
 class TubeletEmbed(nn.Module):

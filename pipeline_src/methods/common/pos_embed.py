@@ -3,14 +3,13 @@
 Shape legend: L positions, D embed_dim.
 """
 
-from collections.abc import Callable
-from typing import Literal, cast
+from typing import Literal
 
 import torch
-from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
 from pipeline_src.errors import CheckpointError
+from pipeline_src.methods.common.resample import resample_positions
 
 SINCOS_BASE = 10000.0
 
@@ -91,8 +90,7 @@ def resize_positions(
         CheckpointError: trim would have to lengthen.
     """
     if how == "interpolate":
-        resample = cast(Callable[..., Tensor], resample_abs_pos_embed)
-        return resample(pos_embed_1LD, list(new_grid), list(grid), num_prefix_tokens=0)
+        return resample_positions(pos_embed_1LD, grid, new_grid)
     if new_grid[0] > grid[0] or new_grid[1] > grid[1]:
         raise CheckpointError(
             f"model.fit_positions: trim cannot lengthen positions of {grid} tokens (rows, columns) "

@@ -15,10 +15,9 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Mlp
 from torch import Tensor, nn
 
-from pipeline_src.methods.common.blocks import Block, FastAttention
+from pipeline_src.methods.common.blocks import Attention, Block, Mlp
 from pipeline_src.methods.common.pos_embed import sinusoids
 from pipeline_src.methods.mavil.config import DecoderKind, MAViLConfig
 from pipeline_src.methods.mavil.encoder import NORM_EPS
@@ -63,7 +62,7 @@ class CrossBlock(nn.Module):
         self.attn = None
         if attends_itself:
             self.norm_self = nn.LayerNorm(dim, eps=NORM_EPS)
-            self.attn = FastAttention(dim, num_heads, qkv_bias=True)
+            self.attn = Attention(dim, num_heads)
         self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 

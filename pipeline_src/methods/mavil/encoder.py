@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from pipeline_src.methods.common.blocks import FINAL_NORM_EPS, Block, run_blocks
 from pipeline_src.methods.common.patch_embed import (
+    PatchEmbed,
     TubeletEmbed,
     check_frames,
     check_logmel,
-    make_patch_embed,
 )
 from pipeline_src.methods.common.pos_embed import sincos_2d, sincos_3d
 from pipeline_src.methods.common.registers import make_registers
@@ -63,12 +63,7 @@ class AudioEncoder(ModalityEncoder):
     """Tokens ordered by time, then frequency, as are the values of a patch."""
 
     def __init__(self, config: MAViLConfig) -> None:
-        patch_embed = make_patch_embed(
-            (config.target_length, config.num_mel_bins),
-            config.audio_token_patch,
-            in_chans=1,
-            embed_dim=config.embed_dim,
-        )
+        patch_embed = PatchEmbed(config.audio_token_patch, in_chans=1, embed_dim=config.embed_dim)
         super().__init__(config, patch_embed, sincos_2d(config.audio_token_grid, config.embed_dim))
 
     def embed(self, logmel_BTM: Tensor) -> Tensor:

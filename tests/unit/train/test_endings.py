@@ -100,7 +100,10 @@ DISTURB = {
 
 @pytest.mark.parametrize(
     "how",
-    ["dead loader", "SIGTERM", "SIGKILL", pytest.param("SIGINT", marks=pytest.mark.exhaustive)],
+    [
+        *("dead loader", "SIGKILL"),
+        *(pytest.param(how, marks=pytest.mark.exhaustive) for how in ("SIGTERM", "SIGINT")),
+    ],
 )
 def test_a_disturbed_rank_ends_with_its_loaders(index_path, tmp_path, root, how):
     spec = make_spec(index_path, tmp_path)
@@ -190,7 +193,10 @@ print("scored", len(run_over(dataset, step, batch_size=1, device=torch.device("c
 
 @pytest.mark.parametrize(
     "how",
-    ["dies", "SIGTERM", "forgotten", "spawn", pytest.param("raises", marks=pytest.mark.exhaustive)],
+    [
+        *("dies", "SIGTERM"),
+        *(pytest.param(h, marks=pytest.mark.exhaustive) for h in ("forgotten", "spawn", "raises")),
+    ],
 )
 def test_scoring_ends_with_its_loaders(index_path, tmp_path, root, how):
     script = tmp_path / "score.py"  # as Snakemake runs one: nothing guards its lines
