@@ -311,7 +311,7 @@ def test_without_network_the_hub_error_names_the_alternative(monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError("no route to host")
 
-    monkeypatch.setattr("pipeline_src.methods.common.image_start.timm.create_model", refuse)
+    monkeypatch.setattr("timm.create_model", refuse)
     with pytest.raises(ConfigError, match=r"vit_small_patch16_224.*init: <path"):
         create_model("avsiam_small", init="timm", **SMALL)
     with pytest.raises(ConfigError, match="no weights of size tiny"):
