@@ -8,7 +8,7 @@ that may have passed, are made again.
 import csv
 import io
 import json
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -110,10 +110,10 @@ class ResultTable:
             reasons.add(row["reason"])
             if len(ends) == int(row["num_windows"]):
                 whole = end
-                if reasons.isdisjoint(TRANSIENT_REASONS):
-                    self.done[source] = "" if "" in reasons else min(reasons)
-                else:
+                if _may_have_passed(source, reasons):
                     passing.update(ends)
+                else:
+                    self.done[source] = "" if "" in reasons else min(reasons)
         return self._without(passing, whole) if passing else whole
 
     def _without(self, ends: Container[int], size: int) -> int:
@@ -174,3 +174,9 @@ class ResultTable:
                 f"{self._path}: was made by another checkpoint or with other settings; {ADVICE}"
             )
         return row
+
+
+def _may_have_passed(source: str, reasons: Set[str]) -> bool:
+    """Return whether what an input was refused for may be over; a file may be there by now."""
+    is_there_now = "unavailable" in reasons and Path(source).is_file()
+    return is_there_now or not reasons.isdisjoint(TRANSIENT_REASONS)

@@ -62,6 +62,17 @@ def test_what_was_refused_for_a_time_is_made_again(path):
         assert third.done == {"a.mp4": "", "d.mp4": "corrupt", "https://host/b.mp4": ""}
 
 
+def test_a_file_that_is_there_by_now_is_looked_at(path, tmp_path):
+    late, gone = str(tmp_path / "late.mp4"), str(tmp_path / "gone.mp4")
+    with table(path) as first:
+        first.write(rows_of(late, reason="unavailable"))
+        first.write(rows_of(gone, reason="unavailable"))
+    (tmp_path / "late.mp4").touch()
+    with table(path) as second:
+        assert second.done == {gone: "unavailable"}
+    assert read(path) == [(gone, 0)]
+
+
 def test_a_window_refused_for_a_time_makes_all_of_its_input_again(path):
     rows = rows_of("a.mp4", 3)
     rows[1]["reason"] = "disk_full"
