@@ -76,25 +76,21 @@ def test_one_run_is_no_comparison(tmp_path):
     assert make_section(path) is None
 
 
-def test_seeds_of_the_runs_that_are_started_from_count(tmp_path):
+@pytest.mark.parametrize(
+    "start",
+    [
+        "finetune: {{checkpoint_run: {name}}}\n",
+        "pretrain: {{checkpoint_run: {name}, seed: 5}}\n",
+        "pretrain: {{teacher_run: {name}, seed: 5}}\n",
+    ],
+)
+def test_seeds_of_the_runs_that_are_started_from_or_followed_count(tmp_path, start):
     """Runs that differ in the seed of another run's pre-training were two arms."""
     paths = []
     for seed in range(2):
-        write_run(tmp_path, f"start_seed{seed}", config=CONFIG.format(size="tiny", seed=seed))
-        named = f"finetune: {{checkpoint_run: start_seed{seed}}}\n"
-        paths.append(write_run(tmp_path, f"probe_seed{seed}", config=named))
-    evaluations = [(path, read_record(path, EvalMetrics, "rule")) for path in paths]
-    (arms,) = find_arms(Problems(), evaluations).values()
-    assert [len(arm.runs) for arm in arms] == [2]
-
-
-@pytest.mark.parametrize("key", ["checkpoint_run", "teacher_run"])
-def test_seeds_of_what_a_pretraining_starts_from_or_follows_count(tmp_path, key):
-    paths = []
-    for seed in range(2):
         write_run(tmp_path, f"first_seed{seed}", config=CONFIG.format(size="tiny", seed=seed))
-        named = f"pretrain: {{{key}: first_seed{seed}, seed: 5}}\n"
-        paths.append(write_run(tmp_path, f"next_seed{seed}", config=named))
+        config = start.format(name=f"first_seed{seed}")
+        paths.append(write_run(tmp_path, f"next_seed{seed}", config=config))
     evaluations = [(path, read_record(path, EvalMetrics, "rule")) for path in paths]
     (arms,) = find_arms(Problems(), evaluations).values()
     assert [len(arm.runs) for arm in arms] == [2]
