@@ -60,7 +60,7 @@ test-all: $(READY_DEV)
 
 # What a commit waits for: see .pre-commit-config.yaml.
 check: lint
-	python -m pytest --numprocesses 2 --dist loadfile -m "not slow" tests/unit tests/parity
+	python -m pytest --numprocesses 2 --dist loadfile -m "not slow" tests
 
 # Ten minutes of kills, pauses, full disks and flipped bits; the results must not show any of it.
 soak: $(READY_DEV)

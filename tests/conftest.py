@@ -21,8 +21,8 @@ os.environ |= ONE_THREAD  # before a test imports torch
 gc.disable()  # until all are imported
 # Kinds of tests in the order they begin: a cluster waits more than it works, so its neighbours have
 # the machine, and short files come last, so that no process is left alone with a long one.
-KINDS = ("slurm", "e2e", "workflow", "parity", "unit")
-FAST = ("parity", "unit")  # but for those marked slow
+KINDS = ("slurm", "e2e", "workflow", "parity", "benchmarks", "integration", "unit")
+FAST = ("parity", "benchmarks", "integration", "unit")  # but for those marked slow
 STARTS = ("subprocess.Popen", "os.fork", "os.posix_spawn")  # audit events of a new process
 
 

@@ -19,8 +19,7 @@ from pipeline_src.runs.sharded import whole
 from pipeline_src.train.distributed import Ranks
 
 COMPILED_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
-# What objectives and validation call besides ``forward``.
-FORWARD_METHODS = ("forward_heads", "forward_contrast", "forward_reconstruct", "forward_masked")
+ENTRANCES = "forward_"  # begins what objectives and validation call besides ``forward``
 
 
 def shard_model(model: nn.Module, ranks: Ranks) -> None:
@@ -30,8 +29,8 @@ def shard_model(model: nn.Module, ranks: Ranks) -> None:
         if isinstance(module, Block):
             fully_shard(module, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    for name in FORWARD_METHODS:
-        if hasattr(model, name):
+    for name in dir(model):
+        if name.startswith(ENTRANCES):
             register_fsdp_forward_method(model, name)
 
 

@@ -55,9 +55,9 @@ def test_its_code_is_code_of_the_training(followed):
 @pytest.mark.exhaustive
 def test_the_tests_of_every_method_take_it_up(followed):
     workspace, _ = followed
-    rooms = ("train/test_host_sync.py", "methods/test_fake_gpu.py", "methods/test_registry.py")
-    rooms += ("methods/common/test_registers.py", "inference/test_export.py")
-    files = [f"tests/unit/{room}" for room in rooms]
+    files = ["tests/integration/train/test_host_sync.py", "tests/unit/inference/test_export.py"]
+    files += ["tests/integration/methods/test_fake_gpu.py", "tests/unit/test_methods.py"]
+    files += ["tests/unit/methods/common/test_registers.py"]
     program = "python", "-m", "pytest", "-n", "0", "-rA", "-k", "toy and not paper", *files
     passed = set(re.findall(r"^PASSED .*::(\w+)\[toy", workspace.run(*program), re.M))
     assert passed >= {

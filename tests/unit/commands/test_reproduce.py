@@ -9,6 +9,7 @@ from pipeline_src.commands.reproduce import (
     _found,
     compare_metrics,
     differing_versions,
+    prepare_checkout,
     read_origin,
     recorded_threads,
     target_of,
@@ -140,3 +141,8 @@ def test_a_data_set_of_the_current_folder_is_found_there(tmp_path, monkeypatch):
     assert _found("mine.yaml") == str(tmp_path / "mine.yaml")
     assert _found("avdigits") == "avdigits"
     assert _found("gone.yaml") == "gone.yaml"
+
+
+def test_figures_of_unknown_code_are_not_made_again(tmp_path):
+    with pytest.raises(StageError, match="the code that made them is missing"):
+        prepare_checkout(tmp_path, "unknown", {})

@@ -21,8 +21,8 @@ from pipeline_src.methods import METHODS
 from pipeline_src.methods.common.contrast import sample_negatives
 from pipeline_src.methods.factory import create_model
 from pipeline_src.methods.mavil import view_draw as views
+from tests.integration.train.test_host_sync import AUGMENT, OBJECTIVES, SHAPE
 from tests.networks import RATIOS
-from tests.unit.train.test_host_sync import AUGMENT, OBJECTIVES, SHAPE
 
 pytestmark = pytest.mark.slow
 

@@ -1,6 +1,6 @@
 """docs/mistakes.md: what users get wrong and the sentence each gets, made by making the mistakes.
 
-``MISTAKES_WRITE=1 pytest tests/unit/test_mistakes.py`` writes the table anew.
+``MISTAKES_WRITE=1 pytest tests/integration/test_mistakes.py`` writes the table anew.
 """
 
 import os
@@ -27,9 +27,9 @@ pytestmark = pytest.mark.slow
 HEADER = "clip_id,source,start_seconds,end_seconds,labels,split\n"
 ROW = "a,a.mp4,,,dog,train\n"
 TITLE = """# Mistakes, and what is said of each
-Written by `MISTAKES_WRITE=1 pytest tests/unit/test_mistakes.py`, which makes each mistake but
-for the full disk, of which it writes the sentence alone; `tests/e2e/test_full_disk.py` fills one.
-The same test fails where a sentence has changed. `<folder>` is a folder of the test.
+Written by `MISTAKES_WRITE=1 pytest tests/integration/test_mistakes.py`, which makes each mistake
+but for the full disk, of which it writes the sentence alone; `tests/e2e/test_full_disk.py` fills
+one. The same test fails where a sentence has changed. `<folder>` is a folder of the test.
 
 | mistake | what is said |
 |---|---|

@@ -6,7 +6,7 @@ from importlib.metadata import packages_distributions
 
 import pytest
 
-from tests.unit.test_imports import imported_modules
+from tests.integration.test_imports import imported_modules
 
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==(.*) \\((?:\n    --hash=.*)+)", re.MULTILINE)
 TOOLS = {"pytest", "pytest-xdist", "playwright", "pyright", "ruff", "snakefmt", "moto"}

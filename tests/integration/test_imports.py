@@ -134,3 +134,12 @@ def test_the_picture_of_the_rooms_shows_their_imports(root):
     drawn = picture.drawn_arrows(picture.PICTURE.read_text(encoding="utf-8"))
     assert drawn == picture.needed_arrows(picture.room_imports()), f"run python {path.name}"
     assert {room for rooms in picture.WINGS.values() for room in rooms} == set(ORDER)
+
+
+def test_unit_tests_mirror_the_package(root):
+    """A test of a module or room has its name; what tests several is in tests/integration."""
+    unit, package = root / "tests/unit", root / "pipeline_src"
+    for path in unit.rglob("test_*.py"):
+        name = path.name.removeprefix("test_").removesuffix(".py")
+        tested = package / path.relative_to(unit).parent / name
+        assert tested.with_suffix(".py").is_file() or tested.is_dir(), path

@@ -1,4 +1,4 @@
-"""torch.compile of the blocks: the same numbers, one compilation for all blocks of a kind."""
+"""Compiled blocks: the same numbers, one compilation a kind; and the gradients' limit."""
 
 import shutil
 
@@ -8,11 +8,10 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from pipeline_src.methods.common.blocks import Block, run_blocks
-from pipeline_src.train.parallel import COMPILED_VARIABLE, compile_blocks
-
-pytestmark = pytest.mark.slow
+from pipeline_src.train.parallel import COMPILED_VARIABLE, clip_gradients, compile_blocks
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="no g++ here: install it, as .ci/run does")
 def test_compiled_blocks_compute_the_same_and_share_their_code(tmp_path, monkeypatch):
     monkeypatch.setenv(COMPILED_VARIABLE, "")  # so that it is put back
@@ -33,3 +32,12 @@ def test_compiled_blocks_compute_the_same_and_share_their_code(tmp_path, monkeyp
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5)
     assert counters["stats"]["unique_graphs"] == 1
     assert any(path.is_file() for path in tmp_path.rglob("*.py"))
+
+
+def test_a_gradient_limit_of_zero_clips_nothing():
+    parameter = nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.tensor([3.0, 4.0])
+    assert clip_gradients([parameter], 0) == 5
+    assert parameter.grad.tolist() == [3, 4]
+    assert clip_gradients([parameter], 1) == 5
+    assert parameter.grad.tolist() == pytest.approx([0.6, 0.8])
