@@ -94,7 +94,8 @@ class Steps:
         if isinstance(self.recipe, FinetuneConfig):
             return None
         ratio = self.recipe.reconstruct_ratio
-        return MaskRatios(ratio, ratio, self.recipe.contrast_ratios)
+        own_pass = self.model.config.has_contrast_pass
+        return MaskRatios(ratio, ratio, self.recipe.contrast_ratios if own_pass else ())
 
 
 def measure(steps: Steps, repeats: int) -> dict[str, float]:

@@ -7,15 +7,13 @@ reading of ours, and none is the paper's setting (docs/efficiency.md).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any
 
 from pipeline_src.config.networks import pretrain_network
 from pipeline_src.config.phase_plan import plan_phases
 from pipeline_src.config.training import ModelConfig, PretrainConfig
-from pipeline_src.methods import MaskRatios
 from pipeline_src.methods.mavil.config import MAViLConfig
-from pipeline_src.methods.mavil.cost import PretrainStep, planned_step, trained_flops
+from pipeline_src.methods.mavil.cost import PretrainStep, planned_steps, trained_flops
 
 NUM_MEL_BINS = 128
 FRAMES = (8, 16)
@@ -108,11 +106,8 @@ def closed_form(
 
 def mavil_steps(network: MAViLConfig, recipe: PretrainConfig) -> list[PretrainStep]:
     """List what a clip passes in each phase, or in each pair of ``mask_ratios``: equal shares."""
-    listed = [
-        MaskRatios(audio, video) for audio, video in product(recipe.mavil.mask_ratios, repeat=2)
-    ]
     planned = [phase.ratios for phase in plan_phases(network, recipe) if phase.ratios]
-    return [planned_step(network, ratios, recipe) for ratios in listed or planned]
+    return [step for ratios in planned for step in planned_steps(network, ratios, recipe)]
 
 
 def steps_saved(model: ModelConfig, recipe: PretrainConfig) -> float:

@@ -1,5 +1,7 @@
 """Sizes of networks that a test builds in milliseconds."""
 
+from typing import Any
+
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
@@ -17,6 +19,14 @@ WIDTHS = {
 # Of a step as published: AVSiam's, with CAV-MAE's in it, and MAViL's.
 RATIOS = MaskRatios(0.75, 0.75, (0.0, 0.125, 0.25, 0.375, 0.5))
 MAVIL_RATIOS = MaskRatios(0.8, 0.8)
+
+
+def ratios_of(objective: Any) -> MaskRatios:
+    """Ratios of its step; listed ones only where it contrasts in a pass of its own."""
+    has_own_pass = objective.model.config.has_contrast_pass
+    return RATIOS if has_own_pass else RATIOS._replace(listed=())
+
+
 SMALL = {"img_size": 16, "patch_size": 8, "num_mel_bins": 16, "target_length": 24} | WIDTHS
 
 

@@ -12,7 +12,7 @@ CAV_MAE = {
 }  # fmt: skip
 MAVIL = {
     "contrast_direction": "both", "contrast_scope": "global", "contrast_weight": 0.1,
-    "temperature": 0.1, "intra_weight": 0.01, "intra_temperature": 1.0, "mask_ratios": (),
+    "temperature": 0.1, "intra_weight": 0.01, "intra_temperature": 1.0,
     "reconstruct_weight": 1.0, "audio_mask": "unstructured", "second_view": "encoders",
     "decode_fraction": 1.0, "shared_step": False, "teacher": None,
 }  # fmt: skip

@@ -25,6 +25,7 @@ DEMO_FILE = CONFIG_FOLDER / "experiments" / "demo.yaml"
 logger = logging.getLogger(__name__)
 SectionT = TypeVar("SectionT", bound=Section)
 # Pydantic speaks of Python's types.
+FEW = 20  # keys of a section that an error lists beside the one that was meant
 PLAIN = {
     "dict_type": "must be a mapping, {name: value, ...}",
     "model_type": "must be a section, {key: value, ...}",
@@ -146,7 +147,9 @@ def _describe(
     if problem["type"] == "extra_forbidden":
         fields = _section_at(section, location[:-1]).model_fields
         near = did_you_mean(location[-1], fields)
-        message = f"unknown key{near}; allowed here: {', '.join(fields)}"
+        is_long = near and len(fields) > FEW
+        allowed = "all: config/README.md" if is_long else f"allowed here: {', '.join(fields)}"
+        message = f"unknown key{near}; {allowed}"
     else:
         message = PLAIN.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
     is_cross_key = isinstance(problem["input"], Mapping) and problem["type"] == "value_error"

@@ -45,7 +45,7 @@ def plan_phases(network: NetworkConfig, recipe: PretrainConfig) -> tuple[Phase, 
 def _load(network: NetworkConfig, recipe: PretrainConfig, ratios: MaskRatios) -> Fraction:
     """Return what a clip costs in a step by the rule of ``adaptive_batch``, up to a factor."""
     if recipe.contrast_weight == 0:
-        ratios = ratios._replace(contrast=())  # the pass is not run
+        ratios = ratios._replace(listed=())  # the pass is not run
     if recipe.adaptive_batch == "tokens":
         return network.visible_tokens(ratios)
     return network.step_macs(ratios, recipe) if recipe.adaptive_batch == "flops" else Fraction(1)
@@ -71,7 +71,7 @@ def _ratios(network: NetworkConfig, recipe: PretrainConfig, number: int, count: 
         for other in MODALITIES
     )
     if not network.has_contrast_pass:
-        return MaskRatios(audio, video)
+        return MaskRatios(audio, video, recipe.listed_ratios(network.ratio_key))
     starts = recipe.contrast_ratios
     ends = curriculum.contrast_ratios_end or starts
     contrast = (
@@ -98,13 +98,13 @@ def _asked(
     network: NetworkConfig, recipe: PretrainConfig, ratios: MaskRatios, modality: str
 ) -> list[tuple[str, float]]:
     """Return each mask ratio that tokens of a modality meet, after the ``pretrain`` key of it."""
-    listed = recipe.listed_ratios(network.ratio_key)
+    listed = [(network.ratio_key, ratio) for ratio in ratios.listed]
     if listed and not network.has_contrast_pass:
-        return [(network.ratio_key, ratio) for ratio in listed]
+        return listed
     curriculum = recipe.curriculum
     is_scheduled = curriculum.is_on and curriculum.modalities in (modality, "both")
     own = ("curriculum" if is_scheduled else "reconstruct_ratio", getattr(ratios, modality))
-    return [own, *(("contrast_ratios", ratio) for ratio in ratios.contrast)]
+    return [own, *listed]
 
 
 def _span(recipe: PretrainConfig, number: int) -> str:

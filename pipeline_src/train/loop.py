@@ -191,8 +191,8 @@ def _scheduled_values(schedule: Schedule, step: int) -> dict[str, float]:
     values: dict[str, float] = {"batch_size": phase.batch_size}
     if phase.ratios:
         values |= {"audio_ratio": phase.ratios.audio, "video_ratio": phase.ratios.video}
-        if contrast := phase.ratios.contrast:
-            values["contrast_ratio"] = sum(contrast) / len(contrast)
+        if listed := phase.ratios.listed:
+            values["contrast_ratio"] = sum(listed) / len(listed)
     return values
 
 

@@ -14,7 +14,7 @@ from pipeline_src.methods.common.config import SIZES
 from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.methods.factory import create_model
 from pipeline_src.train.objective import pretrain_objective
-from tests.networks import RATIOS, SMALL
+from tests.networks import SMALL, ratios_of
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -39,7 +39,7 @@ def test_every_method_takes_a_step(name):
     model = create_model(f"{name}_tiny", **SMALL, num_frames=2)
     objective = pretrain_objective(name, model, PretrainConfig())
     generator = torch.Generator().manual_seed(0)
-    plan = objective.draw(6, RATIOS, generator)
+    plan = objective.draw(6, ratios_of(objective), generator)
     batch = {
         "logmel": torch.randn(6, 24, 16, generator=generator),
         "frames": torch.randn(6, 2, 3, 16, 16, generator=generator),

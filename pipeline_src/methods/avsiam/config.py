@@ -76,7 +76,7 @@ class AVSiamConfig(NetworkConfig):
         sizes = (self.num_audio_tokens, self.num_video_tokens)
         contrast = [
             self.embedding_macs() + self._encoder_macs(*(num_kept(size, ratio) for size in sizes))
-            for ratio in ratios.contrast
+            for ratio in ratios.listed
         ]
         return reconstruct + mean(contrast)
 

@@ -131,12 +131,12 @@ class AVSiamPretrain(nn.Module):
         self, batch_size: int, ratios: MaskRatios, draw: NoiseDraw, generator: torch.Generator
     ) -> list[MaskedChunk]:
         """Split the clips into a chunk a ratio, empty ones left out, and mask each chunk."""
-        clips_per_ratio = split_batch(batch_size, len(ratios.contrast), generator)
+        clips_per_ratio = split_batch(batch_size, len(ratios.listed), generator)
         return [
             MaskedChunk(
                 clip_ids, mask_from_noise(draw(len(clip_ids), ratio, generator), ratio).ids_keep
             )
-            for clip_ids, ratio in zip(clips_per_ratio, ratios.contrast, strict=True)
+            for clip_ids, ratio in zip(clips_per_ratio, ratios.listed, strict=True)
             if len(clip_ids)
         ]
 

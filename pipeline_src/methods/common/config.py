@@ -185,8 +185,9 @@ class NetworkConfig(BaseModel):
     def visible_tokens(self, ratios: MaskRatios) -> Fraction:
         """Count tokens of a clip that the encoder sees in a training step, all passes together."""
         sizes = (self.num_audio_tokens, self.num_video_tokens)
-        contrast = [sum(num_kept(size, ratio) for size in sizes) for ratio in ratios.contrast]
-        return sum(self.kept_tokens(ratios)) + mean(contrast)
+        listed = mean([sum(num_kept(size, ratio) for size in sizes) for ratio in ratios.listed])
+        stands_for_the_others = ratios.listed and not self.has_contrast_pass
+        return listed if stands_for_the_others else listed + sum(self.kept_tokens(ratios))
 
     def forward_macs(self, ratios: MaskRatios) -> Fraction:
         """Count multiply-accumulates of one clip in a training step, the forward passes together.

@@ -9,13 +9,13 @@ class MaskRatios(NamedTuple):
 
     Args:
         audio, video: of the pass that reconstructs.
-        contrast: of a contrastive pass of its own, both modalities, each on an equal share of the
-            clips; empty where the method has no such pass.
+        listed: of both modalities, each on an equal share of the clips, in a contrastive pass of
+            its own (AVSiam) or in place of ``audio`` and ``video`` (MAViL); empty = none.
     """
 
     audio: float
     video: float
-    contrast: tuple[float, ...] = ()
+    listed: tuple[float, ...] = ()
 
 
 def num_kept(num_tokens: int, mask_ratio: float) -> int:

@@ -98,9 +98,9 @@ class MAViLConfig(NetworkConfig):
 
     def step_macs(self, ratios: MaskRatios, recipe: Any) -> Fraction:
         """Count a step with its backward passes and, in stage 2, the teacher's forward pass."""
-        from pipeline_src.methods.mavil.cost import planned_step, trained_flops  # it imports this
+        from pipeline_src.methods.mavil.cost import planned_steps, trained_flops  # it imports this
 
-        return Fraction(trained_flops(self, [planned_step(self, ratios, recipe)]))
+        return Fraction(trained_flops(self, planned_steps(self, ratios, recipe)))
 
     @property
     def reads_across(self) -> bool:

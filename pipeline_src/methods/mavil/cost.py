@@ -9,6 +9,7 @@ Letters: n tokens, q queries, k tokens that are read, d width.
 """
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 from pipeline_src.methods.common.ratios import MaskRatios
@@ -37,18 +38,22 @@ class PretrainStep(NamedTuple):
     has_teacher: bool = False
 
 
-def planned_step(config: MAViLConfig, ratios: MaskRatios, recipe: Any) -> PretrainStep:
-    """Read off the recipe of a pre-training what its step does with a clip."""
+def planned_steps(config: MAViLConfig, ratios: MaskRatios, recipe: Any) -> list[PretrainStep]:
+    """List what a step does with clips, each item with an equal share: one, or a pair of ratios."""
     mavil = recipe.mavil
     full = mavil.second_view == "full"
-    return PretrainStep(
-        ratios.audio,
-        ratios.video,
-        num_views=2 if full or mavil.intra_weight > 0 else 1,
-        num_decoded=0 if recipe.reconstruct_weight == 0 else 2 if full else 1,
-        decode_fraction=mavil.decode_fraction,
-        has_teacher=config.follows_teacher,
-    )
+    pairs = [(ratios.audio, ratios.video)]
+    return [
+        PretrainStep(
+            audio,
+            video,
+            num_views=2 if full or mavil.intra_weight > 0 else 1,
+            num_decoded=0 if recipe.reconstruct_weight == 0 else 2 if full else 1,
+            decode_fraction=mavil.decode_fraction,
+            has_teacher=config.follows_teacher,
+        )
+        for audio, video in (product(ratios.listed, repeat=2) if ratios.listed else pairs)
+    ]
 
 
 def trained_flops(config: MAViLConfig, steps: Sequence[PretrainStep]) -> float:

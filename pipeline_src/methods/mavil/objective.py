@@ -40,9 +40,6 @@ class MAViLPretrain(nn.Module):
 
     Args:
         model: built with ``num_classes=0``.
-        mask_ratios: ratios on equal shares of the clips in place of the step's, in orders of their
-            own for audio, video and either view, as in AVSiam's contrast (arXiv:2403.19638); empty
-            = none.
         audio_mask: structure of the audio masks; video masks have none.
         intra_weight, intra_temperature: of the contrast between two views.
         second_view: what the other view passes: encoders only, or decoders as well.
@@ -62,7 +59,6 @@ class MAViLPretrain(nn.Module):
         temperature: float,
         intra_weight: float,
         intra_temperature: float,
-        mask_ratios: tuple[float, ...],
         reconstruct_weight: float,
         audio_mask: AudioMask,
         second_view: SecondView,
@@ -83,7 +79,6 @@ class MAViLPretrain(nn.Module):
         self.temperature = temperature
         self.intra_weight = intra_weight
         self.intra_temperature = intra_temperature
-        self.mask_ratios = mask_ratios
         self.reconstruct_weight = reconstruct_weight
         self.views = ViewDraw(
             model.config,
@@ -108,9 +103,12 @@ class MAViLPretrain(nn.Module):
         device: torch.device | str = "cpu",
         negative_mask_NN: Tensor | None = None,
     ) -> MAViLPlan:
-        """Draw one step with ``generator`` and move it to ``device``."""
-        pair = (ratios.audio, ratios.video)
-        chunks = self.views.draw(batch_size, pair, generator, self.mask_ratios)
+        """Draw one step with ``generator`` and move it to ``device``.
+
+        Listed ratios have orders of their own for audio, video and either view, as in AVSiam's
+        contrast (arXiv:2403.19638).
+        """
+        chunks = self.views.draw(batch_size, ratios, generator)
         return MAViLPlan(move(chunks, torch.device(device)), negative_mask_NN)
 
     def forward(

@@ -16,6 +16,7 @@ from pipeline_src.methods.common.masking import (
     split_batch,
     structured_noise,
 )
+from pipeline_src.methods.common.ratios import MaskRatios
 from pipeline_src.methods.mavil.config import MAViLConfig
 from pipeline_src.methods.mavil.views import Diffusion, Masks, Queries, Query, View, ViewedClips
 
@@ -47,24 +48,20 @@ class ViewDraw:
     def draw(
         self,
         batch_size: int,
-        ratios: RatioPair,
+        ratios: MaskRatios,
         generator: torch.Generator,
-        listed: Sequence[float] = (),
     ) -> tuple[ViewedClips, ...]:
         """Draw the views of a batch.
 
         What only decoders see comes from a generator of its own, with a seed that follows from
-        this one's, so that neither diffusion nor partial decoding changes a mask.
-
-        Args:
-            listed: ratios on equal shares of the clips in place of ``ratios``; each modality of
-                each view has an order of its own, so that the number of tokens, which a network
-                can read off its features, says nothing about which clip another one is of.
+        this one's, so that neither diffusion nor partial decoding changes a mask. Of listed ratios
+        each modality of each view has an order of its own, so that the number of tokens, which a
+        network can read off its features, says nothing about which clip another one is of.
         """
         clips: Sequence[Tensor] = (torch.arange(batch_size, device=generator.device),)
-        if len(listed) > 1:
-            clips = split_batch(batch_size, len(listed), generator)
-        views_ratios = _orders(ratios, listed, self.num_encoded, generator)
+        if len(ratios.listed) > 1:
+            clips = split_batch(batch_size, len(ratios.listed), generator)
+        views_ratios = _orders(ratios, self.num_encoded, generator)
         masked = [
             (ids, [self._masks(len(ids), pair, generator) for pair in pairs])
             for ids, pairs in zip(clips, zip(*views_ratios, strict=True), strict=True)
@@ -130,11 +127,12 @@ class ViewDraw:
 
 
 def _orders(
-    ratios: RatioPair, listed: Sequence[float], num_views: int, generator: torch.Generator
+    ratios: MaskRatios, num_views: int, generator: torch.Generator
 ) -> list[list[RatioPair]]:
     """List per view the ratios of each chunk of clips, in orders drawn for each modality."""
+    listed = ratios.listed
     if not listed:
-        return [[ratios]] * num_views
+        return [[(ratios.audio, ratios.video)]] * num_views
     # Sizes of tensors hang on it, so it is drawn on the host.
     fork = torch.Generator().manual_seed(generator.initial_seed() ^ ORDER_SEED)
     orders = [

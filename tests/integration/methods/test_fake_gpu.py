@@ -22,7 +22,7 @@ from pipeline_src.methods.common.contrast import sample_negatives
 from pipeline_src.methods.factory import create_model
 from pipeline_src.methods.mavil import view_draw as views
 from tests.integration.train.test_host_sync import AUGMENT, OBJECTIVES, SHAPE
-from tests.networks import RATIOS
+from tests.networks import ratios_of
 
 pytestmark = pytest.mark.slow
 
@@ -128,7 +128,7 @@ def losses(objective, batch):
     generator = FakeGenerator()
     batch = augment_batch(batch, generator=generator, **(AUGMENT.model_dump() | UNWARPED))
     negatives = sample_negatives(NUM_CLIPS, 4, generator)
-    plan = objective.draw(NUM_CLIPS, RATIOS, generator, GPU, negatives)
+    plan = objective.draw(NUM_CLIPS, ratios_of(objective), generator, GPU, negatives)
     found = {}
     for step_pass in objective.passes:
         with torch.no_grad():

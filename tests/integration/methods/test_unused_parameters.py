@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline_src.methods.factory import create_model
-from tests.networks import MAVIL_RATIOS, RATIOS, SMALL
+from tests.networks import SMALL, ratios_of
 from tests.objectives import published_classifier, published_objective
 
 NETWORKS = (
@@ -67,8 +67,7 @@ def test_a_pretraining_says_whether_a_pass_leaves_parameters(method, overrides, 
     if method in ("mavil", "diffmavil") and keys.get("contrast_weight") == 0:
         keys = BOTH_ZERO
     objective = published_objective(method, make(method, **overrides), **keys)
-    ratios = MAVIL_RATIOS if "mavil" in method else RATIOS
-    if passes_that_leave_some(objective, ratios):
+    if passes_that_leave_some(objective, ratios_of(objective)):
         assert objective.find_unused_parameters
 
 

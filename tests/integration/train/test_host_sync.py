@@ -22,7 +22,7 @@ from pipeline_src.train.loop import TrainingRun, _take_step
 from pipeline_src.train.objective import pretrain_objective
 from pipeline_src.train.optim import make_optimizer, parameter_groups
 from pipeline_src.train.progress import TrainProgress
-from tests.networks import RATIOS
+from tests.networks import ratios_of
 from tests.objectives import published_classifier
 
 pytestmark = pytest.mark.slow
@@ -32,7 +32,6 @@ AUGMENT = AugmentConfig(
     noise=0.1, time_shift=3, time_roll=5, freq_shift=2, gain=0.1, freq_mask=4, time_mask=8,
     crop_scale=0.8, image_shift=0.1, image_rotate=5, flip=True,
 )  # fmt: skip
-SCHEDULE = make_schedule(24, epochs=2, batch_size=6, phases=[Phase(6, RATIOS)])
 
 
 def pretraining(method, **recipe):
@@ -43,6 +42,11 @@ def pretraining(method, **recipe):
 def classifier(method, task="multiclass"):
     model = create_model(f"{method}_tiny", num_classes=4, **SHAPE)
     return published_classifier(model, task=task, all_heads=True)
+
+
+def progress(run, step=0):
+    phases = [Phase(6, ratios_of(run.objective_module))]
+    return TrainProgress(step, make_schedule(24, epochs=2, batch_size=6, phases=phases))
 
 
 OBJECTIVES = {
@@ -113,7 +117,7 @@ class Unread(StepGuard):
 def test_a_step_reads_no_value(name):
     with FakeTensorMode(allow_non_fake_inputs=True):
         run = make_run(name, "cpu", Unread())
-        logged = _take_step(run, make_batch(run), TrainProgress(0, SCHEDULE))
+        logged = _take_step(run, make_batch(run), progress(run))
     assert logged["loss"].shape == ()
 
 
@@ -121,7 +125,7 @@ def test_a_step_that_reads_a_value_is_found():
     with FakeTensorMode(allow_non_fake_inputs=True):
         run = make_run("cav_mae", "cpu", StepGuard(reads_at_once=True))
         with pytest.raises(DataDependentOutputException):
-            _take_step(run, make_batch(run), TrainProgress(0, SCHEDULE))
+            _take_step(run, make_batch(run), progress(run))
 
 
 @pytest.mark.gpu
@@ -133,11 +137,11 @@ def test_a_step_on_a_gpu_does_not_wait(name):
     run = make_run(name, "cuda", StepGuard())
     batches = [make_batch(run) for _ in range(4)]
     for step in range(2):  # lets caches fill: kernels, layouts, pinned memory
-        _take_step(run, batches[step], TrainProgress(step, SCHEDULE))
+        _take_step(run, batches[step], progress(run, step))
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
         for step in range(2, 4):
-            _take_step(run, batches[step], TrainProgress(step, SCHEDULE))
+            _take_step(run, batches[step], progress(run, step))
     finally:
         torch.cuda.set_sync_debug_mode("default")

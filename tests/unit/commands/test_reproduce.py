@@ -12,6 +12,7 @@ from pipeline_src.commands.reproduce import (
     prepare_checkout,
     read_origin,
     recorded_threads,
+    run_workflow,
     target_of,
 )
 from pipeline_src.errors import StageError
@@ -133,6 +134,22 @@ def test_the_threads_of_a_training_are_those_it_is_made_again_with(tmp_path):
         state.write_text(json.dumps({"num_threads": threads}))
     assert recorded_threads(metrics, whole) == {"pretrain_model": 3, "finetune_model": 1}
     assert recorded_threads(metrics, fold) == {"pretrain_model": 3, "finetune_model": 4}
+
+
+@pytest.mark.slow
+def test_a_training_is_made_again_with_its_threads_whatever_this_machine_has(tmp_path):
+    rule = 'rule {0}:\n output: "{0}"\n threads: 3\n shell: "echo {{threads}} > {{output}}"\n'
+    rules = (rule.format(name) for name in ("pretrain_model", "finetune_model"))
+    (tmp_path / "Snakefile").write_text("".join(rules))
+    (tmp_path / "profiles/default").mkdir(parents=True)
+    (tmp_path / "profiles/default/config.yaml").write_text("cores: 3\n")
+    run_workflow(tmp_path, "finetune_model", threads={"pretrain_model": 2, "finetune_model": 64})
+    assert (tmp_path / "finetune_model").read_text() == "64\n"
+    run_workflow(tmp_path, "pretrain_model", threads={"pretrain_model": 2, "finetune_model": 64})
+    assert (tmp_path / "pretrain_model").read_text() == "2\n"
+    (tmp_path / "finetune_model").unlink()
+    run_workflow(tmp_path, "finetune_model", threads={})
+    assert (tmp_path / "finetune_model").read_text() == "3\n"
 
 
 def test_a_data_set_of_the_current_folder_is_found_there(tmp_path, monkeypatch):

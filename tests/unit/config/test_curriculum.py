@@ -92,11 +92,11 @@ def test_the_modality_that_is_not_scheduled_stays():
 def test_contrast_ratios_go_to_their_ends_where_some_are_given():
     keys = {"contrast_ratios": (0.0, 0.4), "curriculum": {**LINEAR, "contrast_ratios_end": [0, 0]}}
     planned = phases("avsiam", epochs=3, **keys)
-    assert [one.ratios.contrast for one in planned] == [(0.0, 0.4), (0.0, 0.2), (0.0, 0.0)]
+    assert [one.ratios.listed for one in planned] == [(0.0, 0.4), (0.0, 0.2), (0.0, 0.0)]
     keys["curriculum"] = LINEAR
     planned = phases("avsiam", epochs=3, **keys)
-    assert {one.ratios.contrast for one in planned} == {(0.0, 0.4)}
-    assert {one.ratios.contrast for one in phases()} == {()}
+    assert {one.ratios.listed for one in planned} == {(0.0, 0.4)}
+    assert {one.ratios.listed for one in phases()} == {()}
 
 
 def test_without_a_curriculum_there_is_one_segment():

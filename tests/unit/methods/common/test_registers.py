@@ -7,7 +7,7 @@ from pipeline_src.config import PretrainConfig
 from pipeline_src.methods import METHODS
 from pipeline_src.methods.factory import create_model
 from pipeline_src.train.objective import pretrain_objective
-from tests.networks import RATIOS, SMALL
+from tests.networks import RATIOS, SMALL, ratios_of
 
 FRAMES = {"num_frames": 2}
 
@@ -47,7 +47,7 @@ def test_every_method_has_them_by_its_configuration(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_they_train(method):
     objective = pretrain_objective(method, make_model(method), PretrainConfig())
-    plan = objective.draw(6, RATIOS, torch.Generator().manual_seed(0))
+    plan = objective.draw(6, ratios_of(objective), torch.Generator().manual_seed(0))
     for step_pass in objective.passes:
         objective(make_batch(), plan, step_pass)["loss"].backward()
     assert all(tokens.grad.abs().sum() > 0 for tokens in registers_of(objective.model))

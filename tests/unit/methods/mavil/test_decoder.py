@@ -85,8 +85,9 @@ def noised_by_hand(model, batch, clip_ids, query, side):
 
 def test_decoders_receive_the_noised_patches_of_the_hidden_places():
     model = make_model("diffmavil_tiny", noise_init=0.5)
-    objective, batch = mavil_objective(model, mask_ratios=(0.5, 0.75)), make_batch()
-    plan = objective.draw(4, MAVIL_RATIOS, torch.Generator().manual_seed(0))
+    objective, batch = mavil_objective(model), make_batch()
+    ratios = MAVIL_RATIOS._replace(listed=(0.5, 0.75))
+    plan = objective.draw(4, ratios, torch.Generator().manual_seed(0))
     assert [chunk.clip_ids.tolist() for chunk in plan.chunks] != [[0, 1], [2, 3]]
     received = {}
     for name, decoder in zip(SIDES, (model.decoder_a, model.decoder_v), strict=True):

@@ -18,8 +18,8 @@ from tests.unit.methods.mavil.test_network import NAMES, make_batch, make_model,
 KINDS = ("joint", "cross", "cross_self")
 
 
-def draw(objective, num_clips=4, seed=0, ratio=0.8):
-    ratios = MaskRatios(ratio, ratio)
+def draw(objective, num_clips=4, seed=0, ratio=0.8, listed=()):
+    ratios = MaskRatios(ratio, ratio, listed)
     return objective.draw(num_clips, ratios, torch.Generator().manual_seed(seed))
 
 
@@ -223,13 +223,16 @@ def test_partial_decoding_asks_cross_decoders_for_a_part(diffusion):
 
 
 def test_several_mask_ratios_share_a_batch():
-    objective = mavil_objective(make_model(target_length=80), mask_ratios=(0.5, 0.75, 0.9))
-    plan, batch = draw(objective, 7), {**make_batch(7), "logmel": torch.randn(7, 80, 16)}
+    objective, listed = mavil_objective(make_model(target_length=80)), (0.5, 0.75, 0.9)
+    plan, batch = (
+        draw(objective, 7, listed=listed),
+        {**make_batch(7), "logmel": torch.randn(7, 80, 16)},
+    )
     assert [len(chunk.clip_ids) for chunk in plan.chunks] == [3, 2, 2]
     counts = (objective.model.num_audio_tokens, objective.model.num_video_tokens)
     for place, (side, count) in product(range(2), enumerate(counts)):
         kept = {chunk.views[place].masks[side].ids_keep.shape[1] for chunk in plan.chunks}
-        assert kept == {num_kept(count, ratio) for ratio in (0.5, 0.75, 0.9)}
+        assert kept == {num_kept(count, ratio) for ratio in listed}
     values = objective(batch, plan)
     values["loss"].backward()
     assert without_gradient(objective) == []
@@ -247,10 +250,10 @@ def test_several_mask_ratios_share_a_batch():
 def test_who_shares_a_ratio_tells_a_contrast_nothing():
     """The best that features can say of token counts alone leaves every contrast at chance."""
     ratios, num_clips, losses = (0.1, 0.3, 0.5, 0.7, 0.9), 20, []
-    objective = mavil_objective(make_model(target_length=80, img_size=32), mask_ratios=ratios)
+    objective = mavil_objective(make_model(target_length=80, img_size=32))
     for seed in range(120):
         counts = torch.empty(4, num_clips, dtype=torch.long)  # audio, video, their second views
-        for clip_ids, views in draw(objective, num_clips, seed).chunks:
+        for clip_ids, views in draw(objective, num_clips, seed, listed=ratios).chunks:
             masks = [mask for view in views for mask in view.masks]
             for row, mask in zip(counts, masks, strict=True):
                 row[clip_ids] = sorted(
