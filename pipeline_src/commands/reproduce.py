@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline_src.catalog import paths
-from pipeline_src.config import load_config
+from pipeline_src.config import load_config, resolve_run
 from pipeline_src.config.root import NAME_PATTERN
 from pipeline_src.datasets.dataset import FOLD_PREFIX, dataset_file, load_dataset
 from pipeline_src.errors import ConfigError, StageError, shown
@@ -26,7 +26,6 @@ from pipeline_src.runs.provenance import UNKNOWN_COMMIT, package_versions
 from pipeline_src.runs.spec import PUBLISHED_FOLDER, STATE_FILE
 from pipeline_src.system.atomic import write_text
 from pipeline_src.system.checkout import CHECKOUT, CONFIG_FILE
-from pipeline_src.system.cores import num_cores
 
 NEEDED = ("git_commit", "config", "versions")  # the schema lets older files lack these
 HASHES = ("clip_ids_sha256", "data_sha256", "config_sha256", "checkpoint_sha256")
@@ -238,13 +237,13 @@ def _view(stored: Scored) -> str:
 
 
 def recorded_threads(metrics: Path, stored: Scored) -> dict[str, int]:
-    """Return the threads per rank of the run's trainings beside its figures, by rule.
+    """Return the threads per rank of the trainings behind figures, by rule, as far as known.
 
     Sums of floats are in another order with another number of them, and so are the weights.
     """
     run = metrics.resolve().parents[2]
     folders = {
-        "pretrain_model": run / paths.PRETRAIN_FOLDER,
+        "pretrain_model": run.with_name(_pretrained_run(stored)) / paths.PRETRAIN_FOLDER,
         "finetune_model": run / paths.FINETUNE_FOLDER / _view(stored),
     }
     found = {}
@@ -255,18 +254,26 @@ def recorded_threads(metrics: Path, stored: Scored) -> dict[str, int]:
     return found
 
 
+def _pretrained_run(stored: Scored) -> str:
+    """Return the run whose pre-training these figures start from: a named one, or its own."""
+    run = resolve_run(load_config(stored.config or {}), stored.run)
+    return run.finetune.checkpoint_run or stored.run
+
+
 def run_workflow(folder: Path, target: str, *, threads: Mapping[str, int]) -> None:
     """Run that checkout's own workflow in this environment.
 
     Args:
-        threads: rule -> threads; the other rules have what its profile says.
+        threads: rule -> threads; the other rules have what its profile says, up to the most of
+            these. Empty = all of them.
     Raises:
         StageError: it failed; the message ends with its last lines.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PATH": path}
-    # Snakemake gives a rule no more threads than cores, however many the machine has.
-    options = ["--cores", str(max(num_cores(), *threads.values()))] if threads else []
+    # Snakemake gives a rule no more threads than cores, however many the machine has; and what
+    # nothing is known of, as another run's pre-training, gets no more than it may have had.
+    options = ["--cores", str(max(threads.values()))] if threads else []
     options += ["--set-threads", *(f"{rule}={n}" for rule, n in threads.items())] if threads else []
     print(f"{' '.join(['snakemake', *options])} -- {target}  (in {folder})", flush=True)
     log = folder / "reproduce.log"

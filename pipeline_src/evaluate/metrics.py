@@ -64,7 +64,7 @@ def accuracy(scores_NC: NDArray, targets_NC: NDArray) -> float:
 
 def average_precisions(scores_NC: NDArray, targets_NC: NDArray) -> NDArray[np.float64]:
     """Compute average precision (C,); NaN for a class without positives."""
-    from sklearn.metrics import average_precision_score  # late: training and the report need none
+    from sklearn.metrics import average_precision_score  # late: a training needs none
 
     ap_C = np.full(scores_NC.shape[1], np.nan)
     for index in np.flatnonzero(targets_NC.any(axis=0)):

@@ -42,6 +42,8 @@ def export(source: Path, target: Path) -> Model:
     Raises:
         CheckpointError: ``target`` holds something else, or the checkpoint cannot be used.
     """
+    if target.exists() and not target.is_dir():
+        raise CheckpointError(f"{target} is a file; name a folder")
     if target.is_dir() and any(target.iterdir()) and not is_export(target):
         raise CheckpointError(f"{target} holds other files; name a new folder")
     checkpoint = locate(source)
@@ -49,9 +51,10 @@ def export(source: Path, target: Path) -> Model:
     target.mkdir(parents=True, exist_ok=True)
     for name in ENCODER_FILES.values():  # of the checkpoint that was exported here before
         (target / name).unlink(missing_ok=True)
+    # The first says whose the folder is, the last that it is whole.
+    write_json(target / PREPROCESSOR_FILE, _preprocessor(model, checkpoint.state))
     with atomic_path(target / MODEL_FILE) as temporary:
         shutil.copyfile(checkpoint.folder / MODEL_FILE, temporary)
-    write_json(target / PREPROCESSOR_FILE, _preprocessor(model, checkpoint.state))
     started_on = _start_data(model, checkpoint.state)
     write_text(target / CARD_FILE, write_card(model, checkpoint, started_on))
     write_json(target / CONFIG_FILE, _config(model, checkpoint, started_on), indent=2)

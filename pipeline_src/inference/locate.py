@@ -1,5 +1,6 @@
 """From what a person names to a checkpoint: a run's folder, a checkpoint's, or an exported one."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,13 @@ def locate(folder: Path) -> Checkpoint:
 
 
 def is_export(folder: Path) -> bool:
-    """Return whether ``av-pipeline export`` wrote a folder, whole or damaged since."""
-    try:
-        read_json_object(folder / CONFIG_FILE, {FORMAT_KEY: int}, ADVICE)
-    except CheckpointError:
-        return False
-    return True
+    """Return whether ``av-pipeline export`` wrote a folder, to its end or not; or damaged since."""
+    marks = {CONFIG_FILE: {FORMAT_KEY: int}, PREPROCESSOR_FILE: {"media": dict, "front_end": dict}}
+    for name, keys in marks.items():
+        with suppress(CheckpointError):
+            read_json_object(folder / name, keys, ADVICE)
+            return True
+    return False
 
 
 def training_folder(checkpoint: Checkpoint) -> Path:

@@ -1,14 +1,17 @@
 """Rows of results as CSV or JSON lines; a file that was begun is continued.
 
 Every row says which input it is of, which of how many windows, and what made it. All rows of an
-input are written together, and those of one that was cut short by a kill, or refused for a reason
-that may have passed, are made again.
+input are written together, and those of one that was cut short by a kill are made again. So are
+those of one that was refused for a reason that may have passed: they stay until better ones are
+there.
 """
 
 import csv
 import io
 import json
-from collections.abc import Container, Iterator, Sequence, Set
+import os
+import shutil
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -42,6 +45,8 @@ class ResultTable:
         self._made_by = made_by
         self._is_csv = path is not None and path.suffix == ".csv"
         self.done: dict[str, str] = {}  # inputs, with the reason where all of one was refused
+        self._again: dict[str, list[int]] = {}  # inputs that are asked again -> ends of their lines
+        self._replaced: set[int] = set()  # ends of lines that later ones stand for
         self._stream: BinaryIO | None = None
 
     def __enter__(self) -> "ResultTable":
@@ -58,9 +63,15 @@ class ResultTable:
     def __exit__(self, *_: object) -> None:
         if self._stream:
             self._stream.close()
+        if self._replaced:
+            self._drop_replaced()
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Append all rows of one input."""
+        """Append all rows of one input; while it is still refused, its earlier ones stay."""
+        if earlier := self._again.pop(rows[0]["source"], None):
+            if all(row["reason"] in TRANSIENT_REASONS for row in rows):
+                return
+            self._replaced.update(earlier)
         made = [{**row, "detail": one_line(row["detail"]), MADE_BY: self._made_by} for row in rows]
         if self._is_csv:
             self._write([[row.get(name, "") for name in self._columns] for row in made])
@@ -95,11 +106,10 @@ class ResultTable:
             ) from error
 
     def _keep_whole(self) -> int:
-        """Note what is done, drop what may be better now; count bytes to the last whole input."""
+        """Note what is done and what is asked again; count bytes to the last whole input."""
         whole = 0
         source, reasons = "", set[str]()
         ends: list[int] = []  # of the lines of one input
-        passing: set[int] = set()
         for end, row in self._lines():
             if row is None:  # the header
                 whole = end
@@ -110,14 +120,15 @@ class ResultTable:
             reasons.add(row["reason"])
             if len(ends) == int(row["num_windows"]):
                 whole = end
+                self._replaced.update(self._again.pop(source, ()))  # a kill left both
                 if _may_have_passed(source, reasons):
-                    passing.update(ends)
+                    self._again[source] = ends
                 else:
                     self.done[source] = "" if "" in reasons else min(reasons)
-        return self._without(passing, whole) if passing else whole
+        return whole
 
-    def _without(self, ends: Container[int], size: int) -> int:
-        """Write the table anew up to ``size`` without the lines that end at ``ends``."""
+    def _drop_replaced(self) -> None:
+        """Write the table anew without the lines that later ones stand for."""
         assert self._path is not None
         path = self._path.resolve()  # a link stays one
         with (
@@ -129,11 +140,9 @@ class ResultTable:
             end = 0
             for line in old:
                 end += len(line)
-                if end > size:
-                    break
-                if end not in ends:
+                if end not in self._replaced:
                     new.write(line)
-            return new.tell()
+            shutil.copymode(path, temporary)
 
     def _lines(self) -> Iterator[tuple[int, dict[str, Any] | None]]:
         """Yield where each whole line ends, and its row; None for the header."""
@@ -178,5 +187,6 @@ class ResultTable:
 
 def _may_have_passed(source: str, reasons: Set[str]) -> bool:
     """Return whether what an input was refused for may be over; a file may be there by now."""
-    is_there_now = "unavailable" in reasons and Path(source).is_file()
+    # Path.is_file raises for a name that no file can have.
+    is_there_now = "unavailable" in reasons and os.path.isfile(source)  # noqa: PTH113
     return is_there_now or not reasons.isdisjoint(TRANSIENT_REASONS)

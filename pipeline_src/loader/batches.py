@@ -20,6 +20,7 @@ from pipeline_src.loader.dataset import IMAGE_MEAN, IMAGE_STD, ClipDataset
 from pipeline_src.loader.processes import Initialise, LoadedItems
 from pipeline_src.loader.sampler import Draw, EpochSampler, rank_slice
 from pipeline_src.loader.shared_batches import CAN_SHARE, BorrowedBatch, SharedBatchPool
+from pipeline_src.system.cores import on_all_cores
 
 Batch = dict[str, Tensor]
 EVALUATION_PREFETCH = 2
@@ -93,17 +94,20 @@ def _load(
         source = SharedBatchPool(
             dataset, batch_size=batch_size, num_workers=num_workers, prefetch=prefetch
         )
-    loader: DataLoader[Any] = DataLoader(
-        _ErrorsAsValues(source),
-        batch_sampler=batches,  # type: ignore[arg-type]
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        prefetch_factor=prefetch if num_workers else None,
-        worker_init_fn=Initialise(),
-        collate_fn=_as_it_is,
-        multiprocessing_context="fork" if is_shared else None,
-    )
-    return Batches(loader)  # its processes are forked here, before the caller has threads
+    # The processes are forked here. Those of a validation begin in the midst of a training, whose
+    # thread may be bound to one core.
+    with on_all_cores():
+        loader: DataLoader[Any] = DataLoader(
+            _ErrorsAsValues(source),
+            batch_sampler=batches,  # type: ignore[arg-type]
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            prefetch_factor=prefetch if num_workers else None,
+            worker_init_fn=Initialise(),
+            collate_fn=_as_it_is,
+            multiprocessing_context="fork" if is_shared else None,
+        )
+        return Batches(loader)
 
 
 def _forks() -> bool:

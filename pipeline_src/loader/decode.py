@@ -24,7 +24,7 @@ def _jpeg_operator() -> Any:
     a small frame.
 
     Raises:
-        ImportError: torchvision is missing, or was built without them.
+        ImportError: torchvision is missing, was built without them, or for another torch.
     """
     spec = find_spec("torchvision")
     places = [Path(one) for one in (spec.submodule_search_locations or ())] if spec else []
@@ -32,7 +32,11 @@ def _jpeg_operator() -> Any:
     library = next((path for path in found if path.is_file()), None)
     if library is None:
         raise ImportError(f"torchvision's image operators are in none of {places}; install it")
-    torch.ops.load_library(library)
+    try:
+        torch.ops.load_library(library)
+    except OSError as error:
+        why = f"not built for torch {torch.__version__}"
+        raise ImportError(f"{library}: {why}; install the torchvision of that torch") from error
     return torch.ops.image.decode_jpeg.default
 
 

@@ -50,17 +50,20 @@ class EvaluatedRun(NamedTuple):
         return self.path.parents[2]
 
     @property
+    def is_scratch(self) -> bool:
+        """Return whether it is fine-tuned from no pre-training."""
+        return (self.sections.get("finetune") or {}).get("init") == "scratch"
+
+    @property
     def seeds(self) -> tuple[int, int]:
         """Seeds of pre-training and fine-tuning; from scratch there is one."""
-        finetune = self.sections.get("finetune") or {}
-        last = finetune.get("seed", 0)
-        is_scratch = finetune.get("init") == "scratch"
-        return (last if is_scratch else self.pretrain_seeds[0]), last
+        last = (self.sections.get("finetune") or {}).get("seed", 0)
+        return (last if self.is_scratch else self.pretrain_seeds[0]), last
 
     @property
     def all_seeds(self) -> tuple[int, ...]:
         """Seeds of all trainings that its weights come from."""
-        return (*self.seeds, *self.pretrain_seeds[1:])
+        return self.seeds if self.is_scratch else (*self.seeds, *self.pretrain_seeds[1:])
 
 
 class Arm(NamedTuple):

@@ -158,14 +158,28 @@ def is_trained(run_dir: Path, fingerprint: str) -> bool:
     One that was set aside counts where nothing is here: the next start brings it back.
     """
     is_here = saved_progress(run_dir, fingerprint)[0] > 0
+    places = [run_dir] if is_here else superseded_folders(run_dir)
     return any(
-        state["fingerprint"] == fingerprint
-        and state["step"] >= state["num_steps"]
-        and MODEL_FILE in state["sha256"]
-        and not damaged_file(folder, state["sha256"])
-        for one in ([run_dir] if is_here else superseded_folders(run_dir))
-        for folder, state in saved_states(one)
+        state["step"] >= state["num_steps"] and _is_whole(folder, state)
+        for one in places
+        for folder, state in _own_states(one, fingerprint)
     )
+
+
+def whole_progress(run_dir: Path, fingerprint: str) -> int:
+    """Return the steps of a configuration's last checkpoint that is whole; 0 without one."""
+    states = _own_states(run_dir, fingerprint)
+    return next((state["step"] for folder, state in states if _is_whole(folder, state)), 0)
+
+
+def _own_states(run_dir: Path, fingerprint: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield a configuration's checkpoint folders and their states, the last first."""
+    states = saved_states(run_dir)
+    return ((folder, state) for folder, state in states if state["fingerprint"] == fingerprint)
+
+
+def _is_whole(folder: Path, state: Mapping[str, Any]) -> bool:
+    return MODEL_FILE in state["sha256"] and not damaged_file(folder, state["sha256"])
 
 
 def superseded_folders(run_dir: Path) -> list[Path]:

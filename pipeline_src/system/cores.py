@@ -7,7 +7,8 @@ to a core each have both half of the time (``benchmarks/threads.py``).
 """
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 
 OPENMP_PLACES = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 MARK = "PIPELINE_KEPT_CORES"  # those that this process may use before OpenMP binds it
@@ -45,9 +46,23 @@ def free_main_thread() -> None:
 
 
 def bind_main_thread() -> None:
-    """Keep this thread to its core, the first, from now on; after the loaders were forked."""
+    """Keep this thread to its core, the first, from now on."""
     if allowed := _kept_cores():
         os.sched_setaffinity(0, {min(allowed)})
+
+
+@contextmanager
+def on_all_cores() -> Iterator[None]:
+    """Give what is counted, forked and started in here all cores, wherever this thread runs."""
+    if not (allowed := _kept_cores()):
+        yield
+        return
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, allowed)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, own)
 
 
 def _kept_cores() -> set[int]:

@@ -72,8 +72,10 @@ def open_log(
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Read all complete rows; a last line cut off by a kill is left out."""
+    """Read all complete rows, none without a file; a last line cut off by a kill is left out."""
     rows = []
+    if not path.exists():
+        return rows
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             rows.append(json.loads(line))

@@ -15,7 +15,7 @@ from pipeline_src.runs.checkpoint import Checkpoint, read_checkpoint
 from pipeline_src.runs.done import published, write_done
 from pipeline_src.runs.history import HISTORY_FILE, METRICS_LOG_FILE, VALIDATION_FILE, write_history
 from pipeline_src.runs.lease import held
-from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, PUBLISHED_FOLDER, TrainSpec
+from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, DONE_FILE, PUBLISHED_FOLDER, TrainSpec
 from pipeline_src.shards.read import ShardSet, open_shards
 from pipeline_src.system.cores import bind_main_thread, free_main_thread, num_cores
 from pipeline_src.train.alive import Watchdog
@@ -106,11 +106,15 @@ def _trained(spec: TrainSpec, ranks: Ranks, stop: StopFlag, sign: Callable[[str]
 
 
 def _publish(spec: TrainSpec, checkpoint: Checkpoint) -> Path:
-    """Write the histories and done.json of a finished training."""
-    rows = read_log(spec.run_dir / METRICS_LOG_FILE)
+    """Write the histories and done.json of a finished training; without its log they stay."""
+    log, done = spec.run_dir / METRICS_LOG_FILE, spec.run_dir / DONE_FILE
+    if not log.exists() and done.exists():
+        return done
+    rows = read_log(log)
     losses = [row for row in rows if "loss" in row]
-    write_history(spec.run_dir / HISTORY_FILE, losses)
-    if spec.val_indexes:
+    if losses:
+        write_history(spec.run_dir / HISTORY_FILE, losses)
+    if losses and spec.val_indexes:
         write_history(spec.run_dir / VALIDATION_FILE, [row for row in rows if "val" in row])
     return write_done(
         spec.run_dir,
@@ -152,7 +156,7 @@ def _train_on(
     )
     weights = task.clip_weights(shards)
     with training_stream(dataset, weights, recipe, progress, ranks, failures) as batches:
-        bind_main_thread()  # once its loader processes have been started
+        bind_main_thread()
         return train(run, batches, progress, stop)
 
 

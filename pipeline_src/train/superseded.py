@@ -5,7 +5,9 @@ would get its curve. A move that was cut short is ended by the next start, befor
 anything.
 """
 
+import errno
 import logging
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,18 +18,15 @@ from pipeline_src.runs.spec import (
     LOGGERS_FILE,
     PUBLISHED_FOLDER,
     SUPERSEDED_FOLDER,
-    is_trained,
     saved_progress,
     saved_states,
     superseded_folders,
+    whole_progress,
 )
 
 logger = logging.getLogger(__name__)
-RESULT = (PUBLISHED_FOLDER, DONE_FILE)
-COURSE = (
-    *(CHECKPOINTS_FOLDER, HISTORY_FILE, VALIDATION_FILE, "tensorboard", METRICS_LOG_FILE),
-    LOGGERS_FILE,
-)
+RESULT = (PUBLISHED_FOLDER, DONE_FILE, HISTORY_FILE, VALIDATION_FILE)
+COURSE = (CHECKPOINTS_FOLDER, "tensorboard", METRICS_LOG_FILE, LOGGERS_FILE)
 # What is set aside at a time; the name is the ending of its folder until all of it is there.
 PARTS = {"whole": (*COURSE, *RESULT), "result": RESULT, "course": COURSE}
 COMING_BACK = ".back"
@@ -36,17 +35,15 @@ COMING_BACK = ".back"
 def recall(run_dir: Path, fingerprint: str) -> None:
     """Set other configurations' trainings aside, and bring back this one's if it was set aside."""
     _end_moves(run_dir)
-    if part := _foreign_part(run_dir, fingerprint):
-        set_aside(run_dir, part)
+    _set_foreign_aside(run_dir, fingerprint)
     if saved_progress(run_dir, fingerprint)[0]:
         return
     kept = [one for one in superseded_folders(run_dir) if saved_progress(one, fingerprint)[0]]
     if not kept:
         return
-    best = max(
-        kept, key=lambda one: (is_trained(one, fingerprint), saved_progress(one, fingerprint), one)
-    )
+    best = max(kept, key=lambda one: (whole_progress(one, fingerprint), one))
     _bring_back(run_dir, best.rename(best.with_suffix(COMING_BACK)))
+    _set_foreign_aside(run_dir, fingerprint)  # older versions set two trainings aside as one
     logger.info("%s: brought back what this configuration had trained", run_dir)
 
 
@@ -62,25 +59,42 @@ def set_aside(run_dir: Path, part: str = "whole") -> None:
     logger.warning("%s: files of another configuration moved to %s", run_dir, kept)
 
 
-def _foreign_part(run_dir: Path, fingerprint: str) -> str:
-    """Return which part here is another configuration's; empty = none.
+def _set_foreign_aside(run_dir: Path, fingerprint: str) -> None:
+    """Set aside what is here of other configurations, that of each in a folder of its own.
 
     Version 0.1 let a training run beside what an earlier one had published.
     """
-    own, foreign = set[str](), set[str]()
+    owners: dict[str, set[str]] = {"result": set(), "course": set()}
     for folder, state in saved_states(run_dir):
         part = "result" if folder.name == PUBLISHED_FOLDER else "course"
-        (own if state["fingerprint"] == fingerprint else foreign).add(part)
-    return min(foreign - own, default="") if own else "whole"
+        owners[part].add(state["fingerprint"])
+    foreign = [part for part, those in owners.items() if those and fingerprint not in those]
+    is_mixed = owners["result"] and owners["course"] and owners["result"] != owners["course"]
+    if fingerprint in owners["result"] | owners["course"] or is_mixed:
+        for part in foreign:
+            set_aside(run_dir, part)
+    else:
+        set_aside(run_dir)
 
 
 def _end_moves(run_dir: Path) -> None:
     parent = run_dir / SUPERSEDED_FOLDER
     for part in PARTS:
         for target in sorted(parent.glob(f"*.{part}")):
-            _fill(run_dir, target, part)
+            if _meet(PARTS[part], run_dir, target):  # something has been trained here since
+                target.rename(target.with_suffix(""))
+            else:
+                _fill(run_dir, target, part)
     for source in sorted(parent.glob(f"*{COMING_BACK}")):
-        _bring_back(run_dir, source)
+        if _meet(PARTS["whole"], run_dir, source):
+            source.rename(source.with_suffix(""))
+        else:
+            _bring_back(run_dir, source)
+
+
+def _meet(names: Iterable[str], one: Path, other: Path) -> bool:
+    """Return whether a file is in both folders, so that none can be moved into the other."""
+    return any((one / name).exists() and (other / name).exists() for name in names)
 
 
 def _fill(run_dir: Path, target: Path, part: str) -> Path:
@@ -99,4 +113,13 @@ def _bring_back(run_dir: Path, source: Path) -> None:
 def _move(names: Iterable[str], source: Path, target: Path) -> None:
     for name in names:
         if (source / name).exists():
-            (source / name).rename(target / name)
+            _move_one(source / name, target / name)
+
+
+def _move_one(source: Path, target: Path) -> None:
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.move(source, target)  # ``superseded`` may be a link to another disk

@@ -125,7 +125,10 @@ def test_a_mean_over_folds_is_not_made_again_as_one(tmp_path):
 def test_the_threads_of_a_training_are_those_it_is_made_again_with(tmp_path):
     """With others the weights differ in their last bits, and so does their hash."""
     metrics = tmp_path / "run/eval/digits/metrics.json"
-    whole, fold = (SimpleNamespace(dataset="digits", split=split) for split in ("test", "fold2"))
+    whole, fold = (
+        SimpleNamespace(run="run", dataset="digits", split=split, config={"runs": {"run": {}}})
+        for split in ("test", "fold2")
+    )
     assert recorded_threads(metrics, whole) == {}
     trained = (("pretrain", 3), ("finetune/digits", 1), ("finetune/digits_fold2", 4))
     for folder, threads in trained:
@@ -134,6 +137,11 @@ def test_the_threads_of_a_training_are_those_it_is_made_again_with(tmp_path):
         state.write_text(json.dumps({"num_threads": threads}))
     assert recorded_threads(metrics, whole) == {"pretrain_model": 3, "finetune_model": 1}
     assert recorded_threads(metrics, fold) == {"pretrain_model": 3, "finetune_model": 4}
+    named = {"runs": {"run": {"finetune": {"checkpoint_run": "first"}}, "first": {}}}
+    whole.config, state = named, tmp_path / "first/pretrain/checkpoint/state.json"
+    state.parent.mkdir(parents=True)
+    state.write_text(json.dumps({"num_threads": 2}))
+    assert recorded_threads(metrics, whole) == {"pretrain_model": 2, "finetune_model": 1}
 
 
 @pytest.mark.slow
@@ -150,6 +158,9 @@ def test_a_training_is_made_again_with_its_threads_whatever_this_machine_has(tmp
     (tmp_path / "finetune_model").unlink()
     run_workflow(tmp_path, "finetune_model", threads={})
     assert (tmp_path / "finetune_model").read_text() == "3\n"
+    (tmp_path / "pretrain_model").unlink()
+    run_workflow(tmp_path, "pretrain_model", threads={"finetune_model": 2})  # another run's
+    assert (tmp_path / "pretrain_model").read_text() == "2\n"
 
 
 def test_a_data_set_of_the_current_folder_is_found_there(tmp_path, monkeypatch):

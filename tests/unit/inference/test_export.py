@@ -84,6 +84,26 @@ def test_a_model_of_another_library_is_not_written_over(folder, tmp_path):
     assert (tmp_path / "vision_encoder.onnx").read_text() == "theirs"
 
 
+@pytest.mark.parametrize("damage", ["cut off", "empty", "killed before it"])
+def test_an_export_that_is_damaged_or_was_killed_is_made_again(folder, tmp_path, damage):
+    """Its error says to export it again, which was refused."""
+    config = tmp_path / "exported/config.json"
+    whole = export(folder, tmp_path / "exported") and config.read_bytes()
+    if damage == "killed before it":
+        config.unlink()
+        (tmp_path / "exported/README.md").unlink()
+    else:
+        config.write_bytes(whole[:40] if damage == "cut off" else b"")
+    export(folder, tmp_path / "exported")
+    assert config.read_bytes() == whole
+
+
+def test_a_file_is_no_folder_to_export_to(folder, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"notes\.txt is a file; name a folder"):
+        export(folder, tmp_path / "notes.txt")
+
+
 def test_encoders_of_another_checkpoint_do_not_stay(folder, tmp_path):
     export(folder, tmp_path / "out")
     stale = tmp_path / "out/audio_encoder.onnx"

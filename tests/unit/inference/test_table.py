@@ -57,9 +57,37 @@ def test_what_was_refused_for_a_time_is_made_again(path):
     with table(path) as second:
         assert second.done == {"a.mp4": "", "d.mp4": "corrupt"}
         second.write(rows_of("https://host/b.mp4"))
-    assert read(path) == [("a.mp4", 0), ("d.mp4", 0), ("https://host/b.mp4", 0)]
+        # c is not asked for this time, and what is known of it stays
+    kept = [("a.mp4", 0), ("https://host/c.mp4", 0), ("d.mp4", 0), ("https://host/b.mp4", 0)]
+    assert read(path) == kept
     with table(path) as third:
         assert third.done == {"a.mp4": "", "d.mp4": "corrupt", "https://host/b.mp4": ""}
+        third.write(rows_of("https://host/c.mp4", reason="network"))
+    assert read(path) == kept
+
+
+def test_rows_that_were_written_before_a_kill_replace_the_refusal(path):
+    path.parent.mkdir()
+    with table(path) as first:
+        first.write(rows_of("https://host/b.mp4", reason="network"))
+    refused = path.read_bytes()
+    path.chmod(0o600)
+    with table(path) as second:
+        second.write(rows_of("https://host/b.mp4", 2))
+    made = path.read_bytes()
+    header = refused.index(b"\n") + 1 if path.suffix == ".csv" else 0
+    path.write_bytes(refused + made[header:])  # a kill came before the refusal was dropped
+    with table(path) as third:
+        assert third.done == {"https://host/b.mp4": ""}
+    assert path.read_bytes() == made
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_name_that_no_file_can_have_is_none(path):
+    with table(path) as first:
+        first.write(rows_of("a" * 300, reason="unavailable"))
+    with table(path) as second:
+        assert second.done == {"a" * 300: "unavailable"}
 
 
 def test_a_file_that_is_there_by_now_is_looked_at(path, tmp_path):
@@ -70,7 +98,8 @@ def test_a_file_that_is_there_by_now_is_looked_at(path, tmp_path):
     (tmp_path / "late.mp4").touch()
     with table(path) as second:
         assert second.done == {gone: "unavailable"}
-    assert read(path) == [(gone, 0)]
+        second.write(rows_of(late))
+    assert read(path) == [(gone, 0), (late, 0)]
 
 
 def test_a_window_refused_for_a_time_makes_all_of_its_input_again(path):
@@ -81,7 +110,11 @@ def test_a_window_refused_for_a_time_makes_all_of_its_input_again(path):
         first.write(rows_of("b.mp4", 2))
     with table(path) as second:
         assert second.done == {"b.mp4": ""}
-    assert read(path) == [("b.mp4", 0), ("b.mp4", 1)]
+        second.write(rows_of("a.mp4", reason="network"))
+    assert [name for name, _ in read(path)] == ["a.mp4"] * 3 + ["b.mp4"] * 2  # the good ones stay
+    with table(path) as third:
+        third.write(rows_of("a.mp4", 3))
+    assert [name for name, _ in read(path)] == ["b.mp4"] * 2 + ["a.mp4"] * 3
 
 
 def test_a_whole_file_stays_as_it_is(path):

@@ -90,6 +90,18 @@ def test_a_run_without_its_configuration_stands_alone(tmp_path):
     assert "base1/config.yaml is not there" in problems.messages[0]
 
 
+def test_from_scratch_the_seeds_of_a_pretraining_that_is_not_used_make_no_second_run(tmp_path):
+    for seed in (0, 1):
+        write_arm_run(tmp_path, f"base{seed}", seed=seed)
+        write_arm_run(tmp_path, f"later{seed}", seed=0, pretrain={"checkpoint_run": f"base{seed}"})
+    scratch = {"init": "scratch", "seed": 0}
+    paths = [
+        write_arm_run(tmp_path, f"s{n}", pretrain={"checkpoint_run": f"base{n}"}, finetune=scratch)
+        for n in (0, 1)
+    ]
+    assert names_of(arms_of(*paths)) == {"s0": ["s0"], "s1": ["s1"]}
+
+
 def test_means_and_differences_over_seeds(tmp_path):
     paths = [write_arm_run(tmp_path, f"base{seed}", seed=seed) for seed in (0, 1, 2)]
     paths += [

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -107,19 +108,38 @@ def test_a_move_that_was_cut_short_is_ended_by_the_next_start(
     assert other.name.isdecimal()
 
 
-def test_weights_that_a_later_training_was_started_beside_do_not_get_its_curve(tmp_path):
-    """As version 0.1 left a folder: published by a, and b's checkpoints and log."""
-    for wanted, other in (("a", "b"), ("b", "a")):
-        folder = tmp_path / wanted
-        fill(folder, "a")
-        shutil.rmtree(folder / "checkpoints")
-        fill(tmp_path / f"{wanted}_b", "b", step=1, published=False)
-        shutil.copytree(tmp_path / f"{wanted}_b", folder, dirs_exist_ok=True)
-        recall(folder, wanted)
-        found = owners(folder)
-        assert set(found.values()) <= {wanted, "a"}
-        assert (wanted == "b") == ("metrics.jsonl" in found)
-        assert other not in {found.get("metrics.jsonl"), found.get("checkpoint/model.safetensors")}
+def fill_with_two(folder):
+    """Write what version 0.1 left: published by a, and b's checkpoints and log."""
+    fill(folder, "a")
+    shutil.rmtree(folder / "checkpoints")
+    fill(folder / "b", "b", step=1, published=False)
+    shutil.copytree(folder / "b", folder, dirs_exist_ok=True)
+    shutil.rmtree(folder / "b")
+
+
+@pytest.mark.parametrize("between", ["", "c", "as one"])
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ("a", ["checkpoint/model.safetensors", "done.json", "history.csv", "validation.csv"]),
+        ("b", ["checkpoints/step_00000001/model.safetensors", "loggers.json", "metrics.jsonl"]),
+    ],
+)
+def test_weights_that_a_later_training_was_started_beside_do_not_get_its_curve(
+    tmp_path, wanted, between, expected
+):
+    """Another configuration may come between, and older code may have set both aside as one."""
+    if between == "as one":
+        fill_with_two(tmp_path / "superseded/000")
+    else:
+        fill_with_two(tmp_path)
+    if between == "c":
+        recall(tmp_path, "c")
+        fill(tmp_path, "c", step=2, published=False)
+    recall(tmp_path, wanted)
+    found = owners(tmp_path)
+    assert sorted(found) == expected
+    assert set(found.values()) == {wanted}
 
 
 def test_somebodys_own_files_stay_where_they_were_set_aside(tmp_path):
@@ -139,3 +159,43 @@ def test_of_two_that_were_set_aside_the_whole_one_is_brought_back(tmp_path):
     recall(tmp_path, "a")
     assert saved_progress(tmp_path, "a") == (3, 3)
     assert is_trained(tmp_path, "a")
+
+
+def test_of_two_that_were_set_aside_the_one_with_whole_weights_is_brought_back(tmp_path):
+    """The end, whose weights are gone, was brought back, and all steps made again."""
+    fill(tmp_path, "a")
+    for path in tmp_path.rglob("model.safetensors"):
+        path.unlink()
+    recall(tmp_path, "b")
+    fill(tmp_path, "a", step=2, published=False)
+    recall(tmp_path, "b")
+    recall(tmp_path, "a")
+    assert saved_progress(tmp_path, "a") == (2, 3)
+
+
+def test_what_was_set_aside_may_lie_on_another_disk(tmp_path, monkeypatch):
+    memory, folder = Path("/dev/shm"), tmp_path / "run"
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second file system here: /dev/shm is on Linux alone")
+    with tempfile.TemporaryDirectory(dir=memory) as elsewhere:
+        fill(folder, "a")
+        (folder / "superseded").symlink_to(elsewhere)
+        whole = owners(folder)
+        recall(folder, "b")
+        assert owners(folder) == {}
+        fill(folder, "b", step=1, published=False)
+        recall(folder, "a")
+        assert owners(folder) == whole
+
+
+@pytest.mark.parametrize("ending", ["whole", "back"])
+def test_a_move_that_was_cut_short_before_others_trained_here_is_given_up(tmp_path, ending):
+    """Two files of one name ended every later start."""
+    moving = tmp_path / f"superseded/000.{ending}"
+    fill(moving, "a")
+    fill(tmp_path, "b")
+    recall(tmp_path, "b")
+    assert set(owners(tmp_path).values()) == {"b"}
+    recall(tmp_path, "a")
+    assert set(owners(tmp_path).values()) == {"a"}
+    assert saved_progress(tmp_path / "superseded/001", "b") == (3, 3)
