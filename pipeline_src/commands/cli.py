@@ -43,7 +43,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that was named; a user error exits with its message alone."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parser(given[0] if given else "").parse_args(given)
+    options = _parse(_parser(given[0] if given else ""), given)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         status = options.run(options)
@@ -55,6 +55,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return SIGPIPE_STATUS
     except PipelineError as error:
         sys.exit(f"{type(error).__name__}: {error}")
+
+
+def _parse(parser: argparse.ArgumentParser, given: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line; inputs may stand behind options, too.
+
+    argparse gives a list that may be empty what stands before the next option and no more.
+    """
+    options, left = parser.parse_known_args(given)
+    behind = list(given[given.index("--") :]) if "--" in given else []
+    unknown = [word for word in left if word.startswith("-") and word not in behind]
+    if left and (unknown or not isinstance(getattr(options, "inputs", None), list)):
+        parser.error(f"unrecognized arguments: {' '.join(unknown or left)}")
+    if left:
+        options.inputs += [word for word in left if word != "--"]
+    return options
 
 
 def _parser(asked: str) -> argparse.ArgumentParser:

@@ -13,11 +13,15 @@ ID_COLUMNS = ("id", "mid")
 
 @dataclass(frozen=True)
 class ClassList:
-    """Classes in index order, and the index of every id and display name."""
+    """Classes in index order, and the index of every id and display name.
+
+    ``is_single``: they were derived from clips of one label each.
+    """
 
     ids: tuple[str, ...]
     names: tuple[str, ...]
     index: dict[str, int]
+    is_single: bool = False
 
 
 def load_classes(dataset: DatasetConfig, path: Path | None = None) -> ClassList:

@@ -21,6 +21,7 @@ from pipeline_src.errors import ManifestError, did_you_mean
 from pipeline_src.system.url_secrets import HIDDEN, hide_secrets
 
 MAX_SHOWN = 10
+LIST = re.compile(r"\[\s*(['\"]).*\1\s*\]")  # of labels, in Python or JSON
 
 
 class ClipRow(NamedTuple):
@@ -55,9 +56,12 @@ def derive_classes(dataset: DatasetConfig) -> ClassList:
     Raises:
         ManifestError: a clip list is missing or its columns are wrong.
     """
-    found = {label for _, raw in _all_rows(dataset) for label in raw.labels}
+    found, is_single = set[str](), True
+    for _, raw in _all_rows(dataset):
+        found.update(raw.labels)
+        is_single = is_single and len(raw.labels) < 2
     names = tuple(sorted(filter(is_name, found)))  # the others are refused with their rows
-    return ClassList(names, names, {name: index for index, name in enumerate(names)})
+    return ClassList(names, names, {name: index for index, name in enumerate(names)}, is_single)
 
 
 def read_clips(
@@ -255,6 +259,11 @@ def _check_labels(raw: RawRow, dataset: DatasetConfig, classes: ClassList) -> tu
         label = unknown.args[0]
         near = _joined_labels(label, classes) or did_you_mean(label, classes.index)
         raise ManifestError(f"label {unknown} is not in {dataset.class_names}{near}") from None
+    if dataset.derives_classes and (written := next(filter(LIST.fullmatch, raw.labels), "")):
+        raise ManifestError(
+            f"label {written!r} is a list as programs write it: give the labels themselves, "
+            "separated by ';'"
+        )
     if dataset.derives_classes and dataset.task == "multilabel":
         for label in raw.labels:
             if joined := _joined_labels(label, classes):
@@ -272,6 +281,9 @@ def _check_labels(raw: RawRow, dataset: DatasetConfig, classes: ClassList) -> tu
 def _joined_labels(label: str, classes: ClassList) -> str:
     """Return what to say of a label that is several others behind another separator, else ""."""
     parts = [part.strip() for part in re.split(r"[,|]", label)]
-    if len(parts) < 2 or not all(part in classes.index for part in parts):
+    known = [part in classes.index for part in parts]
+    # Where no clip has two labels, nobody has separated any as they have to be.
+    if len(parts) < 2 or not (all(known) or (classes.is_single and any(known))):
         return ""
-    return f" is the labels {', '.join(map(repr, parts))}: separate a clip's labels by ';'"
+    listed = ", ".join(map(repr, parts))
+    return f" looks like the labels {listed}: separate a clip's labels by ';'"

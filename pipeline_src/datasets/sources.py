@@ -12,6 +12,7 @@ OTHER_ARCHIVE = re.compile(
     r".+?(\.(?:tar\.(?:bz2|xz|lzma|zst|lz4|z)|tbz2?|txz|tzst|7z|rar|gz|bz2|xz|zst|cpio|iso))::",
     re.I | re.S,
 )
+FETCHED = "paths, archive.tar::member, http://, https:// and youtube:<id>"
 ARCHIVES = ".tar, .tar.gz, .tgz and, on this machine, .zip"
 LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 MAX_HOST_CHARS = 253
@@ -43,6 +44,9 @@ def source_problem(source: str) -> str:
     kind = source_kind(source)
     if kind != "member" and (match := OTHER_ARCHIVE.match(source)):
         return f"archives that end in {match[1]} are not read; allowed are {ARCHIVES}"
+    if kind == "unsupported":
+        scheme = source.partition(":")[0]
+        return f"{scheme}:// is not fetched; allowed are {FETCHED}"
     url = split_member(source)[0] if kind == "member" else source
     if source_kind(url) != "http":
         return ""

@@ -97,10 +97,9 @@ class Fetcher:
         return "unsupported" if source_problem(source) else kind
 
     def _unsupported(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
-        known = "only local files, archive.tar::member, http(s) and youtube:<id> can be fetched"
         for job in jobs:
-            problem = source_problem(job.source) or known
-            yield job, FetchFailure("unsupported", f"{job.source}: {problem}", attempts=0)
+            detail = f"{job.source}: {source_problem(job.source)}"
+            yield job, FetchFailure("unsupported", detail, attempts=0)
 
     def _local(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
         for job in jobs:

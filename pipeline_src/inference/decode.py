@@ -40,6 +40,7 @@ from pipeline_src.transcode.silence import add_silence
 from pipeline_src.transcode.transcode import decode_clips
 
 HEAD_BYTES = 64
+ABSENT = ("no_audio", "no_video", "too_short")  # reasons why one modality has nothing in a part
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,10 @@ class Opened:
 
     Args:
         number: of the input. path: of its recording; None for pictures alone.
-        modalities: what it gives. has_own_sound: whether its sound is its own, not put there.
+        modalities: what it gives.
         jpegs: pictures in place of the recording's own.
         windows: stretches of it; [None] = all of it as one clip.
-        problem: why nothing can be had.
+        problem: why nothing can be had. is_silenced: its sound is silence that was put there.
     """
 
     number: int
@@ -61,6 +62,7 @@ class Opened:
     jpegs: tuple[bytes, ...] = ()
     windows: tuple[Window | None, ...] = (None,)
     problem: MediaError | None = None
+    is_silenced: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,13 +145,15 @@ class MediaDecoder:
         media = self.preparation.media
         found = stream_kinds(path, media.max_pixels)
         kinds = self._check_wanted(frozenset(found)) if found else frozenset({"audio"})
-        if "video" in kinds and "audio" not in found:
+        is_silenced = "video" in kinds and "audio" not in found
+        if is_silenced:
             path = self._with_silence(number, path)
         length = probe_file(path, max_pixels=media.max_pixels, needs_video="video" in kinds).length
         windows = cut_windows(
             length.begin_seconds, length.end_seconds, self.window_seconds, self.model_seconds
         )
-        return Opened(number, name, path, kinds, (), tuple(windows or [None]))
+        windows_or_whole = tuple(windows or [None])
+        return Opened(number, name, path, kinds, (), windows_or_whole, is_silenced=is_silenced)
 
     def _open_arrays(self, number: int, name: str, arrays: ClipArrays) -> Opened:
         has = {"audio": arrays.sound is not None, "video": arrays.frames is not None}
@@ -200,7 +204,14 @@ class MediaDecoder:
     def _with_silence(self, number: int, path: Path) -> Path:
         target = self._file(number) / "silent.mkv"
         media = self.preparation.media
-        add_silence(path, target, timeout_seconds=media.timeout_seconds, max_bytes=self.max_bytes)
+        limits = {"timeout_seconds": media.timeout_seconds, "max_bytes": self.max_bytes}
+        with self._lock:  # several windows may ask for it
+            if not target.exists():
+                try:
+                    add_silence(path, target, **limits)
+                except MediaError:
+                    target.unlink(missing_ok=True)
+                    raise
         return target
 
     def _file(self, number: int) -> Path:
@@ -242,8 +253,38 @@ class MediaDecoder:
             results[place] = self._see(parts[place].opened, result)
         for place, (part, result) in enumerate(zip(parts, results, strict=True)):
             if isinstance(result, MediaError):
-                results[place] = self._by_name(result, part.opened.number, part.opened.name)
+                results[place] = self._decode_rest(part, result)
         return [result for result in results if result is not None]
+
+    def _decode_rest(self, part: InputWindow, problem: MediaError) -> DecodedInput | MediaError:
+        """Decode what a part has where its sound or its pictures end before it does."""
+        opened, refused = part.opened, self._by_name(problem, part.opened.number, part.opened.name)
+        is_whole = opened.windows == (None,)
+        missing = "video" if problem.reason == "no_video" else "audio"
+        rest = opened.modalities - {missing}
+        if problem.reason not in ABSENT or not rest or opened.jpegs or opened.path is None:
+            return refused
+        if is_whole and missing in opened.modalities:
+            return refused  # as it is where a network is trained
+        if missing == "video":
+            (seen,) = self.decode([replace(part, opened=replace(opened, modalities=rest))])
+            return seen
+        return refused if opened.is_silenced else self._decode_silenced(part, rest)
+
+    def _decode_silenced(
+        self, part: InputWindow, modalities: frozenset[str]
+    ) -> DecodedInput | MediaError:
+        """Decode the pictures of a part whose sound ends before it does."""
+        opened = part.opened
+        assert opened.path is not None
+        try:
+            path = self._with_silence(opened.number, opened.path)
+        except MediaError as error:
+            return self._by_name(error, opened.number, opened.name)
+        # Both files' times count from their first picture or sound, which silence begins with.
+        silenced = replace(opened, path=path, modalities=modalities, is_silenced=True)
+        (seen,) = self.decode([replace(part, opened=silenced)])
+        return seen
 
     def _without_ffmpeg(self, part: InputWindow) -> DecodedInput | MediaError | None:
         """Return what needs no decoding of a recording: a refusal, or pictures alone."""

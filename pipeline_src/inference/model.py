@@ -39,6 +39,7 @@ MS_PER_SECOND = 1000
 NetworkStep = Callable[[Batch], dict[str, Tensor]]
 Check = Callable[[DecodedInput | MediaError], DecodedInput | MediaError]
 Result = TypeVar("Result")
+Seen = tuple[InputWindow, DecodedInput | MediaError]
 Made = tuple[SourceSpan, dict[str, NDArray]]
 
 
@@ -114,9 +115,7 @@ class Model:
         for span, found in self._run(inputs, self._embed_batch, options):
             yield _embedding(span, found)
 
-    def embed_decoded(
-        self, parts: Sequence[tuple[InputWindow, DecodedInput | MediaError]]
-    ) -> list[Embedding]:
+    def embed_decoded(self, parts: Sequence[Seen]) -> list[Embedding]:
         """Embed parts that are decoded already, in one batch for each kind of input."""
         return [_embedding(*made) for made in self._run_group(parts, self._embed_batch)]
 
@@ -163,15 +162,35 @@ class Model:
         missing = min(lacking)
         return MediaError(f"no_{missing}", f"{missing} is needed to score {', '.join(self.heads)}")
 
+    def batches(self, inputs: Any, **options: Any) -> Iterator[tuple[list[SourceSpan], Batch]]:
+        """Yield what ``network`` is shown of inputs, for heads, losses and gradients of one's own.
+
+        Yields:
+            Spans of N parts that have the same modalities, and "logmel" (N, T, M), of a network
+            that sees segments (N, G, T, M), "frames" (N, F, 3, H, W), or both: normalised, on
+            the network's device. Refused parts come last of their group, with an empty batch.
+        """
+        for group in self._groups(inputs, options, lambda seen: seen):
+            for places in _by_kind(group):
+                parts = [group[place] for place in places]
+                spans = [_span(part, seen) for part, seen in parts]
+                yield spans, self._batch([seen for _, seen in parts])
+            refused = [_span(*one) for one in group if isinstance(one[1], MediaError)]
+            if refused:
+                yield refused, {}
+
     def similarity(self, sounds: Any, pictures: Any, **options: Any) -> NDArray:
         """Compute the cosine similarity of sounds and pictures: (sounds, pictures), fp32.
 
+        Each input is one clip, of which the network hears as much as it hears in training, unless
+        ``window_seconds`` is given: then there is a row or column for each window, in order.
         A row or column of NaN is an input that was refused, which a warning says. Checkpoints of
         pre-trainings are made for it; fine-tuning moves sound and picture apart.
 
         Args:
             sounds, pictures: inputs, or what ``embed`` gave for them.
         """
+        options = {"window_seconds": None, **options}
         heard = self._compared(sounds, "audio", options)
         seen = self._compared(pictures, "video", options)
         if heard.shape[1] != seen.shape[1]:  # of one side nothing could be used
@@ -205,13 +224,18 @@ class Model:
         Args:
             check: of what is decoded, which it may refuse.
         """
+        for group in self._groups(inputs, given, check):
+            yield from self._run_group(group, step)
+
+    def _groups(self, inputs: Any, given: dict[str, Any], check: Check) -> Iterator[list[Seen]]:
+        """Yield parts and what is seen of them, ``batch_size`` at a time."""
         options = self._options(given)
         parts = decoded_parts(
             list_items(inputs), options, self.preparation, self.format, self.clip_seconds
         )
         with closing(parts) as decoded:
             while group := list(islice(decoded, options.batch_size)):
-                yield from self._run_group([(part, check(seen)) for part, seen in group], step)
+                yield [(part, check(seen)) for part, seen in group]
 
     def _options(self, given: dict[str, Any]) -> Options:
         try:
@@ -226,20 +250,13 @@ class Model:
             )
         return options
 
-    def _run_group(
-        self, group: Sequence[tuple[InputWindow, DecodedInput | MediaError]], step: NetworkStep
-    ) -> Iterator[Made]:
+    def _run_group(self, group: Sequence[Seen], step: NetworkStep) -> Iterator[Made]:
         """Run the network once for each kind of input in a group.
 
         Yields the parts in the group's order, their arrays without the axis N.
         """
         made: dict[int, dict[str, NDArray]] = {}
-        kinds: dict[tuple[bool, bool], list[int]] = {}
-        for place, (_, seen) in enumerate(group):
-            if isinstance(seen, DecodedInput):
-                kind = (seen.logmel_TM is not None, seen.frames_FHW3 is not None)
-                kinds.setdefault(kind, []).append(place)
-        for places in kinds.values():
+        for places in _by_kind(group):
             outputs = self._step([group[place][1] for place in places], step)
             for row, place in enumerate(places):
                 made[place] = {name: value[row] for name, value in outputs.items()}
@@ -249,13 +266,19 @@ class Model:
     @torch.no_grad()
     def _step(self, seen: Sequence[Any], step: NetworkStep) -> dict[str, NDArray]:
         """Return what ``step`` makes of parts that have the same modalities: (N, ...) each."""
+        outputs = step(self._batch(seen))
+        return {name: value.float().cpu().numpy() for name, value in outputs.items()}
+
+    def _batch(self, seen: Sequence[Any]) -> Batch:
+        """Return parts that have the same modalities as the network takes them."""
         arrays: dict[str, NDArray] = {}
         if seen[0].logmel_TM is not None:
             arrays["logmel"] = np.stack([one.logmel_TM for one in seen])
         if seen[0].frames_FHW3 is not None:
             arrays["frames"] = np.stack([one.frames_FHW3 for one in seen])
         batch = to_device(as_tensors(arrays), self.device, self.format)
-        return {name: value.float().cpu().numpy() for name, value in step(batch).items()}
+        dtype = next(self.network.parameters()).dtype
+        return {name: value.to(dtype) for name, value in batch.items()}
 
     def _embed_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Pool audio and video (N, D) as evaluation does, and make what is compared of them."""
@@ -293,6 +316,16 @@ def _usable_device(name: str) -> torch.device:
 def _embedding(span: SourceSpan, found: dict[str, NDArray]) -> Embedding:
     compared = {name: found[name + COMPARED] for name in MODALITIES if name + COMPARED in found}
     return Embedding(span, found.get("audio"), found.get("video"), compared or None)
+
+
+def _by_kind(group: Sequence[Seen]) -> list[list[int]]:
+    """List the places of parts that have the same modalities; refused ones are in none."""
+    kinds: dict[tuple[bool, bool], list[int]] = {}
+    for place, (_, seen) in enumerate(group):
+        if isinstance(seen, DecodedInput):
+            kind = (seen.logmel_TM is not None, seen.frames_FHW3 is not None)
+            kinds.setdefault(kind, []).append(place)
+    return list(kinds.values())
 
 
 def _span(part: InputWindow, seen: DecodedInput | MediaError) -> SourceSpan:

@@ -12,13 +12,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence, Set
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline_src.errors import ConfigError, StageError, is_disk_full
 from pipeline_src.manifest.ledger import TRANSIENT_REASONS, one_line
 from pipeline_src.system.atomic import atomic_path
+from pipeline_src.system.lock import hold_file
 
 SUFFIXES = (".csv", ".jsonl")
 MADE_BY = "made_by"
@@ -53,18 +54,21 @@ class ResultTable:
         if self._path is None:
             return self
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        size = self._keep_whole() if self._path.exists() else 0
-        self._stream = self._path.open("ab")
-        self._stream.truncate(size)
-        if self._is_csv and not size:
-            self._write([self._columns])
+        with ExitStack() as on_error:
+            self._stream = on_error.enter_context(self._path.open("ab"))
+            hold_file(self._stream, f"{self._path}: another process writes it; wait for it")
+            size = self._keep_whole()
+            self._stream.truncate(size)
+            if self._is_csv and not size:
+                self._write([self._columns])
+            on_error.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._stream:
-            self._stream.close()
         if self._replaced:
             self._drop_replaced()
+        if self._stream:
+            self._stream.close()
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
         """Append all rows of one input; while it is still refused, its earlier ones stay."""

@@ -1,11 +1,13 @@
 """Which stretches of a file are looked at: all of it as one clip, or windows of equal length."""
 
+import math
 from typing import Literal
 
 Window = tuple[float, float]
 WindowSeconds = float | Literal["auto"] | None
 # A clip a little longer than the network hears is one clip, as it is in training.
 WHOLE_UP_TO = 2.0
+SLACK = 1e-6  # of a window, less than a sample: what dividing may leave over of whole ones
 
 
 def cut_windows(
@@ -29,6 +31,6 @@ def cut_windows(
     seconds = float(wanted)
     if end - begin <= seconds:
         return None
-    count = -int(-(end - begin) // seconds)
+    count = math.ceil((end - begin) / seconds - SLACK)
     starts = [min(begin + k * seconds, end - seconds) for k in range(count)]
     return [(start, start + seconds) for start in starts]

@@ -1,7 +1,7 @@
 """The plain-text table of every evaluation."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from pipeline_src.catalog import paths
@@ -148,19 +148,28 @@ def _align(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
-def print_results(root: Path) -> None:
+def print_results(root: Path, configured: Collection[Path] | None = None) -> None:
     """Write the table of a results folder to standard output, and where its report is.
 
+    Args:
+        configured: the evaluations to show; how many others there are is said. None = all.
     Raises:
         StageError: there is no evaluation in it.
     """
-    scored = sorted(root.glob(PATTERN))
+    found = [sorted(root.glob(one)) for one in (PATTERN, PROBE_PATTERN, FOLDS_PATTERN)]
+    if configured is not None:
+        found = [[path for path in some if path in configured] for some in found]
+    scored, probes, folds = found
     names = [{"run": path.parents[2].name, "dataset": path.parent.name} for path in scored]
     shown = {Path(paths.fill(paths.PROBE_SCORES, root, **one)) for one in names}
-    probes = [path for path in sorted(root.glob(PROBE_PATTERN)) if path not in shown]
+    probes = [path for path in probes if path not in shown]
     if not scored and not probes:
         raise StageError(f"{root}: no evaluation found ({PATTERN}): run `snakemake all` first")
-    print_table(scored, probes, sorted(root.glob(FOLDS_PATTERN)))
+    print_table(scored, probes, folds)
+    num_others = 0 if configured is None else len(set(root.glob(PATTERN)) - set(scored))
+    if num_others:
+        others = f"Evaluations of other configurations beside them: {num_others}"
+        sys.stdout.write(f"\n{others} (av-pipeline table {root})\n")
     page = Path(paths.fill(paths.REPORT, root))
     if page.is_file():
         sys.stdout.write(f"\nReport: {page}\n")

@@ -4,9 +4,9 @@ import fcntl
 import os
 import socket
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any, TextIO
 
-from pipeline_src.errors import StageError
+from pipeline_src.errors import ConfigError, StageError
 
 LOCK_FILE = ".lock"
 _held: list[TextIO] = []  # open for as long as the process lives
@@ -28,6 +28,21 @@ def hold_results(results: Path) -> None:
 def refuse_if_held(results: Path) -> None:
     """Raise StageError while another process works in ``results``."""
     _lock(results).close()
+
+
+def hold_file(stream: IO[Any], refusal: str) -> None:
+    """Lock an open file until it is closed.
+
+    Raises:
+        ConfigError: another process holds it; says ``refusal``.
+    """
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.close()
+        raise ConfigError(refusal) from None
+    except OSError:
+        pass  # of a file system that cannot lock nobody is kept out
 
 
 def _open(results: Path) -> TextIO:

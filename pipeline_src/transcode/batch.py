@@ -48,6 +48,7 @@ BAD_SAMPLES = re.compile(r"(\d+\.Number.of.(?:NaNs|Infs))=([\d.]+)")
 # The container calls a packet incomplete: where pieces were joined, or the file ends within one.
 MARKED_MESSAGE = "corrupt input packet"
 CUT_NAME = "sound"
+NO_FRAMES_MESSAGE = "ffmpeg wrote no frames for this clip"
 # Markers of JPEG.
 START_OF_IMAGE = b"\xff\xd8"
 START_OF_SCAN = b"\xff\xda"
@@ -148,6 +149,8 @@ def _resolve(
         return decode_batch([again], media, memory)[0]
     if any(message in result.detail for message in (*NO_DECODER_MESSAGES, TOO_LARGE_MESSAGE)):
         return MediaError("unsupported", result.detail)
+    if job.is_strict and NO_FRAMES_MESSAGE in result.detail:  # no decoder complained either
+        return MediaError("no_video", "the video stream holds nothing within the clip")
     return result
 
 
@@ -250,6 +253,8 @@ def _read_frames(folder: Path, index: int, job: ClipJob, media: MediaConfig) -> 
         return ()
     count = len(job.unique_key_seconds) or count_frames(job.duration_seconds, media)
     frames = split_jpegs((folder / frames_name(index)).read_bytes())
+    if not frames:
+        raise MediaError("corrupt", NO_FRAMES_MESSAGE)
     if len(frames) > count:
         raise MediaError("corrupt", f"{RESTART_MESSAGE}: more than {count} frames")
     if len(frames) < count:

@@ -73,3 +73,27 @@ def test_the_records_need_no_torch():
         "[make_architecture(name) for name in MODEL_NAMES]; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize("name", METHODS)
+def test_every_network_computes_in_other_types(name, dtype):
+    """On a CPU the attention's fp32 met weights of another type."""
+    logmel, frames = torch.randn(2, 24, 16), torch.randn(2, 4, 3, 16, 16)
+    for num_classes in (0, 3):
+        torch.manual_seed(0)
+        model = create_model(f"{name}_tiny", **SMALL, num_frames=2, num_classes=num_classes).eval()
+        outputs = []
+        for one in (torch.float32, dtype):
+            model.to(one)
+            with torch.no_grad():
+                pooled = model(logmel.to(one), frames.to(one))
+                scores = model.forward_heads(logmel.to(one), frames.to(one)) if num_classes else {}
+                outputs.append({**pooled, **scores, **{
+                    f"{key} compared": value
+                    for key, value in model.project_for_contrast(pooled).items()
+                }})  # fmt: skip
+        exact, other = outputs
+        assert exact.keys() == other.keys() >= {"audio", "video"}
+        for key, value in exact.items():
+            torch.testing.assert_close(other[key].float(), value, rtol=0.1, atol=0.1)

@@ -25,4 +25,6 @@ onsuccess:
         if any(job.rule.name == "report_results" for job in workflow.dag.jobs):
             from pipeline_src.report.table import print_results  # slow to import
 
-            print_results(Path(settings.results))
+            configured = (catalog.report_metrics, catalog.report_probes, catalog.report_folds)
+            scored = {Path(path) for paths_of in configured for path in paths_of()}
+            print_results(Path(settings.results), scored)

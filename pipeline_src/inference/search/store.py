@@ -11,7 +11,6 @@ Rows are only ever appended. One whose file has changed or is gone stays, but co
 Shape legend: N rows, D width.
 """
 
-import fcntl
 import io
 import json
 import os
@@ -24,6 +23,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from pipeline_src.errors import ConfigError, StageError, is_disk_full
+from pipeline_src.system.lock import hold_file
 
 ABOUT_FILE, ROWS_FILE, COLUMNS_FILE = "index.json", "rows.jsonl", "columns.npz"
 PREVIEWS_FILE, BEGUN_FILE = "previews.bin", "begun.json"
@@ -162,11 +162,7 @@ def _hold(path: Path) -> BinaryIO:
         ConfigError: another process holds it.
     """
     stream = path.open("rb")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        stream.close()
-        raise ConfigError(f"{path.parent}: another process builds it; wait for it") from None
+    hold_file(stream, f"{path.parent}: another process builds it; wait for it")
     return stream
 
 

@@ -143,8 +143,11 @@ class CAVMAESync(CAVMAE):
             is_pair = self.config.classifier == "pairs"
             both = torch.cat([features["audio"], features["video"]], dim=2 if is_pair else 1)
             features["audio_video"] = both
+        dtype = next(self.classifier.parameters()).dtype  # features are fp32, also of halves
         return {
-            head: self.classifier(features[head])[:, None] for head in wanted if head in features
+            head: self.classifier(features[head].to(dtype))[:, None]
+            for head in wanted
+            if head in features
         }
 
     def score_segments(

@@ -43,7 +43,7 @@ class Attention(nn.Module):
         """Return tokens of the same shape: (B, L, D), or (T, D) laid out as ``packing`` says."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))
         q, k, v = qkv.unbind(-3)
-        if q.device.type == "cpu" and packing is None:
+        if q.device.type == "cpu" and packing is None and q.dtype != torch.float64:
             q, k, v = q.float(), k.float(), v.float()
         with torch.autocast(q.device.type, enabled=False):
             if packing is None:
@@ -51,7 +51,7 @@ class Attention(nn.Module):
                 out = F.scaled_dot_product_attention(*heads_first).transpose(1, 2)
             else:
                 out = packed_attention(q, k, v, packing)
-        return self.proj(out.flatten(-2))
+        return self.proj(out.flatten(-2).to(qkv.dtype))
 
 
 class Mlp(nn.Module):

@@ -156,6 +156,12 @@ class AudioVisualModel(nn.Module, ABC):
             )
         return groups_BGFCHW[:, 0]
 
+    def forward(
+        self, audio: Tensor | None = None, video: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Pool as ``embed`` does; for wrappers that call a module."""
+        return self.embed(audio, video)
+
     def embed(self, audio: Tensor | None = None, video: Tensor | None = None) -> dict[str, Tensor]:
         """Pool each given modality's unmasked tokens for retrieval, probes and maps.
 

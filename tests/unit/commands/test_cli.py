@@ -49,6 +49,32 @@ def test_a_misspelt_command_is_told_apart(capsys):
     assert "unknown command 'estimat'; did you mean 'estimate'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("given", "inputs"),
+    [
+        (["m", "--window", "whole", "a.mp4"], ["a.mp4"]),
+        (["m", "a.mp4", "--window", "2", "b.mp4", "--frames", "3"], ["a.mp4", "b.mp4"]),
+        (["--window", "2", "m", "a.mp4"], ["a.mp4"]),
+        (["m", "--window", "2", "--", "-n.mp4"], ["-n.mp4"]),
+        (["--window", "2", "--", "m", "-n.mp4", "b.mp4"], ["-n.mp4", "b.mp4"]),
+        (["m", "--frames", "3"], []),
+    ],
+)
+@pytest.mark.parametrize("name", ["embed", "classify"])
+def test_inputs_may_stand_before_and_behind_options(monkeypatch, name, given, inputs):
+    module, found = import_module(f"pipeline_src.commands.{name}"), []
+    monkeypatch.setattr(module, "run", lambda options: found.append(options) or 0)
+    assert main([name, *given]) == 0
+    assert (str(found[0].model), found[0].inputs) == ("m", inputs)
+
+
+@pytest.mark.parametrize("given", [["m", "--windw", "2", "a.mp4"], ["m", "-x", "--", "-x.mp4"]])
+def test_unknown_options_are_no_inputs(capsys, given):
+    with pytest.raises(SystemExit):
+        main(["embed", *given])
+    assert f"unrecognized arguments: {given[1]}" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_setup_installs_the_command_and_it_works_anywhere(fresh, tmp_path):
     """As in the Makefile: no index, no isolated build; a folder of its own stands for .venv."""

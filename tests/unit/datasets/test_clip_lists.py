@@ -65,9 +65,19 @@ def test_several_labels_behind_another_separator_are_no_class_of_their_own(tmp_p
 
 
 def test_a_comma_is_part_of_a_name_where_its_parts_are_no_labels(tmp_path):
-    dataset = without_classes(tmp_path, 'a,a.mp4,,,"dog, loud",train\nb,b.mp4,,,dog,test\n')
-    assert classes_of(dataset).names == ("dog", "dog, loud")
-    assert len(read(dataset)) == 2
+    rows = 'a,a.mp4,,,"dog, loud",train\nb,b.mp4,,,dog,test\n'
+    dataset = without_classes(tmp_path, rows + "c,c.mp4,,,dog;cat,test\n")
+    assert classes_of(dataset).names == ("cat", "dog", "dog, loud")
+    assert len(read(dataset)) == 3
+    with pytest.raises(ManifestError, match=r"list\.csv:2: label 'dog, loud' .*class_names"):
+        read(without_classes(tmp_path, rows))  # where nobody has separated any
+
+
+@pytest.mark.parametrize("label", ["['dog']", "\"['dog', 'cat']\"", '"[""dog"", ""cat""]"'])
+def test_lists_as_programs_write_them_are_no_classes(tmp_path, label):
+    rows = f"a,a.mp4,,,dog;cat,train\nb,b.mp4,,,{label},test\nc,c.mp4,,,[dog],test\n"
+    with pytest.raises(ManifestError, match=r"list\.csv:3: label .*separated by ';'"):
+        read(without_classes(tmp_path, rows))
 
 
 def test_rows_of_bare_commas_are_none(tmp_path):

@@ -25,6 +25,7 @@ def read(folder, source, more=""):
         *("http://h:abc/x", "http://a..b/x", "http:///x", "http://h /x", "http://%zz/x"),
         *(f"http://{'a' * 70}.invalid/x", "https://[/a.tar::b.mp4", "HTTP://a_%/x", "http://?a"),
         *("http://me:PASSWORD1@h/x.mp4", "https://PASSWORD1@h/a.tar::b.mp4"),
+        *("s3://b/x", "file:///data/x.mp4", "ftp://h/x", "GS://b/a.tar::x", "data://x"),
         *("a.7z::b.mp4", "x/a.tar.xz::b", "a.RAR::b", "http://h/a.tar.zst::b", "http://h/a.zip::b"),
     ],
 )
@@ -39,7 +40,7 @@ def test_an_unusable_source_is_refused_with_its_line(tmp_path, source):
     "source",
     [
         *("http://h/with space \u00e9.mp4", "https://b\u00fccher.example/x", "http://[::1]:80/x"),
-        *("http://a_b.example./x", "http://h?x=1#t=3", "a.7z", "s3://b/x", "data://x", "//x/y"),
+        *("http://a_b.example./x", "http://h?x=1#t=3", "a.7z", "//x/y", "x:y"),
         *("a.tar.gz::b", "A.TGZ::b", "a.zip::b", "http://h/a.tar.gz::b", "youtube: my dog.mkv"),
     ],
 )

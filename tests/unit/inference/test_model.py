@@ -168,6 +168,31 @@ def test_long_files_are_cut_into_windows(model, tmp_path):
     assert all(one.video is None for one in found)
 
 
+@pytest.mark.parametrize(("sound", "picture"), [(1, 3), (3, 1)])
+def test_windows_give_what_they_have_where_sound_or_picture_ends(model, tmp_path, sound, picture):
+    """They were refused, and files of one that ends early worse off than files without it."""
+    path = make_clip(tmp_path / "uneven.mp4", seconds=sound, video_seconds=picture)
+    found = model.embed(path, window_seconds=1)
+    assert [one.span.reason for one in found] == [""] * 3
+    longer = "audio" if sound > picture else "video"
+    assert (found[0].audio is None, found[0].video is None) == (False, False)
+    assert (found[2].audio is None, found[2].video is None) == (sound < 3, picture < 3)
+    alone = model.embed(path, window_seconds=1, modalities=(longer,))
+    assert [one.span.reason for one in alone] == [""] * 3
+    for one, other in zip(found, alone, strict=True):
+        assert np.allclose(getattr(one, longer), getattr(other, longer), atol=1e-5)
+    times = [(one.span.start_seconds, one.span.end_seconds) for one in found]
+    assert np.allclose(times, [(0, 1), (1, 2), (2, 3)], atol=0.1)
+
+
+def test_pictures_alone_are_asked_of_a_file_with_hardly_any_sound(model, tmp_path):
+    path = make_clip(tmp_path / "click.mp4", seconds=0.02, video_seconds=2)
+    (refused,) = model.embed(path, window_seconds=None)
+    assert refused.span.reason == "too_short"
+    (seen,) = model.embed(path, window_seconds=None, modalities=("video",))
+    assert seen.video is not None
+
+
 def test_results_do_not_depend_on_batches_or_threads(model, media):
     given = [media / "clip.mp4", media / "sound.wav", media / "picture.png"] * 3
     few = model.embed(given, batch_size=2, num_workers=1)
@@ -177,6 +202,36 @@ def test_results_do_not_depend_on_batches_or_threads(model, media):
             ours, theirs = getattr(one, name), getattr(other, name)
             assert (ours is None) == (theirs is None)
             assert ours is None or np.allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_network_in_half_precision_gives_nearly_the_same(folder, media):
+    exact, half = load(folder, device="cpu"), load(folder, device="cpu")
+    half.network.to(torch.bfloat16)
+    for one, other in zip(exact.embed(media), half.embed(media), strict=True):
+        for name in ("audio", "video"):
+            ours, theirs = getattr(one, name), getattr(other, name)
+            assert (ours is None) == (theirs is None)
+            assert ours is None or np.allclose(ours, theirs, atol=0.1)
+    assert [one.label for one in half.classify(media / "clip.mp4")]
+
+
+def test_batches_are_what_the_network_is_shown(model, media):
+    inputs = [media / "clip.mp4", media / "sound.wav", media / "nowhere.mp4", media / "mute.mp4"]
+    found = {}
+    for spans, batch in model.batches(inputs):
+        if not batch:
+            assert [(span.number, span.reason) for span in spans] == [(2, "unavailable")]
+            continue
+        outputs = model.network(batch.get("logmel"), batch.get("frames"))  # with gradients
+        assert all(value.requires_grad for value in outputs.values())
+        for row, span in enumerate(spans):
+            found[span.number] = {name: value[row] for name, value in outputs.items()}
+    expected = model.embed(inputs)
+    assert sorted(found) == [0, 1, 3]
+    for number, vectors in found.items():
+        for name, vector in vectors.items():
+            ours = vector.detach().numpy()
+            assert np.allclose(ours, getattr(expected[number], name), atol=1e-6)
 
 
 def test_similarity_of_sounds_and_pictures(model, media, caplog):
@@ -192,6 +247,12 @@ def test_similarity_of_sounds_and_pictures(model, media, caplog):
     assert np.isnan(none_heard).all()
     again = model.similarity(model.embed(sounds), model.embed(pictures))
     assert np.allclose(matrix[:, :2], again[:, :2], atol=1e-5)
+
+
+def test_similarity_has_a_row_for_each_input_however_long(model, media, tmp_path):
+    long = make_clip(tmp_path / "long.mp4", seconds=4)
+    assert model.similarity([long], [media / "picture.png", long]).shape == (1, 2)
+    assert model.similarity([long], [long], window_seconds=1).shape == (4, 4)
 
 
 @pytest.mark.parametrize(

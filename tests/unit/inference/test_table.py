@@ -126,6 +126,16 @@ def test_a_whole_file_stays_as_it_is(path):
     assert path.read_bytes() == before
 
 
+def test_a_table_that_another_process_writes_is_left_to_it(path):
+    """Two commands at once wrote every row twice."""
+    with table(path) as first:
+        with pytest.raises(ConfigError, match="another process writes it"), table(path):
+            pass
+        first.write(rows_of("a.mp4"))
+    with table(path) as second:
+        assert second.done == {"a.mp4": ""}
+
+
 def test_what_another_made_is_refused(path):
     with table(path) as first:
         first.write(rows_of("a.mp4"))

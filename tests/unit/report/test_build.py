@@ -277,6 +277,20 @@ def test_plain_table(results, capsys):
     assert re.search(r"video_to_audio .* 16\.7 +60", printed)
 
 
+def test_a_run_ends_with_the_figures_of_its_own_configuration(results, capsys):
+    """Figures of another configuration stood among them without a mark."""
+    path, root = results["metrics_files"][0], results["output"].parents[1]
+    other = root / "earlier/eval/digits/metrics.json"
+    other.parent.mkdir(parents=True)
+    write_json(other, json.loads(path.read_text()) | {"run": "earlier"})
+    print_results(root, {path})
+    printed = capsys.readouterr().out
+    assert printed.startswith(format_table([path]))
+    assert f"other configurations beside them: 1 (av-pipeline table {root})" in printed
+    print_results(root)
+    assert "\nearlier " in capsys.readouterr().out
+
+
 def test_the_single_frame_figure_has_a_column(results):
     path = results["metrics_files"][0]
     metrics = json.loads(path.read_text())
