@@ -9,6 +9,7 @@ import gzip
 import math
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -21,6 +22,13 @@ from pipeline_src.errors import ManifestError, did_you_mean
 from pipeline_src.system.url_secrets import HIDDEN, hide_secrets
 
 MAX_SHOWN = 10
+SAVE = "save it as CSV in UTF-8"
+OTHER_FORMS = {
+    b"PAR1": ("Parquet", "pandas.read_parquet(...).to_csv(..., index=False) makes a list of it"),
+    b"PK": ("a spreadsheet or an archive", SAVE),
+    b"\xff\xfe": ("text in UTF-16", SAVE),
+    b"\xfe\xff": ("text in UTF-16", SAVE),
+}
 LIST = re.compile(r"\[\s*(['\"]).*\1\s*\]")  # of labels, in Python or JSON
 
 
@@ -183,6 +191,16 @@ def _all_rows(dataset: DatasetConfig) -> Iterator[tuple[Path, RawRow]]:
             yield folder, raw
 
 
+def _other_form(path: Path) -> str:
+    """Return what a file is instead of a list, by its first bytes, and what to do; else empty."""
+    with suppress(OSError), path.open("rb") as stream:
+        head = stream.read(4)
+        for start, (name, remedy) in OTHER_FORMS.items():
+            if head.startswith(start):
+                return f"this is {name}; {remedy}"
+    return ""
+
+
 def _read_rows(dataset: DatasetConfig, path: Path, split: str) -> Iterator[RawRow]:
     parse = PARSERS[dataset.format]
     line = 0
@@ -195,7 +213,7 @@ def _read_rows(dataset: DatasetConfig, path: Path, split: str) -> Iterator[RawRo
         raise ManifestError(missing_list(dataset, path)) from None
     except (csv.Error, UnicodeDecodeError, EOFError, OSError) as error:
         raise ManifestError(
-            f"{path}:{line + 1}: not a readable CSV file in UTF-8: {error}"
+            f"{path}:{line + 1}: not a readable CSV file in UTF-8: {_other_form(path) or error}"
         ) from error
 
 
@@ -217,7 +235,8 @@ def _check_row(
         raise ManifestError(f"source {hide_secrets(raw.source)!r}: {problem}")
     if raw.split not in dataset.splits:
         allowed = ", ".join(dataset.splits)
-        near = did_you_mean(raw.split, dataset.splits)
+        long = next((one for one in dataset.splits if raw.split.lower().startswith(one)), "")
+        near = f"; did you mean {long!r}?" if long else did_you_mean(raw.split, dataset.splits)
         raise ManifestError(f"split {raw.split!r} is not one of {allowed}{near}")
     start, end = _check_times(raw, max_seconds)
     labels = _check_labels(raw, dataset, classes)
@@ -274,7 +293,10 @@ def _check_labels(raw: RawRow, dataset: DatasetConfig, classes: ClassList) -> tu
     if not labels:
         raise ManifestError(f"clip {raw.clip_id!r} has no label")
     if dataset.task == "multiclass" and len(labels) > 1:
-        raise ManifestError(f"{len(labels)} labels {raw.labels}, but task is multiclass (one each)")
+        raise ManifestError(
+            f"{len(labels)} labels {raw.labels}, but task is multiclass (one each); several per "
+            "clip are task: multilabel, and no name may hold the ';' between them"
+        )
     return labels
 
 

@@ -162,7 +162,12 @@ def _columns(path: Path, header: list[str], wanted: Iterable[str]) -> list[int]:
     """
     for column in wanted:
         if header.count(column) != 1:
-            hint = "; fields are separated by commas" if len(header) == 1 else ""
+            near = next((name for name in header if name.strip().lower() == column), "")
+            hint = f"; {near!r} is written {column!r}" if near and near != column else ""
+            if len(header) == 1:
+                hint = "; fields are separated by commas"
+            if header and header[0].startswith("{"):
+                hint = "; this is JSON, a list is CSV: pandas.read_json(..., lines=True).to_csv"
             raise ManifestError(
                 f"{path}:1: column {column!r} must be there once; found {header}{hint}"
             )

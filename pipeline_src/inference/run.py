@@ -18,6 +18,7 @@ from pipeline_src.methods.common.config import MODALITIES
 from pipeline_src.system.atomic import json_sha256
 
 HASH_CHARS = 12
+COMMENT = "# "  # begins a line of a list that names no file
 BYTE_ORDER_MARK = "\ufeff"  # before what Windows' editors and shells write
 WHOLE = "whole"
 Result = Embedding | Classification
@@ -29,7 +30,12 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", type=Path, help="folder of a training, of a checkpoint or of an export")
     add("inputs", nargs="*", help="files, folders, URLs")
-    add("--list", type=Path, metavar="FILE", help="a text file with an input per line; - = stdin")
+    add(
+        "--list",
+        type=Path,
+        metavar="FILE",
+        help="a text file with an input per line, or '# ' and a comment; - = stdin",
+    )
     add(
         "--output",
         type=Path,
@@ -133,8 +139,8 @@ def _listed(path: Path | None) -> list[str]:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--list {path}: not readable: {error}") from error
-    lines = text.removeprefix(BYTE_ORDER_MARK).split("\n")
-    return [line.strip() for line in lines if line.strip()]
+    lines = (line.strip() for line in text.removeprefix(BYTE_ORDER_MARK).split("\n"))
+    return [line for line in lines if line and not line.startswith(COMMENT)]
 
 
 def _read_options(options: argparse.Namespace) -> dict[str, Any]:

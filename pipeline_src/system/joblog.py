@@ -2,7 +2,9 @@
 
 import logging
 import re
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,12 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 RECORD = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ (?P<level>[A-Z]+) \S+: ", re.MULTILINE)
 DEFECT = "the job failed"
 INTERRUPTED_STATUS = 130  # what a shell says of a process that Ctrl-C ended
+TERMINATED_STATUS = 143  # and of one that SIGTERM ended
+TERMINATED = "stopped by SIGTERM, as at a time limit; the same command continues"
+
+
+class _TerminatedError(BaseException):
+    """SIGTERM has come; no handler of errors on the way may take it for one."""
 
 
 class _Formatter(logging.Formatter):
@@ -42,9 +50,13 @@ def log_to_file(path: str) -> Iterator[None]:
     logging.getLogger(PROGRESS_LOGGER).addHandler(progress)
     logging.captureWarnings(capture=True)
     try:
-        yield
+        with _sigterm_raised():
+            yield
     except KeyboardInterrupt:  # was asked for, so no traceback; the workflow says what comes next
         sys.exit(INTERRUPTED_STATUS)
+    except _TerminatedError:
+        logging.getLogger(__name__).error(TERMINATED)
+        sys.exit(TERMINATED_STATUS)
     except PipelineError as error:
         logging.getLogger(__name__).error("%s: %s", type(error).__name__, error)
         sys.exit(f"\n{type(error).__name__}: {hide_secrets(str(error))}\n(log: {path})")
@@ -57,6 +69,25 @@ def log_to_file(path: str) -> Iterator[None]:
         logging.getLogger(PROGRESS_LOGGER).removeHandler(progress)
         root.removeHandler(handler)
         handler.close()
+
+
+@contextmanager
+def _sigterm_raised() -> Iterator[None]:
+    """Turn SIGTERM into an exception, so that temporary files go and the log says why."""
+    is_ours = threading.current_thread() is threading.main_thread()
+    if not is_ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one is not to stop the clearing
+        raise _TerminatedError
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def last_error(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Clip lists of all three forms: what is read, and what is refused with file, line and value."""
 
 import gzip
+import re
 
 import pytest
 
@@ -277,4 +278,28 @@ def test_a_missing_list_says_what_it_should_hold(tmp_path):
     dataset = make_dataset(tmp_path, HEADER)
     (tmp_path / "list.csv").unlink()
     with pytest.raises(ManifestError, match=r"list.csv: no such file.*clip_id,source"):
+        read(dataset)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"PAR1\x15\x04\xe2\x00", "this is Parquet; pandas.read_parquet"),
+        ("\ufeffclip_id,source\n".encode("utf-16-le"), "this is text in UTF-16; save it as CSV"),
+        (b"PK\x03\x04\x14\xff\xfe", "this is a spreadsheet or an archive; save it as CSV in UTF-8"),
+        (b'{"clip_id": "a", "source": "a.mp4"}\n', "this is JSON, a list is CSV: pandas.read_json"),
+        (
+            b"CLIP_ID,source,start_seconds,end_seconds,labels,split\n",
+            "'CLIP_ID' is written 'clip_id'",
+        ),
+        (
+            b"clip_id,source,start_seconds,end_seconds,labels,split\na,a.mp4,,,dog,validation\n",
+            "'val'?",
+        ),
+    ],
+)
+def test_a_list_in_another_form_is_named(tmp_path, content, said):
+    dataset = without_classes(tmp_path, "a,a.mp4,,,dog,train\n")
+    (tmp_path / "list.csv").write_bytes(content)
+    with pytest.raises(ManifestError, match=re.escape(said)):
         read(dataset)

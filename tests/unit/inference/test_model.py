@@ -367,7 +367,8 @@ def test_a_folder_of_runs_is_none_of_its_trainings(folder, tmp_path):
 
 def test_a_list_with_a_byte_order_mark_loses_no_file(folder, media, tmp_path, capsys):
     listed = tmp_path / "list.txt"
-    listed.write_bytes(f"\ufeff{media / 'clip.mp4'}\r\n{media / 'gone.mp4'}\r\n".encode())
+    lines = ("\ufeff# of the first day", media / "clip.mp4", media / "gone.mp4", "")
+    listed.write_bytes("\r\n".join(map(str, lines)).encode())
     command = ["embed", str(folder), "--list", str(listed), "--output", str(tmp_path / "rows.csv")]
     assert main(command) == 0
     assert "2 inputs; refused: unavailable 1" in capsys.readouterr().err
