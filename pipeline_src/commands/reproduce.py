@@ -26,7 +26,10 @@ from pipeline_src.runs.provenance import UNKNOWN_COMMIT, package_versions
 from pipeline_src.runs.spec import PUBLISHED_FOLDER, STATE_FILE
 from pipeline_src.system.atomic import write_text
 from pipeline_src.system.checkout import CHECKOUT, CONFIG_FILE
+from pipeline_src.system.cores import num_cores
 
+# Rules whose figures hang on their number of threads.
+COMPUTING = ("pretrain_model", "finetune_model", "evaluate_pretrained", "evaluate_finetuned")
 NEEDED = ("git_commit", "config", "versions")  # the schema lets older files lack these
 HASHES = ("clip_ids_sha256", "data_sha256", "config_sha256", "checkpoint_sha256")
 NOT_FIGURES = {*HASHES, "seconds", "git_commit", "versions", "config", "seed"}
@@ -264,17 +267,20 @@ def run_workflow(folder: Path, target: str, *, threads: Mapping[str, int]) -> No
     """Run that checkout's own workflow in this environment.
 
     Args:
-        threads: rule -> threads; the other rules have what its profile says, up to the most of
-            these. Empty = all of them.
+        threads: rule -> threads, as far as known; other rules whose figures hang on theirs get the
+            most of these. Empty = as its profile says.
     Raises:
         StageError: it failed; the message ends with its last lines.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PATH": path}
-    # Snakemake gives a rule no more threads than cores, however many the machine has; and what
-    # nothing is known of, as another run's pre-training, gets no more than it may have had.
-    options = ["--cores", str(max(threads.values()))] if threads else []
-    options += ["--set-threads", *(f"{rule}={n}" for rule, n in threads.items())] if threads else []
+    options: list[str] = []
+    if threads:
+        most = max(threads.values())
+        by_rule = {**dict.fromkeys(COMPUTING, most), **threads}
+        # Snakemake gives a rule no more threads than cores, however many the machine has.
+        options += ["--cores", str(max(num_cores(), most))]
+        options += ["--set-threads", *(f"{rule}={n}" for rule, n in by_rule.items())]
     print(f"{' '.join(['snakemake', *options])} -- {target}  (in {folder})", flush=True)
     log = folder / "reproduce.log"
     with log.open("w", encoding="utf-8") as stream:

@@ -308,4 +308,4 @@ def _joined_labels(label: str, classes: ClassList) -> str:
     if len(parts) < 2 or not (all(known) or (classes.is_single and any(known))):
         return ""
     listed = ", ".join(map(repr, parts))
-    return f" looks like the labels {listed}: separate a clip's labels by ';'"
+    return f": it looks like the labels {listed}: separate a clip's labels by ';'"

@@ -166,8 +166,8 @@ def _columns(path: Path, header: list[str], wanted: Iterable[str]) -> list[int]:
             hint = f"; {near!r} is written {column!r}" if near and near != column else ""
             if len(header) == 1:
                 hint = "; fields are separated by commas"
-            if header and header[0].startswith("{"):
-                hint = "; this is JSON, a list is CSV: pandas.read_json(..., lines=True).to_csv"
+            if header and header[0].lstrip().startswith(("{", "[")):
+                hint = "; this is JSON, a list is CSV: pandas.read_json reads it, to_csv writes one"
             raise ManifestError(
                 f"{path}:1: column {column!r} must be there once; found {header}{hint}"
             )

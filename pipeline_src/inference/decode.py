@@ -205,13 +205,12 @@ class MediaDecoder:
         target = self._file(number) / "silent.mkv"
         media = self.preparation.media
         limits = {"timeout_seconds": media.timeout_seconds, "max_bytes": self.max_bytes}
-        with self._lock:  # several windows may ask for it
-            if not target.exists():
-                try:
-                    add_silence(path, target, **limits)
-                except MediaError:
-                    target.unlink(missing_ok=True)
-                    raise
+        if not target.exists():
+            try:
+                add_silence(path, target, **limits)
+            except BaseException:
+                target.unlink(missing_ok=True)
+                raise
         return target
 
     def _file(self, number: int) -> Path:
@@ -278,9 +277,11 @@ class MediaDecoder:
         opened = part.opened
         assert opened.path is not None
         try:
-            path = self._with_silence(opened.number, opened.path)
-        except MediaError as error:
-            return self._by_name(error, opened.number, opened.name)
+            with self._lock:  # another window of it may ask at the same time
+                path = self._with_silence(opened.number, opened.path)
+        except Exception as error:
+            problem = as_clip_error(error, opened.name)
+            return self._by_name(problem, opened.number, opened.name)
         # Both files' times count from their first picture or sound, which silence begins with.
         silenced = replace(opened, path=path, modalities=modalities, is_silenced=True)
         (seen,) = self.decode([replace(part, opened=silenced)])

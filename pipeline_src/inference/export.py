@@ -51,7 +51,8 @@ def export(source: Path, target: Path) -> Model:
     target.mkdir(parents=True, exist_ok=True)
     for name in ENCODER_FILES.values():  # of the checkpoint that was exported here before
         (target / name).unlink(missing_ok=True)
-    # The first says whose the folder is, the last that it is whole.
+    # The first says whose the folder is, the last that it is whole: what was whole is no longer.
+    (target / CONFIG_FILE).unlink(missing_ok=True)
     write_json(target / PREPROCESSOR_FILE, _preprocessor(model, checkpoint.state))
     with atomic_path(target / MODEL_FILE) as temporary:
         shutil.copyfile(checkpoint.folder / MODEL_FILE, temporary)

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence, Set
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -46,7 +46,8 @@ class ResultTable:
         self._made_by = made_by
         self._is_csv = path is not None and path.suffix == ".csv"
         self.done: dict[str, str] = {}  # inputs, with the reason where all of one was refused
-        self._again: dict[str, list[int]] = {}  # inputs that are asked again -> ends of their lines
+        # Inputs that are asked again -> ends of their lines, and how many are no refusals.
+        self._again: dict[str, tuple[list[int], int]] = {}
         self._replaced: set[int] = set()  # ends of lines that later ones stand for
         self._stream: BinaryIO | None = None
 
@@ -55,14 +56,24 @@ class ResultTable:
             return self
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as on_error:
-            self._stream = on_error.enter_context(self._path.open("ab"))
-            hold_file(self._stream, f"{self._path}: another process writes it; wait for it")
+            self._stream = on_error.enter_context(self._open())
             size = self._keep_whole()
             self._stream.truncate(size)
             if self._is_csv and not size:
                 self._write([self._columns])
             on_error.pop_all()
         return self
+
+    def _open(self) -> BinaryIO:
+        """Open and lock the table; again where another process has just written it anew."""
+        assert self._path is not None
+        while True:
+            stream = self._path.open("ab")
+            hold_file(stream, f"{self._path}: another process writes it; wait for it")
+            with suppress(FileNotFoundError):
+                if os.path.samestat(self._path.stat(), os.fstat(stream.fileno())):
+                    return stream
+            stream.close()
 
     def __exit__(self, *_: object) -> None:
         if self._replaced:
@@ -71,11 +82,15 @@ class ResultTable:
             self._stream.close()
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Append all rows of one input; while it is still refused, its earlier ones stay."""
-        if earlier := self._again.pop(rows[0]["source"], None):
-            if all(row["reason"] in TRANSIENT_REASONS for row in rows):
-                return
-            self._replaced.update(earlier)
+        """Append all rows of one input; the earlier ones stay unless these are better."""
+        ends, num_good = self._again.pop(rows[0]["source"], ([], 0))
+        is_refused_again = any(row["reason"] in TRANSIENT_REASONS for row in rows)
+        if ends and is_refused_again and sum(not row["reason"] for row in rows) <= num_good:
+            return
+        self._write_rows(rows)
+        self._replaced.update(ends)
+
+    def _write_rows(self, rows: Sequence[dict[str, Any]]) -> None:
         made = [{**row, "detail": one_line(row["detail"]), MADE_BY: self._made_by} for row in rows]
         if self._is_csv:
             self._write([[row.get(name, "") for name in self._columns] for row in made])
@@ -112,21 +127,22 @@ class ResultTable:
     def _keep_whole(self) -> int:
         """Note what is done and what is asked again; count bytes to the last whole input."""
         whole = 0
-        source, reasons = "", set[str]()
+        source, reasons, num_good = "", set[str](), 0
         ends: list[int] = []  # of the lines of one input
         for end, row in self._lines():
             if row is None:  # the header
                 whole = end
                 continue
             if row["source"] != source or int(row["window"]) == 0:
-                source, reasons, ends = row["source"], set(), []
+                source, reasons, ends, num_good = row["source"], set(), [], 0
+            num_good += not row["reason"]
             ends.append(end)
             reasons.add(row["reason"])
             if len(ends) == int(row["num_windows"]):
                 whole = end
-                self._replaced.update(self._again.pop(source, ()))  # a kill left both
+                self._replaced.update(self._again.pop(source, ([], 0))[0])  # a kill left both
                 if _may_have_passed(source, reasons):
-                    self._again[source] = ends
+                    self._again[source] = ends, num_good
                 else:
                     self.done[source] = "" if "" in reasons else min(reasons)
         return whole

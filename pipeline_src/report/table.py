@@ -49,7 +49,7 @@ def format_table(
     Raises:
         StageError: no file, or one that cannot be read.
     """
-    if not metrics_files and not probe_files:
+    if not (metrics_files or probe_files or fold_files):
         raise StageError(f"no evaluation found ({PATTERN}): run `snakemake all` first")
     evaluations = [
         read_record(path, EvalMetrics, "the rule evaluate_finetuned") for path in metrics_files
@@ -163,7 +163,7 @@ def print_results(root: Path, configured: Collection[Path] | None = None) -> Non
     names = [{"run": path.parents[2].name, "dataset": path.parent.name} for path in scored]
     shown = {Path(paths.fill(paths.PROBE_SCORES, root, **one)) for one in names}
     probes = [path for path in probes if path not in shown]
-    if not scored and not probes:
+    if not (scored or probes or folds):
         raise StageError(f"{root}: no evaluation found ({PATTERN}): run `snakemake all` first")
     print_table(scored, probes, folds)
     num_others = 0 if configured is None else len(set(root.glob(PATTERN)) - set(scored))

@@ -1,6 +1,7 @@
 """Logging of one workflow job: everything to its log file, user errors plainly to the terminal."""
 
 import logging
+import os
 import re
 import signal
 import sys
@@ -18,6 +19,7 @@ RECORD = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ (?P<level>[A-Z]+) \S+: ", re.MULT
 DEFECT = "the job failed"
 INTERRUPTED_STATUS = 130  # what a shell says of a process that Ctrl-C ended
 TERMINATED_STATUS = 143  # and of one that SIGTERM ended
+CLEARING_SECONDS = 10.0  # of the 30 that Slurm leaves a job
 TERMINATED = "stopped by SIGTERM, as at a time limit; the same command continues"
 
 
@@ -55,7 +57,6 @@ def log_to_file(path: str) -> Iterator[None]:
     except KeyboardInterrupt:  # was asked for, so no traceback; the workflow says what comes next
         sys.exit(INTERRUPTED_STATUS)
     except _TerminatedError:
-        logging.getLogger(__name__).error(TERMINATED)
         sys.exit(TERMINATED_STATUS)
     except PipelineError as error:
         logging.getLogger(__name__).error("%s: %s", type(error).__name__, error)
@@ -73,14 +74,25 @@ def log_to_file(path: str) -> Iterator[None]:
 
 @contextmanager
 def _sigterm_raised() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that temporary files go and the log says why."""
+    """Turn SIGTERM into an exception, so that temporary files go and the log says why.
+
+    What waits for others, as for hosts that do not answer, is ended after some seconds; a second
+    SIGTERM ends it at once.
+    """
+    owner = os.getpid()
     is_ours = threading.current_thread() is threading.main_thread()
     if not is_ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
 
     def stop(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one is not to stop the clearing
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if os.getpid() != owner:  # a forked process, which has no log of its own
+            os.kill(os.getpid(), signal.SIGTERM)
+        logging.getLogger(__name__).error(TERMINATED)
+        end = threading.Timer(CLEARING_SECONDS, os._exit, [TERMINATED_STATUS])
+        end.daemon = True
+        end.start()
         raise _TerminatedError
 
     signal.signal(signal.SIGTERM, stop)

@@ -112,14 +112,42 @@ def _bring_back(run_dir: Path, source: Path) -> None:
 
 def _move(names: Iterable[str], source: Path, target: Path) -> None:
     for name in names:
-        if (source / name).exists():
-            _move_one(source / name, target / name)
+        _move_one(name, source, target)
 
 
-def _move_one(source: Path, target: Path) -> None:
+def _move_one(name: str, source: Path, target: Path) -> None:
+    """Move a file or folder; ``superseded`` may be a link to another disk.
+
+    There it is copied. The two renames come when the copy is whole; a kill between them is mended
+    by the next call.
+    """
+    part, moved = target / f".{name}.part", source / f".{name}.moved"
+    if part.exists() and moved.exists():
+        part.rename(target / name)
+    _remove(part)
+    _remove(moved)
+    if not (source / name).exists():
+        return
     try:
-        source.rename(target)
+        (source / name).rename(target / name)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        shutil.move(source, target)  # ``superseded`` may be a link to another disk
+        _copy(source / name, part)
+        (source / name).rename(moved)
+        part.rename(target / name)
+        _remove(moved)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=shutil.copy2)
+    else:
+        shutil.copy2(source, target)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

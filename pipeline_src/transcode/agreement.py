@@ -12,7 +12,7 @@ from pipeline_src.transcode.probe import MediaInfo
 
 # Found only where the header promised sound or pictures that are not there, or a damaged file.
 SILENT_REASONS = ("no_audio", "too_short")
-EMPTY_REASONS = (*SILENT_REASONS, "corrupt")
+EMPTY_REASONS = (*SILENT_REASONS, "no_video", "corrupt")
 # Times of pictures are rounded by containers.
 ROUNDING_SECONDS = 0.005
 

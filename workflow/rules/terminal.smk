@@ -25,6 +25,5 @@ onsuccess:
         if any(job.rule.name == "report_results" for job in workflow.dag.jobs):
             from pipeline_src.report.table import print_results  # slow to import
 
-            configured = (catalog.report_metrics, catalog.report_probes, catalog.report_folds)
-            scored = {Path(path) for paths_of in configured for path in paths_of()}
-            print_results(Path(settings.results), scored)
+            configured = {Path(p) for one in catalog.listed for p in catalog.evaluations(one)}
+            print_results(Path(settings.results), configured)

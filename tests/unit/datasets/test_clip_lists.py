@@ -70,7 +70,7 @@ def test_a_comma_is_part_of_a_name_where_its_parts_are_no_labels(tmp_path):
     dataset = without_classes(tmp_path, rows + "c,c.mp4,,,dog;cat,test\n")
     assert classes_of(dataset).names == ("cat", "dog", "dog, loud")
     assert len(read(dataset)) == 3
-    with pytest.raises(ManifestError, match=r"list\.csv:2: label 'dog, loud' .*class_names"):
+    with pytest.raises(ManifestError, match=r"list\.csv:2: label 'dog, loud': .*class_names"):
         read(without_classes(tmp_path, rows))  # where nobody has separated any
 
 

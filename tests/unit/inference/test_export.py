@@ -1,6 +1,7 @@
 """An exported folder gives what the checkpoint gives and names no place of this machine."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -96,6 +97,25 @@ def test_an_export_that_is_damaged_or_was_killed_is_made_again(folder, tmp_path,
         config.write_bytes(whole[:40] if damage == "cut off" else b"")
     export(folder, tmp_path / "exported")
     assert config.read_bytes() == whole
+
+
+def test_a_kill_while_an_older_export_is_replaced_leaves_none_that_loads(
+    folder, tmp_path, monkeypatch
+):
+    """The new preprocessing stood beside the old weights, which loaded."""
+    export(folder, tmp_path / "exported")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", killed)
+        with pytest.raises(KeyboardInterrupt):
+            export(folder, tmp_path / "exported")
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        locate(tmp_path / "exported")
+    export(folder, tmp_path / "exported")
+    locate(tmp_path / "exported")
 
 
 def test_a_file_is_no_folder_to_export_to(folder, tmp_path):

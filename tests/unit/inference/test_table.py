@@ -83,6 +83,31 @@ def test_rows_that_were_written_before_a_kill_replace_the_refusal(path):
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_rows_stay_where_those_that_replace_them_are_not_written(path, monkeypatch):
+    rows = rows_of("a.mp4", 3)
+    rows[1]["reason"] = "timeout"
+    with table(path) as first:
+        first.write(rows)
+    before = path.read_bytes()
+
+    def lost(_text):
+        raise OSError("gone")
+
+    def rewrite():
+        with table(path) as second:
+            monkeypatch.setattr(second, "_append", lost)
+            second.write(rows_of("a.mp4", 3))
+
+    with pytest.raises(OSError, match="gone"):
+        rewrite()
+    assert path.read_bytes() == before
+    worse = rows_of("a.mp4", 3)
+    worse[1]["reason"] = worse[2]["reason"] = "timeout"
+    with table(path) as third:
+        third.write(worse)
+    assert path.read_bytes() == before
+
+
 def test_a_name_that_no_file_can_have_is_none(path):
     with table(path) as first:
         first.write(rows_of("a" * 300, reason="unavailable"))

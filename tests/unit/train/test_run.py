@@ -124,6 +124,16 @@ def test_each_key_of_the_recipe_changes_the_training(index_path, tmp_path, chang
     assert curves[0] != curves[1]
 
 
+def test_a_finished_training_without_its_log_stays_as_it_was_published(index_path, tmp_path):
+    """Where another configuration's log was set aside, there is none of this one's."""
+    spec = make_spec(index_path, tmp_path / "run", mixup=0.0, average_epochs=())
+    done = run_training(spec, StopFlag())
+    before = done.read_bytes(), (tmp_path / "run/history.csv").read_bytes()
+    (tmp_path / "run/metrics.jsonl").unlink()
+    assert run_training(spec, StopFlag()) == done
+    assert (done.read_bytes(), (tmp_path / "run/history.csv").read_bytes()) == before
+
+
 def test_a_pretraining_continues_that_of_another_run(index_path, tmp_path):
     first = run_training(pretrain_spec(index_path, tmp_path / "first"), StopFlag())
     still = pretrain_spec(

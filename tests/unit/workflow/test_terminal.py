@@ -4,6 +4,8 @@ import io
 import logging
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -175,6 +177,25 @@ def test_a_job_at_its_time_limit_says_that_it_was_stopped(tmp_path):
     assert last_error(path) == "stopped by SIGTERM, as at a time limit; the same command continues"
     assert list(tmp_path.iterdir()) == [path]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.slow
+def test_a_job_that_waits_for_others_at_its_time_limit_ends_soon(tmp_path):
+    code = (
+        "import os, signal, threading, time, pipeline_src.system.joblog as joblog\n"
+        "joblog.CLEARING_SECONDS = 0.5\n"
+        "thread = threading.Thread(target=time.sleep, args=[300])\n"
+        f"with joblog.log_to_file({str(tmp_path / 'a.log')!r}):\n"
+        "    thread.start()\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(300)\n"
+        "    finally:\n"
+        "        thread.join()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
+    assert done.returncode == 143
+    assert "stopped by SIGTERM" in last_error(tmp_path / "a.log")
 
 
 def test_a_log_without_an_error_says_nothing(tmp_path):
