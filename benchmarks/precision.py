@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pipeline_src.config import Config, read_config, resolve_run  # noqa: E402
+from pipeline_src.config.phase_plan import plan_phases  # noqa: E402
 from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig  # noqa: E402
-from pipeline_src.methods import MaskRatios  # noqa: E402
 from pipeline_src.runs.build import build_model  # noqa: E402
 from pipeline_src.runs.provenance import git_commit, machine  # noqa: E402
 from pipeline_src.system.atomic import write_json  # noqa: E402
@@ -60,6 +60,9 @@ class Steps:
             seed=0,
         )
         self.recipe = recipe
+        self.ratios = None
+        if isinstance(recipe, PretrainConfig):
+            self.ratios = plan_phases(network.config, recipe)[0].ratios
         self.objective = task.objective(network, "multiclass")
         self.optimizers = build_optimizers(
             recipe,
@@ -80,7 +83,7 @@ class Steps:
         """Take one step; return its CPU seconds."""
         started = time.process_time()
         size = self.recipe.batch_size
-        plan = self.objective.draw(size, self._ratios(), self.generator)
+        plan = self.objective.draw(size, self.ratios, self.generator)
         for step_pass, optimizer in self.optimizers.items():
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=amp):
                 loss: Tensor = self.objective(self.batch, plan, step_pass)["loss"]
@@ -89,13 +92,6 @@ class Steps:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return time.process_time() - started
-
-    def _ratios(self) -> MaskRatios | None:
-        if isinstance(self.recipe, FinetuneConfig):
-            return None
-        ratio = self.recipe.reconstruct_ratio
-        own_pass = self.model.config.has_contrast_pass
-        return MaskRatios(ratio, ratio, self.recipe.contrast_ratios if own_pass else ())
 
 
 def measure(steps: Steps, repeats: int) -> dict[str, float]:

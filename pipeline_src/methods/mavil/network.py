@@ -129,7 +129,9 @@ class MAViL(AudioVisualModel):
         if self.config.num_classes:
             return {}
         projections = {"audio": self.proj_a, "video": self.proj_v}
-        dtype = self.proj_a[0].weight.dtype  # pooled values are fp32, also of a network in halves
+        dtype = next(
+            self.proj_a.parameters()
+        ).dtype  # pooled values are fp32, also of a network in halves
         return {name: projections[name](value.to(dtype)) for name, value in pooled.items()}
 
     def forward_masked(
