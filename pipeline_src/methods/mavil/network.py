@@ -131,7 +131,7 @@ class MAViL(AudioVisualModel):
         projections = {"audio": self.proj_a, "video": self.proj_v}
         dtype = next(
             self.proj_a.parameters()
-        ).dtype  # pooled values are fp32, also of a network in halves
+        ).dtype  # pooled values are fp32
         return {name: projections[name](value.to(dtype)) for name, value in pooled.items()}
 
     def forward_masked(
