@@ -129,9 +129,7 @@ class MAViL(AudioVisualModel):
         if self.config.num_classes:
             return {}
         projections = {"audio": self.proj_a, "video": self.proj_v}
-        dtype = next(
-            self.proj_a.parameters()
-        ).dtype  # pooled values are fp32
+        dtype = next(self.proj_a.parameters()).dtype  # pooled values are fp32
         return {name: projections[name](value.to(dtype)) for name, value in pooled.items()}
 
     def forward_masked(
