@@ -101,6 +101,7 @@ def test_indexes_without_records_that_keep_what_is_left_out_now_are_made_again(k
     assert "MissingInput" not in output
 
 
+@pytest.mark.exhaustive
 def test_one_file_whose_input_did_not_come_along_costs_the_others_nothing(kept, tmp_path):
     clone = Workspace.make(tmp_path, kept.env)
     arrived = {"copy_function": shutil.copy, "dirs_exist_ok": True}
