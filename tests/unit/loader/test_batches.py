@@ -12,7 +12,7 @@ from tests.unit.loader.test_dataset import make_dataset
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    not hasattr(os, "sched_getaffinity") or num_cores() < 2, reason="needs two cores to choose from"
+    not hasattr(os, "sched_getaffinity") or num_cores() < 2, reason="needs two cores, which CI has"
 )
 @pytest.mark.filterwarnings("error")  # of torch, that there are fewer cores than processes
 def test_loader_processes_have_all_cores_where_their_parent_keeps_to_one(tmp_path, monkeypatch):

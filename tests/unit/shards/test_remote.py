@@ -184,7 +184,7 @@ def test_a_folder_that_others_may_change_is_refused(tmp_path, local, server, spo
         ShardReader(config).read(shards.samples[0])
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root, as CI is, can give a folder away")
 def test_a_folder_of_somebody_else_is_refused(tmp_path, local, server):
     config = make_config(tmp_path)
     shards = open_shards([fetch(tmp_path, server.url("train/index.json"), config)], config)

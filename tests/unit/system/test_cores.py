@@ -35,7 +35,7 @@ assert {first} in masks and {second} in masks, masks
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    not hasattr(os, "sched_getaffinity") or num_cores() < 2, reason="needs two cores to choose from"
+    not hasattr(os, "sched_getaffinity") or num_cores() < 2, reason="needs two cores, which CI has"
 )
 def test_each_thread_has_a_core_and_what_is_forked_has_all():
     subprocess.run([sys.executable, "-c", SCRIPT], check=True, timeout=120)

@@ -174,53 +174,59 @@ def test_of_two_that_were_set_aside_the_one_with_whole_weights_is_brought_back(t
     assert saved_progress(tmp_path, "a") == (2, 3)
 
 
-def test_what_was_set_aside_may_lie_on_another_disk(tmp_path, monkeypatch):
-    memory, folder = Path("/dev/shm"), tmp_path / "run"
+@pytest.fixture
+def other_disk(tmp_path):
+    """A folder on another file system than ``tmp_path``."""
+    memory = Path("/dev/shm")
     if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("no second file system here: /dev/shm is on Linux alone")
-    with tempfile.TemporaryDirectory(dir=memory) as elsewhere:
-        fill(folder, "a")
-        (folder / "superseded").symlink_to(elsewhere)
-        whole = owners(folder)
-        recall(folder, "b")
-        assert owners(folder) == {}
-        fill(folder, "b", step=1, published=False)
-        recall(folder, "a")
-        assert owners(folder) == whole
+        pytest.skip("no second file system here: /dev/shm is on Linux, as CI is")
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+def test_what_was_set_aside_may_lie_on_another_disk(tmp_path, other_disk):
+    folder = tmp_path / "run"
+    fill(folder, "a")
+    (folder / "superseded").symlink_to(other_disk)
+    whole = owners(folder)
+    recall(folder, "b")
+    assert owners(folder) == {}
+    fill(folder, "b", step=1, published=False)
+    recall(folder, "a")
+    assert owners(folder) == whole
 
 
 @pytest.mark.parametrize("num_steps", range(0, 40, 3))
 @pytest.mark.parametrize("step_of", ["set aside", "taken back"])
-def test_a_kill_between_two_disks_loses_nothing(tmp_path, monkeypatch, num_steps, step_of):
+def test_a_kill_between_two_disks_loses_nothing(
+    tmp_path, other_disk, monkeypatch, num_steps, step_of
+):
     """Half a copy was taken for a training of its own."""
-    memory, folder = Path("/dev/shm"), tmp_path / "run"
-    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("no second file system here: /dev/shm is on Linux alone")
-    with tempfile.TemporaryDirectory(dir=memory) as elsewhere:
-        fill(folder, "a")
-        whole = owners(folder)
-        (folder / "superseded").symlink_to(elsewhere)
-        if step_of == "taken back":
-            recall(folder, "b")
-        rename, copy, left = Path.rename, shutil.copy2, [num_steps]
+    folder = tmp_path / "run"
+    fill(folder, "a")
+    whole = owners(folder)
+    (folder / "superseded").symlink_to(other_disk)
+    if step_of == "taken back":
+        recall(folder, "b")
+    rename, copy, left = Path.rename, shutil.copy2, [num_steps]
 
-        def counted(function):
-            def call(*arguments, **options):
-                if not left[0]:
-                    raise KilledError
-                left[0] -= 1
-                return function(*arguments, **options)
+    def counted(function):
+        def call(*arguments, **options):
+            if not left[0]:
+                raise KilledError
+            left[0] -= 1
+            return function(*arguments, **options)
 
-            return call
+        return call
 
-        with monkeypatch.context() as patch:
-            patch.setattr(Path, "rename", counted(rename))
-            patch.setattr(shutil, "copy2", counted(copy))
-            with suppress(KilledError):
-                recall(folder, "b" if step_of == "set aside" else "a")
-        recall(folder, "a")
-        assert owners(folder) == whole
-        assert not list(Path(elsewhere).iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", counted(rename))
+        patch.setattr(shutil, "copy2", counted(copy))
+        with suppress(KilledError):
+            recall(folder, "b" if step_of == "set aside" else "a")
+    recall(folder, "a")
+    assert owners(folder) == whole
+    assert not list(other_disk.iterdir())
 
 
 @pytest.mark.parametrize("ending", ["whole", "back"])
