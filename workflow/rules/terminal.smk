@@ -25,5 +25,6 @@ onsuccess:
         if any(job.rule.name == "report_results" for job in workflow.dag.jobs):
             from pipeline_src.report.table import print_results  # slow to import
 
-            configured = {Path(p) for one in catalog.listed for p in catalog.evaluations(one)}
+            runs = catalog.listed
+            configured = {Path(p) for run in runs for p in catalog.evaluations(run)}
             print_results(Path(settings.results), configured)
