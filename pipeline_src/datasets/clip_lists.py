@@ -23,11 +23,14 @@ from pipeline_src.system.url_secrets import HIDDEN, hide_secrets
 
 MAX_SHOWN = 10
 SAVE = "save it as CSV in UTF-8"
+UTF_16 = ("text in UTF-16", SAVE)
 OTHER_FORMS = {
     b"PAR1": ("Parquet", "pandas.read_parquet(...).to_csv(..., index=False) makes a list of it"),
     b"PK": ("a spreadsheet or an archive", SAVE),
-    b"\xff\xfe": ("text in UTF-16", SAVE),
-    b"\xfe\xff": ("text in UTF-16", SAVE),
+    b"\xd0\xcf\x11\xe0": ("a spreadsheet of old Excel", SAVE),
+    b"\x1f\x8b": ("compressed with gzip", "its name has to end in .gz"),
+    b"\xff\xfe": UTF_16,
+    b"\xfe\xff": UTF_16,
 }
 LIST = re.compile(r"\[\s*(['\"]).*\1\s*\]")  # of labels, in Python or JSON
 
@@ -193,17 +196,22 @@ def _all_rows(dataset: DatasetConfig) -> Iterator[tuple[Path, RawRow]]:
 
 def _other_form(path: Path) -> str:
     """Return what a file is instead of a list, by its first bytes, and what to do; else empty."""
+    if path.suffix == ".gz":
+        return ""
+    found = None
     with suppress(OSError), path.open("rb") as stream:
         head = stream.read(4)
-        for start, (name, remedy) in OTHER_FORMS.items():
-            if head.startswith(start):
-                return f"this is {name}; {remedy}"
-    return ""
+        found = next((form for start, form in OTHER_FORMS.items() if head.startswith(start)), None)
+        if b"\0" in head and found is None:  # ASCII in UTF-16, without a mark
+            found = UTF_16
+    return "this is {}; {}".format(*found) if found else ""
 
 
 def _read_rows(dataset: DatasetConfig, path: Path, split: str) -> Iterator[RawRow]:
     parse = PARSERS[dataset.format]
     line = 0
+    if form := _other_form(path):
+        raise ManifestError(f"{path}: not a CSV file in UTF-8: {form}")
     try:
         with _open_text(path) as stream:
             for raw in parse(path, stream, split):
@@ -213,7 +221,7 @@ def _read_rows(dataset: DatasetConfig, path: Path, split: str) -> Iterator[RawRo
         raise ManifestError(missing_list(dataset, path)) from None
     except (csv.Error, UnicodeDecodeError, EOFError, OSError) as error:
         raise ManifestError(
-            f"{path}:{line + 1}: not a readable CSV file in UTF-8: {_other_form(path) or error}"
+            f"{path}:{line + 1}: not a readable CSV file in UTF-8: {error}"
         ) from error
 
 

@@ -42,6 +42,8 @@ def locate(folder: Path) -> Checkpoint:
     found = [path for depth in depths for path in sorted(folder.glob(f"{depth}/{DONE_FILE}"))]
     parts = {path: path.relative_to(folder).parts for path in found}
     below = [path.parent for path in found if SUPERSEDED_FOLDER not in parts[path]]
+    if not below and is_export(folder):
+        raise CheckpointError(f"{folder}: an export that did not end; {ADVICE}")
     if not below:
         raise CheckpointError(
             f"{folder}: no checkpoint; name the folder of a training "

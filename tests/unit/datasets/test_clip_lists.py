@@ -286,6 +286,9 @@ def test_a_missing_list_says_what_it_should_hold(tmp_path):
     [
         (b"PAR1\x15\x04\xe2\x00", "this is Parquet; pandas.read_parquet"),
         ("\ufeffclip_id,source\n".encode("utf-16-le"), "this is text in UTF-16; save it as CSV"),
+        ("clip_id,source\n".encode("utf-16-be"), "this is text in UTF-16; save it as CSV"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "this is a spreadsheet of old Excel; save it as CSV"),
+        (gzip.compress(b"clip_id,source\n"), "compressed with gzip; its name has to end in .gz"),
         (b"PK\x03\x04\x14\xff\xfe", "this is a spreadsheet or an archive; save it as CSV in UTF-8"),
         (b'{"clip_id": "a", "source": "a.mp4"}\n', "this is JSON, a list is CSV: pandas.read_json"),
         (

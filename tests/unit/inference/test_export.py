@@ -112,7 +112,7 @@ def test_a_kill_while_an_older_export_is_replaced_leaves_none_that_loads(
         patch.setattr(shutil, "copyfile", killed)
         with pytest.raises(KeyboardInterrupt):
             export(folder, tmp_path / "exported")
-    with pytest.raises(CheckpointError, match="no checkpoint"):
+    with pytest.raises(CheckpointError, match="did not end; export it again"):
         locate(tmp_path / "exported")
     export(folder, tmp_path / "exported")
     locate(tmp_path / "exported")
