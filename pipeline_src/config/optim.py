@@ -98,7 +98,8 @@ class OptimConfig(Section):
     save_every_seconds: float = Field(
         default=60.0,
         gt=0,
-        description="time between checkpoints; the last step is always saved",
+        description="time between checkpoints; up to 30 times as long where the last one took more "
+        "than a twentieth of it. The last step is always saved",
         json_schema_extra=OPERATIONAL,
     )
     keep_checkpoints: int = Field(

@@ -36,13 +36,16 @@ ENTRY_POINTS: dict[str, tuple[str, ...]] = {
     "TRANSCODE": ("transcode.transcode:transcode_chunk", "transcode_clips.py"),
     "LOGMEL": ("logmel.chunk:extract_chunk", "extract_logmel.py"),
     "PACK": ("shards.write:pack_chunk", "pack_shard.py"),
-    "INDEX": ("shards.index:write_index", "pack_index.py", "fetch_index.py"),
+    "INDEX": (
+        *("shards.index:write_index", "pack_index.py"),
+        *("shards.fetch:fetch_index", "fetch_index.py"),
+    ),
     "PRETRAIN": (*TRAINING, "pretrain_model.py"),
     "FINETUNE": (*TRAINING, "finetune_model.py"),
     "EVALUATE": (
         *("evaluate.finetuned:evaluate_finetuned", "evaluate_finetuned.py"),
         *("evaluate.pretrained:evaluate_pretrained", "evaluate_pretrained.py"),
-        *("evaluate.folds:evaluate_folds", "evaluate_folds.py"),
+        *("evaluate.folds:average_folds", "evaluate_folds.py"),
     ),
     "REPORT": ("report.build:build_report", "report_results.py", "report/templates/"),
 }
@@ -213,7 +216,11 @@ def _unit_texts(unit: Unit) -> list[str]:
 
 def _entries(step: str) -> list[Unit]:
     names = [entry.split(":") for entry in ENTRY_POINTS[step] if ":" in entry]
-    return [Unit(module, name) for module, name in names]
+    units = [Unit(module, name) for module, name in names]
+    for unit in units:
+        if _home(unit) is None:  # nothing would be followed, and no change of it seen
+            raise ValueError(f"ENTRY_POINTS[{step!r}]: no {unit.name} in {PACKAGE}.{unit.module}")
+    return units
 
 
 def _scripts(step: str) -> list[Path]:

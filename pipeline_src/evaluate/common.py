@@ -118,7 +118,7 @@ def check_fits(checkpoint: Checkpoint, split: Split, model: ModelConfig) -> list
     Raises:
         CheckpointError: method or size differ, or the number of mel bins.
     """
-    trained = ModelConfig.model_validate(checkpoint.state["spec"]["model"]).name
+    trained = checkpoint.spec.model.name
     if trained != model.name:
         raise CheckpointError(
             f"{checkpoint.folder}: holds {trained}, the run's model is {model.name}; set "

@@ -35,7 +35,6 @@ from pipeline_src.methods.common.config import HEADS
 from pipeline_src.runs.build import network_config
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.done import read_done
-from pipeline_src.runs.spec import TrainSpec
 
 
 def evaluate_finetuned(
@@ -105,7 +104,7 @@ def evaluate_finetuned(
 
 
 def _heads(checkpoint: Checkpoint, split: Split) -> tuple[str, ...]:
-    recipe = TrainSpec.model_validate(checkpoint.state["spec"]).recipe
+    recipe = checkpoint.spec.recipe
     if not recipe.has_heads:
         raise CheckpointError(f"{checkpoint.folder}: holds a pre-training, it has no heads")
     return recipe.scored_heads(split.shards.modalities, network_config(checkpoint).heads)
@@ -126,7 +125,7 @@ def _single_frame(
     heads = {head: scores[SINGLE + head] for head in HEADS if SINGLE + head in scores}
     if not heads:
         return {}
-    num_frames = TrainSpec.model_validate(checkpoint.state["spec"]).recipe.num_frames
+    num_frames = checkpoint.spec.recipe.num_frames
     labelled = {**heads, "targets": scores["targets"]}
     figures = _classification(labelled, tuple(heads), task, evaluate)
     return {"single_frame": {"num_frames": num_frames, **figures}}

@@ -32,7 +32,7 @@ def run_over(
     *,
     batch_size: int,
     device: torch.device,
-    num_workers: int = 0,
+    num_workers: int,
     rank: int = 0,
     world_size: int = 1,
     label: str = "",

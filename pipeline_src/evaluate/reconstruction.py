@@ -66,7 +66,7 @@ def evaluate_reconstruction(
     evaluate = evaluate.model_copy(update={"num_frames": spec.recipe.num_frames})
     assert isinstance(spec.recipe, PretrainConfig)
     ratio = spec.recipe.reconstruct_ratio
-    means = _mean_clip(train.dataset(checkpoint, evaluate), evaluate.batch_size, device)
+    means = _mean_clip(train.dataset(checkpoint, evaluate), evaluate, device)
     held_out = test.dataset(checkpoint, evaluate)
     generator = torch.Generator(device).manual_seed(evaluate.seed)
     depth, rows, columns = model.config.video_patch
@@ -75,6 +75,7 @@ def evaluate_reconstruction(
         held_out,
         lambda batch: _errors(batch, _reconstruct(model, batch, ratio, generator), means, blocks),
         batch_size=evaluate.batch_size,
+        num_workers=evaluate.num_workers,
         device=device,
         label=f"reconstruction of {test}",
     )
@@ -104,14 +105,17 @@ def _figures(
 
 
 def _mean_clip(
-    dataset: ClipDataset, batch_size: int, device: torch.device
+    dataset: ClipDataset, evaluate: EvaluateConfig, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Average log-mels (T, M) and frames (F, 3, H, W) over a data set."""
     sums: list[Tensor] = []
-    for batch in evaluation_batches(dataset, batch_size=batch_size, num_workers=0):
-        moved = to_device(batch, device, dataset.format)
-        parts = [moved["logmel"].double().sum(0), moved["frames"].double().sum(0)]
-        sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
+    with evaluation_batches(
+        dataset, batch_size=evaluate.batch_size, num_workers=evaluate.num_workers
+    ) as batches:
+        for batch in batches:
+            moved = to_device(batch, device, dataset.format)
+            parts = [moved["logmel"].double().sum(0), moved["frames"].double().sum(0)]
+            sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
     audio, video = ((total / len(dataset)).float() for total in sums)
     return audio, video
 

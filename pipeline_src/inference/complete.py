@@ -22,7 +22,7 @@ from pipeline_src.inference.locate import CONFIG_FILE, locate, training_folder
 from pipeline_src.runs.build import network_config
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
 from pipeline_src.runs.preparation import describe_data, published_preparation, read_preparation
-from pipeline_src.runs.spec import STATE_FILE, TrainSpec
+from pipeline_src.runs.spec import STATE_FILE
 from pipeline_src.system.atomic import write_json
 
 
@@ -61,7 +61,7 @@ def _published(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _trained(checkpoint: Checkpoint, config_files: Sequence[Path]) -> dict[str, Any]:
-    spec = TrainSpec.model_validate(checkpoint.state["spec"])
+    spec = checkpoint.spec
     indexes = [path for path in spec.train_indexes if path.is_file()]
     described = describe_data(indexes) if indexes else {}
     data = described.get("data") or checkpoint.state.get("trained_on") or []

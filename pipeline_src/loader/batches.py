@@ -184,8 +184,8 @@ def to_device(batch: Mapping[str, Tensor], device: torch.device, clip_format: Cl
         moved["logmel"] = logmel.sub_(clip_format.logmel_mean).div_(clip_format.logmel_std)
     if "frames" in moved:
         mean, std = _image_moments(device)
-        frames = moved["frames"].to(torch.float32, memory_format=torch.contiguous_format)
-        moved["frames"] = (frames - mean) / std
+        frames = moved["frames"].to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        moved["frames"] = frames.sub_(mean).div_(std)
     return moved
 
 

@@ -23,6 +23,7 @@ from torch.utils.data._utils.signal_handling import _remove_worker_pids
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from pipeline_src.errors import LoaderError
+from pipeline_src.shards.reader import raise_open_files
 from pipeline_src.system.parent import end_with_parent
 
 END_SECONDS = 5.0
@@ -159,7 +160,7 @@ def _main_left_alone() -> Iterator[None]:
 
 
 class Initialise:
-    """Prepares a loader process: only its rank hears signals, and it ends with it."""
+    """Prepares a loader process: it ends with its rank, hears no signals, keeps shards open."""
 
     def __init__(self) -> None:
         self._parent = os.getpid()
@@ -170,3 +171,4 @@ class Initialise:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         end_with_parent(self._parent, asks_kernel=self._is_main)
+        raise_open_files()

@@ -43,8 +43,7 @@ def restore_model(
     checkpoint: Checkpoint, *, trained: bool = True
 ) -> tuple[AudioVisualModel, TrainSpec]:
     """Build a checkpoint's network; with ``trained=False`` the same before its first step."""
-    state = checkpoint.state
-    spec = TrainSpec.model_validate(state["spec"])
+    state, spec = checkpoint.state, checkpoint.spec
     # A trained network needs no initial weights: the hub or their file may be gone by now.
     start = spec.model.model_copy(update={"init": "random"}) if trained else spec.model
     model = build_model(
@@ -61,8 +60,7 @@ def restore_model(
 
 def network_config(checkpoint: Checkpoint) -> NetworkConfig:
     """Return the sizes of a checkpoint's network."""
-    state = checkpoint.state
-    spec = TrainSpec.model_validate(state["spec"])
+    state, spec = checkpoint.state, checkpoint.spec
     return make_architecture(
         spec.model.name,
         num_classes=len(state["class_names"]),
@@ -89,7 +87,7 @@ def evaluation_format(checkpoint: Checkpoint, *, num_frames: int) -> ClipFormat:
         CheckpointError: ``num_frames`` are not whole windows of a checkpoint with ``fps`` or with
             segments.
     """
-    spec = TrainSpec.model_validate(checkpoint.state["spec"])
+    spec = checkpoint.spec
     segments = segment_rule(network_config(checkpoint), checkpoint.state.get("front_end") or {})
     if (spec.recipe.fps or segments) and num_frames % spec.recipe.num_frames:
         raise CheckpointError(

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch.optim import Optimizer
 from pipeline_src.errors import CheckpointError
 from pipeline_src.runs.records import damaged_file, read_json_object
 from pipeline_src.runs.sharded import gather, like
-from pipeline_src.runs.spec import MODEL_FILE, STATE_FILE, step_folder
+from pipeline_src.runs.spec import MODEL_FILE, STATE_FILE, TrainSpec, parse_spec, step_folder
 from pipeline_src.system.atomic import file_sha256, fsync, write_json
 
 OPTIMIZER_FILE = "optimizer.safetensors"
@@ -41,6 +42,16 @@ class Checkpoint:
     def step(self) -> int:
         """Optimiser steps done."""
         return int(self.state["step"])
+
+    @cached_property
+    def spec(self) -> TrainSpec:
+        """What was trained, and how.
+
+        Raises:
+            CheckpointError: another version of this project wrote it, or it is damaged.
+        """
+        advice = "use the version that wrote it, or train or convert it again"
+        return parse_spec(self.state["spec"], f"{self.folder / STATE_FILE}: spec", advice)
 
 
 def save_checkpoint(

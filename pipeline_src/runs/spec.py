@@ -126,14 +126,24 @@ def load_spec(path: Path) -> TrainSpec:
     Raises:
         CheckpointError: it is missing, damaged, or of another version.
     """
+    values = read_json_object(path, {"stage": str, "recipe": dict}, SPEC_ADVICE)
+    return parse_spec(values, str(path), SPEC_ADVICE)
+
+
+def parse_spec(values: Mapping[str, Any], where: str, advice: str) -> TrainSpec:
+    """Return a spec from the values that a file holds.
+
+    Args:
+        where: the file, for the error. advice: what to do if the values do not fit.
+    Raises:
+        CheckpointError: another version wrote them, or they are damaged.
+    """
     try:
-        return TrainSpec.model_validate(
-            read_json_object(path, {"stage": str, "recipe": dict}, SPEC_ADVICE)
-        )
+        return TrainSpec.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise CheckpointError(f"{path}: {where}: {first['msg']}; {SPEC_ADVICE}") from None
+        place = ".".join(map(str, first["loc"]))
+        raise CheckpointError(f"{where}: {place}: {first['msg']}; {advice}") from None
 
 
 def step_folder(step: int) -> str:

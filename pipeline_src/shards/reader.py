@@ -1,6 +1,7 @@
 """Random access to samples: one read per sample, tar headers parsed in memory."""
 
 import os
+import resource
 import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from pipeline_src.shards.read import Sample
 if TYPE_CHECKING:
     from pipeline_src.shards.remote import RemoteReader
 
-MAX_OPEN_SHARDS = 256
+MAX_OPEN_SHARDS = 4096
 BLOCK_BYTES = 512
 NAME = slice(0, 100)
 SIZE = slice(124, 136)
@@ -111,13 +112,32 @@ class ShardReader:
 
     def _open(self, path: Path) -> int:
         if path not in self._descriptors:
-            if len(self._descriptors) >= MAX_OPEN_SHARDS:  # the oldest; far below ulimit -n
+            if len(self._descriptors) >= max_open_shards():  # the oldest
                 os.close(self._descriptors.pop(next(iter(self._descriptors))))
             try:
                 self._descriptors[path] = os.open(path, os.O_RDONLY)
             except FileNotFoundError:
                 raise ManifestError(f"{path}: shard is missing; {remedy(path)}") from None
         return self._descriptors[path]
+
+
+def raise_open_files() -> None:
+    """Let this process open enough files for ``MAX_OPEN_SHARDS``, as far as its hard limit goes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    has_bound = hard != resource.RLIM_INFINITY
+    wanted = min(2 * MAX_OPEN_SHARDS, hard) if has_bound else 2 * MAX_OPEN_SHARDS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def max_open_shards() -> int:
+    """Return how many shards stay open: half of what ``ulimit -n`` lets this process open.
+
+    Random access to a data set of more shards than that opens a file at most reads, which on a
+    network file system is a message to its server each.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_OPEN_SHARDS if soft == resource.RLIM_INFINITY else min(MAX_OPEN_SHARDS, soft // 2)
 
 
 def parse_members(

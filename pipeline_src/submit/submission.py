@@ -40,13 +40,14 @@ def find_running(spec: TrainSpec, cluster: str) -> JobRecord | None:
         return record
     marks = {job.comment: job.job_id for job in slurm.queued_jobs()} if cluster == "slurm" else {}
     ours = {mark: job_id for mark, job_id in marks.items() if mark.startswith(_mark(spec, ""))}
-    for mark, job_id in ours.items():
-        same = mark == _mark(spec, spec.fingerprint())
-        fingerprint = spec.fingerprint() if same else "of an earlier configuration"
-        record = JobRecord(cluster, job_id, fingerprint, str(spec.run_dir / JOBS_FOLDER))
-        record.save(spec.run_dir)
-        return record
-    return None
+    if not ours:
+        return None
+    current = _mark(spec, spec.fingerprint())
+    mark = current if current in ours else next(iter(ours))
+    fingerprint = spec.fingerprint() if mark == current else "of an earlier configuration"
+    record = JobRecord(cluster, ours[mark], fingerprint, str(spec.run_dir / JOBS_FOLDER))
+    record.save(spec.run_dir)
+    return record
 
 
 def submit(

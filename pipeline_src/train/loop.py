@@ -36,6 +36,8 @@ from pipeline_src.train.progress import TrainProgress
 from pipeline_src.train.stop import StopFlag, StopRequestedError
 
 logger = logging.getLogger(__name__)
+# A large state on a slow disk is saved less often, so that training has 20 times its time.
+TRAINING_PER_SAVING, MOST_INTERVALS = 20, 30
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def train(
         TrainingError: a loss or gradient is not finite; nothing was stepped with it.
         StopRequestedError: ``stop`` was set on some rank; a checkpoint has been written.
     """
-    saved_at, folder = time.monotonic(), Path()
+    saved_at, saving_seconds, folder = time.monotonic(), 0.0, Path()
     open_loggers, writes = run.open_loggers, run.ranks.is_main
     with open_log(run.folder, progress.step, open_loggers, writes=writes) as log:
         while progress.step < progress.num_steps:
@@ -105,19 +107,29 @@ def train(
             if run.validate and (is_last or progress.step % run.validate_every_steps == 0):
                 scores = run.validate()
                 log.write({"step": progress.step, "epoch": progress.epoch, "val": scores})
-            is_due = time.monotonic() - saved_at > run.recipe.save_every_seconds
+            interval = saving_interval(run.recipe.save_every_seconds, saving_seconds)
+            # Rank 0 alone knows how long it wrote.
+            is_due = run.ranks.is_main and time.monotonic() - saved_at > interval
             must_stop, must_save = any_rank((stop.requested, is_due), run.ranks)
             if is_last or must_stop or must_save:
                 run.guard.settle()
+                began = time.monotonic()
                 folder = _save(run, progress)
                 run.sign(f"state of step {progress.step} saved")
                 saved_at = time.monotonic()
+                saving_seconds = saved_at - began
             if must_stop and not is_last:
                 wait_for_all(run.ranks)  # a rank that ends early would take the writer with it
                 raise StopRequestedError(
                     f"stopped by a signal at step {progress.step}, state saved"
                 )
     return folder
+
+
+def saving_interval(wanted_seconds: float, saving_seconds: float) -> float:
+    """Return the seconds between two checkpoints, of which the last took ``saving_seconds``."""
+    bounded = min(TRAINING_PER_SAVING * saving_seconds, MOST_INTERVALS * wanted_seconds)
+    return max(wanted_seconds, bounded)
 
 
 def _take_step(run: TrainingRun, batch: Batch, progress: TrainProgress) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from torch import Tensor
@@ -36,9 +37,16 @@ def resume_point(parent: Path, fingerprint: str, ranks: Ranks) -> Checkpoint | N
         return found
     folder = parent / step_folder(step)
     deadline = time.monotonic() + FOLDER_TIMEOUT_SECONDS
-    while folder not in parent.iterdir() and time.monotonic() < deadline:  # looks anew
+    while not _is_listed(folder) and time.monotonic() < deadline:
         time.sleep(1)
-    return read_checkpoint(folder)
+    return read_checkpoint(folder, f"rank 0 sees it: is {parent} on a file system of all nodes?")
+
+
+def _is_listed(folder: Path) -> bool:
+    """Look for a folder in a new listing of the one around it, which may not be seen yet either."""
+    with suppress(OSError):
+        return folder in folder.parent.iterdir()
+    return False
 
 
 def start_from(

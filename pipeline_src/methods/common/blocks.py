@@ -26,12 +26,22 @@ FINAL_NORM_EPS = 1e-6
 TOKEN_INIT_STD = 0.02  # of mask and class tokens
 
 
-class Attention(nn.Module):
-    """Self-attention, its parameters as timm names them; on a CPU its softmax core runs in fp32.
+def attend(q_BLHE: Tensor, k_BKHE: Tensor, v_BKHE: Tensor) -> Tensor:
+    """Return the values that each query reads, (B, L, H, E) in its type; on a CPU by way of fp32.
 
     torch 2.11's bfloat16 attention backward on a CPU is about ten times slower than the fp32 one,
     half of a training step's time; the projections stay in the autocast type.
     """
+    parts = (q_BLHE, k_BKHE, v_BKHE)
+    if q_BLHE.device.type == "cpu" and q_BLHE.dtype != torch.float64:
+        parts = tuple(part.float() for part in parts)
+    with torch.autocast(q_BLHE.device.type, enabled=False):
+        q, k, v = (part.transpose(1, 2) for part in parts)
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).to(q_BLHE.dtype)
+
+
+class Attention(nn.Module):
+    """Self-attention, its parameters as timm names them."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
@@ -43,13 +53,10 @@ class Attention(nn.Module):
         """Return tokens of the same shape: (B, L, D), or (T, D) laid out as ``packing`` says."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))
         q, k, v = qkv.unbind(-3)
-        if q.device.type == "cpu" and packing is None and q.dtype != torch.float64:
-            q, k, v = q.float(), k.float(), v.float()
-        with torch.autocast(q.device.type, enabled=False):
-            if packing is None:
-                heads_first = (part.transpose(1, 2) for part in (q, k, v))
-                out = F.scaled_dot_product_attention(*heads_first).transpose(1, 2)
-            else:
+        if packing is None:
+            out = attend(q, k, v)
+        else:
+            with torch.autocast(q.device.type, enabled=False):
                 out = packed_attention(q, k, v, packing)
         return self.proj(out.flatten(-2).to(qkv.dtype))
 

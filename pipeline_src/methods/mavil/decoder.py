@@ -14,10 +14,9 @@ D decoder width, E encoder width, P vector to predict.
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline_src.methods.common.blocks import Attention, Block, Mlp
+from pipeline_src.methods.common.blocks import Attention, Block, Mlp, attend
 from pipeline_src.methods.common.pos_embed import sinusoids
 from pipeline_src.methods.mavil.config import DecoderKind, MAViLConfig
 from pipeline_src.methods.mavil.encoder import NORM_EPS
@@ -41,15 +40,10 @@ class CrossAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x_BQD: Tensor, context_BCD: Tensor) -> Tensor:
-        """Read ``context_BCD``: (B, Q, D). On a CPU the softmax core runs in fp32."""
+        """Read ``context_BCD``: (B, Q, D)."""
         q = self.q(x_BQD).unflatten(-1, (self.num_heads, -1))
         k, v = self.kv(context_BCD).unflatten(-1, (2, self.num_heads, -1)).unbind(-3)
-        if q.device.type == "cpu":
-            q, k, v = q.float(), k.float(), v.float()
-        with torch.autocast(q.device.type, enabled=False):
-            heads_first = (part.transpose(1, 2) for part in (q, k, v))
-            out = F.scaled_dot_product_attention(*heads_first).transpose(1, 2)
-        return self.proj(out.flatten(-2))
+        return self.proj(attend(q, k, v).flatten(-2))
 
 
 class CrossBlock(nn.Module):

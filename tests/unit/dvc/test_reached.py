@@ -194,3 +194,12 @@ def test_a_script_is_code_of_its_step(copied):
     before = step_hash("PACK")
     edit(copied / "workflow/scripts/pack_shard.py", "with log_to_file", "x = 1\nwith log_to_file")
     assert step_hash("PACK") != before
+
+
+def test_an_entry_that_does_not_exist_is_no_entry_that_reaches_nothing(monkeypatch):
+    """The averaging of folds was named wrongly, so no change of it was ever seen."""
+    assert ("evaluate.folds", "average_folds") in units_of("EVALUATE")
+    assert ("shards.fetch", "fetch_index") in units_of("INDEX")
+    monkeypatch.setitem(ENTRY_POINTS, "INDEX", ("shards.index:write_indices",))
+    with pytest.raises(ValueError, match=r"no write_indices in pipeline_src\.shards\.index"):
+        step_hash("INDEX")

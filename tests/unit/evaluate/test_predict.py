@@ -111,6 +111,7 @@ def test_features_at_batch_size_1_equal_those_at_n(name, tmp_path):
             dataset,
             lambda batch: pooled_features(model, batch),
             batch_size=batch_size,
+            num_workers=0,
             device=torch.device("cpu"),
         )
 

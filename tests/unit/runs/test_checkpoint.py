@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline_src.config import ModelConfig, PretrainConfig
 from pipeline_src.errors import CheckpointError
+from pipeline_src.runs.build import network_config, restore_model
 from pipeline_src.runs.checkpoint import (
+    Checkpoint,
     load_matching,
     load_optimizers,
     load_weights,
@@ -17,7 +20,9 @@ from pipeline_src.runs.checkpoint import (
 )
 from pipeline_src.runs.done import read_done, write_done
 from pipeline_src.runs.history import write_history
-from pipeline_src.runs.spec import saved_progress
+from pipeline_src.runs.spec import TrainSpec, saved_progress
+
+TINY = ModelConfig(method="avsiam", size="tiny")
 
 
 def make_model(seed: int = 0, width: int = 4) -> nn.Sequential:
@@ -168,3 +173,18 @@ def test_a_damaged_later_checkpoint_neither_counts_nor_costs_the_newest(tmp_path
     assert [path.name for path in parent.iterdir()] == ["step_00000006"]
     assert saved_progress(run_dir, "f") == (6, 20)
     assert saved_progress(run_dir, "other") == (0, 1)
+
+
+@pytest.mark.parametrize("use", [restore_model, network_config, lambda one: one.spec])
+def test_a_state_of_another_version_is_refused_in_a_sentence(tmp_path, use):
+    """Every use ended with pydantic's traceback, a line for each key that it does not know."""
+    spec = TrainSpec(stage="pretrain", run_dir=tmp_path, model=TINY, recipe=PretrainConfig())
+    values = spec.model_dump(mode="json")
+    values["recipe"] |= {"of_tomorrow": 1, "another": 2}
+    checkpoint = Checkpoint(tmp_path, {"spec": values})
+    with pytest.raises(CheckpointError) as refused:
+        use(checkpoint)
+    said = str(refused.value)
+    assert "of_tomorrow" in said
+    assert "use the version that wrote it" in said
+    assert "\n" not in said

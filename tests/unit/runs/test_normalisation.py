@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_src.config import ModelConfig
+from pipeline_src.config import ModelConfig, PretrainConfig
 from pipeline_src.errors import ManifestError
 from pipeline_src.evaluate.common import Split, check_fits
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.normalisation import warn_of_differences
+from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.shards.read import ShardSet, open_shards
 from tests import media
 
@@ -18,7 +19,9 @@ FRONT_END = {"num_mel_bins": 128, "hop_length_ms": 10.0, "sample_rate_hz": 16000
 
 def checkpoint_of(mean, std, front_end=None):
     state = {"logmel_mean": mean, "logmel_std": std, "num_mel_bins": 128}
-    state["spec"] = {"model": ModelConfig(method="avsiam", size="tiny").model_dump()}
+    tiny = ModelConfig(method="avsiam", size="tiny")
+    spec = TrainSpec(stage="pretrain", run_dir=Path("run"), model=tiny, recipe=PretrainConfig())
+    state["spec"] = spec.model_dump(mode="json")
     return Checkpoint(Path("run/step"), state | ({"front_end": front_end} if front_end else {}))
 
 

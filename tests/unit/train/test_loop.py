@@ -16,7 +16,7 @@ from pipeline_src.runs.checkpoint import load_optimizers, load_weights, newest_c
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.learning_rate import cosine_with_warmup
 from pipeline_src.train.log import read_log
-from pipeline_src.train.loop import TrainingRun, train
+from pipeline_src.train.loop import TrainingRun, saving_interval, train
 from pipeline_src.train.optim import layer_lr_factor, make_optimizer, parameter_groups
 from pipeline_src.train.progress import TrainProgress
 from pipeline_src.train.stop import StopFlag, StopRequestedError
@@ -176,6 +176,35 @@ def test_a_signal_saves_and_stops(tmp_path):
     assert stop.received == signal.SIGTERM
     assert newest_checkpoint(tmp_path / "checkpoints", "f").step == 4
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("saving", "interval"), [(0.0, 60.0), (3.0, 60.0), (9.0, 180.0), (600.0, 1800.0)]
+)
+def test_a_state_that_takes_long_to_save_is_saved_less_often(saving, interval):
+    assert saving_interval(60.0, saving) == interval
+
+
+def test_the_time_of_a_save_counts_for_the_next_one(tmp_path, monkeypatch):
+    """Of steps of a second, one of them due for saving, a save took ten seconds each time."""
+    now, saves = [0.0], []
+    monkeypatch.setattr("pipeline_src.train.loop.time.monotonic", lambda: now[0])
+
+    def seconds_long():
+        for batch in batches():
+            now[0] += 1
+            yield batch
+
+    def save(run, progress):
+        saves.append(progress.step)
+        now[0] += 10
+        return tmp_path
+
+    monkeypatch.setattr("pipeline_src.train.loop._save", save)
+    run = make_run(tmp_path, Noisy())
+    recipe = run.recipe.model_copy(update={"save_every_seconds": 0.3})
+    train(dataclasses.replace(run, recipe=recipe), seconds_long(), progress_at(0), StopFlag())
+    assert saves == [1, 11, NUM_STEPS]
 
 
 def test_validation_runs_on_time_and_at_the_end(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline_src.methods.common.patch_embed import normalise_patches
-from pipeline_src.methods.mavil.decoder import Noised
+from pipeline_src.methods.mavil.decoder import CrossBlock, Noised
 from tests.networks import MAVIL_RATIOS
 from tests.objectives import mavil_objective
 from tests.unit.methods.mavil.test_network import make_batch, make_masks, make_model
@@ -130,3 +130,15 @@ def test_the_diffusion_loss_is_the_error_of_the_predicted_clean_patches(norm_pix
     torch.testing.assert_close(values["audio_reconstruct_loss"], errors[0])
     torch.testing.assert_close(values["video_reconstruct_loss"], errors[1])
     torch.testing.assert_close(values["reconstruct_loss"], errors[0] + errors[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_cross_attention_computes_in_every_type(dtype):
+    """Its core runs in fp32 on a CPU, whose output the projection of another type refused."""
+    torch.manual_seed(0)
+    block = CrossBlock(16, 2, 4.0, attends_itself=True)
+    queries, context = torch.randn(2, 3, 16), torch.randn(2, 5, 16)
+    exact = block(queries, context)
+    typed = block.to(dtype)(queries.to(dtype), context.to(dtype))
+    assert typed.dtype == dtype
+    torch.testing.assert_close(typed.float(), exact, rtol=0.05, atol=0.05)
