@@ -32,7 +32,7 @@ from pipeline_src.logmel.fbank import log_mel, num_window_samples
 from pipeline_src.manifest.chunks import Clip
 from pipeline_src.manifest.stage import Made
 from pipeline_src.runs.preparation import Preparation
-from pipeline_src.shards.read import Sample
+from pipeline_src.shards.samples import Sample
 from pipeline_src.transcode.clips import PreparedClip, prepare_clip
 from pipeline_src.transcode.memory import MemoryBudget
 from pipeline_src.transcode.probe import probe_file, stream_kinds

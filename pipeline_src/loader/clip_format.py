@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pipeline_src.errors import ManifestError
 from pipeline_src.loader.segments import SegmentRule
 from pipeline_src.loader.windows import window_frames
-from pipeline_src.shards.read import Sample
 from pipeline_src.shards.reader import Members
+from pipeline_src.shards.samples import Sample
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline_src.shards.files import RemoteShard
-from pipeline_src.shards.read import Sample
+from pipeline_src.shards.samples import Sample
 
 NAME_CHARS = 32
 SUFFIX = ".av-shard"  # ours alone: a folder may hold other files

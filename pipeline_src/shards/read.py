@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline_src.config.data import RemoteConfig
 from pipeline_src.errors import ManifestError, shown
@@ -14,6 +14,7 @@ from pipeline_src.manifest.schema import INDEX, check_json, read_json
 from pipeline_src.methods.common.config import LabelKind
 from pipeline_src.shards.duplicates import DUPLICATE
 from pipeline_src.shards.files import SAMPLES, RemoteShard, remedy, shard_files, shard_paths
+from pipeline_src.shards.samples import Sample, SampleTable
 
 MAX_SAMPLE_BYTES = 2**31 - 2**12  # the most that one read gives
 BASE_URL = "base_url"  # of an index that was fetched
@@ -21,23 +22,6 @@ REQUIRED_KEYS = {
     *("shards", "num_clips", "class_names", "task", "modalities", "audio", "sample_rate_hz"),
     *("num_mel_bins", "logmel_mean", "logmel_std", "duplicates", "excludes_duplicates"),
 }
-
-
-class Sample(NamedTuple):
-    """Where one clip lies, and its class indices.
-
-    Args:
-        offset_bytes, size_bytes: all its members in the shard, one after the other.
-        crc32: of those bytes.
-    """
-
-    shard: Path | RemoteShard
-    key: str
-    offset_bytes: int
-    size_bytes: int
-    labels: tuple[int, ...]
-    clip_id: str
-    crc32: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,7 +50,7 @@ class ShardSet:
 
     def subset(self, indices: Sequence[int]) -> "ShardSet":
         """Return the samples at ``indices``, in that order."""
-        return replace(self, samples=[self.samples[index] for index in indices])
+        return replace(self, samples=SampleTable(self.samples[index] for index in indices))
 
 
 def open_shards(index_paths: Sequence[Path], remote: RemoteConfig | None = None) -> ShardSet:
@@ -93,19 +77,26 @@ def open_shards(index_paths: Sequence[Path], remote: RemoteConfig | None = None)
     is_one_list = all(
         (part.class_names, part.task) == (first.class_names, first.task) for part in parts
     )
-    samples: list[Sample] = []
-    names: tuple[str, ...] = ()
-    for part in parts:
-        shift = 0 if is_one_list else len(names)
-        samples += [
-            sample._replace(labels=tuple(x + shift for x in sample.labels))
-            for sample in part.samples
-        ]
-        names = part.class_names if is_one_list else names + part.class_names
-    task = first.task if is_one_list else "multilabel"
-    return replace(
-        first, samples=samples, task=task, class_names=names, logmel_mean=mean, logmel_std=std
+    names = (
+        first.class_names if is_one_list else tuple(n for part in parts for n in part.class_names)
     )
+    return replace(
+        first,
+        samples=SampleTable(_joined(parts, shifts_labels=not is_one_list)),
+        task=first.task if is_one_list else "multilabel",
+        class_names=names,
+        logmel_mean=mean,
+        logmel_std=std,
+    )
+
+
+def _joined(parts: Sequence[ShardSet], *, shifts_labels: bool) -> Iterator[Sample]:
+    """Yield the samples of all parts, their labels behind the classes of those before."""
+    shift = 0
+    for part in parts:
+        for sample in part.samples:
+            yield sample._replace(labels=tuple(label + shift for label in sample.labels))
+        shift += len(part.class_names) if shifts_labels else 0
 
 
 def _pool(parts: Sequence[tuple[int, float, float]]) -> tuple[float, float]:
@@ -120,19 +111,7 @@ def _pool(parts: Sequence[tuple[int, float, float]]) -> tuple[float, float]:
 
 def _open_split(index_path: Path, remote: RemoteConfig) -> ShardSet:
     index = read_index(index_path)
-    hidden = excluded_ids(index)
-    samples = [
-        sample
-        for path, manifest in chunk_manifests(index_path, index).items()
-        for sample in _checked_samples(path, manifest, shards_base(index_path, index))
-        if sample.clip_id not in hidden
-    ]
-    num_classes = len(index["class_names"])
-    if wrong := next((s for s in samples if max(s.labels, default=0) >= num_classes), None):
-        raise ManifestError(
-            f"{index_path}: clip {shown(wrong.clip_id)} has the classes {shown(wrong.labels)} of "
-            f"{num_classes}; delete it and run again"
-        )
+    samples = SampleTable(_split_samples(index_path, index))
     if len(samples) != index["num_clips"]:
         raise ManifestError(
             f"{index_path}: {index['num_clips']} clips, but the shards hold {len(samples)}; "
@@ -149,6 +128,26 @@ def _open_split(index_path: Path, remote: RemoteConfig) -> ShardSet:
         {**index["audio"], "sample_rate_hz": index["sample_rate_hz"]},
         remote,
     )
+
+
+def _split_samples(index_path: Path, index: Mapping[str, Any]) -> Iterator[Sample]:
+    """Yield the samples of a split that its readers see.
+
+    Raises:
+        ManifestError: a manifest or a shard does not fit, or a clip has a class that is none.
+    """
+    hidden, base = excluded_ids(index), shards_base(index_path, index)
+    num_classes = len(index["class_names"])
+    for path, manifest in chunk_manifests(index_path, index).items():
+        for sample in _checked_samples(path, manifest, base):
+            if sample.clip_id in hidden:
+                continue
+            if max(sample.labels, default=0) >= num_classes:
+                raise ManifestError(
+                    f"{index_path}: clip {shown(sample.clip_id)} has the classes "
+                    f"{shown(sample.labels)} of {num_classes}; delete it and run again"
+                )
+            yield sample
 
 
 def read_index(index_path: Path) -> dict[str, Any]:
@@ -176,7 +175,7 @@ def check_index(index: Any, where: Path | str) -> dict[str, Any]:
     return index
 
 
-def chunk_manifests(index_path: Path, index: dict[str, Any]) -> dict[Path, ChunkManifest]:
+def chunk_manifests(index_path: Path, index: Mapping[str, Any]) -> dict[Path, ChunkManifest]:
     """Read the manifests of the chunks that an index lists, in its order."""
     names = dict.fromkeys(shard["manifest"] for shard in index["shards"])
     return {path: read_chunk(path, "pack") for path in (index_path.parent / name for name in names)}

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline_src.config.data import RemoteConfig
 from pipeline_src.errors import ManifestError, SampleError, shown
 from pipeline_src.shards.files import RemoteShard, remedy
-from pipeline_src.shards.read import Sample
+from pipeline_src.shards.samples import Sample
 
 if TYPE_CHECKING:
     from pipeline_src.shards.remote import RemoteReader

@@ -19,7 +19,7 @@ from pipeline_src.config.data import RemoteConfig
 from pipeline_src.errors import ManifestError, SampleError, describe_disk_full, is_disk_full
 from pipeline_src.shards.files import RemoteShard
 from pipeline_src.shards.kept import ForeignFileError, KeptShard, kept_path, open_kept, own_files
-from pipeline_src.shards.read import Sample
+from pipeline_src.shards.samples import Sample
 from pipeline_src.shards.transfer import NoRangeError, Transfer
 from pipeline_src.system.own_folder import make_own_folder
 

@@ -7,8 +7,8 @@ from aiohttp import web
 
 from pipeline_src.errors import ManifestError, SampleError
 from pipeline_src.inference.search.store import Row
-from pipeline_src.shards.read import Sample
 from pipeline_src.shards.reader import ShardReader
+from pipeline_src.shards.samples import Sample
 
 UNKNOWN = "application/octet-stream"
 PLAYED = ("video", "audio", "image")

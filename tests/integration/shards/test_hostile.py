@@ -6,6 +6,7 @@ import random
 import shutil
 import tarfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ from pipeline_src.loader.sampler import Draw
 from pipeline_src.manifest.chunks import read_chunk
 from pipeline_src.manifest.ledger import count_transient, read_ledger
 from pipeline_src.manifest.rows import FetchRow
-from pipeline_src.shards.read import Sample, open_shards
+from pipeline_src.shards.read import open_shards
 from pipeline_src.shards.reader import parse_members
+from pipeline_src.shards.samples import Sample
 from pipeline_src.shards.verify import verify
 from pipeline_src.transcode import audio
 from tests import media
@@ -68,6 +70,12 @@ def members_of(sample):
     return {m.name.partition(".")[2]: (m.offset, m.offset_data, m.size) for m in own}
 
 
+def put_sample(dataset, place, sample):
+    samples = [*dataset.shards.samples]
+    samples[place] = sample
+    dataset.shards = replace(dataset.shards, samples=samples)
+
+
 def flip(path, position, mask=0x10):
     data = bytearray(path.read_bytes())
     data[position] ^= mask
@@ -95,7 +103,7 @@ def test_a_clip_reads_the_same_with_its_sum_compared(index):
     dataset = dataset_of(index)
     assert dataset[Draw(0, 0)]["frames"].shape == (2, 3, 32, 32)
     sample = dataset.shards.samples[1]
-    dataset.shards.samples[1] = sample._replace(crc32=sample.crc32 ^ 1)
+    put_sample(dataset, 1, sample._replace(crc32=sample.crc32 ^ 1))
     with pytest.raises(SampleError, match="CRC-32"):
         dataset[Draw(1, 0)]
 
@@ -233,7 +241,7 @@ def test_random_bytes_in_a_sample_end_in_no_traceback(index):
         for _ in range(rng.randint(1, 6)):
             data[sample.offset_bytes + rng.randrange(sample.size_bytes)] = rng.randrange(256)
         own = data[sample.offset_bytes : sample.offset_bytes + sample.size_bytes]
-        dataset.shards.samples[0] = sample._replace(crc32=zlib.crc32(own))  # forged with it
+        put_sample(dataset, 0, sample._replace(crc32=zlib.crc32(own)))  # forged with it
         sample.shard.write_bytes(data)
         try:
             assert torch.isfinite(dataset[Draw(0, 0)]["targets"]).all()
