@@ -29,9 +29,9 @@ CLIPS_PER_SHARD = 1000
 
 def draw_samples(num_clips: int) -> Iterator[Sample]:
     """Yield samples as AudioSet's: names of 11 characters, one to four of 527 classes."""
-    rng = random.Random(0)
+    rng, shard = random.Random(0), None
     for number in range(num_clips):
-        if number % CLIPS_PER_SHARD == 0:
+        if number % CLIPS_PER_SHARD == 0 or shard is None:
             shard = Path(f"results/audioset/shards/train/{number // CLIPS_PER_SHARD:05d}.tar")
         labels = tuple(sorted(rng.sample(range(527), rng.randint(1, 4))))
         clip_id = f"{rng.getrandbits(44):011x}"
