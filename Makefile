@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
+# pip would use one core; all of them need /dev/shm.
+COMPILE_ALL := $(BIN)/python -m compileall -qq
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile
 # Of torch's CUDA build, what no CPU needs: the rest is linked into it and has to stay.
 CUDA_ON_DEMAND := triton nvidia-cusolver nvidia-cuda-nvrtc nvidia-nvtx cuda-bindings cuda-pathfinder
@@ -28,7 +30,7 @@ define install
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) --require-hashes -r $(1)
-	-$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib  # pip would use one core
+	$(COMPILE_ALL) -j 0 $(VENV)/lib || $(COMPILE_ALL) $(VENV)/lib || true
 	$(PIP_INSTALL) --no-index --no-deps --no-build-isolation --editable .
 	python -m pipeline_src setup
 endef

@@ -350,6 +350,16 @@ class Catalog(DatasetCatalog):
             for path in self.cross_validations(name, (run,))
         ]
 
+    def configured_evaluations(self) -> list[str]:
+        """Return every evaluation that ``all`` makes, each fold's, too."""
+        scored = [
+            path
+            for run in self.run_names
+            for name in self.finetune_datasets(run)
+            for path in self.metrics(name, (run,))
+        ]
+        return [*scored, *self.report_folds(), *self.report_probes()]
+
     def listed_results(self) -> list[str]:
         """Return what ``all`` makes beside the report: shards, ledgers, and every evaluation.
 

@@ -8,6 +8,7 @@ at any step, on any number of ranks that shares its batches equally.
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -42,17 +43,17 @@ class Schedule:
     phases: tuple[Phase, ...]
     num_phase_steps: tuple[int, ...]
 
-    @property
+    @cached_property
     def num_steps(self) -> int:
         """Steps of the whole training."""
         return sum(self.num_phase_steps)
 
-    @property
+    @cached_property
     def first_steps(self) -> list[int]:
         """First step of each phase, 0-based."""
         return [0, *accumulate(self.num_phase_steps)][:-1]
 
-    @property
+    @cached_property
     def first_positions(self) -> list[int]:
         """Position in the stream of draws at which each phase starts."""
         phases = zip(self.phases, self.num_phase_steps, strict=True)
@@ -78,7 +79,7 @@ class Schedule:
         """Steps of ``batch_size`` clips in an epoch."""
         return self.num_clips / self.batch_size
 
-    @property
+    @cached_property
     def is_scheduled(self) -> bool:
         """Whether ratios or batch size change in the course of the training."""
         return len(set(self.phases)) > 1

@@ -24,9 +24,13 @@ from pipeline_src.system.url_secrets import HIDDEN, hide_secrets
 MAX_SHOWN = 10
 SAVE = "save it as CSV in UTF-8"
 UTF_16 = ("text in UTF-16", SAVE)
+# Beginnings that no text has: an id of a video may be PK..., or PAR1....
 OTHER_FORMS = {
-    b"PAR1": ("Parquet", "pandas.read_parquet(...).to_csv(..., index=False) makes a list of it"),
-    b"PK": ("a spreadsheet or an archive", SAVE),
+    b"PAR1\x15": (
+        "Parquet",
+        "pandas.read_parquet(...).to_csv(..., index=False) makes a list of it",
+    ),
+    b"PK\x03\x04": ("a spreadsheet or an archive", SAVE),
     b"\xd0\xcf\x11\xe0": ("a spreadsheet of old Excel", SAVE),
     b"\x1f\x8b": ("compressed with gzip", "its name has to end in .gz"),
     b"\xff\xfe": UTF_16,
@@ -200,7 +204,7 @@ def _other_form(path: Path) -> str:
         return ""
     found = None
     with suppress(OSError), path.open("rb") as stream:
-        head = stream.read(4)
+        head = stream.read(8)
         found = next((form for start, form in OTHER_FORMS.items() if head.startswith(start)), None)
         if b"\0" in head and found is None:  # ASCII in UTF-16, without a mark
             found = UTF_16

@@ -166,12 +166,20 @@ def _columns(path: Path, header: list[str], wanted: Iterable[str]) -> list[int]:
             hint = f"; {near!r} is written {column!r}" if near and near != column else ""
             if len(header) == 1:
                 hint = "; fields are separated by commas"
-            if header and header[0].lstrip().startswith(("{", "[")):
-                hint = "; this is JSON, a list is CSV: pandas.read_json reads it, to_csv writes one"
+            if how := _json_reader(header):
+                hint = f"; this is JSON, a list is CSV: {how} reads it, to_csv writes one"
             raise ManifestError(
                 f"{path}:1: column {column!r} must be there once; found {header}{hint}"
             )
     return [header.index(column) for column in wanted]
+
+
+def _json_reader(header: list[str]) -> str:
+    """Return what reads a file that begins like JSON, or like JSON lines; "" where it does not."""
+    start = header[0].replace(" ", "") if header else ""
+    if start.startswith("{"):
+        return "pandas.read_json(..., lines=True)"
+    return "pandas.read_json(...)" if start == "[" or start.startswith("[{") else ""
 
 
 def _optional_column(path: Path, header: list[str], column: str) -> int | None:

@@ -3,7 +3,6 @@
 Shape legend: T log-mel frames, M mel bins, F video frames, H W image side.
 """
 
-import json
 import os
 import re
 import shutil
@@ -11,7 +10,6 @@ import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,14 +23,13 @@ from pipeline_src.inference.fetch import UrlFetcher
 from pipeline_src.inference.inputs import ClipArrays, Item, wav_bytes
 from pipeline_src.inference.stills import frame_jpegs, read_still
 from pipeline_src.inference.windows import Window, WindowSeconds, cut_windows
-from pipeline_src.loader.clip_format import ClipFormat
+from pipeline_src.loader.clip_format import ClipFormat, StoredFrames
 from pipeline_src.loader.decode import decode_frame
 from pipeline_src.logmel.chunk import read_waveform
 from pipeline_src.logmel.fbank import log_mel, num_window_samples
 from pipeline_src.manifest.chunks import Clip
 from pipeline_src.manifest.stage import Made
 from pipeline_src.runs.preparation import Preparation
-from pipeline_src.shards.samples import Sample
 from pipeline_src.transcode.clips import PreparedClip, prepare_clip
 from pipeline_src.transcode.memory import MemoryBudget
 from pipeline_src.transcode.probe import probe_file, stream_kinds
@@ -301,7 +298,7 @@ class MediaDecoder:
         entry = result.entry
         members = {name.partition(".")[2]: content for name, content in result.members}
         try:
-            frames, logmel, segments = None, None, self.format.choose_segments({}, None, RNG)
+            frames, logmel, segments = None, None, self.format.choose_segments(None, (), None)
             if "video" in opened.modalities:
                 own = [members[name] for name in sorted(members) if name != "flac"]
                 moments = () if opened.jpegs else entry["frame_seconds"]
@@ -323,28 +320,21 @@ class MediaDecoder:
         waveform = torch.from_numpy(read_waveform(flac, num_window_samples(audio, rate)))
         stored = log_mel(waveform, audio, rate).numpy().astype(np.float16)
         place = np.empty(self.format.logmel_shape(audio.num_mel_bins), np.float16)
-        self.format.fit_logmel(place, stored, RNG, segments)
+        self.format.fit_logmel(place, stored, None, segments)
         return place
 
     def _frames(
         self, jpegs: Sequence[bytes], seconds: Sequence[float]
     ) -> tuple[NDArray, list[tuple[int, int]]]:
         """Return frames (F, H, W, 3) uint8 as the loader sees them, and their segments of sound."""
-        members: dict[str, Any] = {
-            f"frame_{number:06d}.jpg": memoryview(bytearray(jpeg))
-            for number, jpeg in enumerate(jpegs)
-        }
         rate = self.format.fps or 1.0
         moments = list(seconds) or [number / rate for number in range(len(jpegs))]
-        members["json"] = memoryview(json.dumps({"frame_seconds": moments}).encode())
-        chosen = self.format.choose_frames(NO_SAMPLE, members, RNG)
-        images = [decode_frame(members[f"frame_{k:06d}.jpg"], self.format.img_size) for k in chosen]
-        segments = self.format.choose_segments(members, chosen, RNG)
+        stored = StoredFrames(len(jpegs), lambda: moments)
+        chosen = self.format.choose_frames(stored, None)
+        size = self.format.img_size
+        images = [decode_frame(memoryview(bytearray(jpegs[k])), size) for k in chosen]
+        segments = self.format.choose_segments(stored, chosen, None)
         return torch.stack(images).permute(0, 2, 3, 1).numpy(), segments
-
-
-RNG = np.random.default_rng(0)  # of no use: evaluation chooses nothing at random
-NO_SAMPLE = Sample(Path(), "", 0, 0, (), "")
 
 
 def _clip(part: InputWindow) -> Clip:

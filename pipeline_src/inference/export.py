@@ -51,11 +51,12 @@ def export(source: Path, target: Path) -> Model:
     target.mkdir(parents=True, exist_ok=True)
     for name in ENCODER_FILES.values():  # of the checkpoint that was exported here before
         (target / name).unlink(missing_ok=True)
-    # The first says whose the folder is, the last that it is whole: what was whole is no longer.
-    (target / CONFIG_FILE).unlink(missing_ok=True)
-    write_json(target / PREPROCESSOR_FILE, _preprocessor(model, checkpoint.state))
-    with atomic_path(target / MODEL_FILE) as temporary:
-        shutil.copyfile(checkpoint.folder / MODEL_FILE, temporary)
+    if not target.samefile(checkpoint.folder):  # else these weights are the only ones
+        # The first says whose the folder is, the last that it is whole: it is that no longer.
+        (target / CONFIG_FILE).unlink(missing_ok=True)
+        write_json(target / PREPROCESSOR_FILE, _preprocessor(model, checkpoint.state))
+        with atomic_path(target / MODEL_FILE) as temporary:
+            shutil.copyfile(checkpoint.folder / MODEL_FILE, temporary)
     started_on = _start_data(model, checkpoint.state)
     write_text(target / CARD_FILE, write_card(model, checkpoint, started_on))
     write_json(target / CONFIG_FILE, _config(model, checkpoint, started_on), indent=2)

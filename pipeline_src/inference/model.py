@@ -183,7 +183,8 @@ class Model:
         """Compute the cosine similarity of sounds and pictures: (sounds, pictures), fp32.
 
         Each input is one clip, of which the network hears as much as it hears in training, unless
-        ``window_seconds`` is given: then there is a row or column for each window, in order.
+        ``window_seconds`` is given: then there is a row or column for each window, in order. One
+        that is longer than a clip may be needs it.
         A row or column of NaN is an input that was refused, which a warning says. Checkpoints of
         pre-trainings are made for it; fine-tuning moves sound and picture apart.
 
@@ -206,6 +207,8 @@ class Model:
         for one, vector in zip(inputs, vectors, strict=True):
             if vector is None:
                 why = f"{one.span.reason}: {one.span.detail}" if one.span.reason else "not in it"
+                if "media.max_seconds" in why and options.get("window_seconds") is None:
+                    why += '; window_seconds="auto" compares windows of it'
                 logger.warning("%s: no %s to compare (%s)", one.span.source, modality, why)
         width = next((len(vector) for vector in vectors if vector is not None), 1)
         missing = np.full(width, np.nan, np.float32)

@@ -68,7 +68,10 @@ class ResultTable:
         """Open and lock the table; again where another process has just written it anew."""
         assert self._path is not None
         while True:
-            stream = self._path.open("ab")
+            try:
+                stream = self._path.open("ab")
+            except IsADirectoryError:
+                raise ConfigError(f"{self._path} is a folder; name a file") from None
             hold_file(stream, f"{self._path}: another process writes it; wait for it")
             with suppress(FileNotFoundError):
                 if os.path.samestat(self._path.stat(), os.fstat(stream.fileno())):
@@ -84,8 +87,10 @@ class ResultTable:
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
         """Append all rows of one input; the earlier ones stay unless these are better."""
         ends, num_good = self._again.pop(rows[0]["source"], ([], 0))
+        num_good_now = sum(not row["reason"] for row in rows)
         is_refused_again = any(row["reason"] in TRANSIENT_REASONS for row in rows)
-        if ends and is_refused_again and sum(not row["reason"] for row in rows) <= num_good:
+        is_no_better = num_good_now == num_good and is_refused_again
+        if ends and (num_good_now < num_good or is_no_better):  # e.g. of a disk that is away
             return
         self._write_rows(rows)
         self._replaced.update(ends)
@@ -181,7 +186,10 @@ class ResultTable:
                 yield end, self._parse(line, columns)
 
     def _header(self, line: bytes) -> list[str]:
-        (columns,) = csv.reader([line.decode()])
+        try:
+            (columns,) = csv.reader([line.decode()])
+        except ValueError:  # no UTF-8, or nothing in it
+            columns = []
         if columns != self._columns:
             raise ConfigError(f"{self._path}: holds other columns than this command; {ADVICE}")
         return columns

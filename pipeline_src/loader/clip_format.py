@@ -3,9 +3,9 @@
 Shape legend: T log-mel frames, M mel bins, F video frames, G groups of them, H W image side.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,8 +14,19 @@ from numpy.typing import NDArray
 from pipeline_src.errors import ManifestError
 from pipeline_src.loader.segments import SegmentRule
 from pipeline_src.loader.windows import window_frames
-from pipeline_src.shards.reader import Members
-from pipeline_src.shards.samples import Sample
+
+Random = np.random.Generator | None
+
+
+class StoredFrames(NamedTuple):
+    """The frames that there are of a clip.
+
+    Args:
+        number: how many. seconds: gives the moment of each; asked only where it decides.
+    """
+
+    number: int
+    seconds: Callable[[], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,8 @@ class ClipFormat:
         logmel_mean, logmel_std: normalisation of the log-mel, in its own unit (nats); done on the
             device, see ``to_device``.
         segments: shows target_length log-mel frames around the frames of each window instead.
-        training: random choices, seeded by ``seed`` and the clip's position in the stream.
+        training: random choices, seeded by ``seed`` and the clip's position in the stream;
+            without it every ``rng`` may be None.
     """
 
     target_length: int
@@ -56,57 +68,55 @@ class ClipFormat:
         shape = (self.target_length, num_mel_bins)
         return (self.num_windows, *shape) if self.segments and self.num_windows > 1 else shape
 
-    def choose_frames(
-        self, sample: Sample, members: Members, rng: np.random.Generator
-    ) -> Sequence[int]:
+    def choose_frames(self, stored: StoredFrames, rng: Random) -> Sequence[int]:
         """Return the indices of the stored frames that the model is to see.
 
         Raises:
             ManifestError: the clip has no such window of frames.
         """
-        num_stored = len(frame_names(members))
         if not self.fps:
-            return self.spread(num_stored, rng)
+            return self.spread(stored.number, rng)
         size = self.window_frames or self.num_frames
         try:
             return window_frames(
-                stored_frame_seconds(members),
+                stored.seconds(),
                 fps=self.fps,
                 num_frames=size,
                 num_windows=self.num_windows,
                 rng=rng if self.training else None,
             )
         except ValueError as error:
-            raise ManifestError(f"{sample.shard}: sample {sample.key!r}: {error}") from error
+            raise ManifestError(str(error)) from error
 
     def choose_segments(
-        self, members: Members, frames: Sequence[int] | None, rng: np.random.Generator
+        self, stored: StoredFrames | None, frames: Sequence[int], rng: Random
     ) -> list[tuple[int, int]]:
         """Choose start and end in the log-mel of each window's segment; none where it is whole.
 
         Args:
-            frames: that the model is to see of the clip; None = it has none, and segments stand
-                where frames of equal shares would.
+            stored: the frames of the clip; None = it has none, and segments stand where frames of
+                equal shares would.
+            frames: those that the model is to see.
         """
         if not self.segments:
             return []
         seconds: Sequence[float] = ()
-        if frames is None:
+        if stored is None:
             num_stored = self.segments.clip_length
             frames = self.spread(num_stored, rng)
         else:
-            num_stored = len(frame_names(members))
-            seconds = stored_frame_seconds(members) if self.segments.needs_seconds else ()
+            num_stored = stored.number
+            seconds = stored.seconds() if self.segments.needs_seconds else ()
         step = self.num_windows
         return [
             self.segments.bounds(self.target_length, frames[start::step], num_stored, seconds)
             for start in range(step)
         ]
 
-    def spread(self, num_stored: int, rng: np.random.Generator) -> Sequence[int]:
+    def spread(self, num_stored: int, rng: Random) -> Sequence[int]:
         """Choose the indices of the frames that the model sees: random ones in training."""
         wanted = self.num_frames
-        if not self.training or wanted > num_stored:
+        if rng is None or not self.training or wanted > num_stored:
             return even_frames(num_stored, wanted)
         edges = np.arange(wanted + 1) * num_stored // wanted
         return rng.integers(edges[:-1], edges[1:]).tolist()
@@ -115,7 +125,7 @@ class ClipFormat:
         self,
         place: NDArray,
         logmel_TM: NDArray,
-        rng: np.random.Generator,
+        rng: Random,
         segments: Sequence[tuple[int, int]] = (),
     ) -> None:
         """Cut or pad a log-mel to the model's length, or cut its segments out."""
@@ -126,26 +136,16 @@ class ClipFormat:
         for place_TM, (start, end) in zip(places_GTM, segments, strict=True):
             _copy_padded(place_TM, logmel_TM[start:end])
 
-    def _fit_whole(self, place_TM: NDArray, logmel_TM: NDArray, rng: np.random.Generator) -> None:
-        length, wanted = len(logmel_TM), len(place_TM)
-        first = int(rng.integers(length - wanted + 1)) if length > wanted else 0
-        first = first if self.training else 0
+    def _fit_whole(self, place_TM: NDArray, logmel_TM: NDArray, rng: Random) -> None:
+        length, wanted, first = len(logmel_TM), len(place_TM), 0
+        if self.training and rng is not None and length > wanted:
+            first = int(rng.integers(length - wanted + 1))
         _copy_padded(place_TM, logmel_TM[first : first + wanted])
 
 
 def _copy_padded(place_TM: NDArray, kept_TM: NDArray) -> None:
     torch.from_numpy(place_TM[: len(kept_TM)]).copy_(torch.from_numpy(kept_TM))  # float16: fast
     place_TM[len(kept_TM) :] = 0
-
-
-def frame_names(members: Members) -> list[str]:
-    """Return the names of a clip's JPEG files, in the order of time."""
-    return sorted(name for name in members if name.startswith("frame_"))
-
-
-def stored_frame_seconds(members: Members) -> list[float]:
-    """Return the moments of a clip's stored frames."""
-    return json.loads(bytes(members["json"]))["frame_seconds"]
 
 
 def even_frames(num_stored: int, wanted: int) -> list[int]:

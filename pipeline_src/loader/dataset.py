@@ -4,7 +4,9 @@ Shape legend: B clips, S audio samples, T log-mel frames, M mel bins, F video fr
 side, C classes.
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,14 +16,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pipeline_src.errors import ManifestError, MediaError, SampleError, shown
-from pipeline_src.loader.clip_format import ClipFormat, frame_names
+from pipeline_src.loader.clip_format import ClipFormat, StoredFrames
 from pipeline_src.loader.decode import decode_frame, load_array
 from pipeline_src.loader.mixup import Mix, Mixup, mix_frames
 from pipeline_src.loader.replacement import MAX_REPLACEMENTS, Replacements
 from pipeline_src.loader.sampler import Draw
-from pipeline_src.shards.files import RemoteShard, remedy
+from pipeline_src.shards.files import remedy
 from pipeline_src.shards.read import ShardSet
-from pipeline_src.shards.reader import ShardReader
+from pipeline_src.shards.reader import Members, ShardReader
+from pipeline_src.shards.samples import Sample
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet statistics: CAV-MAE, AVSiam, MAViL
 IMAGE_STD = (0.229, 0.224, 0.225)
@@ -111,25 +114,25 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
 
     def fill(self, batch: Mapping[str, NDArray], draws: Sequence[Draw]) -> None:
         """Write the clips of ``draws`` into the rows of arrays as ``layout`` says."""
-        if any(isinstance(self.shards.samples[d.index].shard, RemoteShard) for d in draws):
-            self._reader.prefetch([self.shards.samples[draw.index] for draw in draws])
+        self._reader.prefetch([self.shards.samples[draw.index] for draw in draws])
         for row, draw in enumerate(draws):
-            seed, position = self.format.seed, draw.position
-            rng = np.random.default_rng((seed, position))
-            limit = MAX_REPLACEMENTS if self.replaces else 0
-            others = Replacements(len(self), seed=seed, position=position, limit=limit)
-            mixup, mix = self.mixup, None
-            if mixup:
-                mix = mixup.draw(len(self), seed=seed, position=position)
-            frames = batch["frames"][row] if "frames" in batch else None
-            clip = self._decode(draw.index, rng, frames, others, needs_waveform=mix is not None)
-            if mixup and mix:
-                clip = self._mix(mixup, clip, mix, frames, others)
-            batch["index"][row] = clip.number
-            batch["targets"][row] = clip.targets_C
-            self.format.fit_logmel(batch["logmel"][row], clip.logmel_TM, rng, clip.segments)
-            if self.replaces:
-                batch[DECODE_FAILURES][row] = others.padded()
+            self._fill_row({name: array[row, ...] for name, array in batch.items()}, draw)
+
+    def _fill_row(self, places: Mapping[str, NDArray], draw: Draw) -> None:
+        seed, position = self.format.seed, draw.position
+        rng = np.random.default_rng((seed, position))
+        limit = MAX_REPLACEMENTS if self.replaces else 0
+        others = Replacements(len(self), seed=seed, position=position, limit=limit)
+        mix = self.mixup.draw(len(self), seed=seed, position=position) if self.mixup else None
+        frames = places.get("frames")
+        clip = self._decode(draw.index, rng, frames, others, needs_waveform=mix is not None)
+        if self.mixup and mix:
+            clip = self._mix(self.mixup, clip, mix, frames, others)
+        places["index"][...] = clip.number
+        places["targets"][...] = clip.targets_C
+        self.format.fit_logmel(places["logmel"], clip.logmel_TM, rng, clip.segments)
+        if self.replaces:
+            places[DECODE_FAILURES][...] = others.padded()
 
     def _decode(
         self,
@@ -164,14 +167,15 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         targets = np.zeros(len(self.shards.class_names), np.float32)
         targets[list(sample.labels)] = 1
         try:
-            chosen = None
+            stored, chosen = None, ()
             if frames_FHW3 is not None:
-                chosen = self.format.choose_frames(sample, members, rng)
-                names = frame_names(members)
+                names = sorted(name for name in members if name.startswith("frame_"))
+                stored = StoredFrames(len(names), partial(_frame_seconds, members))
+                chosen = self._choose_frames(sample, stored, rng)
                 for place, k in zip(frames_FHW3, chosen, strict=True):
                     image = decode_frame(members[names[k]], self.format.img_size)
                     place[...] = image.permute(1, 2, 0).numpy()
-            segments = self.format.choose_segments(members, chosen, rng)
+            segments = self.format.choose_segments(stored, chosen, rng)
             logmel = load_array(members["logmel.npy"])
             num_bins = self.shards.num_mel_bins
             if not len(logmel) or logmel.shape[1:] != (num_bins,) or logmel.dtype != STORED_LOGMEL:
@@ -184,6 +188,14 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
                 f"{remedy(sample.shard)}"
             ) from error
         return _Clip(index, logmel, targets, waveform, segments)
+
+    def _choose_frames(
+        self, sample: Sample, stored: StoredFrames, rng: np.random.Generator
+    ) -> Sequence[int]:
+        try:
+            return self.format.choose_frames(stored, rng)
+        except ManifestError as error:
+            raise ManifestError(f"{sample.shard}: sample {sample.key!r}: {error}") from error
 
     def _mix(
         self,
@@ -214,6 +226,11 @@ def as_tensors(arrays: Mapping[str, NDArray]) -> dict[str, Tensor]:
     if "frames" in batch:
         batch["frames"] = batch["frames"].movedim(-1, -3)
     return batch
+
+
+def _frame_seconds(members: Members) -> list[float]:
+    """Return the moments of a clip's stored frames."""
+    return json.loads(bytes(members["json"]))["frame_seconds"]
 
 
 def _load_waveform(flac: memoryview) -> NDArray:

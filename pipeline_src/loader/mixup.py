@@ -77,9 +77,9 @@ class Mixup:
         return log_mel(torch.from_numpy(mixed_S), self.audio, self.sample_rate_hz).numpy()
 
 
-def mix_frames(first_F3HW: Tensor, second_F3HW: Tensor, share: float) -> Tensor:
-    """Return the weighted mean (F, 3, H, W) of two clips' frames, uint8 as frames are stored."""
-    mixture = share * first_F3HW.float() + (1 - share) * second_F3HW.float()
+def mix_frames(first: Tensor, second: Tensor, share: float) -> Tensor:
+    """Return the weighted mean of two clips' frames, of one shape and uint8 as they are stored."""
+    mixture = share * first.float() + (1 - share) * second.float()
     return mixture.round().to(torch.uint8)
 
 

@@ -76,8 +76,8 @@ def log_to_file(path: str) -> Iterator[None]:
 def _sigterm_raised() -> Iterator[None]:
     """Turn SIGTERM into an exception, so that temporary files go and the log says why.
 
-    What waits for others, as for hosts that do not answer, is ended after some seconds; a second
-    SIGTERM ends it at once.
+    What waits for others, as for hosts that do not answer, is ended after some seconds. The first
+    signal counts: at a time limit Slurm sends two, a tenth of a second apart.
     """
     owner = os.getpid()
     is_ours = threading.current_thread() is threading.main_thread()
@@ -86,9 +86,10 @@ def _sigterm_raised() -> Iterator[None]:
         return
 
     def stop(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if os.getpid() != owner:  # a forked process, which has no log of its own
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         logging.getLogger(__name__).error(TERMINATED)
         end = threading.Timer(CLEARING_SECONDS, os._exit, [TERMINATED_STATUS])
         end.daemon = True

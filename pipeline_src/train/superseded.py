@@ -7,6 +7,7 @@ anything.
 
 import errno
 import logging
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,6 +24,7 @@ from pipeline_src.runs.spec import (
     superseded_folders,
     whole_progress,
 )
+from pipeline_src.system.atomic import fsync
 
 logger = logging.getLogger(__name__)
 RESULT = (PUBLISHED_FOLDER, DONE_FILE, HISTORY_FILE, VALIDATION_FILE)
@@ -118,36 +120,45 @@ def _move(names: Iterable[str], source: Path, target: Path) -> None:
 def _move_one(name: str, source: Path, target: Path) -> None:
     """Move a file or folder; ``superseded`` may be a link to another disk.
 
-    There it is copied. The two renames come when the copy is whole; a kill between them is mended
-    by the next call.
+    There it is copied. A copy gets the name ``.whole`` when it is, and only then the original goes;
+    a kill in between is mended by the next call.
     """
-    part, moved = target / f".{name}.part", source / f".{name}.moved"
-    if part.exists() and moved.exists():
-        part.rename(target / name)
-    _remove(part)
-    _remove(moved)
-    if not (source / name).exists():
-        return
-    try:
-        (source / name).rename(target / name)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
+    part, whole = target / f".{name}.part", target / f".{name}.whole"
+    if not _is_there(whole):
+        _remove(part)
+        if not _is_there(source / name):
+            return
+        try:
+            (source / name).rename(target / name)
+            return
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
         _copy(source / name, part)
-        (source / name).rename(moved)
-        part.rename(target / name)
-        _remove(moved)
+        part.rename(whole)
+        fsync(target)
+    _remove(source / name)
+    whole.rename(target / name)
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether there is something, a link that leads nowhere included."""
+    return os.path.lexists(path)
 
 
 def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, target, copy_function=shutil.copy2)
+    """Copy a file, a folder or a link, links as links, to be found after a power cut."""
+    if source.is_dir() and not source.is_symlink():
+        shutil.copytree(source, target, symlinks=True, copy_function=shutil.copy2)
     else:
-        shutil.copy2(source, target)
+        shutil.copy2(source, target, follow_symlinks=False)
+    for path in (target, *target.rglob("*")):
+        if not path.is_symlink():
+            fsync(path)
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -195,7 +195,8 @@ def _other_packets(job: ClipJob, error: MediaError, media: MediaConfig) -> ClipJ
         return replace(job, cuts_end=True)
     if job.seek_seconds > 0 and not (job.seeks_exactly or job.is_from_start):
         return replace(job, is_from_start=True)
-    if job.is_strict and media.decode_errors == "tolerate":
+    # Where no decoder complained there is nothing to tolerate.
+    if job.is_strict and media.decode_errors == "tolerate" and error.detail != NO_FRAMES_MESSAGE:
         return replace(job, is_strict=False, is_from_start=False)
     return None
 

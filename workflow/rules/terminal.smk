@@ -25,6 +25,8 @@ onsuccess:
         if any(job.rule.name == "report_results" for job in workflow.dag.jobs):
             from pipeline_src.report.table import print_results  # slow to import
 
-            runs = catalog.listed
-            configured = {Path(p) for run in runs for p in catalog.evaluations(run)}
-            print_results(Path(settings.results), configured)
+            configured = {Path(path) for path in catalog.configured_evaluations()}
+            try:
+                print_results(Path(settings.results), configured)
+            except PipelineError as error:  # the run itself went well
+                logger.warning(str(error))

@@ -68,6 +68,16 @@ def test_misspelt_targets(arguments, near):
         refuse_unknown(arguments, known)
 
 
+def test_what_a_run_scores_elsewhere_is_shown_at_its_end(root):
+    """Its table looked at the listed data sets alone, and a run that went well ended with 1."""
+    elsewhere = {"datasets": ("vggsound",)}
+    config = Config(datasets=("avdigits",), runs={"one": {}}, finetune=elsewhere)
+    catalog = Catalog(config, root / "config/datasets")
+    shown = catalog.configured_evaluations()
+    assert shown == ["results/one/eval/vggsound/metrics.json", *catalog.report_probes()]
+    assert "results/one/probe/avdigits/metrics.json" in shown
+
+
 def test_values_of_options_and_files_are_no_targets():
     known = ["all", "report", "eval_vggsound", "pack_shard"]
     fine = ["--profile", "reports", "--until", "pack_shards", "results/eval_vggsund", "all", "-n"]

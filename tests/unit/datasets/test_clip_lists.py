@@ -281,6 +281,13 @@ def test_a_missing_list_says_what_it_should_hold(tmp_path):
         read(dataset)
 
 
+@pytest.mark.parametrize("youtube_id", ["PKx4dRjqb9w", "PAR1dRjqb9w", "PK-4dRjqb9w"])
+def test_an_id_that_begins_like_an_archive_is_text(tmp_path, youtube_id):
+    rows = "".join(f"{youtube_id},{second},Rain,train\n" for second in (30, 50))
+    dataset = make_dataset(tmp_path, rows, form="vggsound", task="multiclass")
+    assert [row.start_seconds for row in read(dataset)] == [30, 50]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -290,7 +297,9 @@ def test_a_missing_list_says_what_it_should_hold(tmp_path):
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "this is a spreadsheet of old Excel; save it as CSV"),
         (gzip.compress(b"clip_id,source\n"), "compressed with gzip; its name has to end in .gz"),
         (b"PK\x03\x04\x14\xff\xfe", "this is a spreadsheet or an archive; save it as CSV in UTF-8"),
-        (b'{"clip_id": "a", "source": "a.mp4"}\n', "this is JSON, a list is CSV: pandas.read_json"),
+        (b'{"clip_id": "a", "source": "a.mp4"}\n', "is CSV: pandas.read_json(..., lines=True)"),
+        (b'[{"clip_id": "a", "source": "a.mp4"}]\n', "a list is CSV: pandas.read_json(...) reads"),
+        (b'[\n {"clip_id": "a"}\n]\n', "a list is CSV: pandas.read_json(...) reads"),
         (
             b"CLIP_ID,source,start_seconds,end_seconds,labels,split\n",
             "'CLIP_ID' is written 'clip_id'",

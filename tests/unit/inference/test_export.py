@@ -1,5 +1,6 @@
 """An exported folder gives what the checkpoint gives and names no place of this machine."""
 
+import errno
 import json
 import shutil
 
@@ -116,6 +117,22 @@ def test_a_kill_while_an_older_export_is_replaced_leaves_none_that_loads(
         locate(tmp_path / "exported")
     export(folder, tmp_path / "exported")
     locate(tmp_path / "exported")
+
+
+def test_an_export_in_place_that_fails_leaves_the_only_weights(folder, tmp_path, monkeypatch):
+    exported = tmp_path / "exported"
+    export(folder, exported)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline_src.inference.export.write_card", full)
+        with pytest.raises(OSError, match="No space"):
+            export(exported, exported)
+    locate(exported)
+    export(exported, exported)
+    locate(exported)
 
 
 def test_a_file_is_no_folder_to_export_to(folder, tmp_path):

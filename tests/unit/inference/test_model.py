@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -168,9 +169,14 @@ def test_long_files_are_cut_into_windows(model, tmp_path):
     assert all(one.video is None for one in found)
 
 
+@pytest.mark.parametrize("decode_errors", ["reject", "tolerate"])
 @pytest.mark.parametrize(("sound", "picture"), [(1, 3), (3, 1)])
-def test_windows_give_what_they_have_where_sound_or_picture_ends(model, tmp_path, sound, picture):
+def test_windows_give_what_they_have_where_sound_or_picture_ends(
+    model, tmp_path, monkeypatch, sound, picture, decode_errors
+):
     """They were refused, and files of one that ends early worse off than files without it."""
+    media = model.preparation.media.model_copy(update={"decode_errors": decode_errors})
+    monkeypatch.setattr(model, "preparation", replace(model.preparation, media=media))
     path = make_clip(tmp_path / "uneven.mp4", seconds=sound, video_seconds=picture)
     found = model.embed(path, window_seconds=1)
     assert [one.span.reason for one in found] == [""] * 3
@@ -247,6 +253,16 @@ def test_similarity_of_sounds_and_pictures(model, media, caplog):
     assert np.isnan(none_heard).all()
     again = model.similarity(model.embed(sounds), model.embed(pictures))
     assert np.allclose(matrix[:, :2], again[:, :2], atol=1e-5)
+
+
+def test_an_input_that_is_longer_than_a_clip_may_be_is_told_of_windows(
+    model, media, caplog, monkeypatch
+):
+    limited = model.preparation.media.model_copy(update={"max_seconds": 1.0})
+    monkeypatch.setattr(model, "preparation", replace(model.preparation, media=limited))
+    matrix = model.similarity([media / "clip.mp4"], [media / "picture.png"])
+    assert np.isnan(matrix).all()
+    assert 'window_seconds="auto" compares windows of it' in caplog.text
 
 
 def test_similarity_has_a_row_for_each_input_however_long(model, media, tmp_path):

@@ -142,6 +142,26 @@ def test_a_window_refused_for_a_time_makes_all_of_its_input_again(path):
     assert [name for name, _ in read(path)] == ["b.mp4"] * 2 + ["a.mp4"] * 3
 
 
+def test_good_rows_outlive_a_disk_that_is_away(path):
+    rows = rows_of("a.mp4", 3)
+    rows[1]["reason"] = "timeout"
+    with table(path) as first:
+        first.write(rows)
+    before = path.read_bytes()
+    with table(path) as second:
+        second.write(rows_of("a.mp4", reason="unavailable"))
+    assert path.read_bytes() == before
+
+
+def test_a_reason_to_stay_replaces_one_that_passes(path):
+    with table(path) as first:
+        first.write(rows_of("a.mp4", reason="timeout"))
+    with table(path) as second:
+        second.write(rows_of("a.mp4", reason="corrupt"))
+    with table(path) as third:
+        assert third.done == {"a.mp4": "corrupt"}
+
+
 def test_a_whole_file_stays_as_it_is(path):
     with table(path) as first:
         first.write(rows_of("a.mp4", 2))
@@ -174,6 +194,21 @@ def test_what_is_no_table_is_refused(path):
     with pytest.raises(ConfigError, match="delete it, or name another"), table(path):
         pass
     assert path.read_text() == '{"a": 1}\n'
+
+
+@pytest.mark.parametrize("content", ["a\n".encode("utf-16"), b"caf\xe9,b\n", b"\n"])
+def test_a_table_in_another_encoding_is_refused(path, content):
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="delete it, or name another"), table(path):
+        pass
+    assert path.read_bytes() == content
+
+
+def test_a_folder_is_no_table(path):
+    path.mkdir(parents=True)
+    with pytest.raises(ConfigError, match="is a folder; name a file"), table(path):
+        pass
 
 
 def test_another_ending_is_refused(tmp_path):

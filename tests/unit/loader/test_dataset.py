@@ -3,6 +3,7 @@
 import io
 import json
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -25,6 +26,9 @@ NUM_STORED, LENGTH, MELS = 6, 20, 8
 
 class MemoryReader:
     """Samples whose content is a function of their key: log-mel = number, frame k = level 10 k."""
+
+    def prefetch(self, samples: Sequence[Sample]) -> None:
+        """Nothing is remote."""
 
     def read(self, sample: Sample) -> dict[str, memoryview]:
         """The members of one sample."""

@@ -66,14 +66,14 @@ def test_windows_of_several_frames_have_a_segment_each(tmp_path):
 def test_clips_without_frames_have_segments_at_equal_distances(tmp_path):
     values = {"target_length": 8, "segments": RULE, "training": False, "window_frames": 1}
     dataset = make_dataset(tmp_path, num_frames=3, **values)
-    starts = [start for start, _ in dataset.format.choose_segments({}, None, None)]
+    starts = [start for start, _ in dataset.format.choose_segments(None, (), None)]
     assert starts == [0, 8, 16]
 
 
 def test_segments_of_a_training_without_frames_are_anywhere(tmp_path):
     dataset = make_dataset(tmp_path, target_length=8, num_frames=1, segments=RULE)
     chosen = [
-        dataset.format.choose_segments({}, None, np.random.default_rng(seed))[0][0]
+        dataset.format.choose_segments(None, (), np.random.default_rng(seed))[0][0]
         for seed in range(200)
     ]
     assert set(chosen) == set(range(17))
@@ -81,5 +81,5 @@ def test_segments_of_a_training_without_frames_are_anywhere(tmp_path):
 
 def test_without_segments_the_logmel_is_whole(tmp_path):
     dataset = make_dataset(tmp_path, training=False)
-    assert dataset.format.choose_segments({}, [0], None) == []
+    assert dataset.format.choose_segments(None, [0], None) == []
     assert dataset[Draw(0, 0)]["logmel"].shape[0] == 24

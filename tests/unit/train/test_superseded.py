@@ -208,7 +208,7 @@ def test_a_kill_between_two_disks_loses_nothing(
     (folder / "superseded").symlink_to(other_disk)
     if step_of == "taken back":
         recall(folder, "b")
-    rename, copy, left = Path.rename, shutil.copy2, [num_steps]
+    rename, copy, remove, left = Path.rename, shutil.copy2, shutil.rmtree, [num_steps]
 
     def counted(function):
         def call(*arguments, **options):
@@ -222,11 +222,31 @@ def test_a_kill_between_two_disks_loses_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", counted(rename))
         patch.setattr(shutil, "copy2", counted(copy))
+        patch.setattr(shutil, "rmtree", counted(remove))
         with suppress(KilledError):
             recall(folder, "b" if step_of == "set aside" else "a")
     recall(folder, "a")
     assert owners(folder) == whole
     assert not list(other_disk.iterdir())
+
+
+def test_links_go_to_another_disk_and_back(tmp_path, other_disk):
+    """Neither a folder that is a link nor one with a link to nowhere in it could be moved."""
+    folder, scratch = tmp_path / "run", tmp_path / "scratch"
+    fill(folder, "a")
+    (folder / "checkpoints").rename(scratch)
+    (folder / "checkpoints").symlink_to(scratch)
+    (folder / "tensorboard").mkdir()
+    (folder / "tensorboard/latest").symlink_to("gone")
+    (folder / "superseded").symlink_to(other_disk)
+    whole = owners(folder)
+    recall(folder, "b")
+    assert not (folder / "checkpoints").is_symlink()
+    fill(folder, "b", step=1, published=False)
+    recall(folder, "a")
+    assert owners(folder) == whole
+    assert (folder / "checkpoints").readlink() == scratch
+    assert (folder / "tensorboard/latest").is_symlink()
 
 
 @pytest.mark.parametrize("ending", ["whole", "back"])

@@ -178,6 +178,30 @@ def test_a_job_at_its_time_limit_says_that_it_was_stopped(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_second_signal_of_a_time_limit_leaves_no_temporary_files(tmp_path):
+    """Slurm sends two, a tenth of a second apart; the second killed while files were removed."""
+    path = tmp_path / "a.log"
+    code = (
+        "import os, pathlib, signal, threading, time\n"
+        "from pipeline_src.system.atomic import atomic_path\n"
+        "from pipeline_src.system.joblog import log_to_file\n"
+        f"target = pathlib.Path({str(tmp_path / 'b')!r})\n"
+        "terminate = lambda: os.kill(os.getpid(), signal.SIGTERM)\n"
+        f"with log_to_file({str(path)!r}), atomic_path(target) as part:\n"
+        "    part.touch()\n"
+        "    threading.Timer(0.1, terminate).start()\n"
+        "    try:\n"
+        "        terminate()\n"
+        "        time.sleep(300)\n"
+        "    finally:\n"
+        "        time.sleep(0.5)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
+    assert done.returncode == 143
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.slow
 def test_a_job_that_waits_for_others_at_its_time_limit_ends_soon(tmp_path):
     code = (
         "import os, signal, threading, time, pipeline_src.system.joblog as joblog\n"
