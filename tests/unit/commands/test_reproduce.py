@@ -145,9 +145,11 @@ def test_the_threads_of_a_training_are_those_it_is_made_again_with(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_training_is_made_again_with_its_threads_whatever_this_machine_has(tmp_path):
+def test_a_training_is_made_again_with_its_threads_whatever_this_machine_has(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline_src.commands.reproduce.num_cores", lambda: 3)
     rule = 'rule {0}:\n output: "{0}"\n threads: 3\n shell: "echo {{threads}} > {{output}}"\n'
-    rules = (rule.format(name) for name in ("pretrain_model", "finetune_model"))
+    names = ("pretrain_model", "finetune_model", "evaluate_pretrained", "pack_shard")
+    rules = (rule.format(name) for name in names)
     (tmp_path / "Snakefile").write_text("".join(rules))
     (tmp_path / "profiles/default").mkdir(parents=True)
     (tmp_path / "profiles/default/config.yaml").write_text("cores: 3\n")
@@ -161,6 +163,10 @@ def test_a_training_is_made_again_with_its_threads_whatever_this_machine_has(tmp
     (tmp_path / "pretrain_model").unlink()
     run_workflow(tmp_path, "pretrain_model", threads={"finetune_model": 2})  # another run's
     assert (tmp_path / "pretrain_model").read_text() == "2\n"
+    run_workflow(tmp_path, "evaluate_pretrained", threads={"finetune_model": 2})
+    assert (tmp_path / "evaluate_pretrained").read_text() == "2\n"
+    run_workflow(tmp_path, "pack_shard", threads={"finetune_model": 2})  # no figure hangs on its
+    assert (tmp_path / "pack_shard").read_text() == "3\n"
 
 
 def test_a_data_set_of_the_current_folder_is_found_there(tmp_path, monkeypatch):
