@@ -131,7 +131,7 @@ def _print_command(
     overlays: Sequence[Path],
     has_video: bool,
 ) -> None:
-    """Return how it is run, or what is missing for that: no command that would be refused."""
+    """Print the command that runs it, or what that would be refused for."""
     if failing := list(failing_splits(clips, config.shards.max_failed_fraction)):
         print(*failing, sep="\n")
         return

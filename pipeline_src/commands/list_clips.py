@@ -174,7 +174,7 @@ def write_lists(
 
 
 def read_splits(path: Path) -> dict[str, str]:
-    """Split by source of an earlier list; nothing where there is none."""
+    """Map each source of an earlier list to its split; empty where there is no list."""
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8-sig") as stream:

@@ -57,11 +57,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Return 0 when every figure and hash is the same."""
-    return run_reproduce(options)
-
-
-def run_reproduce(options: argparse.Namespace) -> int:
-    """Do what the command line asks for: ``metrics`` again, in ``folder`` or in its default."""
     return reproduce(options.metrics, options.folder)
 
 

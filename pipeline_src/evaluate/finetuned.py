@@ -106,7 +106,9 @@ def evaluate_finetuned(
 def _heads(checkpoint: Checkpoint, split: Split) -> tuple[str, ...]:
     recipe = checkpoint.spec.recipe
     if not recipe.has_heads:
-        raise CheckpointError(f"{checkpoint.folder}: holds a pre-training, it has no heads")
+        raise CheckpointError(
+            f"{checkpoint.folder}: holds a pre-training, it has no heads; name a fine-tuning"
+        )
     return recipe.scored_heads(split.shards.modalities, network_config(checkpoint).heads)
 
 

@@ -40,7 +40,7 @@ def extract_chunk(
     if source.settings["sample_rate_hz"] != sample_rate_hz:
         raise ManifestError(
             f"{transcode_manifest}: audio at {source.settings['sample_rate_hz']} Hz, "
-            f"asked for {sample_rate_hz} Hz"
+            f"asked for {sample_rate_hz} Hz; delete it and run again"
         )
     torch.set_num_threads(num_workers)
     results = _extract_all(source, transcode_manifest, audio, sample_rate_hz)

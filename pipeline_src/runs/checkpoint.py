@@ -121,11 +121,12 @@ def newest_checkpoint(parent: Path, fingerprint: str) -> Checkpoint | None:
     return None
 
 
-def read_checkpoint(folder: Path, advice: str = "") -> Checkpoint:
+def read_checkpoint(folder: Path, advice: str = "", *, is_checked: bool = False) -> Checkpoint:
     """Open a checkpoint folder and check its files against their hashes.
 
     Args:
         advice: what to do when it is damaged; empty = delete it, an earlier one is there.
+        is_checked: another rank has compared the hashes.
     Raises:
         CheckpointError: absent, incomplete or damaged.
     """
@@ -135,7 +136,7 @@ def read_checkpoint(folder: Path, advice: str = "") -> Checkpoint:
     hashes = state["sha256"]
     if MODEL_FILE not in hashes:
         raise CheckpointError(f"{folder / STATE_FILE}: damaged, no hashes; {advice}")
-    if damaged := damaged_file(folder, hashes):
+    if not is_checked and (damaged := damaged_file(folder, hashes)):
         raise CheckpointError(f"{damaged}: missing or damaged; {advice}")
     return Checkpoint(folder, state)
 
@@ -183,7 +184,10 @@ def load_matching(
     ]
     if problems:
         listed = "; ".join(problems[:5])
-        raise CheckpointError(f"{path}: {len(problems)} keys do not fit this model: {listed}")
+        raise CheckpointError(
+            f"{path}: {len(problems)} keys do not fit this model: {listed}; "
+            "name a checkpoint of the same method, size and inputs"
+        )
     with torch.no_grad():
         for key, value in own.items():
             if key in tensors:

@@ -72,7 +72,10 @@ def open_shards(index_paths: Sequence[Path], remote: RemoteConfig | None = None)
         if any(value != values[0] for value in values):
             pairs = zip(index_paths, values, strict=True)
             listed = ", ".join(f"{path}: {value}" for path, value in pairs)
-            raise ManifestError(f"{key} must be equal to be read together: {listed}")
+            raise ManifestError(
+                f"{key} must be equal to be read together: {listed}; pack them with the same "
+                "settings, or leave one out"
+            )
     mean, std = _pool([(len(part), part.logmel_mean, part.logmel_std) for part in parts])
     is_one_list = all(
         (part.class_names, part.task) == (first.class_names, first.task) for part in parts

@@ -88,7 +88,10 @@ def submit(
                 )
             )
         except FailedJobError as error:
-            raise TrainingError(f"{cluster} refused the job of {spec.run_dir}: {error}") from None
+            raise TrainingError(
+                f"{cluster} refused the job of {spec.run_dir}: {error}; the profile's resources "
+                "(slurm_partition, runtime, mem_mb, gpu, ...) are what it asked for"
+            ) from None
     _keep_private(folder, job.job_id)
     started = start_mark(psutil.Process(int(job.job_id))) if cluster == "local" else 0.0
     record = JobRecord(

@@ -127,8 +127,12 @@ def build_learner(
 def _in_ddp(objective: Objective) -> nn.Module:
     """Wrap the objective so that its gradients are averaged over the ranks."""
     assert isinstance(objective, nn.Module)
-    unused = objective.find_unused_parameters
-    return DistributedDataParallel(objective, find_unused_parameters=unused)
+    return DistributedDataParallel(
+        objective,
+        find_unused_parameters=objective.find_unused_parameters,
+        broadcast_buffers=False,  # they hold constants
+        gradient_as_bucket_view=True,  # no second copy of the gradients
+    )
 
 
 def build_augmentation(

@@ -4,7 +4,6 @@ FSDP2 is torch's ``fully_shard``: a block is gathered when it runs, so a rank ho
 weights, gradients and moments only. Both compute the same step.
 """
 
-import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -57,4 +56,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tenso
     Args:
         max_norm: 0 = leave them as they are.
     """
-    return whole(torch.nn.utils.clip_grad_norm_(parameters, max_norm or math.inf))
+    if max_norm:
+        return whole(torch.nn.utils.clip_grad_norm_(parameters, max_norm))
+    gradients = [one.grad for one in parameters if one.grad is not None]
+    return whole(torch.nn.utils.get_total_norm(gradients))

@@ -39,7 +39,8 @@ def resume_point(parent: Path, fingerprint: str, ranks: Ranks) -> Checkpoint | N
     deadline = time.monotonic() + FOLDER_TIMEOUT_SECONDS
     while not _is_listed(folder) and time.monotonic() < deadline:
         time.sleep(1)
-    return read_checkpoint(folder, f"rank 0 sees it: is {parent} on a file system of all nodes?")
+    advice = f"rank 0 sees it: is {parent} on a file system of all nodes?"
+    return read_checkpoint(folder, advice, is_checked=True)
 
 
 def _is_listed(folder: Path) -> bool:

@@ -24,7 +24,7 @@ _RELEASED_LARGE = {"double_input": True, "decoder_depth": 6, "decoder_pos_init":
 
 
 class AVSiamConfig(NetworkConfig):
-    """Everything the network is made of."""
+    """Constructor arguments of AVSiam."""
 
     variants: ClassVar[Variants] = {
         "paper": {},

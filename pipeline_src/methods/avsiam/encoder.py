@@ -5,8 +5,8 @@ its own. Extension: with ``num_frames`` > 1 the tokens of several ordered frames
 are one sequence, told apart by a learned position per frame that starts at zero; one frame is
 the published method and has no such parameter.
 
-Shape legend: B batch, T log-mel frames, M mel bins, F video frames, L tokens, T packed
-tokens, D embed_dim.
+Shape legend: B batch, T log-mel frames (before D: packed tokens), M mel bins, F video frames,
+L tokens, D embed_dim.
 """
 
 import torch

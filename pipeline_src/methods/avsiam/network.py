@@ -35,6 +35,7 @@ class AVSiam(AudioVisualModel):
         super().__init__(config)
         dim = config.embed_dim
         self.vit_base = SharedViT(config)
+        self.ast_base: SeparateAudioViT | None = None
         self.mm_layer_1 = Block(dim, config.num_heads, config.mlp_ratio, norms=("audio",))
         self.mm_layer_2 = Block(dim, config.num_heads, config.mlp_ratio, norms=("audio",))
         if config.num_classes:
@@ -62,14 +63,14 @@ class AVSiam(AudioVisualModel):
         for layer, block in zip((self.mm_layer_1, self.mm_layer_2), sources, strict=True):
             state = {k: v for k, v in block.state_dict().items() if "_v." not in k}
             layer.load_state_dict(state)
-        if hasattr(self, "ast_base"):
+        if self.ast_base is not None:
             self.ast_base.copy_from(self.vit_base)
         return "mm_layer", "ast_base."
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute the blocks of the ViTs in the backward pass: less memory, more time."""
         self.vit_base.grad_checkpointing = enable
-        if hasattr(self, "ast_base"):
+        if self.ast_base is not None:
             self.ast_base.grad_checkpointing = enable
 
     def layer_id(self, name: str) -> LayerId:
@@ -150,7 +151,7 @@ class AVSiam(AudioVisualModel):
         self, logmel_BTM: Tensor, frames_BFCHW: Tensor, audio_mask: Mask, video_mask: Mask
     ) -> tuple[Tensor, Tensor]:
         """Encode the kept tokens of the reconstruction pass: (B, K, D) audio and video."""
-        if hasattr(self, "ast_base"):
+        if self.ast_base is not None:
             audio_BLD = self.vit_base.embed_audio(logmel_BTM)
             kept_BKD = gather_tokens(audio_BLD, audio_mask.ids_keep)
             audio_BKD = self.ast_base(kept_BKD, self.vit_base.registers("audio"))
@@ -180,7 +181,7 @@ class AVSiam(AudioVisualModel):
             ValueError: neither audio nor video is given.
         """
         if audio is None and video is None:
-            raise ValueError("give audio, video or both")
+            raise ValueError("forward_heads: give audio, video or both")
         logits: dict[str, Tensor] = {}
         audio_BLD = None if audio is None else self.encode_audio(audio)
         if audio_BLD is not None and "audio" in heads:

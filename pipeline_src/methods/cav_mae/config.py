@@ -13,7 +13,7 @@ from pipeline_src.methods.common.ratios import MaskRatios
 
 
 class CAVMAEConfig(NetworkConfig):
-    """Everything the network is made of."""
+    """Constructor arguments of CAV-MAE."""
 
     # Both compute the same network; they differ in the contrast's scope, a recipe's key.
     variants: ClassVar[Variants] = {"paper": {}, "released": {}}

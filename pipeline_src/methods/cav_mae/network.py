@@ -219,7 +219,7 @@ class CAVMAE(AudioVisualModel):
             ValueError: neither audio nor video is given.
         """
         if audio is None and video is None:
-            raise ValueError("give audio, video or both")
+            raise ValueError("forward_heads: give audio, video or both")
         logits: dict[str, Tensor] = {}
         audio_BLD = None if audio is None else self._branch_audio(audio)
         if audio_BLD is not None and "audio" in heads:

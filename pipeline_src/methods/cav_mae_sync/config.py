@@ -20,7 +20,7 @@ SCORED: dict[Classifier, tuple[str, ...]] = {
 
 
 class CAVMAESyncConfig(CAVMAEConfig):
-    """Everything the network is made of."""
+    """Constructor arguments of CAV-MAE Sync."""
 
     published_frames: ClassVar[int] = 16
     variants: ClassVar[Variants] = {

@@ -133,7 +133,7 @@ class CAVMAESync(CAVMAE):
             ValueError: neither audio nor video is given.
         """
         if audio is None and video is None:
-            raise ValueError("give audio, video or both")
+            raise ValueError("forward_heads: give audio, video or both")
         own = self._branches(_segments(audio), video)
         wanted = [head for head in self.config.heads if head in heads]
         if self.config.classifier == "frame":

@@ -14,10 +14,11 @@ from pipeline_src.methods.common.config import NetworkConfig, Variants
 from pipeline_src.methods.common.ratios import MaskRatios
 
 DecoderKind = Literal["joint", "cross", "cross_self"]
+SecondView = Literal["encoders", "full"]
 
 
 class MAViLConfig(NetworkConfig):
-    """Everything the network is made of."""
+    """Constructor arguments of MAViL."""
 
     variants: ClassVar[Variants] = {"reconstruction": {}}  # no code or table fixes one
     ratio_key: ClassVar[str] = "mavil.mask_ratios"
@@ -130,3 +131,12 @@ class DiffMAViLConfig(MAViLConfig):
     diffusion: bool = Field(
         True, description="decoders see noised patches at hidden places instead of a mask token"
     )
+
+
+def num_views(
+    second_view: SecondView, intra_weight: float, reconstruct_weight: float
+) -> tuple[int, int]:
+    """Count the views of a clip that pass the encoders, and of them those that are decoded."""
+    is_full = second_view == "full"
+    num_encoded = 2 if is_full or intra_weight > 0 else 1
+    return num_encoded, 0 if reconstruct_weight == 0 else 2 if is_full else 1

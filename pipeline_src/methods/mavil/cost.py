@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
-from pipeline_src.methods.common.ratios import MaskRatios
-from pipeline_src.methods.mavil.config import DecoderKind, MAViLConfig
+from pipeline_src.methods.common.ratios import MaskRatios, block_macs, num_kept
+from pipeline_src.methods.mavil.config import DecoderKind, MAViLConfig, num_views
 
 TRAINED = 6  # operations per forward multiply-accumulate: 2, three times
 FORWARD = 2
@@ -41,14 +41,16 @@ class PretrainStep(NamedTuple):
 def planned_steps(config: MAViLConfig, ratios: MaskRatios, recipe: Any) -> list[PretrainStep]:
     """List what a step does with clips, each item with an equal share: one, or a pair of ratios."""
     mavil = recipe.mavil
-    full = mavil.second_view == "full"
+    num_encoded, num_decoded = num_views(
+        mavil.second_view, mavil.intra_weight, recipe.reconstruct_weight
+    )
     pairs = [(ratios.audio, ratios.video)]
     return [
         PretrainStep(
             audio,
             video,
-            num_views=2 if full or mavil.intra_weight > 0 else 1,
-            num_decoded=0 if recipe.reconstruct_weight == 0 else 2 if full else 1,
+            num_views=num_encoded,
+            num_decoded=num_decoded,
             decode_fraction=mavil.decode_fraction,
             has_teacher=config.follows_teacher,
         )
@@ -70,16 +72,13 @@ def forward_macs(config: MAViLConfig, step: PretrainStep) -> dict[str, int]:
     """Count multiply-accumulates of one clip's forward pass by part, the teacher left out."""
     dim, ratio = config.embed_dim, config.mlp_ratio
     sizes = (config.num_audio_tokens, config.num_video_tokens)
-    kept = [
-        max(1, int(size * (1 - share)))
-        for size, share in zip(sizes, (step.audio_ratio, step.video_ratio), strict=True)
-    ]
+    kept = list(map(num_kept, sizes, (step.audio_ratio, step.video_ratio)))
     encoders = [
-        config.depth * _self_block(count + config.extra_tokens, dim, ratio) for count in kept
+        config.depth * block_macs(count + config.extra_tokens, dim, ratio) for count in kept
     ]
     patches = dim * sum(a * b for a, b in zip(sizes, config.patch_dims, strict=True))
     kinds = (config.audio_decoder, config.video_decoder)
-    fusion = config.fusion_depth * _self_block(sum(kept) + 2, dim, ratio)
+    fusion = config.fusion_depth * block_macs(sum(kept) + 2, dim, ratio)
     decoders = [_decoder(config, side, kind, kept, step) for side, kind in enumerate(kinds)]
     return {
         "patches": patches,
@@ -97,9 +96,9 @@ def teacher_macs(config: MAViLConfig) -> int:
     dim, ratio = config.embed_dim, config.mlp_ratio
     sizes = (config.num_audio_tokens, config.num_video_tokens)
     encoders = config.depth * sum(
-        _self_block(size + config.extra_tokens, dim, ratio) for size in sizes
+        block_macs(size + config.extra_tokens, dim, ratio) for size in sizes
     )
-    return encoders + config.fusion_depth * _self_block(sum(sizes) + 2, dim, ratio)
+    return encoders + config.fusion_depth * block_macs(sum(sizes) + 2, dim, ratio)
 
 
 def _decoder(
@@ -113,7 +112,7 @@ def _decoder(
     num_hidden = size - kept[side]
     if kind == "joint":
         noisy, read, predicted = num_hidden, kept[side] + 1, size
-        blocks = _self_block(size + 1, dim, ratio)
+        blocks = block_macs(size + 1, dim, ratio)
     else:
         noisy = predicted = max(1, round(num_hidden * step.decode_fraction))
         read = (sum(kept) if config.context == "both" else kept[side]) + 1
@@ -124,13 +123,6 @@ def _decoder(
     return depth * blocks + inputs + predicted * dim * predicted_dim + diffusion
 
 
-def _self_block(n: int, d: int, mlp_ratio: float) -> int:
-    return 4 * n * d**2 + 2 * n**2 * d + _mlp(n, d, mlp_ratio)
-
-
 def _cross_block(q: int, k: int, d: int, mlp_ratio: float) -> int:
-    return 2 * q * d**2 + 2 * k * d**2 + 2 * q * k * d + _mlp(q, d, mlp_ratio)
-
-
-def _mlp(n: int, d: int, mlp_ratio: float) -> int:
-    return 2 * n * d * int(d * mlp_ratio)
+    mlp = 2 * q * d * int(d * mlp_ratio)
+    return 2 * q * d**2 + 2 * k * d**2 + 2 * q * k * d + mlp

@@ -11,7 +11,7 @@ patch, E width of projected features.
 """
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,11 +21,10 @@ from pipeline_src.methods.common.contrast import Direction, Scope, scoped_contra
 from pipeline_src.methods.common.masking import AudioMask
 from pipeline_src.methods.common.patch_embed import normalise_patches
 from pipeline_src.methods.common.ratios import MaskRatios
+from pipeline_src.methods.mavil.config import SecondView, num_views
 from pipeline_src.methods.mavil.network import MAViL, Pair
 from pipeline_src.methods.mavil.view_draw import ViewDraw
 from pipeline_src.methods.mavil.views import Queries, ViewedClips, move
-
-SecondView = Literal["encoders", "full"]
 
 
 class MAViLPlan(NamedTuple):
@@ -80,11 +79,12 @@ class MAViLPretrain(nn.Module):
         self.intra_weight = intra_weight
         self.intra_temperature = intra_temperature
         self.reconstruct_weight = reconstruct_weight
+        num_encoded, num_decoded = num_views(second_view, intra_weight, reconstruct_weight)
         self.views = ViewDraw(
             model.config,
             audio_mask=audio_mask,
-            num_encoded=2 if intra_weight > 0 or second_view == "full" else 1,
-            num_decoded=0 if reconstruct_weight == 0 else 2 if second_view == "full" else 1,
+            num_encoded=num_encoded,
+            num_decoded=num_decoded,
             decode_fraction=decode_fraction,
             shared_step=shared_step,
         )
