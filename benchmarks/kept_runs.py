@@ -43,7 +43,7 @@ from pipeline_src.evaluate.seeds import (
     pool_seed_variance,
     resample_share,
 )
-from pipeline_src.methods.common.config import HEADS
+from pipeline_src.modalities import HEADS
 from pipeline_src.runs.spec import DONE_FILE, SPEC_FILE
 from pipeline_src.system.atomic import json_sha256
 

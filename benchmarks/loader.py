@@ -45,8 +45,8 @@ from pipeline_src.loader.clip_format import ClipFormat, even_frames  # noqa: E40
 from pipeline_src.loader.dataset import ClipDataset  # noqa: E402
 from pipeline_src.loader.sampler import EpochSampler  # noqa: E402
 from pipeline_src.logmel.chunk import npy_bytes  # noqa: E402
-from pipeline_src.shards.read import ShardSet  # noqa: E402
 from pipeline_src.shards.samples import Sample  # noqa: E402
+from pipeline_src.shards.shard_set import ShardSet  # noqa: E402
 from pipeline_src.shards.tars import ShardWriter  # noqa: E402
 from pipeline_src.system.atomic import write_json  # noqa: E402
 from pipeline_src.train.memory import keep_freed_memory  # noqa: E402

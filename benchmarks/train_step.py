@@ -33,11 +33,11 @@ from pipeline_src.config import PretrainConfig  # noqa: E402
 from pipeline_src.methods import MaskRatios  # noqa: E402
 from pipeline_src.methods.avsiam.network import AVSiam  # noqa: E402
 from pipeline_src.methods.common.blocks import NORM_SUFFIX, Block  # noqa: E402
-from pipeline_src.methods.common.config import Modality  # noqa: E402
 from pipeline_src.methods.common.contrast import contrastive_loss  # noqa: E402
 from pipeline_src.methods.common.masking import gather_tokens, num_kept  # noqa: E402
 from pipeline_src.methods.common.objective import Objective  # noqa: E402
 from pipeline_src.methods.factory import create_model  # noqa: E402
+from pipeline_src.modalities import Modality  # noqa: E402
 from pipeline_src.runs.provenance import git_commit  # noqa: E402
 from pipeline_src.system.atomic import write_json  # noqa: E402
 from pipeline_src.train.memory import keep_freed_memory  # noqa: E402

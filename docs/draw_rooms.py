@@ -14,16 +14,17 @@ PACKAGE = "pipeline_src"
 PICTURE = ROOT / "docs" / "rooms.svg"
 # Colour of a wing -> its rooms; Okabe and Ito's colours, lightened.
 WINGS = {
-    "#e8e8e8": ("errors", "versions", "system", "config"),
+    "#e8e8e8": ("errors", "versions", "modalities", "system", "config"),
     "#cfe8f7": ("datasets", "manifest", "download", "transcode", "logmel", "shards", "loader"),
     "#fbe3c0": ("methods", "runs", "train", "submit"),
     "#cdeadf": ("evaluate", "inference", "report"),
     "#f3dcea": ("catalog", "dvc", "workflow", "commands"),
 }
+EVERYWHERE = ("errors", "versions", "modalities")
 
 
 def room_imports() -> dict[str, set[str]]:
-    """Room -> rooms that it imports. What every room imports, errors and versions, is left out."""
+    """Room -> rooms that it imports; those that every room imports are left out."""
     found: dict[str, set[str]] = {}
     for path in sorted((ROOT / PACKAGE).rglob("*.py")):
         room = path.relative_to(ROOT / PACKAGE).parts[0].removesuffix(".py")
@@ -36,7 +37,7 @@ def room_imports() -> dict[str, set[str]]:
             for node in froms
             if (node.module or "").startswith(f"{PACKAGE}.")
         }
-        found.setdefault(room, set()).update(others - {room, "errors", "versions"})
+        found.setdefault(room, set()).update(others - {room, *EVERYWHERE})
     return found
 
 

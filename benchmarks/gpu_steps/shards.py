@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torchvision.io import encode_jpeg
 
-from pipeline_src.shards.read import ShardSet
 from pipeline_src.shards.samples import Sample
+from pipeline_src.shards.shard_set import ShardSet
 
 NUM_STORED, IMG_SIZE = 10, 224
 LOGMEL_FRAMES, NUM_MEL_BINS = 998, 128

@@ -2,9 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from pipeline_src.methods.common.config import HEADS
-
-INPUTS = {"audio": {"audio"}, "video": {"video"}, "audio_video": {"audio", "video"}}
+from pipeline_src.modalities import HEADS, INPUTS
 
 
 def possible_shares(

@@ -12,7 +12,7 @@ from pipeline_src.config.phases import Phase
 from pipeline_src.config.training import PretrainConfig
 from pipeline_src.errors import ConfigError
 from pipeline_src.methods import MaskRatios, NetworkConfig
-from pipeline_src.methods.common.config import MODALITIES
+from pipeline_src.modalities import MODALITIES
 
 
 def plan_phases(network: NetworkConfig, recipe: PretrainConfig) -> tuple[Phase, ...]:

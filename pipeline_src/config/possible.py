@@ -12,7 +12,7 @@ from pipeline_src.config.sources import check_sources
 from pipeline_src.config.training import FinetuneConfig, PretrainConfig
 from pipeline_src.errors import ConfigError
 from pipeline_src.methods import find_method
-from pipeline_src.methods.common.config import HEADS
+from pipeline_src.modalities import HEADS
 
 
 def refuse_impossible(config: Config, name: str, run: RunConfig) -> None:

@@ -15,7 +15,7 @@ from pipeline_src.config.section import Section
 from pipeline_src.config.yaml_files import read_yaml
 from pipeline_src.datasets.sources import source_problem
 from pipeline_src.errors import ConfigError, did_you_mean, shown
-from pipeline_src.methods.common.config import LabelKind, Modality
+from pipeline_src.modalities import LabelKind, Modality
 from pipeline_src.system.url_secrets import hide_secrets
 
 SPLITS = ("train", "val", "test")

@@ -10,7 +10,7 @@ from pipeline_src.catalog import Catalog
 from pipeline_src.config import load_config, merge_files
 from pipeline_src.dvc.stage import Stage
 from pipeline_src.dvc.table import all_stages
-from pipeline_src.methods.common.config import HEADS
+from pipeline_src.modalities import HEADS
 from pipeline_src.runs.history import HISTORY_FILE, VALIDATION_FILE
 from pipeline_src.system.checkout import CONFIG_FILE
 

@@ -20,7 +20,7 @@ from pipeline_src.evaluate.metrics import classification_metrics
 from pipeline_src.evaluate.probes import LabelledFeatures, ProbePredictions, hold_out
 from pipeline_src.evaluate.records import HEADLINE
 from pipeline_src.methods.common.aggregator import Aggregator
-from pipeline_src.methods.common.config import LabelKind
+from pipeline_src.modalities import LabelKind
 
 EPOCHS, BATCH_SIZE = 25, 48
 LEARNING_RATE, BETAS, WEIGHT_DECAY = 2e-4, (0.95, 0.999), 5e-7

@@ -29,9 +29,9 @@ from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
 from pipeline_src.runs.normalisation import warn_of_differences
 from pipeline_src.runs.provenance import git_commit, package_versions
 from pipeline_src.runs.spec import score_hashes
-from pipeline_src.shards.read import ShardSet, open_shards
 from pipeline_src.shards.reader import ShardReader
 from pipeline_src.shards.samples import Sample
+from pipeline_src.shards.shard_set import ShardSet, open_shards
 from pipeline_src.system.atomic import atomic_path
 
 

@@ -19,7 +19,7 @@ from pipeline_src.evaluate.intervals import (
 )
 from pipeline_src.evaluate.metrics import check_scores, classification_metrics, hits_at
 from pipeline_src.evaluate.records import HEADLINE
-from pipeline_src.methods.common.config import LabelKind
+from pipeline_src.modalities import LabelKind
 
 
 def headline_difference(

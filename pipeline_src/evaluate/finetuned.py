@@ -31,7 +31,7 @@ from pipeline_src.evaluate.predict import (
 )
 from pipeline_src.evaluate.records import EvalMetrics, write_metrics
 from pipeline_src.evaluate.summary import summarise_evaluation
-from pipeline_src.methods.common.config import HEADS
+from pipeline_src.modalities import HEADS
 from pipeline_src.runs.build import network_config
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.done import read_done

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline_src.errors import StageError
 from pipeline_src.evaluate.records import EvalMetrics, FoldMetrics, read_record, write_metrics
 from pipeline_src.evaluate.summary import summarise_folds
-from pipeline_src.methods.common.config import Head
+from pipeline_src.modalities import Head
 
 SHARED = ("run", "dataset", "task", "heads")
 METRICS = ("accuracy", "top5_accuracy", "mAP", "mean_auc", "d_prime")

@@ -23,9 +23,9 @@ from pipeline_src.evaluate.segments import (
     segment_ranks,
     similarity_maps,
 )
-from pipeline_src.methods.common.config import MODALITIES
+from pipeline_src.modalities import MODALITIES
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
-from pipeline_src.shards.read import dropped_clips
+from pipeline_src.shards.shard_set import dropped_clips
 
 MAX_MAPS = 16
 

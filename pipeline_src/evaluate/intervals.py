@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit, ndtri, stdtrit
 
 from pipeline_src.evaluate.metrics import TOP_K, classification_metrics, d_prime, hits_at
-from pipeline_src.methods.common.config import LabelKind
+from pipeline_src.modalities import LabelKind
 
 PERCENTILES = (2.5, 97.5)
 NORMAL_QUANTILE = float(ndtri(0.975))

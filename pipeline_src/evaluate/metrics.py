@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from pipeline_src.methods.common.config import LabelKind
+from pipeline_src.modalities import LabelKind
 
 TOP_K = 5
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from pipeline_src.loader.batches import Batch, evaluation_batches, to_device
 from pipeline_src.loader.dataset import ClipDataset
 from pipeline_src.loader.sampler import rank_slice
-from pipeline_src.methods.common.config import HEADS
 from pipeline_src.methods.common.network import AudioVisualModel
+from pipeline_src.modalities import HEADS
 from pipeline_src.system.progress import ProgressLine
 
 Outputs = dict[str, NDArray]

@@ -32,7 +32,7 @@ from pipeline_src.evaluate.probes import LabelledFeatures, ProbePredictions, hea
 from pipeline_src.evaluate.reconstruction import evaluate_reconstruction
 from pipeline_src.evaluate.records import HEADLINE, ProbeMetrics, write_metrics
 from pipeline_src.evaluate.summary import summarise_probe
-from pipeline_src.methods.common.config import HEADS, MODALITIES
+from pipeline_src.modalities import HEADS, MODALITIES
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.done import read_done
 

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from pipeline_src.evaluate.intervals import Interval, classification_intervals
 from pipeline_src.evaluate.metrics import classification_metrics
 from pipeline_src.evaluate.records import HEADLINE
-from pipeline_src.methods.common.config import LabelKind
+from pipeline_src.modalities import LabelKind
 from pipeline_src.system.progress import ProgressLine
 
 INVERSE_STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # scikit-learn's C

@@ -22,10 +22,10 @@ from pipeline_src.evaluate.intervals import bootstrap_means
 from pipeline_src.evaluate.predict import run_over
 from pipeline_src.loader.batches import Batch, evaluation_batches, to_device
 from pipeline_src.loader.dataset import IMAGE_MEAN, IMAGE_STD, ClipDataset
-from pipeline_src.methods.common.config import MODALITIES
 from pipeline_src.methods.common.masking import Mask, draw_noise, mask_from_noise
 from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.methods.common.pictures import DenoisedPictures
+from pipeline_src.modalities import MODALITIES
 from pipeline_src.runs.build import restore_model
 from pipeline_src.runs.checkpoint import Checkpoint
 

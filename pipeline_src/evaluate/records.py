@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pipeline_src.errors import StageError, shown
 from pipeline_src.evaluate.files import SUMMARY_FILE
-from pipeline_src.methods.common.config import HEADS, MODALITIES, Head, LabelKind
+from pipeline_src.modalities import HEADS, MODALITIES, Head, LabelKind
 from pipeline_src.system.atomic import write_json
 
 DIRECTIONS = ("audio_to_video", "video_to_audio")

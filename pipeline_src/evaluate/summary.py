@@ -11,7 +11,7 @@ from pipeline_src.evaluate.records import (
     ProbeMetrics,
     Scored,
 )
-from pipeline_src.methods.common.config import HEADS
+from pipeline_src.modalities import HEADS
 
 DIGITS = 4
 

@@ -20,7 +20,7 @@ from pipeline_src.inference.locate import (
 )
 from pipeline_src.inference.model import Model
 from pipeline_src.loader.dataset import IMAGE_MEAN, IMAGE_STD
-from pipeline_src.methods.common.config import MODALITIES
+from pipeline_src.modalities import MODALITIES
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
 from pipeline_src.runs.done import read_done
 from pipeline_src.runs.spec import TrainSpec

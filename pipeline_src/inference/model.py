@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline_src.config.heads import INPUTS
 from pipeline_src.errors import CheckpointError, ConfigError, MediaError
 from pipeline_src.evaluate.common import pick_device
 from pipeline_src.evaluate.predict import head_probabilities
@@ -28,7 +27,7 @@ from pipeline_src.inference.stream import Options, decoded_parts
 from pipeline_src.loader.batches import Batch, to_device
 from pipeline_src.loader.clip_format import ClipFormat
 from pipeline_src.loader.dataset import as_tensors
-from pipeline_src.methods.common.config import MODALITIES
+from pipeline_src.modalities import INPUTS, MODALITIES
 from pipeline_src.runs.build import evaluation_format, restore_model
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
 from pipeline_src.runs.preparation import read_preparation

@@ -14,7 +14,7 @@ from pipeline_src.inference.inputs import Item, list_items
 from pipeline_src.inference.model import Model, load
 from pipeline_src.inference.results import Classification, Embedding, SourceSpan
 from pipeline_src.inference.table import ResultTable
-from pipeline_src.methods.common.config import MODALITIES
+from pipeline_src.modalities import MODALITIES
 from pipeline_src.system.atomic import json_sha256
 
 HASH_CHARS = 12

@@ -15,7 +15,7 @@ from pipeline_src.inference.fetch import UrlFetcher
 from pipeline_src.inference.inputs import Item
 from pipeline_src.inference.windows import WindowSeconds
 from pipeline_src.loader.clip_format import ClipFormat
-from pipeline_src.methods.common.config import MODALITIES
+from pipeline_src.modalities import MODALITIES
 from pipeline_src.runs.preparation import Preparation
 from pipeline_src.system.cores import num_cores
 from pipeline_src.system.progress import ProgressLine

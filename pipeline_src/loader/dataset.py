@@ -17,14 +17,15 @@ from torch.utils.data import Dataset
 
 from pipeline_src.errors import ManifestError, MediaError, SampleError, shown
 from pipeline_src.loader.clip_format import ClipFormat, StoredFrames
-from pipeline_src.loader.decode import decode_frame, load_array
+from pipeline_src.loader.decode import decode_frame
 from pipeline_src.loader.mixup import Mix, Mixup, mix_frames
 from pipeline_src.loader.replacement import MAX_REPLACEMENTS, Replacements
 from pipeline_src.loader.sampler import Draw
 from pipeline_src.shards.files import remedy
-from pipeline_src.shards.read import ShardSet
+from pipeline_src.shards.members import load_array
 from pipeline_src.shards.reader import Members, ShardReader
 from pipeline_src.shards.samples import Sample
+from pipeline_src.shards.shard_set import ShardSet
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet statistics: CAV-MAE, AVSiam, MAViL
 IMAGE_STD = (0.229, 0.224, 0.225)

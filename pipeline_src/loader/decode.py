@@ -9,9 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline_src.logmel.members import check_frame_size, load_array
-
-__all__ = ["decode_frame", "load_array"]
+from pipeline_src.shards.members import check_frame_size
 
 RGB = 3  # torchvision.io.ImageReadMode
 

@@ -21,7 +21,7 @@ from typing_extensions import TypedDict
 from pipeline_src.config.data import AudioConfig
 from pipeline_src.errors import ManifestError, shown
 from pipeline_src.manifest.ledger import REASONS
-from pipeline_src.methods.common.config import LabelKind, Modality
+from pipeline_src.modalities import LabelKind, Modality
 
 STRICT = ConfigDict(strict=True, extra="allow")
 CLOSED = ConfigDict(strict=True, extra="forbid")

@@ -21,7 +21,7 @@ from pipeline_src.evaluate.seeds import (
     mean_over_seeds,
     resample_headline,
 )
-from pipeline_src.methods.common.config import Head, LabelKind
+from pipeline_src.modalities import Head, LabelKind
 from pipeline_src.report.load import Problems, read_arrays, read_run_config
 
 NUM_RESAMPLES: dict[LabelKind, int] = {"multiclass": 1000, "multilabel": 200}  # mAP takes longer

@@ -6,7 +6,7 @@ CIEDE2000 for normal sight and under simulated protanopia and deuteranopia, and 
 of at least 3 to the page's surfaces; ``tests/unit/report/test_colours.py`` computes both.
 """
 
-from pipeline_src.methods.common.config import HEADS
+from pipeline_src.modalities import HEADS
 
 SURFACES = {"light": ("#f6f7f9", "#ffffff"), "dark": ("#14171b", "#1c2026")}  # page and card
 # Found by annealing; the first three, of audio, video and both, are blue, orange and green.

@@ -11,9 +11,9 @@ from PIL import Image
 
 from pipeline_src.errors import ManifestError, SampleError
 from pipeline_src.report.blocks import Sheet
-from pipeline_src.shards.read import open_shards
 from pipeline_src.shards.reader import ShardReader
 from pipeline_src.shards.samples import Sample
+from pipeline_src.shards.shard_set import open_shards
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from pipeline_src.methods.common.config import MODALITIES, Modality
+from pipeline_src.modalities import MODALITIES, Modality
 from pipeline_src.report.blocks import Image, ImageRow
 from pipeline_src.report.load import Arrays
 

@@ -17,7 +17,7 @@ from pipeline_src.evaluate.records import (
     Scored,
     read_record,
 )
-from pipeline_src.methods.common.config import HEADS
+from pipeline_src.modalities import HEADS
 
 PATTERN, PROBE_PATTERN, FOLDS_PATTERN = map(
     paths.as_glob, (paths.SCORES, paths.PROBE_SCORES, paths.FOLD_SCORES)

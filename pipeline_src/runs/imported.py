@@ -14,9 +14,9 @@ from pipeline_src.datasets.clip_lists import classes_of
 from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.errors import CheckpointError, ConfigError
 from pipeline_src.methods import NetworkConfig, split_name
-from pipeline_src.methods.common.config import LabelKind
 from pipeline_src.methods.common.key_report import KeyReport
 from pipeline_src.methods.common.network import AudioVisualModel
+from pipeline_src.modalities import LabelKind
 from pipeline_src.runs.checkpoint import read_checkpoint, save_checkpoint
 from pipeline_src.runs.done import write_done
 from pipeline_src.runs.preparation import published_preparation

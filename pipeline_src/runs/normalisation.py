@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from pipeline_src.runs.checkpoint import Checkpoint
-from pipeline_src.shards.read import ShardSet
+from pipeline_src.shards.shard_set import ShardSet
 
 logger = logging.getLogger(__name__)
 TOLERANCE = 0.1  # of the checkpoint's standard deviation

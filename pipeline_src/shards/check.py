@@ -15,8 +15,8 @@ from PIL import Image
 from pipeline_src.config.data import AudioConfig
 from pipeline_src.errors import MediaError, SampleError, shown
 from pipeline_src.logmel.fbank import num_window_samples
-from pipeline_src.logmel.members import check_frame_size, load_array
 from pipeline_src.shards.files import ShardFile
+from pipeline_src.shards.members import check_frame_size, load_array
 from pipeline_src.shards.reader import Members, parse_members
 from pipeline_src.shards.samples import Sample
 from pipeline_src.transcode.audio import read_flac

@@ -14,7 +14,7 @@ from pipeline_src.errors import ManifestError, shown
 from pipeline_src.manifest.chunks import read_chunk
 from pipeline_src.manifest.schema import parse_json
 from pipeline_src.shards.files import shard_files
-from pipeline_src.shards.read import BASE_URL, check_index
+from pipeline_src.shards.shard_set import BASE_URL, check_index
 from pipeline_src.shards.transfer import Transfer
 from pipeline_src.system.atomic import write_bytes, write_json
 

@@ -18,7 +18,7 @@ from pipeline_src.errors import ManifestError
 from pipeline_src.manifest.chunks import ChunkManifest
 from pipeline_src.shards.check import ShardTask, check_shard
 from pipeline_src.shards.files import INDEX_FILE, shard_files
-from pipeline_src.shards.read import (
+from pipeline_src.shards.shard_set import (
     chunk_manifests,
     chunk_samples,
     excluded_ids,

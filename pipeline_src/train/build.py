@@ -17,7 +17,7 @@ from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.methods.common.objective import Objective
 from pipeline_src.runs.build import build_model
 from pipeline_src.runs.checkpoint import Checkpoint, load_optimizers, load_weights
-from pipeline_src.shards.read import ShardSet
+from pipeline_src.shards.shard_set import ShardSet
 from pipeline_src.train.average import WeightAverage, epoch_end_steps
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.guard import StepGuard

@@ -15,7 +15,7 @@ from pipeline_src.loader.dataset import ClipDataset
 from pipeline_src.loader.sampler import ClipWeights, EpochSampler, stratified_subset
 from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.runs.build import segment_rule
-from pipeline_src.shards.read import ShardSet, open_shards
+from pipeline_src.shards.shard_set import ShardSet, open_shards
 from pipeline_src.train.decode_failures import DecodeFailures
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.progress import TrainProgress

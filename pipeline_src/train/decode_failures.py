@@ -7,7 +7,7 @@ import torch.distributed as dist
 from pipeline_src.errors import ManifestError
 from pipeline_src.loader.batches import Batch
 from pipeline_src.loader.dataset import DECODE_FAILURES
-from pipeline_src.shards.read import ShardSet
+from pipeline_src.shards.shard_set import ShardSet
 from pipeline_src.train.distributed import Ranks
 
 logger = logging.getLogger(__name__)

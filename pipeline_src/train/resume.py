@@ -19,7 +19,7 @@ from pipeline_src.runs.checkpoint import (
 from pipeline_src.runs.done import read_done
 from pipeline_src.runs.normalisation import warn_of_differences
 from pipeline_src.runs.spec import step_folder
-from pipeline_src.shards.read import ShardSet
+from pipeline_src.shards.shard_set import ShardSet
 from pipeline_src.train.distributed import Ranks, from_main
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from pipeline_src.runs.done import published, write_done
 from pipeline_src.runs.history import HISTORY_FILE, METRICS_LOG_FILE, VALIDATION_FILE, write_history
 from pipeline_src.runs.lease import held
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER, DONE_FILE, PUBLISHED_FOLDER, TrainSpec
-from pipeline_src.shards.read import ShardSet, open_shards
+from pipeline_src.shards.shard_set import ShardSet, open_shards
 from pipeline_src.system.cores import bind_main_thread, free_main_thread, num_cores
 from pipeline_src.train.alive import Watchdog
 from pipeline_src.train.build import build_augmentation, build_learner, build_network

@@ -9,7 +9,7 @@ from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.preparation import describe_data
 from pipeline_src.runs.provenance import git_commit, package_versions
 from pipeline_src.runs.spec import TrainSpec
-from pipeline_src.shards.read import ShardSet
+from pipeline_src.shards.shard_set import ShardSet
 from pipeline_src.train.task import Task
 
 logger = logging.getLogger(__name__)

@@ -28,11 +28,11 @@ from pipeline_src.loader.mixup import Mixup, read_mixup
 from pipeline_src.loader.sampler import ClipWeights, balanced_weights
 from pipeline_src.methods import NetworkConfig, find_method
 from pipeline_src.methods.common.classify import Classify, ClassifyPlan
-from pipeline_src.methods.common.config import HEADS, MODALITIES, LabelKind
 from pipeline_src.methods.common.contrast import sample_negatives
 from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.methods.common.objective import Objective
-from pipeline_src.shards.read import ShardSet
+from pipeline_src.modalities import HEADS, MODALITIES, LabelKind
+from pipeline_src.shards.shard_set import ShardSet
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.generators import seeded_generator
 from pipeline_src.train.objective import pretrain_objective

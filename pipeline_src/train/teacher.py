@@ -6,7 +6,7 @@ from pipeline_src.errors import CheckpointError
 from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.runs.build import restore_model
 from pipeline_src.runs.done import read_done
-from pipeline_src.shards.read import ShardSet
+from pipeline_src.shards.shard_set import ShardSet
 
 
 def load_teacher(

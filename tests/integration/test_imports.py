@@ -11,6 +11,7 @@ import pytest
 ORDER = {
     "errors": "what can go wrong, in sentences",
     "versions": "one number a step",
+    "modalities": "the words that every room speaks: modalities, heads, kinds of labels",
     "system": "the machine: files, locks, processes, connections, logs",
     "methods": "networks, their losses and published weights; reads no configuration",
     "config": "what a person may set, and whether a run of it is possible",

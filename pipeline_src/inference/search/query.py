@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pipeline_src.errors import ConfigError
 from pipeline_src.inference.search.nearest import Pair, nearest
 from pipeline_src.inference.search.store import ClipIndex, Row
-from pipeline_src.methods.common.config import MODALITIES
+from pipeline_src.modalities import MODALITIES
 
 By = Literal["audio", "video", "both"]
 Against = Literal["other", "same"]

@@ -27,8 +27,8 @@ from pipeline_src.loader.dataset import ClipDataset
 from pipeline_src.loader.sampler import Draw
 from pipeline_src.manifest.chunks import read_chunk
 from pipeline_src.shards.files import INDEX_FILE
-from pipeline_src.shards.read import ShardSet, dropped_clips
 from pipeline_src.shards.samples import Sample
+from pipeline_src.shards.shard_set import ShardSet, dropped_clips
 from pipeline_src.system.cores import num_cores
 from pipeline_src.system.progress import ProgressLine
 from pipeline_src.transcode.transcode import map_in_order

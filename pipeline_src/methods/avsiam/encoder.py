@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from pipeline_src.methods.avsiam.config import AVSiamConfig
 from pipeline_src.methods.common.blocks import FINAL_NORM_EPS, Block, NormName, run_blocks
-from pipeline_src.methods.common.config import MODALITIES, Modality
 from pipeline_src.methods.common.packing import Packing
 from pipeline_src.methods.common.patch_embed import (
     PatchEmbed,
@@ -24,6 +23,7 @@ from pipeline_src.methods.common.patch_embed import (
 )
 from pipeline_src.methods.common.pos_embed import sincos_2d
 from pipeline_src.methods.common.registers import make_registers, modality_registers
+from pipeline_src.modalities import MODALITIES, Modality
 
 
 class SharedViT(nn.Module):

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from pipeline_src.methods.avsiam.config import AVSiamConfig
 from pipeline_src.methods.avsiam.encoder import SeparateAudioViT, SharedViT
 from pipeline_src.methods.common.blocks import Block, init_weights
-from pipeline_src.methods.common.config import HEADS, Modality
 from pipeline_src.methods.common.decoder import Decoder
 from pipeline_src.methods.common.masking import Mask, MaskedChunk, gather_tokens
 from pipeline_src.methods.common.network import AudioVisualModel, LayerId, init_heads, make_head
 from pipeline_src.methods.common.packing import Packing
 from pipeline_src.methods.common.registers import append_registers, drop_registers
+from pipeline_src.modalities import HEADS, Modality
 
 
 class AVSiam(AudioVisualModel):

@@ -25,7 +25,6 @@ from pipeline_src.methods.common.blocks import (
     init_weights,
     run_blocks,
 )
-from pipeline_src.methods.common.config import HEADS, Modality
 from pipeline_src.methods.common.decoder import Decoder
 from pipeline_src.methods.common.masking import Mask, gather_tokens
 from pipeline_src.methods.common.network import AudioVisualModel, LayerId, init_heads, make_head
@@ -37,6 +36,7 @@ from pipeline_src.methods.common.patch_embed import (
 )
 from pipeline_src.methods.common.pos_embed import sincos_2d
 from pipeline_src.methods.common.registers import make_registers, modality_registers
+from pipeline_src.modalities import HEADS, Modality
 
 SHARED_NORMS: tuple[NormName, ...] = ("plain", "audio", "video")
 

@@ -19,9 +19,9 @@ from pipeline_src.methods.cav_mae.network import CAVMAE
 from pipeline_src.methods.cav_mae_sync.config import CAVMAESyncConfig
 from pipeline_src.methods.common.aggregator import Aggregator
 from pipeline_src.methods.common.blocks import TOKEN_INIT_STD, run_blocks
-from pipeline_src.methods.common.config import HEADS, Modality
 from pipeline_src.methods.common.masking import Mask
 from pipeline_src.methods.common.network import LayerId, make_head
+from pipeline_src.modalities import HEADS, Modality
 
 
 class CAVMAESync(CAVMAE):

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline_src.methods.common.config import HEADS, LabelKind
 from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.methods.common.ratios import MaskRatios
+from pipeline_src.modalities import HEADS, LabelKind
 
 
 class ClassifyPlan(NamedTuple):

@@ -8,12 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline_src.errors import ConfigError
 from pipeline_src.methods.common.ratios import MaskRatios, block_macs, mean, num_kept
+from pipeline_src.modalities import HEADS
 
-LabelKind = Literal["multiclass", "multilabel"]  # one label a clip, or any number
-Modality = Literal["audio", "video"]
-MODALITIES: tuple[Modality, ...] = ("audio", "video")
-Head = Literal["audio", "video", "audio_video"]  # what classifies, or is scored: one or both
-HEADS: tuple[Head, ...] = ("audio", "video", "audio_video")
 Variants = dict[str, dict[str, dict[str, Any]]]
 
 

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline_src.methods.common.config import HEADS, NetworkConfig
+from pipeline_src.methods.common.config import NetworkConfig
 from pipeline_src.methods.common.masking import Mask
 from pipeline_src.methods.common.pictures import (
     DenoisedPictures,
@@ -19,6 +19,7 @@ from pipeline_src.methods.common.pictures import (
     picture_audio,
     picture_video,
 )
+from pipeline_src.modalities import HEADS
 
 HEAD_INIT_STD = 0.02
 LayerId = int | Literal["head", "fusion", "decoder"]

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 
-from pipeline_src.methods.common.config import Modality
+from pipeline_src.modalities import Modality
 
 HALF_TYPES = (torch.float16, torch.bfloat16)  # what variable-length kernels take
 

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from pipeline_src.methods.common.blocks import TOKEN_INIT_STD, init_weights
-from pipeline_src.methods.common.config import HEADS
 from pipeline_src.methods.common.masking import Mask, gather_tokens
 from pipeline_src.methods.common.network import AudioVisualModel, LayerId, init_heads, make_head
 from pipeline_src.methods.common.pictures import DenoisedPictures, audio_patches, video_patches
@@ -27,6 +26,7 @@ from pipeline_src.methods.mavil.decoder import ModalityDecoder, Noised
 from pipeline_src.methods.mavil.diffusion import NoiseSchedule
 from pipeline_src.methods.mavil.encoder import AudioEncoder, Fusion, VideoEncoder
 from pipeline_src.methods.mavil.views import Masks, Query, ViewedClips
+from pipeline_src.modalities import HEADS
 
 NOISE_SEED = 0
 Pair = tuple[Tensor, Tensor]  # of audio and of video

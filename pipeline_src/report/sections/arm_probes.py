@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from pipeline_src.evaluate.records import Estimate, ProbeMetrics
-from pipeline_src.methods.common.config import HEADS, Head
+from pipeline_src.modalities import HEADS, Head
 from pipeline_src.report.arms import Arm, mean_over_runs
 from pipeline_src.report.blocks import HEAD_LABELS, Cell, Table, interval_cell
 

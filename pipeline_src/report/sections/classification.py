@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from pipeline_src.evaluate.records import HEADLINE, EvalMetrics, FoldFigure, FoldMetrics, Scores
-from pipeline_src.methods.common.config import HEADS
+from pipeline_src.modalities import HEADS
 from pipeline_src.report.blocks import (
     HEAD_LABELS,
     MAX_DETAILED,

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline_src.errors import StageError
 from pipeline_src.evaluate.records import DIRECTIONS, ProbeMetrics, read_record
-from pipeline_src.methods.common.config import HEADS
+from pipeline_src.modalities import HEADS
 from pipeline_src.report.arms import (
     Arm,
     ArmFigures,

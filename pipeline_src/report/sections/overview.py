@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pipeline_src.evaluate.records import HEADLINE, Estimate, EvalMetrics, ProbeMetrics, Scored
-from pipeline_src.methods.common.config import HEADS, Head
+from pipeline_src.modalities import HEADS, Head
 from pipeline_src.report.arms import Arm, ArmFigures, metric_label
 from pipeline_src.report.blocks import (
     DIRECTION_LABELS,

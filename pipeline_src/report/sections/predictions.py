@@ -10,7 +10,7 @@ from pipeline_src.errors import StageError
 from pipeline_src.evaluate.files import EMBEDDINGS_FILE, PREDICTIONS_FILE
 from pipeline_src.evaluate.metrics import average_precisions, class_accuracies, confusion_matrix
 from pipeline_src.evaluate.records import EvalMetrics
-from pipeline_src.methods.common.config import HEADS
+from pipeline_src.modalities import HEADS
 from pipeline_src.report.arms import EVAL_RULE
 from pipeline_src.report.blocks import (
     HEAD_LABELS,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pipeline_src.catalog import paths
-from pipeline_src.methods.common.config import MODALITIES
+from pipeline_src.modalities import MODALITIES
 from pipeline_src.report.blocks import (
     HEAD_LABELS,
     MAX_DETAILED,

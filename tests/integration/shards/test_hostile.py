@@ -18,14 +18,15 @@ from pipeline_src.config.data import AudioConfig
 from pipeline_src.errors import ManifestError, MediaError, PipelineError, SampleError
 from pipeline_src.loader.clip_format import ClipFormat
 from pipeline_src.loader.dataset import ClipDataset
-from pipeline_src.loader.decode import decode_frame, load_array
+from pipeline_src.loader.decode import decode_frame
 from pipeline_src.loader.sampler import Draw
 from pipeline_src.manifest.chunks import read_chunk
 from pipeline_src.manifest.ledger import count_transient, read_ledger
 from pipeline_src.manifest.rows import FetchRow
-from pipeline_src.shards.read import open_shards
+from pipeline_src.shards.members import load_array
 from pipeline_src.shards.reader import parse_members
 from pipeline_src.shards.samples import Sample
+from pipeline_src.shards.shard_set import open_shards
 from pipeline_src.shards.verify import verify
 from pipeline_src.transcode import audio
 from tests import media

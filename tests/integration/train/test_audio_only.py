@@ -18,7 +18,7 @@ from pipeline_src.loader.dataset import ClipDataset
 from pipeline_src.loader.sampler import Draw
 from pipeline_src.manifest.ledger import read_ledger
 from pipeline_src.runs.spec import TrainSpec
-from pipeline_src.shards.read import open_shards
+from pipeline_src.shards.shard_set import open_shards
 from pipeline_src.train.run import run_training
 from pipeline_src.train.stop import StopFlag
 from tests import media

@@ -164,7 +164,7 @@ from pipeline_src.loader.clip_format import ClipFormat
 from pipeline_src.loader.dataset import ClipDataset
 from pipeline_src.loader.batches import evaluation_batches
 from pipeline_src.evaluate.predict import run_over
-from pipeline_src.shards.read import open_shards
+from pipeline_src.shards.shard_set import open_shards
 import torch, psutil, multiprocessing
 how = sys.argv[2]
 if how == "spawn":

@@ -17,7 +17,7 @@ from pipeline_src.methods.factory import create_model
 from pipeline_src.runs.build import build_model, restore_model
 from pipeline_src.runs.done import read_done
 from pipeline_src.runs.spec import TrainSpec
-from pipeline_src.shards.read import open_shards
+from pipeline_src.shards.shard_set import open_shards
 from pipeline_src.train.resume import start_from
 from pipeline_src.train.run import run_training
 from pipeline_src.train.stop import StopFlag

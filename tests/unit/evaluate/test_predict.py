@@ -10,8 +10,8 @@ from pipeline_src.evaluate.predict import SINGLE, head_probabilities, pooled_fea
 from pipeline_src.loader.clip_format import ClipFormat
 from pipeline_src.loader.dataset import ClipDataset
 from pipeline_src.methods.factory import create_model
-from pipeline_src.shards.read import ShardSet
 from pipeline_src.shards.samples import Sample
+from pipeline_src.shards.shard_set import ShardSet
 from tests import networks
 from tests.unit.loader.test_dataset import MemoryReader
 

@@ -8,7 +8,7 @@ import pytest
 from pipeline_src.config import EvaluateConfig
 from pipeline_src.evaluate.common import Split
 from pipeline_src.evaluate.pretrained import _probes
-from pipeline_src.shards.read import ShardSet
+from pipeline_src.shards.shard_set import ShardSet
 
 SHARDS = ShardSet([], "multiclass", ("a", "b"), 32, 0.0, 1.0)
 SPLIT = Split(SHARDS, {"task": "multiclass"}, Path("index.json"))

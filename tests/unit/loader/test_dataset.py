@@ -17,8 +17,8 @@ from pipeline_src.loader.clip_format import ClipFormat, even_frames
 from pipeline_src.loader.dataset import IMAGE_MEAN, IMAGE_STD, ClipDataset
 from pipeline_src.loader.decode import decode_frame
 from pipeline_src.loader.sampler import Draw, EpochSampler
-from pipeline_src.shards.read import ShardSet
 from pipeline_src.shards.samples import Sample
+from pipeline_src.shards.shard_set import ShardSet
 
 CPU = torch.device("cpu")
 NUM_STORED, LENGTH, MELS = 6, 20, 8

@@ -18,7 +18,7 @@ from pipeline_src.loader.dataset import ClipDataset
 from pipeline_src.loader.mixup import Mix, Mixup, read_mixup
 from pipeline_src.loader.sampler import Draw
 from pipeline_src.logmel.fbank import log_mel
-from pipeline_src.shards.read import open_shards
+from pipeline_src.shards.shard_set import open_shards
 from pipeline_src.transcode.audio import read_flac, to_float
 from tests import media
 from tests.objectives import published_classifier

@@ -11,7 +11,7 @@ from pipeline_src.loader.dataset import ClipDataset
 from pipeline_src.loader.sampler import Draw
 from pipeline_src.loader.windows import window_frames
 from pipeline_src.methods.factory import create_model
-from pipeline_src.shards.read import open_shards
+from pipeline_src.shards.shard_set import open_shards
 from pipeline_src.transcode.frame_times import count_frames, frame_seconds
 from tests import media
 

@@ -11,7 +11,7 @@ from pipeline_src.evaluate.common import Split, check_fits
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.normalisation import warn_of_differences
 from pipeline_src.runs.spec import TrainSpec
-from pipeline_src.shards.read import ShardSet, open_shards
+from pipeline_src.shards.shard_set import ShardSet, open_shards
 from tests import media
 
 FRONT_END = {"num_mel_bins": 128, "hop_length_ms": 10.0, "sample_rate_hz": 16000}

@@ -20,9 +20,9 @@ from pipeline_src.loader.dataset import ClipDataset
 from pipeline_src.shards.fetch import fetch_index
 from pipeline_src.shards.files import RemoteShard
 from pipeline_src.shards.kept import kept_path
-from pipeline_src.shards.read import open_shards
 from pipeline_src.shards.reader import ShardReader
 from pipeline_src.shards.remote import RemoteReader
+from pipeline_src.shards.shard_set import open_shards
 from pipeline_src.shards.transfer import Transfer
 from tests import media
 from tests.server import BODY, LONG_SECONDS, running_server, wait_for_port

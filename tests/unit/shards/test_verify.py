@@ -12,8 +12,8 @@ import pytest
 from pipeline_src.config.data import AudioConfig
 from pipeline_src.errors import ManifestError
 from pipeline_src.shards.check import check_members, check_shard
-from pipeline_src.shards.read import open_shards, read_index
 from pipeline_src.shards.reader import ShardReader
+from pipeline_src.shards.shard_set import open_shards, read_index
 from pipeline_src.shards.verify import list_tasks, verify
 from tests import media
 

@@ -20,9 +20,9 @@ from pipeline_src.manifest.ledger import FLAGS, read_ledger
 from pipeline_src.runs.spec import index_fingerprint
 from pipeline_src.shards.duplicates import content_hash
 from pipeline_src.shards.index import write_index
-from pipeline_src.shards.read import dropped_clips, open_shards
 from pipeline_src.shards.reader import ShardReader
 from pipeline_src.shards.running_stats import Moments, moments_of
+from pipeline_src.shards.shard_set import dropped_clips, open_shards
 from pipeline_src.shards.write import pack_chunk
 from tests import media
 

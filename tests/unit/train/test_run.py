@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from pipeline_src.config import AudioConfig, FinetuneConfig, ModelConfig, PretrainConfig
 from pipeline_src.errors import CheckpointError, ManifestError
 from pipeline_src.runs.spec import TrainSpec
-from pipeline_src.shards.read import open_shards
+from pipeline_src.shards.shard_set import open_shards
 from pipeline_src.train.log import read_log
 from pipeline_src.train.run import run_training
 from pipeline_src.train.stop import StopFlag

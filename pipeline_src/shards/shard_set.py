@@ -11,7 +11,7 @@ from pipeline_src.config.data import RemoteConfig
 from pipeline_src.errors import ManifestError, shown
 from pipeline_src.manifest.chunks import ChunkManifest, read_chunk
 from pipeline_src.manifest.schema import INDEX, check_json, read_json
-from pipeline_src.methods.common.config import LabelKind
+from pipeline_src.modalities import LabelKind
 from pipeline_src.shards.duplicates import DUPLICATE
 from pipeline_src.shards.files import SAMPLES, RemoteShard, remedy, shard_files, shard_paths
 from pipeline_src.shards.samples import Sample, SampleTable
