@@ -320,8 +320,8 @@ class DatasetCatalog:
             advice = ""
             if self.dataset(name).folds and split == "train":
                 advice = (
-                    "; its folds are for fine-tuning alone: pre-train on another data set "
-                    "(pretrain.datasets), or set finetune.init: scratch"
+                    "; its folds are for fine-tuning alone: name other data sets in "
+                    "pretrain.datasets (empty = all), or set finetune.init: scratch"
                 )
             elif self.dataset(name).folds:
                 advice = f"; each of its folds is evaluated by its own name, e.g. {name}_fold1"

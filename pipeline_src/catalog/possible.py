@@ -7,18 +7,20 @@ is asked in ``config.possible``.
 import importlib.util
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pipeline_src.config.heads import possible_shares
 from pipeline_src.config.networks import network_sizes
 from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig, num_labelled
-from pipeline_src.errors import ConfigError
+from pipeline_src.errors import ConfigError, did_you_mean
 from pipeline_src.methods import NetworkConfig, find_method
 from pipeline_src.runs.spec import DONE_FILE, STATE_FILE
 
+INITS = ("random", "timm")  # of model.init, else a file
 LENGTH_KEYS = ("target_length", "img_size")
 
 
@@ -156,11 +158,39 @@ def refuse_missing_loggers(loggers: Iterable[str]) -> None:
             )
 
 
+def refuse_missing_init(run: str, init: str) -> None:
+    """Refuse ``model.init`` that names a file which is not there.
+
+    Raises:
+        ConfigError: names run and path.
+    """
+    if init not in INITS and not Path(init).is_file():
+        raise ConfigError(
+            f"run {run}: model.init: {init!r} is no file{did_you_mean(init, INITS)}; allowed: "
+            f"{', '.join(INITS)}, or the path of a timm state dict"
+        )
+
+
+def refuse_other_stage(run: str, stage: str, done: str) -> None:
+    """Refuse a checkpoint of the other stage for a run's own.
+
+    Raises:
+        ConfigError: names run, checkpoint and stage.
+    """
+    trained = _converted_state(done)["spec"].get("stage", stage)
+    if trained != stage:
+        words = {"pretrain": "pre-training", "finetune": "fine-tuning"}
+        raise ConfigError(
+            f"run {run}: {stage}.checkpoint: {Path(done).parent} holds a {words[trained]}; name a "
+            f"{words[stage]}, or set {trained}.checkpoint"
+        )
+
+
 def converted_done(run: str, stage: str, folder: str) -> str:
     """Return done.json of a converted checkpoint.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or it is of the other stage.
     """
     path = Path(folder) / DONE_FILE
     if not path.is_file():
@@ -168,6 +198,7 @@ def converted_done(run: str, stage: str, folder: str) -> str:
             f"run {run}: {stage}.checkpoint: {path} does not exist; write the folder with "
             "av-pipeline convert"
         )
+    refuse_other_stage(run, stage, str(path))
     return str(path)
 
 
@@ -177,14 +208,33 @@ def converted_network(done: str) -> Network:
     Raises:
         ConfigError: one of the files is not what the converter writes.
     """
-    try:
-        folder = (
-            Path(done).parent / json.loads(Path(done).read_text(encoding="utf-8"))["checkpoint"]
-        )
-        state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    with _converter_blamed(done):
+        state = _converted_state(done)
         model = ModelConfig.model_validate(state["spec"]["model"])
         num_frames = state["spec"]["recipe"]["num_frames"]
         return Network.of(model, num_frames=num_frames, num_mel_bins=state["num_mel_bins"])
+
+
+def _converted_state(done: str) -> dict[str, Any]:
+    with _converter_blamed(done):
+        read = json.loads(Path(done).read_text(encoding="utf-8"))
+        path = Path(done).parent / read["checkpoint"] / STATE_FILE
+        state = json.loads(path.read_text(encoding="utf-8"))
+        _ = state["spec"]["recipe"]
+        return state
+
+
+@contextmanager
+def _converter_blamed(done: str) -> Iterator[None]:
+    """Say of a file that is not what the converter writes that it is none.
+
+    Raises:
+        ConfigError: names the checkpoint.
+    """
+    try:
+        yield
+    except ConfigError:
+        raise
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ConfigError(
             f"{done}: no readable checkpoint beside it ({type(error).__name__}: "

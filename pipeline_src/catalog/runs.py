@@ -13,6 +13,7 @@ from pipeline_src.catalog.possible import (
     converted_done,
     converted_network,
     refuse_large_batch,
+    refuse_missing_init,
     refuse_one_class,
     refuse_other_network,
     refuse_other_split,
@@ -241,12 +242,16 @@ class Catalog(DatasetCatalog):
     def own_pretrain_done(self, run: str) -> str:
         """Return done.json of a run's pre-training: trained, or converted from elsewhere."""
         folder = self.run(run).pretrain.checkpoint
+        if not folder:
+            refuse_missing_init(run, self.run(run).model.init)
         trained = self.fill(paths.PRETRAINED, run=run)
         return converted_done(run, "pretrain", folder) if folder else trained
 
     def finetune_done(self, run: str, name: str) -> str:
         """Return done.json of a run's fine-tuning on a data set: trained, or converted."""
         folder = self.run(run).finetune.checkpoint
+        if self.run(run).finetune.init == "scratch" and not folder:
+            refuse_missing_init(run, self.run(run).model.init)
         trained = self.fill(paths.FINETUNED, run=run, dataset=name)
         return converted_done(run, "finetune", folder) if folder else trained
 

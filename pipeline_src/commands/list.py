@@ -20,6 +20,7 @@ from pipeline_src.commands.list_clips import (
     describe_expected_losses,
     describe_list,
     failing_splits,
+    known_first,
     list_clips,
     read_splits,
     write_lists,
@@ -76,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
     files = Files.of(options.output or options.folder, name)
     _refuse_existing(files, options.update)
     seen, has_video = _look(options.folder, folder, config)
+    known = read_splits(files.clips)
     copies = find_copies(options.folder, [file.path for file in folder.files])
     clips = list_clips(
         folder,
@@ -83,11 +85,12 @@ def run(options: argparse.Namespace) -> int:
         media=config.media,
         clip_seconds=options.clip_seconds,
         recording=options.recording,
-        known=read_splits(files.clips),
+        known=known,
         copies=copies,
     )
     _refuse_unusable(options.folder, clips)
-    listed = [clip for clip in clips if not (options.usable and clip.lost)]
+    usable = [clip for clip in clips if not (options.usable and clip.lost)]
+    listed = known_first(usable, known)
     write_lists(files, options.folder, folder, listed, has_video=has_video)
     sentences = [*describe_list(folder, listed, seen), *describe_copies(folder, listed, copies)]
     print(*sentences, *describe_expected_losses(clips, left_out=options.usable), sep="\n")

@@ -120,6 +120,16 @@ def list_clips(
     ]
 
 
+def known_first(clips: Sequence[ListedClip], known: Mapping[str, str]) -> list[ListedClip]:
+    """Return clips with new ones last: in between they would move others into other chunks.
+
+    Args:
+        known: splits of sources that an earlier list holds, in its order.
+    """
+    place = {source: number for number, source in enumerate(known)}
+    return sorted(clips, key=lambda clip: place.get(clip.source, len(place)))
+
+
 def _pieces(
     seen: Seen, clip_seconds: float, media: MediaConfig
 ) -> Iterator[tuple[str, float | None, float | None, MediaError | None]]:

@@ -25,7 +25,7 @@ from pipeline_src.datasets.clip_lists import ClipRow, classes_of, read_clips
 from pipeline_src.datasets.dataset import DatasetConfig, missing_list
 from pipeline_src.errors import ManifestError
 from pipeline_src.system.atomic import file_sha256, write_files, write_json, write_text
-from pipeline_src.system.url_secrets import hide_secrets
+from pipeline_src.system.url_secrets import HIDDEN, hide_secrets
 
 STATE_FILE = "plan.json"
 CLASSES_FILE = "classes.csv"  # beside the plan, of a data set that names no class list
@@ -150,8 +150,25 @@ def _write_plan(chunks: Mapping[str, Sequence[bytes]], folder: Path) -> None:
     for path in set(folder.glob("*/[0-9][0-9][0-9][0-9][0-9].csv")) - set(planned):
         path.unlink(missing_ok=True)  # another dry run may have been faster
     # An unchanged file keeps its time, so that its chunk is not made again downstream.
-    is_current = {path: path.is_file() and path.read_bytes() == planned[path] for path in planned}
+    is_current = {path: _is_planned(path, text) for path, text in planned.items()}
     write_files({path: text for path, text in planned.items() if not is_current[path]})
+
+
+def _is_planned(path: Path, text: bytes) -> bool:
+    """Return whether a chunk is as planned: the same clips, on whatever lines of their list.
+
+    The line decides only where the address is to be looked up in it: see ``restore_secrets``.
+    """
+    if not path.is_file():
+        return False
+    there = path.read_bytes()
+    if there == text or HIDDEN.encode() in there:
+        return there == text
+    return _without_lines(there) == _without_lines(text)
+
+
+def _without_lines(text: bytes) -> list[bytes]:
+    return [line.rpartition(b",")[0] for line in text.splitlines()]
 
 
 def _format_chunk(rows: Iterable[ClipRow]) -> bytes:

@@ -1,6 +1,6 @@
 """Whether the local files of a clip list are there, looked for before anything is run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from pipeline_src.datasets.chunk_plan import read_plan_chunk
 from pipeline_src.datasets.clip_lists import ClipRow
 from pipeline_src.datasets.dataset import DatasetConfig
 from pipeline_src.datasets.sources import source_kind, split_member
-from pipeline_src.errors import ManifestError
+from pipeline_src.errors import ManifestError, StageError
 
 MAX_LOOKED_FOR = 1000
 # A list of which more is missing lies elsewhere; single clips that are gone are ledger rows.
@@ -46,6 +46,35 @@ def refuse_missing(description: Path, dataset: DatasetConfig, plan: Path, split:
         f"missing; tried first: {tried.absolute()}, which is source {first.source!r} of clip "
         f"{first.clip_id!r} (line {first.line} of the list) below {root}; correct root or the list"
     )
+
+
+def is_local_file(root: Path, source: str) -> bool:
+    """Return whether a source is a file of this machine, or a member of one, that is there."""
+    file = _file_of(source)
+    return source_kind(file) == "local" and _holds((root / file).is_file)
+
+
+def refuse_absent_root(root: Path, clips: Iterable[ClipRow]) -> None:
+    """Refuse to look for local files in a root that is no folder or empty: its disk may be away.
+
+    Each would be lost as one that is not there, and what was made of it replaced by nothing.
+
+    Raises:
+        StageError: names the root and a clip that is looked for there.
+    """
+    below = (clip for clip in clips if _is_below_root(clip))
+    if _holds(lambda: any(root.iterdir())) or (clip := next(below, None)) is None:
+        return
+    what = "is empty" if _holds(root.is_dir) else "is no folder"
+    raise StageError(
+        f"{root.absolute()} {what}, and source {clip.source!r} of clip {clip.clip_id!r} is looked "
+        "for there; mount its disk or correct root, and run the same command again"
+    )
+
+
+def _is_below_root(clip: ClipRow) -> bool:
+    file = _file_of(clip.source)
+    return source_kind(file) == "local" and not Path(file).is_absolute()
 
 
 def _local_clips(folder: Path, split: str) -> Iterator[ClipRow]:

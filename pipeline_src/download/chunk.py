@@ -8,6 +8,7 @@ from typing import NamedTuple
 from pipeline_src.config.data import DownloadConfig, RateLimitConfig
 from pipeline_src.datasets.chunk_plan import read_plan_chunk
 from pipeline_src.datasets.clip_lists import ClipRow, restore_secrets
+from pipeline_src.datasets.presence import refuse_absent_root
 from pipeline_src.download.fetch import Fetcher
 from pipeline_src.download.journal import DownloadJournal
 from pipeline_src.download.retry_policy import RetryPolicy
@@ -52,8 +53,12 @@ def download_chunk(
         raw_folder: where archive members and bodies are kept; survives a killed job.
         limits_folder: shared by all jobs that download.
         ffmpeg: path of the binary that merges what yt-dlp brings.
+    Raises:
+        StageError: the root of local files is no folder or empty.
     """
     listed = restore_secrets(read_plan_chunk(chunk_csv, id.split), Path(sources.clip_list))
+    if not sources.mirror:
+        refuse_absent_root(sources.root, listed)
     raw_folder.mkdir(parents=True, exist_ok=True)
     secrets = read_secrets()
     settings = json_sha256([version, config.recipe_values()])

@@ -134,6 +134,12 @@ def check_fits(checkpoint: Checkpoint, split: Split, model: ModelConfig) -> list
     return warn_of_differences(checkpoint, split.shards, "evaluate")
 
 
+def num_seen_frames(checkpoint: Checkpoint, evaluate: EvaluateConfig) -> int:
+    """Count the frames of a clip that the network is shown: whole groups alone."""
+    size = checkpoint.spec.recipe.num_frames
+    return evaluate.num_frames // size * size
+
+
 def pick_device() -> torch.device:
     """Choose the GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -14,6 +14,7 @@ from pipeline_src.errors import CheckpointError
 from pipeline_src.evaluate.common import (
     Split,
     check_fits,
+    num_seen_frames,
     open_split,
     pooled,
     provenance,
@@ -93,7 +94,7 @@ def evaluate_finetuned(
         **split.coverage(),
         **({"warnings": warnings} if warnings else {}),
         "heads": heads,
-        "num_frames": evaluate.num_frames if split.has_video else 0,
+        "num_frames": num_seen_frames(checkpoint, evaluate) if split.has_video else 0,
         **_classification(scores, heads, split.index["task"], evaluate),
         **_single_frame(checkpoint, scores, split.index["task"], evaluate),
         **retrieval,

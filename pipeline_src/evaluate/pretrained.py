@@ -18,6 +18,7 @@ from pipeline_src.evaluate.attentive import attentive_scores
 from pipeline_src.evaluate.common import (
     Split,
     check_fits,
+    num_seen_frames,
     open_split,
     pick_device,
     pooled,
@@ -97,7 +98,7 @@ def evaluate_pretrained(
         "run": run,
         **test.coverage(),
         **({"warnings": warnings} if warnings else {}),
-        "num_frames": evaluate.num_frames if test.has_video else 0,
+        "num_frames": num_seen_frames(checkpoint, evaluate) if test.has_video else 0,
         "reconstruction": errors,
         "probes": _probes(features, test, evaluate, groups) if "train" in splits else {},
         **(

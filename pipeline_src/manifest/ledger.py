@@ -7,7 +7,7 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -129,9 +129,11 @@ def read_ledger(path: Path, row_type: type[RowT] = LedgerRow) -> list[RowT]:
     return rows
 
 
-def count_transient(path: Path) -> int:
+def count_transient(path: Path, is_there_now: Callable[[str], bool] = lambda source: False) -> int:
     """Count the transient failures of a stage itself; much faster than reading the rows.
 
+    Args:
+        is_there_now: of a source that was unavailable; then that was transient, too.
     Raises:
         ManifestError: it is no ledger.
     """
@@ -140,7 +142,13 @@ def count_transient(path: Path) -> int:
             rows = csv.reader(stream)
             header = next(rows, [])
             status, reason = header.index("status"), header.index("reason")
-            return sum(row[status] == "failed" and row[reason] in TRANSIENT_REASONS for row in rows)
+            failed = [row for row in rows if row[status] == "failed"]
+            count = sum(row[reason] in TRANSIENT_REASONS for row in failed)
+            source = header.index("source") if "source" in header else None
+            if source is not None:
+                gone = (row[source] for row in failed if row[reason] == "unavailable")
+                count += sum(map(is_there_now, gone))
+            return count
         except (ValueError, IndexError, csv.Error):
             raise ManifestError(f"{path}: no ledger; delete it and run again") from None
 

@@ -5,7 +5,7 @@ runs once for each, and what was requested earlier stays in the results. Good cl
 failures of a download are in the chunk's journal and are not requested again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -31,17 +31,22 @@ class RetryRequests:
         self._results = results
         self._asked: dict[Path, str] = {}
 
-    def ask(self, manifests: Mapping[str, Sequence[str]]) -> Asked:
+    def ask(
+        self,
+        manifests: Mapping[str, Sequence[str]],
+        is_there_now: Callable[[str], bool] = lambda source: False,
+    ) -> Asked:
         """Ask for one more request of every chunk with transient failures.
 
         Args:
+            is_there_now: whether a source that was unavailable is a file of this machine.
             manifests: retried stage -> its manifest of every chunk, the same chunks in the same
                 order: ``<results>/<dataset>/<stage>/<split>/<chunk>.json``. One that is not there
                 yet needs no request.
         """
         num_chunks = num_clips = 0
         for chunk in zip(*(manifests[stage] for stage in RETRIED_STAGES), strict=True):
-            counts = {path: _num_transient(path) for path in map(Path, chunk)}
+            counts = {path: _num_transient(path, is_there_now) for path in map(Path, chunk)}
             if path := next((path for path, count in counts.items() if count), None):
                 dataset, stage, split, _ = path.relative_to(self._results).parts
                 prefix = self._folder(dataset, stage, split) / path.stem
@@ -69,6 +74,7 @@ class RetryRequests:
         return self._results / dataset / REQUESTS_FOLDER / stage / split
 
 
-def _num_transient(manifest: Path) -> int:
+def _num_transient(manifest: Path, is_there_now: Callable[[str], bool]) -> int:
     ledger = manifest.with_suffix(LEDGER_SUFFIX)
-    return count_transient(ledger) if manifest.is_file() and ledger.is_file() else 0
+    is_made = manifest.is_file() and ledger.is_file()
+    return count_transient(ledger, is_there_now) if is_made else 0

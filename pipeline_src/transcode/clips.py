@@ -95,7 +95,9 @@ def prepare_clip(
         if not has_end or end > length.end_seconds:
             _check_rest(path, probe)
         if seconds < media.min_seconds:
-            shown = f"{max(seconds, 0):g} s"
+            shown = f"{seconds:g} s"
+            if start > 0 and seconds <= 0:
+                shown = f"begins at {start:g} s of {length.end_seconds:g} s"
             raise MediaError("too_short", f"{shown}; media.min_seconds={media.min_seconds:g}")
         if seconds > media.max_seconds:
             raise MediaError(

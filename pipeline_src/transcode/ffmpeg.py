@@ -61,7 +61,20 @@ def ffmpeg_version() -> str:
     except (StageError, RuntimeError, OSError, subprocess.SubprocessError):
         return "absent"
     words = answer.stdout.split(maxsplit=3)  # ffmpeg version <it> ...
-    return words[2] if len(words) > 2 else "unknown"
+    return words[2] if words[:2] == ["ffmpeg", "version"] and len(words) > 2 else "unknown"
+
+
+def refuse_no_ffmpeg() -> None:
+    """Refuse a binary that does not answer as ffmpeg: all clips would be called corrupt.
+
+    Raises:
+        StageError: names it.
+    """
+    if ffmpeg_version() in ("absent", "unknown"):
+        raise StageError(
+            f"{find_ffmpeg()} does not answer `-version` as ffmpeg does; correct or unset "
+            f"{ENVIRONMENT_VARIABLE}, or install ffmpeg"
+        )
 
 
 def drops_packets() -> bool:

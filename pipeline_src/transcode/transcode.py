@@ -23,6 +23,7 @@ from pipeline_src.transcode.clips import (
     explain,
     prepare_clip,
 )
+from pipeline_src.transcode.ffmpeg import refuse_no_ffmpeg
 from pipeline_src.transcode.memory import MemoryBudget
 
 BATCHES_AHEAD = 2
@@ -51,6 +52,7 @@ def transcode_chunk(
     Raises:
         StageError: no ffmpeg, the disk is full, or raw files that were fetched are gone.
     """
+    refuse_no_ffmpeg()
     source = read_chunk(download_manifest, "download")
     _check_raw_files(download_manifest, source)
     decoded = _decode_all(

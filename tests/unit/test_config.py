@@ -169,6 +169,14 @@ def test_every_experiment_overlay_is_accepted(root, defaults):
         ({"runs": {"a": {"evaluate": {"num_frames": 1}}}}, ["evaluate.num_frames=1"]),
         ({"finetune": {"skip": True, "init": "scratch"}}, ["finetune", "skip: true", "scratch"]),
         (
+            {"runs": {"a": {}, "b": {"finetune": {"checkpoint_run": "a", "init": "scratch"}}}},
+            ["init: scratch starts from no pre-training", "checkpoint_run: a has no meaning"],
+        ),
+        (
+            {"media": {"num_frames": 6}},
+            ["evaluate.num_frames = 10, but a clip has media.num_frames = 6", "or lower it"],
+        ),
+        (
             {"evaluate": {"retrieval_size": 5, "retrieval_per_class": 1}},
             ["retrieval_size=5", "retrieval_per_class=1", "null"],
         ),

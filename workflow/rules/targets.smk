@@ -1,13 +1,17 @@
 # The names that people type.
+from functools import partial
+
 from pipeline_src.catalog.targets import refuse_unknown
+from pipeline_src.datasets.presence import is_local_file
 
 
 def retried_shards(name):
     """The shards of a data set; its chunks with transient failures are made again for them."""
-    asked = requests.ask({s: catalog.chunk_files(s, name) for s in RETRIED_STAGES})
+    made = {stage: catalog.chunk_files(stage, name) for stage in RETRIED_STAGES}
+    asked = requests.ask(made, partial(is_local_file, catalog.dataset(name).root))
     logger.info(
-        f"{name}: {asked.num_clips} clips with transient failures in "
-        f"{asked.num_chunks} chunks are tried again"
+        f"{name}: {asked.num_clips} clips with transient failures, or whose files are there by "
+        f"now, in {asked.num_chunks} chunks are tried again"
     )
     return [*catalog.shards(name), catalog.download_ledger(name)]
 

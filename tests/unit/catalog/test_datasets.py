@@ -142,7 +142,7 @@ def test_a_path_back_out_of_a_link_is_the_file_that_it_is(tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("split", "advice"),
     [
-        ("train", "pre-train on another data set"),
+        ("train", r"name other data sets in pretrain\.datasets"),
         ("test", "evaluated by its own name, e.g. sounds_fold1"),
     ],
 )

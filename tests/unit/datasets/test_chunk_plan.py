@@ -114,6 +114,26 @@ def test_a_longer_list_touches_only_chunks_that_change_and_a_shorter_one_leaves_
     assert list(contents(folder)) == ["train/00000.csv"]
 
 
+def test_a_row_more_leaves_chunks_of_other_splits_as_they_are(tmp_path):
+    """Every chunk behind it was made again for the numbers of its lines."""
+    folder = tmp_path / "plan"
+    plan(make_dataset(tmp_path, ROWS), folder)
+    before = {p: p.stat().st_mtime_ns for p in folder.glob("*/*.csv")}
+    plan(make_dataset(tmp_path, [*ROWS[:5], "d,d.mp4,,,a,train\n", *ROWS[5:]]), folder)
+    kept = [path for path, stamp in before.items() if path.stat().st_mtime_ns == stamp]
+    assert sorted(str(path.relative_to(folder)) for path in kept) == [
+        *("test/00000.csv", "train/00000.csv", "train/00001.csv")
+    ]
+
+
+def test_lines_count_where_an_address_is_looked_up_by_its_line(tmp_path):
+    folder, row = tmp_path / "plan", "c,https://h/c.mp4?token=abc,,,a,test\n"
+    plan(make_dataset(tmp_path, [*ROWS[:3], row]), folder)
+    plan(make_dataset(tmp_path, [*ROWS[:4], row]), folder)
+    (hidden,) = [c for c in read_plan_chunk(folder / "test/00000.csv", "test") if c.clip_id == "c"]
+    assert hidden.line == 6
+
+
 def test_a_known_list_is_not_read_again(tmp_path, monkeypatch):
     dataset = make_dataset(tmp_path, [f"c{n},c{n}.mp4,,,a,train\n" for n in range(20)])
     counts = plan(dataset, tmp_path / "plan", 1)

@@ -9,10 +9,13 @@ import pytest
 
 from pipeline_src.config.data import DownloadConfig
 from pipeline_src.datasets.sources import source_kind, split_member
+from pipeline_src.download.chunk import download_chunk
+from pipeline_src.download.source_choices import ClipSources
 from pipeline_src.download.sources import raw_extension
-from pipeline_src.manifest.chunks import read_chunk
+from pipeline_src.errors import StageError
+from pipeline_src.manifest.chunks import ChunkId, read_chunk
 from pipeline_src.manifest.ledger import read_ledger
-from tests.media import download
+from tests.media import QUICK, download, write_plan_chunk
 from tests.server import BODY, running_server
 
 
@@ -28,6 +31,32 @@ def fetch(folder, *sources, config=None):
     manifest = read_chunk(path, "download")
     rows = {row.clip_id: row for row in read_ledger(path.with_suffix(".ledger.csv"))}
     return path, {clip["source"]: clip for clip in manifest.clips}, rows
+
+
+@pytest.mark.parametrize("root", ["nowhere", "empty"])
+def test_a_root_whose_disk_is_away_is_no_loss_of_every_clip(tmp_path, root):
+    """Its clips became rows of the ledger, and good shards were replaced by empty ones."""
+    (tmp_path / "empty").mkdir()
+    arguments = {
+        "chunk_csv": write_plan_chunk(tmp_path / "plan/00000.csv", [{"source": "a.mp4"}]),
+        "id": ChunkId("toy", "train", "00000"),
+        "sources": ClipSources(tmp_path / root),
+        "raw_folder": tmp_path / "raw",
+        "limits_folder": tmp_path / ".hosts",
+        "manifest_path": tmp_path / "00000.json",
+        "ledger_path": tmp_path / "00000.ledger.csv",
+        "config": DownloadConfig(),
+        "rate_limits": QUICK,
+        "ffmpeg": "",
+        "version": 1,
+    }
+    what = "is no folder" if root == "nowhere" else "is empty"
+    with pytest.raises(StageError, match=f"{root} {what}, and source 'a.mp4'.*mount its disk"):
+        download_chunk(**arguments)
+    assert not (tmp_path / "00000.json").exists()
+    elsewhere = write_plan_chunk(tmp_path / "plan/00000.csv", [{"source": "/nowhere/a.mp4"}])
+    download_chunk(**{**arguments, "chunk_csv": elsewhere})  # needs no root
+    assert read_chunk(tmp_path / "00000.json", "download").dropped[0]["reason"] == "unavailable"
 
 
 def test_sources_are_told_apart_by_their_form():

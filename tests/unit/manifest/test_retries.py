@@ -1,8 +1,11 @@
 """Which chunks ``retry_failed_<dataset>`` makes again."""
 
+from functools import partial
+
 import pytest
 
 from pipeline_src.config.data import DownloadConfig
+from pipeline_src.datasets.presence import is_local_file
 from pipeline_src.manifest.ledger import (
     TRANSIENT_REASONS,
     LedgerRow,
@@ -53,6 +56,17 @@ def test_transient_losses_of_either_stage_are_tried_again_and_counted_once(tmp_p
         ("download", "00001"),
         ("transcode", "00002"),
     }
+
+
+def test_a_local_file_that_was_missing_is_tried_again_once_it_is_there(tmp_path):
+    """It stayed lost, whatever target was asked for."""
+    path = download(tmp_path, [{"source": "late.mp4"}, {"source": "gone.mp4"}])
+    ledger = path.with_suffix(".ledger.csv")
+    is_there = partial(is_local_file, tmp_path)
+    assert count_transient(ledger, is_there) == 0
+    (tmp_path / "late.mp4").write_bytes(b"1")
+    assert count_transient(ledger, is_there) == 1
+    assert count_transient(ledger) == 0
 
 
 @pytest.mark.slow  # the one that hangs has to wait as long as the others may need

@@ -17,7 +17,7 @@ from pipeline_src.manifest.ledger import read_ledger
 from pipeline_src.transcode import batch, clips, transcode
 from pipeline_src.transcode.audio import read_flac
 from pipeline_src.transcode.batch import make_batches
-from pipeline_src.transcode.ffmpeg import call_ffmpeg, find_ffmpeg
+from pipeline_src.transcode.ffmpeg import call_ffmpeg, ffmpeg_version, find_ffmpeg, refuse_no_ffmpeg
 from pipeline_src.transcode.ffmpeg_command import ClipJob
 from pipeline_src.transcode.probe import Picture, probe_file
 from tests import media
@@ -287,6 +287,16 @@ def test_a_full_disk_stops_the_stage(tmp_path, fake_ffmpeg):
     fake_ffmpeg("echo 'av_interleaved_write_frame(): No space left on device' >&2; exit 1")
     with pytest.raises(StageError, match="disk full"):
         call_ffmpeg([], timeout_seconds=60, folder=tmp_path)
+
+
+@pytest.mark.parametrize("answer", ["exit 0", "echo true: GNU coreutils 9.1", "exit 1"])
+def test_another_program_is_not_taken_for_ffmpeg(fake_ffmpeg, answer):
+    """Every clip was called corrupt."""
+    fake_ffmpeg(answer)
+    ffmpeg_version.cache_clear()
+    with pytest.raises(StageError, match=r"ffmpeg\.sh does not answer `-version` as ffmpeg does"):
+        refuse_no_ffmpeg()
+    ffmpeg_version.cache_clear()
 
 
 def test_a_wrong_binary_is_named(fake_ffmpeg):
