@@ -163,6 +163,9 @@ MISTAKES = {
     "more frames than are stored": lambda d: d.configure(
         "pretrain={num_frames: 20}", "finetune={num_frames: 20}", "evaluate={num_frames: 20}"
     ),
+    "initial weights misspelt": lambda d: d.planned(
+        d.touched(18), "model={init: tim}"
+    ).pretrain_done("avsiam_tiny"),
     "list with semicolons": lambda d: d.listed("", header=HEADER.replace(",", ";")),
     "column missing": lambda d: d.listed("", header=HEADER.replace(",split", "")),
     "clip_id twice": lambda d: d.listed("a,a.mp4,,,dog,train\na,b.mp4,,,dog,train\n"),
