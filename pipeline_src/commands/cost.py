@@ -11,11 +11,11 @@ from pathlib import Path
 
 from pipeline_src.config import Config, read_config
 from pipeline_src.train.cost import (
-    DATASETS,
     PEAK_FLOPS,
     chosen_runs,
     comparison_table,
     description,
+    epoch_of,
     gpu_hours,
     run_costs,
 )
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--compare", action="store_true", help="one table; each file is a configuration of its own")
     add("--runs", nargs="+", default=[], metavar="RUN", help="only these runs, in this order")
     add("--clips-per-gpu", type=int, default=4, help="with --compare: clips whose activations fit")
-    add("--dataset", choices=sorted(DATASETS), default="vggsound", help="size of an epoch")
+    add("--dataset", default="vggsound", help="size of an epoch: a name, or the path of a YAML")
     add("--gpu", choices=sorted(PEAK_FLOPS), default="a100")
     add("--utilisation", type=float, default=0.45, help="share of the peak that is reached")
     add("--json", action="store_true", help="print JSON instead of a table")
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     for cost in costs:
         cost.gpu_hours = gpu_hours(
             cost,
-            num_clips=DATASETS[options.dataset].num_clips,
+            num_clips=epoch_of(options.dataset).num_clips,
             peak_flops=PEAK_FLOPS[options.gpu],
             utilisation=options.utilisation,
         )

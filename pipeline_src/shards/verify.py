@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline_src.errors import ManifestError
 from pipeline_src.manifest.chunks import ChunkManifest
+from pipeline_src.manifest.schema import read_json
 from pipeline_src.shards.check import ShardTask, check_shard
 from pipeline_src.shards.files import INDEX_FILE, shard_files
 from pipeline_src.shards.shard_set import (
@@ -39,12 +40,24 @@ def find_indexes(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         is_named = path.is_file() or path.suffix == Path(INDEX_FILE).suffix
-        below = [path] if is_named and not path.is_dir() else sorted(path.rglob(INDEX_FILE))
+        below = [path] if is_named and not path.is_dir() else list(_packed_below(path))
         if not below:
             what = f"no {INDEX_FILE} in it" if path.is_dir() else "no such file or folder"
             raise ManifestError(f"{path}: {what}; name a folder of packed shards")
         found += below
     return found
+
+
+def _packed_below(folder: Path) -> Iterator[Path]:
+    """Yield the indexes of packed shards; those of searches are called alike."""
+    for path in sorted(folder.rglob(INDEX_FILE)):
+        try:
+            index = read_json(path, "index")
+            is_other = isinstance(index, dict) and "shards" not in index
+        except ManifestError:  # a damaged one is to be named
+            is_other = False
+        if not is_other:
+            yield path
 
 
 def list_tasks(index_path: Path, num_decoded: int) -> tuple[list[ShardTask], list[str]]:

@@ -6,10 +6,15 @@ runs of several configurations into one table, with their ratios to the first.
 """
 
 import argparse
+import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from pipeline_src.config import Config, FinetuneConfig, PretrainConfig, RunConfig, resolve_run
+from pipeline_src.datasets.clip_lists import classes_of, read_clips
+from pipeline_src.datasets.dataset import dataset_file, load_dataset
 from pipeline_src.errors import ConfigError
 from pipeline_src.train.measure import Cost, training_cost
 
@@ -34,6 +39,27 @@ STAGES = ("pretrain", "finetune")
 SMALLEST_SHOWN = 0.01
 
 
+@cache
+def epoch_of(dataset: str) -> Material:
+    """Return what an epoch of a data set goes over: as published models saw it, or as it is listed.
+
+    Args:
+        dataset: a name, or the path of a data set's YAML. Of one with folds one is held out.
+    Raises:
+        ConfigError, ManifestError: there is no such data set, or its list is not here.
+    """
+    if dataset in DATASETS:
+        return DATASETS[dataset]
+    described = load_dataset(dataset_file(dataset))
+    if described.is_packed:
+        raise ConfigError(f"--dataset {dataset}: only its shards know how many clips there are")
+    classes = classes_of(described)
+    clips = read_clips(described, max_seconds=math.inf, classes=classes)
+    splits = Counter(clip.split for clip in clips)
+    folded = round(splits.total() * (1 - 1 / len(described.splits)))
+    return Material(folded if described.folds else splits["train"], len(classes.ids))
+
+
 def total_flops(cost: Cost, num_clips: int) -> float:
     """Count the operations of all epochs over ``num_clips`` clips."""
     return cost.flops * num_clips * cost.epochs
@@ -56,7 +82,7 @@ def run_costs(config: Config, name: str, dataset: str) -> list[Cost]:
                 recipe,
                 run=name,
                 num_mel_bins=config.audio.num_mel_bins,
-                num_classes=DATASETS[dataset].num_classes if recipe.has_heads else 0,
+                num_classes=epoch_of(dataset).num_classes if recipe.has_heads else 0,
             )
         )
     return costs
@@ -129,7 +155,7 @@ def comparison_values(cost: Cost, *, num_clips: int, clips_per_gpu: int) -> dict
 
 def comparison_table(costs: Iterable[Cost], *, dataset: str, clips_per_gpu: int) -> str:
     """Write one line a run and stage; beside each value its ratio to the stage's first run."""
-    num_clips, rows = DATASETS[dataset].num_clips, []
+    num_clips, rows = epoch_of(dataset).num_clips, []
     measured = [
         (cost, comparison_values(cost, num_clips=num_clips, clips_per_gpu=clips_per_gpu))
         for cost in costs

@@ -14,7 +14,7 @@ from pipeline_src.errors import ManifestError
 from pipeline_src.shards.check import check_members, check_shard
 from pipeline_src.shards.reader import ShardReader
 from pipeline_src.shards.shard_set import open_shards, read_index
-from pipeline_src.shards.verify import list_tasks, verify
+from pipeline_src.shards.verify import find_indexes, list_tasks, verify
 from tests import media
 
 pytestmark = pytest.mark.slow
@@ -132,6 +132,16 @@ def test_as_many_clips_are_decoded_as_asked_for(shards):
         tasks, _ = list_tasks(shards / "index.json", wanted)
         assert set().union(*(task.decoded for task in tasks)) == clips
         assert {line.split("clip ")[1][0] for line in defects(shards, wanted)} == clips
+
+
+def test_the_index_of_a_search_is_none_of_shards(shards, tmp_path):
+    """It was called a defect, with the advice to delete it."""
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search/index.json").write_text('{"checkpoint": "a", "num_clips": 2}')
+    damaged = tmp_path / "damaged/index.json"
+    damaged.parent.mkdir()
+    damaged.write_text("{")
+    assert find_indexes([tmp_path]) == [damaged, shards / "index.json"]
 
 
 def test_a_folder_without_shards_is_refused(tmp_path):

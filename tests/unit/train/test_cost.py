@@ -16,7 +16,7 @@ from pipeline_src.config import (
 from pipeline_src.errors import ConfigError
 from pipeline_src.methods import MaskRatios, make_architecture
 from pipeline_src.methods.common.masking import num_kept
-from pipeline_src.train.cost import gpu_hours, run_costs
+from pipeline_src.train.cost import Material, epoch_of, gpu_hours, run_costs
 from pipeline_src.train.measure import cost_record, training_cost
 
 pytestmark = pytest.mark.slow
@@ -226,3 +226,17 @@ def test_sound_alone_costs_what_the_audio_head_costs():
     )
     alone = measure("cav_mae", FinetuneConfig(modality_probs=(1, 0, 0)), num_classes=4)
     assert sound == alone.flops < both
+
+
+def test_an_epoch_of_ones_own_data_set_is_as_long_as_its_list(tmp_path, capsys):
+    rows = [f"c{n},c{n}.mp4,,,{'ab'[n % 2]},{'train' if n < 7 else 'test'}" for n in range(9)]
+    header = "clip_id,source,start_seconds,end_seconds,labels,split"
+    (tmp_path / "list.csv").write_text("\n".join([header, *rows]) + "\n")
+    (tmp_path / "mine.yaml").write_text("name: mine\ntask: multiclass\nclip_list: list.csv\n")
+    assert epoch_of(str(tmp_path / "mine.yaml")) == Material(7, 2)
+    with pytest.raises(ConfigError, match="nothing"):
+        epoch_of("nothing")
+    path = tmp_path / "overlay.yaml"
+    path.write_text("model: {size: tiny, img_size: 32, target_length: 64}\n")
+    assert main(["cost", str(path), "--dataset", str(tmp_path / "mine.yaml")]) == 0
+    assert "epochs of" in capsys.readouterr().out
