@@ -54,7 +54,8 @@ compare: demo
 	av-pipeline table
 
 # On two cores it has to end within 35 minutes, so further cases of a kind wait for test-all.
-PYTEST := python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# Three workers share them, so none needs more than one thread of its own.
+PYTEST := OMP_NUM_THREADS=1 python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 test: $(READY_DEV)
 	$(PYTEST) -m "not exhaustive"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pipeline_src.config.heads import possible_shares
-from pipeline_src.config.networks import network_sizes
+from pipeline_src.config.networks import network_config_of
 from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig, num_labelled
 from pipeline_src.errors import ConfigError, did_you_mean
 from pipeline_src.methods import NetworkConfig, find_method
@@ -25,15 +25,17 @@ LENGTH_KEYS = ("target_length", "img_size")
 
 
 class Network(NamedTuple):
-    """A run's or a checkpoint's network: its section ``model``, and all its sizes."""
+    """A run's or a checkpoint's network: its section ``model``, and its constructor arguments."""
 
     model: ModelConfig
-    sizes: NetworkConfig
+    config: NetworkConfig
 
     @classmethod
     def of(cls, model: ModelConfig, *, num_frames: int, num_mel_bins: int) -> "Network":
         """Work out the sizes of a network for these inputs."""
-        return cls(model, network_sizes(model, num_frames=num_frames, num_mel_bins=num_mel_bins))
+        return cls(
+            model, network_config_of(model, num_frames=num_frames, num_mel_bins=num_mel_bins)
+        )
 
 
 def refuse_sound_alone(run: str, name: str, *, has_video: bool) -> None:
@@ -260,14 +262,14 @@ def refuse_other_network(
             f"run {run} is a network of {own.model.method} and starts from {whose}, one of "
             f"{start.model.method}; name a start of the same method"
         )
-    keys = own.sizes.encoder_keys + (own.sizes.decoder_keys if stage == "pretrain" else ())
+    keys = own.config.encoder_keys + (own.config.decoder_keys if stage == "pretrain" else ())
     if differing := _differences(own, start, keys):
         raise ConfigError(
             f"run {run} starts from {whose}, a network of another shape: {differing}; give both "
             "the same size and overrides in their section model"
         )
     _refuse_other_lengths(run, own, start, whose)
-    ours, theirs = own.sizes.num_frames, start.sizes.num_frames
+    ours, theirs = own.config.num_frames, start.config.num_frames
     if ours != theirs:
         raise ConfigError(
             f"run {run}: {stage}.num_frames = {ours}, but {whose}, from which it starts, sees "
@@ -284,7 +286,7 @@ def refuse_other_teacher(run: str, own: Network, teacher: Network, *, whose: str
     Raises:
         ConfigError: names each key with both values.
     """
-    if differing := _differences(own, teacher, own.sizes.teacher_keys):
+    if differing := _differences(own, teacher, own.config.teacher_keys):
         raise ConfigError(
             f"run {run}: pretrain.teacher_run is {whose}, which sees other tokens: {differing}; "
             "give both runs the same"
@@ -300,7 +302,7 @@ def _refuse_other_lengths(run: str, own: Network, start: Network, whose: str) ->
             "both the same, or set model.fit_positions: interpolate (positions stretched) or trim "
             "(the first of them)"
         )
-    longer = [k for k in LENGTH_KEYS if getattr(own.sizes, k) > getattr(start.sizes, k)]
+    longer = [k for k in LENGTH_KEYS if getattr(own.config, k) > getattr(start.config, k)]
     if longer and fit == "trim":
         raise ConfigError(
             f"run {run}: model.fit_positions: trim cannot lengthen what {whose} knows: "
@@ -310,7 +312,7 @@ def _refuse_other_lengths(run: str, own: Network, start: Network, whose: str) ->
 
 def _differences(own: Network, start: Network, keys: Iterable[str]) -> str:
     """Return each key that differs with both values; a method without the key has None."""
-    values = ((key, *(getattr(n.sizes, key, None) for n in (own, start))) for key in keys)
+    values = ((key, *(getattr(n.config, key, None) for n in (own, start))) for key in keys)
     return ", ".join(
         f"{key} = {ours}, there {theirs}" for key, ours, theirs in values if ours != theirs
     )

@@ -1,7 +1,7 @@
 """Sizes of the networks that a configuration means; builds none of them."""
 
 from pipeline_src.config.training import ModelConfig, PretrainConfig
-from pipeline_src.methods import NetworkConfig, make_architecture
+from pipeline_src.methods import NetworkConfig, make_network_config
 
 
 def input_sizes(model: ModelConfig, *, num_frames: int, num_mel_bins: int) -> dict[str, int]:
@@ -14,18 +14,18 @@ def input_sizes(model: ModelConfig, *, num_frames: int, num_mel_bins: int) -> di
     }
 
 
-def network_sizes(model: ModelConfig, *, num_frames: int, num_mel_bins: int) -> NetworkConfig:
+def network_config_of(model: ModelConfig, *, num_frames: int, num_mel_bins: int) -> NetworkConfig:
     """Return all sizes of a network for inputs of these.
 
     Raises:
         ConfigError: an override is unknown, or does not fit the inputs.
     """
     sizes = input_sizes(model, num_frames=num_frames, num_mel_bins=num_mel_bins)
-    return make_architecture(model.name, **sizes, **model.overrides)
+    return make_network_config(model.name, **sizes, **model.overrides)
 
 
 def pretrain_network(
     model: ModelConfig, recipe: PretrainConfig, num_mel_bins: int
 ) -> NetworkConfig:
     """Return the sizes of the network that a pre-training builds."""
-    return network_sizes(model, num_frames=recipe.num_frames, num_mel_bins=num_mel_bins)
+    return network_config_of(model, num_frames=recipe.num_frames, num_mel_bins=num_mel_bins)

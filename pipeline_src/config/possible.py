@@ -5,7 +5,7 @@ or files is asked in ``catalog.possible``.
 """
 
 from pipeline_src.config.data import MediaConfig
-from pipeline_src.config.networks import input_sizes, network_sizes, pretrain_network
+from pipeline_src.config.networks import input_sizes, network_config_of, pretrain_network
 from pipeline_src.config.phase_plan import plan_phases
 from pipeline_src.config.root import Config, RunConfig
 from pipeline_src.config.sources import check_sources
@@ -180,7 +180,7 @@ def _check_classifier(run: RunConfig, config: Config) -> None:
     if run.finetune.skip or run.finetune.checkpoint:
         return
     shape = {"num_frames": run.finetune.num_frames, "num_mel_bins": config.audio.num_mel_bins}
-    network = network_sizes(run.model, **shape)
+    network = network_config_of(run.model, **shape)
     if network.clip_length and run.evaluate.num_frames % run.finetune.num_frames:
         raise ConfigError(
             f"evaluate.num_frames={run.evaluate.num_frames} must be a multiple of "
@@ -215,7 +215,7 @@ def _check_network(run: RunConfig, num_mel_bins: int) -> None:
             f"model.overrides.{min(twice)} has a key of its own in the configuration; set it there"
         )
     try:
-        network = network_sizes(run.model, **sizes)
+        network = network_config_of(run.model, **sizes)
     except ConfigError as error:
         raise ConfigError(f"model.overrides: {error}") from None
     network.check_recipe(run.pretrain)

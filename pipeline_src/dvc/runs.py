@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline_src.catalog import Catalog, paths
-from pipeline_src.config.networks import network_sizes
+from pipeline_src.config.networks import network_config_of
 from pipeline_src.config.root import RUN_SECTIONS
 from pipeline_src.datasets.dataset import split_view
 from pipeline_src.dvc.settings import dataset_keys, run_keys, shared_keys, versions_of
@@ -44,7 +44,7 @@ def finetune_stage(catalog: Catalog, run: str, name: str) -> Stage:
     modalities = catalog.dataset(split_view(name)[0]).modalities
     recipe, bins = catalog.run(run), catalog.config.audio.num_mel_bins
     frames = recipe.finetune.num_frames
-    network = network_sizes(recipe.model, num_frames=frames, num_mel_bins=bins)
+    network = network_config_of(recipe.model, num_frames=frames, num_mel_bins=bins)
     return Stage(
         name=f"finetune_{run}_{name}",
         rules=("finetune_model",),

@@ -33,7 +33,7 @@ from pipeline_src.evaluate.predict import (
 from pipeline_src.evaluate.records import EvalMetrics, write_metrics
 from pipeline_src.evaluate.summary import summarise_evaluation
 from pipeline_src.modalities import HEADS
-from pipeline_src.runs.build import network_config
+from pipeline_src.runs.build import trained_network_config
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.done import read_done
 
@@ -110,7 +110,7 @@ def _heads(checkpoint: Checkpoint, split: Split) -> tuple[str, ...]:
         raise CheckpointError(
             f"{checkpoint.folder}: holds a pre-training, it has no heads; name a fine-tuning"
         )
-    return recipe.scored_heads(split.shards.modalities, network_config(checkpoint).heads)
+    return recipe.scored_heads(split.shards.modalities, trained_network_config(checkpoint).heads)
 
 
 def _scores(

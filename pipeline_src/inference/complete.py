@@ -19,7 +19,7 @@ from pipeline_src.datasets.dataset import dataset_file, load_dataset
 from pipeline_src.errors import CheckpointError, ConfigError, PipelineError
 from pipeline_src.evaluate.records import Scored, read_record
 from pipeline_src.inference.locate import CONFIG_FILE, locate, training_folder
-from pipeline_src.runs.build import network_config
+from pipeline_src.runs.build import trained_network_config
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
 from pipeline_src.runs.preparation import describe_data, published_preparation, read_preparation
 from pipeline_src.runs.spec import STATE_FILE
@@ -57,7 +57,7 @@ def _published(checkpoint: Checkpoint) -> dict[str, Any]:
     if "converted_from" not in checkpoint.state:
         return {}
     trained_on = checkpoint.state.get("trained_on") or []
-    return {**published_preparation(network_config(checkpoint)), "data": trained_on}
+    return {**published_preparation(trained_network_config(checkpoint)), "data": trained_on}
 
 
 def _trained(checkpoint: Checkpoint, config_files: Sequence[Path]) -> dict[str, Any]:

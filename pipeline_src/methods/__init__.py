@@ -21,7 +21,7 @@ __all__ = [
     "MethodName",
     "NetworkConfig",
     "find_method",
-    "make_architecture",
+    "make_network_config",
     "num_kept",
     "split_name",
 ]
@@ -71,7 +71,7 @@ def split_name(name: str) -> tuple[str, str]:
     return method, size
 
 
-def make_architecture(name: str, *, variant: str = "", **values: Any) -> NetworkConfig:
+def make_network_config(name: str, *, variant: str = "", **values: Any) -> NetworkConfig:
     """Check the constructor arguments of a named network.
 
     Args:

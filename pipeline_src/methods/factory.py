@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline_src.methods import MODEL_NAMES, find_method, make_architecture, split_name
+from pipeline_src.methods import MODEL_NAMES, find_method, make_network_config, split_name
 from pipeline_src.methods.common.image_start import load_image_weights
 from pipeline_src.methods.common.network import AudioVisualModel
 
@@ -31,7 +31,7 @@ def create_model(
     Raises:
         ConfigError: a name, variant, override or weights file that does not exist or does not fit.
     """
-    config = make_architecture(name, variant=variant, num_classes=num_classes, **overrides)
+    config = make_network_config(name, variant=variant, num_classes=num_classes, **overrides)
     method, size = split_name(name)
     model = find_method(method).load_network()(config)
     if init != "random":

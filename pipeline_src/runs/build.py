@@ -10,7 +10,7 @@ from pipeline_src.config.training import ModelConfig
 from pipeline_src.errors import CheckpointError
 from pipeline_src.loader.clip_format import ClipFormat
 from pipeline_src.loader.segments import SegmentRule
-from pipeline_src.methods import NetworkConfig, make_architecture
+from pipeline_src.methods import NetworkConfig, make_network_config
 from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.methods.factory import create_model
 from pipeline_src.runs.checkpoint import Checkpoint, load_weights
@@ -58,10 +58,10 @@ def restore_model(
     return model.eval(), spec
 
 
-def network_config(checkpoint: Checkpoint) -> NetworkConfig:
+def trained_network_config(checkpoint: Checkpoint) -> NetworkConfig:
     """Return the sizes of a checkpoint's network."""
     state, spec = checkpoint.state, checkpoint.spec
-    return make_architecture(
+    return make_network_config(
         spec.model.name,
         num_classes=len(state["class_names"]),
         img_size=spec.model.img_size,
@@ -88,7 +88,9 @@ def evaluation_format(checkpoint: Checkpoint, *, num_frames: int) -> ClipFormat:
             segments.
     """
     spec = checkpoint.spec
-    segments = segment_rule(network_config(checkpoint), checkpoint.state.get("front_end") or {})
+    segments = segment_rule(
+        trained_network_config(checkpoint), checkpoint.state.get("front_end") or {}
+    )
     if (spec.recipe.fps or segments) and num_frames % spec.recipe.num_frames:
         raise CheckpointError(
             f"{checkpoint.folder}: sees windows of {spec.recipe.num_frames} frames; set "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline_src.config import FinetuneConfig, ModelConfig, OptimConfig, PretrainConfig
 from pipeline_src.config.data import RemoteConfig
-from pipeline_src.config.networks import network_sizes
+from pipeline_src.config.networks import network_config_of
 from pipeline_src.errors import ManifestError
 from pipeline_src.evaluate.predict import quick_accuracy
 from pipeline_src.loader.batches import Batch, to_device, training_batches
@@ -44,7 +44,7 @@ def training_format(
 ) -> ClipFormat:
     """Return the form in which the network sees the clips in training."""
     num_frames = recipe.num_frames
-    network = network_sizes(model, num_frames=num_frames, num_mel_bins=shards.num_mel_bins)
+    network = network_config_of(model, num_frames=num_frames, num_mel_bins=shards.num_mel_bins)
     return ClipFormat(
         target_length=model.target_length,
         img_size=model.img_size,

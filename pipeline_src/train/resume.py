@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipeline_src.methods.common.input_lengths import FitPositions, fit_to_inputs
 from pipeline_src.methods.common.network import AudioVisualModel
-from pipeline_src.runs.build import network_config
+from pipeline_src.runs.build import trained_network_config
 from pipeline_src.runs.checkpoint import (
     Checkpoint,
     load_matching,
@@ -67,7 +67,7 @@ def start_from(
     checkpoint = read_done(done)
     warn_of_differences(checkpoint, shards, "train")
     foreign = _foreign_heads(checkpoint, model, shards)
-    start = network_config(checkpoint)
+    start = trained_network_config(checkpoint)
 
     def adapt(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the tensors that are taken over, positions in the shapes of the network."""

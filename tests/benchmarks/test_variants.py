@@ -15,7 +15,7 @@ from benchmarks.variants import (
     steps_saved,
 )
 from pipeline_src.config import pretrain_network, read_config, resolve_run
-from pipeline_src.methods import make_architecture
+from pipeline_src.methods import make_network_config
 from pipeline_src.methods.common.masking import num_kept
 from pipeline_src.methods.mavil.config import MAViLConfig
 from pipeline_src.methods.mavil.cost import PretrainStep, forward_macs, trained_flops
@@ -59,7 +59,7 @@ def test_the_variants_save_what_was_derived(place):
     for name, expected in SAVED.items():
         saved = 100 * (1 - closed_form(*rows[name].sections(frames)) / whole)
         assert saved == pytest.approx(expected[place], abs=0.06), name
-    network = make_architecture("mavil_base", num_frames=frames)
+    network = make_network_config("mavil_base", num_frames=frames)
     assert isinstance(network, MAViLConfig)
     second_stage = trained_flops(network, [PretrainStep(has_teacher=True)])
     assert second_stage / 1e9 == pytest.approx((846, 1496)[place], abs=0.5)

@@ -9,7 +9,7 @@ import torch
 
 from pipeline_src.config import PretrainConfig
 from pipeline_src.errors import ConfigError
-from pipeline_src.methods import METHODS, MODEL_NAMES, find_method, make_architecture, split_name
+from pipeline_src.methods import METHODS, MODEL_NAMES, find_method, make_network_config, split_name
 from pipeline_src.methods.common.config import SIZES
 from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.methods.factory import create_model
@@ -59,7 +59,7 @@ def test_an_unknown_method_is_told_the_known_ones():
     with pytest.raises(ConfigError, match=r"did you mean 'mavil_base'\?; allowed: avsiam_tiny, "):
         split_name("mavil_bse")
     with pytest.raises(ConfigError, match="variant 'papr' is unknown; allowed: paper, released"):
-        make_architecture("avsiam_base", variant="papr")
+        make_network_config("avsiam_base", variant="papr")
 
 
 def test_every_name_of_a_model_is_built_of_a_method_and_a_size():
@@ -70,7 +70,7 @@ def test_every_name_of_a_model_is_built_of_a_method_and_a_size():
 def test_the_records_need_no_torch():
     program = (
         "import sys; from pipeline_src.methods import *; "
-        "[make_architecture(name) for name in MODEL_NAMES]; assert 'torch' not in sys.modules"
+        "[make_network_config(name) for name in MODEL_NAMES]; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 

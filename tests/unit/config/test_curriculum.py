@@ -10,7 +10,7 @@ from pipeline_src.config.curriculum import CurriculumConfig
 from pipeline_src.config.load import merge
 from pipeline_src.config.phase_plan import adapted_batch_size
 from pipeline_src.errors import ConfigError
-from pipeline_src.methods import MaskRatios, NetworkConfig, make_architecture
+from pipeline_src.methods import MaskRatios, NetworkConfig, make_network_config
 
 NUM_EPOCHS = 20
 AUDIO_TOKENS, VIDEO_TOKENS = 512, 784  # 1024 x 128 log-mel, 4 pairs of 8 frames
@@ -26,7 +26,7 @@ def values(shape, count, start=0.9, end=0.8, **keys):
 
 
 def network(method="cav_mae", **sizes):
-    return make_architecture(f"{method}_base", num_frames=4, **sizes)
+    return make_network_config(f"{method}_base", num_frames=4, **sizes)
 
 
 def phases(method="cav_mae", *, epochs=NUM_EPOCHS, batch_size=64, **recipe):

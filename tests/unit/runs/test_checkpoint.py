@@ -8,7 +8,7 @@ from torch import nn
 
 from pipeline_src.config import ModelConfig, PretrainConfig
 from pipeline_src.errors import CheckpointError
-from pipeline_src.runs.build import network_config, restore_model
+from pipeline_src.runs.build import restore_model, trained_network_config
 from pipeline_src.runs.checkpoint import (
     Checkpoint,
     load_matching,
@@ -175,7 +175,7 @@ def test_a_damaged_later_checkpoint_neither_counts_nor_costs_the_newest(tmp_path
     assert saved_progress(run_dir, "other") == (0, 1)
 
 
-@pytest.mark.parametrize("use", [restore_model, network_config, lambda one: one.spec])
+@pytest.mark.parametrize("use", [restore_model, trained_network_config, lambda one: one.spec])
 def test_a_state_of_another_version_is_refused_in_a_sentence(tmp_path, use):
     """Every use ended with pydantic's traceback, a line for each key that it does not know."""
     spec = TrainSpec(stage="pretrain", run_dir=tmp_path, model=TINY, recipe=PretrainConfig())

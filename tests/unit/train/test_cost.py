@@ -14,7 +14,7 @@ from pipeline_src.config import (
     read_config,
 )
 from pipeline_src.errors import ConfigError
-from pipeline_src.methods import MaskRatios, make_architecture
+from pipeline_src.methods import MaskRatios, make_network_config
 from pipeline_src.methods.common.masking import num_kept
 from pipeline_src.train.cost import Material, epoch_of, gpu_hours, run_costs
 from pipeline_src.train.measure import cost_record, training_cost
@@ -99,7 +99,7 @@ def test_cav_mae_pretraining_is_the_closed_form():
 def test_the_count_that_needs_no_network_is_what_is_measured(method, ratio):
     recipe = PretrainConfig(contrast_ratios=RATIOS, reconstruct_ratio=ratio)
     measured = measure(method, recipe)
-    network = make_architecture(
+    network = make_network_config(
         f"{method}_tiny", num_mel_bins=MEL, target_length=FRAMES, img_size=SIDE, **OVERRIDES
     )
     ratios = MaskRatios(ratio, ratio, RATIOS if network.has_contrast_pass else ())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline_src.errors import ConfigError
-from pipeline_src.methods import make_architecture
+from pipeline_src.methods import make_network_config
 from pipeline_src.methods.cav_mae_sync.weights import PUBLISHED
 from pipeline_src.methods.common.convert import describe_source, from_published, to_published
 from pipeline_src.methods.common.published_keys import head_classes, published_keys
@@ -33,7 +33,7 @@ def make_batch(num_clips=4, segments=()):
 
 
 def test_base_costs_as_counted_by_hand():
-    network = make_architecture("cav_mae_sync_base")
+    network = make_network_config("cav_mae_sync_base")
     assert 6 * network.forward_macs(MaskRatios(0.75, 0.75)) == pytest.approx(135.9e9, rel=1e-3)
 
 

@@ -6,12 +6,12 @@ import pytest
 
 from benchmarks.variants import Variant
 from pipeline_src.config import plan_phases, pretrain_network
-from pipeline_src.methods import make_architecture
+from pipeline_src.methods import make_network_config
 from pipeline_src.methods.mavil.cost import PretrainStep, forward_macs, trained_flops
 
 
 def test_the_parts_are_those_derived():
-    macs = forward_macs(make_architecture("mavil_base", num_frames=8), PretrainStep())
+    macs = forward_macs(make_network_config("mavil_base", num_frames=8), PretrainStep())
     derived = {
         "patches": 1.03,
         "audio": 8.94,
