@@ -46,7 +46,7 @@ SORTS = {
 
 def make_run(one: Trainer) -> TrainingRun:
     """What the loop drives, around a network that is there."""
-    augment = one.recipe.augment.model_dump()
+    augment = one.recipe.augment
     return TrainingRun(
         folder=Path(),
         recipe=one.recipe,
@@ -54,7 +54,7 @@ def make_run(one: Trainer) -> TrainingRun:
         objective_module=one.objective,
         objective=one.objective,
         optimizers=one.optimizers,
-        augment=lambda batch, generator: augment_batch(batch, generator=generator, **augment),
+        augment=lambda batch, generator: augment_batch(batch, augment, generator=generator),
         validate=None,
         validate_every_steps=1,
         describe=lambda indices: [],

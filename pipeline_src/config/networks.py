@@ -1,4 +1,4 @@
-"""Sizes of the networks that a configuration means; builds none of them."""
+"""Constructor arguments of the networks that a configuration means; builds none of them."""
 
 from pipeline_src.config.training import ModelConfig, PretrainConfig
 from pipeline_src.methods import NetworkConfig, make_network_config
@@ -15,7 +15,7 @@ def input_sizes(model: ModelConfig, *, num_frames: int, num_mel_bins: int) -> di
 
 
 def network_config_of(model: ModelConfig, *, num_frames: int, num_mel_bins: int) -> NetworkConfig:
-    """Return all sizes of a network for inputs of these.
+    """Return the constructor arguments of a network for such inputs.
 
     Raises:
         ConfigError: an override is unknown, or does not fit the inputs.
@@ -27,5 +27,5 @@ def network_config_of(model: ModelConfig, *, num_frames: int, num_mel_bins: int)
 def pretrain_network(
     model: ModelConfig, recipe: PretrainConfig, num_mel_bins: int
 ) -> NetworkConfig:
-    """Return the sizes of the network that a pre-training builds."""
+    """Return the constructor arguments of the network that a pre-training builds."""
     return network_config_of(model, num_frames=recipe.num_frames, num_mel_bins=num_mel_bins)

@@ -7,66 +7,65 @@ Shape legend: B clips, T log-mel frames, M mel bins, F video frames, H W pixels.
 """
 
 import math
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline_src.config.optim import AugmentConfig
+
 
 def augment_batch(
     batch: dict[str, Tensor],
+    config: AugmentConfig,
     *,
     generator: torch.Generator,
-    noise: float = 0.0,
-    time_shift: int = 0,
-    time_roll: int = 0,
-    freq_shift: int = 0,
-    gain: float = 0.0,
-    freq_mask: int = 0,
-    time_mask: int = 0,
-    mask_fill: Literal["mean", "zero"] = "mean",
     zero_level: float = 0.0,
-    crop_scale: float = 1.0,
-    image_shift: float = 0.0,
-    image_rotate: float = 0.0,
-    flip: bool = False,
 ) -> dict[str, Tensor]:
     """Return the batch with "logmel" (B, T, M) and, if any, "frames" (B, F, 3, H, W) augmented.
 
-    Of log-mels (B, G, T, M) each segment is changed by its own draw. The arguments are the fields
-    of ``AugmentConfig``; each is off at 0 (``crop_scale`` at 1).
+    Of log-mels (B, G, T, M) each segment is changed by its own draw.
 
     Args:
         zero_level: what a log-mel of 0 nats has become by normalisation.
     """
-    clips_and_segments = batch["logmel"].shape[:-2]
-    logmel = batch["logmel"].flatten(0, -3)
-    if time_roll:
-        logmel = roll_logmel(logmel, time_roll, generator=generator)
-    if time_shift or freq_shift:
-        logmel = shift_logmel(logmel, time_shift, freq_shift, generator=generator)
-    if gain:
-        logmel = logmel + gain * _symmetric(len(logmel), generator, logmel)[:, None, None]
-    if noise:
-        logmel = add_noise(logmel, noise, generator=generator)
-    fill = zero_level if mask_fill == "zero" else 0.0
-    if freq_mask:
-        bins_first = logmel.transpose(1, 2)
-        logmel = mask_spans(bins_first, freq_mask, fill, generator=generator).transpose(1, 2)
-    if time_mask:
-        logmel = mask_spans(logmel, time_mask, fill, generator=generator)
-    augmented = {**batch, "logmel": logmel.unflatten(0, clips_and_segments)}
-    if "frames" in batch and (crop_scale < 1 or image_shift or image_rotate or flip):
+    logmel = batch["logmel"]
+    changed = _augment_logmel(logmel.flatten(0, -3), config, generator, zero_level)
+    augmented = {**batch, "logmel": changed.unflatten(0, logmel.shape[:-2])}
+    is_warped = config.crop_scale < 1 or config.image_shift or config.image_rotate or config.flip
+    if "frames" in batch and is_warped:
         augmented["frames"] = warp_frames(
             batch["frames"],
-            crop_scale=crop_scale,
-            image_shift=image_shift,
-            image_rotate=image_rotate,
-            flip=flip,
+            crop_scale=config.crop_scale,
+            image_shift=config.image_shift,
+            image_rotate=config.image_rotate,
+            flip=config.flip,
             generator=generator,
         )
     return augmented
+
+
+def _augment_logmel(
+    logmel_BTM: Tensor, config: AugmentConfig, generator: torch.Generator, zero_level: float
+) -> Tensor:
+    if config.time_roll:
+        logmel_BTM = roll_logmel(logmel_BTM, config.time_roll, generator=generator)
+    if config.time_shift or config.freq_shift:
+        shifts = config.time_shift, config.freq_shift
+        logmel_BTM = shift_logmel(logmel_BTM, *shifts, generator=generator)
+    if config.gain:
+        levels_B = _symmetric(len(logmel_BTM), generator, logmel_BTM)
+        logmel_BTM = logmel_BTM + config.gain * levels_B[:, None, None]
+    if config.noise:
+        logmel_BTM = add_noise(logmel_BTM, config.noise, generator=generator)
+    fill = zero_level if config.mask_fill == "zero" else 0.0
+    if config.freq_mask:
+        logmel_BMT = logmel_BTM.transpose(1, 2)
+        masked_BMT = mask_spans(logmel_BMT, config.freq_mask, fill, generator=generator)
+        logmel_BTM = masked_BMT.transpose(1, 2)
+    if config.time_mask:
+        logmel_BTM = mask_spans(logmel_BTM, config.time_mask, fill, generator=generator)
+    return logmel_BTM
 
 
 def _uniform(num_clips: int, generator: torch.Generator, like: Tensor) -> Tensor:

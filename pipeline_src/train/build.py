@@ -139,9 +139,7 @@ def build_augmentation(
     augment: AugmentConfig, shards: ShardSet
 ) -> Callable[[Batch, torch.Generator], Batch]:
     """Return what changes a batch at random, in the units of its log-mels; the shapes stay."""
+    zero_level = -shards.logmel_mean / shards.logmel_std
     return lambda batch, generator: augment_batch(
-        batch,
-        generator=generator,
-        zero_level=-shards.logmel_mean / shards.logmel_std,
-        **augment.model_dump(),
+        batch, augment, generator=generator, zero_level=zero_level
     )

@@ -126,7 +126,7 @@ def on_gpu(num_frames=1, segments=()):
 def losses(objective, batch):
     """What a step computes before its backward passes: augmentation, draw, every pass."""
     generator = FakeGenerator()
-    batch = augment_batch(batch, generator=generator, **(AUGMENT.model_dump() | UNWARPED))
+    batch = augment_batch(batch, AUGMENT.model_copy(update=UNWARPED), generator=generator)
     negatives = sample_negatives(NUM_CLIPS, 4, generator)
     plan = objective.draw(NUM_CLIPS, ratios_of(objective), generator, GPU, negatives)
     found = {}

@@ -75,9 +75,7 @@ def make_run(name, device, guard):
         optimizers={
             name: make_optimizer(groups, lr=0.05, betas=(0.9, 0.95)) for name in objective.passes
         },
-        augment=lambda batch, generator: augment_batch(
-            batch, generator=generator, **AUGMENT.model_dump()
-        ),
+        augment=lambda batch, generator: augment_batch(batch, AUGMENT, generator=generator),
         validate=None,
         validate_every_steps=5,
         describe=lambda indices: [],

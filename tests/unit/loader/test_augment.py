@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pipeline_src.config.optim import AugmentConfig
 from pipeline_src.loader.augment import augment_batch, mask_spans, shift_logmel, warp_frames
 
 
@@ -35,14 +36,15 @@ ALL_ON = {
 
 def test_everything_off_changes_nothing():
     batch = make_batch()
-    result = augment_batch(batch, generator=make_generator())
+    result = augment_batch(batch, AugmentConfig(), generator=make_generator())
     assert all(torch.equal(result[name], batch[name]) for name in batch)
 
 
 @pytest.mark.parametrize("name", sorted(ALL_ON))
 def test_each_setting_changes_its_own_modality_only(name):
     batch = make_batch()
-    result = augment_batch(batch, generator=make_generator(), **{name: ALL_ON[name]})
+    config = AugmentConfig.model_validate({name: ALL_ON[name]})
+    result = augment_batch(batch, config, generator=make_generator())
     is_image = name in ("crop_scale", "image_shift", "image_rotate", "flip")
     changed, kept = ("frames", "logmel") if is_image else ("logmel", "frames")
     assert not torch.equal(result[changed], batch[changed])
@@ -53,7 +55,8 @@ def test_each_setting_changes_its_own_modality_only(name):
 def test_the_seed_decides_and_the_input_stays():
     batch, untouched = make_batch(), make_batch()
     first, second, other = (
-        augment_batch(batch, generator=make_generator(seed), **ALL_ON) for seed in (3, 3, 4)
+        augment_batch(batch, AugmentConfig.model_validate(ALL_ON), generator=make_generator(seed))
+        for seed in (3, 3, 4)
     )
     for name in ("logmel", "frames"):
         assert torch.equal(first[name], second[name])
@@ -85,9 +88,14 @@ def test_masks_are_one_span_up_to_the_widest():
 
 def test_masks_hold_the_mean_or_what_zero_has_become():
     batch = make_batch()
-    settings = {"time_mask": 20, "freq_mask": 12, "zero_level": 1.133}
+    masks = AugmentConfig(time_mask=20, freq_mask=12)
     by_fill = {
-        fill: augment_batch(batch, generator=make_generator(), mask_fill=fill, **settings)
+        fill: augment_batch(
+            batch,
+            masks.model_copy(update={"mask_fill": fill}),
+            generator=make_generator(),
+            zero_level=1.133,
+        )
         for fill in ("mean", "zero")
     }
     hidden = by_fill["mean"]["logmel"] == 0
@@ -158,6 +166,6 @@ def test_a_roll_loses_nothing():
     logmel = torch.arange(2 * 7 * 3, dtype=torch.float32).view(2, 7, 3)
     batch = {"logmel": logmel, "frames": torch.zeros(2, 1, 3, 4, 4)}
     generator = torch.Generator().manual_seed(1)
-    rolled = augment_batch(batch, generator=generator, time_roll=7)["logmel"]
+    rolled = augment_batch(batch, AugmentConfig(time_roll=7), generator=generator)["logmel"]
     assert not torch.equal(rolled, logmel)
     assert torch.equal(rolled.sort(1).values, logmel)
