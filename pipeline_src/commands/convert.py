@@ -14,6 +14,7 @@ from pipeline_src.runs.convert import (
     LOGMEL_MEAN,
     LOGMEL_STD,
     describe_report,
+    describe_way_back,
     export_weights,
     import_weights,
 )
@@ -44,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Convert what the command line names, in the direction that the source says."""
-    convert = export_weights if options.source.is_dir() else import_weights
+    is_export = options.source.is_dir()
+    convert = export_weights if is_export else import_weights
     print(describe_report(options, convert(options)))
+    if is_export and options.origin == "published":
+        print(describe_way_back(options))
     return 0

@@ -2,6 +2,8 @@
 
 import argparse
 import importlib
+import json
+import shlex
 import sys
 from collections import Counter
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import torch
 
 from pipeline_src.errors import CheckpointError, ConfigError
-from pipeline_src.methods import MODEL_NAMES, split_name
+from pipeline_src.methods import MODEL_NAMES, make_network_config, split_name
 from pipeline_src.methods.common.convert import (
     from_published,
     published_overrides,
@@ -22,7 +24,7 @@ from pipeline_src.methods.common.network import AudioVisualModel
 from pipeline_src.methods.common.published_keys import head_classes
 from pipeline_src.methods.common.tensor_files import read_tensors
 from pipeline_src.methods.factory import create_model
-from pipeline_src.runs.build import restore_model
+from pipeline_src.runs.build import restore_model, trained_network_config
 from pipeline_src.runs.done import read_done
 from pipeline_src.runs.imported import (
     Origin,
@@ -133,6 +135,26 @@ def describe_report(options: argparse.Namespace, report: KeyReport) -> str:
         for reason, count in Counter(keys.values()).items()
     ]
     return "\n".join([*lines, f"written: {options.target}"])
+
+
+def describe_way_back(options: argparse.Namespace) -> str:
+    """Return the command that makes the same network of a published file that was written.
+
+    The file holds tensors alone, which do not say what else the network was built with.
+    """
+    checkpoint = read_done(options.source / DONE_FILE)
+    name, config = checkpoint.spec.model.name, trained_network_config(checkpoint)
+    variants = type(config).variants
+    variant = options.variant if options.variant in variants else next(iter(variants))
+    plain = make_network_config(name, variant=variant, num_classes=config.num_classes)
+    chosen = config.model_dump(mode="json")
+    differing = {key: chosen[key] for key in chosen if getattr(config, key) != getattr(plain, key)}
+    settings = [f"{key}={json.dumps(value)}" for key, value in differing.items()]
+    command = ["av-pipeline", "convert", str(options.target), "FOLDER", "--model", name]
+    command += ["--variant", variant, *(word for one in settings for word in ("--set", one))]
+    command += [f"--logmel-{key}={checkpoint.state[f'logmel_{key}']:g}" for key in ("mean", "std")]
+    command += ["--dataset", "YAML"] if config.num_classes else []
+    return f"back again: {shlex.join(command)}"
 
 
 def main() -> None:

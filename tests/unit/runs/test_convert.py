@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import json
+import shlex
 import zipfile
 from datetime import datetime
 from pathlib import Path
@@ -20,8 +21,9 @@ from pipeline_src.methods.common.published_keys import published_keys
 from pipeline_src.methods.common.tensor_files import read_tensors
 from pipeline_src.methods.factory import create_model
 from pipeline_src.runs import convert
-from pipeline_src.runs.build import restore_model
+from pipeline_src.runs.build import restore_model, trained_network_config
 from pipeline_src.runs.done import read_done
+from tests.checkpoints import make_checkpoint
 from tests.networks import SMALL
 
 NAMES = ["avsiam_tiny", "cav_mae_tiny", "cav_mae_sync_tiny"]
@@ -215,6 +217,24 @@ def test_the_command_writes_a_checkpoint_that_computes_the_same(tmp_path, name):
     assert set(back) == set(source)
     with pytest.raises(SystemExit, match="already holds a checkpoint"):
         run_command(tmp_path / "weights.pth", folder, "--model", name, *SETTINGS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_the_way_back_that_is_printed_makes_the_same_network(tmp_path, capsys, name):
+    """One of ours came back with tokens of twice the size, and with other frames."""
+    folder = make_checkpoint(tmp_path / "ours", classes=(), name=name, num_frames=2)
+    run_command(folder, tmp_path / "weights.pth")
+    printed = capsys.readouterr().out.splitlines()[-1]
+    command = shlex.split(printed.removeprefix("back again: av-pipeline "))
+    back = tmp_path / "back"
+    assert main([str(back) if word == "FOLDER" else word for word in command]) == 0
+    ours, theirs = (read_done(one / "done.json") for one in (folder, back))
+    assert trained_network_config(ours) == trained_network_config(theirs)
+    assert ours.state["logmel_mean"] == theirs.state["logmel_mean"]
+    first, second = (restore_model(one)[0] for one in (ours, theirs))
+    for key, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[key]), key
 
 
 @pytest.mark.slow
