@@ -4,8 +4,10 @@ model.safetensors, config.json (network, classes, recipe), preprocessor_config.j
 the network's inputs) and README.md, the model card.
 """
 
+import logging
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,11 @@ from pipeline_src.loader.dataset import IMAGE_MEAN, IMAGE_STD
 from pipeline_src.modalities import MODALITIES
 from pipeline_src.runs.checkpoint import MODEL_FILE, Checkpoint
 from pipeline_src.runs.done import read_done
+from pipeline_src.runs.records import read_json_object
 from pipeline_src.runs.spec import TrainSpec
 from pipeline_src.system.atomic import atomic_path, write_json, write_text
 
+logger = logging.getLogger(__name__)
 FORMAT = 1
 CARD_FILE = "README.md"
 ENCODER_FILES = {modality: f"{modality}_encoder.onnx" for modality in MODALITIES}
@@ -48,6 +52,8 @@ def export(source: Path, target: Path) -> Model:
         raise CheckpointError(f"{target} holds other files; name a new folder")
     checkpoint = locate(source)
     model = Model(checkpoint, device="cpu")
+    if _weights_of(target) not in ("", model.sha256):
+        logger.warning("%s held the export of another checkpoint, which is replaced", target)
     target.mkdir(parents=True, exist_ok=True)
     for name in ENCODER_FILES.values():  # of the checkpoint that was exported here before
         (target / name).unlink(missing_ok=True)
@@ -61,6 +67,15 @@ def export(source: Path, target: Path) -> Model:
     write_text(target / CARD_FILE, write_card(model, checkpoint, started_on))
     write_json(target / CONFIG_FILE, _config(model, checkpoint, started_on), indent=2)
     return model
+
+
+def _weights_of(target: Path) -> str:
+    """Return the hash of the weights that a folder exports; empty where it is no whole export."""
+    with suppress(CheckpointError):
+        return read_json_object(target / CONFIG_FILE, {"sha256": dict}, "")["sha256"].get(
+            MODEL_FILE, ""
+        )
+    return ""
 
 
 def _start_data(model: Model, state: Mapping[str, Any]) -> list[dict[str, Any]]:

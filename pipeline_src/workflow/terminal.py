@@ -7,6 +7,7 @@ shown with ``--verbose``.
 import ast
 import logging
 import re
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,8 @@ PARAMS_CHANGED = re.compile(
 )
 NOT_MADE = re.compile(r"Missing output files: [^;]*(; )?")
 FOLLOWS = re.compile(r"Input files updated by another job: [^;]*(; )?")
+FORCED = "Forced execution"
+FORCE_OPTION = re.compile(r"(^| )(-\w*[fFR]\b|--force)")
 KINDS = {int: "version", str: "path"}  # what params are that have no key of their own
 SETTINGS = "settings "  # kind of a param that is a mapping; a step's version is said before it
 # The last two would come after what a run ends with: a path, or the sentence that matters.
@@ -33,6 +36,7 @@ UNREMARKABLE = re.compile(
     r"|Complete log\(s\): |Elapsed time: "
 )
 WORKFLOW_FAILED = "At least one job did not complete successfully."
+RULE_FAILED = "RuleException"
 INTERRUPTED = "Terminating processes on user request"
 
 
@@ -111,7 +115,8 @@ class TerminalFormatter(logging.Formatter):
 
     def _said(self, record: logging.LogRecord) -> str:
         text = self._plain.format(record)
-        if UNREMARKABLE.match(text):
+        is_of_interrupt = self._is_interrupted and text.startswith(RULE_FAILED)
+        if UNREMARKABLE.match(text) or is_of_interrupt:
             return ""
         if INTERRUPTED in text:
             self._is_interrupted = True
@@ -142,6 +147,8 @@ def shorten_reason(reason: str, sections: Mapping[str, set[str]]) -> str:
     changed = PARAMS_CHANGED.search(reason)
     rest = PARAMS_CHANGED.sub("", reason) if changed else reason
     rest = FOLLOWS.sub("", NOT_MADE.sub("", rest)).strip("; ")
+    if rest == FORCED and not FORCE_OPTION.search(" ".join(sys.argv[1:])):
+        rest = "it was interrupted"  # what is incomplete is forced by the profiles
     parts = [*(_changes(changed["old"], changed["new"], sections) if changed else ()), rest]
     text = ", ".join(part for part in parts if part)
     return text if len(text) <= MAX_REASON_CHARS else text[: MAX_REASON_CHARS - 3] + "..."

@@ -135,6 +135,15 @@ def test_an_export_in_place_that_fails_leaves_the_only_weights(folder, tmp_path,
     locate(exported)
 
 
+def test_an_export_of_another_checkpoint_is_replaced_with_a_word(folder, tmp_path, caplog):
+    other = make_checkpoint(tmp_path / "other", classes=())
+    export(folder, tmp_path / "exported")
+    export(folder, tmp_path / "exported")
+    assert not caplog.records
+    export(other, tmp_path / "exported")
+    assert "held the export of another checkpoint, which is replaced" in caplog.text
+
+
 def test_a_file_is_no_folder_to_export_to(folder, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(CheckpointError, match=r"notes\.txt is a file; name a folder"):

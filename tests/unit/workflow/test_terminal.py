@@ -95,6 +95,22 @@ def test_a_reason_names_the_key_that_changed(reason, shown):
     assert len(text) <= 200
 
 
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (["--cores", "2", "all"], "it was interrupted"),
+        (["--configfile", "a/F.yaml"], "it was interrupted"),
+        (["--forcerun", "pack_shard"], "Forced execution"),
+        (["-R", "pack_shard"], "Forced execution"),
+        (["-nF"], "Forced execution"),
+        (["-f", "results/a"], "Forced execution"),
+    ],
+)
+def test_what_nobody_forced_was_interrupted(monkeypatch, options, shown):
+    monkeypatch.setattr(sys, "argv", ["snakemake", *options])
+    assert shorten_reason("Forced execution", SECTIONS) == shown
+
+
 def test_many_changes_are_counted():
     new = dict.fromkeys(list(FINETUNE)[:9], 0)
     text = shorten_reason(changed([FINETUNE], [FINETUNE | new]), SECTIONS)
@@ -140,6 +156,7 @@ def test_an_interrupt_is_said_as_such(tmp_path):
     screen = Screen()
     screen.start(0, "finetune_model", run="a")
     screen.log(None, "Terminating processes on user request, this might take some time.")
+    screen.log(None, "RuleException:\nCalledProcessError in file a.smk", logging.ERROR)
     screen.fail(0, "finetune_model", str(tmp_path / "none.log"))
     screen.log(None, "At least one job did not complete successfully.", logging.ERROR)
     assert screen.lines[-3:] == [
