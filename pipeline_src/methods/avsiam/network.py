@@ -8,7 +8,7 @@ L tokens (La audio, Lv video), K kept tokens, D embed_dim, P patch vector, C cla
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -22,7 +22,7 @@ from pipeline_src.methods.common.masking import Mask, MaskedChunk, gather_tokens
 from pipeline_src.methods.common.network import AudioVisualModel, LayerId, init_heads, make_head
 from pipeline_src.methods.common.packing import Packing
 from pipeline_src.methods.common.registers import append_registers, drop_registers
-from pipeline_src.modalities import HEADS, Modality
+from pipeline_src.modalities import Modality
 
 
 class AVSiam(AudioVisualModel):
@@ -166,43 +166,16 @@ class AVSiam(AudioVisualModel):
         audio_BKD, video_BKD = self.encode_visible(logmel_BTM, frames_BFCHW, audio_mask, video_mask)
         return self.decoder(self.fuse(audio_BKD, video_BKD), audio_mask, video_mask)
 
-    def forward_heads(
-        self,
-        audio: Tensor | None = None,
-        video: Tensor | None = None,
-        heads: Collection[str] = HEADS,
-    ) -> dict[str, Tensor]:
-        """Score as ``AudioVisualModel.forward_heads`` says, with a head per combination.
+    def score_one(self, x_NLD: Tensor, modality: Modality) -> Tensor:
+        """Score a modality by its own head: (N, C)."""
+        head = self.mlp_head_a if modality == "audio" else self.mlp_head
+        return head(x_NLD.mean(1))
 
-        Returns:
-            Logits (B, 1, C) of audio, (B, G, C) of the others.
-
-        Raises:
-            ValueError: neither audio nor video is given.
-        """
-        if audio is None and video is None:
-            raise ValueError("forward_heads: give audio, video or both")
-        logits: dict[str, Tensor] = {}
-        audio_BLD = None if audio is None else self.encode_audio(audio)
-        if audio_BLD is not None and "audio" in heads:
-            logits["audio"] = self.mlp_head_a(audio_BLD.mean(1))[:, None]
-        if video is None:
-            return logits
-        video_BGLD = self.encode_video(video).unflatten(1, (-1, self.num_video_tokens))
-        if "video" in heads:
-            logits["video"] = self.mlp_head(video_BGLD.mean(2))
-        if audio_BLD is not None and "audio_video" in heads:
-            logits["audio_video"] = self._score_fused(audio_BLD, video_BGLD)
-        return logits
-
-    def _score_fused(self, audio_BLD: Tensor, video_BGLD: Tensor) -> Tensor:
-        """Score each group of frames together with the audio: (B, G, C)."""
-        num_groups, num_audio = video_BGLD.shape[1], audio_BLD.shape[1]
-        fused_NLD = self.fuse(
-            audio_BLD.repeat_interleave(num_groups, dim=0), video_BGLD.flatten(0, 1)
-        )
+    def score_both(self, audio_NLD: Tensor, video_NLD: Tensor) -> Tensor:
+        """Score the fused tokens by the head of both: (N, C)."""
+        fused_NLD, num_audio = self.fuse(audio_NLD, video_NLD), audio_NLD.shape[1]
         pooled = (fused_NLD[:, :num_audio].mean(1), fused_NLD[:, num_audio:].mean(1))
-        return self.mlp_head_mm(torch.cat(pooled, dim=1)).unflatten(0, (-1, num_groups))
+        return self.mlp_head_mm(torch.cat(pooled, dim=1))
 
 
 def _gather_chunks(x_BLD: Tensor, chunks: Sequence[MaskedChunk]) -> list[Tensor]:

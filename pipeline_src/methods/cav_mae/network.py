@@ -10,7 +10,6 @@ L tokens (La audio, Lv video), K kept tokens, D embed_dim, P patch vector, C cla
 """
 
 import re
-from collections.abc import Collection
 from typing import NamedTuple
 
 import torch
@@ -36,7 +35,7 @@ from pipeline_src.methods.common.patch_embed import (
 )
 from pipeline_src.methods.common.pos_embed import sincos_2d
 from pipeline_src.methods.common.registers import make_registers, modality_registers
-from pipeline_src.modalities import HEADS, Modality
+from pipeline_src.modalities import Modality
 
 SHARED_NORMS: tuple[NormName, ...] = ("plain", "audio", "video")
 
@@ -204,42 +203,19 @@ class CAVMAE(AudioVisualModel):
         joint_BKD = self._finish(torch.cat([audio_BKD, video_BKD], dim=1), "plain")
         return self.decoder(joint_BKD, audio_mask, video_mask)
 
-    def forward_heads(
-        self,
-        audio: Tensor | None = None,
-        video: Tensor | None = None,
-        heads: Collection[str] = HEADS,
-    ) -> dict[str, Tensor]:
-        """Score as ``AudioVisualModel.forward_heads`` says, with one head for all inputs.
+    def head_tokens(self, inputs: Tensor, modality: Modality) -> Tensor:
+        """Return the tokens of a modality's own blocks: (N, L, D)."""
+        branch = self._branch_audio if modality == "audio" else self._branch_video
+        return branch(inputs)
 
-        Returns:
-            Logits (B, 1, C) of audio, (B, G, C) of the others.
+    def score_both(self, audio_NLD: Tensor, video_NLD: Tensor) -> Tensor:
+        """Score both modalities, (N, C), by the one head that there is."""
+        joint_NLD = self._finish(torch.cat([audio_NLD, video_NLD], dim=1), "plain")
+        return self.mlp_head(joint_NLD.mean(1))
 
-        Raises:
-            ValueError: neither audio nor video is given.
-        """
-        if audio is None and video is None:
-            raise ValueError("forward_heads: give audio, video or both")
-        logits: dict[str, Tensor] = {}
-        audio_BLD = None if audio is None else self._branch_audio(audio)
-        if audio_BLD is not None and "audio" in heads:
-            logits["audio"] = self._score_single(audio_BLD, "audio")[:, None]
-        if video is None:
-            return logits
-        groups_BGFCHW = self.group_frames(video)
-        per_clip = (-1, groups_BGFCHW.shape[1])
-        video_NLD = self._branch_video(groups_BGFCHW.flatten(0, 1))
-        if "video" in heads:
-            logits["video"] = self._score_single(video_NLD, "video").unflatten(0, per_clip)
-        if audio_BLD is not None and "audio_video" in heads:
-            audio_NLD = audio_BLD.repeat_interleave(per_clip[1], dim=0)
-            joint_NLD = self._finish(torch.cat([audio_NLD, video_NLD], dim=1), "plain")
-            logits["audio_video"] = self.mlp_head(joint_NLD.mean(1)).unflatten(0, per_clip)
-        return logits
-
-    def _score_single(self, x_NLD: Tensor, norm: NormName) -> Tensor:
-        """Score one modality alone, (B, C): with its own norms, or the mean with the joint ones."""
-        pooled_ND = self._finish(x_NLD, norm).mean(1)
+    def score_one(self, x_NLD: Tensor, modality: Modality) -> Tensor:
+        """Score a modality alone, (N, C): with its own norms, or the mean with the joint ones."""
+        pooled_ND = self._finish(x_NLD, modality).mean(1)
         if self.config.single_modality == "averaged":
             pooled_ND = (self._finish(x_NLD, "plain").mean(1) + pooled_ND) / 2
         return self.mlp_head(pooled_ND)

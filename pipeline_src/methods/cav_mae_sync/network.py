@@ -181,7 +181,7 @@ class CAVMAESync(CAVMAE):
         """Score every frame or segment by itself: (B, G, C)."""
         x_NLD = x_BGLD.flatten(0, 1)
         if self._takes_patches_alone:
-            logits_NC = self._score_single(x_NLD, modality)
+            logits_NC = self.score_one(x_NLD, modality)
         else:
             logits_NC = self.mlp_head(self._finish(x_NLD, "plain")[:, 0])
         return logits_NC.unflatten(0, x_BGLD.shape[:2])

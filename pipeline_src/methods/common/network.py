@@ -19,7 +19,7 @@ from pipeline_src.methods.common.pictures import (
     picture_audio,
     picture_video,
 )
-from pipeline_src.modalities import HEADS
+from pipeline_src.modalities import HEADS, Modality
 
 HEAD_INIT_STD = 0.02
 LayerId = int | Literal["head", "fusion", "decoder"]
@@ -81,7 +81,6 @@ class AudioVisualModel(nn.Module, ABC):
     ) -> tuple[Tensor, Tensor]:
         """Predict every patch from the kept ones: (B, La, P) audio, (B, Lv, P) video."""
 
-    @abstractmethod
     def forward_heads(
         self,
         audio: Tensor | None = None,
@@ -96,6 +95,36 @@ class AudioVisualModel(nn.Module, ABC):
         Raises:
             ValueError: neither audio nor video is given.
         """
+        if audio is None and video is None:
+            raise ValueError("forward_heads: give audio, video or both")
+        logits: dict[str, Tensor] = {}
+        audio_BLD = None if audio is None else self.head_tokens(audio, "audio")
+        if audio_BLD is not None and "audio" in heads:
+            logits["audio"] = self.score_one(audio_BLD, "audio")[:, None]
+        if video is None:
+            return logits
+        groups_BGFCHW = self.group_frames(video)
+        per_clip = (-1, groups_BGFCHW.shape[1])
+        video_NLD = self.head_tokens(groups_BGFCHW.flatten(0, 1), "video")
+        if "video" in heads:
+            logits["video"] = self.score_one(video_NLD, "video").unflatten(0, per_clip)
+        if audio_BLD is not None and "audio_video" in heads:
+            audio_NLD = audio_BLD.repeat_interleave(per_clip[1], dim=0)
+            logits["audio_video"] = self.score_both(audio_NLD, video_NLD).unflatten(0, per_clip)
+        return logits
+
+    def head_tokens(self, inputs: Tensor, modality: Modality) -> Tensor:
+        """Return the tokens that heads score, (N, L, D), of log-mels or of single frame groups."""
+        encode = self.encode_audio if modality == "audio" else self.encode_video
+        return encode(inputs)
+
+    @abstractmethod
+    def score_one(self, x_NLD: Tensor, modality: Modality) -> Tensor:
+        """Score the tokens of one modality: logits (N, C)."""
+
+    @abstractmethod
+    def score_both(self, audio_NLD: Tensor, video_NLD: Tensor) -> Tensor:
+        """Score the tokens of both modalities together: logits (N, C)."""
 
     def score_segments(
         self, audio: Tensor, video: Tensor | None = None, heads: Collection[str] = HEADS

@@ -10,7 +10,7 @@ P patch vector, C classes. Encoded sequences begin with a class token.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -26,7 +26,7 @@ from pipeline_src.methods.mavil.decoder import ModalityDecoder, Noised
 from pipeline_src.methods.mavil.diffusion import NoiseSchedule
 from pipeline_src.methods.mavil.encoder import AudioEncoder, Fusion, VideoEncoder
 from pipeline_src.methods.mavil.views import Masks, Query, ViewedClips
-from pipeline_src.modalities import HEADS
+from pipeline_src.modalities import Modality
 
 NOISE_SEED = 0
 Pair = tuple[Tensor, Tensor]  # of audio and of video
@@ -244,38 +244,20 @@ class MAViL(AudioVisualModel):
         audio_BLD, video_BLD = self.fusion(audio_BLD, video_BLD)
         return audio_BLD[:, 1:], video_BLD[:, 1:]
 
-    def forward_heads(
-        self,
-        audio: Tensor | None = None,
-        video: Tensor | None = None,
-        heads: Collection[str] = HEADS,
-    ) -> dict[str, Tensor]:
-        """Score as ``AudioVisualModel.forward_heads`` says; one modality alone is not fused.
+    def head_tokens(self, inputs: Tensor, modality: Modality) -> Tensor:
+        """Return the class token and the patches of a modality's encoder, not fused: (N, L, D)."""
+        encoder = self.audio if modality == "audio" else self.video
+        return encoder(encoder.embed(inputs))
 
-        Returns:
-            Logits (B, 1, C) of audio, (B, G, C) of the others.
+    def score_one(self, x_NLD: Tensor, modality: Modality) -> Tensor:
+        """Score the patches of a modality by its own head: (N, C)."""
+        head = self.head_a if modality == "audio" else self.head_v
+        return head(x_NLD[:, 1:].mean(1))
 
-        Raises:
-            ValueError: neither audio nor video is given.
-        """
-        if audio is None and video is None:
-            raise ValueError("forward_heads: give audio, video or both")
-        logits: dict[str, Tensor] = {}
-        audio_BLD = None if audio is None else self.audio(self.audio.embed(audio))
-        if audio_BLD is not None and "audio" in heads:
-            logits["audio"] = self.head_a(audio_BLD[:, 1:].mean(1))[:, None]
-        if video is None:
-            return logits
-        groups_BGFCHW = self.group_frames(video)
-        per_clip = (-1, groups_BGFCHW.shape[1])
-        video_NLD = self.video(self.video.embed(groups_BGFCHW.flatten(0, 1)))
-        if "video" in heads:
-            logits["video"] = self.head_v(video_NLD[:, 1:].mean(1)).unflatten(0, per_clip)
-        if audio_BLD is not None and "audio_video" in heads:
-            fused = self.fusion(audio_BLD.repeat_interleave(per_clip[1], dim=0), video_NLD)
-            pooled = torch.cat([side_NLD[:, 1:].mean(1) for side_NLD in fused], dim=1)
-            logits["audio_video"] = self.head_av(pooled).unflatten(0, per_clip)
-        return logits
+    def score_both(self, audio_NLD: Tensor, video_NLD: Tensor) -> Tensor:
+        """Score the fused patches by the head of both: (N, C)."""
+        fused = self.fusion(audio_NLD, video_NLD)
+        return self.head_av(torch.cat([side_NLD[:, 1:].mean(1) for side_NLD in fused], dim=1))
 
 
 def place_tokens(values_BQP: Tensor, ids_BQ: Tensor, num_tokens: int) -> Tensor:
