@@ -173,18 +173,16 @@ def refuse_missing_init(run: str, init: str) -> None:
         )
 
 
-def refuse_other_stage(run: str, stage: str, done: str) -> None:
-    """Refuse a checkpoint of the other stage for a run's own.
+def refuse_pretrained(run: str, done: str) -> None:
+    """Refuse a pre-training that is to stand for a fine-tuning: it has no heads to score.
 
     Raises:
-        ConfigError: names run, checkpoint and stage.
+        ConfigError: names run and checkpoint.
     """
-    trained = _converted_state(done)["spec"].get("stage", stage)
-    if trained != stage:
-        words = {"pretrain": "pre-training", "finetune": "fine-tuning"}
+    if _converted_state(done)["spec"].get("stage") == "pretrain":
         raise ConfigError(
-            f"run {run}: {stage}.checkpoint: {Path(done).parent} holds a {words[trained]}; name a "
-            f"{words[stage]}, or set {trained}.checkpoint"
+            f"run {run}: finetune.checkpoint: {Path(done).parent} holds a pre-training; name a "
+            "fine-tuning, or set pretrain.checkpoint to fine-tune it"
         )
 
 
@@ -192,7 +190,7 @@ def converted_done(run: str, stage: str, folder: str) -> str:
     """Return done.json of a converted checkpoint.
 
     Raises:
-        ConfigError: there is none, or it is of the other stage.
+        ConfigError: there is none, or a pre-training is to stand for a fine-tuning.
     """
     path = Path(folder) / DONE_FILE
     if not path.is_file():
@@ -200,7 +198,8 @@ def converted_done(run: str, stage: str, folder: str) -> str:
             f"run {run}: {stage}.checkpoint: {path} does not exist; write the folder with "
             "av-pipeline convert"
         )
-    refuse_other_stage(run, stage, str(path))
+    if stage == "finetune":
+        refuse_pretrained(run, str(path))
     return str(path)
 
 

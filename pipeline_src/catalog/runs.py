@@ -242,18 +242,22 @@ class Catalog(DatasetCatalog):
     def own_pretrain_done(self, run: str) -> str:
         """Return done.json of a run's pre-training: trained, or converted from elsewhere."""
         folder = self.run(run).pretrain.checkpoint
-        if not folder:
-            refuse_missing_init(run, self.run(run).model.init)
+        if folder:
+            return converted_done(run, "pretrain", folder)
         trained = self.fill(paths.PRETRAINED, run=run)
-        return converted_done(run, "pretrain", folder) if folder else trained
+        if not Path(trained).is_file():  # a trained network needs no initial weights
+            refuse_missing_init(run, self.run(run).model.init)
+        return trained
 
     def finetune_done(self, run: str, name: str) -> str:
         """Return done.json of a run's fine-tuning on a data set: trained, or converted."""
         folder = self.run(run).finetune.checkpoint
-        if self.run(run).finetune.init == "scratch" and not folder:
-            refuse_missing_init(run, self.run(run).model.init)
+        if folder:
+            return converted_done(run, "finetune", folder)
         trained = self.fill(paths.FINETUNED, run=run, dataset=name)
-        return converted_done(run, "finetune", folder) if folder else trained
+        if self.run(run).finetune.init == "scratch" and not Path(trained).is_file():
+            refuse_missing_init(run, self.run(run).model.init)
+        return trained
 
     def finetune_dones(self, name: str) -> list[str]:
         """Return done.json of every run that is fine-tuned, on a data set."""

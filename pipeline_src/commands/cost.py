@@ -19,6 +19,7 @@ from pipeline_src.train.cost import (
     gpu_hours,
     run_costs,
 )
+from pipeline_src.train.measure import Cost
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,20 +39,32 @@ def run(options: argparse.Namespace) -> int:
     """Print the cost of every run that the configuration lists."""
     runs = chosen_runs(_configs(options), options.runs)
     costs = [cost for config, name in runs for cost in run_costs(config, name, options.dataset)]
-    for cost in costs:
-        cost.gpu_hours = gpu_hours(
-            cost,
-            num_clips=epoch_of(options.dataset).num_clips,
-            peak_flops=PEAK_FLOPS[options.gpu],
-            utilisation=options.utilisation,
-        )
-    if options.json:
-        print(json.dumps([{**asdict(cost), "flops": cost.flops} for cost in costs], indent=1))
-    elif options.compare:
+    if options.compare and not options.json:
         print(comparison_table(costs, dataset=options.dataset, clips_per_gpu=options.clips_per_gpu))
+        return 0
+    timed = [(cost, _hours(cost, options)) for cost in costs]
+    if options.json:
+        rows = [{**asdict(cost), "gpu_hours": hours, "flops": cost.flops} for cost, hours in timed]
+        print(json.dumps(rows, indent=1))
     else:
-        print("\n".join(description(cost, options) for cost in costs))
+        print("\n".join(description(cost, _said(cost, hours, options)) for cost, hours in timed))
     return 0
+
+
+def _hours(cost: Cost, options: argparse.Namespace) -> float:
+    return gpu_hours(
+        cost,
+        num_clips=epoch_of(options.dataset).num_clips,
+        peak_flops=PEAK_FLOPS[options.gpu],
+        utilisation=options.utilisation,
+    )
+
+
+def _said(cost: Cost, hours: float, options: argparse.Namespace) -> str:
+    return (
+        f"{hours:.1f} {options.gpu} hours for {cost.epochs:g} epochs of {options.dataset} at an "
+        f"assumed utilisation of {options.utilisation:.0%}"
+    )
 
 
 def _configs(options: argparse.Namespace) -> list[Config]:

@@ -20,6 +20,12 @@ def check_sources(config: Config, name: str, run: RunConfig) -> None:
     source = run.finetune.checkpoint_run
     if source and config.runs.get(source) is None:
         raise ConfigError(f"runs.{name}.finetune.checkpoint_run = {source!r} is not a listed run")
+    # Not asked by the section itself: specs of finished trainings hold both, and are read.
+    if source and run.finetune.init == "scratch":
+        raise ConfigError(
+            f"run {name}: finetune.init: scratch starts from no pre-training, so "
+            f"finetune.checkpoint_run = {source!r} has no meaning; remove one of them"
+        )
     _check_start(config, name, run)
     _check_teacher(config, name, run)
 

@@ -304,11 +304,6 @@ class FinetuneConfig(OptimConfig):
                 "skip: true scores the run's own pre-training, so init: scratch, checkpoint and "
                 "checkpoint_run have no meaning; remove one or the other"
             )
-        if self.init == "scratch" and self.checkpoint_run:
-            raise ValueError(
-                f"init: scratch starts from no pre-training, so checkpoint_run: "
-                f"{self.checkpoint_run} has no meaning; remove one of them"
-            )
         return self
 
     @model_validator(mode="after")

@@ -171,6 +171,12 @@ def _without_lines(text: bytes) -> list[bytes]:
     return [line.rpartition(b",")[0] for line in text.splitlines()]
 
 
+def planned_clips(path: Path) -> bytes:
+    """Return what of a chunk's file decides what is made of it: without the lines of the list."""
+    text = path.read_bytes()
+    return text if HIDDEN.encode() in text else b"\n".join(_without_lines(text))
+
+
 def _format_chunk(rows: Iterable[ClipRow]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

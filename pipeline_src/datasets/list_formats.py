@@ -5,9 +5,11 @@ turns the lines of one file into rows of text; ``clip_lists`` checks them.
 """
 
 import csv
+import json
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline_src.datasets.dataset import FOLD_PREFIX
 from pipeline_src.errors import ManifestError
@@ -166,7 +168,7 @@ def _columns(path: Path, header: list[str], wanted: Iterable[str]) -> list[int]:
             hint = f"; {near!r} is written {column!r}" if near and near != column else ""
             if len(header) == 1:
                 hint = "; fields are separated by commas"
-            if how := _json_reader(header):
+            if how := _json_reader(path, header):
                 hint = f"; this is JSON, a list is CSV: {how} reads it, to_csv writes one"
             raise ManifestError(
                 f"{path}:1: column {column!r} must be there once; found {header}{hint}"
@@ -174,12 +176,16 @@ def _columns(path: Path, header: list[str], wanted: Iterable[str]) -> list[int]:
     return [header.index(column) for column in wanted]
 
 
-def _json_reader(header: list[str]) -> str:
+def _json_reader(path: Path, header: list[str]) -> str:
     """Return what reads a file that begins like JSON, or like JSON lines; "" where it does not."""
     start = header[0].replace(" ", "") if header else ""
-    if start.startswith("{"):
-        return "pandas.read_json(..., lines=True)"
-    return "pandas.read_json(...)" if start == "[" or start.startswith("[{") else ""
+    if not start.startswith("{") and start != "[" and not start.startswith("[{"):
+        return ""
+    first: Any = None
+    with suppress(OSError, ValueError), path.open(encoding="utf-8-sig") as stream:
+        first = json.loads(stream.readline())
+    is_row = isinstance(first, dict) and not any(isinstance(v, dict | list) for v in first.values())
+    return "pandas.read_json(..., lines=True)" if is_row else "pandas.read_json(...)"
 
 
 def _optional_column(path: Path, header: list[str], column: str) -> int | None:

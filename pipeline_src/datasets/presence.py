@@ -1,5 +1,6 @@
 """Whether the local files of a clip list are there, looked for before anything is run."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -44,14 +45,8 @@ def refuse_missing(description: Path, dataset: DatasetConfig, plan: Path, split:
     raise ManifestError(
         f"data set {dataset.name}: {len(missing)} of the first {len(local)} clips of {split} are "
         f"missing; tried first: {tried.absolute()}, which is source {first.source!r} of clip "
-        f"{first.clip_id!r} (line {first.line} of the list) below {root}; correct root or the list"
+        f"{first.clip_id!r} below {root}; correct root or the list"
     )
-
-
-def is_local_file(root: Path, source: str) -> bool:
-    """Return whether a source is a file of this machine, or a member of one, that is there."""
-    file = _file_of(source)
-    return source_kind(file) == "local" and _holds((root / file).is_file)
 
 
 def refuse_absent_root(root: Path, clips: Iterable[ClipRow]) -> None:
@@ -63,13 +58,23 @@ def refuse_absent_root(root: Path, clips: Iterable[ClipRow]) -> None:
         StageError: names the root and a clip that is looked for there.
     """
     below = (clip for clip in clips if _is_below_root(clip))
-    if _holds(lambda: any(root.iterdir())) or (clip := next(below, None)) is None:
+    if _has_anything(root) or (clip := next(below, None)) is None:
         return
     what = "is empty" if _holds(root.is_dir) else "is no folder"
     raise StageError(
         f"{root.absolute()} {what}, and source {clip.source!r} of clip {clip.clip_id!r} is looked "
         "for there; mount its disk or correct root, and run the same command again"
     )
+
+
+def _has_anything(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as found:  # the first entry of maybe millions
+            return next(found, None) is not None
+    except PermissionError:  # of a folder that one may enter and not list; each file will say
+        return True
+    except OSError:
+        return False
 
 
 def _is_below_root(clip: ClipRow) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline_src.config.data import DownloadConfig, RateLimitConfig
-from pipeline_src.datasets.chunk_plan import read_plan_chunk
+from pipeline_src.datasets.chunk_plan import planned_clips, read_plan_chunk
 from pipeline_src.datasets.clip_lists import ClipRow, restore_secrets
 from pipeline_src.datasets.presence import refuse_absent_root
 from pipeline_src.download.fetch import Fetcher
@@ -83,7 +83,7 @@ def download_chunk(
         settings={},
         clips=found,
         dropped=[{"clip_id": r.clip_id, "reason": r.reason} for r in rows if r.status != "ok"],
-        input_hash=hash_inputs([chunk_csv], version, download=config),
+        input_hash=hash_inputs([planned_clips(chunk_csv)], version, download=config),
     )
     write_chunk(manifest_path, ledger_path, manifest, rows)
 

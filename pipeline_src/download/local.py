@@ -6,10 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pipeline_src.config.data import DownloadConfig
+from pipeline_src.datasets.sources import source_kind, split_member
 from pipeline_src.download.archives import fetch_members
 from pipeline_src.download.sources import Fetched, FetchFailure, Outcome
 from pipeline_src.download.store import check_size, read_blocks
 from pipeline_src.errors import MediaError
+
+NO_FILE = "is not a file"
 
 
 def find_local(root: Path, name: str) -> Path:
@@ -29,11 +32,23 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_there_now(root: Path, source: str, detail: str) -> bool:
+    """Return whether a local file that was missing is there by now, or the archive of a member.
+
+    Args:
+        detail: why it was unavailable: an archive may be there and lack the member.
+    """
+    if source_kind(source) == "member" and not detail.endswith(NO_FILE):
+        return False
+    file = split_member(source)[0] if source_kind(source) == "member" else source
+    return source_kind(file) == "local" and is_file(find_local(root, file))
+
+
 def fetch_local(path: Path, max_bytes: int) -> Outcome:
     """Check a local file and hash it; it is used where it lies."""
     try:
         if not is_file(path):
-            return FetchFailure("unavailable", f"{path} is not a file")
+            return FetchFailure("unavailable", f"{path} {NO_FILE}")
         size = path.stat().st_size
         check_size(size, max_bytes)
         digest, num_read = hashlib.sha256(), 0
@@ -53,7 +68,7 @@ def fetch_local_members(
     archive: Path, targets: Mapping[str, Path], config: DownloadConfig
 ) -> Iterator[tuple[str, Outcome]]:
     """Run ``fetch_members`` on an archive of this machine."""
-    failure = FetchFailure("unavailable", f"{archive} is not a file")
+    failure = FetchFailure("unavailable", f"{archive} {NO_FILE}")
     if is_file(archive):
         try:
             stream = archive.open("rb")

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline_src.catalog import Catalog
-from pipeline_src.catalog.steps import CHUNK_STAGES, VERSION_PARAM
+from pipeline_src.catalog.steps import CHUNK_STAGES, PLAN, VERSION_PARAM
+from pipeline_src.datasets.chunk_plan import planned_clips
 from pipeline_src.errors import ConfigError
 from pipeline_src.manifest.input_hash import hash_inputs
 
@@ -20,7 +21,9 @@ def stale_manifests(catalog: Catalog, kind: str, name: str) -> list[Path]:
     columns = [catalog.chunk_files(stage, name) for stage in (kind, *CHUNK_STAGES[kind].reads)]
     stale = []
     for manifest, *inputs in (map(Path, row) for row in zip(*columns, strict=True)):
-        if manifest.is_file() and _origin_of(manifest) != _expected(catalog, kind, name, inputs):
+        if manifest.is_file() and _origin_of(manifest) not in _expected(
+            catalog, kind, name, inputs
+        ):
             stale.append(manifest)
     return stale
 
@@ -53,11 +56,15 @@ def _origin_of(manifest: Path) -> str:
         return ""
 
 
-def _expected(catalog: Catalog, kind: str, name: str, inputs: Sequence[Path]) -> str:
+def _expected(catalog: Catalog, kind: str, name: str, inputs: Sequence[Path]) -> list[str]:
     if not all(path.is_file() for path in inputs):
-        return "unknown"
+        return []
     settings = dict(catalog.recorded(CHUNK_STAGES[kind].rule, name))
-    return hash_inputs(inputs, settings.pop(VERSION_PARAM), **settings)
+    version = settings.pop(VERSION_PARAM)
+    forms: list[Sequence[Path | bytes]] = [inputs]
+    if CHUNK_STAGES[kind].reads == (PLAN,):  # older manifests hash the lines of the list, too
+        forms.append([planned_clips(path) for path in inputs])
+    return [hash_inputs(form, version, **settings) for form in forms]
 
 
 def _left_over(catalog: Catalog, kind: str, name: str) -> list[Path]:

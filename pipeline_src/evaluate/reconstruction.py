@@ -51,20 +51,19 @@ def evaluate_reconstruction(
     """Score mean squared error over hidden cells (normalised units) per modality, with intervals.
 
     Also writes ``num_examples`` inputs, masks and reconstructions to ``pictures_path``. A network
-    that predicts no patches has neither: an empty result, arrays without clips.
+    that predicts no patches, or was fine-tuned, has neither: an empty result, arrays without clips.
 
     Args:
         groups: of each test clip, its speaker or source; None = each clip by itself.
     """
     device = pick_device()
     model, spec = restore_model(checkpoint)
-    if model.config.follows_teacher:
+    if model.config.follows_teacher or not isinstance(spec.recipe, PretrainConfig):
         save_arrays(pictures_path, dict.fromkeys(PICTURES, np.empty(0)))
         return {}
     model = model.to(device)
     # One group of frames, as in pre-training.
     evaluate = evaluate.model_copy(update={"num_frames": spec.recipe.num_frames})
-    assert isinstance(spec.recipe, PretrainConfig)
     ratio = spec.recipe.reconstruct_ratio
     means = _mean_clip(train.dataset(checkpoint, evaluate), evaluate, device)
     held_out = test.dataset(checkpoint, evaluate)

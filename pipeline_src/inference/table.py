@@ -188,7 +188,7 @@ class ResultTable:
     def _header(self, line: bytes) -> list[str]:
         try:
             (columns,) = csv.reader([line.decode()])
-        except ValueError:  # no UTF-8, or nothing in it
+        except (ValueError, csv.Error):  # no UTF-8, or nothing in it
             columns = []
         if columns != self._columns:
             raise ConfigError(f"{self._path}: holds other columns than this command; {ADVICE}")
@@ -202,7 +202,7 @@ class ResultTable:
             else:
                 row = json.loads(line)
             made_by = {key: row[key] for key in KEYS}[MADE_BY]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, csv.Error) as error:
             raise ConfigError(
                 f"{self._path}: no results of this command ({error}); {ADVICE}"
             ) from None

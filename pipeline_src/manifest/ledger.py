@@ -27,6 +27,7 @@ PERMANENT_REASONS = (
     "corrupt",
     "unsupported",
 )
+IsThereNow = Callable[[str, str], bool]
 TRANSIENT_REASONS = (
     "timeout",
     "rate_limited",
@@ -129,11 +130,12 @@ def read_ledger(path: Path, row_type: type[RowT] = LedgerRow) -> list[RowT]:
     return rows
 
 
-def count_transient(path: Path, is_there_now: Callable[[str], bool] = lambda source: False) -> int:
+def count_transient(path: Path, is_there_now: IsThereNow = lambda source, detail: False) -> int:
     """Count the transient failures of a stage itself; much faster than reading the rows.
 
     Args:
-        is_there_now: of a source that was unavailable; then that was transient, too.
+        is_there_now: of the source and the detail of what was unavailable; then that was
+            transient, too.
     Raises:
         ManifestError: it is no ledger.
     """
@@ -144,10 +146,10 @@ def count_transient(path: Path, is_there_now: Callable[[str], bool] = lambda sou
             status, reason = header.index("status"), header.index("reason")
             failed = [row for row in rows if row[status] == "failed"]
             count = sum(row[reason] in TRANSIENT_REASONS for row in failed)
-            source = header.index("source") if "source" in header else None
-            if source is not None:
-                gone = (row[source] for row in failed if row[reason] == "unavailable")
-                count += sum(map(is_there_now, gone))
+            if "source" in header:
+                source, detail = header.index("source"), header.index("detail")
+                gone = [row for row in failed if row[reason] == "unavailable"]
+                count += sum(is_there_now(row[source], row[detail]) for row in gone)
             return count
         except (ValueError, IndexError, csv.Error):
             raise ManifestError(f"{path}: no ledger; delete it and run again") from None

@@ -5,12 +5,12 @@ runs once for each, and what was requested earlier stays in the results. Good cl
 failures of a download are in the chunk's journal and are not requested again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline_src.manifest.ledger import LEDGER_SUFFIX, count_transient
+from pipeline_src.manifest.ledger import LEDGER_SUFFIX, IsThereNow, count_transient
 
 # The stages that have transient failures, the earlier one first: its request runs both.
 RETRIED_STAGES = ("download", "transcode")
@@ -34,12 +34,12 @@ class RetryRequests:
     def ask(
         self,
         manifests: Mapping[str, Sequence[str]],
-        is_there_now: Callable[[str], bool] = lambda source: False,
+        is_there_now: IsThereNow = lambda source, detail: False,
     ) -> Asked:
         """Ask for one more request of every chunk with transient failures.
 
         Args:
-            is_there_now: whether a source that was unavailable is a file of this machine.
+            is_there_now: whether what was unavailable is a file of this machine by now.
             manifests: retried stage -> its manifest of every chunk, the same chunks in the same
                 order: ``<results>/<dataset>/<stage>/<split>/<chunk>.json``. One that is not there
                 yet needs no request.
@@ -74,7 +74,7 @@ class RetryRequests:
         return self._results / dataset / REQUESTS_FOLDER / stage / split
 
 
-def _num_transient(manifest: Path, is_there_now: Callable[[str], bool]) -> int:
+def _num_transient(manifest: Path, is_there_now: IsThereNow) -> int:
     ledger = manifest.with_suffix(LEDGER_SUFFIX)
     is_made = manifest.is_file() and ledger.is_file()
     return count_transient(ledger, is_there_now) if is_made else 0

@@ -1,7 +1,7 @@
 """What one training job is: everything it needs, as one JSON file."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ STATE_FILE = "state.json"  # of a checkpoint
 LOGGERS_FILE = "loggers.json"  # ids of what submit.loggers write
 MODEL_FILE = "model.safetensors"
 DONE_ADVICE = "delete it and run the same command again, which writes it anew"
+RECIPES = {"pretrain": PretrainConfig.__name__, "finetune": FinetuneConfig.__name__}
 SPEC_ADVICE = "delete it and run the workflow's command again, which writes it anew"
 PUBLISHED_FOLDER = "checkpoint"  # its result, which needs none of them
 SUPERSEDED_FOLDER = "superseded"  # trainings of other configurations
@@ -141,9 +142,21 @@ def parse_spec(values: Mapping[str, Any], where: str, advice: str) -> TrainSpec:
     try:
         return TrainSpec.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
+        # A recipe is one of two sections; of the other one nearly every key is unknown.
+        problems = [one for one in error.errors() if not _is_of_other(one["loc"], values)]
+        first = (problems or error.errors())[0]
+        place = ".".join(str(part) for part in first["loc"] if not _names_a_section(part))
         raise CheckpointError(f"{where}: {place}: {first['msg']}; {advice}") from None
+
+
+def _is_of_other(place: Sequence[int | str], values: Mapping[str, Any]) -> bool:
+    own = RECIPES.get(values.get("stage", ""), "")
+    named = next((part for part in place if _names_a_section(part)), own)
+    return bool(own) and own not in str(named)
+
+
+def _names_a_section(part: int | str) -> bool:
+    return any(name in str(part) for name in RECIPES.values())
 
 
 def step_folder(step: int) -> str:

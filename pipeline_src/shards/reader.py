@@ -1,5 +1,6 @@
 """Random access to samples: one read per sample, tar headers parsed in memory."""
 
+import errno
 import os
 import resource
 import zlib
@@ -110,34 +111,47 @@ class ShardReader:
             self._remote = (os.getpid(), RemoteReader(self._config))
         return self._remote[1]
 
+    def _open_file(self, path: Path) -> int:
+        try:
+            return os.open(path, os.O_RDONLY)
+        except OSError as error:
+            if not _is_too_many(error) or not self._descriptors:
+                raise
+        self.close()  # others of this process have the rest
+        return os.open(path, os.O_RDONLY)
+
     def _open(self, path: Path) -> int:
         if path not in self._descriptors:
             if len(self._descriptors) >= max_open_shards():  # the oldest
                 os.close(self._descriptors.pop(next(iter(self._descriptors))))
             try:
-                self._descriptors[path] = os.open(path, os.O_RDONLY)
+                self._descriptors[path] = self._open_file(path)
             except FileNotFoundError:
                 raise ManifestError(f"{path}: shard is missing; {remedy(path)}") from None
         return self._descriptors[path]
+
+
+def _is_too_many(error: OSError) -> bool:
+    return error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def raise_open_files() -> None:
     """Let this process open enough files for ``MAX_OPEN_SHARDS``, as far as its hard limit goes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     has_bound = hard != resource.RLIM_INFINITY
-    wanted = min(2 * MAX_OPEN_SHARDS, hard) if has_bound else 2 * MAX_OPEN_SHARDS
+    wanted = min(4 * MAX_OPEN_SHARDS, hard) if has_bound else 4 * MAX_OPEN_SHARDS
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def max_open_shards() -> int:
-    """Return how many shards stay open: half of what ``ulimit -n`` lets this process open.
+    """Return how many shards a reader keeps open: a quarter of what ``ulimit -n`` allows.
 
     Random access to a data set of more shards than that opens a file at most reads, which on a
     network file system is a message to its server each.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MAX_OPEN_SHARDS if soft == resource.RLIM_INFINITY else min(MAX_OPEN_SHARDS, soft // 2)
+    return MAX_OPEN_SHARDS if soft == resource.RLIM_INFINITY else min(MAX_OPEN_SHARDS, soft // 4)
 
 
 def parse_members(

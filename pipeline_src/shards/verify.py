@@ -53,7 +53,7 @@ def _packed_below(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob(INDEX_FILE)):
         try:
             index = read_json(path, "index")
-            is_other = isinstance(index, dict) and "shards" not in index
+            is_other = isinstance(index, dict) and "widths" in index
         except ManifestError:  # a damaged one is to be named
             is_other = False
         if not is_other:

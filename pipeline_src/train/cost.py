@@ -5,7 +5,6 @@ Prints parameters, operations and memory of every run that a configuration lists
 runs of several configurations into one table, with their ratios to the first.
 """
 
-import argparse
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,7 +14,7 @@ from typing import NamedTuple
 from pipeline_src.config import Config, FinetuneConfig, PretrainConfig, RunConfig, resolve_run
 from pipeline_src.datasets.clip_lists import classes_of, read_clips
 from pipeline_src.datasets.dataset import dataset_file, load_dataset
-from pipeline_src.errors import ConfigError
+from pipeline_src.errors import ConfigError, did_you_mean
 from pipeline_src.train.measure import Cost, training_cost
 
 
@@ -50,14 +49,22 @@ def epoch_of(dataset: str) -> Material:
     """
     if dataset in DATASETS:
         return DATASETS[dataset]
-    described = load_dataset(dataset_file(dataset))
+    path = dataset_file(dataset)
+    if not path.is_file():
+        known = [*DATASETS, *(one.stem for one in path.parent.glob("*.yaml"))]
+        near = did_you_mean(dataset, known)
+        raise ConfigError(f"--dataset {dataset}: {path} is no file{near}; the path of a YAML is")
+    described = load_dataset(path)
     if described.is_packed:
         raise ConfigError(f"--dataset {dataset}: only its shards know how many clips there are")
     classes = classes_of(described)
     clips = read_clips(described, max_seconds=math.inf, classes=classes)
     splits = Counter(clip.split for clip in clips)
     folded = round(splits.total() * (1 - 1 / len(described.splits)))
-    return Material(folded if described.folds else splits["train"], len(classes.ids))
+    num_clips = folded if described.folds else splits["train"]
+    if not num_clips:
+        raise ConfigError(f"--dataset {dataset}: it lists no clips to train on")
+    return Material(num_clips, len(classes.ids))
 
 
 def total_flops(cost: Cost, num_clips: int) -> float:
@@ -104,8 +111,12 @@ def chosen_runs(configs: Sequence[Config], names: Sequence[str]) -> list[tuple[C
     return [pair for name in names for pair in listed if pair[1] == name]
 
 
-def description(cost: Cost, options: argparse.Namespace) -> str:
-    """Write the cost of one training, part by part."""
+def description(cost: Cost, hours: str) -> str:
+    """Write the cost of one training, part by part.
+
+    Args:
+        hours: how long it would take, in words.
+    """
     rows = [f"{cost.run} {cost.stage}: {cost.model}"]
     rows += [f"  {'part':<16}{'Mparam':>10}{'GF fwd':>10}{'GF bwd':>10}"]
     for part in sorted({*cost.forward_flops, *cost.parameters}):
@@ -120,8 +131,7 @@ def description(cost: Cost, options: argparse.Namespace) -> str:
         f"  {cost.flops / 1e9:.1f} GFLOP per clip and step",
         f"  {cost.activation_bytes / 1e6:.1f} MB of activations per clip (fp32), "
         f"{cost.state_bytes / 1e9:.2f} GB of weights, gradients and moments",
-        f"  {cost.gpu_hours:.1f} {options.gpu} hours for {cost.epochs:g} epochs of "
-        f"{options.dataset} at an assumed utilisation of {options.utilisation:.0%}",
+        f"  {hours}",
     ]
     return "\n".join(rows)
 

@@ -42,7 +42,6 @@ class Cost:
     activation_bytes: float = 0.0
     state_bytes: float = 0.0
     epochs: float = 0.0
-    gpu_hours: float = 0.0
 
     @property
     def flops(self) -> float:

@@ -128,6 +128,7 @@ def _move_one(name: str, source: Path, target: Path) -> None:
         _remove(part)
         if not _is_there(source / name):
             return
+        _make_absolute(source / name)
         try:
             (source / name).rename(target / name)
             return
@@ -139,6 +140,14 @@ def _move_one(name: str, source: Path, target: Path) -> None:
         fsync(target)
     _remove(source / name)
     whole.rename(target / name)
+
+
+def _make_absolute(path: Path) -> None:
+    """Let a relative link lead to the same place from wherever it is moved to."""
+    if path.is_symlink() and not path.readlink().is_absolute():
+        place = path.parent.resolve() / path.readlink()
+        path.unlink()
+        path.symlink_to(place)
 
 
 def _is_there(path: Path) -> bool:

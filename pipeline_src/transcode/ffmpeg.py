@@ -58,6 +58,8 @@ def ffmpeg_version() -> str:
             timeout=VERSION_TIMEOUT_SECONDS,
             check=True,
         )
+    except subprocess.TimeoutExpired:  # of a machine that is too busy; it may well be one
+        return "no answer"
     except (StageError, RuntimeError, OSError, subprocess.SubprocessError):
         return "absent"
     words = answer.stdout.split(maxsplit=3)  # ffmpeg version <it> ...

@@ -170,7 +170,7 @@ def test_every_experiment_overlay_is_accepted(root, defaults):
         ({"finetune": {"skip": True, "init": "scratch"}}, ["finetune", "skip: true", "scratch"]),
         (
             {"runs": {"a": {}, "b": {"finetune": {"checkpoint_run": "a", "init": "scratch"}}}},
-            ["init: scratch starts from no pre-training", "checkpoint_run: a has no meaning"],
+            ["init: scratch starts from no pre-training", "checkpoint_run = 'a' has no meaning"],
         ),
         (
             {"pretrain": {"epochs": 2, "warmup_epochs": 100}},

@@ -6,7 +6,9 @@ from pipeline_src.catalog import Catalog
 from pipeline_src.catalog.possible import refuse_missing_loggers
 from pipeline_src.config import Config
 from pipeline_src.errors import ConfigError
-from tests.checkpoints import NAMES, make_checkpoint
+from tests.checkpoints import NAMES, SIZES, make_checkpoint
+
+INPUT_SIZES = ("img_size", "target_length", "num_mel_bins")
 
 
 def test_a_logger_without_its_package_is_refused_a_folder_of_that_name_is_none(
@@ -48,15 +50,34 @@ def test_initial_weights_that_are_there_are_not(root, tmp_path):
     planned(root, model={"init": "timm"})
 
 
+def test_weights_that_a_finished_training_began_with_may_be_gone(root, tmp_path):
+    run = {"model": {"init": "/gone/vit.pth"}}
+    config = Config(results=str(tmp_path), datasets=("avdigits",), runs={"one": run})
+    catalog = Catalog(config, root / "config/datasets")
+    with pytest.raises(ConfigError, match="is no file"):
+        catalog.own_pretrain_done("one")
+    done = tmp_path / "one/pretrain/done.json"
+    done.parent.mkdir(parents=True)
+    done.touch()
+    assert catalog.own_pretrain_done("one") == str(done)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("stage", "holds", "classes"),
-    [("pretrain", "fine-tuning", NAMES), ("finetune", "pre-training", ())],
-)
-def test_a_checkpoint_of_the_other_stage_is_refused_before_anything_runs(
-    root, tmp_path, stage, holds, classes
+def test_a_pre_training_that_is_to_stand_for_a_fine_tuning_is_refused_before_anything_runs(
+    root, tmp_path
 ):
-    """One ended in an AssertionError of the evaluation."""
-    folder = make_checkpoint(tmp_path / "theirs", classes=classes)
-    with pytest.raises(ConfigError, match=rf"{stage}\.checkpoint: .*theirs holds a {holds}; name"):
-        planned(root, **{stage: {"checkpoint": str(folder)}})
+    folder = make_checkpoint(tmp_path / "theirs", classes=())
+    refusal = r"finetune\.checkpoint: .*theirs holds a pre-training; name a fine-tuning"
+    with pytest.raises(ConfigError, match=refusal):
+        planned(root, finetune={"checkpoint": str(folder)})
+
+
+@pytest.mark.slow
+def test_a_fine_tuning_may_be_what_another_starts_from(root, tmp_path):
+    folder = make_checkpoint(tmp_path / "theirs", classes=NAMES, num_frames=1)
+    sizes = {key: value for key, value in SIZES.items() if key not in INPUT_SIZES}
+    model = {"size": "tiny", "img_size": 32, "target_length": 96, "overrides": sizes}
+    config = {"runs": {"one": {"model": model, "pretrain": {"checkpoint": str(folder)}}}}
+    audio = {"audio": {"num_mel_bins": 32}, "datasets": ["avdigits"]}
+    catalog = Catalog(Config.model_validate({**config, **audio}), root / "config/datasets")
+    assert catalog.own_pretrain_done("one") == str(folder / "done.json")

@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 
 from pipeline_src.datasets import chunk_plan
-from pipeline_src.datasets.chunk_plan import ensure_plan, read_plan_chunk
+from pipeline_src.datasets.chunk_plan import ensure_plan, planned_clips, read_plan_chunk
 from pipeline_src.datasets.clip_groups import read_groups
 from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.errors import ManifestError
@@ -124,6 +124,16 @@ def test_a_row_more_leaves_chunks_of_other_splits_as_they_are(tmp_path):
     assert sorted(str(path.relative_to(folder)) for path in kept) == [
         *("test/00000.csv", "train/00000.csv", "train/00001.csv")
     ]
+
+
+def test_what_is_made_of_a_chunk_does_not_hang_on_the_lines_of_its_list(tmp_path):
+    """A list that had grown made results of before stale wherever it was planned anew."""
+    for folder, rows in (("old", ROWS), ("new", ["d,d.mp4,,,a,test\n", *ROWS])):
+        plan(make_dataset(tmp_path, rows), tmp_path / folder)
+    chunks = [tmp_path / folder / "train/00001.csv" for folder in ("old", "new")]
+    assert chunks[0].read_bytes() != chunks[1].read_bytes()
+    assert planned_clips(chunks[0]) == planned_clips(chunks[1])
+    assert planned_clips(chunks[0]) != planned_clips(tmp_path / "old/train/00000.csv")
 
 
 def test_lines_count_where_an_address_is_looked_up_by_its_line(tmp_path):

@@ -295,10 +295,14 @@ def test_an_id_that_begins_like_an_archive_is_text(tmp_path, youtube_id):
         ("\ufeffclip_id,source\n".encode("utf-16-le"), "this is text in UTF-16; save it as CSV"),
         ("clip_id,source\n".encode("utf-16-be"), "this is text in UTF-16; save it as CSV"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "this is a spreadsheet of old Excel; save it as CSV"),
-        (gzip.compress(b"clip_id,source\n"), "compressed with gzip; its name has to end in .gz"),
+        (
+            gzip.compress(b"clip_id,source\n", mtime=0),
+            "compressed with gzip; its name has to end in .gz",
+        ),
         (b"PK\x03\x04\x14\xff\xfe", "this is a spreadsheet or an archive; save it as CSV in UTF-8"),
         (b'{"clip_id": "a", "source": "a.mp4"}\n', "is CSV: pandas.read_json(..., lines=True)"),
         (b'[{"clip_id": "a", "source": "a.mp4"}]\n', "a list is CSV: pandas.read_json(...) reads"),
+        (b'{"clip_id":{"0":"a"},"source":{"0":"a.mp4"}}', "is CSV: pandas.read_json(...) reads"),
         (b'[\n {"clip_id": "a"}\n]\n', "a list is CSV: pandas.read_json(...) reads"),
         (
             b"CLIP_ID,source,start_seconds,end_seconds,labels,split\n",

@@ -39,7 +39,7 @@ def test_files_that_are_there_pass_and_one_that_is_gone_too(tmp_path):
     ("yaml", "sources", "parts"),
     [
         ("root: nowhere\n", ["a.mp4"], ["nowhere is no folder", "root 'nowhere' of", "toy.yaml"]),
-        ("", ["a.mp4", "b.mp4"], ["2 of the first 2", "/a.mp4, which is source 'a.mp4'", "line 2"]),
+        ("", ["a.mp4", "b.mp4"], ["2 of the first 2", "/a.mp4, which is source 'a.mp4'", "a.mp4"]),
         ("root: .\n", ["a.tar::x/b.mp4"], ["tried first: ", "/a.tar, which is", "root '.' of"]),
         ('clip_file: "{clip_id}.mp4"\n', ["a.mp4"], ["/a.mp4, which is"]),
         ("", ["a" * 300], ["1 of the first 1 clips", "which is source 'aaa"]),

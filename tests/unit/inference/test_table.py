@@ -196,7 +196,9 @@ def test_what_is_no_table_is_refused(path):
     assert path.read_text() == '{"a": 1}\n'
 
 
-@pytest.mark.parametrize("content", ["a\n".encode("utf-16"), b"caf\xe9,b\n", b"\n"])
+@pytest.mark.parametrize(
+    "content", ["a\n".encode("utf-16"), b"caf\xe9,b\n", b"\n", b"a" * 140_000 + b"\n"]
+)
 def test_a_table_in_another_encoding_is_refused(path, content):
     path.parent.mkdir()
     path.write_bytes(content)

@@ -1,11 +1,12 @@
 """Which chunks ``retry_failed_<dataset>`` makes again."""
 
+import tarfile
 from functools import partial
 
 import pytest
 
 from pipeline_src.config.data import DownloadConfig
-from pipeline_src.datasets.presence import is_local_file
+from pipeline_src.download.local import is_there_now
 from pipeline_src.manifest.ledger import (
     TRANSIENT_REASONS,
     LedgerRow,
@@ -60,12 +61,16 @@ def test_transient_losses_of_either_stage_are_tried_again_and_counted_once(tmp_p
 
 def test_a_local_file_that_was_missing_is_tried_again_once_it_is_there(tmp_path):
     """It stayed lost, whatever target was asked for."""
-    path = download(tmp_path, [{"source": "late.mp4"}, {"source": "gone.mp4"}])
+    with tarfile.open(tmp_path / "here.tar", "w"):
+        pass
+    names = ("late.mp4", "gone.mp4", "caf\u00e9.mp4", "here.tar::no.mp4", "late.tar::a.mp4")
+    path = download(tmp_path, [{"source": name} for name in names])
     ledger = path.with_suffix(".ledger.csv")
-    is_there = partial(is_local_file, tmp_path)
-    assert count_transient(ledger, is_there) == 0
-    (tmp_path / "late.mp4").write_bytes(b"1")
-    assert count_transient(ledger, is_there) == 1
+    is_there = partial(is_there_now, tmp_path)
+    assert count_transient(ledger, is_there) == 0  # an archive without the member is no file later
+    for number, name in enumerate(("late.mp4", "cafe\u0301.mp4", "late.tar"), 1):
+        (tmp_path / name).write_bytes(b"1")
+        assert count_transient(ledger, is_there) == number
     assert count_transient(ledger) == 0
 
 

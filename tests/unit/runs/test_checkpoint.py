@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline_src.config import ModelConfig, PretrainConfig
+from pipeline_src.config import FinetuneConfig, ModelConfig, PretrainConfig
 from pipeline_src.errors import CheckpointError
 from pipeline_src.runs.build import restore_model, trained_network_config
 from pipeline_src.runs.checkpoint import (
@@ -175,16 +175,25 @@ def test_a_damaged_later_checkpoint_neither_counts_nor_costs_the_newest(tmp_path
     assert saved_progress(run_dir, "other") == (0, 1)
 
 
+def test_a_training_that_names_a_start_and_uses_none_is_still_read(tmp_path):
+    """A configuration may not ask for both; the state of one that did is no less whole."""
+    recipe = FinetuneConfig(init="scratch", checkpoint_run="other")
+    spec = TrainSpec(stage="finetune", run_dir=tmp_path, model=TINY, recipe=recipe)
+    assert Checkpoint(tmp_path, {"spec": spec.model_dump(mode="json")}).spec == spec
+
+
+@pytest.mark.parametrize("recipe", [PretrainConfig(), FinetuneConfig()])
 @pytest.mark.parametrize("use", [restore_model, trained_network_config, lambda one: one.spec])
-def test_a_state_of_another_version_is_refused_in_a_sentence(tmp_path, use):
+def test_a_state_of_another_version_is_refused_in_a_sentence(tmp_path, use, recipe):
     """Every use ended with pydantic's traceback, a line for each key that it does not know."""
-    spec = TrainSpec(stage="pretrain", run_dir=tmp_path, model=TINY, recipe=PretrainConfig())
+    stage = "finetune" if isinstance(recipe, FinetuneConfig) else "pretrain"
+    spec = TrainSpec(stage=stage, run_dir=tmp_path, model=TINY, recipe=recipe)
     values = spec.model_dump(mode="json")
     values["recipe"] |= {"of_tomorrow": 1, "another": 2}
     checkpoint = Checkpoint(tmp_path, {"spec": values})
     with pytest.raises(CheckpointError) as refused:
         use(checkpoint)
     said = str(refused.value)
-    assert "of_tomorrow" in said
+    assert "spec: recipe.of_tomorrow: " in said
     assert "use the version that wrote it" in said
     assert "\n" not in said

@@ -137,10 +137,10 @@ def test_as_many_clips_are_decoded_as_asked_for(shards):
 def test_the_index_of_a_search_is_none_of_shards(shards, tmp_path):
     """It was called a defect, with the advice to delete it."""
     (tmp_path / "search").mkdir()
-    (tmp_path / "search/index.json").write_text('{"checkpoint": "a", "num_clips": 2}')
+    (tmp_path / "search/index.json").write_text('{"widths": {"audio": 3}, "num_clips": 2}')
     damaged = tmp_path / "damaged/index.json"
     damaged.parent.mkdir()
-    damaged.write_text("{")
+    damaged.write_text('{"num_clips": 2}')
     assert find_indexes([tmp_path]) == [damaged, shards / "index.json"]
 
 

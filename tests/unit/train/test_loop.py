@@ -207,6 +207,19 @@ def test_the_time_of_a_save_counts_for_the_next_one(tmp_path, monkeypatch):
     assert saves == [1, 11, NUM_STEPS]
 
 
+def test_only_the_rank_that_writes_says_that_a_save_is_due(tmp_path, monkeypatch):
+    """The others do not know how long the last one took."""
+    asked = []
+    monkeypatch.setattr("pipeline_src.train.loop.any_rank", lambda f, _: asked.append(f) or f)
+    monkeypatch.setattr("pipeline_src.train.loop._save", lambda run, progress: tmp_path)
+    monkeypatch.setattr("pipeline_src.train.loop.mean_over_ranks", lambda values, ranks: {})
+    second = dataclasses.replace(
+        make_run(tmp_path, Noisy()), ranks=Ranks(1, 2, torch.device("cpu"))
+    )
+    train(second, batches(), progress_at(0), StopFlag())
+    assert asked == [(False, False)] * NUM_STEPS
+
+
 def test_validation_runs_on_time_and_at_the_end(tmp_path):
     run = make_run(tmp_path, Noisy(), validate=lambda: {"audio": 0.5})
     train(run, batches(), progress_at(0), StopFlag())

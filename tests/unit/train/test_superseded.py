@@ -230,6 +230,18 @@ def test_a_kill_between_two_disks_loses_nothing(
     assert not list(other_disk.iterdir())
 
 
+def test_a_relative_link_leads_to_the_same_place_from_where_it_is_set_aside(tmp_path):
+    """It led nowhere, and the training began again without a word."""
+    folder = tmp_path / "run"
+    fill(folder, "a", step=2, published=False)
+    (folder / "checkpoints").rename(tmp_path / "scratch")
+    (folder / "checkpoints").symlink_to("../scratch")
+    recall(folder, "b")
+    assert saved_progress(folder / "superseded/000", "a") == (2, 3)
+    recall(folder, "a")
+    assert saved_progress(folder, "a") == (2, 3)
+
+
 def test_links_go_to_another_disk_and_back(tmp_path, other_disk):
     """Neither a folder that is a link nor one with a link to nowhere in it could be moved."""
     folder, scratch = tmp_path / "run", tmp_path / "scratch"
