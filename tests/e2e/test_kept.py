@@ -18,9 +18,9 @@ RUN = "results/test/avsiam_tiny"
 
 
 @pytest.fixture(scope="module")
-def kept(once, built, shell_env):
+def kept(built, tmp_path_factory):
     """A copy of the built run that the tests of this file may change."""
-    return built
+    return built.copied_to(tmp_path_factory.mktemp("kept"))
 
 
 def plan(workspace, *arguments):

@@ -35,7 +35,7 @@ OVERRIDES = {
 }  # fmt: skip
 RECIPE = {
     "epochs": 3, "batch_size": 8, "batch_multiple": 2, "num_frames": 2, "num_workers": 0,
-    "log_every": 1, "save_every_seconds": 1e-4, "warmup_epochs": 1, "adaptive_batch": "tokens",
+    "log_every": 1, "save_every_seconds": 1e-6, "warmup_epochs": 1, "adaptive_batch": "tokens",
     "curriculum": CurriculumConfig(shape="linear", start=0.75, end=0.5), "max_batch_size": 16,
     "contrast_ratios": (0.0, 0.5),
 }  # fmt: skip

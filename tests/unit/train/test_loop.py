@@ -48,7 +48,7 @@ class Noisy(nn.Module):
 
 
 def make_run(folder, objective, **overrides):
-    recipe = OptimConfig(lr=0.05, amp=False, log_every=1, save_every_seconds=0.0001, epochs=1)
+    recipe = OptimConfig(lr=0.05, amp=False, log_every=1, save_every_seconds=1e-6, epochs=1)
     values = {
         "folder": folder,
         "recipe": recipe,
