@@ -51,7 +51,7 @@ class Checkpoint:
             CheckpointError: another version of this project wrote it, or it is damaged.
         """
         advice = "use the version that wrote it, or train or convert it again"
-        return parse_spec(self.state["spec"], f"{self.folder / STATE_FILE}: spec", advice)
+        return parse_spec(self.state.get("spec"), f"{self.folder / STATE_FILE}: spec", advice)
 
 
 def save_checkpoint(

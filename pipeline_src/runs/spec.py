@@ -131,7 +131,7 @@ def load_spec(path: Path) -> TrainSpec:
     return parse_spec(values, str(path), SPEC_ADVICE)
 
 
-def parse_spec(values: Mapping[str, Any], where: str, advice: str) -> TrainSpec:
+def parse_spec(values: Any, where: str, advice: str) -> TrainSpec:
     """Return a spec from the values that a file holds.
 
     Args:
@@ -143,14 +143,15 @@ def parse_spec(values: Mapping[str, Any], where: str, advice: str) -> TrainSpec:
         return TrainSpec.model_validate(values)
     except ValidationError as error:
         # A recipe is one of two sections; of the other one nearly every key is unknown.
-        problems = [one for one in error.errors() if not _is_of_other(one["loc"], values)]
+        stage = values.get("stage") if isinstance(values, Mapping) else None
+        own = RECIPES.get(str(stage), "")
+        problems = [one for one in error.errors() if not _is_of_other(one["loc"], own)]
         first = (problems or error.errors())[0]
         place = ".".join(str(part) for part in first["loc"] if not _names_a_section(part))
         raise CheckpointError(f"{where}: {place}: {first['msg']}; {advice}") from None
 
 
-def _is_of_other(place: Sequence[int | str], values: Mapping[str, Any]) -> bool:
-    own = RECIPES.get(values.get("stage", ""), "")
+def _is_of_other(place: Sequence[int | str], own: str) -> bool:
     named = next((part for part in place if _names_a_section(part)), own)
     return bool(own) and own not in str(named)
 

@@ -175,6 +175,12 @@ def test_a_damaged_later_checkpoint_neither_counts_nor_costs_the_newest(tmp_path
     assert saved_progress(run_dir, "other") == (0, 1)
 
 
+@pytest.mark.parametrize("spec", [None, [], {}, {"stage": []}, {"stage": "pretrain", "recipe": 1}])
+def test_a_state_without_a_spec_is_refused_in_a_sentence(tmp_path, spec):
+    with pytest.raises(CheckpointError, match=r"state\.json: spec: .*; use the version"):
+        restore_model(Checkpoint(tmp_path, {"spec": spec}))
+
+
 def test_a_training_that_names_a_start_and_uses_none_is_still_read(tmp_path):
     """A configuration may not ask for both; the state of one that did is no less whole."""
     recipe = FinetuneConfig(init="scratch", checkpoint_run="other")
