@@ -8,7 +8,7 @@ import importlib.util
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,7 +18,7 @@ from pipeline_src.config.networks import network_config_of
 from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig, num_labelled
 from pipeline_src.errors import ConfigError, did_you_mean
 from pipeline_src.methods import NetworkConfig, find_method
-from pipeline_src.runs.spec import DONE_FILE, STATE_FILE
+from pipeline_src.runs.spec import DONE_FILE, SPEC_FILE, STATE_FILE
 
 INITS = ("random", "timm")  # of model.init, else a file
 LENGTH_KEYS = ("target_length", "img_size")
@@ -160,6 +160,29 @@ def refuse_missing_loggers(loggers: Iterable[str]) -> None:
             )
 
 
+def was_trained_from(done: str, init: str) -> bool:
+    """Return whether a training has ended that began with ``init``: it needs that no longer."""
+    if not Path(done).is_file():
+        return False
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        spec = json.loads(Path(done).with_name(SPEC_FILE).read_text(encoding="utf-8"))
+        return spec["model"]["init"] == init
+    return True  # which one nobody knows
+
+
+def refuse_long_warmup(run: str, stage: str, recipe: PretrainConfig | FinetuneConfig) -> None:
+    """Refuse a training that ends before its learning rate has come up.
+
+    Raises:
+        ConfigError: names run, keys and values.
+    """
+    if recipe.warmup_epochs > max(recipe.epochs, 2.0):  # the default of either key is at most 2
+        raise ConfigError(
+            f"run {run}: {stage}.warmup_epochs = {recipe.warmup_epochs:g} of {stage}.epochs = "
+            f"{recipe.epochs:g}: the learning rate would never be {stage}.lr; lower it"
+        )
+
+
 def refuse_missing_init(run: str, init: str) -> None:
     """Refuse ``model.init`` that names a file which is not there.
 
@@ -170,6 +193,19 @@ def refuse_missing_init(run: str, init: str) -> None:
         raise ConfigError(
             f"run {run}: model.init: {init!r} is no file{did_you_mean(init, INITS)}; allowed: "
             f"{', '.join(INITS)}, or the path of a timm state dict"
+        )
+
+
+def refuse_finetuned(run: str, source: str, done: str) -> None:
+    """Refuse to continue the pre-training of a converted fine-tuning, which has no decoder.
+
+    Raises:
+        ConfigError: names run, source and checkpoint.
+    """
+    if _converted_state(done)["spec"].get("stage") == "finetune":
+        raise ConfigError(
+            f"run {run}: pretrain.checkpoint_run = {source!r}, whose pretrain.checkpoint "
+            f"{Path(done).parent} holds a fine-tuning; name a pre-training"
         )
 
 

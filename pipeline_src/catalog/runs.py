@@ -12,7 +12,9 @@ from pipeline_src.catalog.possible import (
     Network,
     converted_done,
     converted_network,
+    refuse_finetuned,
     refuse_large_batch,
+    refuse_long_warmup,
     refuse_missing_init,
     refuse_one_class,
     refuse_other_network,
@@ -21,6 +23,7 @@ from pipeline_src.catalog.possible import (
     refuse_sound_alone,
     refuse_unscored,
     refuse_untrainable,
+    was_trained_from,
 )
 from pipeline_src.catalog.steps import STEPS
 from pipeline_src.config import RunConfig, resolve_run
@@ -225,6 +228,8 @@ class Catalog(DatasetCatalog):
         if source == run and not self.run(source).pretrain.checkpoint:
             return
         own = self._network(run, getattr(self.run(run), stage).num_frames)
+        if stage == "pretrain" and self.run(source).pretrain.checkpoint:
+            refuse_finetuned(run, source, self.own_pretrain_done(source))
         start, whose = self._pretrained_network(source)
         refuse_other_network(run, own, start, whose=whose, stage=stage)
 
@@ -245,8 +250,7 @@ class Catalog(DatasetCatalog):
         if folder:
             return converted_done(run, "pretrain", folder)
         trained = self.fill(paths.PRETRAINED, run=run)
-        if not Path(trained).is_file():  # a trained network needs no initial weights
-            refuse_missing_init(run, self.run(run).model.init)
+        self._check_training(run, "pretrain", trained)
         return trained
 
     def finetune_done(self, run: str, name: str) -> str:
@@ -255,9 +259,21 @@ class Catalog(DatasetCatalog):
         if folder:
             return converted_done(run, "finetune", folder)
         trained = self.fill(paths.FINETUNED, run=run, dataset=name)
-        if self.run(run).finetune.init == "scratch" and not Path(trained).is_file():
-            refuse_missing_init(run, self.run(run).model.init)
+        self._check_training(run, "finetune", trained)
         return trained
+
+    def _check_training(self, run: str, stage: Literal["pretrain", "finetune"], done: str) -> None:
+        """Ask what only a training that is still to be done needs.
+
+        Raises:
+            ConfigError: its warm-up is too long, or its initial weights are not there.
+        """
+        model, recipe = self.run(run).model, getattr(self.run(run), stage)
+        if not Path(done).is_file():
+            refuse_long_warmup(run, stage, recipe)
+        begins = stage == "pretrain" or recipe.init == "scratch"
+        if begins and not was_trained_from(done, model.init):
+            refuse_missing_init(run, model.init)
 
     def finetune_dones(self, name: str) -> list[str]:
         """Return done.json of every run that is fine-tuned, on a data set."""

@@ -31,7 +31,6 @@ def refuse_impossible(config: Config, name: str, run: RunConfig) -> None:
     try:
         _check_mixup(config, run)
         for stage, recipe in (("pretrain", run.pretrain), ("finetune", run.finetune)):
-            _check_warmup(stage, recipe)
             _check_stored_frames(stage, recipe, config.media)
         _check_network(run, config.audio.num_mel_bins)
         _check_classifier(run, config)
@@ -134,15 +133,6 @@ def _check_mixup(config: Config, run: RunConfig) -> None:
     mixup = run.finetune.mixup
     if mixup and not config.shards.waveform and not run.finetune.checkpoint:
         raise ConfigError(f"finetune.mixup = {mixup:g} mixes waveforms; set shards.waveform: true")
-
-
-def _check_warmup(stage: str, recipe: PretrainConfig | FinetuneConfig) -> None:
-    """Refuse a training that ends before its learning rate has come up."""
-    if recipe.warmup_epochs > max(recipe.epochs, 1):
-        raise ConfigError(
-            f"{stage}.warmup_epochs = {recipe.warmup_epochs:g} of {stage}.epochs = "
-            f"{recipe.epochs:g}: the learning rate would never be {stage}.lr; lower it"
-        )
 
 
 def _check_stored_frames(

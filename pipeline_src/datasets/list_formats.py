@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pipeline_src.datasets.dataset import FOLD_PREFIX
 from pipeline_src.errors import ManifestError
@@ -181,10 +181,12 @@ def _json_reader(path: Path, header: list[str]) -> str:
     start = header[0].replace(" ", "") if header else ""
     if not start.startswith("{") and start != "[" and not start.startswith("[{"):
         return ""
-    first: Any = None
+    first, second = None, ""
     with suppress(OSError, ValueError), path.open(encoding="utf-8-sig") as stream:
-        first = json.loads(stream.readline())
-    is_row = isinstance(first, dict) and not any(isinstance(v, dict | list) for v in first.values())
+        first, second = json.loads(stream.readline()), stream.readline()
+    is_row = isinstance(first, dict) and (
+        second.startswith("{") or not any(isinstance(v, dict | list) for v in first.values())
+    )
     return "pandas.read_json(..., lines=True)" if is_row else "pandas.read_json(...)"
 
 

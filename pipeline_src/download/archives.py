@@ -23,6 +23,7 @@ from pipeline_src.download.sources import Fetched, FetchFailure, Outcome
 from pipeline_src.download.store import Readable, check_size, read_blocks, store
 from pipeline_src.errors import MediaError
 
+NO_MEMBER = "no such regular member in"
 MAX_HEADER_BYTES = 1 << 20
 MAX_DIRECTORY_BYTES = 1 << 28
 # Zeros after a tar: tar fills up records of 10 KiB, some writers larger ones.
@@ -125,7 +126,7 @@ def fetch_members(
         count: no symbolic link is followed, no device or folder made, no sparse file filled up.
     """
     search = _Search(targets, config)
-    reason, detail = "unavailable", f"no such regular member in {archive}"
+    reason, detail = "unavailable", f"{NO_MEMBER} {archive}"
     deadline = time.monotonic() + config.max_transfer_seconds * (len(targets) + 1)
     try:
         search.run(stream, deadline)

@@ -7,12 +7,10 @@ from pathlib import Path
 
 from pipeline_src.config.data import DownloadConfig
 from pipeline_src.datasets.sources import source_kind, split_member
-from pipeline_src.download.archives import fetch_members
+from pipeline_src.download.archives import NO_MEMBER, fetch_members
 from pipeline_src.download.sources import Fetched, FetchFailure, Outcome
 from pipeline_src.download.store import check_size, read_blocks
 from pipeline_src.errors import MediaError
-
-NO_FILE = "is not a file"
 
 
 def find_local(root: Path, name: str) -> Path:
@@ -38,7 +36,7 @@ def is_there_now(root: Path, source: str, detail: str) -> bool:
     Args:
         detail: why it was unavailable: an archive may be there and lack the member.
     """
-    if source_kind(source) == "member" and not detail.endswith(NO_FILE):
+    if source_kind(source) == "member" and NO_MEMBER in detail:
         return False
     file = split_member(source)[0] if source_kind(source) == "member" else source
     return source_kind(file) == "local" and is_file(find_local(root, file))
@@ -48,7 +46,7 @@ def fetch_local(path: Path, max_bytes: int) -> Outcome:
     """Check a local file and hash it; it is used where it lies."""
     try:
         if not is_file(path):
-            return FetchFailure("unavailable", f"{path} {NO_FILE}")
+            return FetchFailure("unavailable", f"{path} is not a file")
         size = path.stat().st_size
         check_size(size, max_bytes)
         digest, num_read = hashlib.sha256(), 0
@@ -68,7 +66,7 @@ def fetch_local_members(
     archive: Path, targets: Mapping[str, Path], config: DownloadConfig
 ) -> Iterator[tuple[str, Outcome]]:
     """Run ``fetch_members`` on an archive of this machine."""
-    failure = FetchFailure("unavailable", f"{archive} {NO_FILE}")
+    failure = FetchFailure("unavailable", f"{archive} is not a file")
     if is_file(archive):
         try:
             stream = archive.open("rb")

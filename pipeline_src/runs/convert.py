@@ -140,7 +140,8 @@ def describe_report(options: argparse.Namespace, report: KeyReport) -> str:
 def describe_way_back(options: argparse.Namespace) -> str:
     """Return the command that makes the same network of a published file that was written.
 
-    The file holds tensors alone, which do not say what else the network was built with.
+    The file holds tensors alone, which do not say what else the network was built with. How sound
+    and pictures were prepared is then taken for that of the published weights.
     """
     checkpoint = read_done(options.source / DONE_FILE)
     name, config = checkpoint.spec.model.name, trained_network_config(checkpoint)
@@ -152,7 +153,7 @@ def describe_way_back(options: argparse.Namespace) -> str:
     settings = [f"{key}={json.dumps(value)}" for key, value in differing.items()]
     command = ["av-pipeline", "convert", str(options.target), "FOLDER", "--model", name]
     command += ["--variant", variant, *(word for one in settings for word in ("--set", one))]
-    command += [f"--logmel-{key}={checkpoint.state[f'logmel_{key}']:g}" for key in ("mean", "std")]
+    command += [f"--logmel-{key}={checkpoint.state[f'logmel_{key}']!r}" for key in ("mean", "std")]
     command += ["--dataset", "YAML"] if config.num_classes else []
     return f"back again: {shlex.join(command)}"
 

@@ -139,12 +139,13 @@ def parse_spec(values: Any, where: str, advice: str) -> TrainSpec:
     Raises:
         CheckpointError: another version wrote them, or they are damaged.
     """
+    if not isinstance(values, Mapping):
+        raise CheckpointError(f"{where}: missing, or no object; {advice}")
     try:
         return TrainSpec.model_validate(values)
     except ValidationError as error:
         # A recipe is one of two sections; of the other one nearly every key is unknown.
-        stage = values.get("stage") if isinstance(values, Mapping) else None
-        own = RECIPES.get(str(stage), "")
+        own = RECIPES.get(str(values.get("stage")), "")
         problems = [one for one in error.errors() if not _is_of_other(one["loc"], own)]
         first = (problems or error.errors())[0]
         place = ".".join(str(part) for part in first["loc"] if not _names_a_section(part))

@@ -143,11 +143,16 @@ def _move_one(name: str, source: Path, target: Path) -> None:
 
 
 def _make_absolute(path: Path) -> None:
-    """Let a relative link lead to the same place from wherever it is moved to."""
-    if path.is_symlink() and not path.readlink().is_absolute():
-        place = path.parent.resolve() / path.readlink()
-        path.unlink()
-        path.symlink_to(place)
+    """Let a relative link out of its folder lead to the same place from wherever it is moved to."""
+    if not path.is_symlink() or path.readlink().is_absolute():
+        return
+    place = path.parent.resolve() / path.readlink()
+    if Path(os.path.normpath(place)).is_relative_to(path.parent.resolve()):
+        return  # to what moves along
+    temporary = path.with_name(f".{path.name}.link")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(place)
+    temporary.replace(path)
 
 
 def _is_there(path: Path) -> bool:

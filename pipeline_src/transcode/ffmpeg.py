@@ -22,6 +22,8 @@ WHEEL_VARIABLE = "IMAGEIO_FFMPEG_EXE"
 TAIL_LINES = 20
 LINE_CHARS = 500
 VERSION_TIMEOUT_SECONDS = 20
+TRIES = 3
+NO_ANSWER = "no answer"  # of a machine that is too busy, or of no ffmpeg
 TOO_OLD_MESSAGES = ("Unrecognized option", "cannot be applied to")
 NO_FILTER_MESSAGE = "No such filter"
 NEW_STREAM_MESSAGES = ("failed to create or replace stream", "Header packet passed to frame")
@@ -58,8 +60,8 @@ def ffmpeg_version() -> str:
             timeout=VERSION_TIMEOUT_SECONDS,
             check=True,
         )
-    except subprocess.TimeoutExpired:  # of a machine that is too busy; it may well be one
-        return "no answer"
+    except subprocess.TimeoutExpired:
+        return NO_ANSWER
     except (StageError, RuntimeError, OSError, subprocess.SubprocessError):
         return "absent"
     words = answer.stdout.split(maxsplit=3)  # ffmpeg version <it> ...
@@ -72,6 +74,15 @@ def refuse_no_ffmpeg() -> None:
     Raises:
         StageError: names it.
     """
+    for _ in range(TRIES):
+        if ffmpeg_version() != NO_ANSWER:
+            break
+        ffmpeg_version.cache_clear()
+    else:
+        raise StageError(
+            f"{find_ffmpeg()} did not answer `-version` in {TRIES} x {VERSION_TIMEOUT_SECONDS} s; "
+            "if the machine is busy, run the same command again when it is less so"
+        )
     if ffmpeg_version() in ("absent", "unknown"):
         raise StageError(
             f"{find_ffmpeg()} does not answer `-version` as ffmpeg does; correct or unset "
@@ -82,7 +93,9 @@ def refuse_no_ffmpeg() -> None:
 def drops_packets() -> bool:
     """Return whether this ffmpeg can drop packets before decoding, as 7.0 and later can."""
     version = re.match(r"n?(\d+)\.", ffmpeg_version())
-    return version is None or int(version[1]) >= DROPS_SINCE
+    if version is None:
+        return ffmpeg_version() != NO_ANSWER
+    return int(version[1]) >= DROPS_SINCE
 
 
 def _packed_ffmpeg() -> str:

@@ -27,7 +27,7 @@ PARAMS_CHANGED = re.compile(
 NOT_MADE = re.compile(r"Missing output files: [^;]*(; )?")
 FOLLOWS = re.compile(r"Input files updated by another job: [^;]*(; )?")
 FORCED = "Forced execution"
-FORCE_OPTION = re.compile(r"(^| )(-\w*[fFR]\b|--force)")
+FORCE_OPTION = re.compile(r"(^| )(-\w*[fF]\b|-R|--force)")
 KINDS = {int: "version", str: "path"}  # what params are that have no key of their own
 SETTINGS = "settings "  # kind of a param that is a mapping; a step's version is said before it
 # The last two would come after what a run ends with: a path, or the sentence that matters.

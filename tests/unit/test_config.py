@@ -173,10 +173,6 @@ def test_every_experiment_overlay_is_accepted(root, defaults):
             ["init: scratch starts from no pre-training", "checkpoint_run = 'a' has no meaning"],
         ),
         (
-            {"pretrain": {"epochs": 2, "warmup_epochs": 100}},
-            ["pretrain.warmup_epochs = 100 of pretrain.epochs = 2", "would never be pretrain.lr"],
-        ),
-        (
             {"media": {"num_frames": 6}},
             ["evaluate.num_frames = 10, but a clip has media.num_frames = 6", "or lower it"],
         ),

@@ -62,6 +62,31 @@ def test_weights_that_a_finished_training_began_with_may_be_gone(root, tmp_path)
     assert catalog.own_pretrain_done("one") == str(done)
 
 
+def test_a_warm_up_that_is_longer_than_its_training_is_refused_where_one_begins(root, tmp_path):
+    """And nowhere else: finished results, and stages that nobody trains, may have one."""
+    run = {"pretrain": {"epochs": 2, "warmup_epochs": 100}}
+    config = Config(results=str(tmp_path), datasets=("avdigits",), runs={"one": run})
+    catalog = Catalog(config, root / "config/datasets")
+    with pytest.raises(ConfigError, match=r"warmup_epochs = 100 of pretrain\.epochs = 2"):
+        catalog.own_pretrain_done("one")
+    done = tmp_path / "one/pretrain/done.json"
+    done.parent.mkdir(parents=True)
+    done.touch()
+    catalog.own_pretrain_done("one")
+    planned(root, pretrain={"epochs": 1}, finetune={"epochs": 1})
+
+
+def test_other_weights_to_begin_with_are_looked_for_though_a_training_is_there(root, tmp_path):
+    run = {"model": {"init": "tim"}}
+    config = Config(results=str(tmp_path), datasets=("avdigits",), runs={"one": run})
+    folder = tmp_path / "one/pretrain"
+    folder.mkdir(parents=True)
+    (folder / "done.json").touch()
+    (folder / "spec.json").write_text('{"model": {"init": "random"}}')
+    with pytest.raises(ConfigError, match="'tim' is no file"):
+        Catalog(config, root / "config/datasets").own_pretrain_done("one")
+
+
 @pytest.mark.slow
 def test_a_pre_training_that_is_to_stand_for_a_fine_tuning_is_refused_before_anything_runs(
     root, tmp_path
@@ -81,3 +106,8 @@ def test_a_fine_tuning_may_be_what_another_starts_from(root, tmp_path):
     audio = {"audio": {"num_mel_bins": 32}, "datasets": ["avdigits"]}
     catalog = Catalog(Config.model_validate({**config, **audio}), root / "config/datasets")
     assert catalog.own_pretrain_done("one") == str(folder / "done.json")
+    more = {"model": model, "pretrain": {"checkpoint_run": "one"}}
+    runs = {**config["runs"], "more": more}
+    catalog = Catalog(Config.model_validate({**audio, "runs": runs}), root / "config/datasets")
+    with pytest.raises(ConfigError, match="theirs holds a fine-tuning; name a pre-training"):
+        catalog.start_done("more")

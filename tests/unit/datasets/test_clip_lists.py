@@ -302,6 +302,7 @@ def test_an_id_that_begins_like_an_archive_is_text(tmp_path, youtube_id):
         (b"PK\x03\x04\x14\xff\xfe", "this is a spreadsheet or an archive; save it as CSV in UTF-8"),
         (b'{"clip_id": "a", "source": "a.mp4"}\n', "is CSV: pandas.read_json(..., lines=True)"),
         (b'[{"clip_id": "a", "source": "a.mp4"}]\n', "a list is CSV: pandas.read_json(...) reads"),
+        (b'{"clip_id":"a","labels":["x"]}\n{"clip_id":"b"}\n', "read_json(..., lines=True)"),
         (b'{"clip_id":{"0":"a"},"source":{"0":"a.mp4"}}', "is CSV: pandas.read_json(...) reads"),
         (b'[\n {"clip_id": "a"}\n]\n', "a list is CSV: pandas.read_json(...) reads"),
         (

@@ -177,7 +177,7 @@ def test_a_damaged_later_checkpoint_neither_counts_nor_costs_the_newest(tmp_path
 
 @pytest.mark.parametrize("spec", [None, [], {}, {"stage": []}, {"stage": "pretrain", "recipe": 1}])
 def test_a_state_without_a_spec_is_refused_in_a_sentence(tmp_path, spec):
-    with pytest.raises(CheckpointError, match=r"state\.json: spec: .*; use the version"):
+    with pytest.raises(CheckpointError, match=r"state\.json: spec: [^:].*; use the version"):
         restore_model(Checkpoint(tmp_path, {"spec": spec}))
 
 

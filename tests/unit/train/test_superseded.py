@@ -242,6 +242,14 @@ def test_a_relative_link_leads_to_the_same_place_from_where_it_is_set_aside(tmp_
     assert saved_progress(folder, "a") == (2, 3)
 
 
+def test_a_link_to_what_moves_along_stays_relative(tmp_path):
+    folder = tmp_path / "run"
+    fill(folder, "a", step=2, published=False)
+    (folder / "tensorboard").symlink_to("checkpoints")
+    recall(folder, "b")
+    assert (folder / "superseded/000/tensorboard").readlink() == Path("checkpoints")
+
+
 def test_links_go_to_another_disk_and_back(tmp_path, other_disk):
     """Neither a folder that is a link nor one with a link to nowhere in it could be moved."""
     folder, scratch = tmp_path / "run", tmp_path / "scratch"

@@ -17,7 +17,13 @@ from pipeline_src.manifest.ledger import read_ledger
 from pipeline_src.transcode import batch, clips, transcode
 from pipeline_src.transcode.audio import read_flac
 from pipeline_src.transcode.batch import make_batches
-from pipeline_src.transcode.ffmpeg import call_ffmpeg, ffmpeg_version, find_ffmpeg, refuse_no_ffmpeg
+from pipeline_src.transcode.ffmpeg import (
+    call_ffmpeg,
+    drops_packets,
+    ffmpeg_version,
+    find_ffmpeg,
+    refuse_no_ffmpeg,
+)
 from pipeline_src.transcode.ffmpeg_command import ClipJob
 from pipeline_src.transcode.probe import Picture, probe_file
 from tests import media
@@ -296,6 +302,16 @@ def test_another_program_is_not_taken_for_ffmpeg(fake_ffmpeg, answer):
     ffmpeg_version.cache_clear()
     with pytest.raises(StageError, match=r"ffmpeg\.sh does not answer `-version` as ffmpeg does"):
         refuse_no_ffmpeg()
+    ffmpeg_version.cache_clear()
+
+
+def test_a_program_that_does_not_answer_is_asked_again_and_refused(fake_ffmpeg, monkeypatch):
+    fake_ffmpeg("sleep 60")
+    monkeypatch.setattr("pipeline_src.transcode.ffmpeg.VERSION_TIMEOUT_SECONDS", 0.2)
+    ffmpeg_version.cache_clear()
+    with pytest.raises(StageError, match=r"did not answer `-version` in 3 x 0\.2 s; if the machine"):
+        refuse_no_ffmpeg()
+    assert not drops_packets()
     ffmpeg_version.cache_clear()
 
 

@@ -103,6 +103,7 @@ def test_a_reason_names_the_key_that_changed(reason, shown):
         (["--forcerun", "pack_shard"], "Forced execution"),
         (["-R", "pack_shard"], "Forced execution"),
         (["-nF"], "Forced execution"),
+        (["-Rpack_shard"], "Forced execution"),
         (["-f", "results/a"], "Forced execution"),
     ],
 )
