@@ -309,9 +309,7 @@ def test_a_program_that_does_not_answer_is_asked_again_and_refused(fake_ffmpeg, 
     fake_ffmpeg("sleep 60")
     monkeypatch.setattr("pipeline_src.transcode.ffmpeg.VERSION_TIMEOUT_SECONDS", 0.2)
     ffmpeg_version.cache_clear()
-    with pytest.raises(
-        StageError, match=r"did not answer `-version` in 3 x 0\.2 s; if"
-    ):
+    with pytest.raises(StageError, match=r"did not answer `-version` in 3 x 0\.2 s; if"):
         refuse_no_ffmpeg()
     assert not drops_packets()
     ffmpeg_version.cache_clear()
