@@ -196,30 +196,17 @@ def refuse_missing_init(run: str, init: str) -> None:
         )
 
 
-def refuse_finetuned(run: str, source: str, done: str) -> None:
-    """Refuse to continue the pre-training of a converted fine-tuning, which has no decoder.
+def refuse_other_stage(run: str, key: str, done: str, *, holds: str, advice: str) -> None:
+    """Refuse a converted checkpoint of a stage that a key cannot use.
 
+    Args:
+        holds: that stage. advice: what the key may name instead.
     Raises:
-        ConfigError: names run, source and checkpoint.
+        ConfigError: names run, key and checkpoint.
     """
-    if _converted_state(done)["spec"].get("stage") == "finetune":
-        raise ConfigError(
-            f"run {run}: pretrain.checkpoint_run = {source!r}, whose pretrain.checkpoint "
-            f"{Path(done).parent} holds a fine-tuning; name a pre-training"
-        )
-
-
-def refuse_pretrained(run: str, done: str) -> None:
-    """Refuse a pre-training that is to stand for a fine-tuning: it has no heads to score.
-
-    Raises:
-        ConfigError: names run and checkpoint.
-    """
-    if _converted_state(done)["spec"].get("stage") == "pretrain":
-        raise ConfigError(
-            f"run {run}: finetune.checkpoint: {Path(done).parent} holds a pre-training; name a "
-            "fine-tuning, or set pretrain.checkpoint to fine-tune it"
-        )
+    if _converted_state(done)["spec"].get("stage") == holds:
+        what = "pre-training" if holds == "pretrain" else "fine-tuning"
+        raise ConfigError(f"run {run}: {key}: {Path(done).parent} holds a {what}; {advice}")
 
 
 def converted_done(run: str, stage: str, folder: str) -> str:
@@ -234,8 +221,10 @@ def converted_done(run: str, stage: str, folder: str) -> str:
             f"run {run}: {stage}.checkpoint: {path} does not exist; write the folder with "
             "av-pipeline convert"
         )
-    if stage == "finetune":
-        refuse_pretrained(run, str(path))
+    if stage == "finetune":  # a pre-training has no heads to score
+        advice = "name a fine-tuning, or set pretrain.checkpoint to fine-tune it"
+        key = "finetune.checkpoint"
+        refuse_other_stage(run, key, str(path), holds="pretrain", advice=advice)
     return str(path)
 
 

@@ -12,13 +12,13 @@ from pipeline_src.catalog.possible import (
     Network,
     converted_done,
     converted_network,
-    refuse_finetuned,
     refuse_large_batch,
     refuse_long_warmup,
     refuse_missing_init,
     refuse_one_class,
     refuse_other_network,
     refuse_other_split,
+    refuse_other_stage,
     refuse_other_teacher,
     refuse_sound_alone,
     refuse_unscored,
@@ -229,7 +229,9 @@ class Catalog(DatasetCatalog):
             return
         own = self._network(run, getattr(self.run(run), stage).num_frames)
         if stage == "pretrain" and self.run(source).pretrain.checkpoint:
-            refuse_finetuned(run, source, self.own_pretrain_done(source))
+            key = f"pretrain.checkpoint_run = {source!r}"
+            done = self.own_pretrain_done(source)  # a fine-tuning has no decoder to go on with
+            refuse_other_stage(run, key, done, holds="finetune", advice="name a pre-training")
         start, whose = self._pretrained_network(source)
         refuse_other_network(run, own, start, whose=whose, stage=stage)
 

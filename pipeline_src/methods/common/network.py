@@ -118,14 +118,13 @@ class AudioVisualModel(nn.Module, ABC):
         encode = self.encode_audio if modality == "audio" else self.encode_video
         return encode(inputs)
 
-    # Not abstract: a method may have a ``forward_heads`` of its own instead.
+    @abstractmethod
     def score_one(self, x_NLD: Tensor, modality: Modality) -> Tensor:
         """Score the tokens of one modality: logits (N, C)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def score_both(self, audio_NLD: Tensor, video_NLD: Tensor) -> Tensor:
         """Score the tokens of both modalities together: logits (N, C)."""
-        raise NotImplementedError
 
     def score_segments(
         self, audio: Tensor, video: Tensor | None = None, heads: Collection[str] = HEADS

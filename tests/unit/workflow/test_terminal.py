@@ -175,6 +175,11 @@ def test_an_interrupted_job_ends_without_a_traceback(tmp_path):
     assert path.read_text() == ""
 
 
+def exit_code(code):
+    """Run it in a process of its own, which a signal may end."""
+    return subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode
+
+
 @pytest.mark.slow
 def test_a_job_at_its_time_limit_says_that_it_was_stopped(tmp_path):
     """It failed without a message of its own, and left its temporary files."""
@@ -189,8 +194,7 @@ def test_a_job_at_its_time_limit_says_that_it_was_stopped(tmp_path):
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    time.sleep(300)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
-    assert done.returncode == 143
+    assert exit_code(code) == 143
     assert last_error(path) == "stopped by SIGTERM, as at a time limit; the same command continues"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -214,8 +218,7 @@ def test_the_second_signal_of_a_time_limit_leaves_no_temporary_files(tmp_path):
         "    finally:\n"
         "        time.sleep(0.5)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
-    assert done.returncode == 143
+    assert exit_code(code) == 143
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -233,8 +236,7 @@ def test_a_job_that_waits_for_others_at_its_time_limit_ends_soon(tmp_path):
         "    finally:\n"
         "        thread.join()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
-    assert done.returncode == 143
+    assert exit_code(code) == 143
     assert "stopped by SIGTERM" in last_error(tmp_path / "a.log")
 
 
