@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from pipeline_src.config import MediaConfig, RunConfig
 from pipeline_src.config.heads import possible_shares
 from pipeline_src.config.networks import network_config_of
 from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig, num_labelled
@@ -129,6 +130,24 @@ def refuse_other_split(run: str, name: str, split: str, held_out: str) -> None:
         raise ConfigError(
             f"run {run}, data set {name}: evaluate.split is {split}, but the clips of a "
             "held-out fold are test clips; set it to test"
+        )
+
+
+def refuse_repeated_frames(run: str, name: str, recipe: RunConfig, media: MediaConfig) -> None:
+    """Refuse to score a run on more frames than a clip has: some would be shown twice.
+
+    Asked of an evaluation alone: shards of fewer frames are good for all else.
+
+    Args:
+        media: how the clips of data set ``name`` are decoded.
+    Raises:
+        ConfigError: names run, data set, keys and values.
+    """
+    shown = recipe.evaluate.num_frames
+    if not recipe.finetune.fps and 0 < media.num_frames < shown:
+        raise ConfigError(
+            f"run {run}, data set {name}: evaluate.num_frames = {shown}, but a clip has "
+            f"media.num_frames = {media.num_frames}; store that many or lower it"
         )
 
 

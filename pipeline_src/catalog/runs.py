@@ -20,6 +20,7 @@ from pipeline_src.catalog.possible import (
     refuse_other_split,
     refuse_other_stage,
     refuse_other_teacher,
+    refuse_repeated_frames,
     refuse_sound_alone,
     refuse_unscored,
     refuse_untrainable,
@@ -162,9 +163,13 @@ class Catalog(DatasetCatalog):
         """Return index.json of the clips that a run is scored on.
 
         Raises:
-            ConfigError: the run is scored on validation clips, and folds have none.
+            ConfigError: the run is scored on validation clips, and folds have none; or on more
+                frames than a clip has.
         """
-        return self.index(*self._scored_split(run, view))
+        name, split = self._scored_split(run, view)
+        if not self.dataset(name).is_packed:
+            refuse_repeated_frames(run, name, self.run(run), self.media(name))
+        return self.index(name, split)
 
     def scored_groups(self, run: str, view: str) -> list[str]:
         """Return the file of what those clips share; nothing where their list names no groups."""

@@ -34,7 +34,6 @@ def refuse_impossible(config: Config, name: str, run: RunConfig) -> None:
             _check_stored_frames(stage, recipe, config.media)
         _check_network(run, config.audio.num_mel_bins)
         _check_classifier(run, config)
-        _check_evaluated_frames(run, config.media)
         _check_plan(run, config.audio.num_mel_bins)
     except ConfigError as error:
         raise ConfigError(f"run {name}: {error}") from None
@@ -107,16 +106,6 @@ def _check_frames(run: RunConfig) -> None:
         raise ConfigError(
             f"evaluate.num_frames={run.evaluate.num_frames} must be at least "
             f"finetune.num_frames={seen}"
-        )
-
-
-def _check_evaluated_frames(run: RunConfig, media: MediaConfig) -> None:
-    """Refuse to show an evaluation frames that no clip has: some would be shown twice."""
-    shown = run.evaluate.num_frames
-    if not run.finetune.fps and 0 < media.num_frames < shown:
-        raise ConfigError(
-            f"evaluate.num_frames = {shown}, but a clip has media.num_frames = {media.num_frames}; "
-            "store that many or lower it"
         )
 
 

@@ -173,10 +173,6 @@ def test_every_experiment_overlay_is_accepted(root, defaults):
             ["init: scratch starts from no pre-training", "checkpoint_run = 'a' has no meaning"],
         ),
         (
-            {"media": {"num_frames": 6}},
-            ["evaluate.num_frames = 10, but a clip has media.num_frames = 6", "or lower it"],
-        ),
-        (
             {"evaluate": {"retrieval_size": 5, "retrieval_per_class": 1}},
             ["retrieval_size=5", "retrieval_per_class=1", "null"],
         ),

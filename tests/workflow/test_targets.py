@@ -117,6 +117,7 @@ def test_what_would_be_lost_is_refused_before_anything_runs(fresh):
 
 FALLING = {"curriculum": {"shape": "linear", "start": 0.82}, "adaptive_batch": "tokens"}
 MANY_FRAMES = {key: {"num_frames": 64} for key in ("pretrain", "finetune", "evaluate")}
+FEW_STORED = {"media": {"num_frames": 6}}
 
 
 @pytest.mark.parametrize(
@@ -128,8 +129,9 @@ MANY_FRAMES = {key: {"num_frames": 64} for key in ("pretrain", "finetune", "eval
             "has 64 clips per step, more than max_batch_size=60",
         ),
         (MANY_FRAMES, "pretrain.num_frames = 64, but a clip has media.num_frames = 10"),
+        (FEW_STORED, "evaluate.num_frames = 10, but a clip has media.num_frames = 6; store"),
     ],
-    ids=["no token", "batch", "frames"],
+    ids=["no token", "batch", "frames", "evaluated frames"],
 )
 def test_an_impossible_pretraining_fails_the_dry_run(fresh, overlay, message):
     path = fresh.root / "impossible.yaml"
@@ -138,6 +140,14 @@ def test_an_impossible_pretraining_fails_the_dry_run(fresh, overlay, message):
     assert message in output
     assert "run avsiam_tiny" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("target", ["shards_avdigits", "results/avsiam_tiny/pretrain/done.json"])
+def test_data_and_trainings_that_need_fewer_frames_than_an_evaluation_are_made(fresh, target):
+    """No key of a stage that is not asked for stands in the way of one that is."""
+    path = fresh.root / "few.yaml"
+    write_yaml(path, FEW_STORED)
+    assert "transcode_clips" in fresh.snakemake("-n", "--configfile", str(path), "--", target)
 
 
 def test_an_unknown_data_set_is_named(fresh):
