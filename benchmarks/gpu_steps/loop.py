@@ -27,6 +27,7 @@ from pipeline_src.loader.dataset import ClipDataset
 from pipeline_src.loader.sampler import EpochSampler
 from pipeline_src.system.cores import num_cores
 from pipeline_src.train.distributed import Ranks
+from pipeline_src.train.learner import Learner
 from pipeline_src.train.loop import TrainingRun, _take_step
 from pipeline_src.train.progress import TrainProgress
 
@@ -50,17 +51,13 @@ def make_run(one: Trainer) -> TrainingRun:
     return TrainingRun(
         folder=Path(),
         recipe=one.recipe,
-        model=one.objective.model,
-        objective_module=one.objective,
-        objective=one.objective,
-        optimizers=one.optimizers,
+        learner=Learner(one.objective, one.objective, one.optimizers, is_mixed=one.is_mixed),
         augment=lambda batch, generator: augment_batch(batch, augment, generator=generator),
         validate=None,
         validate_every_steps=1,
         describe=lambda indices: [],
         state={},
         ranks=Ranks(0, 1, one.device),
-        is_mixed=one.is_mixed,
     )
 
 

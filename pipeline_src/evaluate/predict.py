@@ -147,20 +147,20 @@ def quick_accuracy(
     num_workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
-    sign: Callable[[str], None] = lambda what: None,
+    heartbeat: Callable[[str], None] = lambda what: None,
 ) -> dict[str, float]:
     """Compute validation's figure: the share of clips whose best class is a label, per head.
 
     It is taken over all ranks.
 
     Args:
-        sign: told of every batch.
+        heartbeat: told of every batch.
     """
     model.eval()
 
     def score(batch: Batch) -> dict[str, Tensor]:
         """Return the mean logits (B, C) of each head."""
-        sign("a batch of the validation")
+        heartbeat("a batch of the validation")
         return {k: v.mean(1) for k, v in head_logits(model, batch, heads).items()}
 
     outputs = run_over(

@@ -35,7 +35,7 @@ class Watchdog:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def sign(self, what: str) -> None:
+    def heartbeat(self, what: str) -> None:
         """Note a sign of life."""
         self._signs, self._last, self._at = self._signs + 1, what, time.monotonic()
         if self._stalled:

@@ -1,14 +1,12 @@
 """Network, losses and optimisers of a run, fresh or as its newest checkpoint left them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
 
 from pipeline_src.config import AugmentConfig, ModelConfig, OptimConfig
 from pipeline_src.loader.augment import augment_batch
@@ -21,6 +19,7 @@ from pipeline_src.shards.shard_set import ShardSet
 from pipeline_src.train.average import WeightAverage, epoch_end_steps
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.guard import StepGuard
+from pipeline_src.train.learner import Learner
 from pipeline_src.train.optim import build_optimizers
 from pipeline_src.train.parallel import compile_blocks, shard_model
 from pipeline_src.train.progress import TrainProgress
@@ -64,22 +63,6 @@ def build_network(
     return model
 
 
-class Learner(NamedTuple):
-    """What takes the steps.
-
-    Args:
-        objective: called as a module, under DDP or plain.
-        optimizers: one per pass of the objective.
-        guard: keeps bad steps from being taken.
-        average: the sum of weights that becomes the result.
-    """
-
-    objective: Callable[..., dict[str, Tensor]]
-    optimizers: Mapping[str, Optimizer]
-    guard: StepGuard
-    average: WeightAverage
-
-
 def build_learner(
     recipe: OptimConfig,
     task: Task,
@@ -87,12 +70,15 @@ def build_learner(
     progress: TrainProgress,
     ranks: Ranks,
     resumed: Checkpoint | None,
+    *,
+    is_mixed: bool,
     compiled_folder: Path,
 ) -> Learner:
     """Compile and distribute the objective's network, and build or restore its optimisers.
 
     Args:
         objective: its network is changed in place.
+        is_mixed: whether the passes run under bfloat16 autocast.
         compiled_folder: where compiled code is kept for the next training.
     """
     model = objective.model
@@ -117,10 +103,12 @@ def build_learner(
         average.restore(resumed, model)
     is_copied = ranks.world_size > 1 and not is_sharded
     return Learner(
-        _in_ddp(objective) if is_copied else objective,
-        optimizers,
-        StepGuard(reads_at_once=is_sharded),
-        average,
+        objective=objective,
+        forward=_in_ddp(objective) if is_copied else objective,
+        optimizers=optimizers,
+        guard=StepGuard(reads_at_once=is_sharded),
+        average=average,
+        is_mixed=is_mixed,
     )
 
 

@@ -99,13 +99,13 @@ def validation(
     heads: Sequence[str],
     recipe: OptimConfig,
     ranks: Ranks,
-    sign: Callable[[str], None],
+    heartbeat: Callable[[str], None],
 ) -> Callable[[], dict[str, float]] | None:
     """Return what scores the network between epochs; None without heads or clips.
 
     Args:
         clip_format: of the training clips, without random choices.
-        sign: called at every batch.
+        heartbeat: told of every batch.
     """
     if not heads or held_out is None or not len(held_out):
         return None
@@ -119,5 +119,5 @@ def validation(
         device=ranks.device,
         rank=ranks.rank,
         world_size=ranks.world_size,
-        sign=sign,
+        heartbeat=heartbeat,
     )

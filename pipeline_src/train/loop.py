@@ -7,26 +7,23 @@ killed and resumed at step k continues with the same batches, masks and augmenta
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from pipeline_src.config import OptimConfig
 from pipeline_src.config.phases import Schedule
 from pipeline_src.errors import TrainingError
 from pipeline_src.loader.batches import Batch
-from pipeline_src.methods.common.objective import Objective
 from pipeline_src.runs.checkpoint import save_checkpoint
 from pipeline_src.runs.spec import CHECKPOINTS_FOLDER
-from pipeline_src.train.average import WeightAverage
 from pipeline_src.train.distributed import Ranks, any_rank, mean_over_ranks, wait_for_all
 from pipeline_src.train.generators import seeded_generator
-from pipeline_src.train.guard import StepGuard
+from pipeline_src.train.learner import Learner
 from pipeline_src.train.learning_rate import learning_rate
 from pipeline_src.train.log import open_log
 from pipeline_src.train.loggers import Loggers
@@ -45,17 +42,12 @@ class TrainingRun:
     """Everything the loop drives.
 
     Args:
-        objective: called as a module, so that DDP can wrap it.
-        optimizers: one per pass of ``objective_module.passes``, each over all parameters it trains.
         augment: (batch, generator) -> batch, on the device.
         validate: scores the model between epochs; called on every rank.
         describe: indices of a batch -> clip ids, for error messages.
-        guard: keeps bad steps from being taken.
         state: constant entries of state.json: fingerprint, versions, configuration.
-        average: the sum of weights that becomes the result; without steps the last weights do.
         negatives: step -> clips that each is scored against (N, N); None = all.
-        is_mixed: whether the passes run under bfloat16 autocast.
-        sign: called at every sign of life, see ``alive.py``.
+        heartbeat: told of every sign of life, see ``alive.py``.
         open_loggers: called on the rank that writes the log.
         count_faults: what else a row of the log says, asked on every rank; ends a training whose
             clips are too bad.
@@ -63,22 +55,16 @@ class TrainingRun:
 
     folder: Path
     recipe: OptimConfig
-    model: nn.Module
-    objective_module: Objective
-    objective: Callable[..., dict[str, Tensor]]
-    optimizers: Mapping[str, Optimizer]
+    learner: Learner
     augment: Callable[[Batch, torch.Generator], Batch]
     validate: Callable[[], dict[str, float]] | None
     validate_every_steps: int
     describe: Callable[[Tensor], list[str]]
     state: Mapping[str, Any]
     ranks: Ranks
-    guard: StepGuard = field(default_factory=StepGuard)
-    average: WeightAverage = field(default_factory=WeightAverage)
     negatives: Callable[[int], Tensor | None] = lambda step: None
-    is_mixed: bool = False
     count_faults: Callable[[], Mapping[str, int]] = dict
-    sign: Callable[[str], None] = lambda what: None
+    heartbeat: Callable[[str], None] = lambda what: None
     open_loggers: Callable[[], Loggers] = Loggers
 
 
@@ -97,11 +83,11 @@ def train(
         while progress.step < progress.num_steps:
             values = _take_step(run, next(batches), progress)
             progress.step += 1
-            run.sign(f"step {progress.step} of {progress.num_steps}")
-            run.average.add(run.model, progress.step)
+            run.heartbeat(f"step {progress.step} of {progress.num_steps}")
+            run.learner.average.add(run.learner.model, progress.step)
             is_last = progress.step == progress.num_steps
             if progress.step % run.recipe.log_every == 0 or is_last:
-                run.guard.settle()
+                run.learner.guard.settle()
                 row = _row(progress, mean_over_ranks(values, run.ranks))
                 log.write({**row, **run.count_faults()})
             if run.validate and (is_last or progress.step % run.validate_every_steps == 0):
@@ -112,10 +98,10 @@ def train(
             is_due = run.ranks.is_main and time.monotonic() - saved_at > interval
             must_stop, must_save = any_rank((stop.requested, is_due), run.ranks)
             if is_last or must_stop or must_save:
-                run.guard.settle()
+                run.learner.guard.settle()
                 began = time.monotonic()
                 folder = _save(run, progress)
-                run.sign(f"state of step {progress.step} saved")
+                run.heartbeat(f"state of step {progress.step} saved")
                 saved_at = time.monotonic()
                 saving_seconds = saved_at - began
             if must_stop and not is_last:
@@ -134,11 +120,10 @@ def saving_interval(wanted_seconds: float, saving_seconds: float) -> float:
 
 def _take_step(run: TrainingRun, batch: Batch, progress: TrainProgress) -> dict[str, Tensor]:
     """Take the optimiser steps of a batch's passes; return what is logged, 0-d values."""
-    device = run.ranks.device
-    recipe = run.recipe
-    run.model.train()
+    device, recipe, learner = run.ranks.device, run.recipe, run.learner
+    learner.model.train()
     batch = run.augment(batch, step_generator(run, "augment", progress.step))
-    plan = run.objective_module.draw(
+    plan = learner.objective.draw(
         len(batch["index"]),
         progress.schedule.phase(progress.step).ratios,
         step_generator(run, "mask", progress.step),
@@ -147,19 +132,19 @@ def _take_step(run: TrainingRun, batch: Batch, progress: TrainProgress) -> dict[
     )
     lr = learning_rate(recipe, progress)
     logged: dict[str, Tensor] = {"lr": torch.tensor(lr)}
-    for step_pass in run.objective_module.passes:
-        optimizer = run.optimizers[step_pass]
+    for step_pass in learner.objective.passes:
+        optimizer = learner.optimizers[step_pass]
         set_learning_rate(optimizer, lr)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=run.is_mixed):
-            losses = run.objective(batch, plan, step_pass)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=learner.is_mixed):
+            losses = learner.forward(batch, plan, step_pass)
         losses["loss"].backward()
-        grad_norm = clip_gradients(run.model.parameters(), recipe.max_grad_norm)
+        grad_norm = clip_gradients(learner.model.parameters(), recipe.max_grad_norm)
         values = {name: value.detach() for name, value in losses.items()}
         refuse = partial(_refuse, run, batch["index"], values, grad_norm, progress.step)
-        run.guard.watch(optimizer, grad_norm + values["loss"], refuse)
+        learner.guard.watch(optimizer, grad_norm + values["loss"], refuse)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        suffix = "" if len(run.objective_module.passes) == 1 else f"_{step_pass}"
+        suffix = "" if len(learner.objective.passes) == 1 else f"_{step_pass}"
         total = logged.get("loss", 0) + values["loss"]
         logged |= values | {"loss": total}
         logged[f"grad_norm{suffix}"] = grad_norm.detach()
@@ -215,15 +200,15 @@ def _save(run: TrainingRun, progress: TrainProgress) -> Path:
         "num_steps": progress.num_steps,
         "samples_seen": progress.samples_seen,
         "seconds": round(progress.total_seconds, 3),
-        "num_averaged": run.average.num_terms(progress.step),
+        "num_averaged": run.learner.average.num_terms(progress.step),
         **run.state,
     }
     return save_checkpoint(
         parent,
-        run.model,
-        run.optimizers,
+        run.learner.model,
+        run.learner.optimizers,
         state,
         keep=run.recipe.keep_checkpoints,
         writes=run.ranks.is_main,
-        sums=run.average.sums,
+        sums=run.learner.average.sums,
     )

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from pipeline_src.train.build import build_augmentation, build_learner, build_ne
 from pipeline_src.train.clips import training_format, training_shards, training_stream, validation
 from pipeline_src.train.decode_failures import DecodeFailures
 from pipeline_src.train.distributed import Ranks, from_main, join_ranks, text_from_main
+from pipeline_src.train.learner import Learner
 from pipeline_src.train.log import read_log
 from pipeline_src.train.loggers import Loggers
 from pipeline_src.train.loop import TrainingRun, train
@@ -40,6 +41,23 @@ from pipeline_src.train.teacher import load_teacher
 logger = logging.getLogger(__name__)
 # In the folder of results: torch's own place, one for temporary files, is lost with the node.
 COMPILED_FOLDER = ".torch_compile"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of a training, on one rank.
+
+    Args:
+        fingerprint: of ``spec``; its checkpoints are known by it.
+        resumed: where an earlier attempt stopped; None at the start.
+        heartbeat: told of every sign of life.
+    """
+
+    spec: TrainSpec
+    fingerprint: str
+    ranks: Ranks
+    resumed: Checkpoint | None
+    heartbeat: Callable[[str], None]
 
 
 def run_training(spec: TrainSpec, stop: StopFlag) -> Path:
@@ -64,7 +82,7 @@ def run_training(spec: TrainSpec, stop: StopFlag) -> Path:
         with join_ranks() as ranks:
             beat = until_published.enter_context(_alone_in(spec.run_dir, ranks))
             watchdog = until_published.enter_context(Watchdog(spec.stall_minutes, beat))
-            folder = _trained(spec, ranks, stop, watchdog.sign)
+            folder = _trained(spec, ranks, stop, watchdog.heartbeat)
         # The group has ended: what a step costs is counted for one process, however many trained.
         return _publish(spec, read_checkpoint(folder)) if ranks.is_main else spec.run_dir
 
@@ -88,7 +106,9 @@ def _alone_in(run_dir: Path, ranks: Ranks) -> Iterator[Callable[[int, str], None
         yield lease.beat if lease else lambda signs, last: None
 
 
-def _trained(spec: TrainSpec, ranks: Ranks, stop: StopFlag, sign: Callable[[str], None]) -> Path:
+def _trained(
+    spec: TrainSpec, ranks: Ranks, stop: StopFlag, heartbeat: Callable[[str], None]
+) -> Path:
     """Return the folder of the last checkpoint: of an earlier attempt, or of this training.
 
     Rank 0 decides which: on a network file system the others may see it later.
@@ -102,7 +122,7 @@ def _trained(spec: TrainSpec, ranks: Ranks, stop: StopFlag, sign: Callable[[str]
     resumed = resume_point(run_dir / CHECKPOINTS_FOLDER, fingerprint, ranks)
     if ranks.is_main and resumed is None:
         set_aside(run_dir)
-    return _train_on(spec, ranks, fingerprint, resumed, stop, sign)
+    return _train_on(Attempt(spec, fingerprint, ranks, resumed, heartbeat), stop)
 
 
 def _publish(spec: TrainSpec, checkpoint: Checkpoint) -> Path:
@@ -124,30 +144,19 @@ def _publish(spec: TrainSpec, checkpoint: Checkpoint) -> Path:
     )
 
 
-def _train_on(
-    spec: TrainSpec,
-    ranks: Ranks,
-    fingerprint: str,
-    resumed: Checkpoint | None,
-    stop: StopFlag,
-    sign: Callable[[str], None],
-) -> Path:
-    """Build what the loop drives and run it; return the last checkpoint's folder.
-
-    Args:
-        resumed: where an earlier attempt stopped; None at the start.
-        sign: called with every sign of life.
-    """
+def _train_on(attempt: Attempt, stop: StopFlag) -> Path:
+    """Build what the loop drives and run it; return the last checkpoint's folder."""
+    spec, ranks, resumed = attempt.spec, attempt.ranks, attempt.resumed
     recipe, task = spec.recipe, make_task(spec.model, spec.recipe)
     shards = training_shards(
         spec.train_indexes, spec.remote, label_fraction=task.label_fraction, seed=recipe.seed
     )
-    sign("shards opened")
+    attempt.heartbeat("shards opened")
     progress = TrainProgress(0, task.schedule(len(shards), shards.num_mel_bins))
     if resumed and resumed.step >= progress.num_steps:
         return resumed.folder
     failures = DecodeFailures(shards, recipe.max_decode_errors, ranks)
-    run = _build_run(spec, task, shards, progress, failures, ranks, fingerprint, resumed, sign)
+    run = _build_run(attempt, task, shards, progress, failures)
     dataset = ClipDataset(
         shards,
         training_format(task, spec.model, recipe, shards),
@@ -161,20 +170,44 @@ def _train_on(
 
 
 def _build_run(
-    spec: TrainSpec,
+    attempt: Attempt,
     task: Task,
     shards: ShardSet,
     progress: TrainProgress,
     failures: DecodeFailures,
-    ranks: Ranks,
-    fingerprint: str,
-    resumed: Checkpoint | None,
-    sign: Callable[[str], None],
 ) -> TrainingRun:
-    """Unpack the spec into network, losses, optimisers and all else that the loop drives.
+    """Unpack the spec into what the loop drives.
 
     What is called here gets the values that it uses, but for the record in state.json.
     """
+    spec, ranks, heartbeat = attempt.spec, attempt.ranks, attempt.heartbeat
+    recipe = spec.recipe
+    learner = _build_learner(attempt, task, shards, progress)
+    validated = replace(training_format(task, spec.model, recipe, shards), training=False)
+    held_out = open_shards(spec.val_indexes, spec.remote) if spec.val_indexes else None
+    heads = recipe.scored_heads(shards.modalities, learner.model.config.heads)
+    return TrainingRun(
+        folder=spec.run_dir,
+        recipe=recipe,
+        learner=learner,
+        augment=build_augmentation(recipe.augment, shards),
+        validate=validation(held_out, learner.model, validated, heads, recipe, ranks, heartbeat),
+        validate_every_steps=task.validation_interval(progress.schedule),
+        describe=lambda indices: [shards.samples[i].clip_id for i in indices.tolist()],
+        state=constant_state(spec, attempt.fingerprint, shards, task, is_mixed=learner.is_mixed),
+        ranks=ranks,
+        count_faults=failures.count,
+        negatives=lambda step: task.negatives(progress.schedule, step, ranks),
+        heartbeat=heartbeat,
+        open_loggers=partial(Loggers, spec),
+    )
+
+
+def _build_learner(
+    attempt: Attempt, task: Task, shards: ShardSet, progress: TrainProgress
+) -> Learner:
+    """Build the network and its optimisers; ``progress`` is set to where an attempt resumes."""
+    spec, ranks, resumed = attempt.spec, attempt.ranks, attempt.resumed
     recipe = spec.recipe
     model = build_network(
         spec.model,
@@ -190,42 +223,19 @@ def _build_run(
         progress.step, progress.seconds = resumed.step, float(resumed.state["seconds"])
         compare_threads(resumed)
         logger.info("resuming %s at step %d of %d", spec.run_dir, progress.step, progress.num_steps)
-    sign("network built")
+    attempt.heartbeat("network built")
     teacher = load_teacher(spec.teacher_checkpoint, model, shards)
-    objective = task.objective(model, shards.task, teacher, shards.modalities)
+    precision = agree_on_precision(recipe.amp, ranks, resumed)
+    logger.info("%s: %s (%s)", spec.run_dir, precision.name, precision.reason)
     learner = build_learner(
         recipe,
         task,
-        objective,
+        task.objective(model, shards.task, teacher, shards.modalities),
         progress,
         ranks,
         resumed,
-        spec.results / COMPILED_FOLDER,
-    )
-    precision = agree_on_precision(recipe.amp, ranks, resumed)
-    logger.info("%s: %s (%s)", spec.run_dir, precision.name, precision.reason)
-    sign("state restored" if resumed else "optimiser built")
-    validated = replace(training_format(task, spec.model, recipe, shards), training=False)
-    held_out = open_shards(spec.val_indexes, spec.remote) if spec.val_indexes else None
-    heads = recipe.scored_heads(shards.modalities, model.config.heads)
-    return TrainingRun(
-        folder=spec.run_dir,
-        recipe=recipe,
-        model=model,
-        objective_module=objective,
-        objective=learner.objective,
-        optimizers=learner.optimizers,
-        augment=build_augmentation(recipe.augment, shards),
-        validate=validation(held_out, model, validated, heads, recipe, ranks, sign),
-        validate_every_steps=task.validation_interval(progress.schedule),
-        describe=lambda indices: [shards.samples[i].clip_id for i in indices.tolist()],
-        state=constant_state(spec, fingerprint, shards, task, precision.name),
-        ranks=ranks,
-        guard=learner.guard,
-        average=learner.average,
         is_mixed=precision.is_mixed,
-        count_faults=failures.count,
-        negatives=lambda step: task.negatives(progress.schedule, step, ranks),
-        sign=sign,
-        open_loggers=partial(Loggers, spec),
+        compiled_folder=spec.results / COMPILED_FOLDER,
     )
+    attempt.heartbeat("state restored" if resumed else "optimiser built")
+    return learner

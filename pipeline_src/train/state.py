@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def constant_state(
-    spec: TrainSpec, fingerprint: str, shards: ShardSet, task: Task, precision: str
+    spec: TrainSpec, fingerprint: str, shards: ShardSet, task: Task, *, is_mixed: bool
 ) -> dict[str, Any]:
     """Return the entries of state.json that stay the same throughout a training."""
     return {
@@ -37,7 +37,7 @@ def constant_state(
         "num_threads": torch.get_num_threads(),
         "git_commit": git_commit(),
         "versions": package_versions(),
-        "precision": precision,
+        "precision": "bfloat16" if is_mixed else "float32",
     }
 
 

@@ -18,6 +18,7 @@ from pipeline_src.methods.common.contrast import sample_negatives
 from pipeline_src.methods.factory import create_model
 from pipeline_src.train.distributed import Ranks
 from pipeline_src.train.guard import StepGuard
+from pipeline_src.train.learner import Learner
 from pipeline_src.train.loop import TrainingRun, _take_step
 from pipeline_src.train.objective import pretrain_objective
 from pipeline_src.train.optim import make_optimizer, parameter_groups
@@ -45,7 +46,7 @@ def classifier(method, task="multiclass"):
 
 
 def progress(run, step=0):
-    phases = [Phase(6, ratios_of(run.objective_module))]
+    phases = [Phase(6, ratios_of(run.learner.objective))]
     return TrainProgress(step, make_schedule(24, epochs=2, batch_size=6, phases=phases))
 
 
@@ -69,20 +70,22 @@ def make_run(name, device, guard):
     return TrainingRun(
         folder=Path(),
         recipe=OptimConfig(),
-        model=objective.model,
-        objective_module=objective,
-        objective=objective,
-        optimizers={
-            name: make_optimizer(groups, lr=0.05, betas=(0.9, 0.95)) for name in objective.passes
-        },
+        learner=Learner(
+            objective=objective,
+            forward=objective,
+            optimizers={
+                name: make_optimizer(groups, lr=0.05, betas=(0.9, 0.95))
+                for name in objective.passes
+            },
+            guard=guard,
+            is_mixed=True,
+        ),
         augment=lambda batch, generator: augment_batch(batch, AUGMENT, generator=generator),
         validate=None,
         validate_every_steps=5,
         describe=lambda indices: [],
         state={},
         ranks=Ranks(0, 1, torch.device(device)),
-        guard=guard,
-        is_mixed=True,
         negatives=partial(choose_negatives, device),
     )
 
@@ -98,7 +101,7 @@ def make_batch(run):
     tensor, targets = partial(torch.randn, device=device), torch.zeros(6, 4, device=device)
     return {
         "logmel": tensor(6, 96, 64),
-        "frames": tensor(6, run.model.config.num_frames, 3, 32, 32),
+        "frames": tensor(6, run.learner.model.config.num_frames, 3, 32, 32),
         "targets": targets,
         "index": targets[:, 0],
     }

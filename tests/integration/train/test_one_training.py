@@ -123,9 +123,9 @@ def test_a_training_that_stands_still_is_said_once_and_when_it_continues(tmp_pat
     caplog.set_level(logging.INFO)
     beats = []
     with Watchdog(0.1 / 60, lambda *told: beats.append(told)) as watchdog:
-        watchdog.sign("step 3 of 90")
+        watchdog.heartbeat("step 3 of 90")
         time.sleep(0.6)
-        watchdog.sign("step 4 of 90")
+        watchdog.heartbeat("step 4 of 90")
     told = [record.message for record in caplog.records]
     assert [text for text in told if "no sign of life" in text and "step 3 of 90" in text]
     assert sum("no sign of life" in text for text in told) == 1

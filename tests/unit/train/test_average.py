@@ -27,7 +27,7 @@ from pipeline_src.train.loop import train
 from pipeline_src.train.parallel import shard_model
 from pipeline_src.train.progress import TrainProgress
 from pipeline_src.train.stop import StopFlag
-from tests.unit.train.test_loop import Noisy, batches, make_run
+from tests.unit.train.test_loop import Noisy, batches, make_learner, make_run
 
 pytestmark = pytest.mark.slow
 
@@ -53,14 +53,14 @@ def run_on(folder, *, stop_at=NUM_STEPS, snapshots=None):
         folder,
         objective,
         state=STATE,
-        average=average,
+        learner=make_learner(objective, average=average),
         validate=keep_weights,
         validate_every_steps=1,
     )
     progress = TrainProgress(0, even_schedule(STEPS_PER_EPOCH, 1, NUM_STEPS / STEPS_PER_EPOCH))
     if checkpoint := newest_checkpoint(folder / "checkpoints", "f"):
         load_weights(checkpoint, objective)
-        load_optimizers(checkpoint, objective, run.optimizers)
+        load_optimizers(checkpoint, objective, run.learner.optimizers)
         average.restore(checkpoint, objective)
         progress.step = checkpoint.step
     stream = itertools.islice(batches(progress.step), stop_at - progress.step)

@@ -14,6 +14,7 @@ from pipeline_src.config.phases import even_schedule
 from pipeline_src.errors import TrainingError
 from pipeline_src.runs.checkpoint import load_optimizers, load_weights, newest_checkpoint
 from pipeline_src.train.distributed import Ranks
+from pipeline_src.train.learner import Learner
 from pipeline_src.train.learning_rate import cosine_with_warmup
 from pipeline_src.train.log import read_log
 from pipeline_src.train.loop import TrainingRun, saving_interval, train
@@ -39,6 +40,10 @@ class Noisy(nn.Module):
         torch.manual_seed(0)
         self.linear = nn.Linear(2, 2)
 
+    @property
+    def model(self):
+        return self
+
     def draw(self, batch_size, ratios, generator, device, negative_mask_NN):
         return torch.randn(batch_size, 2, generator=generator)
 
@@ -47,22 +52,21 @@ class Noisy(nn.Module):
         return {"loss": error, f"{step_pass}_loss": error}
 
 
+def make_learner(objective, **overrides):
+    groups = parameter_groups(objective.named_parameters(), lambda _: 1.0, 0.01)
+    optimizers = {
+        name: make_optimizer(groups, lr=0.05, betas=(0.9, 0.95)) for name in objective.passes
+    }
+    values = {"objective": objective, "forward": objective, "optimizers": optimizers}
+    return Learner(**{**values, **overrides})
+
+
 def make_run(folder, objective, **overrides):
     recipe = OptimConfig(lr=0.05, amp=False, log_every=1, save_every_seconds=1e-6, epochs=1)
     values = {
         "folder": folder,
         "recipe": recipe,
-        "model": objective,
-        "objective_module": objective,
-        "objective": objective,
-        "optimizers": {
-            name: make_optimizer(
-                parameter_groups(objective.named_parameters(), lambda _: 1.0, 0.01),
-                lr=0.05,
-                betas=(0.9, 0.95),
-            )
-            for name in objective.passes
-        },
+        "learner": make_learner(objective),
         "augment": lambda batch, generator: {
             **batch, "x": batch["x"] + torch.rand(2, generator=generator)
         },
@@ -99,7 +103,7 @@ def test_a_run_resumed_from_any_checkpoint_has_the_same_loss_curve(tmp_path):
     checkpoint = newest_checkpoint(folder / "checkpoints", "f")
     assert checkpoint.step == stop_at
     load_weights(checkpoint, resumed)
-    load_optimizers(checkpoint, resumed, run.optimizers)
+    load_optimizers(checkpoint, resumed, run.learner.optimizers)
     train(run, batches(stop_at), progress_at(stop_at), StopFlag())
     assert losses(folder) == losses(tmp_path / "whole")
     assert len(losses(folder)) == NUM_STEPS
@@ -112,7 +116,7 @@ def test_a_step_runs_each_pass_forward_once(tmp_path):
         passes.append(step_pass)
         return objective(batch, plan, step_pass)
 
-    run = dataclasses.replace(make_run(tmp_path, objective), objective=counted)
+    run = make_run(tmp_path, objective, learner=make_learner(objective, forward=counted))
     train(run, batches(), progress_at(0, 3), StopFlag())
     assert passes == ["one", "two"] * 3
 
