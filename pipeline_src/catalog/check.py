@@ -30,14 +30,15 @@ def check_all(catalog: Catalog) -> None:
 def _check_pretraining(catalog: Catalog, run: str) -> None:
     if all(map(catalog.has_lists, catalog.pretrain_datasets(run))):
         catalog.pretrain_indexes(run)
-        catalog.check_batch(run, "pretrain", "", 1)
+        catalog.check_training(run, "pretrain", "", 1)
     catalog.start_done(run)
     catalog.teacher_done(run)
 
 
 def _check_finetuning(catalog: Catalog, run: str, view: str) -> None:
+    catalog.finetune_done(run, view)
     if not catalog.run(run).finetune.checkpoint:
         catalog.finetune_train_indexes(run, view)
-        catalog.check_batch(run, "finetune", view, 1)
+        catalog.check_training(run, "finetune", view, 1)
     catalog.pretrain_done(run)
     catalog.scored_index(run, view)

@@ -17,9 +17,16 @@ from pipeline_src.config import MediaConfig, RunConfig
 from pipeline_src.config.heads import possible_shares
 from pipeline_src.config.networks import network_config_of
 from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig, num_labelled
-from pipeline_src.errors import ConfigError, did_you_mean
+from pipeline_src.errors import CheckpointError, ConfigError, did_you_mean
 from pipeline_src.methods import NetworkConfig, find_method
-from pipeline_src.runs.spec import DONE_FILE, SPEC_FILE, STATE_FILE
+from pipeline_src.runs.spec import (
+    DONE_FILE,
+    SPEC_FILE,
+    STATE_FILE,
+    parse_spec,
+    saved_states,
+    superseded_folders,
+)
 
 INITS = ("random", "timm")  # of model.init, else a file
 LENGTH_KEYS = ("target_length", "img_size")
@@ -179,14 +186,35 @@ def refuse_missing_loggers(loggers: Iterable[str]) -> None:
             )
 
 
-def was_trained_from(done: str, init: str) -> bool:
-    """Return whether a training has ended that began with ``init``: it needs that no longer."""
-    if not Path(done).is_file():
-        return False
-    with suppress(OSError, ValueError, LookupError, TypeError):
-        spec = json.loads(Path(done).with_name(SPEC_FILE).read_text(encoding="utf-8"))
-        return spec["model"]["init"] == init
-    return True  # which one nobody knows
+def has_begun(done: str, model: ModelConfig, recipe: PretrainConfig | FinetuneConfig) -> bool:
+    """Return whether a training of these settings has ended or can go on: its start is behind it.
+
+    True also where what is there does not say its settings, or those of another version.
+
+    Args:
+        done: the training's done.json, which need not be there.
+    """
+    run_dir = Path(done).parent
+    places = [run_dir, *superseded_folders(run_dir)]
+    recorded = [state.get("spec") for place in places for _, state in saved_states(place)]
+    if Path(done).is_file():
+        recorded.append(_recorded_spec(run_dir))
+    return any(_is_spec_of(values, model, recipe) for values in recorded)
+
+
+def _recorded_spec(run_dir: Path) -> Any:
+    with suppress(OSError, ValueError, RecursionError):
+        return json.loads((run_dir / SPEC_FILE).read_text(encoding="utf-8"))
+    return None
+
+
+def _is_spec_of(values: Any, model: ModelConfig, recipe: PretrainConfig | FinetuneConfig) -> bool:
+    try:
+        spec = parse_spec(values, SPEC_FILE, "")
+    except CheckpointError:
+        return True
+    settings = ((spec.model, model), (spec.recipe, recipe))
+    return all(then.recipe_values() == now.recipe_values() for then, now in settings)
 
 
 def refuse_long_warmup(run: str, stage: str, recipe: PretrainConfig | FinetuneConfig) -> None:

@@ -12,6 +12,7 @@ from pipeline_src.catalog.possible import (
     Network,
     converted_done,
     converted_network,
+    has_begun,
     refuse_large_batch,
     refuse_long_warmup,
     refuse_missing_init,
@@ -24,7 +25,6 @@ from pipeline_src.catalog.possible import (
     refuse_sound_alone,
     refuse_unscored,
     refuse_untrainable,
-    was_trained_from,
 )
 from pipeline_src.catalog.steps import STEPS
 from pipeline_src.config import RunConfig, resolve_run
@@ -121,17 +121,30 @@ class Catalog(DatasetCatalog):
             return [self.index(name, "train")]
         return [self.index(name, fold) for fold in self.splits(name) if fold != held_out]
 
-    def check_batch(self, run: str, stage: str, view: str, num_ranks: int) -> None:
-        """Refuse a batch that the listed clips cannot fill: clips would stand in it twice.
+    def check_training(
+        self, run: str, stage: Literal["pretrain", "finetune"], view: str, num_ranks: int
+    ) -> None:
+        """Ask what a training that is still to be done needs besides its inputs.
 
         Args:
-            stage: pretrain or finetune. view: what is fine-tuned on; empty for a pre-training.
+            view: what is fine-tuned on; empty for a pre-training.
         Raises:
-            ConfigError: names the key and both numbers.
+            ConfigError: the listed clips cannot fill a batch, its warm-up is too long, or its
+                initial weights are not there.
         """
-        recipe = getattr(self.run(run), stage)
+        model, recipe = self.run(run).model, getattr(self.run(run), stage)
         if recipe.checkpoint:
             return
+        names = {"run": run, "dataset": view}
+        done = self.fill(paths.FINETUNED if view else paths.PRETRAINED, **names)
+        if not has_begun(done, model, recipe):
+            refuse_long_warmup(run, stage, recipe)
+            if stage == "pretrain" or recipe.init == "scratch":
+                refuse_missing_init(run, model.init)
+        self._check_batch(run, stage, view, num_ranks)
+
+    def _check_batch(self, run: str, stage: str, view: str, num_ranks: int) -> None:
+        recipe = getattr(self.run(run), stage)
         counts: dict[str, list[Counter[int] | None]] = {}
         for name, split in self._trained_on(run, view):
             counts.setdefault(name, []).append(self.clips_per_class(name, split))
@@ -256,31 +269,14 @@ class Catalog(DatasetCatalog):
         folder = self.run(run).pretrain.checkpoint
         if folder:
             return converted_done(run, "pretrain", folder)
-        trained = self.fill(paths.PRETRAINED, run=run)
-        self._check_training(run, "pretrain", trained)
-        return trained
+        return self.fill(paths.PRETRAINED, run=run)
 
     def finetune_done(self, run: str, name: str) -> str:
         """Return done.json of a run's fine-tuning on a data set: trained, or converted."""
         folder = self.run(run).finetune.checkpoint
         if folder:
             return converted_done(run, "finetune", folder)
-        trained = self.fill(paths.FINETUNED, run=run, dataset=name)
-        self._check_training(run, "finetune", trained)
-        return trained
-
-    def _check_training(self, run: str, stage: Literal["pretrain", "finetune"], done: str) -> None:
-        """Ask what only a training that is still to be done needs.
-
-        Raises:
-            ConfigError: its warm-up is too long, or its initial weights are not there.
-        """
-        model, recipe = self.run(run).model, getattr(self.run(run), stage)
-        if not Path(done).is_file():
-            refuse_long_warmup(run, stage, recipe)
-        begins = stage == "pretrain" or recipe.init == "scratch"
-        if begins and not was_trained_from(done, model.init):
-            refuse_missing_init(run, model.init)
+        return self.fill(paths.FINETUNED, run=run, dataset=name)
 
     def finetune_dones(self, name: str) -> list[str]:
         """Return done.json of every run that is fine-tuned, on a data set."""

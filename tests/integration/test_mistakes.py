@@ -159,13 +159,13 @@ MISTAKES = {
     "files missing": lambda d: d.planned(ROW).splits("mine"),
     "batch larger than the list": lambda d: d.planned(
         d.touched(18), "pretrain={batch_size: 64}"
-    ).check_batch("avsiam_tiny", "pretrain", "", 1),
+    ).check_training("avsiam_tiny", "pretrain", "", 1),
     "more frames than are stored": lambda d: d.configure(
         "pretrain={num_frames: 20}", "finetune={num_frames: 20}", "evaluate={num_frames: 20}"
     ),
     "initial weights misspelt": lambda d: d.planned(
         d.touched(18), "model={init: tim}"
-    ).pretrain_done("avsiam_tiny"),
+    ).check_training("avsiam_tiny", "pretrain", "", 1),
     "list with semicolons": lambda d: d.listed("", header=HEADER.replace(",", ";")),
     "column missing": lambda d: d.listed("", header=HEADER.replace(",split", "")),
     "clip_id twice": lambda d: d.listed("a,a.mp4,,,dog,train\na,b.mp4,,,dog,train\n"),

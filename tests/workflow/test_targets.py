@@ -117,6 +117,7 @@ def test_what_would_be_lost_is_refused_before_anything_runs(fresh):
 
 FALLING = {"curriculum": {"shape": "linear", "start": 0.82}, "adaptive_batch": "tokens"}
 MANY_FRAMES = {key: {"num_frames": 64} for key in ("pretrain", "finetune", "evaluate")}
+LONG_WARMUP = {"pretrain": {"warmup_epochs": 100}, "finetune": {"warmup_epochs": 200}}
 FEW_STORED = {"media": {"num_frames": 6}}
 
 
@@ -148,6 +149,22 @@ def test_data_and_trainings_that_need_fewer_frames_than_an_evaluation_are_made(f
     path = fresh.root / "few.yaml"
     write_yaml(path, FEW_STORED)
     assert "transcode_clips" in fresh.snakemake("-n", "--configfile", str(path), "--", target)
+
+
+@pytest.mark.parametrize(
+    ("target", "key"),
+    [
+        ("results/avsiam_tiny/pretrain/done.json", "pretrain.warmup_epochs = 100"),
+        ("results/avsiam_tiny/finetune/avdigits/done.json", "warmup_epochs = "),
+    ],
+)
+def test_a_training_that_is_itself_the_target_is_asked_the_same(fresh, target, key):
+    """As ``dvc repro`` asks for it."""
+    path = fresh.root / "warm.yaml"
+    write_yaml(path, LONG_WARMUP)
+    output = fresh.snakemake("-n", "--configfile", str(path), "--", target, fails=True)
+    assert key in output
+    assert "Traceback" not in output
 
 
 def test_an_unknown_data_set_is_named(fresh):

@@ -14,7 +14,7 @@ def shared_by_ranks(section):
     def count(wildcards, request):
         request.check_batches(section, getattr(catalog.run(wildcards.run), section))
         view = getattr(wildcards, "dataset", "")
-        catalog.check_batch(wildcards.run, section, view, request.num_ranks)
+        catalog.check_training(wildcards.run, section, view, request.num_ranks)
         refuse_missing_loggers(settings.submit.loggers)
         return request.num_ranks
 

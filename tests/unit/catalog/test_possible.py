@@ -3,9 +3,12 @@
 import pytest
 
 from pipeline_src.catalog import Catalog
+from pipeline_src.catalog.check import check_all
 from pipeline_src.catalog.possible import refuse_missing_loggers
-from pipeline_src.config import Config
+from pipeline_src.config import Config, resolve_run
 from pipeline_src.errors import ConfigError
+from pipeline_src.runs.spec import TrainSpec
+from pipeline_src.system.atomic import write_json
 from tests.checkpoints import NAMES, SIZES, make_checkpoint
 
 INPUT_SIZES = ("img_size", "target_length", "num_mel_bins")
@@ -24,10 +27,10 @@ def test_a_logger_without_its_package_is_refused_a_folder_of_that_name_is_none(
             refuse_missing_loggers(["some_logger", missing])
 
 
-def planned(root, **run):
-    """Everything that one run on the demo's clips asks for."""
-    catalog = Catalog(Config(datasets=("avdigits",), runs={"one": run}), root / "config/datasets")
-    return [catalog.pretrain_done("one"), catalog.finetune_dones("avdigits")]
+def planned(root, results="results", **run):
+    """Ask what one run on the demo's clips asks for."""
+    config = Config(results=str(results), datasets=("avdigits",), runs={"one": run})
+    check_all(Catalog(config, root / "config/datasets"))
 
 
 @pytest.mark.parametrize(
@@ -50,41 +53,57 @@ def test_initial_weights_that_are_there_are_not(root, tmp_path):
     planned(root, model={"init": "timm"})
 
 
-def test_weights_that_a_finished_training_began_with_may_be_gone(root, tmp_path):
-    run = {"model": {"init": "/gone/vit.pth"}}
-    config = Config(results=str(tmp_path), datasets=("avdigits",), runs={"one": run})
-    catalog = Catalog(config, root / "config/datasets")
-    with pytest.raises(ConfigError, match="is no file"):
-        catalog.own_pretrain_done("one")
-    done = tmp_path / "one/pretrain/done.json"
-    done.parent.mkdir(parents=True)
-    done.touch()
-    assert catalog.own_pretrain_done("one") == str(done)
+LONG_WARMUP = {"pretrain": {"epochs": 2, "warmup_epochs": 100}}
+GONE = {"model": {"init": "/gone/vit.pth"}}
+REFUSALS = [
+    pytest.param(LONG_WARMUP, r"warmup_epochs = 100 of pretrain\.epochs = 2", id="warm-up"),
+    pytest.param(GONE, "'/gone/vit.pth' is no file", id="weights"),
+]
 
 
-def test_a_warm_up_that_is_longer_than_its_training_is_refused_where_one_begins(root, tmp_path):
-    """And nowhere else: finished results, and stages that nobody trains, may have one."""
-    run = {"pretrain": {"epochs": 2, "warmup_epochs": 100}}
-    config = Config(results=str(tmp_path), datasets=("avdigits",), runs={"one": run})
-    catalog = Catalog(config, root / "config/datasets")
-    with pytest.raises(ConfigError, match=r"warmup_epochs = 100 of pretrain\.epochs = 2"):
-        catalog.own_pretrain_done("one")
-    done = tmp_path / "one/pretrain/done.json"
-    done.parent.mkdir(parents=True)
-    done.touch()
-    catalog.own_pretrain_done("one")
+def trained(results, run, *, ended):
+    """Leave what a training of a run leaves, at its end or on the way."""
+    folder, values = results / "one/pretrain", resolve_run(Config(runs={"one": run}), "one")
+    spec = TrainSpec(
+        stage="pretrain", run_dir=folder, model=values.model, recipe=values.pretrain
+    ).model_dump(mode="json")
+    if ended:
+        write_json(folder / "spec.json", spec)
+        write_json(folder / "done.json", {})
+        return
+    state = {"fingerprint": "f", "step": 2, "num_steps": 9, "sha256": {}, "spec": spec}
+    write_json(folder / "checkpoints/step_2/state.json", state)
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["ended", "on the way"])
+@pytest.mark.parametrize(("run", "refusal"), REFUSALS)
+def test_what_only_a_start_needs_is_asked_where_one_is_to_come(root, tmp_path, run, refusal, ended):
+    with pytest.raises(ConfigError, match=refusal):
+        planned(root, tmp_path, **run)
+    trained(tmp_path, run, ended=ended)
+    planned(root, tmp_path, **run)
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["ended", "on the way"])
+@pytest.mark.parametrize(("run", "refusal"), REFUSALS)
+def test_a_training_of_other_settings_that_is_there_is_no_start(
+    root, tmp_path, run, refusal, ended
+):
+    trained(tmp_path, {**run, "pretrain": {**run.get("pretrain", {}), "lr": 0.5}}, ended=ended)
+    with pytest.raises(ConfigError, match=refusal):
+        planned(root, tmp_path, **run)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"stage": "pretrain"}'])
+def test_a_finished_training_that_does_not_say_its_settings_is_left_as_it_is(root, tmp_path, text):
+    """Which weights it began with nobody knows; refused, results of before could not be read."""
+    trained(tmp_path, GONE, ended=True)
+    (tmp_path / "one/pretrain/spec.json").write_text(text)
+    planned(root, tmp_path, **GONE)
+
+
+def test_a_training_of_one_epoch_keeps_the_warm_up_of_two_that_nobody_chose(root):
     planned(root, pretrain={"epochs": 1}, finetune={"epochs": 1})
-
-
-def test_other_weights_to_begin_with_are_looked_for_though_a_training_is_there(root, tmp_path):
-    run = {"model": {"init": "tim"}}
-    config = Config(results=str(tmp_path), datasets=("avdigits",), runs={"one": run})
-    folder = tmp_path / "one/pretrain"
-    folder.mkdir(parents=True)
-    (folder / "done.json").touch()
-    (folder / "spec.json").write_text('{"model": {"init": "random"}}')
-    with pytest.raises(ConfigError, match="'tim' is no file"):
-        Catalog(config, root / "config/datasets").own_pretrain_done("one")
 
 
 @pytest.mark.slow
