@@ -9,7 +9,7 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipeline_src.runs.history import HISTORY_FILE, METRICS_LOG_FILE, VALIDATION_FILE
@@ -113,7 +113,9 @@ def _bring_back(run_dir: Path, source: Path) -> None:
 
 
 def _move(names: Iterable[str], source: Path, target: Path) -> None:
-    for name in names:
+    moved = tuple(names)
+    for name in moved:
+        _keep_links(source / name, source.resolve(), moved)
         _move_one(name, source, target)
 
 
@@ -128,7 +130,6 @@ def _move_one(name: str, source: Path, target: Path) -> None:
         _remove(part)
         if not _is_there(source / name):
             return
-        _make_absolute(source / name)
         try:
             (source / name).rename(target / name)
             return
@@ -142,17 +143,24 @@ def _move_one(name: str, source: Path, target: Path) -> None:
     whole.rename(target / name)
 
 
-def _make_absolute(path: Path) -> None:
-    """Let a relative link out of its folder lead to the same place from wherever it is moved to."""
-    if not path.is_symlink() or path.readlink().is_absolute():
-        return
-    place = path.parent.resolve() / path.readlink()
-    if Path(os.path.normpath(place)).is_relative_to(path.parent.resolve()):
-        return  # to what moves along
-    temporary = path.with_name(f".{path.name}.link")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(place)
-    temporary.replace(path)
+def _keep_links(path: Path, folder: Path, moved: Sequence[str]) -> None:
+    """Let relative links lead to the same places after a move, where those do not move along.
+
+    Args:
+        path: what is moved, and all that is in it. folder: that it is moved out of, resolved.
+        moved: what else is moved from there.
+    """
+    inside = () if path.is_symlink() else path.rglob("*")  # what a link leads to stays
+    for link in filter(Path.is_symlink, (path, *inside)):
+        if link.readlink().is_absolute():
+            continue
+        place = Path(os.path.normpath(link.parent.resolve() / link.readlink()))
+        if any(place.is_relative_to(folder / name) for name in moved):
+            continue
+        temporary = link.with_name(f".{link.name}.link")
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(place)
+        temporary.replace(link)
 
 
 def _is_there(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """Where a training starts in a folder that another configuration has used."""
 
 import json
+import os
 import shutil
 import tempfile
 from contextlib import suppress
@@ -240,6 +241,27 @@ def test_a_relative_link_leads_to_the_same_place_from_where_it_is_set_aside(tmp_
     assert saved_progress(folder / "superseded/000", "a") == (2, 3)
     recall(folder, "a")
     assert saved_progress(folder, "a") == (2, 3)
+
+
+@pytest.mark.parametrize("moved", ["checkpoints", "checkpoints/step_00000002", "metrics.jsonl"])
+@pytest.mark.parametrize("place", ["bulk", "superseded/kept"])
+def test_a_link_to_a_folder_of_the_run_that_stays_leads_there_afterwards(tmp_path, moved, place):
+    """Also one that lies in what is moved; and what a link leads to is not looked into."""
+    folder = tmp_path / "run"
+    fill(folder, "a", step=2, published=False)
+    link, there = folder / moved, folder / place / "it"
+    there.parent.mkdir(parents=True)
+    link.rename(there)
+    if there.is_dir():
+        (there / "newest").symlink_to("state.json")
+    link.symlink_to(os.path.relpath(there, link.parent))
+    before = saved_progress(folder, "a"), (folder / "metrics.jsonl").read_text()
+    recall(folder, "b")
+    assert saved_progress(folder, "a") == (0, 1)
+    recall(folder, "a")
+    assert (saved_progress(folder, "a"), (folder / "metrics.jsonl").read_text()) == before
+    if there.is_dir():
+        assert (there / "newest").readlink() == Path("state.json")
 
 
 def test_a_link_to_what_moves_along_stays_relative(tmp_path):
