@@ -308,7 +308,7 @@ def _converter_blamed(done: str) -> Iterator[None]:
         yield
     except ConfigError:
         raise
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise ConfigError(
             f"{done}: no readable checkpoint beside it ({type(error).__name__}: "
             f"{str(error)[:200]}); write the folder again with av-pipeline convert"

@@ -23,6 +23,7 @@ AUDIOSET_FIELDS = 4
 VGGSOUND_FIELDS = 4
 VGGSOUND_CLIP_SECONDS = 10
 WAV = ".wav"
+MAX_LINE_CHARS = 1_000_000  # of a list that is none
 TAKE_OF = "_nohash_"  # Speech Commands: <speaker>_nohash_<number>.wav
 
 
@@ -181,11 +182,12 @@ def _json_reader(path: Path, header: list[str]) -> str:
     start = header[0].replace(" ", "") if header else ""
     if not start.startswith("{") and start != "[" and not start.startswith("[{"):
         return ""
-    first, second = None, ""
-    with suppress(OSError, ValueError), path.open(encoding="utf-8-sig") as stream:
-        first, second = json.loads(stream.readline()), stream.readline()
+    first = None
+    with suppress(OSError, ValueError, RecursionError), path.open(encoding="utf-8-sig") as stream:
+        first = json.loads(stream.readline(MAX_LINE_CHARS))
     is_row = isinstance(first, dict) and (
-        second.startswith("{") or not any(isinstance(v, dict | list) for v in first.values())
+        any(isinstance(first.get(column), str) for column in COLUMNS)
+        or not any(isinstance(value, dict | list) for value in first.values())
     )
     return "pandas.read_json(..., lines=True)" if is_row else "pandas.read_json(...)"
 

@@ -50,27 +50,34 @@ def refuse_missing(description: Path, dataset: DatasetConfig, plan: Path, split:
 
 
 def refuse_absent_root(root: Path, clips: Iterable[ClipRow]) -> None:
-    """Refuse to look for local files in a root that is no folder or empty: its disk may be away.
+    """Refuse to look for local files in a root whose disk may be away: no folder, or an empty one.
 
-    Each would be lost as one that is not there, and what was made of it replaced by nothing.
+    Each would be lost as one that is not there, and what was made of it replaced by nothing. So it
+    is where the root has folders, and the one of the first file is an empty place to mount at.
 
     Raises:
-        StageError: names the root and a clip that is looked for there.
+        StageError: names the folder and a clip that is looked for there.
     """
-    below = (clip for clip in clips if _is_below_root(clip))
-    if _has_anything(root) or (clip := next(below, None)) is None:
+    below = [clip for clip in clips if _is_below_root(clip)]
+    if not below:
         return
-    what = "is empty" if _holds(root.is_dir) else "is no folder"
+    first = root / _file_of(below[0].source)
+    folder = first.parent if _holds(first.parent.is_dir) else root
+    if _has_anything(folder) or any(_holds((root / _file_of(c.source)).is_file) for c in below):
+        return
+    what = "is empty" if _holds(folder.is_dir) else "is no folder"
     raise StageError(
-        f"{root.absolute()} {what}, and source {clip.source!r} of clip {clip.clip_id!r} is looked "
-        "for there; mount its disk or correct root, and run the same command again"
+        f"{folder.absolute()} {what}, and source {below[0].source!r} of clip "
+        f"{below[0].clip_id!r} is looked for there; mount its disk or correct root, and run the "
+        "same command again"
     )
 
 
 def _has_anything(folder: Path) -> bool:
+    """Return whether a folder holds more than what every file system begins with."""
     try:
-        with os.scandir(folder) as found:  # the first entry of maybe millions
-            return next(found, None) is not None
+        with os.scandir(folder) as found:  # the first entries of maybe millions
+            return any(not one.name.startswith(".") and one.name != "lost+found" for one in found)
     except PermissionError:  # of a folder that one may enter and not list; each file will say
         return True
     except OSError:

@@ -14,7 +14,7 @@ from pipeline_src.download.journal import DownloadJournal
 from pipeline_src.download.retry_policy import RetryPolicy
 from pipeline_src.download.secrets import read_secrets
 from pipeline_src.download.source_choices import ClipSources, source_choices
-from pipeline_src.download.sources import Fetched, FetchFailure, Outcome
+from pipeline_src.download.sources import BEFORE_THAT, Fetched, FetchFailure, Outcome
 from pipeline_src.manifest.chunks import ChunkId, ChunkManifest, Clip, clip_key, write_chunk
 from pipeline_src.manifest.input_hash import hash_inputs
 from pipeline_src.manifest.ledger import TRANSIENT_REASONS
@@ -54,7 +54,7 @@ def download_chunk(
         limits_folder: shared by all jobs that download.
         ffmpeg: path of the binary that merges what yt-dlp brings.
     Raises:
-        StageError: the root of local files is no folder or empty.
+        StageError: the root of local files is no folder or empty, before or afterwards.
     """
     listed = restore_secrets(read_plan_chunk(chunk_csv, id.split), Path(sources.clip_list))
     if not sources.mirror:
@@ -69,6 +69,9 @@ def download_chunk(
             [source_choices(clip, sources) for clip in listed], fetcher, f"download {id}"
         )
         rows = [_ledger_row(results[clip.clip_id], log) for clip in listed]
+    if not sources.mirror:  # it may have gone meanwhile
+        failed = {row.clip_id for row in rows if row.status != "ok"}
+        refuse_absent_root(sources.root, [clip for clip in listed if clip.clip_id in failed])
     found = [
         _manifest_clip(clip, outcome, raw_folder, manifest_path.parent)
         for clip, outcome in (results[clip.clip_id] for clip in listed)
@@ -122,7 +125,7 @@ def _with_earlier_detail(outcome: Outcome, earlier: Result | None) -> Outcome:
     before = earlier.outcome if earlier else None
     if isinstance(outcome, Fetched) or not isinstance(before, FetchFailure):
         return outcome
-    return outcome._replace(detail=f"{outcome.detail}; before that: {before.detail}")
+    return outcome._replace(detail=f"{outcome.detail}{BEFORE_THAT}{before.detail}")
 
 
 def _ledger_row(result: Result, log: DownloadJournal) -> FetchRow:

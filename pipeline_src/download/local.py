@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline_src.config.data import DownloadConfig
 from pipeline_src.datasets.sources import source_kind, split_member
 from pipeline_src.download.archives import NO_MEMBER, fetch_members
-from pipeline_src.download.sources import Fetched, FetchFailure, Outcome
+from pipeline_src.download.sources import BEFORE_THAT, Fetched, FetchFailure, Outcome
 from pipeline_src.download.store import check_size, read_blocks
 from pipeline_src.errors import MediaError
 
@@ -34,9 +34,11 @@ def is_there_now(root: Path, source: str, detail: str) -> bool:
     """Return whether a local file that was missing is there by now, or the archive of a member.
 
     Args:
-        detail: why it was unavailable: an archive may be there and lack the member.
+        detail: why it was unavailable, it and sources before it: an archive may be there and lack
+            the member.
     """
-    if source_kind(source) == "member" and NO_MEMBER in detail:
+    own, _, _ = detail.partition(BEFORE_THAT)
+    if source_kind(source) == "member" and NO_MEMBER in own:
         return False
     file = split_member(source)[0] if source_kind(source) == "member" else source
     return source_kind(file) == "local" and is_file(find_local(root, file))

@@ -9,6 +9,7 @@ from pipeline_src.datasets.sources import source_kind
 
 YOUTUBE_PREFIX = "youtube:"
 YOUTUBE_HOST = "youtube.com"
+BEFORE_THAT = "; before that: "  # between why one source failed and why those before it did
 EXTENSION_PATTERN = re.compile(r"\.[A-Za-z0-9]{1,5}")
 
 

@@ -13,7 +13,7 @@ from pipeline_src.errors import ConfigError
 from pipeline_src.inference.inputs import Item, list_items
 from pipeline_src.inference.model import Model, load
 from pipeline_src.inference.results import Classification, Embedding, SourceSpan
-from pipeline_src.inference.table import ResultTable
+from pipeline_src.inference.table import ResultTable, plain_text
 from pipeline_src.modalities import MODALITIES
 from pipeline_src.system.atomic import json_sha256
 
@@ -99,9 +99,10 @@ def write_table(
     shape = row if options.output and options.output.suffix == ".csv" else record
     refused, in_part = Counter[str](), Counter[str]()  # inputs, by the reasons of their windows
     with table:
-        left = [item for item in items if item.name not in table.done]
+        left = [item for item in items if plain_text(item.name) not in table.done]
         if len(left) < len(items):
-            earlier = Counter(table.done[i.name] for i in items if table.done.get(i.name))
+            reasons = (table.done.get(plain_text(item.name)) for item in items)
+            earlier = Counter(reason for reason in reasons if reason)
             refusals = f"; of them refused: {_listing(earlier)}" if earlier else ""
             print(f"{len(items) - len(left)} of {len(items)} are done{refusals}", file=sys.stderr)
         for results in _by_input(make(left, **_read_options(options))):

@@ -45,7 +45,8 @@ class ResultTable:
         self._columns = [*columns, MADE_BY]
         self._made_by = made_by
         self._is_csv = path is not None and path.suffix == ".csv"
-        self.done: dict[str, str] = {}  # inputs, with the reason where all of one was refused
+        # Inputs as ``plain_text``, with the reason where all of one was refused.
+        self.done: dict[str, str] = {}
         # Inputs that are asked again -> ends of their lines, and how many are no refusals.
         self._again: dict[str, tuple[list[int], int]] = {}
         self._replaced: set[int] = set()  # ends of lines that later ones stand for
@@ -86,7 +87,7 @@ class ResultTable:
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
         """Append all rows of one input; the earlier ones stay unless these are better."""
-        ends, num_good = self._again.pop(rows[0]["source"], ([], 0))
+        ends, num_good = self._again.pop(plain_text(rows[0]["source"]), ([], 0))
         num_good_now = sum(not row["reason"] for row in rows)
         is_refused_again = any(row["reason"] in TRANSIENT_REASONS for row in rows)
         is_no_better = num_good_now == num_good and is_refused_again
@@ -96,7 +97,15 @@ class ResultTable:
         self._replaced.update(ends)
 
     def _write_rows(self, rows: Sequence[dict[str, Any]]) -> None:
-        made = [{**row, "detail": one_line(row["detail"]), MADE_BY: self._made_by} for row in rows]
+        made = [
+            {
+                **row,
+                "source": plain_text(row["source"]),
+                "detail": one_line(row["detail"]),
+                MADE_BY: self._made_by,
+            }
+            for row in rows
+        ]
         if self._is_csv:
             self._write([[row.get(name, "") for name in self._columns] for row in made])
             return
@@ -114,7 +123,7 @@ class ResultTable:
     def _append(self, text: str) -> None:
         assert self._stream is not None
         with self._disk_full_said():
-            self._stream.write(text.encode("utf-8", "backslashreplace"))
+            self._stream.write(text.encode())
             self._stream.flush()
 
     @contextmanager
@@ -211,6 +220,11 @@ class ResultTable:
                 f"{self._path}: was made by another checkpoint or with other settings; {ADVICE}"
             )
         return row
+
+
+def plain_text(name: str) -> str:
+    """Return a name as text files can hold it: bytes that are no UTF-8 are written out."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _may_have_passed(source: str, reasons: Set[str]) -> bool:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pipeline_src.errors import CheckpointError
-from pipeline_src.runs.records import damaged_file, read_json_object
+from pipeline_src.runs.records import damaged_file, missing_file, read_json_object
 from pipeline_src.runs.sharded import gather, like
 from pipeline_src.runs.spec import MODEL_FILE, STATE_FILE, TrainSpec, parse_spec, step_folder
 from pipeline_src.system.atomic import file_sha256, fsync, write_json
@@ -136,7 +136,8 @@ def read_checkpoint(folder: Path, advice: str = "", *, is_checked: bool = False)
     hashes = state["sha256"]
     if MODEL_FILE not in hashes:
         raise CheckpointError(f"{folder / STATE_FILE}: damaged, no hashes; {advice}")
-    if not is_checked and (damaged := damaged_file(folder, hashes)):
+    damaged = missing_file(folder, hashes) if is_checked else damaged_file(folder, hashes)
+    if damaged:
         raise CheckpointError(f"{damaged}: missing or damaged; {advice}")
     return Checkpoint(folder, state)
 
@@ -198,8 +199,16 @@ def load_matching(
 def load_optimizers(
     checkpoint: Checkpoint, model: nn.Module, optimizers: Mapping[str, Optimizer]
 ) -> None:
-    """Restore the moments of every optimiser; the groups are rebuilt from the configuration."""
-    tensors = load_file(checkpoint.folder / OPTIMIZER_FILE)
+    """Restore the moments of every optimiser; the groups are rebuilt from the configuration.
+
+    Raises:
+        CheckpointError: their file cannot be read.
+    """
+    path = checkpoint.folder / OPTIMIZER_FILE
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
     names = {id(value): name for name, value in model.named_parameters()}
     for pass_name, optimizer in optimizers.items():
         for group in optimizer.param_groups:

@@ -5,6 +5,7 @@ import os
 import resource
 import zlib
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +142,8 @@ def raise_open_files() -> None:
     has_bound = hard != resource.RLIM_INFINITY
     wanted = min(4 * MAX_OPEN_SHARDS, hard) if has_bound else 4 * MAX_OPEN_SHARDS
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        with suppress(OSError, ValueError):  # some systems allow less than they say
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def max_open_shards() -> int:

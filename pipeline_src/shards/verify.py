@@ -42,7 +42,7 @@ def find_indexes(paths: Sequence[Path]) -> list[Path]:
         is_named = path.is_file() or path.suffix == Path(INDEX_FILE).suffix
         below = [path] if is_named and not path.is_dir() else list(_packed_below(path))
         if not below:
-            what = f"no {INDEX_FILE} in it" if path.is_dir() else "no such file or folder"
+            what = f"no {INDEX_FILE} of shards in it" if path.is_dir() else "no such file or folder"
             raise ManifestError(f"{path}: {what}; name a folder of packed shards")
         found += below
     return found

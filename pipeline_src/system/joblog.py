@@ -89,7 +89,8 @@ def _sigterm_raised() -> Iterator[None]:
         if os.getpid() != owner:  # a forked process, which has no log of its own
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        # Not SIG_IGN: what is started while clearing up would ignore it for ever.
+        signal.signal(signal.SIGTERM, lambda *_: None)
         logging.getLogger(__name__).error(TERMINATED)
         end = threading.Timer(CLEARING_SECONDS, os._exit, [TERMINATED_STATUS])
         end.daemon = True

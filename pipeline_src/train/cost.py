@@ -56,7 +56,10 @@ def epoch_of(dataset: str) -> Material:
         raise ConfigError(f"--dataset {dataset}: {path} is no file{near}; the path of a YAML is")
     described = load_dataset(path)
     if described.is_packed:
-        raise ConfigError(f"--dataset {dataset}: only its shards know how many clips there are")
+        raise ConfigError(
+            f"--dataset {dataset}: only its shards know how many clips there are; "
+            "name a data set with a list"
+        )
     classes = classes_of(described)
     clips = read_clips(described, max_seconds=math.inf, classes=classes)
     splits = Counter(clip.split for clip in clips)

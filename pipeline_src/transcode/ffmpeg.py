@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -47,9 +48,20 @@ def find_ffmpeg() -> str:
     return chosen
 
 
-@functools.cache
 def ffmpeg_version() -> str:
-    """Return what the binary calls itself, e.g. ``7.1-static``; ``absent`` where none runs."""
+    """Return what the binary calls itself, e.g. ``7.1-static``.
+
+    ``absent`` where none runs, ``no answer`` where it stays silent: that is asked again by the
+    next call, since what is decoded and how depends on it.
+    """
+    for _ in range(TRIES):
+        with suppress(subprocess.TimeoutExpired):
+            return _ask_version()
+    return NO_ANSWER
+
+
+@functools.cache
+def _ask_version() -> str:
     try:
         answer = subprocess.run(
             [find_ffmpeg(), "-version"],
@@ -61,7 +73,7 @@ def ffmpeg_version() -> str:
             check=True,
         )
     except subprocess.TimeoutExpired:
-        return NO_ANSWER
+        raise
     except (StageError, RuntimeError, OSError, subprocess.SubprocessError):
         return "absent"
     words = answer.stdout.split(maxsplit=3)  # ffmpeg version <it> ...
@@ -74,16 +86,13 @@ def refuse_no_ffmpeg() -> None:
     Raises:
         StageError: names it.
     """
-    for _ in range(TRIES):
-        if ffmpeg_version() != NO_ANSWER:
-            break
-        ffmpeg_version.cache_clear()
-    else:
+    version = ffmpeg_version()
+    if version == NO_ANSWER:
         raise StageError(
             f"{find_ffmpeg()} did not answer `-version` in {TRIES} x {VERSION_TIMEOUT_SECONDS} s; "
             "if the machine is busy, run the same command again when it is less so"
         )
-    if ffmpeg_version() in ("absent", "unknown"):
+    if version in ("absent", "unknown"):
         raise StageError(
             f"{find_ffmpeg()} does not answer `-version` as ffmpeg does; correct or unset "
             f"{ENVIRONMENT_VARIABLE}, or install ffmpeg"
@@ -92,10 +101,9 @@ def refuse_no_ffmpeg() -> None:
 
 def drops_packets() -> bool:
     """Return whether this ffmpeg can drop packets before decoding, as 7.0 and later can."""
-    version = re.match(r"n?(\d+)\.", ffmpeg_version())
-    if version is None:
-        return ffmpeg_version() != NO_ANSWER
-    return int(version[1]) >= DROPS_SINCE
+    version = ffmpeg_version()
+    released = re.match(r"n?(\d+)\.", version)
+    return int(released[1]) >= DROPS_SINCE if released else version != NO_ANSWER
 
 
 def _packed_ffmpeg() -> str:

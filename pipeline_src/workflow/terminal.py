@@ -7,9 +7,8 @@ shown with ``--verbose``.
 import ast
 import logging
 import re
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ PARAMS_CHANGED = re.compile(
 NOT_MADE = re.compile(r"Missing output files: [^;]*(; )?")
 FOLLOWS = re.compile(r"Input files updated by another job: [^;]*(; )?")
 FORCED = "Forced execution"
-FORCE_OPTION = re.compile(r"(^| )(-\w*[fF]\b|-R|--force)")
 KINDS = {int: "version", str: "path"}  # what params are that have no key of their own
 SETTINGS = "settings "  # kind of a param that is a mapping; a step's version is said before it
 # The last two would come after what a run ends with: a path, or the sentence that matters.
@@ -40,14 +38,18 @@ RULE_FAILED = "RuleException"
 INTERRUPTED = "Terminating processes on user request"
 
 
-def shorten_messages(handler: logging.Handler, sections: Mapping[str, set[str]]) -> None:
+def shorten_messages(
+    handler: logging.Handler, sections: Mapping[str, set[str]], is_forced: Callable[[], bool]
+) -> None:
     """Give Snakemake's handler of the terminal our formatter on top of its own.
 
     Args:
         sections: keys by name of each configuration section, to name what a change is in.
+        is_forced: tells whether jobs are forced by an option of this call.
     """
     assert handler.formatter is not None
-    handler.setFormatter(TerminalFormatter(handler, handler.formatter, sections))
+    formatter = TerminalFormatter(handler, handler.formatter, sections, is_forced)
+    handler.setFormatter(formatter)
 
 
 class TerminalFormatter(logging.Formatter):
@@ -58,9 +60,11 @@ class TerminalFormatter(logging.Formatter):
         handler: logging.Handler,
         plain: logging.Formatter,
         sections: Mapping[str, set[str]],
+        is_forced: Callable[[], bool],
     ) -> None:
         super().__init__()
-        self._handler, self._plain, self._sections = handler, plain, sections
+        self._handler, self._plain = handler, plain
+        self._sections, self._is_forced = sections, is_forced
         self._labels: dict[int, str] = {}
         self._ended: list[str] = []
         self._failures: list[str] = []
@@ -91,7 +95,8 @@ class TerminalFormatter(logging.Formatter):
         return CLEAR_LINE + text if text and self._handler.is_tty else text  # type: ignore[attr-defined]
 
     def _started(self, record: logging.LogRecord) -> str:
-        reason = shorten_reason(_field(record, "reason"), self._sections)
+        why = _field(record, "reason")
+        reason = shorten_reason(why, self._sections, is_forced=self._is_forced())
         place = "/".join(map(str, _field(record, "wildcards").values()))
         label = f"{_field(record, 'rule_name')} {place}".rstrip()
         self._labels[_field(record, "jobid")] = label
@@ -142,12 +147,12 @@ def _clock() -> str:
     return time.strftime("[%H:%M:%S]")
 
 
-def shorten_reason(reason: str, sections: Mapping[str, set[str]]) -> str:
+def shorten_reason(reason: str, sections: Mapping[str, set[str]], *, is_forced: bool) -> str:
     """Say why a job runs in a line; empty where it was simply not made yet."""
     changed = PARAMS_CHANGED.search(reason)
     rest = PARAMS_CHANGED.sub("", reason) if changed else reason
     rest = FOLLOWS.sub("", NOT_MADE.sub("", rest)).strip("; ")
-    if rest == FORCED and not FORCE_OPTION.search(" ".join(sys.argv[1:])):
+    if rest == FORCED and not is_forced:
         rest = "it was interrupted"  # what is incomplete is forced by the profiles
     parts = [*(_changes(changed["old"], changed["new"], sections) if changed else ()), rest]
     text = ", ".join(part for part in parts if part)

@@ -6,10 +6,17 @@ from pipeline_src.config.changes import section_keys
 from pipeline_src.workflow.start import start_run
 from pipeline_src.workflow.terminal import shorten_messages
 
+
+def is_forced():
+    """Whether an option of this call forces jobs: known once all rules are read."""
+    given = workflow.dag_settings
+    return bool(given.forceall or given.forcetargets or given.forcerun)
+
+
 if not workflow.output_settings.verbose:
     for handler in logger.handlers:
         if handler.name == "DefaultStreamHandler":
-            shorten_messages(handler, section_keys(settings))
+            shorten_messages(handler, section_keys(settings), is_forced=is_forced)
 
 
 onstart:

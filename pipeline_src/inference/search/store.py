@@ -195,7 +195,7 @@ def _lines(path: Path) -> Iterator[tuple[Row, int]]:
                 row = json.loads(line)
                 if not {"clip", "window", "num_windows", "preview"} <= row.keys():
                     raise ValueError("keys are missing")
-            except (ValueError, AttributeError) as error:
+            except (ValueError, AttributeError, RecursionError) as error:
                 raise ConfigError(f"{path}: damaged ({error}); build the index again") from None
             yield row, len(line)
 
@@ -210,7 +210,7 @@ def line_offsets(path: Path) -> NDArray:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not readable ({error}); build the index again") from None
     return value if isinstance(value, dict) else {}
 

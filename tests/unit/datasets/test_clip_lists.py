@@ -305,6 +305,8 @@ def test_an_id_that_begins_like_an_archive_is_text(tmp_path, youtube_id):
         (b'{"clip_id":"a","labels":["x"]}\n{"clip_id":"b"}\n', "read_json(..., lines=True)"),
         (b'{"clip_id":{"0":"a"},"source":{"0":"a.mp4"}}', "is CSV: pandas.read_json(...) reads"),
         (b'[\n {"clip_id": "a"}\n]\n', "a list is CSV: pandas.read_json(...) reads"),
+        (b'{"clip_id":"a","labels":["x"]}\n\n', "read_json(..., lines=True)"),
+        (b'{"a":' * 20_000, "this is JSON, a list is CSV"),
         (
             b"CLIP_ID,source,start_seconds,end_seconds,labels,split\n",
             "'CLIP_ID' is written 'clip_id'",

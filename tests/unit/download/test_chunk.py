@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import shutil
 import socket
 import tarfile
 
@@ -10,6 +11,7 @@ import pytest
 from pipeline_src.config.data import DownloadConfig
 from pipeline_src.datasets.sources import source_kind, split_member
 from pipeline_src.download.chunk import download_chunk
+from pipeline_src.download.fetch import Fetcher
 from pipeline_src.download.source_choices import ClipSources
 from pipeline_src.download.sources import raw_extension
 from pipeline_src.errors import StageError
@@ -33,14 +35,12 @@ def fetch(folder, *sources, config=None):
     return path, {clip["source"]: clip for clip in manifest.clips}, rows
 
 
-@pytest.mark.parametrize("root", ["nowhere", "empty"])
-def test_a_root_whose_disk_is_away_is_no_loss_of_every_clip(tmp_path, root):
-    """Its clips became rows of the ledger, and good shards were replaced by empty ones."""
-    (tmp_path / "empty").mkdir()
-    arguments = {
-        "chunk_csv": write_plan_chunk(tmp_path / "plan/00000.csv", [{"source": "a.mp4"}]),
+def local_chunk(tmp_path, root, source="a.mp4"):
+    """Arguments of a chunk of one local file."""
+    return {
+        "chunk_csv": write_plan_chunk(tmp_path / "plan/00000.csv", [{"source": source}]),
         "id": ChunkId("toy", "train", "00000"),
-        "sources": ClipSources(tmp_path / root),
+        "sources": ClipSources(root),
         "raw_folder": tmp_path / "raw",
         "limits_folder": tmp_path / ".hosts",
         "manifest_path": tmp_path / "00000.json",
@@ -50,13 +50,65 @@ def test_a_root_whose_disk_is_away_is_no_loss_of_every_clip(tmp_path, root):
         "ffmpeg": "",
         "version": 1,
     }
-    what = "is no folder" if root == "nowhere" else "is empty"
+
+
+def reason_of(tmp_path):
+    """Why the one clip was lost."""
+    return read_chunk(tmp_path / "00000.json", "download").dropped[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("root", "holds", "what"),
+    [
+        ("nowhere", None, "is no folder"),
+        ("empty", None, "is empty"),
+        ("new_disk", "lost+found", "is empty"),
+        ("hidden", ".keep", "is empty"),
+    ],
+)
+def test_a_root_whose_disk_is_away_is_no_loss_of_every_clip(tmp_path, root, holds, what):
+    """Its clips became rows of the ledger, and good shards were replaced by empty ones."""
+    if root != "nowhere":
+        (tmp_path / root / (holds or "")).mkdir(parents=True)
+    arguments = local_chunk(tmp_path, tmp_path / root)
     with pytest.raises(StageError, match=f"{root} {what}, and source 'a.mp4'.*mount its disk"):
         download_chunk(**arguments)
     assert not (tmp_path / "00000.json").exists()
-    elsewhere = write_plan_chunk(tmp_path / "plan/00000.csv", [{"source": "/nowhere/a.mp4"}])
-    download_chunk(**{**arguments, "chunk_csv": elsewhere})  # needs no root
-    assert read_chunk(tmp_path / "00000.json", "download").dropped[0]["reason"] == "unavailable"
+    download_chunk(**local_chunk(tmp_path, tmp_path / root, "/nowhere/a.mp4"))  # needs no root
+    assert reason_of(tmp_path) == "unavailable"
+
+
+def test_a_disk_below_the_root_may_be_away_too(tmp_path):
+    (tmp_path / "disk1").mkdir()
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(StageError, match=r"disk1 is empty, and source 'disk1/a.mp4'"):
+        download_chunk(**local_chunk(tmp_path, tmp_path, "disk1/a.mp4"))
+    (tmp_path / "disk1/b.mp4").touch()  # a file is gone where others are there
+    download_chunk(**local_chunk(tmp_path, tmp_path, "disk1/a.mp4"))
+    assert reason_of(tmp_path) == "unavailable"
+
+
+def test_a_file_beside_an_empty_root_is_found(tmp_path):
+    (tmp_path / "root").mkdir()
+    (tmp_path / "a.mp4").write_bytes(b"1")
+    download_chunk(**local_chunk(tmp_path, tmp_path / "root", "../a.mp4"))
+    assert not read_chunk(tmp_path / "00000.json", "download").dropped
+
+
+def test_a_disk_that_goes_while_its_files_are_read_is_no_loss_either(tmp_path, monkeypatch):
+    root = tmp_path / "disk"
+    root.mkdir()
+    (root / "a.mp4").write_bytes(b"1")
+    fetch = Fetcher.fetch_all
+
+    def unmounted_first(self, *arguments):
+        shutil.rmtree(root)
+        return fetch(self, *arguments)
+
+    monkeypatch.setattr(Fetcher, "fetch_all", unmounted_first)
+    with pytest.raises(StageError, match=r"disk is no folder, and source 'a.mp4'"):
+        download_chunk(**local_chunk(tmp_path, root))
+    assert not (tmp_path / "00000.json").exists()
 
 
 def test_sources_are_told_apart_by_their_form():

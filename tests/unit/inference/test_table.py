@@ -8,7 +8,7 @@ import pytest
 from pipeline_src.errors import ConfigError
 from pipeline_src.inference.results import SourceSpan
 from pipeline_src.inference.run import SPAN_COLUMNS
-from pipeline_src.inference.table import ResultTable
+from pipeline_src.inference.table import ResultTable, plain_text
 
 
 def rows_of(source, count=1, **more):
@@ -44,6 +44,15 @@ def test_rows_of_a_cut_short_input_are_made_again(path):
         second.write(rows_of("d.mp4", 3))
     assert path.read_bytes() == whole
     assert read(path)[2:] == [("d.mp4", 0), ("d.mp4", 1), ("d.mp4", 2)]
+
+
+def test_a_name_in_another_encoding_is_done_once(path):
+    """Each continuation added its rows again."""
+    with table(path) as first:
+        first.write(rows_of("b\udcff.wav"))
+    with table(path) as second:
+        assert plain_text("b\udcff.wav") in second.done
+    assert read(path) == [("b\\udcff.wav", 0)]
 
 
 def test_what_was_refused_for_a_time_is_made_again(path):

@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 
 from pipeline_src.config.data import DownloadConfig
+from pipeline_src.download.archives import NO_MEMBER
 from pipeline_src.download.local import is_there_now
 from pipeline_src.manifest.ledger import (
     TRANSIENT_REASONS,
@@ -72,6 +73,13 @@ def test_a_local_file_that_was_missing_is_tried_again_once_it_is_there(tmp_path)
         (tmp_path / name).write_bytes(b"1")
         assert count_transient(ledger, is_there) == number
     assert count_transient(ledger) == 0
+
+
+def test_a_mirror_without_the_member_says_nothing_of_the_archive_itself(tmp_path):
+    (tmp_path / "late.tar").touch()
+    there, absent = "late.tar is not a file", f"{NO_MEMBER} in https://host/m.tar"
+    assert is_there_now(tmp_path, "late.tar::a.mp4", f"{there}; before that: {absent}")
+    assert not is_there_now(tmp_path, "late.tar::a.mp4", f"{absent}; before that: {there}")
 
 
 @pytest.mark.slow  # the one that hangs has to wait as long as the others may need

@@ -13,7 +13,7 @@ from pipeline_src.transcode import ffmpeg
 @pytest.fixture
 def asked_anew():
     """Forget the binary that was found, before and after."""
-    caches = (ffmpeg.find_ffmpeg, ffmpeg.ffmpeg_version, package_versions)
+    caches = (ffmpeg.find_ffmpeg, ffmpeg._ask_version, package_versions)
     for cached in caches:
         cached.cache_clear()
     yield

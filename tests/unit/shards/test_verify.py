@@ -145,7 +145,7 @@ def test_the_index_of_a_search_is_none_of_shards(shards, tmp_path):
 
 
 def test_a_folder_without_shards_is_refused(tmp_path):
-    with pytest.raises(ManifestError, match=r"no index\.json in it"):
+    with pytest.raises(ManifestError, match=r"no index\.json of shards in it"):
         next(verify([tmp_path], num_decoded=0, num_workers=1))
 
 

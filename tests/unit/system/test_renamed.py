@@ -4,6 +4,8 @@ import importlib
 import importlib.util
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,23 @@ pytestmark = pytest.mark.slow
 def test_every_old_name_leads_to_a_module_that_is_there():
     for old, new in RENAMED.items():
         assert importlib.util.find_spec(PACKAGE + new), f"{old} -> {new}"
+
+
+# What it was is no module of its own any more.
+GONE = {"config.demo", "config.variants", "objectives.setting"}
+
+
+def test_every_module_of_the_release_before_is_found_by_its_name():
+    names = Path(__file__).with_name("modules_of_0.1.txt").read_text().split()
+    assert len(names) > 250
+    missing = [name for name in names if not is_found(PACKAGE + (new_name(name) or name))]
+    assert set(missing) == GONE
+
+
+def is_found(module):
+    with suppress(ModuleNotFoundError):
+        return importlib.util.find_spec(module) is not None
+    return False
 
 
 @pytest.mark.parametrize(

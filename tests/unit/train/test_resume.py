@@ -42,3 +42,14 @@ def test_a_folder_that_never_appears_is_named_with_what_to_look_at(
     monkeypatch.setattr(resume, "FOLDER_TIMEOUT_SECONDS", 0.1)
     with pytest.raises(CheckpointError, match=r"rank 0 sees it: is .* on a file system of all"):
         resume.resume_point(tmp_path / "checkpoints", "f", SECOND)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors"])
+def test_a_file_that_a_rank_does_not_see_is_named_with_what_to_look_at(
+    tmp_path, chosen_by_main, name
+):
+    parent = tmp_path / "checkpoints"
+    save(parent, 4, make_model())
+    next(parent.glob(f"*/{name}")).unlink()
+    with pytest.raises(CheckpointError, match=rf"{name}: missing.*rank 0 sees it"):
+        resume.resume_point(parent, "f", SECOND)

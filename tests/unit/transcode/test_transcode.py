@@ -18,6 +18,7 @@ from pipeline_src.transcode import batch, clips, transcode
 from pipeline_src.transcode.audio import read_flac
 from pipeline_src.transcode.batch import make_batches
 from pipeline_src.transcode.ffmpeg import (
+    _ask_version,
     call_ffmpeg,
     drops_packets,
     ffmpeg_version,
@@ -299,20 +300,32 @@ def test_a_full_disk_stops_the_stage(tmp_path, fake_ffmpeg):
 def test_another_program_is_not_taken_for_ffmpeg(fake_ffmpeg, answer):
     """Every clip was called corrupt."""
     fake_ffmpeg(answer)
-    ffmpeg_version.cache_clear()
+    _ask_version.cache_clear()
     with pytest.raises(StageError, match=r"ffmpeg\.sh does not answer `-version` as ffmpeg does"):
         refuse_no_ffmpeg()
-    ffmpeg_version.cache_clear()
+    _ask_version.cache_clear()
+
+
+def test_a_program_that_answers_late_once_decodes_as_ever(fake_ffmpeg, monkeypatch, tmp_path):
+    """Also where nothing refuses it, as in ``embed``: packets were kept for the whole process."""
+    busy = tmp_path / "busy"
+    busy.touch()
+    fake_ffmpeg(f"[ -e {busy} ] && rm {busy} && sleep 60\necho ffmpeg version 7.1 of a test")
+    monkeypatch.setattr("pipeline_src.transcode.ffmpeg.VERSION_TIMEOUT_SECONDS", 0.5)
+    _ask_version.cache_clear()
+    assert drops_packets()
+    assert ffmpeg_version() == "7.1"
+    _ask_version.cache_clear()
 
 
 def test_a_program_that_does_not_answer_is_asked_again_and_refused(fake_ffmpeg, monkeypatch):
     fake_ffmpeg("sleep 60")
     monkeypatch.setattr("pipeline_src.transcode.ffmpeg.VERSION_TIMEOUT_SECONDS", 0.2)
-    ffmpeg_version.cache_clear()
+    _ask_version.cache_clear()
     with pytest.raises(StageError, match=r"did not answer `-version` in 3 x 0\.2 s; if"):
         refuse_no_ffmpeg()
     assert not drops_packets()
-    ffmpeg_version.cache_clear()
+    _ask_version.cache_clear()
 
 
 def test_a_wrong_binary_is_named(fake_ffmpeg):

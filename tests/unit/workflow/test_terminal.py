@@ -25,7 +25,7 @@ class Screen:
     def __init__(self):
         self.stream = io.StringIO()
         self.handler = ColorizingTextHandler(stream=self.stream, formatter=DefaultFormatter())
-        shorten_messages(self.handler, SECTIONS)
+        shorten_messages(self.handler, SECTIONS, lambda: False)
 
     def log(self, event, message="", level=logging.INFO, **fields):
         record = logging.LogRecord("snakemake", level, __file__, 1, message, (), None)
@@ -89,32 +89,22 @@ FINETUNE = default_config().finetune.model_dump(mode="json")
     ],
 )
 def test_a_reason_names_the_key_that_changed(reason, shown):
-    text = shorten_reason(reason, SECTIONS)
+    text = shorten_reason(reason, SECTIONS, is_forced=False)
     assert shown in text
     assert bool(text) == bool(shown)
     assert len(text) <= 200
 
 
 @pytest.mark.parametrize(
-    ("options", "shown"),
-    [
-        (["--cores", "2", "all"], "it was interrupted"),
-        (["--configfile", "a/F.yaml"], "it was interrupted"),
-        (["--forcerun", "pack_shard"], "Forced execution"),
-        (["-R", "pack_shard"], "Forced execution"),
-        (["-nF"], "Forced execution"),
-        (["-Rpack_shard"], "Forced execution"),
-        (["-f", "results/a"], "Forced execution"),
-    ],
+    ("is_forced", "shown"), [(False, "it was interrupted"), (True, "Forced execution")]
 )
-def test_what_nobody_forced_was_interrupted(monkeypatch, options, shown):
-    monkeypatch.setattr(sys, "argv", ["snakemake", *options])
-    assert shorten_reason("Forced execution", SECTIONS) == shown
+def test_what_nobody_forced_was_interrupted(is_forced, shown):
+    assert shorten_reason("Forced execution", SECTIONS, is_forced=is_forced) == shown
 
 
 def test_many_changes_are_counted():
     new = dict.fromkeys(list(FINETUNE)[:9], 0)
-    text = shorten_reason(changed([FINETUNE], [FINETUNE | new]), SECTIONS)
+    text = shorten_reason(changed([FINETUNE], [FINETUNE | new]), SECTIONS, is_forced=False)
     assert "more" in text
     assert len(text) <= 200
 
