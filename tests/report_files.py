@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 
 from pipeline_src.evaluate.intervals import bootstrap_means, classification_intervals
-from pipeline_src.evaluate.retrieval import gallery_metrics, rank_pairs
+from pipeline_src.evaluate.retrieval import retrieval_metrics
 
 NUM_CLASSES = 6
 CLASS_NAMES = ["zero", "one", "two", "three", "four", "five & <six>"]
@@ -37,11 +37,6 @@ def write_json(path, value):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, allow_nan=False))
     return path
-
-
-def retrieval_metrics(audio, video, *, num_resamples, seed):
-    """Scores of retrieval in both directions; row i of both arrays is the same clip."""
-    return gallery_metrics(rank_pairs(audio, video), num_resamples=num_resamples, seed=seed)
 
 
 def minimal_scores(**changes):

@@ -161,6 +161,21 @@ def chance_level(gallery_size: int) -> dict[str, float]:
     return recalls | {"median_rank": (gallery_size + 1) / 2}
 
 
+def retrieval_metrics(
+    audio_ND: NDArray, video_ND: NDArray, *, num_resamples: int, seed: int
+) -> dict[str, Any]:
+    """Score retrieval in both directions; row i of both arrays is the same clip.
+
+    Returns:
+        The figures of ``gallery_metrics``.
+
+    Raises:
+        ValueError: a feature is not finite.
+    """
+    ranks = rank_pairs(audio_ND, video_ND)
+    return gallery_metrics(ranks, num_resamples=num_resamples, seed=seed)
+
+
 def gallery_metrics(
     ranks: dict[str, RetrievalRanks], *, num_resamples: int, seed: int
 ) -> dict[str, Any]:

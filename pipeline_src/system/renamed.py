@@ -124,6 +124,19 @@ RENAMED = {
     "objectives.reconstruction": "methods.common.reconstruction",
     "media.plan": "commands.estimate",
 }
+# Names that lie in another module than the rest of theirs, or are called otherwise there.
+MOVED = {
+    "data.decode": {"load_array": "shards.members.load_array"},
+    "eval.retrieval": {"Ranks": "evaluate.retrieval.RetrievalRanks"},
+    "manifest.datasets": {
+        "ClassList": "datasets.classes.ClassList",
+        "load_classes": "datasets.classes.load_classes",
+    },
+    "shards.read": {
+        "left_out": "shards.shard_set.excluded_ids",
+        "lost_clips": "shards.shard_set.dropped_clips",
+    },
+}
 # Modules that were started by ``python -m`` -> the command that stands for it.
 DOORS = {
     "estimate": "estimate",
@@ -181,6 +194,9 @@ class _Alias(Loader):
         name = module.__name__
         warnings.warn(f"{name} is {self.module} now", DeprecationWarning, stacklevel=2)
         sys.modules[name] = importlib.import_module(self.module)
+        for old, place in MOVED.get(name.removeprefix(PACKAGE), {}).items():
+            home, _, new = place.rpartition(".")
+            setattr(sys.modules[name], old, getattr(importlib.import_module(PACKAGE + home), new))
 
     def get_code(self, fullname: str) -> CodeType:
         """Return what ``python -m`` runs.

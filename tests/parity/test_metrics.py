@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from pipeline_src.evaluate.metrics import accuracy, aucs, average_precisions, d_prime
+from pipeline_src.evaluate.retrieval import retrieval_metrics
 from tests.parity.seeded import cases_with
-from tests.report_files import retrieval_metrics
 
 pytestmark = [
     pytest.mark.parity,

@@ -7,8 +7,8 @@ from pipeline_src.evaluate.retrieval import (
     chance_level,
     rank_pairs,
     recall_intervals,
+    retrieval_metrics,
 )
-from tests.report_files import retrieval_metrics
 
 
 def embeddings(num_clips, width=16, seed=0):

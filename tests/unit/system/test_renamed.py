@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_src.system.renamed import DOORS, PACKAGE, RENAMED, install, new_name
+from pipeline_src.system.renamed import DOORS, MOVED, PACKAGE, RENAMED, install, new_name
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +51,17 @@ def test_an_old_import_gives_the_module_of_the_new_name(old, new, monkeypatch):
     with pytest.warns(DeprecationWarning, match=f"{PACKAGE}{old} is {PACKAGE}{new} now"):
         found = importlib.import_module(PACKAGE + old)
     assert found is importlib.import_module(PACKAGE + new)
+
+
+@pytest.mark.parametrize("module", MOVED)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_name_that_lies_elsewhere_is_there_too(module, monkeypatch):
+    monkeypatch.delitem(sys.modules, PACKAGE + module, raising=False)
+    found = importlib.import_module(PACKAGE + module)
+    for old, place in MOVED[module].items():
+        home, _, new = place.rpartition(".")
+        assert getattr(found, old) is getattr(importlib.import_module(PACKAGE + home), new)
+    assert found.__name__ == PACKAGE + new_name(module)
 
 
 @pytest.mark.parametrize("name", ["nothing", "media.nothing", "config.nothing"])
