@@ -160,4 +160,6 @@ def describe_way_back(options: argparse.Namespace) -> str:
 
 def main() -> None:
     """Run ``av-pipeline convert`` with this process's arguments; for scripts written for 0.1."""
-    sys.exit(importlib.import_module("pipeline_src.commands.cli").main(["convert", *sys.argv[1:]]))
+    commands = importlib.import_module("pipeline_src.commands.cli")
+    if status := commands.main(["convert", *sys.argv[1:]]):
+        sys.exit(status)

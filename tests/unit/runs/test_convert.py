@@ -4,6 +4,7 @@ import argparse
 import itertools
 import json
 import shlex
+import sys
 import zipfile
 from datetime import datetime
 from pathlib import Path
@@ -217,6 +218,18 @@ def test_the_command_writes_a_checkpoint_that_computes_the_same(tmp_path, name):
     assert set(back) == set(source)
     with pytest.raises(SystemExit, match="already holds a checkpoint"):
         run_command(tmp_path / "weights.pth", folder, "--model", name, *SETTINGS)
+
+
+@pytest.mark.slow
+def test_a_script_of_the_release_before_goes_on_after_a_conversion(tmp_path, monkeypatch):
+    folder = make_checkpoint(tmp_path / "ours", classes=())
+    arguments = ["convert", str(folder), str(tmp_path / "weights.pth")]
+    monkeypatch.setattr(sys, "argv", arguments)
+    convert.main()
+    assert (tmp_path / "weights.pth").is_file()
+    monkeypatch.setattr(sys, "argv", [*arguments, "--form", "none"])
+    with pytest.raises(SystemExit, match="2"):
+        convert.main()
 
 
 @pytest.mark.slow
