@@ -1,24 +1,30 @@
 """Names of targets as people type them: of a wrong one Snakemake says only that no rule has it."""
 
 import re
+import shlex
 from collections.abc import Collection, Iterator, Sequence
 
+from pipeline_src.config import Config
 from pipeline_src.errors import ConfigError, did_you_mean
 
 SHOWN = ("all", "pretrain", "report", "shards_<dataset>", "finetune_<dataset>", "eval_<dataset>")
 FLAGS = ("--", "--dry-run", "--dryrun", "--forceall", "--force", "--keep-going", "--printshellcmds")
 WORD = re.compile(r"[A-Za-z]\w*")
+SETTING = re.compile(r"(?P<section>[a-z_]+)\.(?P<keys>[a-z_.]+)=(?P<value>.*)", re.DOTALL)
 
 
 def refuse_unknown(arguments: Sequence[str], known: Collection[str]) -> None:
-    """Refuse a word of the command line that is almost a target.
+    """Refuse a word of the command line that is almost a target, or a setting.
 
     Args:
         arguments: of Snakemake, whose own reading of them is not there while files are read.
 
     Raises:
-        ConfigError: names the word and what is near.
+        ConfigError: names the word and what is near, or how a setting is written.
     """
+    for word in arguments:
+        if option := _as_option(word):
+            raise ConfigError(f"{word} is no target; a setting is given as {option} -- <targets>")
     for word in _words(arguments):
         near = did_you_mean(word, known)
         if word not in known and near:
@@ -26,6 +32,17 @@ def refuse_unknown(arguments: Sequence[str], known: Collection[str]) -> None:
                 f"unknown target {word!r}{near} Targets are {', '.join(SHOWN)}, or files of the "
                 "results; `snakemake -l` names all"
             )
+
+
+def _as_option(word: str) -> str:
+    """Return the option that ``section.key=value`` stands for; empty where it is no setting."""
+    setting = SETTING.fullmatch(word)
+    if not setting or setting["section"] not in Config.model_fields:
+        return ""
+    nested = setting["value"]
+    for key in reversed(setting["keys"].split(".")):
+        nested = f"{{{key}: {nested}}}"
+    return shlex.join(["--config", f"{setting['section']}={nested}"])
 
 
 def _words(arguments: Sequence[str]) -> Iterator[str]:

@@ -68,6 +68,19 @@ def test_misspelt_targets(arguments, near):
         refuse_unknown(arguments, known)
 
 
+@pytest.mark.parametrize(
+    ("word", "option"),
+    [
+        ("finetune.lr=0.1", "--config 'finetune={lr: 0.1}' -- <targets>"),
+        ("pretrain.curriculum.end=.8", "--config 'pretrain={curriculum: {end: .8}}' -- <targets>"),
+    ],
+)
+def test_a_setting_for_a_target_is_written_as_one(word, option):
+    with pytest.raises(ConfigError) as caught:
+        refuse_unknown(["-n", "all", word], ["all"])
+    assert str(caught.value) == f"{word} is no target; a setting is given as {option}"
+
+
 def test_what_a_run_scores_elsewhere_is_shown_at_its_end(root):
     """Its table looked at the listed data sets alone, and a run that went well ended with 1."""
     elsewhere = {"datasets": ("vggsound",)}
@@ -81,6 +94,7 @@ def test_what_a_run_scores_elsewhere_is_shown_at_its_end(root):
 def test_values_of_options_and_files_are_no_targets():
     known = ["all", "report", "eval_vggsound", "pack_shard"]
     fine = ["--profile", "reports", "--until", "pack_shards", "results/eval_vggsund", "all", "-n"]
+    fine += ["--set-resources", "pack_shard:mem_mb=1", "results/finetune.lr=1", "nothing.lr=1"]
     refuse_unknown(fine, known)
 
 
