@@ -7,6 +7,8 @@ there are must be known before the first job.
 import csv
 import io
 import json
+import logging
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -27,9 +29,11 @@ from pipeline_src.errors import ManifestError
 from pipeline_src.system.atomic import file_sha256, write_files, write_json, write_text
 from pipeline_src.system.url_secrets import HIDDEN, hide_secrets
 
+logger = logging.getLogger(__name__)
 STATE_FILE = "plan.json"
 CLASSES_FILE = "classes.csv"  # beside the plan, of a data set that names no class list
 PLAN_COLUMNS = ("clip_id", "source", "start_seconds", "end_seconds", "labels", "line")
+MAX_ALIKE = 5  # classes of one name that are named
 
 
 def ensure_plan(
@@ -68,6 +72,7 @@ def ensure_plan(
         counts = {split: len(texts) for split, texts in chunks.items()}
         known = {"list": key, "num_chunks": counts, "groups": hash_groups(groups_folder)}
         if class_list:
+            _warn_of_alike(dataset, classes.names)
             _write_classes(class_list, format_classes(classes))
             known["classes_sha256"] = file_sha256(class_list)
         write_json(state_path, known)
@@ -100,6 +105,21 @@ def _write_classes(path: Path, text: str) -> None:
     """Write a class list that differs from what is there: an index is as old as its classes."""
     if not path.is_file() or path.read_bytes() != text.encode():
         write_text(path, text)
+
+
+def _warn_of_alike(dataset: DatasetConfig, names: Iterable[str]) -> None:
+    """Warn of classes whose names are one to a reader: each spelling gets a part of the clips."""
+    spellings: dict[str, list[str]] = {}
+    for name in names:
+        spellings.setdefault(unicodedata.normalize("NFKC", name).casefold(), []).append(name)
+    alike = [", ".join(map(repr, those)) for those in spellings.values() if len(those) > 1]
+    if alike:
+        logger.warning(
+            "data set %s: classes that differ in the case or coding of letters alone: %s; if they "
+            "are one, write them alike in the list",
+            dataset.name,
+            "; ".join(alike[:MAX_ALIKE]) + (" ..." if len(alike) > MAX_ALIKE else ""),
+        )
 
 
 def _list_key(dataset: DatasetConfig, *, chunk_size: int, max_seconds: float) -> list:

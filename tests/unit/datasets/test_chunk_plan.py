@@ -56,6 +56,25 @@ def test_classes_left_out_are_written_beside_the_plan_and_only_when_they_change(
     assert path.read_text() == "index,id,display_name\n0,Z,Z\n1,a,a\n2,b,b\n"
 
 
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (("Dog", "cat", "dog"), "'Dog', 'dog'; if they"),
+        (("caf\u00e9", "cafe\u0301", "cat"), "'cafe\u0301', 'caf\u00e9'; if they"),
+        (("dog", "dogs", "cat"), ""),
+    ],
+)
+def test_classes_that_a_reader_takes_for_one_are_told(tmp_path, caplog, labels, said):
+    (tmp_path / "list.csv").write_text(
+        "clip_id,source,start_seconds,end_seconds,labels,split\n"
+        + "".join(f"c{n},{n}.mp4,,,{label},train\n" for n, label in enumerate(labels))
+    )
+    (tmp_path / "toy.yaml").write_text("name: toy\ntask: multiclass\nclip_list: list.csv\n")
+    for _ in range(2):
+        plan(load_dataset(tmp_path / "toy.yaml"), tmp_path / "results/plan")
+    assert [said in text for text in caplog.messages] == ([True] if said else [])
+
+
 def test_groups_are_written_beside_the_plan_and_change_no_chunk(tmp_path):
     folder = tmp_path / "results/toy/plan"
     groups = folder.with_name("groups")
