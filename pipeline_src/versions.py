@@ -7,7 +7,7 @@ loads it.
 
 PLAN = 3
 DOWNLOAD = 4
-TRANSCODE = 11
+TRANSCODE = 12
 LOGMEL = 2
 PACK = 4
 INDEX = 6

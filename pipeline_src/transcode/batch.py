@@ -47,6 +47,7 @@ UNPLACED_MESSAGE = re.compile(r"Rematrix is needed between (\d+) channels")
 BAD_SAMPLES = re.compile(r"(\d+\.Number.of.(?:NaNs|Infs))=([\d.]+)")
 # The container calls a packet incomplete: where pieces were joined, or the file ends within one.
 MARKED_MESSAGE = "corrupt input packet"
+DEMUXER_MESSAGE = re.compile(rb"^\[in#|partial file")
 CUT_NAME = "sound"
 NO_FRAMES_MESSAGE = "ffmpeg wrote no frames for this clip"
 # Markers of JPEG.
@@ -130,7 +131,11 @@ def _decode_together(
             if not jobs[0].has_one_format:
                 jobs = [join_sound(jobs[0], media, folder)]
             num_errors = call_ffmpeg(
-                build_arguments(jobs, media), timeout_seconds=media.timeout_seconds, folder=folder
+                build_arguments(jobs, media),
+                timeout_seconds=media.timeout_seconds,
+                folder=folder,
+                # Of packets that were read ahead; whether the clip needs one, its decoder says.
+                ignored=DEMUXER_MESSAGE if jobs[0].stops_at_end else None,
             )
         if num_errors and not all(job.heeds_marks for job in jobs) and jobs[0].is_strict:
             raise MediaError("corrupt", f"{MARKED_MESSAGE}; decoding gave {num_errors} errors")
@@ -189,6 +194,8 @@ def _other_packets(job: ClipJob, error: MediaError, media: MediaConfig) -> ClipJ
         return replace(job, sound_from_seconds=-WARM_UP_SECONDS)
     if job.heeds_marks and MARKED_MESSAGE in error.detail:
         return replace(job, heeds_marks=False)
+    if not (job.heeds_marks or job.stops_at_end) and drops_packets():
+        return replace(job, stops_at_end=True)
     if job.foreign and not job.skips_foreign and drops_packets():
         return replace(job, skips_foreign=True)
     if job.media_end is not None and not job.cuts_end:
@@ -197,7 +204,7 @@ def _other_packets(job: ClipJob, error: MediaError, media: MediaConfig) -> ClipJ
         return replace(job, is_from_start=True)
     # Where no decoder complained there is nothing to tolerate.
     if job.is_strict and media.decode_errors == "tolerate" and error.detail != NO_FRAMES_MESSAGE:
-        return replace(job, is_strict=False, is_from_start=False)
+        return replace(job, is_strict=False, is_from_start=False, stops_at_end=False)
     return None
 
 

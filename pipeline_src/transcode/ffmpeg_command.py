@@ -69,11 +69,14 @@ class ClipJob:
         clock_index: stream that must be read, too, because ffmpeg counts from the start of the
             first that is read, where a clock may jump; None = none.
         is_from_start: read the file from its start, wherever decoding could begin.
-        sound_from_seconds: sound from before this, from the clip's start, is not decoded.
+        sound_from_seconds: packets of sound that end before this, from the clip's start, are not
+            decoded.
         seeks_exactly: whether the container begins with whole packets after a seek.
         foreign: first and last byte in the file of packets that hold no sound.
         skips_foreign: do not decode these.
         heeds_marks: False = decode packets that the container calls incomplete.
+        stops_at_end: decode no packet behind the clip's end: ffmpeg reads ahead, and what is
+            damaged there would count.
         media_end: byte in the file behind which only tags or zeros follow; None = none do.
         cuts_end: read the file up to there.
         lead_bytes: before the first whole frame of raw sound.
@@ -106,6 +109,7 @@ class ClipJob:
     foreign: tuple[tuple[int, int], ...] = ()
     skips_foreign: bool = False
     heeds_marks: bool = True
+    stops_at_end: bool = False
     media_end: int | None = None
     cuts_end: bool = False
     lead_bytes: int = 0
@@ -245,8 +249,8 @@ def _input_options(job: ClipJob) -> dict[str, str | int | None]:
     if job.video_index is None:
         return options
     options["max_pixels"] = job.picture.decoder_pixels
-    if job.key_seconds:  # some decoders, VP9's for one, know no such option themselves
-        options["bsf:v"] = "noise=drop=not(key)"
+    if unwanted := _unwanted_pictures(job):
+        options["bsf:v"] = f"noise=drop={unwanted}"
     if not job.is_steady:  # of all filters only scale may see pictures of several sizes
         options |= {"reinit_filter:v": 0, "noautorotate": None}
     return options
@@ -256,10 +260,20 @@ def _unwanted_sound(job: ClipJob) -> str:
     """Return ffmpeg's expression for sound packets to drop; empty = none."""
     wanted: list[str] = []
     if job.sound_from_seconds is not None:
-        wanted.append(f"lt(dts*tb\\,{job.sound_from_seconds:.6f})")
+        wanted.append(f"lt((dts+duration)*tb\\,{job.sound_from_seconds:.6f})")
     if job.skips_foreign:
         wanted += [f"between(pos\\,{first}\\,{last})" for first, last in job.foreign]
-    return "+".join(wanted)
+    return "+".join([*wanted, *_behind_end(job)])
+
+
+def _unwanted_pictures(job: ClipJob) -> str:
+    """Return the same for pictures."""
+    # Some decoders, VP9's for one, know no option for key frames alone themselves.
+    return "+".join([*["not(key)"] * bool(job.key_seconds), *_behind_end(job)])
+
+
+def _behind_end(job: ClipJob) -> list[str]:
+    return [f"gte(dts*tb\\,{job.duration_seconds:.6f})"] if job.stops_at_end else []
 
 
 def _place_options(job: ClipJob) -> dict[str, str | int | None]:

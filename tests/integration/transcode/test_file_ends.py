@@ -144,6 +144,24 @@ def test_a_file_cut_off_between_packets_is_short(tmp_path, name):
     assert clip["short_seconds"] == pytest.approx(1.6, abs=0.35)
 
 
+@pytest.mark.parametrize("name", ["e.mp4", "g.mkv", "i.flv", "j.avi", "l.mka", "c.tta"])
+@pytest.mark.parametrize("before", [0.02, 0.1, 0.2])
+def test_a_clip_that_ends_before_the_packet_that_was_cut_is_whole(tmp_path, name, before):
+    """ffmpeg reads ahead: what is damaged behind the clip was taken for its own."""
+    config, codecs = CUT_OFF[name]
+    path = record(tmp_path / name, *codecs)
+    with av.open(str(path)) as container:
+        sound = container.streams.audio[0]
+        places = [(p.pos, p.pts * p.time_base, p.size) for p in container.demux(sound) if p.pos]
+    begin, time, size = places[len(places) * 6 // 10]
+    path.write_bytes(path.read_bytes()[: begin + size // 2])
+    end = float(time) - before
+    place = {"source": name, "start_seconds": end - 1.5, "end_seconds": end}
+    clip, _ = transcode_one(tmp_path, config, **place)
+    assert clip["flags"] in ([], ["decode_errors"])
+    check_clip(tmp_path, config, length=1.5, **place, flags=clip["flags"])
+
+
 OPEN_ENDS = {
     "a.ogg": (SOUND_ONLY, ("-map", "1", "-c:a", "libvorbis")),
     "b.opus": (SOUND_ONLY, ("-map", "1")),
