@@ -22,6 +22,7 @@ from pipeline_src.system.url_secrets import hide_secrets
 # Decoders and mixers overshoot 1 by little; int16 turned into floats is far above.
 MAX_FLOAT_SAMPLE = 8.0
 STILLS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+MAX_RATE_HZ = 768_000
 PCM, FLOAT = 1, 3  # formats of WAV
 
 
@@ -31,7 +32,7 @@ class ClipArrays:
 
     Args:
         sound: (S,) mono, integers of 16 bits or floats in [-1, 1).
-        sample_rate_hz: of the sound; 0 = the model's.
+        sample_rate_hz: of the sound, a whole number; 0 = the model's.
         frames: (F, H, W, 3) uint8, evenly spread over the clip, or one picture (H, W, 3).
     """
 
@@ -141,7 +142,18 @@ def _checked(clip: ClipArrays) -> ClipArrays:
                 f"frames of shape {frames.shape}, {frames.dtype}; allowed: "
                 "([frames,] height, width, 3), uint8"
             )
-    return ClipArrays(sound, clip.sample_rate_hz, frames)
+    return ClipArrays(sound, _checked_rate(clip.sample_rate_hz), frames)
+
+
+def _checked_rate(rate_hz: Any) -> int:
+    is_number = isinstance(rate_hz, (int, float, np.number)) and not isinstance(rate_hz, bool)
+    value = float(rate_hz) if is_number else -1.0
+    if not value.is_integer() or not 0 <= value <= MAX_RATE_HZ:
+        raise ConfigError(
+            f"sample_rate_hz = {rate_hz!r}; allowed: a whole number up to {MAX_RATE_HZ}, 0 = the "
+            "model's"
+        )
+    return int(value)
 
 
 def wav_bytes(sound_S: NDArray, sample_rate_hz: int) -> bytes:

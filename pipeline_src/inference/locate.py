@@ -20,6 +20,7 @@ from pipeline_src.system.atomic import file_sha256
 CONFIG_FILE = "config.json"  # of an exported folder
 PREPROCESSOR_FILE = "preprocessor_config.json"
 FORMAT_KEY = "av_pipeline_format"
+MAX_LISTED = 10
 ADVICE = "export it again, or fetch the folder again"
 
 
@@ -38,10 +39,7 @@ def locate(folder: Path) -> Checkpoint:
         return read_checkpoint(folder, "train or convert it again")
     if (folder / CONFIG_FILE).is_file():
         return _read_exported(folder)
-    depths = ("*/*/*", "*/*", "*")  # of results, of a run, of its fine-tunings
-    found = [path for depth in depths for path in sorted(folder.glob(f"{depth}/{DONE_FILE}"))]
-    parts = {path: path.relative_to(folder).parts for path in found}
-    below = [path.parent for path in found if SUPERSEDED_FOLDER not in parts[path]]
+    below = _trainings_below(folder)
     if not below and is_export(folder):
         raise CheckpointError(f"{folder}: an export that did not end; {ADVICE}")
     if not below:
@@ -51,9 +49,26 @@ def locate(folder: Path) -> Checkpoint:
             f"(with {CONFIG_FILE})"
         )
     if len(below) > 1:
-        listed = ", ".join(map(str, below))
+        listed = ", ".join(map(str, below[:MAX_LISTED]))
+        if len(below) > MAX_LISTED:
+            listed += f" ... ({len(below)})"
         raise CheckpointError(f"{folder}: holds several trainings, name one of {listed}")
     return read_done(below[0] / DONE_FILE)
+
+
+def _trainings_below(folder: Path) -> list[Path]:
+    """List the trainings in a folder of results, of a run, or of its fine-tunings.
+
+    Where one of a run is found, so are the others: none is the only one for want of looking deeper.
+    """
+    depths = ("*/*/*", "*/*", "*")
+    found = [path for depth in depths for path in folder.glob(f"{depth}/{DONE_FILE}")]
+    runs = {run for path in found for run in path.parents[1:3]}
+    runs = {run for run in runs if run.is_relative_to(folder)}
+    found += [path for run in runs for path in run.glob(f"*/{DONE_FILE}")]
+    found += [path for run in runs for path in run.glob(f"finetune/*/{DONE_FILE}")]
+    parts = {path: path.relative_to(folder).parts for path in found}
+    return sorted({path.parent for path in found if SUPERSEDED_FOLDER not in parts[path]})
 
 
 def is_export(folder: Path) -> bool:

@@ -91,10 +91,10 @@ class Model:
 
     def _format(self, checkpoint: Checkpoint) -> ClipFormat:
         recipe = self.spec.recipe
-        if self.num_frames < recipe.num_frames:
+        if not isinstance(self.num_frames, int) or self.num_frames < recipe.num_frames:
             raise ConfigError(
-                f"num_frames = {self.num_frames}, but the network of {self.folder} takes "
-                f"{recipe.num_frames} at a time; allowed: at least as many"
+                f"num_frames = {self.num_frames!r}, but the network of {self.folder} takes "
+                f"{recipe.num_frames} at a time; allowed: whole numbers, at least as many"
             )
         return evaluation_format(checkpoint, num_frames=self.num_frames)
 

@@ -5,6 +5,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,10 @@ def window_argument(text: str) -> float | str | None:
     """
     if text in ("auto", WHOLE):
         return None if text == WHOLE else text
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}; allowed: seconds, auto, whole") from None
+    with suppress(ValueError):
+        if (seconds := float(text)) > 0:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r}; allowed: seconds, more than 0, auto, {WHOLE}")
 
 
 def open_model(options: argparse.Namespace) -> Model:

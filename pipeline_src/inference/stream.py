@@ -53,13 +53,15 @@ class Options:
         if not self.modalities or set(self.modalities) - set(MODALITIES):
             raise ConfigError(f"modalities = {self.modalities}; allowed: audio, video or both")
         seconds = self.window_seconds
-        if isinstance(seconds, (int, float)) and not seconds > 0:
-            raise ConfigError(f"window_seconds = {seconds}; allowed: more than 0, auto or None")
-        if self.batch_size < 1 or self.num_workers < 0:
+        is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if not (seconds is None or seconds == "auto" or (is_number and seconds > 0)):
             raise ConfigError(
-                f"batch_size = {self.batch_size}, num_workers = {self.num_workers}; allowed: at "
-                "least 1, at least 0"
+                f"window_seconds = {seconds!r}; allowed: seconds, more than 0, 'auto' or None"
             )
+        for name, least in (("batch_size", 1), ("num_workers", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ConfigError(f"{name} = {value!r}; allowed: a whole number, at least {least}")
 
 
 def decoded_parts(

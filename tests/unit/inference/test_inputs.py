@@ -8,6 +8,7 @@ import pytest
 
 from pipeline_src.errors import ConfigError
 from pipeline_src.inference.inputs import ClipArrays, list_items, wav_bytes
+from pipeline_src.inference.stream import Options
 
 
 def test_a_folder_is_its_recordings_and_pictures(tmp_path):
@@ -66,3 +67,34 @@ def test_samples_become_a_wav_file():
     data = wav_bytes(np.array([1, -2], np.int16), 8000)
     assert (data[:4], data[8:12], data[-4:]) == (b"RIFF", b"WAVE", b"\x01\x00\xfe\xff")
     assert int.from_bytes(data[4:8], "little") == len(data) - 8
+
+
+@pytest.mark.parametrize("rate", [-5, "16000", True, 0.5, float("nan"), 10**9, None])
+def test_a_rate_that_is_none_is_refused_once_and_not_each_clip(rate):
+    """Every clip was called corrupt, with a traceback of its own."""
+    with pytest.raises(ConfigError, match="sample_rate_hz = "):
+        list_items(ClipArrays(np.zeros(100, np.float32), rate))
+
+
+def test_a_rate_may_be_a_whole_float():
+    (item,) = list_items(ClipArrays(np.zeros(100, np.float32), 8000.0))
+    assert item.source.sample_rate_hz == 8000
+    assert isinstance(item.source.sample_rate_hz, int)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"window_seconds": "foo"},
+        {"window_seconds": 0},
+        {"window_seconds": True},
+        {"batch_size": 0},
+        {"batch_size": "8"},
+        {"num_workers": -1},
+        {"num_workers": 1.5},
+    ],
+)
+def test_options_that_mean_nothing_are_refused_by_name(options):
+    (name,) = options
+    with pytest.raises(ConfigError, match=f"{name} = "):
+        Options(**options)

@@ -370,10 +370,11 @@ def test_a_folder_of_runs_is_none_of_its_trainings(folder, tmp_path):
     """Of results with one run its pre-training was taken, whatever was meant."""
     for name in ("pretrain", "finetune/digits", "finetune/digits/superseded/000"):
         shutil.copytree(folder, tmp_path / "results/run" / name)
-    for place in ("results", "results/run"):
+    for place in ("results", "results/run", "."):  # the last: pre-trainings alone were in reach
         with pytest.raises(CheckpointError, match="holds several trainings") as caught:
             load(tmp_path / place, device="cpu")
         assert "superseded" not in str(caught.value)
+        assert "run/finetune/digits, " in str(caught.value)
     (tmp_path / "results/run/finetune/digits/done.json").unlink()
     assert load(tmp_path / "results/run", device="cpu").folder.parent.name == "pretrain"
     below = tmp_path / "superseded/results"  # a folder of the user's that is called so
