@@ -132,6 +132,7 @@ MOVED = {
         "ClassList": "datasets.classes.ClassList",
         "load_classes": "datasets.classes.load_classes",
     },
+    "reproduce": {"ROOT": "system.checkout.CHECKOUT", "run_reproduce": "commands.reproduce.run"},
     "shards.read": {
         "left_out": "shards.shard_set.excluded_ids",
         "lost_clips": "shards.shard_set.dropped_clips",
