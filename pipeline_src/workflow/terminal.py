@@ -7,8 +7,9 @@ shown with ``--verbose``.
 import ast
 import logging
 import re
+import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ UNREMARKABLE = re.compile(
 WORKFLOW_FAILED = "At least one job did not complete successfully."
 RULE_FAILED = "RuleException"
 INTERRUPTED = "Terminating processes on user request"
+ENDS_EARLY = "Will exit after finishing currently running jobs"  # after a failure or SIGTERM
+DIED = re.compile(r"died with <Signals\.(\w+)")
+TERMINATED = "SIGTERM"
+STOPPED = "Stopped before the end. The same command continues."
+FULL_BYTES = 100_000  # a disk with less has no room for a log
 
 
 def shorten_messages(
@@ -68,7 +74,8 @@ class TerminalFormatter(logging.Formatter):
         self._labels: dict[int, str] = {}
         self._ended: list[str] = []
         self._failures: list[str] = []
-        self._is_interrupted = False
+        self._is_interrupted = self._ends_early = False
+        self._signal = ""  # that ended the job which is about to be said to have failed
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one of Snakemake's records; empty = nothing is shown.
@@ -110,18 +117,21 @@ class TerminalFormatter(logging.Formatter):
 
     def _failed(self, record: logging.LogRecord) -> str:
         label = self._labels.get(_field(record, "jobid"), _field(record, "rule_name"))
-        if self._is_interrupted:
-            return f"{_clock()} {label} stopped"
+        signal, self._signal = self._signal, ""
         logs = [str(path).split(" ")[0] for path in _field(record, "log")]
         said = next((text for path in logs if (text := last_error(Path(path)))), "")
-        shown = said or f"it failed without a message of its own; see {', '.join(logs) or 'above'}"
-        self._failures.append(f"{label}: {shown}")
+        if self._is_interrupted or (signal == TERMINATED and not said):
+            return f"{_clock()} {label} stopped"
+        self._failures.append(f"{label}: {said or _without_words(signal, logs)}")
         return f"{_clock()} {label} failed (log: {', '.join(logs) or 'none'})"
 
     def _said(self, record: logging.LogRecord) -> str:
         text = self._plain.format(record)
-        is_of_interrupt = self._is_interrupted and text.startswith(RULE_FAILED)
-        if UNREMARKABLE.match(text) or is_of_interrupt:
+        self._ends_early = self._ends_early or text.startswith(ENDS_EARLY)
+        if died := DIED.search(text):
+            self._signal = died[1]
+        is_asked_for = self._is_interrupted or self._signal == TERMINATED
+        if UNREMARKABLE.match(text) or (is_asked_for and text.startswith(RULE_FAILED)):
             return ""
         if INTERRUPTED in text:
             self._is_interrupted = True
@@ -136,7 +146,21 @@ class TerminalFormatter(logging.Formatter):
         if self._is_interrupted:
             record.levelno, record.levelname = logging.INFO, "INFO"
             return "Interrupted. The same command continues."
+        if self._ends_early and not self._failures:
+            return STOPPED
         return "\n".join(dict.fromkeys(self._failures)) or WORKFLOW_FAILED
+
+
+def _without_words(signal: str, logs: Sequence[str]) -> str:
+    """Say what is known of a job that failed and whose log does not say why."""
+    where = f"see {', '.join(logs) or 'above'}"
+    if signal:
+        why = ", as a system without memory to spare does" if signal == "SIGKILL" else ""
+        return f"ended by {signal}{why}; {where}"
+    folders = [folder for log in logs if (folder := Path(log).parent).is_dir()]
+    if folders and shutil.disk_usage(folders[0]).free < FULL_BYTES:
+        return f"disk full: {folders[0]}; free space and run the same command again"
+    return f"it failed without a message of its own; {where}"
 
 
 def _field(record: logging.LogRecord, name: str) -> Any:

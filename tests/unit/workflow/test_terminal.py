@@ -4,6 +4,7 @@ import io
 import logging
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from snakemake.logging import ColorizingTextHandler, DefaultFormatter
@@ -155,6 +156,63 @@ def test_an_interrupt_is_said_as_such(tmp_path):
         "finetune_model a stopped",
         "Interrupted. The same command continues.",
     ]
+
+
+def died(signal):
+    return (
+        "RuleException:\nCalledProcessError in file a.smk, line 22:\n"
+        f"Command 'set -euo pipefail;  python a.py' died with <Signals.{signal}: 1>."
+    )
+
+
+FAILED = "At least one job did not complete successfully."
+ENDS_EARLY = "Will exit after finishing currently running jobs (scheduler)."
+
+
+def test_a_workflow_that_sigterm_ended_was_stopped(tmp_path):
+    """Its jobs were said to have failed without a message, the first with Snakemake's command."""
+    screen = Screen()
+    for number in range(2):
+        screen.start(number, "pack_shard", chunk=str(number))
+        screen.log(None, ENDS_EARLY)
+        screen.log(None, died("SIGTERM"), logging.ERROR)
+        screen.fail(number, "pack_shard", str(tmp_path / "none.log"))
+    screen.log(None, FAILED, logging.ERROR)
+    assert [line for line in screen.lines if line not in ("", ENDS_EARLY)] == [
+        *("pack_shard 0", "pack_shard 0 stopped", "pack_shard 1", "pack_shard 1 stopped"),
+        "Stopped before the end. The same command continues.",
+    ]
+
+
+def test_a_workflow_that_was_stopped_between_its_jobs_says_so():
+    screen = Screen()
+    screen.log(None, ENDS_EARLY)
+    screen.log(None, FAILED, logging.ERROR)
+    assert screen.lines[-1] == "Stopped before the end. The same command continues."
+
+
+def test_a_job_that_fails_beside_a_signal_is_still_named(tmp_path):
+    screen, path = Screen(), tmp_path / "a.log"
+    write_failure(path, ConfigError("lr = -1"))
+    for number, log in enumerate((path, tmp_path / "none.log")):
+        screen.start(number, "pack_shard", chunk=str(number))
+        screen.log(None, died("SIGTERM" if number == 0 else "SIGKILL"), logging.ERROR)
+        screen.fail(number, "pack_shard", str(log))
+    screen.log(None, FAILED, logging.ERROR)
+    assert screen.lines[-2:] == [
+        "pack_shard 0: ConfigError: lr = -1",
+        "pack_shard 1: ended by SIGKILL, as a system without memory to spare does; see "
+        f"{tmp_path / 'none.log'}",
+    ]
+
+
+def test_a_log_that_a_full_disk_kept_empty_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=0))
+    screen = Screen()
+    screen.start(0, "pack_shard")
+    screen.fail(0, "pack_shard", str(tmp_path / "none.log"))
+    screen.log(None, FAILED, logging.ERROR)
+    assert screen.lines[-1].startswith(f"pack_shard: disk full: {tmp_path}; free space and run")
 
 
 def test_an_interrupted_job_ends_without_a_traceback(tmp_path):
