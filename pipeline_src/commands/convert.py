@@ -10,6 +10,7 @@
 import argparse
 from pathlib import Path
 
+from pipeline_src.inference.locate import locate
 from pipeline_src.runs.convert import (
     LOGMEL_MEAN,
     LOGMEL_STD,
@@ -23,7 +24,11 @@ from pipeline_src.runs.convert import (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the source and the target; the source says the direction."""
     add = parser.add_argument
-    add("source", type=Path, help="file of weights, or a checkpoint folder with done.json")
+    add(
+        "source",
+        type=Path,
+        help="file of weights, or folder of a training, a checkpoint or an export",
+    )
     add("target", type=Path, help="folder, or file of weights")
     add("--model", default="", help="e.g. avsiam_base")
     add("--from", "--to", dest="origin", choices=("published", "image"), default="published")
@@ -45,9 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Convert what the command line names, in the direction that the source says."""
-    is_export = options.source.is_dir()
-    convert = export_weights if is_export else import_weights
-    print(describe_report(options, convert(options)))
-    if is_export and options.origin == "published":
-        print(describe_way_back(options))
+    if not options.source.is_dir():
+        print(describe_report(options, import_weights(options)))
+        return 0
+    checkpoint = locate(options.source)
+    print(describe_report(options, export_weights(options, checkpoint)))
+    if options.origin == "published":
+        print(describe_way_back(options, checkpoint))
     return 0

@@ -7,6 +7,7 @@ Snakemake keeps the last ``--config`` and the last ``--configfile`` and drops th
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline_src.config.yaml_files import read_sections
 from pipeline_src.errors import ConfigError, did_you_mean
@@ -67,11 +68,21 @@ def lost_settings(
         values = read_sections(path)
         for option in dict.fromkeys(SPELLINGS.values()):
             key = option.removeprefix("--")
-            if key in values and any(_values_of(option, arguments)):
+            given = list(_values_of(option, arguments))
+            if key in values and given and not _has_files(given[-1], path, values[key]):
                 yield (
                     f"{option} on the command line replaces the {key} of {path}, it does not add "
                     f"to it ({values[key]}); name both after {option} if both are meant"
                 )
+
+
+def _has_files(given: Sequence[str], profile: Path, values: Any) -> bool:
+    """Return whether the command line names all files that a profile does."""
+    named = [values] if isinstance(values, str) else values
+    if not isinstance(named, list):
+        return False
+    there = {Path(value).resolve() for value in given}
+    return {(profile.parent / str(value)).resolve() for value in named} <= there
 
 
 def profiles_in_force(

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Collection
+from contextlib import suppress
 from functools import reduce
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline_src.config.curriculum import CurriculumConfig
 from pipeline_src.config.heads import scored_heads
@@ -19,6 +20,14 @@ FPS = (
     "num_frames at this rate, in frames per second, from one window of the clip, in training a "
     "random one; needs media.frame_rate; 0 = spread over the clip"
 )
+
+
+def _number(value: Any) -> Any:
+    """Return the number that a text is; anything else as it is."""
+    for read in (int, float) if isinstance(value, str) else ():
+        with suppress(ValueError):
+            return read(value)
+    return value
 
 
 class ModelConfig(Section):
@@ -47,6 +56,12 @@ class ModelConfig(Section):
         default={},
         description="further constructor arguments, e.g. {patch_size: 8, embed_dim: 128}",
     )
+
+    @field_validator("overrides")
+    @classmethod
+    def _read_numbers(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Take a number that stands as text for the number, as the sections' own keys do."""
+        return {key: _number(value) for key, value in values.items()}
 
     @property
     def name(self) -> str:

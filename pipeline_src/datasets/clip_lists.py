@@ -223,10 +223,23 @@ def _read_rows(dataset: DatasetConfig, path: Path, split: str) -> Iterator[RawRo
                 yield raw
     except FileNotFoundError:
         raise ManifestError(missing_list(dataset, path)) from None
-    except (csv.Error, UnicodeDecodeError, EOFError, OSError) as error:
+    except UnicodeDecodeError as error:  # the stream reads ahead of its lines
+        where = f"{path}:{_undecodable_line(path)}"
+        raise ManifestError(f"{where}: not a CSV file in UTF-8: {error.reason}; {SAVE}") from error
+    except (csv.Error, EOFError, OSError) as error:
         raise ManifestError(
             f"{path}:{line + 1}: not a readable CSV file in UTF-8: {error}"
         ) from error
+
+
+def _undecodable_line(path: Path) -> int:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    return 1
 
 
 def _open_text(path: Path) -> TextIO:

@@ -25,7 +25,7 @@ from pipeline_src.methods.common.published_keys import head_classes
 from pipeline_src.methods.common.tensor_files import read_tensors
 from pipeline_src.methods.factory import create_model
 from pipeline_src.runs.build import restore_model, trained_network_config
-from pipeline_src.runs.done import read_done
+from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.imported import (
     Origin,
     parse_overrides,
@@ -33,7 +33,6 @@ from pipeline_src.runs.imported import (
     refuse_existing,
     write_imported,
 )
-from pipeline_src.runs.spec import DONE_FILE
 from pipeline_src.system.atomic import atomic_path, file_sha256, write_json
 
 # What AVSiam and CAV-MAE normalise the log-mel with, on AudioSet and VGGSound alike.
@@ -110,13 +109,12 @@ def _load_image(options: argparse.Namespace) -> tuple[AudioVisualModel, dict, Ke
     return model, overrides, report
 
 
-def export_weights(options: argparse.Namespace) -> KeyReport:
-    """Convert a checkpoint folder into a file that the published class loads strictly.
+def export_weights(options: argparse.Namespace, checkpoint: Checkpoint) -> KeyReport:
+    """Convert a checkpoint into a file that the published class loads strictly.
 
     Raises:
-        CheckpointError: the folder holds no complete checkpoint, or its network has no such form.
+        CheckpointError: its network has no such form.
     """
-    checkpoint = read_done(options.source / DONE_FILE)
     model, spec = restore_model(checkpoint)
     translate = to_image if options.origin == "image" else to_published
     state, report = translate(model.state_dict(), spec.model.name, model)
@@ -137,13 +135,12 @@ def describe_report(options: argparse.Namespace, report: KeyReport) -> str:
     return "\n".join([*lines, f"written: {options.target}"])
 
 
-def describe_way_back(options: argparse.Namespace) -> str:
+def describe_way_back(options: argparse.Namespace, checkpoint: Checkpoint) -> str:
     """Return the command that makes the same network of a published file that was written.
 
     The file holds tensors alone, which do not say what else the network was built with. How sound
     and pictures were prepared is then taken for that of the published weights.
     """
-    checkpoint = read_done(options.source / DONE_FILE)
     name, config = checkpoint.spec.model.name, trained_network_config(checkpoint)
     variants = type(config).variants
     variant = options.variant if options.variant in variants else next(iter(variants))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline_src.config import default_config, load_config, resolve_run
+from pipeline_src.config import ModelConfig, default_config, load_config, resolve_run
 from pipeline_src.config.generate import drifted_files
 from pipeline_src.config.load import merge
 from pipeline_src.errors import ConfigError
@@ -226,3 +226,10 @@ def test_configuration_is_read_without_torch(root, shell_env):
         [sys.executable, "-c", code], cwd=Path(root), env=shell_env, check=False
     )
     assert result.returncode == 0
+
+
+def test_a_number_as_text_in_an_override_is_the_number():
+    """Everything was trained again, `model.overrides.depth 2 -> 2`."""
+    written = ModelConfig(overrides={"depth": "2", "mlp_ratio": "4.0", "audio_vit": "shared"})
+    assert written.overrides == {"depth": 2, "mlp_ratio": 4.0, "audio_vit": "shared"}
+    assert isinstance(written.overrides["depth"], int)

@@ -140,7 +140,7 @@ def to_image(
     if model.config.num_frames > 1:
         raise CheckpointError(
             f"{name} sees num_frames={model.config.num_frames} frames as one sequence; an image "
-            "network sees one"
+            "network sees one, as one does that was trained with num_frames: 1"
         )
     found = {key: image_weights.video_name(key, model) for key in model.state_dict()}
     names = {key: name for key, name in found.items() if name}

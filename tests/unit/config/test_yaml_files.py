@@ -168,6 +168,8 @@ def test_what_the_command_line_takes_from_a_profile_is_said(root):
     assert "replaces the configfile of" in sentence
     assert "tiny.yaml" in sentence
     assert not list(lost_settings(["--workflow-profile", "test"], {}, root))
+    both = ["--configfile", str(root / "config/test/tiny.yaml"), "more.yaml"]
+    assert not list(lost_settings(["--workflow-profile", "test", *both], {}, root))
 
 
 def test_a_profile_with_a_key_twice_is_refused(tmp_path):

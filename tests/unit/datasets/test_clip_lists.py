@@ -281,6 +281,20 @@ def test_a_missing_list_says_what_it_should_hold(tmp_path):
         read(dataset)
 
 
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_the_line_that_is_no_utf_8_is_named(tmp_path, ending):
+    """The file is read in large pieces: the first line was named."""
+    header = b"clip_id,source,start_seconds,end_seconds,labels,split\n"
+    content = header + b"a,a.mp4,,,dog,train\n" + "caf\u00e9,b.mp4,,,dog,train\n".encode("latin-1")
+    path = tmp_path / f"list.csv{ending}"
+    path.write_bytes(gzip.compress(content) if ending else content)
+    text = f"name: toy\ntask: multiclass\nclip_list: {path.name}\n"
+    (tmp_path / "toy.yaml").write_text(text)
+    refusal = rf"{path.name}:3: not a CSV file in UTF-8: .*; save it as CSV in UTF-8"
+    with pytest.raises(ManifestError, match=refusal):
+        list(read_clips(load_dataset(tmp_path / "toy.yaml"), max_seconds=600))
+
+
 @pytest.mark.parametrize("youtube_id", ["PKx4dRjqb9w", "PAR1dRjqb9w", "PK-4dRjqb9w"])
 def test_an_id_that_begins_like_an_archive_is_text(tmp_path, youtube_id):
     rows = "".join(f"{youtube_id},{second},Rain,train\n" for second in (30, 50))

@@ -237,7 +237,7 @@ def test_a_script_of_the_release_before_goes_on_after_a_conversion(tmp_path, mon
 def test_the_way_back_that_is_printed_makes_the_same_network(tmp_path, capsys, name):
     """One of ours came back with tokens of twice the size, and with other frames."""
     folder = make_checkpoint(tmp_path / "ours", classes=(), name=name, num_frames=2)
-    run_command(folder, tmp_path / "weights.pth")
+    run_command(read_done(folder / "done.json").folder, tmp_path / "weights.pth")  # or the folder
     printed = capsys.readouterr().out.splitlines()[-1]
     command = shlex.split(printed.removeprefix("back again: av-pipeline "))
     back = tmp_path / "back"
