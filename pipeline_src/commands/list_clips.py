@@ -22,6 +22,7 @@ from pipeline_src.datasets.recordings import choose_splits, name_recordings
 from pipeline_src.errors import ConfigError, MediaError, describe_disk_full, is_disk_full
 from pipeline_src.system.atomic import write_files
 
+MAX_NAMED = 10
 HEADER = """\
 # Written by `av-pipeline list` from {folder}.
 # licence is yours to fill in; everything else may be edited too (docs/usage.md).
@@ -222,10 +223,23 @@ def describe_list(
     classes = "no class folders" if folder.labels == [NO_CLASS] else f"{len(folder.labels)} classes"
     minutes = sum(one.seconds for one in seen.values()) / 60
     yield f"{len(folder.files)} files, {minutes:.1f} min, {classes}; clips: {shown}"
+    yield from _absent_classes(folder, clips)
     if folder.others:
         found = ", ".join(f"{name} {count}" for name, count in sorted(folder.others.items()))
         yield f"no recordings, not listed: {found}"
     yield from _short_list("not listed", dict(folder.excluded))
+
+
+def _absent_classes(folder: Folder, clips: Sequence[ListedClip]) -> Iterator[str]:
+    """Say of which classes a split has no clip, as it has of small ones."""
+    names = {label: name for name, label in class_ids(folder).items()}
+    of_split = {split: {names[c.label] for c in clips if c.split == split} for split in SPLITS}
+    every = set[str]().union(*of_split.values())
+    for split, there in of_split.items():
+        if absent := sorted(every - there) if there else ():
+            named = ", ".join(map(repr, absent[:MAX_NAMED]))
+            more = f" ... ({len(absent)})" if len(absent) > MAX_NAMED else ""
+            yield f"no clip in {split} of: {named}{more}"
 
 
 def describe_expected_losses(

@@ -44,7 +44,7 @@ def load_classes(dataset: DatasetConfig, path: Path | None = None) -> ClassList:
     except FileNotFoundError:
         raise ManifestError(missing_list(dataset, path)) from None
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: not a CSV file in UTF-8: {error}") from error
+        raise ManifestError(f"{path}: not a CSV file: {error}; save it as CSV in UTF-8") from error
 
 
 def format_classes(classes: ClassList) -> str:
@@ -61,7 +61,10 @@ def _parse_classes(path: Path, reader: "csv.DictReader[str]") -> ClassList:
     id_column = next((name for name in ID_COLUMNS if name in columns), "id")
     for column in ("index", id_column, "display_name"):
         if column not in columns:
-            raise ManifestError(f"{path}:1: column {column!r} is missing; found {list(columns)}")
+            hint = "; fields are separated by commas" if len(columns) == 1 else ""
+            raise ManifestError(
+                f"{path}:1: column {column!r} is missing; found {list(columns)}{hint}"
+            )
     ids: list[str] = []
     names: list[str] = []
     index: dict[str, int] = {}

@@ -285,10 +285,10 @@ def _check_times(raw: RawRow, max_seconds: float) -> tuple[float | None, float |
 def _seconds(column: str, text: str) -> float | None:
     if not text.strip():
         return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = math.nan
+    if text.isascii() and "_" not in text:  # else 1_0 would be ten
+        with suppress(ValueError):
+            value = float(text)
     if not 0 <= value < math.inf:
         raise ManifestError(f"{column} {text!r} is not a number of seconds >= 0")
     return value

@@ -30,7 +30,7 @@ RETRIEVAL_HEAD = (
     "retrieval",
     "R@1, %",
     "R@10, %",
-    "chance, %",
+    "R@10 by chance, %",
     "gallery",
 )
 MISSING = "-"

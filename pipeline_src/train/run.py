@@ -118,6 +118,7 @@ def _trained(
         recall(run_dir, fingerprint)
     is_finished = ranks.is_main and published(run_dir, fingerprint) is not None
     if from_main(int(is_finished), ranks):
+        logger.info("%s: is trained already", run_dir)
         return run_dir / PUBLISHED_FOLDER
     resumed = resume_point(run_dir / CHECKPOINTS_FOLDER, fingerprint, ranks)
     if ranks.is_main and resumed is None:

@@ -86,7 +86,16 @@ def test_without_split_folders_every_class_is_split_by_hash_and_the_same_again(l
         splits = [split for split, name in found.values() if name == label]
         assert [splits.count(split) for split in ("train", "val", "test")] == [8, 1, 1]
     assert "clips: train 24, val 3, test 3" in printed
+    assert "no clip in" not in printed
     assert listed(paths, "--update")[1] == clips
+
+
+def test_a_class_too_small_for_every_split_is_named(listed):
+    paths = [f"{label}/{n}.mp4" for label in ("dog", "cat") for n in range(10)]
+    _, _, printed = listed([*paths, "rare bird/x.mp4"])
+    assert "no clip in val of: 'rare bird'" in printed
+    assert "no clip in test of: 'rare bird'" in printed
+    assert "no clip in train" not in printed
 
 
 def test_a_longer_folder_listed_anew_leaves_every_clip_in_its_split(listed):

@@ -239,6 +239,8 @@ def test_our_own_form_takes_folds(tmp_path):
         (HEADER + "a,a.mp4,,,Rain;Speech,train\n", [":2:", "2 labels", "multiclass"]),
         (HEADER + "a,a.mp4,5,5,Rain,train\n", [":2:", "'5'", "not below"]),
         (HEADER + "a,a.mp4,x,5,Rain,train\n", [":2:", "start_seconds", "'x'"]),
+        (HEADER + "a,a.mp4,1_0,50,Rain,train\n", [":2:", "start_seconds", "'1_0'"]),
+        (HEADER + "a,a.mp4,\u0661,50,Rain,train\n", [":2:", "start_seconds", "'\u0661'"]),
         (HEADER + "a,a.mp4,-1,5,Rain,train\n", [":2:", "'-1'"]),
         (HEADER + "a,a.mp4,0,inf,Rain,train\n", [":2:", "'inf'"]),
         (HEADER + "a,a.mp4,nan,5,Rain,train\n", [":2:", "'nan'"]),
