@@ -189,16 +189,16 @@ def refuse_missing_loggers(loggers: Iterable[str]) -> None:
 def has_begun(done: str, model: ModelConfig, recipe: PretrainConfig | FinetuneConfig) -> bool:
     """Return whether a training of these settings has ended or can go on: its start is behind it.
 
-    True also where what is there does not say its settings, or those of another version.
+    True also of a finished one that does not say its settings, or those of another version.
 
     Args:
         done: the training's done.json, which need not be there.
     """
     run_dir = Path(done).parent
+    if Path(done).is_file() and _is_spec_of(_recorded_spec(run_dir), model, recipe) is not False:
+        return True
     places = [run_dir, *superseded_folders(run_dir)]
     recorded = [state.get("spec") for place in places for _, state in saved_states(place)]
-    if Path(done).is_file():
-        recorded.append(_recorded_spec(run_dir))
     return any(_is_spec_of(values, model, recipe) for values in recorded)
 
 
@@ -208,11 +208,14 @@ def _recorded_spec(run_dir: Path) -> Any:
     return None
 
 
-def _is_spec_of(values: Any, model: ModelConfig, recipe: PretrainConfig | FinetuneConfig) -> bool:
+def _is_spec_of(
+    values: Any, model: ModelConfig, recipe: PretrainConfig | FinetuneConfig
+) -> bool | None:
+    """Return whether a record is of these settings; None where it does not say, or another way."""
     try:
         spec = parse_spec(values, SPEC_FILE, "")
     except CheckpointError:
-        return True
+        return None
     settings = ((spec.model, model), (spec.recipe, recipe))
     return all(then.recipe_values() == now.recipe_values() for then, now in settings)
 

@@ -10,7 +10,7 @@ from pipeline_src.errors import ConfigError, did_you_mean
 SHOWN = ("all", "pretrain", "report", "shards_<dataset>", "finetune_<dataset>", "eval_<dataset>")
 FLAGS = ("--", "--dry-run", "--dryrun", "--forceall", "--force", "--keep-going", "--printshellcmds")
 WORD = re.compile(r"[A-Za-z]\w*")
-SETTING = re.compile(r"(?P<section>[a-z_]+)\.(?P<keys>[a-z_.]+)=(?P<value>.*)", re.DOTALL)
+SETTING = re.compile(r"(?P<section>\w+)\.(?P<keys>[\w.-]+)=(?P<value>.*)", re.DOTALL)
 
 
 def refuse_unknown(arguments: Sequence[str], known: Collection[str]) -> None:
@@ -24,7 +24,7 @@ def refuse_unknown(arguments: Sequence[str], known: Collection[str]) -> None:
     """
     for word in arguments:
         if option := _as_option(word):
-            raise ConfigError(f"{word} is no target; a setting is given as {option} -- <targets>")
+            raise ConfigError(f"{word}: a setting is given as {option} -- <targets>")
     for word in _words(arguments):
         near = did_you_mean(word, known)
         if word not in known and near:

@@ -1,20 +1,20 @@
 """Sections of the trainings: the network, pre-training, fine-tuning."""
 
 import math
+import re
 from collections.abc import Collection
-from contextlib import suppress
 from functools import reduce
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pipeline_src.config.curriculum import CurriculumConfig
 from pipeline_src.config.heads import scored_heads
 from pipeline_src.config.mavil import MAViLRecipe
 from pipeline_src.config.optim import AugmentConfig, OptimConfig
 from pipeline_src.config.section import ELSEWHERE, LATER, OPERATIONAL, Section
-from pipeline_src.methods import MethodName
+from pipeline_src.methods import MethodName, find_method
 
 FPS = (
     "num_frames at this rate, in frames per second, from one window of the clip, in training a "
@@ -22,12 +22,14 @@ FPS = (
 )
 
 
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
 def _number(value: Any) -> Any:
     """Return the number that a text is; anything else as it is."""
-    for read in (int, float) if isinstance(value, str) else ():
-        with suppress(ValueError):
-            return read(value)
-    return value
+    if not isinstance(value, str) or not NUMBER.fullmatch(value):
+        return value
+    return int(value) if value.lstrip("+-").isdigit() else float(value)
 
 
 class ModelConfig(Section):
@@ -59,9 +61,12 @@ class ModelConfig(Section):
 
     @field_validator("overrides")
     @classmethod
-    def _read_numbers(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def _read_numbers(cls, values: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         """Take a number that stands as text for the number, as the sections' own keys do."""
-        return {key: _number(value) for key, value in values.items()}
+        method = info.data.get("method")
+        fields = find_method(method).config.model_fields if method else {}
+        texts = {key for key in values if key in fields and fields[key].annotation is str}
+        return {k: value if k in texts else _number(value) for k, value in values.items()}
 
     @property
     def name(self) -> str:

@@ -50,26 +50,37 @@ def refuse_missing(description: Path, dataset: DatasetConfig, plan: Path, split:
 
 
 def refuse_absent_root(root: Path, clips: Iterable[ClipRow]) -> None:
-    """Refuse to look for local files in a root whose disk may be away: no folder, or an empty one.
+    """Refuse to look for local files where their disk may be away.
 
     Each would be lost as one that is not there, and what was made of it replaced by nothing. So it
-    is where the root has folders, and the one of the first file is an empty place to mount at.
+    is where the root is no folder or empty, or where most clips are looked for in folders that are:
+    empty places to mount at. Single files that are gone are rows of the ledger.
 
+    Args:
+        clips: of one chunk, all of them.
     Raises:
         StageError: names the folder and a clip that is looked for there.
     """
-    below = [clip for clip in clips if _is_below_root(clip)]
-    if not below:
+    files = {clip: root / _file_of(clip.source) for clip in clips if _is_below_root(clip)}
+    missing = {clip: file for clip, file in files.items() if not _holds(file.is_file)}
+    if not missing:
         return
-    first = root / _file_of(below[0].source)
-    folder = first.parent if _holds(first.parent.is_dir) else root
-    if _has_anything(folder) or any(_holds((root / _file_of(c.source)).is_file) for c in below):
-        return
-    what = "is empty" if _holds(folder.is_dir) else "is no folder"
-    raise StageError(
-        f"{folder.absolute()} {what}, and source {below[0].source!r} of clip "
-        f"{below[0].clip_id!r} is looked for there; mount its disk or correct root, and run the "
-        "same command again"
+    if len(missing) == len(files) and not _has_anything(root):
+        raise _away(root, next(iter(missing)))
+    folders = {file.parent for file in missing.values()}
+    empty = {one for one in folders if _holds(one.is_dir) and not _has_anything(one)}
+    away = [clip for clip, file in missing.items() if file.parent in empty]
+    if len(away) > MOST * len(files):
+        raise _away(missing[away[0]].parent, away[0])
+
+
+def _away(folder: Path, clip: ClipRow) -> StageError:
+    is_there = _holds(folder.is_dir)
+    end = "; delete the folder if its files are gone" if is_there else ""
+    return StageError(
+        f"{folder.absolute()} is {'empty' if is_there else 'no folder'}, and source "
+        f"{clip.source!r} of clip {clip.clip_id!r} is looked for there; mount its disk or correct "
+        f"root, and run the same command again{end}"
     )
 
 

@@ -69,9 +69,8 @@ def download_chunk(
             [source_choices(clip, sources) for clip in listed], fetcher, f"download {id}"
         )
         rows = [_ledger_row(results[clip.clip_id], log) for clip in listed]
-    if not sources.mirror:  # it may have gone meanwhile
-        failed = {row.clip_id for row in rows if row.status != "ok"}
-        refuse_absent_root(sources.root, [clip for clip in listed if clip.clip_id in failed])
+    if not sources.mirror and any(row.status != "ok" for row in rows):  # it may have gone meanwhile
+        refuse_absent_root(sources.root, listed)
     found = [
         _manifest_clip(clip, outcome, raw_folder, manifest_path.parent)
         for clip, outcome in (results[clip.clip_id] for clip in listed)

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -91,7 +92,8 @@ class Model:
 
     def _format(self, checkpoint: Checkpoint) -> ClipFormat:
         recipe = self.spec.recipe
-        if not isinstance(self.num_frames, int) or self.num_frames < recipe.num_frames:
+        is_whole = isinstance(self.num_frames, Integral) and not isinstance(self.num_frames, bool)
+        if not is_whole or self.num_frames < recipe.num_frames:
             raise ConfigError(
                 f"num_frames = {self.num_frames!r}, but the network of {self.folder} takes "
                 f"{recipe.num_frames} at a time; allowed: whole numbers, at least as many"

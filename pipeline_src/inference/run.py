@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -68,7 +69,7 @@ def window_argument(text: str) -> float | str | None:
     if text in ("auto", WHOLE):
         return None if text == WHOLE else text
     with suppress(ValueError):
-        if (seconds := float(text)) > 0:
+        if 0 < (seconds := float(text)) < math.inf:
             return seconds
     raise argparse.ArgumentTypeError(f"{text!r}; allowed: seconds, more than 0, auto, {WHOLE}")
 

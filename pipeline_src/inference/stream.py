@@ -1,12 +1,15 @@
 """Inputs to decoded parts, in order, on all cores; few are in memory at a time."""
 
 import logging
+import math
 import tempfile
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 from pipeline_src.config.data import DownloadConfig
 from pipeline_src.errors import ConfigError, MediaError
@@ -53,15 +56,19 @@ class Options:
         if not self.modalities or set(self.modalities) - set(MODALITIES):
             raise ConfigError(f"modalities = {self.modalities}; allowed: audio, video or both")
         seconds = self.window_seconds
-        is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-        if not (seconds is None or seconds == "auto" or (is_number and seconds > 0)):
+        if not (seconds is None or seconds == "auto" or _is_length(seconds)):
             raise ConfigError(
                 f"window_seconds = {seconds!r}; allowed: seconds, more than 0, 'auto' or None"
             )
         for name, least in (("batch_size", 1), ("num_workers", 0)):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
                 raise ConfigError(f"{name} = {value!r}; allowed: a whole number, at least {least}")
+
+
+def _is_length(value: Any) -> bool:
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return is_number and 0 < float(value) < math.inf
 
 
 def decoded_parts(

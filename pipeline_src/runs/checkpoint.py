@@ -208,7 +208,8 @@ def load_optimizers(
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        advice = f"delete {checkpoint.folder} to fall back"
+        raise CheckpointError(f"{path}: {error}; {advice}") from error
     names = {id(value): name for name, value in model.named_parameters()}
     for pass_name, optimizer in optimizers.items():
         for group in optimizer.param_groups:

@@ -29,7 +29,11 @@ from pipeline_src.transcode.ffmpeg_command import (
     times_name,
 )
 from pipeline_src.transcode.filters import MIX, mean_of
-from pipeline_src.transcode.flags import is_silent, is_static, longest_zeros
+from pipeline_src.transcode.flags import (
+    is_silent,
+    is_static,
+    longest_zeros,
+)
 from pipeline_src.transcode.frame_times import count_frames, frame_seconds
 from pipeline_src.transcode.memory import BYTES_PER_WORKER, MemoryBudget
 
@@ -47,7 +51,9 @@ UNPLACED_MESSAGE = re.compile(r"Rematrix is needed between (\d+) channels")
 BAD_SAMPLES = re.compile(r"(\d+\.Number.of.(?:NaNs|Infs))=([\d.]+)")
 # The container calls a packet incomplete: where pieces were joined, or the file ends within one.
 MARKED_MESSAGE = "corrupt input packet"
-DEMUXER_MESSAGE = re.compile(rb"^\[in#|partial file")
+DEMUXER_MESSAGE = re.compile(rb"^\[in#(?!.*Input/output error)|partial file")
+# Where a packet is cut and no decoder complains, as none of PCM does, a part of it is missing.
+CUT_SECONDS = 0.002
 CUT_NAME = "sound"
 NO_FRAMES_MESSAGE = "ffmpeg wrote no frames for this clip"
 # Markers of JPEG.
@@ -194,17 +200,24 @@ def _other_packets(job: ClipJob, error: MediaError, media: MediaConfig) -> ClipJ
         return replace(job, sound_from_seconds=-WARM_UP_SECONDS)
     if job.heeds_marks and MARKED_MESSAGE in error.detail:
         return replace(job, heeds_marks=False)
-    if not (job.heeds_marks or job.stops_at_end) and drops_packets():
-        return replace(job, stops_at_end=True)
     if job.foreign and not job.skips_foreign and drops_packets():
         return replace(job, skips_foreign=True)
+    if not job.stops_at_end and (again := _other_part(job)):
+        return again
+    # Where no decoder complained there is nothing to tolerate.
+    if job.is_strict and media.decode_errors == "tolerate" and error.detail != NO_FRAMES_MESSAGE:
+        return replace(job, is_strict=False, is_from_start=False, stops_at_end=False)
+    return None
+
+
+def _other_part(job: ClipJob) -> ClipJob | None:
+    """Choose another part of the file to read; the last is what lies before the clip's end."""
     if job.media_end is not None and not job.cuts_end:
         return replace(job, cuts_end=True)
     if job.seek_seconds > 0 and not (job.seeks_exactly or job.is_from_start):
         return replace(job, is_from_start=True)
-    # Where no decoder complained there is nothing to tolerate.
-    if job.is_strict and media.decode_errors == "tolerate" and error.detail != NO_FRAMES_MESSAGE:
-        return replace(job, is_strict=False, is_from_start=False, stops_at_end=False)
+    if job.is_strict and not job.heeds_marks and drops_packets():
+        return replace(job, stops_at_end=True, cuts_end=False, is_from_start=False)
     return None
 
 
@@ -314,5 +327,8 @@ def _check_audio(samples: np.ndarray, job: ClipJob, media: MediaConfig) -> None:
     if not samples.size:
         reason = "no_audio" if job.is_strict else "corrupt"
         raise MediaError(reason, "the audio stream holds nothing within the clip")
+    lacking = job.duration_seconds - len(samples) / rate
+    if job.stops_at_end and lacking > CUT_SECONDS:
+        raise MediaError("corrupt", f"{MARKED_MESSAGE}; the sound ends {lacking:.3f} s early")
     if len(samples) < media.min_seconds * rate:
         raise MediaError("too_short", f"{len(samples)} samples of audio at {rate} Hz")

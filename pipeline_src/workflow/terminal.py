@@ -38,8 +38,9 @@ WORKFLOW_FAILED = "At least one job did not complete successfully."
 RULE_FAILED = "RuleException"
 INTERRUPTED = "Terminating processes on user request"
 ENDS_EARLY = "Will exit after finishing currently running jobs"  # after a failure or SIGTERM
-DIED = re.compile(r"died with <Signals\.(\w+)")
+DIED = re.compile(r"\.(?P<rule>\w+)\.py' died with <Signals\.(?P<signal>\w+)")
 TERMINATED = "SIGTERM"
+STOPPING = "SIGTERM with the workflow"
 STOPPED = "Stopped before the end. The same command continues."
 FULL_BYTES = 100_000  # a disk with less has no room for a log
 
@@ -75,7 +76,8 @@ class TerminalFormatter(logging.Formatter):
         self._ended: list[str] = []
         self._failures: list[str] = []
         self._is_interrupted = self._ends_early = False
-        self._signal = ""  # that ended the job which is about to be said to have failed
+        # That ended a job of a rule, which is about to be said to have failed.
+        self._signals: dict[str, str] = {}
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one of Snakemake's records; empty = nothing is shown.
@@ -117,10 +119,10 @@ class TerminalFormatter(logging.Formatter):
 
     def _failed(self, record: logging.LogRecord) -> str:
         label = self._labels.get(_field(record, "jobid"), _field(record, "rule_name"))
-        signal, self._signal = self._signal, ""
+        signal = self._signals.pop(_field(record, "rule_name"), "")
         logs = [str(path).split(" ")[0] for path in _field(record, "log")]
         said = next((text for path in logs if (text := last_error(Path(path)))), "")
-        if self._is_interrupted or (signal == TERMINATED and not said):
+        if self._is_interrupted or (signal == STOPPING and not said):
             return f"{_clock()} {label} stopped"
         self._failures.append(f"{label}: {said or _without_words(signal, logs)}")
         return f"{_clock()} {label} failed (log: {', '.join(logs) or 'none'})"
@@ -128,9 +130,12 @@ class TerminalFormatter(logging.Formatter):
     def _said(self, record: logging.LogRecord) -> str:
         text = self._plain.format(record)
         self._ends_early = self._ends_early or text.startswith(ENDS_EARLY)
+        is_asked_for = self._is_interrupted
         if died := DIED.search(text):
-            self._signal = died[1]
-        is_asked_for = self._is_interrupted or self._signal == TERMINATED
+            # With the workflow, or the job alone by somebody else: which is said nowhere else.
+            with_all = self._ends_early and died["signal"] == TERMINATED
+            self._signals[died["rule"]] = STOPPING if with_all else died["signal"]
+            is_asked_for = is_asked_for or with_all
         if UNREMARKABLE.match(text) or (is_asked_for and text.startswith(RULE_FAILED)):
             return ""
         if INTERRUPTED in text:

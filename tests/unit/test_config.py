@@ -1,6 +1,7 @@
 """The configuration refuses what is wrong and says where; generated files are current."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -9,6 +10,7 @@ from pipeline_src.config import ModelConfig, default_config, load_config, resolv
 from pipeline_src.config.generate import drifted_files
 from pipeline_src.config.load import merge
 from pipeline_src.errors import ConfigError
+from pipeline_src.methods import find_method
 from tests.workspace import experiment_files
 
 
@@ -233,3 +235,20 @@ def test_a_number_as_text_in_an_override_is_the_number():
     written = ModelConfig(overrides={"depth": "2", "mlp_ratio": "4.0", "audio_vit": "shared"})
     assert written.overrides == {"depth": 2, "mlp_ratio": 4.0, "audio_vit": "shared"}
     assert isinstance(written.overrides["depth"], int)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "1_0", " 8 ", "\u0663", "1e", "0x2", ""])
+def test_what_is_no_plain_number_stays_text(text):
+    assert ModelConfig(overrides={"depth": text}).overrides == {"depth": text}
+
+
+def test_a_text_of_a_method_of_ones_own_stays_text(monkeypatch):
+    class Own(find_method("avsiam").config):
+        release: str = "1"
+
+    own = SimpleNamespace(config=Own)
+    monkeypatch.setattr("pipeline_src.config.training.find_method", lambda name: own)
+    assert ModelConfig(overrides={"release": "2", "depth": "2"}).overrides == {
+        "release": "2",
+        "depth": 2,
+    }

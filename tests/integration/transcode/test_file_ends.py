@@ -162,6 +162,19 @@ def test_a_clip_that_ends_before_the_packet_that_was_cut_is_whole(tmp_path, name
     check_clip(tmp_path, config, length=1.5, **place, flags=clip["flags"])
 
 
+def test_pcm_that_lacks_what_was_cut_is_corrupt(tmp_path):
+    """Its decoder takes what is left of a packet."""
+    path = record(tmp_path / "a.mov", *H264, "-c:a", "pcm_s16le", "-movflags", "faststart")
+    with av.open(str(path)) as container:
+        sound = container.streams.audio[0]
+        places = [(p.pos, p.pts * p.time_base, p.size) for p in container.demux(sound) if p.pos]
+    begin, time, size = places[len(places) * 6 // 10]
+    path.write_bytes(path.read_bytes()[: begin + size // 4])
+    end = float(time) + 0.4
+    row = lose_one(tmp_path, EIGHT, source="a.mov", start_seconds=end - 1.5, end_seconds=end)
+    assert row.reason == "corrupt"
+
+
 OPEN_ENDS = {
     "a.ogg": (SOUND_ONLY, ("-map", "1", "-c:a", "libvorbis")),
     "b.opus": (SOUND_ONLY, ("-map", "1")),

@@ -102,6 +102,17 @@ def test_a_finished_training_that_does_not_say_its_settings_is_left_as_it_is(roo
     planned(root, tmp_path, **GONE)
 
 
+@pytest.mark.parametrize("place", ["", "superseded/000/"])
+@pytest.mark.parametrize("spec", [None, {"stage": "pretrain"}])
+def test_a_training_on_the_way_that_does_not_say_its_settings_is_no_start(
+    root, tmp_path, place, spec
+):
+    state = {"fingerprint": "f", "step": 2, "num_steps": 9, "sha256": {}, "spec": spec}
+    write_json(tmp_path / f"one/pretrain/{place}checkpoints/step_2/state.json", state)
+    with pytest.raises(ConfigError, match="is no file"):
+        planned(root, tmp_path, **GONE)
+
+
 def test_a_training_of_one_epoch_keeps_the_warm_up_of_two_that_nobody_chose(root):
     planned(root, pretrain={"epochs": 1}, finetune={"epochs": 1})
 

@@ -72,13 +72,14 @@ def test_misspelt_targets(arguments, near):
     ("word", "option"),
     [
         ("finetune.lr=0.1", "--config 'finetune={lr: 0.1}' -- <targets>"),
+        ("runs.exp1.finetune.lr=.1", "--config 'runs={exp1: {finetune: {lr: .1}}}' -- <targets>"),
         ("pretrain.curriculum.end=.8", "--config 'pretrain={curriculum: {end: .8}}' -- <targets>"),
     ],
 )
 def test_a_setting_for_a_target_is_written_as_one(word, option):
     with pytest.raises(ConfigError) as caught:
         refuse_unknown(["-n", "all", word], ["all"])
-    assert str(caught.value) == f"{word} is no target; a setting is given as {option}"
+    assert str(caught.value) == f"{word}: a setting is given as {option}"
 
 
 def test_what_a_run_scores_elsewhere_is_shown_at_its_end(root):

@@ -35,10 +35,11 @@ def fetch(folder, *sources, config=None):
     return path, {clip["source"]: clip for clip in manifest.clips}, rows
 
 
-def local_chunk(tmp_path, root, source="a.mp4"):
-    """Arguments of a chunk of one local file."""
+def local_chunk(tmp_path, root, *sources):
+    """Arguments of a chunk of local files."""
+    clips = [{"clip_id": f"c{n}", "source": name} for n, name in enumerate(sources or ["a.mp4"])]
     return {
-        "chunk_csv": write_plan_chunk(tmp_path / "plan/00000.csv", [{"source": source}]),
+        "chunk_csv": write_plan_chunk(tmp_path / "plan/00000.csv", clips),
         "id": ChunkId("toy", "train", "00000"),
         "sources": ClipSources(root),
         "raw_folder": tmp_path / "raw",
@@ -52,9 +53,9 @@ def local_chunk(tmp_path, root, source="a.mp4"):
     }
 
 
-def reason_of(tmp_path):
-    """Why the one clip was lost."""
-    return read_chunk(tmp_path / "00000.json", "download").dropped[0]["reason"]
+def reasons_of(tmp_path):
+    """Why clips were lost."""
+    return [one["reason"] for one in read_chunk(tmp_path / "00000.json", "download").dropped]
 
 
 @pytest.mark.parametrize(
@@ -75,17 +76,30 @@ def test_a_root_whose_disk_is_away_is_no_loss_of_every_clip(tmp_path, root, hold
         download_chunk(**arguments)
     assert not (tmp_path / "00000.json").exists()
     download_chunk(**local_chunk(tmp_path, tmp_path / root, "/nowhere/a.mp4"))  # needs no root
-    assert reason_of(tmp_path) == "unavailable"
+    assert reasons_of(tmp_path) == ["unavailable"]
 
 
 def test_a_disk_below_the_root_may_be_away_too(tmp_path):
     (tmp_path / "disk1").mkdir()
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(StageError, match=r"disk1 is empty, and source 'disk1/a.mp4'"):
-        download_chunk(**local_chunk(tmp_path, tmp_path, "disk1/a.mp4"))
-    (tmp_path / "disk1/b.mp4").touch()  # a file is gone where others are there
-    download_chunk(**local_chunk(tmp_path, tmp_path, "disk1/a.mp4"))
-    assert reason_of(tmp_path) == "unavailable"
+    sources = ("gone.mp4", "nowhere/gone.mp4", *(f"disk1/{n}.mp4" for n in range(3)))
+    with pytest.raises(StageError, match=r"disk1 is empty, and source 'disk1/0.*; delete the"):
+        download_chunk(**local_chunk(tmp_path, tmp_path, *sources))
+    (tmp_path / "disk1").rmdir()
+    download_chunk(**local_chunk(tmp_path, tmp_path, *sources))
+    assert reasons_of(tmp_path) == ["unavailable"] * 5
+
+
+def test_files_that_are_gone_from_a_folder_are_rows_where_others_are_there(tmp_path):
+    """An empty folder that is left of them refused the whole chunk."""
+    for name in ("a", "b", "left"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "left/.keep").touch()
+    there = [f"{folder}/{n}.mp4" for folder in "ab" for n in range(2)]
+    for name in there:
+        (tmp_path / name).write_bytes(b"1")
+    download_chunk(**local_chunk(tmp_path, tmp_path, "left/0.mp4", *there, "left/1.mp4", "a/9.mp4"))
+    assert reasons_of(tmp_path) == ["unavailable"] * 3
 
 
 def test_a_file_beside_an_empty_root_is_found(tmp_path):

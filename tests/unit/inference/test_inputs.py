@@ -88,6 +88,8 @@ def test_a_rate_may_be_a_whole_float():
         {"window_seconds": "foo"},
         {"window_seconds": 0},
         {"window_seconds": True},
+        {"window_seconds": float("inf")},
+        {"batch_size": True},
         {"batch_size": 0},
         {"batch_size": "8"},
         {"num_workers": -1},
@@ -98,3 +100,8 @@ def test_options_that_mean_nothing_are_refused_by_name(options):
     (name,) = options
     with pytest.raises(ConfigError, match=f"{name} = "):
         Options(**options)
+
+
+def test_numbers_of_numpy_are_numbers():
+    options = Options(window_seconds=np.float32(2), batch_size=np.int64(4))
+    assert (options.window_seconds, options.batch_size) == (2, 4)

@@ -158,10 +158,10 @@ def test_an_interrupt_is_said_as_such(tmp_path):
     ]
 
 
-def died(signal):
+def died(signal, rule="pack_shard"):
     return (
         "RuleException:\nCalledProcessError in file a.smk, line 22:\n"
-        f"Command 'set -euo pipefail;  python a.py' died with <Signals.{signal}: 1>."
+        f"Command 'set -euo pipefail;  python tmpx_1.{rule}.py' died with <Signals.{signal}: 1>."
     )
 
 
@@ -203,6 +203,32 @@ def test_a_job_that_fails_beside_a_signal_is_still_named(tmp_path):
         "pack_shard 0: ConfigError: lr = -1",
         "pack_shard 1: ended by SIGKILL, as a system without memory to spare does; see "
         f"{tmp_path / 'none.log'}",
+    ]
+
+
+def test_a_job_that_somebody_else_ended_is_named(tmp_path):
+    """SIGTERM of a system short of memory, or of a person, ends one job and not the workflow."""
+    screen = Screen()
+    screen.start(0, "pack_shard", chunk="0")
+    screen.log(None, died("SIGTERM"), logging.ERROR)
+    screen.fail(0, "pack_shard", str(tmp_path / "none.log"))
+    screen.log(None, ENDS_EARLY)
+    screen.log(None, FAILED, logging.ERROR)
+    assert screen.lines[-1] == f"pack_shard 0: ended by SIGTERM; see {tmp_path / 'none.log'}"
+
+
+def test_of_jobs_that_fail_at_once_each_gets_its_own_signal(tmp_path):
+    screen, log = Screen(), str(tmp_path / "none.log")
+    screen.start(0, "pack_shard")
+    screen.start(1, "extract_logmel")
+    screen.log(None, died("SIGKILL"), logging.ERROR)
+    screen.log(None, "RuleException:\nValueError in file b.smk", logging.ERROR)
+    screen.fail(1, "extract_logmel", log)
+    screen.fail(0, "pack_shard", log)
+    screen.log(None, FAILED, logging.ERROR)
+    assert screen.lines[-2:] == [
+        f"extract_logmel: it failed without a message of its own; see {log}",
+        f"pack_shard: ended by SIGKILL, as a system without memory to spare does; see {log}",
     ]
 
 
