@@ -157,6 +157,31 @@ def test_an_archive_writes_nowhere_else(tmp_path, server, kind):
         fetch(tmp_path, broken, root="other", classes_from_list=False)
 
 
+@pytest.mark.parametrize(
+    "member",
+    [
+        {"name": "/tmp/outside.wav"},
+        {"name": "a/../../outside.wav"},
+        {"name": "link", "type": tarfile.SYMTYPE, "linkname": "/etc/passwd"},
+        {"name": "link", "type": tarfile.LNKTYPE, "linkname": "ok.wav"},
+        {"name": "device", "type": tarfile.CHRTYPE},
+    ],
+)
+def test_what_is_no_file_of_an_archive_is_refused_by_name(tmp_path, server, member):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as packed:
+        for values in ({"name": "ok.wav"}, member):
+            info = tarfile.TarInfo()
+            for key, value in values.items():
+                setattr(info, key, value)
+            packed.addfile(info, io.BytesIO())
+    server.files["a"] = stream.getvalue()
+    file = {"url": server.url("a"), "path": "data/a.tar.gz", "max_bytes": 10**6, "unpack": True}
+    with pytest.raises(ManifestError, match=f"cannot be unpacked.*{member['name']}"):
+        fetch(tmp_path, file, classes_from_list=False)
+    assert not (tmp_path / "data/root").exists()
+
+
 def test_a_run_fetches_and_a_dry_run_does_not(tmp_path, server, shell_env):
     workspace = Workspace.make(tmp_path, shell_env)
     folder = workspace.root / "config/datasets"
