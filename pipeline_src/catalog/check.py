@@ -1,6 +1,17 @@
 """Whether `all` can be asked for: what the workflow's rules would ask, without the workflow."""
 
+from collections import Counter
+from typing import Literal
+
+from pipeline_src.catalog import paths
+from pipeline_src.catalog.possible import (
+    has_begun,
+    refuse_large_batch,
+    refuse_long_warmup,
+    refuse_missing_init,
+)
 from pipeline_src.catalog.runs import Catalog
+from pipeline_src.datasets.dataset import split_view
 
 
 def check_all(catalog: Catalog) -> None:
@@ -30,7 +41,7 @@ def check_all(catalog: Catalog) -> None:
 def _check_pretraining(catalog: Catalog, run: str) -> None:
     if all(map(catalog.has_lists, catalog.pretrain_datasets(run))):
         catalog.pretrain_indexes(run)
-        catalog.check_training(run, "pretrain", "", 1)
+        check_training(catalog, run, "pretrain", "", 1)
     catalog.start_done(run)
     catalog.teacher_done(run)
 
@@ -39,6 +50,46 @@ def _check_finetuning(catalog: Catalog, run: str, view: str) -> None:
     catalog.finetune_done(run, view)
     if not catalog.run(run).finetune.checkpoint:
         catalog.finetune_train_indexes(run, view)
-        catalog.check_training(run, "finetune", view, 1)
+        check_training(catalog, run, "finetune", view, 1)
     catalog.pretrain_done(run)
     catalog.scored_index(run, view)
+
+
+def check_training(
+    catalog: Catalog,
+    run: str,
+    stage: Literal["pretrain", "finetune"],
+    view: str,
+    num_ranks: int,
+) -> None:
+    """Ask what a training that is still to be done needs besides its inputs.
+
+    Args:
+        view: what is fine-tuned on; empty for a pre-training.
+    Raises:
+        ConfigError: the listed clips cannot fill a batch, its warm-up is too long, or its initial
+            weights are not there.
+    """
+    model, recipe = catalog.run(run).model, getattr(catalog.run(run), stage)
+    if recipe.checkpoint:
+        return
+    names = {"run": run, "dataset": view}
+    done = catalog.fill(paths.FINETUNED if view else paths.PRETRAINED, **names)
+    if not has_begun(done, model, recipe):
+        refuse_long_warmup(run, stage, recipe)
+        if stage == "pretrain" or recipe.init == "scratch":
+            refuse_missing_init(run, model.init)
+    counts: dict[str, list[Counter[int] | None]] = {}
+    for name, split in _trained_on(catalog, run, view):
+        counts.setdefault(name, []).append(catalog.clips_per_class(name, split))
+    refuse_large_batch(run, stage, recipe, counts, num_ranks)
+
+
+def _trained_on(catalog: Catalog, run: str, view: str) -> list[tuple[str, str]]:
+    """Return data set and split of all that a training learns from."""
+    if not view:
+        return [(name, "train") for name in catalog.pretrain_datasets(run)]
+    name, held_out = split_view(view)
+    if not held_out:
+        return [(name, "train")]
+    return [(name, split) for split in catalog.splits(name) if split != held_out]

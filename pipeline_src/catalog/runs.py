@@ -1,6 +1,5 @@
 """Which runs a target can name, what they learn from and are scored on, and their files."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -12,10 +11,6 @@ from pipeline_src.catalog.possible import (
     Network,
     converted_done,
     converted_network,
-    has_begun,
-    refuse_large_batch,
-    refuse_long_warmup,
-    refuse_missing_init,
     refuse_one_class,
     refuse_other_network,
     refuse_other_split,
@@ -120,46 +115,6 @@ class Catalog(DatasetCatalog):
         if not held_out:
             return [self.index(name, "train")]
         return [self.index(name, fold) for fold in self.splits(name) if fold != held_out]
-
-    def check_training(
-        self, run: str, stage: Literal["pretrain", "finetune"], view: str, num_ranks: int
-    ) -> None:
-        """Ask what a training that is still to be done needs besides its inputs.
-
-        Args:
-            view: what is fine-tuned on; empty for a pre-training.
-        Raises:
-            ConfigError: the listed clips cannot fill a batch, its warm-up is too long, or its
-                initial weights are not there.
-        """
-        model, recipe = self.run(run).model, getattr(self.run(run), stage)
-        if recipe.checkpoint:
-            return
-        names = {"run": run, "dataset": view}
-        done = self.fill(paths.FINETUNED if view else paths.PRETRAINED, **names)
-        if not has_begun(done, model, recipe):
-            refuse_long_warmup(run, stage, recipe)
-            if stage == "pretrain" or recipe.init == "scratch":
-                refuse_missing_init(run, model.init)
-        self._check_batch(run, stage, view, num_ranks)
-
-    def _check_batch(self, run: str, stage: str, view: str, num_ranks: int) -> None:
-        recipe = getattr(self.run(run), stage)
-        counts: dict[str, list[Counter[int] | None]] = {}
-        for name, split in self._trained_on(run, view):
-            counts.setdefault(name, []).append(self.clips_per_class(name, split))
-        refuse_large_batch(run, stage, recipe, counts, num_ranks)
-
-    def _trained_on(self, run: str, view: str) -> list[tuple[str, str]]:
-        """Return data set and split of all that a training learns from."""
-        if not view:
-            return [(name, "train") for name in self.pretrain_datasets(run)]
-        name, held_out = split_view(view)
-        return (
-            [(name, s) for s in self.splits(name) if s != held_out]
-            if held_out
-            else [(name, "train")]
-        )
 
     def finetune_val_indexes(self, view: str) -> list[str]:
         """Return what a fine-tuning is validated on; nothing where a fold is held out."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_src.catalog import Catalog
+from pipeline_src.catalog.check import check_training
 from pipeline_src.catalog.targets import refuse_unknown
 from pipeline_src.config import load_config, merge_files
 from pipeline_src.config.command_line import refuse_repeated, refuse_unknown_profile
@@ -157,15 +158,15 @@ MISTAKES = {
         "mine"
     ),
     "files missing": lambda d: d.planned(ROW).splits("mine"),
-    "batch larger than the list": lambda d: d.planned(
-        d.touched(18), "pretrain={batch_size: 64}"
-    ).check_training("avsiam_tiny", "pretrain", "", 1),
+    "batch larger than the list": lambda d: check_training(
+        d.planned(d.touched(18), "pretrain={batch_size: 64}"), "avsiam_tiny", "pretrain", "", 1
+    ),
     "more frames than are stored": lambda d: d.configure(
         "pretrain={num_frames: 20}", "finetune={num_frames: 20}", "evaluate={num_frames: 20}"
     ),
-    "initial weights misspelt": lambda d: d.planned(
-        d.touched(18), "model={init: tim}"
-    ).check_training("avsiam_tiny", "pretrain", "", 1),
+    "initial weights misspelt": lambda d: check_training(
+        d.planned(d.touched(18), "model={init: tim}"), "avsiam_tiny", "pretrain", "", 1
+    ),
     "list with semicolons": lambda d: d.listed("", header=HEADER.replace(",", ";")),
     "column missing": lambda d: d.listed("", header=HEADER.replace(",split", "")),
     "clip_id twice": lambda d: d.listed("a,a.mp4,,,dog,train\na,b.mp4,,,dog,train\n"),

@@ -1,5 +1,6 @@
 # Shards -> checkpoints. Local rules: each submits its own job and waits (pipeline_src.submit).
 # Their resources are what that job asks for (pipeline_src.submit.request); profiles set them.
+from pipeline_src.catalog.check import check_training
 from pipeline_src.catalog.possible import refuse_missing_loggers
 from pipeline_src.submit.request import JobRequest
 
@@ -14,7 +15,7 @@ def shared_by_ranks(section):
     def count(wildcards, request):
         request.check_batches(section, getattr(catalog.run(wildcards.run), section))
         view = getattr(wildcards, "dataset", "")
-        catalog.check_training(wildcards.run, section, view, request.num_ranks)
+        check_training(catalog, wildcards.run, section, view, request.num_ranks)
         refuse_missing_loggers(settings.submit.loggers)
         return request.num_ranks
 

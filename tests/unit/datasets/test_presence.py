@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import pytest
 
 from pipeline_src.catalog import Catalog
+from pipeline_src.catalog.check import check_training
 from pipeline_src.config import default_config, load_config
 from pipeline_src.errors import ConfigError, ManifestError
 from pipeline_src.loader.sampler import stratified_subset
@@ -77,9 +78,9 @@ def test_a_batch_larger_than_the_list_is_refused_by_both_numbers(tmp_path, stage
     catalog = make_catalog(tmp_path, sources, **{stage: {"batch_size": 64}})
     message = rf"{stage}.batch_size = 64 over 4 ranks, but toy lists 18 clips.* to 18 or less"
     with pytest.raises(ConfigError, match=message):
-        catalog.check_training("avsiam_tiny", stage, view, 4)
+        check_training(catalog, "avsiam_tiny", stage, view, 4)
     fits = make_catalog(tmp_path, sources, **{stage: {"batch_size": 18}})
-    fits.check_training("avsiam_tiny", stage, view, 1)
+    check_training(fits, "avsiam_tiny", stage, view, 1)
 
 
 def test_a_share_of_the_labels_is_counted_as_it_is_drawn(tmp_path):
@@ -93,7 +94,7 @@ def test_a_share_of_the_labels_is_counted_as_it_is_drawn(tmp_path):
         recipe = {"batch_size": batch, "label_fraction": 0.05}
         catalog = make_catalog(tmp_path, sources, labels="ab", finetune=recipe)
         with nullcontext() if fits else pytest.raises(ConfigError, match="lists 2 clips"):
-            catalog.check_training("avsiam_tiny", "finetune", "toy", 1)
+            check_training(catalog, "avsiam_tiny", "finetune", "toy", 1)
 
 
 def test_losses_name_the_first_clip_its_detail_and_the_ledger(tmp_path):
