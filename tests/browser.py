@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
@@ -20,6 +20,7 @@ FLAGS = (
     *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
     *("--autoplay-policy=no-user-gesture-required", "--disable-gpu"),
 )
+REFUSED = "the server responded with a status of 422"
 WAIT_MS = 60_000.0
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 
@@ -48,13 +49,18 @@ def open_page(browser: Browser, url: str, **options) -> Iterator[Page]:
     context.set_default_timeout(WAIT_MS)
     page = context.new_page()
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+    page.on("console", lambda said: problems.append(said.text) if _is_problem(said) else None)
     page.on("request", lambda request: asked.add(urlsplit(request.url).netloc))
     page.goto(url)
     yield page
     context.close()
     assert not problems
     assert asked <= {urlsplit(url).netloc, ""}
+
+
+def _is_problem(said: ConsoleMessage) -> bool:
+    """Tell an error from the line that a browser writes of each file that a server refuses."""
+    return said.type == "error" and REFUSED not in said.text
 
 
 def wait_until(page: Page, condition: str) -> None:

@@ -23,6 +23,7 @@ from pipeline_src.inference.serve.places import find_index
 from pipeline_src.inference.serve.uploads import UploadLimits
 
 logger = logging.getLogger(__name__)
+SHUTDOWN_SECONDS = 3.0  # that an answer or an upload has to end after Ctrl-C
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +55,9 @@ def run(options: argparse.Namespace) -> int:
             logger.warning("--host %s: everybody who reaches it may see every clip", options.host)
         shown = f"[{options.host}]" if ":" in options.host else options.host
         logger.info("Open http://%s:%d  (Ctrl-C ends it)", shown, listening.getsockname()[1])
-        web.run_app(app, sock=listening, print=None, access_log=None)
+        web.run_app(
+            app, sock=listening, print=None, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS
+        )
     return 0
 
 

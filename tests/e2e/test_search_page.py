@@ -2,11 +2,13 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
@@ -272,3 +274,15 @@ def test_a_phone_shows_all_of_it(browser, served, tmp_path):
         assert 0 <= box["y"] < box["y"] + box["height"] <= 844
         page.screenshot(path=tmp_path / "phone.png")
         assert Image.open(tmp_path / "phone.png").size == (390, 844)
+
+
+def test_an_upload_that_never_ends_does_not_keep_the_server_from_stopping(media, tmp_path, root):
+    lines = ("POST /api/query HTTP/1.1", "Host: localhost", "X-AV-Pipeline: 1")
+    with socket.socket() as connection:
+        with serving(tmp_path, root, media) as (_, address):
+            to = urlsplit(address)
+            connection.connect((to.hostname, to.port))
+            connection.sendall("\r\n".join((*lines, "Content-Length: 9", "", "x")).encode())
+            time.sleep(1)  # it is being received
+            begun = time.monotonic()
+        assert time.monotonic() - begun < 30  # the library's own patience is 60 s

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ from pipeline_src.inference.search.query import (
 from pipeline_src.inference.search.store import ClipIndex, Row
 from pipeline_src.inference.serve.guard import make_guard
 from pipeline_src.inference.serve.media import media_kind, media_response
-from pipeline_src.inference.serve.uploads import UploadLimits, Uploads, query_answer
+from pipeline_src.inference.serve.uploads import UploadLimits, Uploads, query_answer, refusal
 
 STATIC = Path(__file__).parent / "static"
 PAGE = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
@@ -143,7 +144,10 @@ class Site:
     async def query(self, request: web.Request) -> web.Response:
         """Look at an uploaded file."""
         name = Path(request.query.get("name", "")).name[:MAX_NAME] or "recording"
-        return web.json_response(query_answer(*await self._uploads.receive(request, name)))
+        token, query = await self._uploads.receive(request, name)
+        if query.reason:
+            return web.json_response(refusal(name, query), status=HTTPStatus.UNPROCESSABLE_ENTITY)
+        return web.json_response(query_answer(token, query))
 
     async def preview(self, request: web.Request) -> web.Response:
         """Give a row's picture or spectrogram.

@@ -156,14 +156,19 @@ class Uploads:
         return token
 
 
+def refusal(name: str, query: UploadedQuery) -> dict[str, Any]:
+    """Return why an upload is refused, for a reader (``error``) and for a program."""
+    detail = f" ({query.detail})" if query.detail else ""
+    error = f"{name} was refused: {query.reason}{detail}"
+    return {"error": error, "reason": query.reason, "detail": query.detail}
+
+
 def query_answer(token: str, query: UploadedQuery) -> dict[str, Any]:
-    """Return what the page is told of an upload."""
+    """Return what the page is told of an upload that was not refused."""
     previews = {"picture": query.picture, "sound": query.sound}
     return {
-        "query": token if not query.reason else "",
+        "query": token,
         "has": [name for name, vector in query.vectors.items() if vector is not None],
-        "reason": query.reason,
-        "detail": query.detail,
         **{
             name: f"data:image/jpeg;base64,{b64encode(data).decode()}" if data else ""
             for name, data in previews.items()
