@@ -11,6 +11,7 @@ from pipeline_src.download.archives import NO_MEMBER, fetch_members
 from pipeline_src.download.sources import BEFORE_THAT, Fetched, FetchFailure, Outcome
 from pipeline_src.download.store import check_size, read_blocks
 from pipeline_src.errors import MediaError
+from pipeline_src.manifest.ledger import SourceFile
 
 
 def find_local(root: Path, name: str) -> Path:
@@ -30,18 +31,32 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def is_there_now(root: Path, source: str, detail: str) -> bool:
-    """Return whether a local file that was missing is there by now, or the archive of a member.
+def is_another_now(root: Path, file: SourceFile) -> bool:
+    """Return whether a local file was missing and is there by now, or was there and has changed.
 
-    Args:
-        detail: why it was unavailable, it and sources before it: an archive may be there and lack
-            the member.
+    Of members of archives only that the archive is there by now: those that were found are kept.
     """
-    own, _, _ = detail.partition(BEFORE_THAT)
-    if source_kind(source) == "member" and NO_MEMBER in own:
+    if not file.detail:
+        return source_kind(file.source) == "local" and _has_changed(root, file)
+    # It and sources before it: an archive may be there and lack the member.
+    own, _, _ = file.detail.partition(BEFORE_THAT)
+    is_member = source_kind(file.source) == "member"
+    if is_member and NO_MEMBER in own:
         return False
-    file = split_member(source)[0] if source_kind(source) == "member" else source
-    return source_kind(file) == "local" and is_file(find_local(root, file))
+    name = split_member(file.source)[0] if is_member else file.source
+    return source_kind(name) == "local" and is_file(find_local(root, name))
+
+
+def _has_changed(root: Path, file: SourceFile) -> bool:
+    """Return whether a file has another size, or was written after it was seen; gone = it has not.
+
+    A file that came with a time of long ago and the size of the former is not told from it.
+    """
+    try:
+        status = find_local(root, file.source).stat()
+    except OSError:
+        return False
+    return status.st_size != file.num_bytes or status.st_mtime > file.seen
 
 
 def fetch_local(path: Path, max_bytes: int) -> Outcome:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from pipeline_src.errors import ManifestError, shown
 from pipeline_src.system.atomic import write_text
@@ -27,7 +27,6 @@ PERMANENT_REASONS = (
     "corrupt",
     "unsupported",
 )
-IsThereNow = Callable[[str, str], bool]
 TRANSIENT_REASONS = (
     "timeout",
     "rate_limited",
@@ -37,6 +36,7 @@ TRANSIENT_REASONS = (
     "disk_full",
 )
 REASONS = PERMANENT_REASONS + TRANSIENT_REASONS
+FILE_REASONS = ("", "unavailable")  # of a download, which another file at the source would change
 LEDGER_SUFFIX = ".ledger.csv"  # in place of its manifest's
 MAX_DETAIL_CHARS = 1000
 FLAGS = (
@@ -82,6 +82,21 @@ class LedgerRow:
             raise ValueError(f"{self.clip_id}: reason {self.reason!r} is not one of {REASONS}")
 
 
+class SourceFile(NamedTuple):
+    """Where a download found a clip, or did not.
+
+    Args:
+        detail: why it was unavailable; empty = it was there.
+        num_bytes: its size then. seen: when, in seconds since the epoch.
+    """
+
+    source: str
+    detail: str
+    num_bytes: int
+    seen: float
+
+
+IsAnotherNow = Callable[[SourceFile], bool]
 RowT = TypeVar("RowT", bound=LedgerRow)
 
 
@@ -130,28 +145,32 @@ def read_ledger(path: Path, row_type: type[RowT] = LedgerRow) -> list[RowT]:
     return rows
 
 
-def count_transient(path: Path, is_there_now: IsThereNow = lambda source, detail: False) -> int:
-    """Count the transient failures of a stage itself; much faster than reading the rows.
+def count_retried(path: Path, is_another_now: IsAnotherNow = lambda file: False) -> int:
+    """Count the clips of a stage that another try may change; much faster than reading the rows.
 
     Args:
-        is_there_now: of the source and the detail of what was unavailable; then that was
-            transient, too.
+        path: ledger of a stage, whose own transient failures count.
+        is_another_now: whether the file of a clip that was fetched, or was unavailable, has
+            changed since.
     Raises:
         ManifestError: it is no ledger.
     """
+    seen = path.stat().st_mtime
     with path.open(newline="", encoding="utf-8") as stream:
         try:
             rows = csv.reader(stream)
-            header = next(rows, [])
-            status, reason = header.index("status"), header.index("reason")
-            failed = [row for row in rows if row[status] == "failed"]
-            count = sum(row[reason] in TRANSIENT_REASONS for row in failed)
-            if "source" in header:
-                source, detail = header.index("source"), header.index("detail")
-                gone = [row for row in failed if row[reason] == "unavailable"]
-                count += sum(is_there_now(row[source], row[detail]) for row in gone)
+            column = {name: number for number, name in enumerate(next(rows, []))}
+            status, reason, detail = (column[name] for name in ("status", "reason", "detail"))
+            source, size = column.get("source"), column.get("bytes")
+            count = 0
+            for row in rows:
+                if row[status] == "failed" and row[reason] in TRANSIENT_REASONS:
+                    count += 1
+                elif source is not None and size is not None and row[reason] in FILE_REASONS:
+                    why = row[detail] if row[reason] else ""
+                    count += is_another_now(SourceFile(row[source], why, int(row[size]), seen))
             return count
-        except (ValueError, IndexError, csv.Error):
+        except (KeyError, ValueError, IndexError, csv.Error):
             raise ManifestError(f"{path}: no ledger; delete it and run again") from None
 
 

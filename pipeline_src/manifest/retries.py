@@ -1,4 +1,4 @@
-"""Requests to make chunks again for their transient failures.
+"""Requests to make chunks again for their transient failures, or for files that have changed.
 
 A request is an empty file that becomes an input of the chunk's download or transcoding: the job
 runs once for each, and what was requested earlier stays in the results. Good clips and permanent
@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline_src.manifest.ledger import LEDGER_SUFFIX, IsThereNow, count_transient
+from pipeline_src.manifest.ledger import LEDGER_SUFFIX, IsAnotherNow, count_retried
 
 # The stages that have transient failures, the earlier one first: its request runs both.
 RETRIED_STAGES = ("download", "transcode")
@@ -34,19 +34,19 @@ class RetryRequests:
     def ask(
         self,
         manifests: Mapping[str, Sequence[str]],
-        is_there_now: IsThereNow = lambda source, detail: False,
+        is_another_now: IsAnotherNow = lambda file: False,
     ) -> Asked:
-        """Ask for one more request of every chunk with transient failures.
+        """Ask for one more request of every chunk with clips that another try may change.
 
         Args:
-            is_there_now: whether what was unavailable is a file of this machine by now.
+            is_another_now: see ``count_retried``.
             manifests: retried stage -> its manifest of every chunk, the same chunks in the same
                 order: ``<results>/<dataset>/<stage>/<split>/<chunk>.json``. One that is not there
                 yet needs no request.
         """
         num_chunks = num_clips = 0
         for chunk in zip(*(manifests[stage] for stage in RETRIED_STAGES), strict=True):
-            counts = {path: _num_transient(path, is_there_now) for path in map(Path, chunk)}
+            counts = {path: _num_retried(path, is_another_now) for path in map(Path, chunk)}
             if path := next((path for path, count in counts.items() if count), None):
                 dataset, stage, split, _ = path.relative_to(self._results).parts
                 prefix = self._folder(dataset, stage, split) / path.stem
@@ -74,7 +74,7 @@ class RetryRequests:
         return self._results / dataset / REQUESTS_FOLDER / stage / split
 
 
-def _num_transient(manifest: Path, is_there_now: IsThereNow) -> int:
+def _num_retried(manifest: Path, is_another_now: IsAnotherNow) -> int:
     ledger = manifest.with_suffix(LEDGER_SUFFIX)
     is_made = manifest.is_file() and ledger.is_file()
-    return count_transient(ledger, is_there_now) if is_made else 0
+    return count_retried(ledger, is_another_now) if is_made else 0

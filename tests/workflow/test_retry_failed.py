@@ -62,7 +62,8 @@ def test_only_what_failed_for_a_time_is_fetched_again(web):
     expected = {"request_retry": 2, "download_clips": 2}
     output = workspace.snakemake(*plan)
     assert planned_jobs(output).items() >= expected.items()
-    assert "2 clips with transient failures in 2 chunks" in output
+    assert "in 2 chunks are tried again" in output
+    assert "2 clips with transient failures, or whose local files" in output
     assert not (workspace.root / "results/web/web/retry").exists()
 
     workspace.snakemake(*flags, "retry_failed_web")  # still ill
@@ -105,3 +106,32 @@ def decode_timeout_is_tried_again(workspace, flags):
     assert ledger.read_text() == whole
     assert (folder / "retry/transcode/train/00000.001").is_file()
     assert planned_jobs(workspace.snakemake("-n", *flags, "shards_web")) == {}
+
+
+def test_a_repaired_local_file_is_taken(tmp_path, shell_env):
+    workspace = Workspace.make(tmp_path, shell_env)
+    clip = make_clip(tmp_path / "clip.mp4", seconds=1).read_bytes()
+    for number in range(3):
+        (tmp_path / f"{number}.mp4").write_bytes(clip if number else clip[: len(clip) // 2])
+    rows = "".join(f"c{number},{number}.mp4,,,{number % 2},train\n" for number in range(3))
+    columns = "clip_id,source,start_seconds,end_seconds,labels,split"
+    (tmp_path / "own.csv").write_text(f"{columns}\n{rows}")
+    (tmp_path / "own.yaml").write_text("name: own\ntask: multiclass\nclip_list: own.csv\n")
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(
+        f"datasets: [{tmp_path / 'own.yaml'}]\nplan: {{chunk_size: 2}}\n"
+        "shards: {max_failed_fraction: 0.9}\n"
+    )
+    flags = ("--workflow-profile", "test", "--configfile", str(overlay), "--")
+    workspace.snakemake(*flags, "shards_own")
+    index = workspace.root / "results/own/shards/train/index.json"
+    assert json.loads(index.read_text())["num_clips"] == 2
+    assert "download_clips" not in planned_jobs(workspace.snakemake("-n", *flags, "retry_failed_own"))
+    (tmp_path / "0.mp4").write_bytes(clip)
+    plan = planned_jobs(workspace.snakemake("-n", *flags, "retry_failed_own"))
+    assert plan.items() >= {"download_clips": 1, "transcode_clips": 1}.items()
+    workspace.snakemake(*flags, "retry_failed_own")
+    assert json.loads(index.read_text())["num_clips"] == 3
+    assert set(planned_jobs(workspace.snakemake("-n", *flags, "retry_failed_own"))) <= {
+        "retry_failed_own"
+    }

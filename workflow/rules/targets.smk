@@ -2,16 +2,16 @@
 from functools import partial
 
 from pipeline_src.catalog.targets import refuse_unknown
-from pipeline_src.download.local import is_there_now
+from pipeline_src.download.local import is_another_now
 
 
 def retried_shards(name):
-    """The shards of a data set; its chunks with transient failures are made again for them."""
+    """The shards of a data set; its chunks that another try may change are made again for them."""
     made = {stage: catalog.chunk_files(stage, name) for stage in RETRIED_STAGES}
-    asked = requests.ask(made, partial(is_there_now, catalog.dataset(name).root))
+    asked = requests.ask(made, partial(is_another_now, catalog.dataset(name).root))
     logger.info(
-        f"{name}: {asked.num_clips} clips with transient failures, or whose files are there by "
-        f"now, in {asked.num_chunks} chunks are tried again"
+        f"{name}: {asked.num_clips} clips with transient failures, or whose local files are there "
+        f"or have changed by now, in {asked.num_chunks} chunks are tried again"
     )
     return [*catalog.shards(name), catalog.download_ledger(name)]
 

@@ -21,7 +21,7 @@ from pipeline_src.loader.dataset import ClipDataset
 from pipeline_src.loader.decode import decode_frame
 from pipeline_src.loader.sampler import Draw
 from pipeline_src.manifest.chunks import read_chunk
-from pipeline_src.manifest.ledger import count_transient, read_ledger
+from pipeline_src.manifest.ledger import count_retried, read_ledger
 from pipeline_src.manifest.rows import FetchRow
 from pipeline_src.shards.members import load_array
 from pipeline_src.shards.reader import parse_members
@@ -280,7 +280,7 @@ def test_flipped_bits_in_index_and_manifests_end_in_one_sentence(index):
 @pytest.mark.slow
 def test_flipped_bits_in_ledgers_end_in_one_sentence(index):
     path = index.parents[1] / "download" / "00000.ledger.csv"
-    said = flips(path, lambda: (read_ledger(path, FetchRow), count_transient(path)))
+    said = flips(path, lambda: (read_ledger(path, FetchRow), count_retried(path)))
     assert all("run again" in one for one in said)
     path.unlink()
     with pytest.raises(ManifestError, match="no such ledger; delete its manifest and run again"):

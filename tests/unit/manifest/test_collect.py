@@ -11,7 +11,7 @@ import requests
 from pipeline_src.config import AudioConfig
 from pipeline_src.errors import ManifestError
 from pipeline_src.manifest.collect import STAGES, collect_ledgers
-from pipeline_src.manifest.ledger import TRANSIENT_REASONS, LedgerRow, count_transient, write_ledger
+from pipeline_src.manifest.ledger import TRANSIENT_REASONS, LedgerRow, count_retried, write_ledger
 from pipeline_src.manifest.retries import RetryRequests
 from tests.media import download, make_clip, make_shards
 from tests.server import BODY, running_server
@@ -128,11 +128,11 @@ def test_transient_rows_are_counted_whatever_stands_beside_them(tmp_path):
     path = tmp_path / "00000.ledger.csv"
     write_ledger(path, rows, len(rows))
     expected = [row.status == "failed" and row.reason in TRANSIENT_REASONS for row in rows]
-    assert count_transient(path) == sum(expected) > 20
+    assert count_retried(path) == sum(expected) > 20
 
 
 @pytest.mark.parametrize("text", ["", "clip_id,status,reason\na\n"])
 def test_a_damaged_ledger_is_named(tmp_path, text):
     (tmp_path / "00000.ledger.csv").write_text(text)
     with pytest.raises(ManifestError, match=r"00000\.ledger\.csv"):
-        count_transient(tmp_path / "00000.ledger.csv")
+        count_retried(tmp_path / "00000.ledger.csv")
