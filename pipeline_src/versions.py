@@ -7,7 +7,7 @@ loads it.
 
 PLAN = 3
 DOWNLOAD = 4
-TRANSCODE = 12
+TRANSCODE = 13
 LOGMEL = 2
 PACK = 4
 INDEX = 6

@@ -63,6 +63,8 @@ def should_look_again(
         return False
     if isinstance(result, MediaError):
         return result.reason in EMPTY_REASONS
+    if result.num_errors and job.video_index is not None:  # a picture may be cut in two
+        return True
     _, zeros = result.zeros_seconds
     if zeros > HOLE_SECONDS and not probe.length.is_dense:
         return True

@@ -29,11 +29,7 @@ from pipeline_src.transcode.ffmpeg_command import (
     times_name,
 )
 from pipeline_src.transcode.filters import MIX, mean_of
-from pipeline_src.transcode.flags import (
-    is_silent,
-    is_static,
-    longest_zeros,
-)
+from pipeline_src.transcode.flags import is_silent, is_static, longest_zeros
 from pipeline_src.transcode.frame_times import count_frames, frame_seconds
 from pipeline_src.transcode.memory import BYTES_PER_WORKER, MemoryBudget
 
@@ -51,9 +47,6 @@ UNPLACED_MESSAGE = re.compile(r"Rematrix is needed between (\d+) channels")
 BAD_SAMPLES = re.compile(r"(\d+\.Number.of.(?:NaNs|Infs))=([\d.]+)")
 # The container calls a packet incomplete: where pieces were joined, or the file ends within one.
 MARKED_MESSAGE = "corrupt input packet"
-DEMUXER_MESSAGE = re.compile(rb"^\[in#(?!.*Input/output error)|partial file")
-# Where a packet is cut and no decoder complains, as none of PCM does, a part of it is missing.
-CUT_SECONDS = 0.002
 CUT_NAME = "sound"
 NO_FRAMES_MESSAGE = "ffmpeg wrote no frames for this clip"
 # Markers of JPEG.
@@ -137,11 +130,7 @@ def _decode_together(
             if not jobs[0].has_one_format:
                 jobs = [join_sound(jobs[0], media, folder)]
             num_errors = call_ffmpeg(
-                build_arguments(jobs, media),
-                timeout_seconds=media.timeout_seconds,
-                folder=folder,
-                # Of packets that were read ahead; whether the clip needs one, its decoder says.
-                ignored=DEMUXER_MESSAGE if jobs[0].stops_at_end else None,
+                build_arguments(jobs, media), timeout_seconds=media.timeout_seconds, folder=folder
             )
         if num_errors and not all(job.heeds_marks for job in jobs) and jobs[0].is_strict:
             raise MediaError("corrupt", f"{MARKED_MESSAGE}; decoding gave {num_errors} errors")
@@ -198,26 +187,17 @@ def _other_packets(job: ClipJob, error: MediaError, media: MediaConfig) -> ClipJ
     """Choose other packets to decode; the last resort is to tolerate decoding errors."""
     if job.start_seconds > 0 and job.sound_from_seconds is None and drops_packets():
         return replace(job, sound_from_seconds=-WARM_UP_SECONDS)
-    if job.heeds_marks and MARKED_MESSAGE in error.detail:
+    if job.heeds_marks and MARKED_MESSAGE in error.detail and not job.lacks_picture:
         return replace(job, heeds_marks=False)
     if job.foreign and not job.skips_foreign and drops_packets():
         return replace(job, skips_foreign=True)
-    if not job.stops_at_end and (again := _other_part(job)):
-        return again
-    # Where no decoder complained there is nothing to tolerate.
-    if job.is_strict and media.decode_errors == "tolerate" and error.detail != NO_FRAMES_MESSAGE:
-        return replace(job, is_strict=False, is_from_start=False, stops_at_end=False)
-    return None
-
-
-def _other_part(job: ClipJob) -> ClipJob | None:
-    """Choose another part of the file to read; the last is what lies before the clip's end."""
     if job.media_end is not None and not job.cuts_end:
         return replace(job, cuts_end=True)
     if job.seek_seconds > 0 and not (job.seeks_exactly or job.is_from_start):
         return replace(job, is_from_start=True)
-    if job.is_strict and not job.heeds_marks and drops_packets():
-        return replace(job, stops_at_end=True, cuts_end=False, is_from_start=False)
+    # Where no decoder complained there is nothing to tolerate.
+    if job.is_strict and media.decode_errors == "tolerate" and error.detail != NO_FRAMES_MESSAGE:
+        return replace(job, is_strict=False, is_from_start=False)
     return None
 
 
@@ -327,8 +307,5 @@ def _check_audio(samples: np.ndarray, job: ClipJob, media: MediaConfig) -> None:
     if not samples.size:
         reason = "no_audio" if job.is_strict else "corrupt"
         raise MediaError(reason, "the audio stream holds nothing within the clip")
-    lacking = job.duration_seconds - len(samples) / rate
-    if job.stops_at_end and lacking > CUT_SECONDS:
-        raise MediaError("corrupt", f"{MARKED_MESSAGE}; the sound ends {lacking:.3f} s early")
     if len(samples) < media.min_seconds * rate:
         raise MediaError("too_short", f"{len(samples)} samples of audio at {rate} Hz")

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline_src.config.data import MediaConfig
 from pipeline_src.errors import MediaError, as_clip_error
 from pipeline_src.manifest.chunks import Clip
-from pipeline_src.transcode.agreement import find_missing
+from pipeline_src.transcode.agreement import ROUNDING_SECONDS, find_missing
 from pipeline_src.transcode.batch import Decoded
 from pipeline_src.transcode.changes import MISFIT
 from pipeline_src.transcode.extent import HOLE_SECONDS
@@ -217,6 +217,12 @@ def _job(
     others = [(probe.audio_index, mix) for mix in mixes[1:]]
     others += [(track, mix) for track in tracks[1:] for mix in mixes]
     is_few = len(set(keys.nearest_seconds)) <= MAX_KEY_FRAMES
+    extent = probe.length.extent
+    cut = extent.cut_packet if extent else None
+    lacks = cut is not None and start_seconds + seconds > (
+        cut.from_seconds - probe.length.own_zero_seconds + ROUNDING_SECONDS
+    )
+    media_end = find_media_end(path) if probe.containers & TAKE_TAGS else None
     return ClipJob(
         path=path,
         start_seconds=start_seconds,
@@ -238,9 +244,11 @@ def _job(
         zero_seconds=probe.length.zero_seconds,
         clock_index=probe.length.clock_index,
         sound_from_seconds=-WARM_UP_SECONDS if margin and keys.seek_seconds > 0 else None,
-        foreign=probe.length.extent.foreign[:MAX_FOREIGN] if probe.length.extent else (),
+        foreign=extent.foreign[:MAX_FOREIGN] if extent else (),
         seeks_exactly=bool(probe.containers & SEEK_WHOLE),
-        media_end=find_media_end(path) if probe.containers & TAKE_TAGS else None,
+        media_end=cut.first_byte if cut and not lacks else media_end,
+        cuts_end=cut is not None and not lacks,
+        lacks_picture=cut is not None and lacks and cut.is_picture,
         lead_bytes=sum(find_lead(path, name) for name in probe.containers),
     )
 

@@ -35,6 +35,8 @@ HOLE_SECONDS = 0.1
 LONG_PACKET = 4
 WRAPPED_TICKS = 1 << 32
 MAX_PACKET_SECONDS = 3600.0
+# What containers write before a packet.
+MAX_HEAD_BYTES = 64
 # Elsewhere one picture may stand as long as it likes.
 EVEN = {"avi"}
 
@@ -44,6 +46,20 @@ class Moment(NamedTuple):
 
     start_seconds: float
     end_seconds: float
+
+
+class CutPacket(NamedTuple):
+    """The packet that the file ends within.
+
+    Args:
+        first_byte: where in the file it begins.
+        from_seconds: from where on the file lacks something for it, in the file's own time.
+        is_picture: whether it holds a picture.
+    """
+
+    first_byte: int
+    from_seconds: float
+    is_picture: bool
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,7 @@ class Extent:
         joint_byte: where a second file begins that libav takes for media; what follows is left out.
         promised_end_seconds: end by its head of a file with fewer bytes than that states; else 0.
         misfits: start and end of sound of another rate whose times do not fit it.
+        cut_packet: what the end of the file cuts in two, where the container says so.
     """
 
     audio_seconds: Span | None
@@ -81,6 +98,7 @@ class Extent:
     joint_byte: int | None = None
     promised_end_seconds: float = 0.0
     misfits: tuple[Span, ...] = ()
+    cut_packet: CutPacket | None = None
 
     @property
     def start_seconds(self) -> float:
@@ -169,6 +187,7 @@ def measure(
     foreign = ForeignPackets(audio, container.format.name)
     times = FrameTimes(audio.codec_context.name)
     num_marked = last_byte = 0
+    cut_packet: CutPacket | None = None
     for packet in read_packets(container, streams):
         position = packet.pos or 0
         if joint_byte is not None and position + packet.size > joint_byte:
@@ -187,6 +206,10 @@ def measure(
                 break
         moment = clock.place(packet)
         if moment is not None:
+            if _is_cut(packet, container):
+                end = max((one.end_seconds for one in moments[packet.stream_index]), default=0.0)
+                begin = min(moment.start_seconds, end)  # pictures that follow it may be shown before
+                cut_packet = CutPacket(position, begin, packet.stream_index != audio.index)
             moments[packet.stream_index].append(moment)
             if packet.stream_index == audio.index:
                 times.see(packet, moment.start_seconds)
@@ -207,7 +230,15 @@ def measure(
         last_byte=last_byte,
         joint_byte=joint_byte,
         misfits=times.finish(),
+        cut_packet=cut_packet,
     )
+
+
+def _is_cut(packet: Packet, container: InputContainer) -> bool:
+    """Return whether the file ends within a packet; where clocks may jump, others are marked too."""
+    if not packet.is_corrupt or not packet.pos or may_jump(container):
+        return False
+    return packet.pos + packet.size + MAX_HEAD_BYTES >= container.size
 
 
 def _num_stopped(container: InputContainer, audio: AudioStream, sound: list[Moment]) -> int:

@@ -128,20 +128,13 @@ def _packed_ffmpeg() -> str:
     )
 
 
-def call_ffmpeg(
-    arguments: Sequence[str],
-    *,
-    timeout_seconds: float,
-    folder: Path,
-    ignored: re.Pattern[bytes] | None = None,
-) -> int:
+def call_ffmpeg(arguments: Sequence[str], *, timeout_seconds: float, folder: Path) -> int:
     """Run ffmpeg to its end.
 
     Args:
         arguments: without the program's name.
         timeout_seconds: after this long it is killed with everything it started.
         folder: working folder.
-        ignored: lines in which this is found are not counted.
     Returns:
         How many lines it wrote to stderr.
     Raises:
@@ -158,7 +151,7 @@ def call_ffmpeg(
         start_new_session=True,
     )
     assert process.stderr is not None
-    tail = Tail(ignored)
+    tail = Tail()
     reader = threading.Thread(target=tail.drain, args=(process.stderr,), daemon=True)
     reader.start()
     try:
@@ -198,22 +191,16 @@ def call_ffmpeg(
 
 
 class Tail:
-    """The last lines of a stream, and how many there were.
+    """The last lines of a stream, and how many there were."""
 
-    Args:
-        ignored: lines in which this is found are not counted.
-    """
-
-    def __init__(self, ignored: re.Pattern[bytes] | None = None) -> None:
+    def __init__(self) -> None:
         self.num_lines = 0
-        self._ignored = ignored
         self._lines: collections.deque[bytes] = collections.deque(maxlen=TAIL_LINES)
 
     def drain(self, stream: IO[bytes]) -> None:
         """Read to the end, so that ffmpeg never blocks on a full pipe."""
         while line := stream.readline(LINE_CHARS):
-            is_counted = self._ignored is None or not self._ignored.search(line)
-            self.num_lines += is_counted and line.endswith(b"\n")
+            self.num_lines += line.endswith(b"\n")
             if line.strip():
                 self._lines.append(ADDRESS.sub(b"", line.rstrip()))
 

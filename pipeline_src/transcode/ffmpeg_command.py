@@ -75,9 +75,9 @@ class ClipJob:
         foreign: first and last byte in the file of packets that hold no sound.
         skips_foreign: do not decode these.
         heeds_marks: False = decode packets that the container calls incomplete.
-        stops_at_end: decode no packet behind the clip's end: ffmpeg reads ahead, and what is
-            damaged there would count.
-        media_end: byte in the file behind which only tags or zeros follow; None = none do.
+        lacks_picture: the file ends within a picture of the clip.
+        media_end: byte in the file behind which only tags or zeros follow, or a packet that the
+            file ends within and the clip does not need; None = none do.
         cuts_end: read the file up to there.
         lead_bytes: before the first whole frame of raw sound.
     """
@@ -109,7 +109,7 @@ class ClipJob:
     foreign: tuple[tuple[int, int], ...] = ()
     skips_foreign: bool = False
     heeds_marks: bool = True
-    stops_at_end: bool = False
+    lacks_picture: bool = False
     media_end: int | None = None
     cuts_end: bool = False
     lead_bytes: int = 0
@@ -249,8 +249,8 @@ def _input_options(job: ClipJob) -> dict[str, str | int | None]:
     if job.video_index is None:
         return options
     options["max_pixels"] = job.picture.decoder_pixels
-    if unwanted := _unwanted_pictures(job):
-        options["bsf:v"] = f"noise=drop={unwanted}"
+    if job.key_seconds:  # some decoders, VP9's for one, know no such option themselves
+        options["bsf:v"] = "noise=drop=not(key)"
     if not job.is_steady:  # of all filters only scale may see pictures of several sizes
         options |= {"reinit_filter:v": 0, "noautorotate": None}
     return options
@@ -263,17 +263,7 @@ def _unwanted_sound(job: ClipJob) -> str:
         wanted.append(f"lt((dts+duration)*tb\\,{job.sound_from_seconds:.6f})")
     if job.skips_foreign:
         wanted += [f"between(pos\\,{first}\\,{last})" for first, last in job.foreign]
-    return "+".join([*wanted, *_behind_end(job)])
-
-
-def _unwanted_pictures(job: ClipJob) -> str:
-    """Return the same for pictures."""
-    # Some decoders, VP9's for one, know no option for key frames alone themselves.
-    return "+".join([*["not(key)"] * bool(job.key_seconds), *_behind_end(job)])
-
-
-def _behind_end(job: ClipJob) -> list[str]:
-    return [f"gte(dts*tb\\,{job.duration_seconds:.6f})"] if job.stops_at_end else []
+    return "+".join(wanted)
 
 
 def _place_options(job: ClipJob) -> dict[str, str | int | None]:

@@ -144,22 +144,55 @@ def test_a_file_cut_off_between_packets_is_short(tmp_path, name):
     assert clip["short_seconds"] == pytest.approx(1.6, abs=0.35)
 
 
-@pytest.mark.parametrize("name", ["e.mp4", "g.mkv", "i.flv", "j.avi", "l.mka", "c.tta"])
-@pytest.mark.parametrize("before", [0.02, 0.1, 0.2])
-def test_a_clip_that_ends_before_the_packet_that_was_cut_is_whole(tmp_path, name, before):
-    """ffmpeg reads ahead: what is damaged behind the clip was taken for its own."""
-    config, codecs = CUT_OFF[name]
-    path = record(tmp_path / name, *codecs)
+SLOW_SOUND = ("-c:a", "aac", "-ar", "16000")  # long packets, few between two pictures
+CUT_PICTURES = {
+    "a.mp4": ("-c:v", "libvpx-vp9", "-deadline", "realtime", *SLOW_SOUND, "-movflags", "faststart"),
+    "b.mov": ("-c:v", "mpeg2video", "-q:v", "2", *SLOW_SOUND, "-movflags", "faststart"),
+    "c.mov": (*H264, "-c:a", "pcm_s16le", "-movflags", "faststart"),
+    "d.mp4": ("-c:v", "libx265", "-preset", "ultrafast", *AAC, "-movflags", "faststart"),
+    "e.mp4": CUT_OFF["e.mp4"][1],
+    "i.flv": CUT_OFF["i.flv"][1],
+    "j.avi": ("-c:v", "mpeg2video", "-q:v", "2", "-c:a", "libmp3lame"),
+    "k.avi": ("-c:v", "mjpeg", "-q:v", "2", "-c:a", "libmp3lame"),
+}
+CUTS = [(name, kind, 0.5) for name in ("e.mp4", "g.mkv", "i.flv", "j.avi") for kind in "av"]
+CUTS += [(name, "a", 0.5) for name in ("l.mka", "c.tta")]
+CUTS += [(name, "v", share) for name in CUT_PICTURES for share in (0.3, 0.9)]
+
+
+def cut_within(folder, name, kind, share):
+    """Cut a file off within a packet of sound or picture; return the time where it begins."""
+    config, codecs = (
+        (EIGHT, CUT_PICTURES[name]) if kind == "v" and name in CUT_PICTURES else CUT_OFF[name]
+    )
+    path = record(folder / name, *codecs)
     with av.open(str(path)) as container:
-        sound = container.streams.audio[0]
-        places = [(p.pos, p.pts * p.time_base, p.size) for p in container.demux(sound) if p.pos]
-    begin, time, size = places[len(places) * 6 // 10]
-    path.write_bytes(path.read_bytes()[: begin + size // 2])
-    end = float(time) - before
+        (stream, *_) = getattr(container.streams, "audio" if kind == "a" else "video")
+        packets = [(p.pos, p.pts * p.time_base, p.size) for p in container.demux(stream) if p.pos]
+    begin, time, size = packets[len(packets) * 6 // 10]
+    path.write_bytes(path.read_bytes()[: begin + int(share * size)])
+    return config, float(time)
+
+
+@pytest.mark.parametrize(("name", "kind", "share"), CUTS)
+@pytest.mark.parametrize("before", [0.05, 0.2])
+def test_a_clip_that_ends_before_the_packet_that_was_cut_is_whole(
+    tmp_path, name, kind, share, before
+):
+    """ffmpeg reads ahead: what is damaged behind the clip was taken for its own."""
+    config, time = cut_within(tmp_path, name, kind, share)
+    end = time - before
     place = {"source": name, "start_seconds": end - 1.5, "end_seconds": end}
-    clip, _ = transcode_one(tmp_path, config, **place)
-    assert clip["flags"] in ([], ["decode_errors"])
-    check_clip(tmp_path, config, length=1.5, **place, flags=clip["flags"])
+    check_clip(tmp_path, config, length=1.5, **place, flags=[])
+
+
+@pytest.mark.parametrize("name", CUT_PICTURES)
+@pytest.mark.parametrize("after", [0.04, 0.5, None])
+def test_a_clip_whose_picture_was_cut_is_corrupt(tmp_path, name, after):
+    """Some decoders paint what is left of it and are content."""
+    _, time = cut_within(tmp_path, name, "v", 0.9)
+    end = {} if after is None else {"start_seconds": time - 1.5, "end_seconds": time + after}
+    assert lose_one(tmp_path, EIGHT, source=name, **end).reason == "corrupt"
 
 
 def test_pcm_that_lacks_what_was_cut_is_corrupt(tmp_path):
