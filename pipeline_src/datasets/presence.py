@@ -1,6 +1,7 @@
 """Whether the local files of a clip list are there, looked for before anything is run."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,7 @@ from pipeline_src.errors import ManifestError, StageError
 MAX_LOOKED_FOR = 1000
 # A list of which more is missing lies elsewhere; single clips that are gone are ledger rows.
 MOST = 0.5
+BEGINNINGS = re.compile(r"lost\+found|\.Trash.*|\.(git)?keep|\.DS_Store|\.directory|\.snapshot")
 
 
 def refuse_missing(description: Path, dataset: DatasetConfig, plan: Path, split: str) -> None:
@@ -53,11 +55,11 @@ def refuse_absent_root(root: Path, clips: Iterable[ClipRow]) -> None:
     """Refuse to look for local files where their disk may be away.
 
     Each would be lost as one that is not there, and what was made of it replaced by nothing. So it
-    is where the root is no folder or empty, or where most clips are looked for in folders that are:
-    empty places to mount at. Single files that are gone are rows of the ledger.
+    is where the root is no folder or empty, or where most clips are looked for in or below folders
+    that are: empty places to mount at. Single files that are gone are rows of the ledger.
 
     Args:
-        clips: of one chunk, all of them.
+        clips: of one chunk, all of them, each with the source that it is looked for at first.
     Raises:
         StageError: names the folder and a clip that is looked for there.
     """
@@ -66,17 +68,24 @@ def refuse_absent_root(root: Path, clips: Iterable[ClipRow]) -> None:
     if not missing:
         return
     if len(missing) == len(files) and not _has_anything(root):
-        raise _away(root, next(iter(missing)))
-    folders = {file.parent for file in missing.values()}
-    empty = {one for one in folders if _holds(one.is_dir) and not _has_anything(one)}
-    away = [clip for clip, file in missing.items() if file.parent in empty]
+        raise _away(root, next(iter(missing)), "or take its clips out of the list")
+    folders = {clip: _deepest_folder(file, root) for clip, file in missing.items()}
+    empty = {one for one in {*folders.values()} - {root} if not _has_anything(one)}
+    away = [clip for clip, folder in folders.items() if folder in empty]
     if len(away) > MOST * len(files):
-        raise _away(missing[away[0]].parent, away[0])
+        others = f" ({len(empty) - 1} more folders are empty)" if len(empty) > 1 else ""
+        raise _away(folders[away[0]], away[0], f"or delete it if its files are gone{others}")
 
 
-def _away(folder: Path, clip: ClipRow) -> StageError:
+def _deepest_folder(file: Path, root: Path) -> Path:
+    """Return the folder that is there, of those from ``root`` down to a file's."""
+    below = [folder for folder in file.parents if folder.is_relative_to(root)]
+    return next((folder for folder in below if _holds(folder.is_dir)), root)
+
+
+def _away(folder: Path, clip: ClipRow, otherwise: str) -> StageError:
     is_there = _holds(folder.is_dir)
-    end = "; delete the folder if its files are gone" if is_there else ""
+    end = f"; {otherwise}" if is_there else ""
     return StageError(
         f"{folder.absolute()} is {'empty' if is_there else 'no folder'}, and source "
         f"{clip.source!r} of clip {clip.clip_id!r} is looked for there; mount its disk or correct "
@@ -85,10 +94,10 @@ def _away(folder: Path, clip: ClipRow) -> StageError:
 
 
 def _has_anything(folder: Path) -> bool:
-    """Return whether a folder holds more than what every file system begins with."""
+    """Return whether a folder holds more than what file systems and places to mount begin with."""
     try:
         with os.scandir(folder) as found:  # the first entries of maybe millions
-            return any(not one.name.startswith(".") and one.name != "lost+found" for one in found)
+            return any(not BEGINNINGS.fullmatch(one.name) for one in found)
     except PermissionError:  # of a folder that one may enter and not list; each file will say
         return True
     except OSError:

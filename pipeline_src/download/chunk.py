@@ -58,7 +58,7 @@ def download_chunk(
     """
     listed = restore_secrets(read_plan_chunk(chunk_csv, id.split), Path(sources.clip_list))
     if not sources.mirror:
-        refuse_absent_root(sources.root, listed)
+        refuse_absent_root(sources.root, [source_choices(clip, sources)[0] for clip in listed])
     raw_folder.mkdir(parents=True, exist_ok=True)
     secrets = read_secrets()
     settings = json_sha256([version, config.recipe_values()])
@@ -70,7 +70,7 @@ def download_chunk(
         )
         rows = [_ledger_row(results[clip.clip_id], log) for clip in listed]
     if not sources.mirror and any(row.status != "ok" for row in rows):  # it may have gone meanwhile
-        refuse_absent_root(sources.root, listed)
+        refuse_absent_root(sources.root, [source_choices(clip, sources)[0] for clip in listed])
     found = [
         _manifest_clip(clip, outcome, raw_folder, manifest_path.parent)
         for clip, outcome in (results[clip.clip_id] for clip in listed)

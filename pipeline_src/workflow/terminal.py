@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_src.config.changes import describe_changes
-from pipeline_src.system.joblog import last_error
+from pipeline_src.system.joblog import TERMINATED, TERMINATED_STATUS, last_error
 from pipeline_src.system.progress import CLEAR_LINE
 
 MAX_REASON_CHARS = 200
@@ -37,9 +37,13 @@ UNREMARKABLE = re.compile(
 WORKFLOW_FAILED = "At least one job did not complete successfully."
 RULE_FAILED = "RuleException"
 INTERRUPTED = "Terminating processes on user request"
-ENDS_EARLY = "Will exit after finishing currently running jobs"  # after a failure or SIGTERM
-DIED = re.compile(r"\.(?P<rule>\w+)\.py' died with <Signals\.(?P<signal>\w+)")
-TERMINATED = "SIGTERM"
+ENDS_EARLY = "Will exit after finishing currently running jobs"  # after SIGTERM
+ENDED = re.compile(
+    r"\.(?P<rule>\w+)\.py' (?:died with <Signals\.(?P<signal>\w+)"
+    r"|returned non-zero exit status (?P<status>\d+))"
+)
+NO_OUTPUT = "MissingOutputException"
+SIGTERM = "SIGTERM"
 STOPPING = "SIGTERM with the workflow"
 STOPPED = "Stopped before the end. The same command continues."
 FULL_BYTES = 100_000  # a disk with less has no room for a log
@@ -74,10 +78,10 @@ class TerminalFormatter(logging.Formatter):
         self._sections, self._is_forced = sections, is_forced
         self._labels: dict[int, str] = {}
         self._ended: list[str] = []
-        self._failures: list[str] = []
-        self._is_interrupted = self._ends_early = False
-        # That ended a job of a rule, which is about to be said to have failed.
-        self._signals: dict[str, str] = {}
+        self._failures: dict[str, str] = {}  # by the job's label
+        self._is_interrupted = self._ends_early = self._lacks_output = False
+        # That ended jobs of a rule, which are about to be said to have failed, in this order.
+        self._signals: dict[str, list[str]] = {}
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one of Snakemake's records; empty = nothing is shown.
@@ -91,7 +95,9 @@ class TerminalFormatter(logging.Formatter):
         elif event == "WORKFLOW_STARTED":
             text = ""
         elif event == "JOB_FINISHED":
-            self._ended.append(self._labels.get(_field(record, "job_id"), record.getMessage()))
+            label = self._labels.get(_field(record, "job_id"), record.getMessage())
+            self._ended.append(label)
+            self._failures.pop(label, None)  # of an earlier try
             text = ""
         elif event == "PROGRESS":
             text = self._progressed(record)
@@ -109,6 +115,7 @@ class TerminalFormatter(logging.Formatter):
         place = "/".join(map(str, _field(record, "wildcards").values()))
         label = f"{_field(record, 'rule_name')} {place}".rstrip()
         self._labels[_field(record, "jobid")] = label
+        self._failures.pop(label, None)  # it is tried again
         return f"{_clock()} {label}" + (f": {reason}" if reason else "")
 
     def _progressed(self, record: logging.LogRecord) -> str:
@@ -119,22 +126,25 @@ class TerminalFormatter(logging.Formatter):
 
     def _failed(self, record: logging.LogRecord) -> str:
         label = self._labels.get(_field(record, "jobid"), _field(record, "rule_name"))
-        signal = self._signals.pop(_field(record, "rule_name"), "")
+        signals = self._signals.get(_field(record, "rule_name"))
+        signal = signals.pop(0) if signals else ""
         logs = [str(path).split(" ")[0] for path in _field(record, "log")]
         said = next((text for path in logs if (text := last_error(Path(path)))), "")
-        if self._is_interrupted or (signal == STOPPING and not said):
+        if self._is_interrupted or (signal == STOPPING and said in ("", TERMINATED)):
             return f"{_clock()} {label} stopped"
-        self._failures.append(f"{label}: {said or _without_words(signal, logs)}")
+        self._failures[label] = f"{label}: {said or _without_words(signal, logs)}"
         return f"{_clock()} {label} failed (log: {', '.join(logs) or 'none'})"
 
     def _said(self, record: logging.LogRecord) -> str:
         text = self._plain.format(record)
         self._ends_early = self._ends_early or text.startswith(ENDS_EARLY)
         is_asked_for = self._is_interrupted
-        if died := DIED.search(text):
+        self._lacks_output = self._lacks_output or NO_OUTPUT in text
+        if ended := ENDED.search(text):
             # With the workflow, or the job alone by somebody else: which is said nowhere else.
-            with_all = self._ends_early and died["signal"] == TERMINATED
-            self._signals[died["rule"]] = STOPPING if with_all else died["signal"]
+            signal = ended["signal"] or SIGTERM * (ended["status"] == str(TERMINATED_STATUS))
+            with_all = self._ends_early and signal == SIGTERM
+            self._signals.setdefault(ended["rule"], []).append(STOPPING if with_all else signal)
             is_asked_for = is_asked_for or with_all
         if UNREMARKABLE.match(text) or (is_asked_for and text.startswith(RULE_FAILED)):
             return ""
@@ -151,9 +161,9 @@ class TerminalFormatter(logging.Formatter):
         if self._is_interrupted:
             record.levelno, record.levelname = logging.INFO, "INFO"
             return "Interrupted. The same command continues."
-        if self._ends_early and not self._failures:
+        if self._ends_early and not self._failures and not self._lacks_output:
             return STOPPED
-        return "\n".join(dict.fromkeys(self._failures)) or WORKFLOW_FAILED
+        return "\n".join(dict.fromkeys(self._failures.values())) or WORKFLOW_FAILED
 
 
 def _without_words(signal: str, logs: Sequence[str]) -> str:

@@ -83,11 +83,44 @@ def test_a_disk_below_the_root_may_be_away_too(tmp_path):
     (tmp_path / "disk1").mkdir()
     (tmp_path / "notes.txt").touch()
     sources = ("gone.mp4", "nowhere/gone.mp4", *(f"disk1/{n}.mp4" for n in range(3)))
-    with pytest.raises(StageError, match=r"disk1 is empty, and source 'disk1/0.*; delete the"):
+    with pytest.raises(StageError, match=r"disk1 is empty, and source 'disk1/0.*; or delete it"):
         download_chunk(**local_chunk(tmp_path, tmp_path, *sources))
+    below = [source.replace("disk1", "disk1/by/dog") for source in sources]
+    with pytest.raises(StageError, match=r"disk1 is empty, and source 'disk1/by/dog/0"):
+        download_chunk(**local_chunk(tmp_path, tmp_path, *below))
     (tmp_path / "disk1").rmdir()
     download_chunk(**local_chunk(tmp_path, tmp_path, *sources))
     assert reasons_of(tmp_path) == ["unavailable"] * 5
+
+
+def test_folders_that_are_empty_are_counted_and_hidden_files_are_files(tmp_path):
+    """One folder was named a call, and deleting an "empty" one lost what was hidden in it."""
+    sources = [f"d{n}/{n}.mp4" for n in range(4)]
+    for source in sources:
+        (tmp_path / source).parent.mkdir()
+    (tmp_path / ".other").touch()
+    with pytest.raises(StageError, match=r"d0 is empty.*\(3 more folders are empty\)"):
+        download_chunk(**local_chunk(tmp_path, tmp_path, *sources))
+    for source in sources:
+        (tmp_path / source).with_name(".clips").touch()
+    download_chunk(**local_chunk(tmp_path, tmp_path, *sources))
+    assert reasons_of(tmp_path) == ["unavailable"] * 4
+
+
+def test_the_root_itself_is_not_to_be_deleted(tmp_path):
+    (tmp_path / "root").mkdir()
+    with pytest.raises(StageError, match="root is empty.*; or take its clips out of the list$"):
+        download_chunk(**local_chunk(tmp_path, tmp_path / "root"))
+
+
+def test_ready_cut_clips_need_no_folder_of_the_whole_videos(tmp_path):
+    for name in ("videos", "ready"):
+        (tmp_path / name).mkdir()
+    for n in range(2):
+        (tmp_path / f"ready/c{n}.mp4").write_bytes(b"1")
+    arguments = local_chunk(tmp_path, tmp_path, "videos/0.mp4", "videos/1.mp4")
+    download_chunk(**arguments | {"sources": ClipSources(tmp_path, "ready/{clip_id}.mp4")})
+    assert reasons_of(tmp_path) == []
 
 
 def test_files_that_are_gone_from_a_folder_are_rows_where_others_are_there(tmp_path):

@@ -184,6 +184,81 @@ def test_a_workflow_that_sigterm_ended_was_stopped(tmp_path):
     ]
 
 
+def ended(status, rule="pack_shard"):
+    """What Snakemake says of a job that handles the signal itself, as every one of ours does."""
+    return died("SIGTERM", rule).partition("died with")[0] + (
+        f"returned non-zero exit status {status}."
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alone", [False, True])
+def test_jobs_that_log_the_sigterm_of_a_workflow_were_stopped(tmp_path, alone):
+    screen, logs = Screen(), [tmp_path / f"{number}.log" for number in range(2)]
+    for path in logs:
+        code = (
+            "import os, signal, time\nfrom pipeline_src.system.joblog import log_to_file\n"
+            f"with log_to_file({str(path)!r}):\n"
+            "    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(300)\n"
+        )
+        assert exit_code(code) == 143
+    for number in range(2):
+        screen.start(number, "pack_shard", chunk=str(number))
+    if not alone:
+        screen.log(None, ENDS_EARLY)
+    for _ in logs:  # Snakemake's threads say this first
+        screen.log(None, ended(143), logging.ERROR)
+    for number, path in enumerate(logs):
+        screen.fail(number, "pack_shard", str(path))
+    screen.log(None, FAILED, logging.ERROR)
+    if alone:
+        assert screen.lines[-1].startswith("pack_shard 1: stopped by SIGTERM, as at a time limit")
+    else:
+        assert screen.lines[-4:] == [
+            ENDS_EARLY,
+            *("pack_shard 0 stopped", "pack_shard 1 stopped"),
+            "Stopped before the end. The same command continues.",
+        ]
+
+
+def test_jobs_of_one_rule_that_end_at_once_keep_their_signals(tmp_path):
+    """One entry a rule: the others were said to have failed without a message."""
+    screen, log = Screen(), str(tmp_path / "none.log")
+    for number in range(3):
+        screen.start(number, "pack_shard", chunk=str(number))
+    for text in (died("SIGKILL"), ended(1), died("SIGBUS")):
+        screen.log(None, text, logging.ERROR)
+    for number in range(3):
+        screen.fail(number, "pack_shard", log)
+    screen.log(None, FAILED, logging.ERROR)
+    assert [line.split("; see")[0] for line in screen.lines[-3:]] == [
+        "pack_shard 0: ended by SIGKILL, as a system without memory to spare does",
+        "pack_shard 1: it failed without a message of its own",
+        "pack_shard 2: ended by SIGBUS",
+    ]
+
+
+def test_a_failure_that_was_tried_again_is_not_the_last_word(tmp_path):
+    screen, log = Screen(), str(tmp_path / "none.log")
+    for _ in range(2):
+        screen.start(0, "pack_shard", chunk="0")
+        screen.log(None, ended(1), logging.ERROR)
+        screen.fail(0, "pack_shard", log)
+    screen.start(0, "pack_shard", chunk="0")
+    screen.log(None, ENDS_EARLY)
+    screen.log(None, FAILED, logging.ERROR)
+    assert screen.lines[-1] == "Stopped before the end. The same command continues."
+
+
+def test_output_that_is_missing_is_no_stop():
+    screen = Screen()
+    screen.start(0, "pack_shard", chunk="0")
+    screen.log(None, ENDS_EARLY)
+    screen.log(None, "MissingOutputException in rule pack_shard in file a.smk", logging.ERROR)
+    screen.log(None, FAILED, logging.ERROR)
+    assert screen.lines[-1] == FAILED
+
+
 def test_a_workflow_that_was_stopped_between_its_jobs_says_so():
     screen = Screen()
     screen.log(None, ENDS_EARLY)
