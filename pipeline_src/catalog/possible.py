@@ -19,6 +19,7 @@ from pipeline_src.config.networks import network_config_of
 from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainConfig, num_labelled
 from pipeline_src.errors import CheckpointError, ConfigError, did_you_mean
 from pipeline_src.methods import NetworkConfig, find_method
+from pipeline_src.runs.records import missing_file
 from pipeline_src.runs.spec import (
     DONE_FILE,
     SPEC_FILE,
@@ -198,7 +199,12 @@ def has_begun(done: str, model: ModelConfig, recipe: PretrainConfig | FinetuneCo
     if Path(done).is_file() and _is_spec_of(_recorded_spec(run_dir), model, recipe) is not False:
         return True
     places = [run_dir, *superseded_folders(run_dir)]
-    recorded = [state.get("spec") for place in places for _, state in saved_states(place)]
+    recorded = [
+        state.get("spec")
+        for place in places
+        for folder, state in saved_states(place)
+        if state["sha256"] and missing_file(folder, state["sha256"]) is None  # else none goes on
+    ]
     return any(_is_spec_of(values, model, recipe) for values in recorded)
 
 

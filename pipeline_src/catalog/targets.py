@@ -1,10 +1,15 @@
 """Names of targets as people type them: of a wrong one Snakemake says only that no rule has it."""
 
+import math
 import re
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import yaml
 
 from pipeline_src.config import Config
+from pipeline_src.config.changes import section_keys
+from pipeline_src.config.yaml_files import parse_yaml
 from pipeline_src.errors import ConfigError, did_you_mean
 
 SHOWN = ("all", "pretrain", "report", "shards_<dataset>", "finetune_<dataset>", "eval_<dataset>")
@@ -37,12 +42,19 @@ def refuse_unknown(arguments: Sequence[str], known: Collection[str]) -> None:
 def _as_option(word: str) -> str:
     """Return the option that ``section.key=value`` stands for; empty where it is no setting."""
     setting = SETTING.fullmatch(word)
-    if not setting or setting["section"] not in Config.model_fields:
+    if not setting or setting["section"] not in {"runs", *section_keys(Config())}:
         return ""
-    nested = setting["value"]
-    for key in reversed(setting["keys"].split(".")):
-        nested = f"{{{key}: {nested}}}"
-    return shlex.join(["--config", f"{setting['section']}={nested}"])
+    keys = setting["keys"].split(".")
+    try:
+        value = parse_yaml(setting["value"], word)
+    except ConfigError:
+        return ""
+    if isinstance(value, Mapping) or not all(keys):
+        return ""
+    for key in reversed(keys):
+        value = {key: value}
+    written = yaml.safe_dump(value, default_flow_style=True, width=math.inf, sort_keys=False)
+    return shlex.join(["--config", f"{setting['section']}={written.strip()}"])
 
 
 def _words(arguments: Sequence[str]) -> Iterator[str]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection
 from functools import reduce
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -29,7 +29,16 @@ def _number(value: Any) -> Any:
     """Return the number that a text is; anything else as it is."""
     if not isinstance(value, str) or not NUMBER.fullmatch(value):
         return value
-    return int(value) if value.lstrip("+-").isdigit() else float(value)
+    if value.lstrip("+-").isdigit():
+        return int(value)
+    return float(value) if math.isfinite(float(value)) else value
+
+
+def _takes_text(annotation: Any, text: Any) -> bool:
+    """Return whether a field of this type may hold the text itself."""
+    if annotation is str or (isinstance(annotation, str) and annotation == text):
+        return True
+    return any(_takes_text(one, text) for one in get_args(annotation))
 
 
 class ModelConfig(Section):
@@ -65,8 +74,11 @@ class ModelConfig(Section):
         """Take a number that stands as text for the number, as the sections' own keys do."""
         method = info.data.get("method")
         fields = find_method(method).config.model_fields if method else {}
-        texts = {key for key in values if key in fields and fields[key].annotation is str}
-        return {k: value if k in texts else _number(value) for k, value in values.items()}
+        kinds = {key: field.annotation for key, field in fields.items()}
+        return {
+            key: value if _takes_text(kinds.get(key), value) else _number(value)
+            for key, value in values.items()
+        }
 
     @property
     def name(self) -> str:

@@ -150,7 +150,7 @@ def _unpack(dataset: DatasetConfig, file: OfficialFile, say: Say) -> None:
     except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError) as error:
         raise ManifestError(
             f"{file.path}: cannot be unpacked into {dataset.root}: {shown(error)}; delete it and "
-            "run again"
+            "run again, or unpack it there yourself"
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -169,24 +169,33 @@ def _extract(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as packed:
         total = 0
         for member in packed:
-            total += member.size
+            _check_total(total + member.size)
+            total += _extract_member(packed, member, folder)  # a link's size is 0
             _check_total(total)
-            _extract_member(packed, member, folder)
 
 
-def _extract_member(packed: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
-    path = folder / member.name
-    if ".." in path.relative_to(folder).parts:  # an absolute name raises ValueError too
+def _extract_member(packed: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> int:
+    """Write one member, of a link a copy of the member that it names; return how many bytes.
+
+    Raises:
+        ValueError: it leads out of the archive, or is neither file nor folder of it.
+    """
+    path = folder / member.name.lstrip("/")  # as tar itself does
+    if ".." in path.relative_to(folder).parts:
         raise ValueError(f"{member.name!r} leads out of the archive")
     if member.isdir():
         path.mkdir(parents=True, exist_ok=True)
-        return
-    content = packed.extractfile(member) if member.isreg() else None
+        return 0
+    try:  # of a link to a file of the archive, that file
+        content = None if member.isdev() else packed.extractfile(member)
+    except KeyError:
+        content = None
     if content is None:
         raise ValueError(f"{member.name!r} is no file and no folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     with content, path.open("wb") as target:
         shutil.copyfileobj(content, target)
+        return target.tell()
 
 
 def _check_total(num_bytes: int) -> None:

@@ -147,8 +147,9 @@ class ResultTable:
             if row is None:  # the header
                 whole = end
                 continue
-            if row["source"] != source or int(row["window"]) == 0:
-                source, reasons, ends, num_good = row["source"], set(), [], 0
+            name = plain_text(row["source"])  # older tables have such bytes in JSON's own form
+            if name != source or int(row["window"]) == 0:
+                source, reasons, ends, num_good = name, set(), [], 0
             num_good += not row["reason"]
             ends.append(end)
             reasons.add(row["reason"])

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from pipeline_src.config import ModelConfig, default_config, load_config, resolve_run
 from pipeline_src.config.generate import drifted_files
@@ -252,3 +254,15 @@ def test_a_text_of_a_method_of_ones_own_stays_text(monkeypatch):
         "release": "2",
         "depth": 2,
     }
+
+
+def test_text_of_an_override_stays_where_its_field_takes_that_text(monkeypatch):
+    class Network(BaseModel):
+        name: str | None = None
+        kind: Literal["1", "2"] = "1"
+        width: int | Literal["auto"] = 8
+
+    method = SimpleNamespace(config=Network)
+    monkeypatch.setattr("pipeline_src.config.training.find_method", lambda name: method)
+    given = {"name": "1", "kind": "2", "width": "3", "other": "1e400"}
+    assert ModelConfig(overrides=given).overrides == given | {"width": 3}

@@ -71,8 +71,20 @@ def trained(results, run, *, ended):
         write_json(folder / "spec.json", spec)
         write_json(folder / "done.json", {})
         return
-    state = {"fingerprint": "f", "step": 2, "num_steps": 9, "sha256": {}, "spec": spec}
+    hashes = {"model.safetensors": "0"}
+    state = {"fingerprint": "f", "step": 2, "num_steps": 9, "sha256": hashes, "spec": spec}
     write_json(folder / "checkpoints/step_2/state.json", state)
+    (folder / "checkpoints/step_2/model.safetensors").touch()
+
+
+def test_a_state_without_its_weights_is_no_start_that_is_behind(root, tmp_path):
+    """As a copy leaves it that was killed: the training begins anew, and needs what a start does."""
+    run, refusal = REFUSALS[0].values
+    trained(tmp_path, run, ended=False)
+    planned(root, tmp_path, **run)
+    (tmp_path / "one/pretrain/checkpoints/step_2/model.safetensors").unlink()
+    with pytest.raises(ConfigError, match=refusal):
+        planned(root, tmp_path, **run)
 
 
 @pytest.mark.parametrize("ended", [True, False], ids=["ended", "on the way"])

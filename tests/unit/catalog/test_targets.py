@@ -1,10 +1,13 @@
 """What a wrong word is told: the nearest right one, and the place that set it."""
 
+import shlex
+
 import pytest
 
 from pipeline_src.catalog import Catalog
 from pipeline_src.catalog.targets import refuse_unknown
 from pipeline_src.config import Config, load_config, merge_files
+from pipeline_src.config.yaml_files import parse_assignments
 from pipeline_src.datasets.clip_lists import read_clips
 from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.errors import ConfigError, ManifestError
@@ -72,14 +75,25 @@ def test_misspelt_targets(arguments, near):
     ("word", "option"),
     [
         ("finetune.lr=0.1", "--config 'finetune={lr: 0.1}' -- <targets>"),
-        ("runs.exp1.finetune.lr=.1", "--config 'runs={exp1: {finetune: {lr: .1}}}' -- <targets>"),
-        ("pretrain.curriculum.end=.8", "--config 'pretrain={curriculum: {end: .8}}' -- <targets>"),
+        ("runs.exp1.finetune.lr=.1", "--config 'runs={exp1: {finetune: {lr: 0.1}}}' -- <targets>"),
+        ("pretrain.curriculum.end=.8", "--config 'pretrain={curriculum: {end: 0.8}}' -- <targets>"),
+        ("finetune.init=a: b", None),
+        ("finetune.lr=[1", None),
+        ("finetune..lr=1", None),
+        ("results.x=1", None),
+        ("pretrain.datasets=[a,b]", "--config 'pretrain={datasets: [a, b]}' -- <targets>"),
+        ("pretrain.note=a,b", "--config 'pretrain={note: '\"'\"'a,b'\"'\"'}' -- <targets>"),
     ],
 )
 def test_a_setting_for_a_target_is_written_as_one(word, option):
+    if option is None:
+        refuse_unknown(["-n", "all", word], ["all"])
+        return
     with pytest.raises(ConfigError) as caught:
         refuse_unknown(["-n", "all", word], ["all"])
     assert str(caught.value) == f"{word}: a setting is given as {option}"
+    given = shlex.split(option)[1]
+    assert parse_assignments([given])[word.partition(".")[0]]
 
 
 def test_what_a_run_scores_elsewhere_is_shown_at_its_end(root):

@@ -141,7 +141,7 @@ def test_an_archive_becomes_the_root(tmp_path, server, kind, folder):
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
 def test_an_archive_writes_nowhere_else(tmp_path, server, kind):
-    server.files["a"] = archive(kind, ["ok/a.wav", "../../outside.wav", "/tmp/outside.wav"])
+    server.files["a"] = archive(kind, ["ok/a.wav", "/tmp/outside.wav", "../../outside.wav"])
     file = {"url": server.url("a"), "path": f"data/a.{kind}", "max_bytes": 10**6, "unpack": True}
     if kind == "zip":  # its reader takes the dots off
         fetch(tmp_path, file, classes_from_list=False)
@@ -160,26 +160,50 @@ def test_an_archive_writes_nowhere_else(tmp_path, server, kind):
 @pytest.mark.parametrize(
     "member",
     [
-        {"name": "/tmp/outside.wav"},
         {"name": "a/../../outside.wav"},
         {"name": "link", "type": tarfile.SYMTYPE, "linkname": "/etc/passwd"},
-        {"name": "link", "type": tarfile.LNKTYPE, "linkname": "ok.wav"},
+        {"name": "link", "type": tarfile.LNKTYPE, "linkname": "gone.wav"},
         {"name": "device", "type": tarfile.CHRTYPE},
     ],
 )
 def test_what_is_no_file_of_an_archive_is_refused_by_name(tmp_path, server, member):
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz") as packed:
-        for values in ({"name": "ok.wav"}, member):
-            info = tarfile.TarInfo()
-            for key, value in values.items():
-                setattr(info, key, value)
-            packed.addfile(info, io.BytesIO())
-    server.files["a"] = stream.getvalue()
+    server.files["a"] = members({"name": "ok.wav"}, member)
     file = {"url": server.url("a"), "path": "data/a.tar.gz", "max_bytes": 10**6, "unpack": True}
     with pytest.raises(ManifestError, match=f"cannot be unpacked.*{member['name']}"):
         fetch(tmp_path, file, classes_from_list=False)
     assert not (tmp_path / "data/root").exists()
+
+
+@pytest.mark.parametrize(
+    ("member", "path"),
+    [
+        ({"name": "/tmp/outside.wav"}, "tmp/outside.wav"),
+        ({"name": "a/link.wav", "type": tarfile.SYMTYPE, "linkname": "../d/ok.wav"}, "a/link.wav"),
+        ({"name": "a/link.wav", "type": tarfile.LNKTYPE, "linkname": "d/ok.wav"}, "a/link.wav"),
+    ],
+)
+def test_links_within_an_archive_are_copies_and_names_start_at_its_root(
+    tmp_path, server, member, path
+):
+    """tarfile's own filter allows them: what it unpacked was refused."""
+    server.files["a"] = members({"name": "d/ok.wav"}, member)
+    file = {"url": server.url("a"), "path": "data/a.tar.gz", "max_bytes": 10**6, "unpack": True}
+    fetch(tmp_path, file, classes_from_list=False)
+    assert (tmp_path / "data/root" / path).read_bytes() == b"sound"
+    assert not (tmp_path / "data/root" / path).is_symlink()
+
+
+def members(*members):
+    """An archive of members with these fields; files hold a word."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as packed:
+        for values in members:
+            info = tarfile.TarInfo()
+            for key, value in values.items():
+                setattr(info, key, value)
+            info.size = 5 * info.isreg()
+            packed.addfile(info, io.BytesIO(b"sound"))
+    return stream.getvalue()
 
 
 def test_a_run_fetches_and_a_dry_run_does_not(tmp_path, server, shell_env):

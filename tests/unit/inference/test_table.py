@@ -55,6 +55,15 @@ def test_a_name_in_another_encoding_is_done_once(path):
     assert read(path) == [("b\\udcff.wav", 0)]
 
 
+def test_a_name_in_another_encoding_of_an_older_table_is_done(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    with table(path) as first:
+        first.write(rows_of("b\udcff.wav"))
+    path.write_text(path.read_text().replace("b\\\\udcff", "b\\udcff"))  # JSON's own form
+    with table(path) as second:
+        assert plain_text("b\udcff.wav") in second.done
+
+
 def test_what_was_refused_for_a_time_is_made_again(path):
     with table(path) as first:
         first.write(rows_of("a.mp4"))
