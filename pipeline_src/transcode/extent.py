@@ -207,8 +207,9 @@ def measure(
         moment = clock.place(packet)
         if moment is not None:
             if _is_cut(packet, container):
-                end = max((one.end_seconds for one in moments[packet.stream_index]), default=0.0)
-                begin = min(moment.start_seconds, end)  # pictures that follow it may be shown before
+                # Pictures that would follow it may be shown before it.
+                ends = (one.end_seconds for one in moments[packet.stream_index])
+                begin = min(moment.start_seconds, max(ends, default=math.inf))
                 cut_packet = CutPacket(position, begin, packet.stream_index != audio.index)
             moments[packet.stream_index].append(moment)
             if packet.stream_index == audio.index:
@@ -235,7 +236,7 @@ def measure(
 
 
 def _is_cut(packet: Packet, container: InputContainer) -> bool:
-    """Return whether the file ends within a packet; where clocks may jump, others are marked too."""
+    """Return whether the file ends within a packet, where no other packets are marked."""
     if not packet.is_corrupt or not packet.pos or may_jump(container):
         return False
     return packet.pos + packet.size + MAX_HEAD_BYTES >= container.size

@@ -78,7 +78,7 @@ def trained(results, run, *, ended):
 
 
 def test_a_state_without_its_weights_is_no_start_that_is_behind(root, tmp_path):
-    """As a copy leaves it that was killed: the training begins anew, and needs what a start does."""
+    """As a copy leaves it that was killed: the training begins anew."""
     run, refusal = REFUSALS[0].values
     trained(tmp_path, run, ended=False)
     planned(root, tmp_path, **run)

@@ -109,7 +109,7 @@ def test_folders_that_are_empty_are_counted_and_hidden_files_are_files(tmp_path)
 
 def test_the_root_itself_is_not_to_be_deleted(tmp_path):
     (tmp_path / "root").mkdir()
-    with pytest.raises(StageError, match="root is empty.*; or take its clips out of the list$"):
+    with pytest.raises(StageError, match=r"root is empty.*; or take its clips out of the list$"):
         download_chunk(**local_chunk(tmp_path, tmp_path / "root"))
 
 
