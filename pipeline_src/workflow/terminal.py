@@ -125,7 +125,7 @@ class TerminalFormatter(logging.Formatter):
         return f"{_clock()} {', '.join(ended)} done, {share}" if ended else share
 
     def _failed(self, record: logging.LogRecord) -> str:
-        label: str = self._labels.get(_field(record, "jobid"), _field(record, "rule_name"))
+        label = self._labels.get(_field(record, "jobid")) or str(_field(record, "rule_name"))
         signals = self._signals.get(_field(record, "rule_name"))
         signal = signals.pop(0) if signals else ""
         logs = [str(path).split(" ")[0] for path in _field(record, "log")]
