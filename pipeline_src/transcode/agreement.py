@@ -63,7 +63,7 @@ def should_look_again(
         return False
     if isinstance(result, MediaError):
         return result.reason in EMPTY_REASONS
-    if result.num_errors and job.video_index is not None:  # a picture may be cut in two
+    if result.num_errors:  # a picture may be cut in two, the sound be shorter than stated
         return True
     _, zeros = result.zeros_seconds
     if zeros > HOLE_SECONDS and not probe.length.is_dense:

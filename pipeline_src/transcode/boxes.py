@@ -60,6 +60,15 @@ def find_second_movie(path: Path) -> int | None:
     return None
 
 
+def is_encrypted(path: Path) -> bool:
+    """Return whether the tables say that sound or pictures are encrypted (Common Encryption)."""
+    with path.open("rb") as stream:
+        tables = [
+            _read(stream, at, size) for kind, at, size in find_boxes(stream) if kind == b"moov"
+        ]
+    return any(b"sinf" in table and (b"encv" in table or b"enca" in table) for table in tables)
+
+
 def _read(stream: BinaryIO, at: int, size: int) -> bytes:
     stream.seek(at)
     return stream.read(min(size, MAX_TABLE_BYTES))

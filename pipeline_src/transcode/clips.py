@@ -10,6 +10,7 @@ from pipeline_src.errors import MediaError, as_clip_error
 from pipeline_src.manifest.chunks import Clip
 from pipeline_src.transcode.agreement import ROUNDING_SECONDS, find_missing
 from pipeline_src.transcode.batch import Decoded
+from pipeline_src.transcode.boxes import is_encrypted
 from pipeline_src.transcode.changes import MISFIT
 from pipeline_src.transcode.extent import HOLE_SECONDS
 from pipeline_src.transcode.ffmpeg import drops_packets
@@ -34,6 +35,10 @@ MAX_FOREIGN = 100
 AMOUNTS = ("short_seconds", "gap_seconds", "num_repeated_frames", "num_decode_errors")
 SEEK_WHOLE = {"mov", "matroska"}
 SEEK_WITHIN_FRAMES = {"mpeg"}
+# Each sample is a step from the one before, from the first of the file on; of G.722 in WAV seeking
+# goes to twice the time.
+CODECS_OF_STEPS = ("adpcm_yamaha", "adpcm_ima_ws", "adpcm_ct", "adpcm_sbpro", "adpcm_aica")
+DECODED_FROM_START = (*CODECS_OF_STEPS, "g722", "g726")
 CANNOT_BE_NEGATIVE = {"matroska", "webm", "flv"}
 
 
@@ -146,9 +151,11 @@ def _check_rest(path: Path, probe: MediaInfo) -> None:
 
 
 def explain(error: MediaError, prepared: PreparedClip) -> MediaError:
-    """Tell of a clip that could not be decoded that its file is several joined to one, if it is."""
+    """Tell of a clip that could not be decoded that its file is encrypted, or several joined."""
     if error.reason != "corrupt":
         return error
+    if "mov" in prepared.probe.containers and is_encrypted(prepared.job.path):
+        return MediaError("unsupported", f"encrypted; it needs its key ({error.detail})")
     at = find_any(prepared.job.path, prepared.probe.containers)
     if at is None:
         return error
@@ -266,7 +273,7 @@ def _margin_seconds(probe: MediaInfo) -> float | None:
     A program stream is cut into packs without regard to the frames of sound: after a seek it
     begins with a part of one.
     """
-    if not probe.length.seeks:
+    if not probe.length.seeks or probe.audio_codec.startswith(DECODED_FROM_START):
         return None
     if not probe.containers & SEEK_WITHIN_FRAMES:
         return 0.0

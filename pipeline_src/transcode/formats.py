@@ -22,12 +22,30 @@ RECOGNISED = re.compile(r"Format (\S+) probed with size=")
 NAMING_SECONDS = 20.0
 # What a pipe writes where a size would stand: ffmpeg reads no such file.
 UNSIZED = re.compile(rb"FORM\x00{4}AIF[FC]|riff.{12}\xff{8}wave", re.DOTALL)
-UNSIZED_HEAD_BYTES = 28
+HEAD_BYTES = 28
+# What is no recording, and what to do with it.
+OTHER_FILES = {
+    b"\x1f\x8b": "a gzip file; unpack it",
+    b"PK\x03\x04": "a zip archive; unpack it",
+    b"version https://git-lfs": "a pointer of Git LFS; `git lfs pull` fetches the file",
+}
+# ffmpeg takes their samples for little-endian.
+BIG_ENDIAN_WAV = b"RIFX"
 
 
 def input_url(path: Path) -> str:
     """Return the file's name in a form that is never read as an option or a protocol."""
     return f"file:{path}"
+
+
+def check_byte_order(path: Path) -> None:
+    """Refuse WAV of big-endian samples.
+
+    Raises:
+        MediaError: unsupported.
+    """
+    if _head(path).startswith(BIG_ENDIAN_WAV):
+        raise MediaError("unsupported", "big-endian WAV (RIFX); convert it, as sox does")
 
 
 def check_container(path: Path) -> None:
@@ -36,7 +54,11 @@ def check_container(path: Path) -> None:
     Raises:
         MediaError: unsupported, also where the header is that of a pipe.
     """
-    if UNSIZED.match(_head(path)):
+    head = _head(path)
+    for begin, what in OTHER_FILES.items():
+        if head.startswith(begin):
+            raise MediaError("unsupported", what)
+    if UNSIZED.match(head):
         raise MediaError(
             "unsupported",
             "AIFF or W64 as a pipe writes it, without sizes; convert it again, into a file",
@@ -49,7 +71,7 @@ def check_container(path: Path) -> None:
 def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
-            return stream.read(UNSIZED_HEAD_BYTES)
+            return stream.read(HEAD_BYTES)
     except OSError:  # why it could not be opened is known by now
         return b""
 

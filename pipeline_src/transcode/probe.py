@@ -23,7 +23,13 @@ from pipeline_src.transcode.boxes import promised_seconds
 from pipeline_src.transcode.extent import Extent, measure
 from pipeline_src.transcode.filters import Look
 from pipeline_src.transcode.foreign import TAKE_TAGS, find_media_end
-from pipeline_src.transcode.formats import CONTAINERS, INPUT_OPTIONS, check_container, input_url
+from pipeline_src.transcode.formats import (
+    CONTAINERS,
+    INPUT_OPTIONS,
+    check_byte_order,
+    check_container,
+    input_url,
+)
 from pipeline_src.transcode.frame_heads import has_another_rate, has_heads
 from pipeline_src.transcode.lead import LEAD_OPTION, find_lead
 from pipeline_src.transcode.length import MICROSECONDS, Length, find_length, header_seconds
@@ -127,6 +133,8 @@ def probe_file(
         MediaError: corrupt (no known container, no packets), no_audio, no_video, unsupported.
     """
     with open_container(path, max_pixels) as container:
+        if "wav" in container.format.name:
+            check_byte_order(path)
         audio, video = _used_streams(container, needs_video)
         length = find_length(
             container,
@@ -200,8 +208,8 @@ def _open(path: Path, options: dict[str, str]) -> InputContainer:
 def _used_streams(
     container: InputContainer, needs_video: bool
 ) -> tuple[AudioStream, VideoStream | None]:
-    audio = container.streams.best("audio")
     video = _video_stream(container)
+    audio = container.streams.best("audio", related=video)  # of the same programme of a broadcast
     if not container.streams.audio and video is None:
         raise MediaError("corrupt", "neither an audio nor a video stream")
     if not isinstance(audio, AudioStream):
@@ -238,8 +246,15 @@ def _describe(
 
 
 def _further_tracks(container: InputContainer, best: Stream) -> list[int]:
-    tracks = container.streams.audio
-    return [track.index for track in tracks if track is not best and track.codec_context]
+    """List other sounds that may stand for ``best``, none of another programme of a broadcast."""
+    picture = container.streams.best("video", related=best)
+    return [
+        track.index
+        for track in container.streams.audio
+        if track is not best
+        and track.codec_context
+        and container.streams.best("video", related=track) is picture
+    ]
 
 
 def _look(video: VideoStream) -> Look:

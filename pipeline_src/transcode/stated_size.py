@@ -18,6 +18,15 @@ AVI_HEADER = re.compile(rb"avih.{4}(.{20})", re.DOTALL)
 MAX_BYTES = 1 << 62
 # Up to the samples, with the bytes of a second and the size of all.
 WAV_DATA = re.compile(rb"RIFF.{4}WAVE.*?fmt .{12}(.{4}).*?data(.{4})", re.DOTALL)
+# What pipes write in place of it: ffmpeg and others, SoX.
+UNKNOWN_SIZES = ((0xFFFF0000, 0xFFFFFFFF), (0x7FFF0000, 0x7FFFFFFF))
+# Of CAF, the rate and what a packet holds: bytes, 0 where they differ, and samples.
+CAF_DATA = re.compile(rb"caff.{4}desc.{8}(.{8}).{8}(.{8}).*?data(.{8})", re.DOTALL)
+# Of W64, with the bytes of a second; its names are 16 bytes, sizes 8 and count both.
+W64_DATA = re.compile(rb"riff.*?wave.*?fmt .{12}.{8}.{8}(.{4}).*?data.{12}(.{8})", re.DOTALL)
+W64_HEAD_BYTES = 24
+# A number before the samples.
+CAF_EDITS_BYTES = 4
 # A chunk, or a tag of songs.
 CHUNK = re.compile(rb"[ -~]{4}")
 FLV_SIZE = re.compile(rb"\x00\x08filesize\x00(.{8})", re.DOTALL)
@@ -56,7 +65,7 @@ def stated_seconds(path: Path, containers: frozenset[str], header_seconds: float
 
 
 def _wav_seconds(path: Path) -> float:
-    """Return the length with what follows the samples without being a chunk; 0 where none does."""
+    """Return the length that a cut file states, or all there is without a chunk's name; or 0."""
     with path.open("rb") as stream:
         head = stream.read(HEAD_BYTES)
         found = WAV_DATA.match(head)
@@ -68,8 +77,11 @@ def _wav_seconds(path: Path) -> float:
         end = found.end() + size + size % 2
         stream.seek(end)
         rest = stream.read(HEAD_BYTES)
+    there = path.stat().st_size - found.end()
+    if there < size and not any(first <= size <= last for first, last in UNKNOWN_SIZES):
+        return size / rate
     is_more = bool(rest.strip(b"\0")) and not CHUNK.match(rest)
-    return (path.stat().st_size - found.end()) / rate if is_more else 0.0
+    return there / rate if is_more else 0.0
 
 
 def _matroska(head: bytes) -> Stated:
@@ -121,6 +133,30 @@ def _sox(head: bytes) -> Stated:
     return Stated(4 + size + 4 * samples, samples / channels / rate) if is_known else Stated(0)
 
 
+def _w64(head: bytes) -> Stated:
+    found = W64_DATA.match(head)
+    rate, size = (
+        (*struct.unpack("<I", found[1]), *struct.unpack("<Q", found[2])) if found else (0, 0)
+    )
+    if not found or not rate or not W64_HEAD_BYTES < size < MAX_BYTES:
+        return Stated(0)
+    return Stated(found.end() - W64_HEAD_BYTES + size, (size - W64_HEAD_BYTES) / rate)
+
+
+def _caf(head: bytes) -> Stated:
+    """Find the size of the samples, -1 where a pipe did not know it."""
+    found = CAF_DATA.match(head)
+    if not found:
+        return Stated(0)
+    (rate,), (size,) = struct.unpack(">d", found[1]), struct.unpack(">q", found[3])
+    num_bytes, num_samples = struct.unpack(">II", found[2])
+    if not 0 < size < MAX_BYTES:
+        return Stated(0)
+    is_even = num_bytes and num_samples and rate > 0
+    seconds = (size - CAF_EDITS_BYTES) / num_bytes * num_samples / rate if is_even else 0.0
+    return Stated(found.end() + size, seconds)
+
+
 READERS: Mapping[str, Callable[[bytes], Stated]] = {
     "matroska": _matroska,
     "avi": _avi,
@@ -128,4 +164,6 @@ READERS: Mapping[str, Callable[[bytes], Stated]] = {
     "mp3": _mp3,
     "asf": _asf,
     "sox": _sox,
+    "w64": _w64,
+    "caf": _caf,
 }
