@@ -32,7 +32,7 @@ from pipeline_src.train.memory import keep_freed_memory
 from pipeline_src.train.precision import agree_on_precision
 from pipeline_src.train.progress import TrainProgress
 from pipeline_src.train.resume import resume_point
-from pipeline_src.train.state import compare_threads, constant_state
+from pipeline_src.train.state import compare_threads, constant_state, describe_again
 from pipeline_src.train.stop import StopFlag
 from pipeline_src.train.superseded import recall, set_aside
 from pipeline_src.train.task import Task, make_task
@@ -116,8 +116,10 @@ def _trained(
     fingerprint, run_dir = spec.fingerprint(), spec.run_dir
     if ranks.is_main:
         recall(run_dir, fingerprint)
-    is_finished = ranks.is_main and published(run_dir, fingerprint) is not None
-    if from_main(int(is_finished), ranks):
+    finished = published(run_dir, fingerprint) if ranks.is_main else None
+    if finished:
+        describe_again(finished, spec)
+    if from_main(int(finished is not None), ranks):
         logger.info("%s: is trained already", run_dir)
         return run_dir / PUBLISHED_FOLDER
     resumed = resume_point(run_dir / CHECKPOINTS_FOLDER, fingerprint, ranks)

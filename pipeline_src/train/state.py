@@ -8,8 +8,9 @@ import torch
 from pipeline_src.runs.checkpoint import Checkpoint
 from pipeline_src.runs.preparation import describe_data
 from pipeline_src.runs.provenance import git_commit, package_versions
-from pipeline_src.runs.spec import TrainSpec
+from pipeline_src.runs.spec import STATE_FILE, TrainSpec
 from pipeline_src.shards.shard_set import ShardSet
+from pipeline_src.system.atomic import write_json
 from pipeline_src.train.task import Task
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,13 @@ def constant_state(
         "versions": package_versions(),
         "precision": "bfloat16" if is_mixed else "float32",
     }
+
+
+def describe_again(finished: Checkpoint, spec: TrainSpec) -> None:
+    """Keep what a finished training says of its data up to date: licences may have been added."""
+    data = describe_data(spec.train_indexes)["data"]
+    if data != finished.state.get("data"):
+        write_json(finished.folder / STATE_FILE, {**finished.state, "data": data})
 
 
 def compare_threads(resumed: Checkpoint) -> None:

@@ -134,6 +134,19 @@ def test_a_finished_training_without_its_log_stays_as_it_was_published(index_pat
     assert (done.read_bytes(), (tmp_path / "run/history.csv").read_bytes()) == before
 
 
+def test_a_finished_training_takes_over_a_licence_that_was_added(index_path, tmp_path):
+    spec = make_spec(index_path, tmp_path / "run", epochs=1, average_epochs=())
+    trained = run_training(spec, StopFlag()).read_bytes()
+    before = index_path.read_bytes()
+    try:
+        index_path.write_text(json.dumps({**json.loads(before), "licence": "CC BY 4.0"}))
+        assert run_training(spec, StopFlag()).read_bytes() == trained
+    finally:
+        index_path.write_bytes(before)
+    state = json.loads((spec.run_dir / "checkpoint/state.json").read_bytes())
+    assert [one["licence"] for one in state["data"]] == ["CC BY 4.0"]
+
+
 def test_a_pretraining_continues_that_of_another_run(index_path, tmp_path):
     first = run_training(pretrain_spec(index_path, tmp_path / "first"), StopFlag())
     still = pretrain_spec(
