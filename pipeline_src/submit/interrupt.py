@@ -1,6 +1,8 @@
 """Ctrl-C, a closed terminal and a shutdown as one exception in the waiter."""
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -11,6 +13,7 @@ import psutil
 WAITERS = ("pretrain_model.py", "finetune_model.py")  # ends of the names of their scripts
 Handler = Callable[[int, FrameType | None], object]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+RETRY_SECONDS = 0.05
 
 
 class InterruptedBySignal(BaseException):
@@ -63,4 +66,15 @@ def _pass_on(handler: Handler, number: int, frame: FrameType | None) -> None:
         with suppress(psutil.Error):
             if any(word.endswith(WAITERS) for word in process.cmdline()):
                 process.send_signal(number)
+    if _is_logging(frame):  # Snakemake's handler drops an interrupt that is raised there
+        threading.Timer(RETRY_SECONDS, os.kill, (os.getpid(), number)).start()
+        return
     handler(number, frame)
+
+
+def _is_logging(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_name == "emit":
+            return True
+        frame = frame.f_back
+    return False
