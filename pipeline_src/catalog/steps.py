@@ -76,6 +76,18 @@ STEPS = {
 }
 
 
+def single_values(sections: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return of each rule the settings that are no section, key -> value, to name a changed one."""
+    return {
+        rule: {
+            key: value
+            for key in step.settings.values()
+            if not isinstance(value := _value(sections, key), Mapping)
+        }
+        for rule, step in STEPS.items()
+    }
+
+
 class ChunkStage(NamedTuple):
     """A stage of a data set, made chunk by chunk in a folder of its name.
 

@@ -11,7 +11,8 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from pipeline_src.config.changes import describe_changes
 from pipeline_src.system.joblog import TERMINATED, TERMINATED_STATUS, last_error
@@ -49,17 +50,35 @@ STOPPED = "Stopped before the end. The same command continues."
 FULL_BYTES = 100_000  # a disk with less has no room for a log
 
 
-def shorten_messages(
-    handler: logging.Handler, sections: Mapping[str, set[str]], is_forced: Callable[[], bool]
-) -> None:
+class Names(NamedTuple):
+    """What changed params are called.
+
+    Args:
+        sections: keys by name of each configuration section.
+        singles: of each rule, the settings that are no section, key -> value.
+    """
+
+    sections: Mapping[str, set[str]]
+    singles: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+
+    def name(self, value: Any, rule: str, kind: str) -> str:
+        """Name what a value is of: the smallest section that has all its keys, or one setting."""
+        if isinstance(value, Mapping):
+            fitting = [name for name, keys in self.sections.items() if value and set(value) <= keys]
+            return min(fitting, key=lambda name: len(self.sections[name]), default="")
+        singles = self.singles.get(rule, {}).items()
+        alike = [key for key, now in singles if type(now) is type(value) and now == value]
+        return alike[0] if alike else kind
+
+
+def shorten_messages(handler: logging.Handler, names: Names, is_forced: Callable[[], bool]) -> None:
     """Give Snakemake's handler of the terminal our formatter on top of its own.
 
     Args:
-        sections: keys by name of each configuration section, to name what a change is in.
         is_forced: tells whether jobs are forced by an option of this call.
     """
     assert handler.formatter is not None
-    formatter = TerminalFormatter(handler, handler.formatter, sections, is_forced)
+    formatter = TerminalFormatter(handler, handler.formatter, names, is_forced)
     handler.setFormatter(formatter)
 
 
@@ -70,12 +89,12 @@ class TerminalFormatter(logging.Formatter):
         self,
         handler: logging.Handler,
         plain: logging.Formatter,
-        sections: Mapping[str, set[str]],
+        names: Names,
         is_forced: Callable[[], bool],
     ) -> None:
         super().__init__()
         self._handler, self._plain = handler, plain
-        self._sections, self._is_forced = sections, is_forced
+        self._names, self._is_forced = names, is_forced
         self._labels: dict[int, str] = {}
         self._ended: list[str] = []
         self._failures: dict[str, str] = {}  # by the job's label
@@ -110,10 +129,10 @@ class TerminalFormatter(logging.Formatter):
         return CLEAR_LINE + text if text and self._handler.is_tty else text  # type: ignore[attr-defined]
 
     def _started(self, record: logging.LogRecord) -> str:
-        why = _field(record, "reason")
-        reason = shorten_reason(why, self._sections, is_forced=self._is_forced())
+        why, rule = _field(record, "reason"), _field(record, "rule_name")
+        reason = shorten_reason(why, rule, self._names, is_forced=self._is_forced())
         place = "/".join(map(str, _field(record, "wildcards").values()))
-        label = f"{_field(record, 'rule_name')} {place}".rstrip()
+        label = f"{rule} {place}".rstrip()
         self._labels[_field(record, "jobid")] = label
         self._failures.pop(label, None)  # it is tried again
         return f"{_clock()} {label}" + (f": {reason}" if reason else "")
@@ -186,19 +205,19 @@ def _clock() -> str:
     return time.strftime("[%H:%M:%S]")
 
 
-def shorten_reason(reason: str, sections: Mapping[str, set[str]], *, is_forced: bool) -> str:
+def shorten_reason(reason: str, rule: str, names: Names, *, is_forced: bool) -> str:
     """Say why a job runs in a line; empty where it was simply not made yet."""
     changed = PARAMS_CHANGED.search(reason)
     rest = PARAMS_CHANGED.sub("", reason) if changed else reason
     rest = FOLLOWS.sub("", NOT_MADE.sub("", rest)).strip("; ")
     if rest == FORCED and not is_forced:
         rest = "it was interrupted"  # what is incomplete is forced by the profiles
-    parts = [*(_changes(changed["old"], changed["new"], sections) if changed else ()), rest]
+    parts = [*(_changes(changed["old"], changed["new"], rule, names) if changed else ()), rest]
     text = ", ".join(part for part in parts if part)
     return text if len(text) <= MAX_REASON_CHARS else text[: MAX_REASON_CHARS - 3] + "..."
 
 
-def _changes(old: str, new: str, sections: Mapping[str, set[str]]) -> list[str]:
+def _changes(old: str, new: str, rule: str, names: Names) -> list[str]:
     """Return the keys that differ between the params of before and now, given as reprs."""
     before, now = (_values(text) for text in (old, new))
     said: list[str] = []
@@ -206,8 +225,7 @@ def _changes(old: str, new: str, sections: Mapping[str, set[str]]) -> list[str]:
         for place, value in enumerate(values):
             same_kind = before.get(name, [])
             if place < len(same_kind):
-                shown = _section_of(value, sections) if isinstance(value, Mapping) else name
-                said += describe_changes(same_kind[place], value, shown)
+                said += describe_changes(same_kind[place], value, names.name(value, rule, name))
     if not said:
         return ["its settings changed"]
     more = [f"and {len(said) - MAX_CHANGES} more"] if len(said) > MAX_CHANGES else []
@@ -227,9 +245,3 @@ def _values(text: str) -> dict[str, list[Any]]:
             kind = SETTINGS + " ".join(sorted(map(str, value))[:3])
         found.setdefault(kind, []).append(value)
     return found
-
-
-def _section_of(value: Mapping[str, Any], sections: Mapping[str, set[str]]) -> str:
-    """Return the smallest section that has all keys of a value; empty where none has."""
-    fitting = [name for name, keys in sections.items() if value and set(value) <= keys]
-    return min(fitting, key=lambda name: len(sections[name]), default="")

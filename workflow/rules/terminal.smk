@@ -2,9 +2,10 @@
 # sentence that matters.
 import os
 
+from pipeline_src.catalog.steps import single_values
 from pipeline_src.config.changes import section_keys
 from pipeline_src.workflow.start import start_run
-from pipeline_src.workflow.terminal import shorten_messages
+from pipeline_src.workflow.terminal import Names, shorten_messages
 
 
 def is_forced():
@@ -14,9 +15,10 @@ def is_forced():
 
 
 if not workflow.output_settings.verbose:
+    names = Names(section_keys(settings), single_values(dict(settings)))
     for handler in logger.handlers:
         if handler.name == "DefaultStreamHandler":
-            shorten_messages(handler, section_keys(settings), is_forced=is_forced)
+            shorten_messages(handler, names, is_forced=is_forced)
 
 
 onstart:

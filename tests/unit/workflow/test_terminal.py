@@ -15,9 +15,10 @@ from pipeline_src.config import Config, default_config
 from pipeline_src.config.changes import describe_changes, section_keys
 from pipeline_src.errors import ConfigError
 from pipeline_src.system.joblog import last_error, log_to_file
-from pipeline_src.workflow.terminal import shorten_messages, shorten_reason
+from pipeline_src.workflow.terminal import Names, shorten_messages, shorten_reason
 
-SECTIONS = section_keys(Config())
+SINGLES = {"evaluate_pretrained": {"report.num_examples": 3, "a.switch": True}}
+NAMES = Names(section_keys(Config()), SINGLES)
 
 
 class Screen:
@@ -26,7 +27,7 @@ class Screen:
     def __init__(self):
         self.stream = io.StringIO()
         self.handler = ColorizingTextHandler(stream=self.stream, formatter=DefaultFormatter())
-        shorten_messages(self.handler, SECTIONS, lambda: False)
+        shorten_messages(self.handler, NAMES, lambda: False)
 
     def log(self, event, message="", level=logging.INFO, **fields):
         record = logging.LogRecord("snakemake", level, __file__, 1, message, (), None)
@@ -90,7 +91,7 @@ FINETUNE = default_config().finetune.model_dump(mode="json")
     ],
 )
 def test_a_reason_names_the_key_that_changed(reason, shown):
-    text = shorten_reason(reason, SECTIONS, is_forced=False)
+    text = shorten_reason(reason, "transcode_clips", NAMES, is_forced=False)
     assert shown in text
     assert bool(text) == bool(shown)
     assert len(text) <= 200
@@ -100,12 +101,27 @@ def test_a_reason_names_the_key_that_changed(reason, shown):
     ("is_forced", "shown"), [(False, "it was interrupted"), (True, "Forced execution")]
 )
 def test_what_nobody_forced_was_interrupted(is_forced, shown):
-    assert shorten_reason("Forced execution", SECTIONS, is_forced=is_forced) == shown
+    found = shorten_reason("Forced execution", "transcode_clips", NAMES, is_forced=is_forced)
+    assert found == shown
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "shown"),
+    [
+        (2, 3, "report.num_examples 2 -> 3"),
+        (4, 5, "version 4 -> 5"),
+        (False, True, "a.switch False -> True"),
+    ],
+)
+def test_a_single_setting_is_no_version(old, new, shown):
+    found = shorten_reason(changed([old], [new]), "evaluate_pretrained", NAMES, is_forced=False)
+    assert found == shown
 
 
 def test_many_changes_are_counted():
     new = dict.fromkeys(list(FINETUNE)[:9], 0)
-    text = shorten_reason(changed([FINETUNE], [FINETUNE | new]), SECTIONS, is_forced=False)
+    reason = changed([FINETUNE], [FINETUNE | new])
+    text = shorten_reason(reason, "finetune_model", NAMES, is_forced=False)
     assert "more" in text
     assert len(text) <= 200
 
