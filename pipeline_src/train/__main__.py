@@ -25,6 +25,8 @@ def main() -> None:
             run_training(spec, stop)
         except (PipelineError, StopRequestedError) as error:
             sys.exit(f"{type(error).__name__}: {error}")
+        except KeyboardInterrupt:  # a second Ctrl-C
+            sys.exit("stopped; the same command goes on from the last saved state")
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ logger = logging.getLogger(__name__)
 
 # Slurm sends the first before a time limit or a pre-emption, the second when a job is cancelled,
 # pre-empted or requeued from outside.
-# Ctrl-C comes where a rank was started by hand; jobs of the workflow ignore it.
+# Ctrl-C and a closed terminal come where a rank was started by hand; jobs of the workflow ignore
+# both.
 TIME_IS_UP = signal.SIGUSR2
-SIGNALS = (TIME_IS_UP, signal.SIGTERM, signal.SIGINT)
+SIGNALS = (TIME_IS_UP, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class StopRequestedError(Exception):

@@ -52,6 +52,11 @@ def make_spec(index_path, run_dir, **changes):
     )
 
 
+def hear():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def start(root, *arguments, output=subprocess.PIPE):
     """A Python process that hears Ctrl-C."""
     return subprocess.Popen(
@@ -60,7 +65,7 @@ def start(root, *arguments, output=subprocess.PIPE):
         stdout=output,
         stderr=subprocess.STDOUT,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=hear,
     )
 
 
@@ -94,6 +99,7 @@ DISTURB = {
     "dead loader": lambda rank, children: one_loader(children),
     "SIGTERM": lambda rank, children: rank.terminate(),
     "SIGINT": lambda rank, children: rank.send_signal(signal.SIGINT),
+    "SIGHUP": lambda rank, children: rank.send_signal(signal.SIGHUP),
     "SIGKILL": lambda rank, children: rank.kill(),
 }
 
@@ -101,7 +107,7 @@ DISTURB = {
 @pytest.mark.parametrize(
     "how",
     [
-        *("dead loader", "SIGKILL"),
+        *("dead loader", "SIGKILL", "SIGHUP"),
         *(pytest.param(how, marks=pytest.mark.exhaustive) for how in ("SIGTERM", "SIGINT")),
     ],
 )
