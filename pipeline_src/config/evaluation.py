@@ -106,6 +106,9 @@ class ReportConfig(Section):
     """The report page."""
 
     num_examples: int = Field(
-        default=4, gt=0, le=20, description="clips in the reconstruction panel"
+        default=4,
+        gt=0,
+        le=20,
+        description="clips in the reconstruction panel; the pre-training is evaluated again",
     )
     tsne_clips: int = Field(default=500, gt=1, le=5000, description="clips in the t-SNE map")
