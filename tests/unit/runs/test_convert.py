@@ -113,6 +113,13 @@ class _Unknown:
     """Something that weights-only loading must not build."""
 
 
+def test_settings_are_read_as_a_configuration_is():
+    values = convert.parse_overrides(["depth=010", "proj_dim=1e3", "audio_patch_size=[8, 4]"])
+    assert values == {"depth": 10, "proj_dim": 1000.0, "audio_patch_size": [8, 4]}
+    with pytest.raises(ConfigError, match="--set depth: not valid YAML"):
+        convert.parse_overrides(["depth=["])
+
+
 INSIDE_ITSELF = {}
 INSIDE_ITSELF["model"] = INSIDE_ITSELF
 
