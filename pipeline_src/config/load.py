@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from pipeline_src.config.old_keys import old_keys_in, with_new_keys
 from pipeline_src.config.possible import refuse_impossible
-from pipeline_src.config.root import NAME_PATTERN, RUN_SECTIONS, Config, RunConfig
+from pipeline_src.config.root import MAX_NAME_CHARS, NAME_PATTERN, RUN_SECTIONS, Config, RunConfig
 from pipeline_src.config.section import Section
 from pipeline_src.config.value_origins import COMMAND_LINE, ValueOrigins
 from pipeline_src.config.yaml_files import merge, parse_assignments, read_sections
@@ -50,9 +50,10 @@ def load_config(
     origins = ValueOrigins(files, assignments)
     config = _validate(Config, _with_defaults(merged), (), origins)
     for name in config.run_names:
-        if not re.match(NAME_PATTERN, name):
+        if not re.fullmatch(NAME_PATTERN, name):
             raise ConfigError(
-                f"runs.{name}: a run name is letters, digits and _, starting with a letter"
+                f"runs.{name}: a run name is letters, digits and _, starting with a letter, at "
+                f"most {MAX_NAME_CHARS} of them; this one has {len(name)} characters"
             )
         _checked_run(config, name, origins)
     return config

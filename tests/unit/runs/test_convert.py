@@ -113,6 +113,14 @@ class _Unknown:
     """Something that weights-only loading must not build."""
 
 
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_that_no_generator_takes_is_refused(tmp_path, seed):
+    torch.save(PLAIN, tmp_path / "vit.pth")
+    options = ["--model", "avsiam_tiny", "--from", "image", f"--seed={seed}"]
+    with pytest.raises(SystemExit, match=rf"--seed {seed}: allowed are 0 to 9223372036854775807"):
+        run_command(tmp_path / "vit.pth", tmp_path / "converted", *options)
+
+
 def test_settings_are_read_as_a_configuration_is():
     values = convert.parse_overrides(["depth=010", "proj_dim=1e3", "audio_patch_size=[8, 4]"])
     assert values == {"depth": 10, "proj_dim": 1000.0, "audio_patch_size": [8, 4]}
