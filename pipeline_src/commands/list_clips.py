@@ -14,7 +14,7 @@ import yaml
 from pipeline_src.catalog.datasets import RESERVED_NAMES
 from pipeline_src.commands.list_preview import Seen
 from pipeline_src.config import MediaConfig
-from pipeline_src.config.root import NAME_PATTERN
+from pipeline_src.config.root import MAX_NAME_CHARS, NAME_PATTERN
 from pipeline_src.datasets.dataset import FOLD_NAME, SPLITS
 from pipeline_src.datasets.folder import NO_CLASS, Folder, clip_id, safe_id, safe_name
 from pipeline_src.datasets.list_formats import COLUMNS
@@ -70,14 +70,14 @@ def choose_name(folder: Path, wanted: str, taken: Sequence[str]) -> str:
     """
     taken = [*taken, *RESERVED_NAMES]
     if wanted:
-        if not re.match(NAME_PATTERN, wanted) or FOLD_NAME.fullmatch(wanted) or wanted in taken:
+        if not re.fullmatch(NAME_PATTERN, wanted) or FOLD_NAME.fullmatch(wanted) or wanted in taken:
             raise ConfigError(
-                f"--name {wanted!r}: letters, digits and _, starting with a letter, no _fold1 at "
-                f"its end, and none of {', '.join(sorted(taken))}"
+                f"--name {wanted!r}: letters, digits and _, starting with a letter, at most "
+                f"{MAX_NAME_CHARS}, no _fold1 at its end, and none of {', '.join(sorted(taken))}"
             )
         return wanted
-    name = safe_name(folder.resolve().name)
-    if not re.match(NAME_PATTERN, name) or FOLD_NAME.fullmatch(name) or name in taken:
+    name = safe_name(folder.resolve().name)[: MAX_NAME_CHARS - len("my__set")]
+    if not re.fullmatch(NAME_PATTERN, name) or FOLD_NAME.fullmatch(name) or name in taken:
         name = f"my_{name.strip('_') or 'recordings'}"
         name += "_set" if FOLD_NAME.fullmatch(name) else ""
     return name

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipeline_src.config.section import ELSEWHERE, OPERATIONAL, Section
+from pipeline_src.config.section import ELSEWHERE, MAX_SEED, OPERATIONAL, Section
 
 
 class EvaluateConfig(Section):
@@ -51,6 +51,7 @@ class EvaluateConfig(Section):
     seed: int = Field(
         default=0,
         ge=0,
+        le=MAX_SEED,
         description="of resampling; the untrained encoder of the probes has that of its training",
     )
 

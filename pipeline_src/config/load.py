@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from pipeline_src.config.old_keys import old_keys_in, with_new_keys
 from pipeline_src.config.possible import refuse_impossible
-from pipeline_src.config.root import NAME_PATTERN, RUN_SECTIONS, Config, RunConfig
+from pipeline_src.config.root import MAX_NAME_CHARS, NAME_PATTERN, RUN_SECTIONS, Config, RunConfig
 from pipeline_src.config.section import Section
 from pipeline_src.config.value_origins import COMMAND_LINE, ValueOrigins
 from pipeline_src.config.yaml_files import merge, parse_assignments, read_sections
@@ -50,9 +50,10 @@ def load_config(
     origins = ValueOrigins(files, assignments)
     config = _validate(Config, _with_defaults(merged), (), origins)
     for name in config.run_names:
-        if not re.match(NAME_PATTERN, name):
+        if not re.fullmatch(NAME_PATTERN, name):
             raise ConfigError(
-                f"runs.{name}: a run name is letters, digits and _, starting with a letter"
+                f"runs.{name}: a run name is letters, digits and _, starting with a letter, at "
+                f"most {MAX_NAME_CHARS} of them; this one has {len(name)} characters"
             )
         _checked_run(config, name, origins)
     return config
@@ -78,7 +79,8 @@ def merge_files(files: Sequence[Path], assignments: Sequence[str] = ()) -> dict[
     """Return the values of configuration files, first file first, and of ``--config`` on top.
 
     Raises:
-        ConfigError: one cannot be read, or has a key twice, or by its old and its new name.
+        ConfigError: one cannot be read, has a key twice, or by its old and its new name, or removes
+            a run that none before it lists.
     """
     trees = {str(path): read_sections(path) for path in files}
     trees[COMMAND_LINE] = parse_assignments(assignments)
@@ -86,8 +88,29 @@ def merge_files(files: Sequence[Path], assignments: Sequence[str] = ()) -> dict[
     for where, tree in trees.items():
         for sentence in old_keys_in(tree):
             logger.warning("%s: %s", where, sentence)
-        merged = merge(merged, with_new_keys(tree, where))
+        tree = with_new_keys(tree, where)
+        _refuse_unlisted_nulls(tree.get("runs"), merged.get("runs"), where)
+        merged = merge(merged, tree)
     return merged
+
+
+def _refuse_unlisted_nulls(runs: Any, listed: Any, where: str) -> None:
+    """Refuse to remove a run that is not there: its name may be that of one misspelt.
+
+    Args:
+        runs, listed: of a tree and of those before it, unchecked as yet.
+    Raises:
+        ConfigError: names the run, and the one that is meant.
+    """
+    below = listed if isinstance(listed, Mapping) else {}
+    for name, value in runs.items() if isinstance(runs, Mapping) else ():
+        if value is not None or name in below or name in default_config().runs:
+            continue
+        known = [str(one) for one in {**default_config().runs, **below}]
+        raise ConfigError(
+            f"{where}: runs.{name}: null removes a run, and no file before lists this one"
+            f"{did_you_mean(str(name), known)}; listed: {', '.join(known)}"
+        )
 
 
 def read_config(files: Sequence[Path]) -> Config:

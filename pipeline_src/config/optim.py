@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
-from pipeline_src.config.section import OPERATIONAL, Section
+from pipeline_src.config.section import MAX_SEED, OPERATIONAL, Section
 
 
 def _read_switch(value: Any) -> Any:
@@ -106,7 +106,10 @@ class OptimConfig(Section):
         default=2, gt=0, description="newest checkpoints kept", json_schema_extra=OPERATIONAL
     )
     seed: int = Field(
-        default=0, ge=0, description="of initial weights, data order, masks and augmentation"
+        default=0,
+        ge=0,
+        le=MAX_SEED,
+        description="of initial weights, data order, masks and augmentation",
     )
 
     @property

@@ -11,7 +11,8 @@ from pipeline_src.config.root import Config, RunConfig
 from pipeline_src.config.sources import check_sources
 from pipeline_src.config.training import FinetuneConfig, PretrainConfig
 from pipeline_src.errors import ConfigError
-from pipeline_src.methods import find_method
+from pipeline_src.methods import NetworkConfig, find_method, make_network_config
+from pipeline_src.methods.common.config import multiples_near
 from pipeline_src.modalities import HEADS
 
 
@@ -207,7 +208,33 @@ def _check_network(run: RunConfig, num_mel_bins: int) -> None:
         network = network_config_of(run.model, **sizes)
     except ConfigError as error:
         raise ConfigError(f"model.overrides: {error}") from None
+    _check_patches(network, run.model.name)
     network.check_recipe(run.pretrain)
+
+
+def _check_patches(network: NetworkConfig, name: str) -> None:
+    """Refuse a log-mel whose last bins or frames no patch would cover.
+
+    But for that of the method's own default: the published huge networks leave a rest.
+
+    Args:
+        name: the network's, e.g. avsiam_huge.
+    Raises:
+        ConfigError: names the key, its value and the patch's.
+    """
+    inputs = ("num_mel_bins", "target_length", "audio_patch")
+    published = make_network_config(name)
+    if all(getattr(network, key) == getattr(published, key) for key in inputs):
+        return
+    sizes = (("audio", "num_mel_bins", "mel bins"), ("model", "target_length", "frames"))
+    for (section, key, what), unit in zip(sizes, network.audio_patch, strict=True):
+        size = getattr(network, key)
+        if size % unit:
+            raise ConfigError(
+                f"{section}.{key}={size} is not a multiple of {unit}, the {what} of an audio patch "
+                f"(model.overrides.audio_patch_size), so the last {size % unit} would not be seen; "
+                f"set it to {multiples_near(size, unit)}"
+            )
 
 
 def _check_plan(run: RunConfig, num_mel_bins: int) -> None:

@@ -20,7 +20,9 @@ from pipeline_src.config.training import FinetuneConfig, ModelConfig, PretrainCo
 
 RUN_SECTIONS = ("model", "pretrain", "finetune", "evaluate")
 ODD_LETTERS = frozenset("{}<>$;&|`\"'\\*?[]")
-NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_]*$"
+# A file's name has at most 255 bytes, also that of a run and a data set with what stands behind.
+MAX_NAME_CHARS = 100
+NAME_PATTERN = rf"^[A-Za-z][A-Za-z0-9_]{{0,{MAX_NAME_CHARS - 1}}}$"
 
 
 class RunConfig(Section):

@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 from pydantic.config import JsonDict
+
+from pipeline_src.methods.common.settings import Settings
 
 MARK = "recipe"
 # How a result is made, not what it is: nothing is made again for it, at any time.
@@ -14,17 +16,17 @@ OPERATIONAL: JsonDict = {MARK: "operational"}
 ELSEWHERE: JsonDict = {MARK: "elsewhere"}
 # Came after results were recorded: it counts, and is recorded, where it is not at its default.
 LATER: JsonDict = {MARK: "later"}
+MAX_SEED = 2**63 - 1  # of torch's generators, and of the columns of tables
 
 
-class Section(BaseModel):
-    """A frozen group of settings that refuses unknown keys.
+class Section(Settings):
+    """A group of settings.
 
     A field counts: results are made again when it changes, and the record of a training holds it.
     Fields with ``json_schema_extra=OPERATIONAL`` or ``ELSEWHERE`` do not. Those with ``LATER``
     count, but a record holds them only where they differ from their default.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     # Key of the release before -> its name now, and key -> value of then -> value of now; files and
     # records are read with either.
     old_keys: ClassVar[Mapping[str, str]] = MappingProxyType({})

@@ -1,8 +1,9 @@
 """Read YAML as people mean it: a key twice is an error, and words are words.
 
 PyYAML keeps the last of two equal keys without a word, takes ``no`` and ``on`` for booleans, dates
-for dates and ``1e-3`` for text (YAML 1.1). Here two equal keys are refused with both lines, and
-scalars are those of YAML 1.2, which DVC reads ``config/config.yaml`` as.
+for dates, ``1:30`` for 90, ``010`` for 8 and ``1e-3`` for text (YAML 1.1). Here two equal keys are
+refused with both lines, and scalars are those of YAML 1.2, which DVC reads ``config/config.yaml``
+as.
 """
 
 import copy
@@ -14,16 +15,29 @@ from typing import Any
 
 import yaml
 
-from pipeline_src.errors import ConfigError
+from pipeline_src.errors import ConfigError, shown
 
-REPLACED_TAGS = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
-MERGE_TAG = "tag:yaml.org,2002:merge"
+TAG = "tag:yaml.org,2002:"
+MERGE_TAG = f"{TAG}merge"
+# Plain words that are no text, beside null and <<. Underscores may stand between digits.
+SCALARS = {
+    "bool": (r"(?:true|True|TRUE|false|False|FALSE)", "tTfF"),
+    "int": (r"(?:[-+]?[0-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+)", "-+0123456789"),
+    "float": (
+        r"(?:[-+]?(?:\.[0-9]|[0-9][0-9_]*\.?)[0-9_]*(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))",
+        "-+0123456789.",
+    ),
+}
+REPLACED_TAGS = (*(TAG + kind for kind in SCALARS), f"{TAG}timestamp")
+BASES = {"0o": 8, "0x": 16}
+MAX_INTEGER_CHARS = 300  # beyond that no float holds it; beyond 4300 digits Python prints none
 MAX_VALUES = 200_000  # of one file; a class list or clip list is a CSV file
 NULLS_OF_PYTHON = "None"  # Snakemake's help asks for values in the format of Python
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with the two differences, and a bound on what aliases spell out."""
+    """PyYAML's safe loader with these differences, and a bound on what aliases spell out."""
 
     def get_single_data(self) -> Any:
         node = self.get_single_node()
@@ -34,11 +48,37 @@ class _Loader(yaml.SafeLoader):
         self._refuse_twice(node, set())
         return self.construct_document(node)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Return what a node means.
+
+        Raises:
+            YAMLError: its text is nothing of the kind that it is said, or seems, to be.
+        """
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, TypeError) as error:
+            raise yaml.YAMLError(
+                f"line {node.start_mark.line + 1}: {shown(node.value)} is no "
+                f"{node.tag.removeprefix(TAG)} ({error})"
+            ) from None
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Return an integer; leading zeros mean nothing.
+
+        Raises:
+            ValueError: it is none, or too long.
+        """
+        text = self.construct_scalar(node).replace("_", "")
+        if len(text) > MAX_INTEGER_CHARS:
+            raise ValueError(f"{len(text)} digits, at most {MAX_INTEGER_CHARS} are read")
+        return int(text, BASES.get(text[:2], 10))
+
     def _refuse_twice(self, node: yaml.Node, seen: set[int]) -> None:
         """Refuse a mapping with two equal keys; equal is what they mean, not how they are spelt.
 
         Raises:
             _KeyTwiceError: names the key and both lines.
+            YAMLError: a key has its value stuck to it.
         """
         if id(node) in seen or not isinstance(node, yaml.CollectionNode):
             return
@@ -48,6 +88,8 @@ class _Loader(yaml.SafeLoader):
             if isinstance(part, tuple):
                 key, line = part[0], part[0].start_mark.line + 1
                 if isinstance(key, yaml.ScalarNode):
+                    if node.flow_style:
+                        _refuse_stuck(key, part[1])
                     meant = self._meaning(key)
                     if meant in first:
                         raise _KeyTwiceError(key.value, first[meant], line)
@@ -58,24 +100,30 @@ class _Loader(yaml.SafeLoader):
     def _meaning(self, key: yaml.ScalarNode) -> Hashable:
         if key.tag == MERGE_TAG:
             return (MERGE_TAG,)
-        try:
-            return self.construct_object(key, deep=True)
-        except (ValueError, TypeError, yaml.YAMLError):  # construction itself says what is wrong
-            return (key.tag, key.value)
+        return self.construct_object(key, deep=True)
 
 
 _Loader.yaml_implicit_resolvers = {
     letter: [rule for rule in rules if rule[0] not in REPLACED_TAGS]
     for letter, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
-    REPLACED_TAGS[0], re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)[eE][-+]?[0-9]+$"),
-    list("-+0123456789."),
-)
+for kind, (pattern, letters) in SCALARS.items():  # in this order: an integer looks like a float
+    _Loader.add_implicit_resolver(TAG + kind, re.compile(f"^{pattern}$"), list(letters))
+_Loader.add_constructor(f"{TAG}int", _Loader.construct_yaml_int)
+
+
+def _refuse_stuck(key: yaml.ScalarNode, value: yaml.Node) -> None:
+    """Refuse ``{a:b}``, which is the key ``a:b`` without a value.
+
+    Raises:
+        YAMLError: says how to write it.
+    """
+    name, colon, text = key.value.partition(":")
+    if key.style is None and colon and value.tag == f"{TAG}null" and not value.value:
+        raise yaml.YAMLError(
+            f"line {key.start_mark.line + 1}: {key.value!r} has no blank behind its colon; write "
+            f"{f'{name}: {text}'!r}"
+        )
 
 
 class _KeyTwiceError(Exception):

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from pipeline_src.config.root import NAME_PATTERN
+from pipeline_src.config.root import MAX_NAME_CHARS, NAME_PATTERN
 from pipeline_src.config.section import Section
 from pipeline_src.config.yaml_files import read_yaml
 from pipeline_src.datasets.sources import source_problem
@@ -71,7 +71,9 @@ class DatasetConfig(Section):
     """One data set: what its clips are, how they are labelled, where they lie."""
 
     name: str = Field(
-        pattern=NAME_PATTERN, description="folder under results and part of target names"
+        pattern=NAME_PATTERN,
+        max_length=MAX_NAME_CHARS,
+        description="folder under results and part of target names",
     )
     task: LabelKind = Field(description="one label per clip, or several")
     format: Literal["clips", "audioset", "vggsound", "esc50", "speech_commands", "shards"] = Field(

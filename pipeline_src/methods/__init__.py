@@ -102,6 +102,7 @@ def make_network_config(name: str, *, variant: str = "", **values: Any) -> Netwo
 
 def _describe(item: Any) -> str:
     """Name one field pydantic refuses, with its value."""
+    message = item["msg"].removeprefix("Value error, ")
     if not item["loc"]:
-        return item["msg"]
-    return f"{'.'.join(map(str, item['loc']))}={item['input']!r}: {item['msg']}"
+        return message
+    return f"{'.'.join(map(str, item['loc']))}={item['input']!r}: {message}"

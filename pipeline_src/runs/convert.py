@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from pipeline_src.config.section import MAX_SEED
 from pipeline_src.errors import CheckpointError, ConfigError
 from pipeline_src.methods import MODEL_NAMES, make_network_config, split_name
 from pipeline_src.methods.common.convert import (
@@ -100,6 +101,8 @@ def _check_head(path: Path, num_outputs: int, num_classes: int) -> None:
 
 def _load_image(options: argparse.Namespace) -> tuple[AudioVisualModel, dict, KeyReport]:
     overrides = {"variant": options.variant, **parse_overrides(options.set)}
+    if not 0 <= options.seed <= MAX_SEED:
+        raise ConfigError(f"--seed {options.seed}: allowed are 0 to {MAX_SEED}")
     torch.manual_seed(options.seed)
     model = create_model(options.model, **overrides)
     method, size = split_name(options.model)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline_src.config import FinetuneConfig, ModelConfig, PretrainConfig
+from pipeline_src.config.yaml_files import parse_yaml
 from pipeline_src.datasets.clip_lists import classes_of
 from pipeline_src.datasets.dataset import load_dataset
 from pipeline_src.errors import CheckpointError, ConfigError
@@ -63,14 +62,14 @@ def parse_overrides(settings: list[str]) -> dict[str, Any]:
     """Read ``key=value`` texts, values as YAML.
 
     Raises:
-        ConfigError: a text has another form.
+        ConfigError: a text has another form, or its value is no YAML.
     """
     values: dict[str, Any] = {}
     for text in settings:
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--set {text!r}: expected key=value, e.g. --set decoder_depth=6")
-        values[key] = yaml.safe_load(value)
+        values[key] = parse_yaml(value, f"--set {key}")
     return values
 
 

@@ -167,7 +167,39 @@ def test_every_experiment_overlay_is_accepted(root, defaults):
             {"model": {"overrides": {"ptch_size": 8}}},
             ["overrides", "ptch_size", "patch_size"],
         ),
-        ({"model": {"img_size": 33}}, ["img_size=33 is not a multiple of patch_size=16"]),
+        (
+            {"model": {"img_size": 33}},
+            ["img_size=33 is not a multiple of patch_size=16", "set img_size to 32 or 48"],
+        ),
+        (
+            {"audio": {"num_mel_bins": 100}},
+            ["run avsiam_tiny: audio.num_mel_bins=100 is not a multiple of 16", "96 or 112"],
+        ),
+        (
+            {"model": {"target_length": 90, "overrides": {"audio_patch_size": [16, 32]}}},
+            ["model.target_length=90 is not a multiple of 32", "audio_patch_size", "to 64 or 96"],
+        ),
+        (
+            {"model": {"target_length": 97, "overrides": {"audio_patch_size": None}}},
+            ["model.target_length=97 is not a multiple of 16", "to 96 or 112"],
+        ),
+        *(
+            ({section: {"seed": seed}}, [f"{section}.seed = {seed}", "9223372036854775807"])
+            for section in ("pretrain", "finetune", "evaluate")
+            for seed in (2**63, 10**30)
+        ),
+        ({"pretrain": {"seed": -1}}, ["pretrain.seed = -1", "greater than or equal to 0"]),
+        ({"evaluate": {"retrieval_size": True}}, ["retrieval_size = True", "is no number"]),
+        ({"evaluate": {"retrieval_size": "1:30"}}, ["retrieval_size = '1:30'", "valid integer"]),
+        ({"finetune": {"lr": True}}, ["finetune.lr = True", "true is no number"]),
+        ({"pretrain": {"contrast_ratios": [0, False]}}, ["contrast_ratios", "false is no number"]),
+        (
+            {"rate_limits": {"host_requests_per_second": {"a.org": True}}},
+            ["host_requests_per_second", "true is no number"],
+        ),
+        ({"model": {"overrides": {"depth": True}}}, ["depth=True", "true is no number"]),
+        ({"runs": {"a" * 101: {}}}, ["has 101 characters", "at most 100"]),
+        ({"runs": {"a\n": {}}}, ["a run name is"]),
         ({"model": {"overrides": {"num_frames": 2}}}, ["overrides.num_frames has a key of its"]),
         ({"finetune": {"num_frames": 2}}, ["finetune.num_frames=2 must equal"]),
         ({"runs": {"a": {"evaluate": {"num_frames": 1}}}}, ["evaluate.num_frames=1"]),
@@ -194,6 +226,23 @@ def test_wrong_values_are_named(defaults, overlay, expected):
         load_config(merge(defaults, overlay))
     for part in expected:
         assert part in str(caught.value)
+
+
+def test_the_largest_values_are_taken(defaults):
+    name = "a" * 100
+    changes = {"pretrain": {"seed": 2**63 - 1}, "runs": {name: {}}, "evaluate": {"probes": True}}
+    run = resolve_run(load_config(merge(defaults, changes)), name)
+    assert (run.pretrain.seed, run.evaluate.probes) == (2**63 - 1, True)
+
+
+@pytest.mark.parametrize("method", ["avsiam", "cav_mae"])
+def test_the_published_patches_of_the_largest_size_leave_their_rest(defaults, method):
+    patches = {"patch_size": 14, "audio_patch_size": [14, 14]}
+    huge = {"model": {"method": method, "size": "huge", "img_size": 224, "target_length": 1024}}
+    huge["model"]["overrides"] = patches
+    load_config(merge(defaults, {**huge, "audio": {"num_mel_bins": 128}}))
+    with pytest.raises(ConfigError, match="num_mel_bins=64 is not a multiple of 14"):
+        load_config(merge(defaults, huge))
 
 
 def test_an_error_names_the_file_that_sets_the_key(tmp_path):

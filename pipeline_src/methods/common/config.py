@@ -4,16 +4,23 @@ import math
 from fractions import Fraction
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from pipeline_src.errors import ConfigError
 from pipeline_src.methods.common.ratios import MaskRatios, block_macs, mean, num_kept
+from pipeline_src.methods.common.settings import Settings
 from pipeline_src.modalities import HEADS
 
 Variants = dict[str, dict[str, dict[str, Any]]]
 
 
-class NetworkConfig(BaseModel):
+def multiples_near(size: int, unit: int) -> str:
+    """Name the multiples of ``unit`` that are next to ``size``."""
+    below = size // unit * unit
+    return f"{below} or {below + unit}" if below else str(unit)
+
+
+class NetworkConfig(Settings):
     """Constructor arguments that every method has; each is an override of ``create_model``.
 
     ``variants``: variant -> size -> values that differ from the defaults and the size's; the first
@@ -37,8 +44,6 @@ class NetworkConfig(BaseModel):
         *("decoder_embed_dim", "decoder_depth", "decoder_num_heads"),
     )
     teacher_keys: ClassVar[tuple[str, ...]] = ()
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     num_classes: int = Field(0, ge=0, description="0: decoder for pre-training; else heads instead")
     num_mel_bins: int = Field(128, ge=1, description="mel bins of the log-mel")
@@ -82,10 +87,11 @@ class NetworkConfig(BaseModel):
             ("img_size", "patch_size"),
         )
         for whole, part in pairs:
-            if getattr(self, whole) % getattr(self, part):
+            size, unit = getattr(self, whole), getattr(self, part)
+            if size % unit:
                 raise ValueError(
-                    f"{whole}={getattr(self, whole)} is not a multiple of "
-                    f"{part}={getattr(self, part)}"
+                    f"{whole}={size} is not a multiple of {part}={unit}; set {whole} to "
+                    f"{multiples_near(size, unit)}"
                 )
         patch = self.audio_patch
         if not (0 < patch[0] <= self.num_mel_bins and 0 < patch[1] <= self.target_length):

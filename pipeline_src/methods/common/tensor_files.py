@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import struct
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
@@ -14,12 +15,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline_src.errors import CheckpointError
+from pipeline_src.errors import CheckpointError, shown
 
 # Keys that training programs keep the tensors below: MAE, timm, PyTorch's tutorials, Lightning.
-WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state", "module")
+WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state", "module", "net")
 PARALLEL_PREFIX = "module."  # of modules saved from inside (Distributed)DataParallel
 COMPILED_PREFIX = "_orig_mod."  # of modules saved from inside torch.compile
+# The others are of a module that holds the network, as Lightning's do.
+PREFIXES = (PARALLEL_PREFIX, "model.", "net.")
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+COUNTS = (torch.int32, torch.int64)
+CHUNK_BYTES = 1 << 20
 NUM_LISTED = 5
 MAX_SHARING = 4
 # What training programs store beside the weights: options, scores, paths. None of it is built: each
@@ -57,18 +63,22 @@ class _Inert:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a state dict from a .safetensors file or one that torch.save wrote.
 
-    A wrapping dictionary and the prefixes of parallel and compiled modules are taken off; of all
-    that is not a tensor beside them nothing is built. Half and double precision becomes fp32;
-    shapes are as stored.
+    Which of the two it is, its bytes say and not its name. A wrapping dictionary and the prefixes
+    of wrapping modules are taken off; of all that is not a tensor beside them nothing is built.
+    Half and double precision becomes fp32; shapes are as stored.
 
     Raises:
-        CheckpointError: absent, truncated, holding code, no dictionary of plain tensors, or a value
+        CheckpointError: absent, damaged, holding code, no dictionary of plain tensors, or a value
             that is not finite.
     """
     if not path.is_file():
         raise CheckpointError(f"{path} is no file; give a .pth, .pt, .bin or .safetensors file")
     state = _unwrap(_load(path), path)
     for key, value in state.items():
+        if not isinstance(key, str) or not key.isprintable():
+            raise CheckpointError(
+                f"{path}: the key {shown(key)} is no tensor's name; save model.state_dict() alone"
+            )
         if not isinstance(value, Tensor):
             raise CheckpointError(
                 f"{path}: {key!r} is {_kind(value)}, not a tensor; it holds {_listed(state)}. Save "
@@ -84,9 +94,10 @@ def _unwrap(state: Any, path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: there is none.
     """
-    while isinstance(state, dict) and (inner := _wrapped(state)) is not None:
-        state = inner
-    if not isinstance(state, dict) or not state:
+    for _ in WRAPPERS:  # not for ever: a pickled dictionary can hold itself
+        if isinstance(state, dict):
+            state = state if (inner := _wrapped(state)) is None else inner
+    if not isinstance(state, dict) or not state or _wrapped(state) is not None:
         raise CheckpointError(
             f"{path} holds {_kind(state)}, not a dictionary of tensors; save "
             "model.state_dict() instead"
@@ -114,9 +125,9 @@ def _listed(state: Mapping[Any, Any]) -> str:
 
 def _load(path: Path) -> Any:
     try:
-        if path.suffix == ".safetensors":
+        if _is_safetensors(path):
             return load_file(path)
-        _refuse_packed(path)
+        _check_archive(path)
         with torch.serialization.safe_globals([(_Inert, name) for name in INERT_GLOBALS]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -129,27 +140,49 @@ def _load(path: Path) -> Any:
     except (
         *(SafetensorError, OSError, EOFError, RuntimeError, ValueError, KeyError),
         *(TypeError, AttributeError, IndexError, MemoryError, zipfile.BadZipFile),
+        *(AssertionError, struct.error),
     ) as error:
         raise CheckpointError(
-            f"{path} cannot be read: truncated or no file of tensors; fetch it again "
+            f"{path} cannot be read: damaged, truncated or no file of tensors; fetch it again "
             f"({str(error).splitlines()[0][:200] if str(error) else type(error).__name__})"
         ) from None
 
 
-def _refuse_packed(path: Path) -> None:
-    """Refuse a file with packed tensors, which may be a bomb; torch.save stores them as they are.
+def _is_safetensors(path: Path) -> bool:
+    """Tell by the first bytes, a header's length and the header, which is JSON.
+
+    Where they are of neither format the name decides whose reader says what is wrong.
+    """
+    with path.open("rb") as file:
+        head = file.read(9)
+    if head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        return True
+    return path.suffix == ".safetensors" and not head.startswith((b"PK", b"\x80"))
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse a zip file with packed tensors, which may be a bomb, or with damaged ones.
+
+    torch.save stores tensors as they are, and torch.load passes over their checksums.
 
     Raises:
-        CheckpointError: it is larger when unpacked.
+        CheckpointError: it is packed, so may be larger when unpacked.
+        BadZipFile: a checksum is not that of the bytes.
     """
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
-        size = sum(info.file_size for info in archive.infolist())
-    if size > path.stat().st_size:
-        raise CheckpointError(
-            f"{path}: {path.stat().st_size} bytes that unpack to {size}; save it with torch.save"
-        )
+        parts = archive.infolist()
+        size, own_size = sum(part.file_size for part in parts), path.stat().st_size
+        if size > own_size or any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+            raise CheckpointError(
+                f"{path}: {own_size} bytes that unpack to {size}; save it with torch.save"
+            )
+        # 0 stands for none: torch.serialization.set_crc32_options(False).
+        for info in (part for part in parts if part.CRC):
+            with archive.open(info) as file:
+                while file.read(CHUNK_BYTES):
+                    pass
 
 
 def _refuse_shared(state: Mapping[str, Tensor], path: Path) -> None:
@@ -174,6 +207,16 @@ def _check_values(state: Mapping[str, Tensor], path: Path) -> None:
     for key, value in state.items():
         if value.layout != torch.strided or value.is_quantized:
             raise CheckpointError(f"{path}: {key} is sparse or quantised; save plain tensors")
+        if value.is_meta:
+            raise CheckpointError(
+                f"{path}: {key} has a shape alone, its values are not there (device meta); "
+                "fill the network before it is saved"
+            )
+        if value.dtype not in FLOATS and not _is_count(key, value):
+            raise CheckpointError(
+                f"{path}: {key} holds {str(value.dtype).removeprefix('torch.')} values, not a "
+                "network's weights; save it in float32"
+            )
         # A few bytes can claim to be terabytes: strides of zero repeat them.
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise CheckpointError(
@@ -189,6 +232,11 @@ def _check_values(state: Mapping[str, Tensor], path: Path) -> None:
             )
 
 
+def _is_count(key: str, value: Tensor) -> bool:
+    """Tell a counter or an index, which may stand beside the weights."""
+    return value.dtype in COUNTS and (value.numel() == 1 or key.endswith(("index", "ids")))
+
+
 def _without_prefixes(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Take wrappers' prefixes off each key, however often; floats become fp32, all shapes stay.
 
@@ -199,7 +247,7 @@ def _without_prefixes(state: Mapping[str, Tensor], path: Path) -> dict[str, Tens
     twice = [name for name, count in Counter(renamed).items() if count > 1]
     if twice:
         raise CheckpointError(
-            f"{path}: {twice[0]} stands twice, with and without {PARALLEL_PREFIX} or "
+            f"{path}: {twice[0]} stands twice, with and without {', '.join(PREFIXES)} or "
             f"{COMPILED_PREFIX}; save one state dict alone"
         )
     values = (value.float() if value.is_floating_point() else value for value in state.values())
@@ -208,6 +256,6 @@ def _without_prefixes(state: Mapping[str, Tensor], path: Path) -> dict[str, Tens
 
 def _own_name(key: str) -> str:
     name = key.replace(COMPILED_PREFIX, "")
-    while name.startswith(PARALLEL_PREFIX):
-        name = name.removeprefix(PARALLEL_PREFIX)
+    while name.startswith(PREFIXES):
+        name = name.partition(".")[2]
     return name

@@ -11,6 +11,7 @@ import yaml
 from pipeline_src.catalog import Catalog
 from pipeline_src.catalog.check import check_all
 from pipeline_src.commands.cli import main
+from pipeline_src.commands.list_clips import choose_name
 from pipeline_src.config import Config, load_config
 from pipeline_src.datasets.classes import load_classes
 from pipeline_src.datasets.clip_lists import read_clips
@@ -172,6 +173,11 @@ def test_sound_alone_is_recognised_by_the_files(tmp_path, capsys):
     assert "nothing will be lost" in capsys.readouterr().out
 
 
+def test_a_folder_of_a_long_name_gives_a_shorter_one(tmp_path):
+    for letters in ("a" * 200, "1" * 200):
+        assert len(choose_name(tmp_path / letters, "", [])) <= 100
+
+
 def test_long_recordings_become_pieces_of_one_split(listed, tmp_path):
     (tmp_path / "My videos").mkdir()
     make_clip(tmp_path / "My videos" / "long.mp4", seconds=3.3)
@@ -190,6 +196,7 @@ def test_long_recordings_become_pieces_of_one_split(listed, tmp_path):
         (["readme.txt"], [], "no recording in it; found .txt 1; accepted suffixes"),
         (["a.mp4"], ["--name", "avdigits"], "--name 'avdigits': letters, digits and _"),
         (["a.mp4"], ["--name", "a b"], "--name 'a b'"),
+        (["a.mp4"], ["--name", "a" * 101], "at most 100"),
         (["a.mp4"], ["--clip-seconds", "nan"], "--clip-seconds nan: a number of seconds"),
         (["a.mp4"], ["--clip-seconds", "inf"], "--clip-seconds inf: a number of seconds"),
         (["a.mp4"], ["--clip-seconds=-1"], "--clip-seconds -1: a number of seconds"),

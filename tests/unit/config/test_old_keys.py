@@ -27,6 +27,7 @@ def written(tmp_path):
 def test_an_overlay_by_old_names_counts_and_is_told_the_new_ones(root, written, caplog):
     files = [
         root / "config/config.yaml",
+        written("first.yaml", "runs: {none: {}}\n"),
         written(
             "old.yaml",
             "network: {max_pauses: 7}\npretrain: {packed: never}\n"

@@ -79,6 +79,65 @@ def test_words_stay_words_and_numbers_become_numbers():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        *[("010", 10), ("-07", -7), ("09", 9), ("0o10", 8), ("0x1F", 31), ("+1_000", 1000)],
+        *[("1:30", "1:30"), ("1:30.5", "1:30.5"), ("0b11", "0b11"), ("0x", "0x"), ("0_x", "0_x")],
+        *[("010.5", 10.5), (".5", 0.5), ("5.", 5.0), ("-1.5e3", -1500.0), ("1e3", 1000.0)],
+        *[("-.inf", float("-inf")), ("1.2.3", "1.2.3"), ("_1", "_1"), (".", "."), ("1e", "1e")],
+    ],
+)
+def test_a_number_is_what_is_written(text, meant):
+    value = parse_yaml(f"a: {text}", "t")["a"]
+    assert (value, type(value)) == (meant, type(meant))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "1" * 5000,
+        "0x" + "f" * 5000,
+        "!!int x",
+        "!!float x",
+        "!!bool x",
+        "!!timestamp x",
+        "!!int []",
+    ],
+)
+@pytest.mark.parametrize("text", ["seed: {}", "[{}]", "{}: a"])
+def test_a_value_that_is_not_of_its_kind_is_a_sentence_with_its_line(tmp_path, text, value):
+    path = tmp_path / "overlay.yaml"
+    path.write_text("# a comment\n" + text.format(value))
+    with pytest.raises(
+        ConfigError, match=r"overlay\.yaml: not valid YAML: (?s:.*)line 2"
+    ) as caught:
+        read_yaml(path)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("assignment", "problem"),
+    [
+        ("runs={avsiam_tiny:null}", "'avsiam_tiny:null' has no blank behind its colon; write "),
+        ("runs={a: {}, avsiam_tiny:null}", "'avsiam_tiny: null'"),
+        ("finetune={lr:1e-3,epochs: 3}", "'lr: 1e-3'"),
+        ("model={overrides:{depth:2}}", "'depth: 2'"),
+    ],
+)
+def test_a_colon_without_a_blank_is_told(assignment, problem):
+    with pytest.raises(ConfigError, match=f"--config .*: line 1: .*{problem}"):
+        parse_assignments([assignment])
+
+
+def test_colons_in_words_are_kept():
+    text = '{a: "x:y", b: x:y, "c:d": 1, e:f: 2, "h":3, "i:j": }'
+    assert parse_yaml(text, "t") == {
+        "a": "x:y", "b": "x:y", "c:d": 1, "e:f": 2, "h": 3, "i:j": None,
+    }  # fmt: skip
+    assert parse_yaml("i:j:\n", "t") == {"i:j": None}
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "just words\n"])
 def test_a_file_without_sections_is_refused(tmp_path, text):
     path = tmp_path / "overlay.yaml"
@@ -258,3 +317,27 @@ def test_what_is_done_to_a_value_that_was_read_stays_with_who_read_it():
     first = parse_yaml("a: {b: [1]}", "here")
     first["a"]["b"].append(2)
     assert parse_yaml("a: {b: [1]}", "there") == {"a": {"b": [1]}}
+
+
+@pytest.mark.parametrize(
+    ("overlay", "assignment"),
+    [("runs: {avsaim_tiny: null, own: {}}", "x=1"), ("", "runs={avsaim_tiny: null}")],
+    ids=["file", "--config"],
+)
+def test_a_null_of_a_run_that_nothing_lists_is_told(root, tmp_path, overlay, assignment):
+    path = tmp_path / "overlay.yaml"
+    path.write_text(overlay)
+    where = path if overlay else "--config"
+    message = rf"{where}: runs\.avsaim_tiny: null .*; did you mean 'avsiam_tiny'"
+    with pytest.raises(ConfigError, match=message):
+        merge_files([root / "config/config.yaml", path], [assignment])
+
+
+def test_a_null_of_a_run_that_something_before_it_lists_removes_it(root, tmp_path):
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("runs: {avsiam_tiny: null, own: {}, other: {}}")
+    second.write_text("runs: {own: null, avsiam_tiny: null}")
+    files = [root / "config/config.yaml", first, second]
+    assert load_config(merge_files(files), files).run_names == ("other",)
+    # Without the project's file, of a package alone, the sections' own default is listed.
+    assert merge_files([first])["runs"]["avsiam_tiny"] is None

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 
 from pipeline_src.commands.cli import main
 from pipeline_src.errors import CheckpointError, ConfigError
@@ -112,6 +113,25 @@ class _Unknown:
     """Something that weights-only loading must not build."""
 
 
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_that_no_generator_takes_is_refused(tmp_path, seed):
+    torch.save(PLAIN, tmp_path / "vit.pth")
+    options = ["--model", "avsiam_tiny", "--from", "image", f"--seed={seed}"]
+    with pytest.raises(SystemExit, match=rf"--seed {seed}: allowed are 0 to 9223372036854775807"):
+        run_command(tmp_path / "vit.pth", tmp_path / "converted", *options)
+
+
+def test_settings_are_read_as_a_configuration_is():
+    values = convert.parse_overrides(["depth=010", "proj_dim=1e3", "audio_patch_size=[8, 4]"])
+    assert values == {"depth": 10, "proj_dim": 1000.0, "audio_patch_size": [8, 4]}
+    with pytest.raises(ConfigError, match="--set depth: not valid YAML"):
+        convert.parse_overrides(["depth=["])
+
+
+INSIDE_ITSELF = {}
+INSIDE_ITSELF["model"] = INSIDE_ITSELF
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -128,6 +148,17 @@ class _Unknown:
         ({"a": torch.tensor([1, float("nan")])}, "a holds values that are not finite"),
         ({"a": torch.tensor([float("inf")], dtype=torch.bfloat16)}, "a holds values that are not"),
         ({"a": torch.zeros(1), "module.a": torch.zeros(1)}, "a stands twice"),
+        ({0: torch.zeros(1)}, "the key 0 is no tensor's name"),
+        ({"a\n\x1b[31m": torch.zeros(1)}, r"the key 'a\\n\\x1b\[31m' is no tensor's name"),
+        ({"a\n": 3}, r"the key 'a\\n' is no"),
+        ({"a": torch.zeros(2, dtype=torch.int8)}, "a holds int8 values, not a network's weights"),
+        ({"a": torch.zeros(2, dtype=torch.int64)}, "a holds int64 values"),
+        ({"a": torch.tensor([True])}, "a holds bool values"),
+        ({"a": torch.zeros(2, dtype=torch.complex64)}, "a holds complex64 values"),
+        ({"a": torch.zeros(2, dtype=torch.float8_e4m3fn)}, "a holds float8_e4m3fn values"),
+        ({"a": torch.zeros(2, device="meta")}, "a has a shape alone, its values are not there"),
+        ({"model": {}, "epoch": 3}, "holds a dict without entries"),
+        (INSIDE_ITSELF, "holds a dict, not a dictionary of tensors"),
     ],
 )
 def test_a_file_that_is_not_tensors_alone_is_refused(tmp_path, content, message):
@@ -147,6 +178,56 @@ def test_a_file_that_unpacks_to_more_than_it_is_is_refused(tmp_path):
         read_tensors(packed)
 
 
+def test_a_flipped_bit_is_told_by_the_checksum_of_its_tensor(tmp_path):
+    path, value = tmp_path / "weights.pth", torch.full((2000,), 1.25)
+    torch.save({"a": value}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(value.numpy().tobytes()) + 4001] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"weights\.pth cannot be read: damaged.*data/0"):
+        read_tensors(path)
+
+
+def test_a_damaged_file_of_old_torch_is_a_sentence(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(PLAIN, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    keys = content.rindex(b"\x80\x02]")  # of the storages, behind the dictionary
+    other = content[: keys + 12] + b"x" + content[keys + 13 :]
+    for part in (other, content[: keys + 8]):
+        path.write_bytes(part)
+        with pytest.raises(CheckpointError, match=r"weights\.pth cannot be read: damaged"):
+            read_tensors(path)
+
+
+def test_a_file_without_checksums_is_read(tmp_path):
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(PLAIN, tmp_path / "weights.pth")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert read_tensors(tmp_path / "weights.pth").keys() == PLAIN.keys()
+
+
+@pytest.mark.parametrize("save", [save_file, torch.save])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_file_is_read_as_what_it_is_whatever_its_name(tmp_path, save, suffix):
+    path = tmp_path / f"weights{suffix}"
+    save(PLAIN, path)
+    assert read_tensors(path).keys() == PLAIN.keys()
+
+
+def test_counters_and_indices_beside_the_weights_are_taken(tmp_path):
+    path = tmp_path / "weights.pth"
+    others = {
+        "head.num_batches_tracked": torch.tensor(3),
+        "relative_position_index": torch.zeros(4, 4, dtype=torch.int64),
+    }
+    torch.save({**PLAIN, **others}, path)
+    assert read_tensors(path).keys() == {*PLAIN, *others}
+
+
 PLAIN = {"blocks.0.weight": torch.arange(4.0).view(2, 2), "norm.bias": torch.ones(2)}
 
 
@@ -164,6 +245,10 @@ def prefixed(*prefixes):
         prefixed("module.module."),
         prefixed("module._orig_mod."),
         prefixed("_orig_mod.module."),
+        prefixed("model."),
+        prefixed("net."),
+        prefixed("model.net.module."),
+        {"net": PLAIN, "epoch": 7},
         prefixed("module.", ""),
         {"blocks._orig_mod.0.weight": PLAIN["blocks.0.weight"], "norm.bias": PLAIN["norm.bias"]},
         {key: value.double() for key, value in PLAIN.items()},
