@@ -166,4 +166,7 @@ def fetch_remote_members(
             failure = FetchFailure(error.reason, error.detail)
             yield from ((name, failure) for name in targets)
             return
-        yield from fetch_members(cast(BinaryIO, stream), url, targets, config)
+        # On the way or at the source: a later job asks again.
+        yield from fetch_members(
+            cast(BinaryIO, stream), url, targets, config, reason_of_wrong_bytes="network"
+        )
