@@ -1,13 +1,14 @@
 """Members of archives as people make them: tar, tar compressed with gzip, zip on this machine.
 
-A member is found by its exact name, or else by the same name in another spelling (``./``, composed
-or decomposed accents, names in Latin-1). What tar -r or -u appended counts: the last copy. Hard
-links give the member that they link to; tars that were joined are read to the end of the last.
-Names inside archives never become paths here.
+A member is found by its exact name, or else by the same name in another spelling (``./``, ``/`` at
+its beginning or twice, backslashes, composed or decomposed accents, names in Latin-1). What tar -r
+or -u appended counts: the last copy. Hard links give the member that they linked to when they were
+written; tars that were joined are read to the end of the last. Names inside archives never become
+paths here.
 """
 
-import gzip
 import stat
+import sys
 import tarfile
 import time
 import unicodedata
@@ -19,13 +20,18 @@ from typing import BinaryIO, NamedTuple, cast
 
 from pipeline_src.config.data import DownloadConfig
 from pipeline_src.datasets.sources import ARCHIVES
+from pipeline_src.download.archive_streams import (
+    MAX_DIRECTORY_BYTES,
+    BoundedArchive,
+    BoundedDirectory,
+    CheckedGzip,
+    WrongBytesError,
+)
 from pipeline_src.download.sources import Fetched, FetchFailure, Outcome
-from pipeline_src.download.store import Readable, check_size, read_blocks, store
+from pipeline_src.download.store import Readable, check_size, part_path, read_blocks, store
 from pipeline_src.errors import MediaError
 
 NO_MEMBER = "no such regular member in"
-MAX_HEADER_BYTES = 1 << 20
-MAX_DIRECTORY_BYTES = 1 << 28
 # Zeros after a tar: tar fills up records of 10 KiB, some writers larger ones.
 MAX_PADDING_BYTES = 1 << 24
 MAX_LINKS = 4
@@ -42,51 +48,6 @@ DAMAGE = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError),
     *(LookupError, ArithmeticError, RuntimeError),
 )
-
-
-class BoundedArchive:
-    """An archive as the libraries read it, without the reads that a forged header could ask for.
-
-    tarfile takes the length of long names and pax records from the archive and reads that much at
-    once: declared as 10 GB it would be allocated.
-
-    Args:
-        max_read: bytes of the largest header.
-        deadline: of time.monotonic(); reading ends then.
-    """
-
-    def __init__(
-        self, stream: BinaryIO, max_read: int = MAX_HEADER_BYTES, deadline: float = float("inf")
-    ) -> None:
-        self._stream = stream
-        self._max_read = max_read
-        self._deadline = deadline
-        self.seek, self.tell = stream.seek, stream.tell
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """Read up to ``size`` bytes.
-
-        Raises:
-            tarfile.ReadError: no header and no block of a member is that long.
-            MediaError: the time is over.
-        """
-        if not 0 <= size <= self._max_read:
-            raise tarfile.ReadError(f"a header declares {size} bytes")
-        if time.monotonic() > self._deadline:
-            raise MediaError("timeout", "the archive was not read in time")
-        return self._stream.read(size)
-
-
-class BoundedDirectory(BoundedArchive):
-    """The same for zipfile, which asks for all that is left where it expects little."""
-
-    def read(self, size: int = -1) -> bytes:
-        """Read up to ``size`` bytes; without one, as much as a directory can have."""
-        return super().read(MAX_DIRECTORY_BYTES if size < 0 else size)
 
 
 class Member(NamedTuple):
@@ -110,12 +71,17 @@ def plain_name(name: str) -> str:
         name = data.decode()
     except UnicodeDecodeError:
         name = data.decode("latin-1")
-    parts = [part for part in name.split("/") if part != "."]
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     return unicodedata.normalize("NFC", "/".join(parts))
 
 
 def fetch_members(
-    stream: BinaryIO, archive: str, targets: Mapping[str, Path], config: DownloadConfig
+    stream: BinaryIO,
+    archive: str,
+    targets: Mapping[str, Path],
+    config: DownloadConfig,
+    *,
+    reason_of_wrong_bytes: str = "corrupt",
 ) -> Iterator[tuple[str, Outcome]]:
     """Extract the wanted members in one pass over the archive, another where links ask for it.
 
@@ -130,6 +96,9 @@ def fetch_members(
     deadline = time.monotonic() + config.max_transfer_seconds * (len(targets) + 1)
     try:
         search.run(stream, deadline)
+    except WrongBytesError as error:
+        reason, detail = reason_of_wrong_bytes, f"{archive}: {error.detail}"
+        search.drop_all()
     except MediaError as error:
         reason, detail = error.reason, f"{archive}: {error.detail}"
     except DAMAGE as error:
@@ -150,13 +119,13 @@ class _Search:
         self._targets = targets
         self._config = config
         self._exact: set[str] = set()
-        self._links: dict[str, str] = {}
+        self._links: dict[str, tuple[str, int]] = {}
         self.found: dict[str, Outcome] = {}
         self.kinds: dict[str, str] = {}
 
     def run(self, stream: BinaryIO, deadline: float) -> None:
         """Find the members; then what hard links among them stand for."""
-        names = {name: name for name in self._targets}
+        names = {name: (name, sys.maxsize) for name in self._targets}
         for _ in range(MAX_LINKS):
             self._pass(stream, names, deadline)
             if not self._links:
@@ -165,23 +134,39 @@ class _Search:
             self._exact -= names.keys()
             stream.seek(0)
 
-    def _pass(self, stream: BinaryIO, names: Mapping[str, str], deadline: float) -> None:
-        wanted: dict[str, list[str]] = {}
-        for key, name in names.items():
-            wanted.setdefault(plain_name(name), []).append(key)
-        for member in walk_archive(stream, deadline):
-            for key in wanted.get(plain_name(member.name), ()):
-                is_exact = member.name == names[key]
-                if is_exact or key not in self._exact:
-                    self._exact |= {key} if is_exact else set()
-                    self._take(key, member)
+    def drop_all(self) -> None:
+        """Remove what has been found."""
+        for key in self.found:
+            part_path(self._targets[key]).unlink(missing_ok=True)
+        self.found.clear()
 
-    def _take(self, key: str, member: Member) -> None:
+    def _pass(
+        self, stream: BinaryIO, names: Mapping[str, tuple[str, int]], deadline: float
+    ) -> None:
+        """Take what has the wanted names.
+
+        Args:
+            names: key -> name, and the number of the member that links to it: one behind it counts
+                only where none comes before.
+        """
+        wanted: dict[str, list[str]] = {}
+        for key, (name, _) in names.items():
+            wanted.setdefault(plain_name(name), []).append(key)
+        for number, member in enumerate(walk_archive(stream, deadline)):
+            for key in wanted.get(plain_name(member.name), ()):
+                name, end = names[key]
+                is_exact = member.name == name
+                is_late = number >= end and (key in self.found or key in self._links)
+                if not is_late and (is_exact or key not in self._exact):
+                    self._exact |= {key} if is_exact else set()
+                    self._take(key, member, number)
+
+    def _take(self, key: str, member: Member, number: int) -> None:
         """Take a copy; a later one replaces it."""
         self.found.pop(key, None)
         self._links.pop(key, None)
         if member.link:
-            self._links[key] = member.link
+            self._links[key] = (member.link, number)
             self.kinds[key] = member.kind
         elif member.open is None:
             self.kinds[key] = member.kind
@@ -217,8 +202,8 @@ def walk_archive(stream: BinaryIO, deadline: float = float("inf")) -> Iterator[M
         yield from _zip_members(stream, deadline)
     elif head.startswith(b"\x1f\x8b"):
         bounded = cast(BinaryIO, BoundedArchive(stream, deadline=deadline))
-        with gzip.GzipFile(fileobj=bounded) as inner:
-            yield from _tar_members(cast(BinaryIO, inner), deadline)
+        with CheckedGzip(fileobj=bounded) as inner:
+            yield from _packed_members(cast(BinaryIO, inner), deadline)
     else:
         yield from _tar_members(stream, deadline)
 
@@ -238,6 +223,19 @@ def _zip_members(stream: BinaryIO, deadline: float) -> Iterator[Member]:
                 kind = "a file compressed in another way than deflate"
             opener = None if kind else lambda info=info: cast(Readable, archive.open(info))
             yield Member(info.filename, info.file_size, kind, open=opener)
+
+
+def _packed_members(stream: BinaryIO, deadline: float) -> Iterator[Member]:
+    """Yield the members of a packed tar and read it to its end, where the checksum is."""
+    damage = None
+    try:
+        yield from _tar_members(stream, deadline)
+    except DAMAGE as error:
+        damage = error
+    for _ in read_blocks(BoundedArchive(stream, deadline=deadline)):
+        pass
+    if damage:
+        raise damage
 
 
 def _tar_members(stream: BinaryIO, deadline: float) -> Iterator[Member]:
@@ -308,6 +306,8 @@ def _extract(member: Member, target: Path, max_bytes: int) -> Outcome:
             raise MediaError("corrupt", f"{fetched.bytes} of {member.size} bytes")
     except (tarfile.ReadError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         return FetchFailure("corrupt", f"{member.name}: {error}")
+    except WrongBytesError:
+        raise
     except MediaError as error:
         return FetchFailure(error.reason, f"{member.name}: {error.detail}")
     return fetched

@@ -1,8 +1,8 @@
 """One http(s) body: continued where it broke off, and checked to be what was asked for."""
 
+import functools
 import http.client
 import re
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -14,10 +14,11 @@ from urllib3.exceptions import HTTPError, IncompleteRead, LocationParseError, Re
 
 from pipeline_src.config.data import DownloadConfig
 from pipeline_src.download.bodies import HEAD_BYTES, PAGE, PageError, check_head, leads_home
+from pipeline_src.download.content_encoding import split_codings, unpack
 from pipeline_src.download.secrets import Secrets
 from pipeline_src.download.sources import Fetched
 from pipeline_src.download.statuses import status_error
-from pipeline_src.download.store import BLOCK_BYTES, Part, check_size
+from pipeline_src.download.store import BLOCK_BYTES, BodyVersion, Part, check_size
 from pipeline_src.errors import MediaError
 from pipeline_src.system.connections import Watch, watch_session
 
@@ -73,7 +74,7 @@ def fetch_http(
             fetched, total = _fetch_piece(session, url, part, config, watch, is_media)
             if fetched.bytes >= total:
                 break
-            if not part.validator or fetched.bytes <= before:
+            if not part.version.validator or fetched.bytes <= before:
                 raise MediaError("truncated", f"{url}: {fetched.bytes} of {total} bytes")
     part.finish()
     return fetched
@@ -89,25 +90,28 @@ def _fetch_piece(
 ) -> tuple[Fetched, int]:
     """Add one answer to ``part``; return it, and how many bytes the whole has, or 0.
 
+    An answer that does not continue ``part`` ends it: the body is asked for from its start.
+
     Raises:
-        MediaError: the answer begins elsewhere than ``part`` ends, is too large, or breaks off.
+        MediaError: the answer is too large, or breaks off.
     """
     headers = {}
     if part.size:
-        headers = {"Range": f"bytes={part.size}-", "If-Range": part.validator}
+        headers = {"Range": f"bytes={part.size}-", "If-Range": part.version.validator}
     with open_reply(session, url, headers, config, watch) as reply:
         start, total = range_of(reply)
-        if reply.status_code == HTTPStatus.OK or start == 0:
-            part.start_over(validator_of(reply))
-        elif start != part.size:
-            part.discard()
-            raise MediaError("network", f"{url}: has no such range; from the start next time")
-        declared = reply.headers.get("Content-Length", "")
-        if LENGTH.fullmatch(declared) and int(declared):
-            check_size(part.size + int(declared), config.max_bytes)
-        blocks = _checked_blocks(reply, url, is_start=part.size == 0, is_media=is_media)
-        limits = {"max_bytes": config.max_bytes, "max_seconds": config.max_transfer_seconds}
-        return part.extend(blocks, **limits), total
+        version = version_of(reply)
+        is_start = reply.status_code == HTTPStatus.OK or start == 0
+        if is_start:
+            part.start_over(version)
+        if is_start or (start == part.size and part.version.goes_on_in(version)):
+            if length := _declared_length(reply):
+                check_size(part.size + length, config.max_bytes)
+            blocks = _checked_blocks(reply, url, watch, is_start=is_start, is_media=is_media)
+            limits = {"max_bytes": config.max_bytes, "max_seconds": config.max_transfer_seconds}
+            return part.extend(blocks, **limits), total
+        part.discard()
+    return _fetch_piece(session, url, part, config, watch, is_media)
 
 
 @contextmanager
@@ -159,9 +163,11 @@ def read_reply(reply: requests.Response, size: int = BLOCK_BYTES) -> bytes:
 
 
 def _checked_blocks(
-    reply: requests.Response, url: str, *, is_start: bool, is_media: bool
+    reply: requests.Response, url: str, watch: Watch, *, is_start: bool, is_media: bool
 ) -> Iterator[bytes]:
-    blocks = _unpacked_blocks(reply, url)
+    packed = iter(functools.partial(read_reply, reply), b"")
+    codings = split_codings(reply.headers.get("Content-Encoding", ""))
+    blocks = unpack(packed, codings, url, functools.partial(watch.check_time, url))
     if is_start:
         head = b""
         while len(head) < HEAD_BYTES and (block := next(blocks, b"")):
@@ -180,39 +186,18 @@ def _checked_blocks(
     yield from blocks
 
 
-def _unpacked_blocks(reply: requests.Response, url: str) -> Iterator[bytes]:
-    """Yield the body in blocks, unpacked where the server packed it unasked.
-
-    Raises:
-        MediaError: it is packed in another way, damaged, or ends too early.
-    """
-    encoding = reply.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding in ("", "identity"):
-        while block := read_reply(reply):
-            yield block
-        return
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise MediaError("unsupported", f"{url}: Content-Encoding {encoding[:80]}")
-    unpacker = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)  # either header
-    try:
-        while packed := read_reply(reply):
-            while packed:
-                if block := unpacker.decompress(packed, BLOCK_BYTES):
-                    yield block
-                packed = unpacker.unconsumed_tail
-    except zlib.error as error:
-        raise MediaError("network", f"{url}: Content-Encoding {encoding}, but {error}") from error
-    if not unpacker.eof:
-        raise MediaError("truncated", f"{url}: ends in the middle of its {encoding} stream")
+def _declared_length(reply: requests.Response) -> int:
+    text = reply.headers.get("Content-Length", "")
+    return int(text) if LENGTH.fullmatch(text) else 0
 
 
-def validator_of(reply: requests.Response) -> str:
-    """Return what names this body in If-Range (RFC 9110, 13.1.5); empty = not resumable."""
+def version_of(reply: requests.Response) -> BodyVersion:
+    """Return what the answer says of the body that it is, or is a part of."""
     headers = reply.headers
-    if headers.get("Content-Encoding", "identity") != "identity":
-        return ""
-    tag = headers.get("ETag", "")
-    return tag if tag.startswith('"') else headers.get("Last-Modified", "")
+    is_whole = reply.status_code == HTTPStatus.OK
+    size = _declared_length(reply) if is_whole else range_of(reply)[1]
+    coding = ", ".join(split_codings(headers.get("Content-Encoding", "")))
+    return BodyVersion(headers.get("ETag", ""), headers.get("Last-Modified", ""), size, coding)
 
 
 def range_of(reply: requests.Response) -> tuple[int, int]:

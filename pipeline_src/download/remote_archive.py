@@ -16,10 +16,10 @@ import requests
 from pipeline_src.config.data import DownloadConfig
 from pipeline_src.download.archives import fetch_members
 from pipeline_src.download.bodies import HEAD_BYTES, check_head
-from pipeline_src.download.http import media_errors, open_reply, range_of, read_reply, validator_of
+from pipeline_src.download.http import media_errors, open_reply, range_of, read_reply, version_of
 from pipeline_src.download.retry_policy import RetriesExhaustedError, RetryPolicy
 from pipeline_src.download.sources import FetchFailure, Outcome, host_of
-from pipeline_src.download.store import BLOCK_BYTES
+from pipeline_src.download.store import BLOCK_BYTES, BodyVersion
 from pipeline_src.errors import MediaError
 from pipeline_src.system.connections import Watch
 
@@ -41,7 +41,7 @@ class RemoteArchive(io.RawIOBase):
         self._retries = retries
         self._position = 0
         self._num_read = 0
-        self._validator = ""
+        self._version: BodyVersion | None = None
         self._reply: requests.Response | None = None
         self._reply_position = 0
         self._watch: Watch | None = None
@@ -135,12 +135,12 @@ class RemoteArchive(io.RawIOBase):
             is_whole = reply.status_code == HTTPStatus.OK or start == 0
             if not is_whole and start != self._position:
                 raise MediaError("corrupt", "ends before its members do")
-            validator = validator_of(reply)
-            if self._validator and validator != self._validator:
-                raise MediaError("corrupt", "changed while it was read")
+            version = version_of(reply)
+            if self._version and not self._version.goes_on_in(version):
+                raise RetriesExhaustedError("network", "changed while it was read")
             self._open_reply = opening.pop_all()
         self._watch = watch
-        self._validator = validator
+        self._version = self._version or version
         self._reply_position = 0 if is_whole else self._position
         return reply
 
@@ -166,4 +166,7 @@ def fetch_remote_members(
             failure = FetchFailure(error.reason, error.detail)
             yield from ((name, failure) for name in targets)
             return
-        yield from fetch_members(cast(BinaryIO, stream), url, targets, config)
+        # On the way or at the source: a later job asks again.
+        yield from fetch_members(
+            cast(BinaryIO, stream), url, targets, config, reason_of_wrong_bytes="network"
+        )

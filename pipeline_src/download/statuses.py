@@ -11,8 +11,12 @@ REASON_OF_STATUS = {
     401: "private",
     403: "private",
     404: "unavailable",
+    407: "network",  # of the proxy
     408: "timeout",
     410: "unavailable",
+    421: "network",
+    423: "network",
+    425: "network",
     429: "rate_limited",
     451: "geo_blocked",
     504: "timeout",

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pipeline_src.download.sources import Fetched
 from pipeline_src.errors import MediaError, StageError, describe_disk_full, is_disk_full
@@ -52,6 +52,37 @@ def read_blocks(stream: Readable) -> Iterator[bytes]:
         yield block
 
 
+class BodyVersion(NamedTuple):
+    """What tells the body at an address from what was there before, as its answers say it.
+
+    Args:
+        size: bytes of the whole. coding: Content-Encoding. Empty or 0 = not said.
+    """
+
+    etag: str = ""
+    modified: str = ""
+    size: int = 0
+    coding: str = ""
+
+    @property
+    def validator(self) -> str:
+        """What names this body in If-Range (RFC 9110, 13.1.5); empty = not resumable."""
+        if self.coding:
+            return ""
+        return self.etag if self.etag.startswith('"') else self.modified
+
+    def goes_on_in(self, rest: "BodyVersion") -> bool:
+        """Return whether another answer is of the same body; servers need not heed If-Range.
+
+        A rest may leave out its date, but not an ETag that the whole has (RFC 9110, 15.3.7).
+        """
+        known = (self.etag.removeprefix("W/"), self.modified, self.size)
+        said = (rest.etag.removeprefix("W/"), rest.modified, rest.size)
+        if self.coding != rest.coding or (self.etag and not rest.etag):
+            return False
+        return all(a == b for a, b in zip(known, said, strict=True) if a and b)
+
+
 class Part:
     """The beginning of a body, kept over attempts and jobs where the source can be asked for more.
 
@@ -61,29 +92,29 @@ class Part:
 
     def __init__(self, target: Path, source: str) -> None:
         self.target = target
-        self.source = source = hide_secrets(source)
+        self.source = hide_secrets(source)
         self.path = part_path(target)
         self._note_path = target.with_name(f".{target.name}.part.json")
-        note = self._read_note()
-        if note is None or note["source"] != source:
+        version = self._read_version()
+        if version is None:
             self.discard()
-            note = None
-        self.validator: str = note["validator"] if note else ""
+        self.version = version or BodyVersion()
         self.size = self.path.stat().st_size if self.path.is_file() else 0
 
-    def _read_note(self) -> dict[str, str] | None:
+    def _read_version(self) -> BodyVersion | None:
         try:
             note = json.loads(self._note_path.read_text(encoding="utf-8"))
-            return {"source": str(note["source"]), "validator": str(note["validator"])}
-        except (OSError, ValueError, KeyError, TypeError):
+            version = BodyVersion(**note.pop("version"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
+        return version if note == {"source": self.source} else None
 
-    def start_over(self, validator: str) -> None:
-        """Begin an empty part; with a validator (ETag or date of the body) it can be resumed."""
+    def start_over(self, version: BodyVersion) -> None:
+        """Begin an empty part; with a validator it can be resumed."""
         self.discard()
-        self.validator = validator
-        if validator:
-            note = {"source": self.source, "validator": validator}
+        self.version = version
+        if version.validator:
+            note = {"source": self.source, "version": version._asdict()}
             self._note_path.write_text(json.dumps(note), encoding="utf-8")  # torn = start over
 
     def extend(self, blocks: Iterable[bytes], *, max_bytes: int, max_seconds: float) -> Fetched:
@@ -122,7 +153,7 @@ class Part:
         try:
             yield
         except MediaError as error:
-            if error.reason not in TRANSIENT_REASONS or not self.validator:
+            if error.reason not in TRANSIENT_REASONS or not self.version.validator:
                 self.discard()
             raise
         except Exception:  # the disk is full, an archive is damaged
@@ -133,7 +164,7 @@ class Part:
 def store(blocks: Iterable[bytes], target: Path, max_bytes: int) -> Fetched:
     """Collect a body that cannot be resumed."""
     part = Part(target, "")
-    part.start_over("")
+    part.start_over(BodyVersion())
     with part.resumable():
         return part.extend(blocks, max_bytes=max_bytes, max_seconds=float("inf"))
 

@@ -6,12 +6,14 @@ lead on to machines that the outside cannot reach: every address is checked when
 after names are resolved, so that no redirect, no name and no spelling of a number gets around it.
 """
 
+import http.client
 import ipaddress
 import os
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit
@@ -203,8 +205,21 @@ def _shut_down(handle: socket.socket) -> None:
         return  # the other side was faster
 
 
+class _FinalResponse(http.client.HTTPResponse):
+    """The answer behind informational ones, of which http.client itself skips 100 alone."""
+
+    def begin(self) -> None:
+        """Read status and headers."""
+        super().begin()
+        while HTTPStatus.PROCESSING <= self.status < HTTPStatus.OK:
+            self.headers = None  # pyright: ignore[reportAttributeAccessIssue]
+            super().begin()
+
+
 class _Watched(HTTPConnection):
     """A connection under the watch of the thread that uses it."""
+
+    response_class = _FinalResponse
 
     def _new_conn(self) -> socket.socket:
         watch: Watch | None = getattr(_HERE, "watch", None)

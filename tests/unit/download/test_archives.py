@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import random
 import tarfile
 import unicodedata
 import zipfile
@@ -10,6 +11,7 @@ import pytest
 
 from pipeline_src.config.data import DownloadConfig
 from pipeline_src.download.archives import member_sizes
+from pipeline_src.manifest.chunks import read_chunk
 from tests.media import clips_of, download, rows_of
 from tests.server import BODY, running_server
 
@@ -61,6 +63,49 @@ FOUND = {
     "dotted link": ("a.tar", tar_of(("./a", OLD), ("./b", LINK, "./a")), "b", OLD),
     "link of link": ("a.tar", tar_of(("a", OLD), ("b", LINK, "a"), ("c", LINK, "b")), "c", OLD),
     "link replaced": ("a.tar", tar_of(("a", OLD), ("b", LINK, "a"), ("b", NEW)), "b", NEW),
+    "link replaced by a link": (
+        "a.tar",
+        tar_of(("a", OLD), ("b", NEW), ("c", LINK, "b"), ("c", LINK, "a")),
+        "c",
+        OLD,
+    ),
+    "linked replaced": ("a.tar", tar_of(("a", OLD), ("b", LINK, "a"), ("a", NEW)), "b", OLD),
+    "linked replaced before": (
+        "a.tar",
+        tar_of(("a", OLD), ("a", NEW), ("b", LINK, "a"), ("./a", OLD)),
+        "b",
+        NEW,
+    ),
+    "linked replaced by a link to it": (
+        "a.tar",
+        tar_of(("a", OLD), ("b", LINK, "a"), ("a", LINK, "b")),
+        "a",
+        OLD,
+    ),
+    "link of link replaced": (
+        "a.tar",
+        tar_of(("a", OLD), ("b", LINK, "a"), ("c", LINK, "b"), ("a", NEW), ("b", NEW)),
+        "c",
+        OLD,
+    ),
+    "linked replaced in the next": (
+        "a.tar",
+        tar_of(("a", OLD), ("b", LINK, "a")) + tar_of(("a", NEW)),
+        "b",
+        OLD,
+    ),
+    "link first": ("a.tar", tar_of(("b", LINK, "a"), ("a", OLD)), "b", OLD),
+    "absolute": ("a.tar", tar_of(("/v/a.mp4", OLD)), "v/a.mp4", OLD),
+    "asked absolute": ("a.tar", PLAIN, "/v/a.mp4", OLD),
+    "two slashes": ("a.tar", tar_of(("v//a.mp4", OLD)), "v/a.mp4", OLD),
+    "backslash": ("a.tar", tar_of(("v\\a.mp4", OLD)), "v/a.mp4", OLD),
+    "asked with backslash": ("a.tar", PLAIN, "v\\a.mp4", OLD),
+    "exact backslash first": (
+        "a.tar",
+        tar_of(("v\\a.mp4", NEW), ("v/a.mp4", OLD)),
+        "v\\a.mp4",
+        NEW,
+    ),
     "tar.gz": ("a.tar.gz", gzip.compress(PLAIN), "v/a.mp4", OLD),
     "link in tgz": ("a.tgz", gzip.compress(tar_of(("a", OLD), ("b", LINK, "a"))), "b", OLD),
     "gz named tar": ("a.tar", gzip.compress(PLAIN), "v/a.mp4", OLD),
@@ -77,6 +122,8 @@ FOUND = {
         "b",
         NEW,
     ),
+    "rubbish behind gzip": ("a.tgz", gzip.compress(PLAIN) + b"rubbish", "v/a.mp4", OLD),
+    "cut behind it": ("a.tgz", gzip.compress(tar_of(("b", OLD), ("c", BODY)))[:-20], "b", OLD),
     "more zeros": ("a.tar", PLAIN + bytes(100_352) + tar_of(("b", NEW)), "b", NEW),
     "rubbish behind": ("a.tar", PLAIN + b"rubbish" * 999, "v/a.mp4", OLD),
 }
@@ -132,6 +179,54 @@ def test_members_of_a_zip_and_what_is_not_read_of_one(tmp_path):
     assert reasons == ["unavailable", "unavailable", "corrupt", "corrupt"]
     assert "compressed in another way than deflate" in rows["c.ZIP::a"].detail
     assert member_sizes(tmp_path / "a.zip") == {"v/a.mp4": len(OLD), "b": len(NEW)}
+
+
+def test_members_of_a_zip_under_names_of_other_systems(tmp_path):
+    members = ((r"v\a.mp4", OLD), ("/v/b.mp4", NEW), ("v//c.mp4", OLD), (r"..\..\d.mp4", NEW))
+    (tmp_path / "a.zip").write_bytes(zip_of(*members))
+    sources = [f"a.zip::{name}" for name in ("v/a.mp4", "v/b.mp4", "./v/c.mp4", "../../d.mp4")]
+    path = download(tmp_path, [{"source": source} for source in (*sources, "a.zip::d.mp4")])
+    assert clips_of(path) == dict(zip(sources, (OLD, NEW, OLD, NEW), strict=True))
+    raw = tmp_path / "results/raw"
+    assert {(path.parent / clip["path"]).resolve().parent for clip in read_clips(path)} == {raw}
+
+
+def read_clips(path):
+    return read_chunk(path, "download").clips
+
+
+NOISE = b"\0" + random.Random(0).randbytes(300_000)  # stays as it is in gzip: one byte, one byte
+PACKED = gzip.compress(tar_of(("a", NOISE), ("b", NOISE)))
+STORED = gzip.compress(tar_of(("a", NOISE), ("b", NOISE)), 0)
+SECOND_BLOCK = 15 + int.from_bytes(STORED[11:13], "little")
+DAMAGED = {
+    "a byte of the first": (PACKED, 100_000, "CRC check failed"),
+    "the checksum": (PACKED, len(PACKED) - 6, "CRC check failed"),
+    "the length": (PACKED, len(PACKED) - 2, "Incorrect length"),
+    "a block's length": (STORED, SECOND_BLOCK + 1, "invalid stored block"),
+    "a header of the tar": (STORED, STORED.rindex(b"0000644"), "CRC check failed"),
+    "the second stream": (PACKED + PACKED, 2 * len(PACKED) - 6, "CRC check failed"),
+}
+
+
+@pytest.mark.parametrize("is_remote", [False, True])
+@pytest.mark.parametrize("case", DAMAGED)
+def test_no_clip_is_taken_of_what_gzip_says_is_wrong(tmp_path, server, case, is_remote):
+    """Any byte before it may be wrong; at a URL it may have been on the way."""
+    content, place, words = DAMAGED[case]
+    damaged = bytearray(content)
+    damaged[place] ^= 1
+    (tmp_path / "a.tgz").write_bytes(damaged)
+    server.files["a.tgz"] = bytes(damaged)
+    archive = server.url("a.tgz") if is_remote else "a.tgz"
+    clips = [{"clip_id": name, "source": f"{archive}::{name}"} for name in "ab"]
+    rows = rows_of(download(tmp_path, clips, DownloadConfig(max_attempts=1)))
+    assert {row.reason for row in rows.values()} == {"network" if is_remote else "corrupt"}, rows
+    assert all("any byte" in row.detail and words in row.detail for row in rows.values()), rows
+    assert not list((tmp_path / "results/raw").glob(".*.part"))
+    (tmp_path / "a.tgz").write_bytes(content)
+    server.files["a.tgz"] = content
+    assert clips_of(download(tmp_path, clips))["a"] == NOISE
 
 
 def test_two_spellings_of_one_member_and_a_file_that_is_named_like_a_member(tmp_path):
